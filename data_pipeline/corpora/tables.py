@@ -1,0 +1,41 @@
+"""Reads CSV and TSV tables with a header line."""
+
+import csv
+from collections.abc import Iterator
+
+from data_pipeline.corpora.reading import Columns, Refusals, open_text
+from data_pipeline.rows import Pair
+
+_MAX_FIELD_CHARACTERS = 64 * 2**20
+
+
+def read_csv(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
+    """Yields the pairs of a comma-separated table."""
+    return _read(path, columns, refusals, delimiter=",")
+
+
+def read_tsv(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
+    """Yields the pairs of a tab-separated table."""
+    return _read(path, columns, refusals, delimiter="\t")
+
+
+def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> Iterator[Pair]:
+    csv.field_size_limit(_MAX_FIELD_CHARACTERS)
+    with open_text(path) as file:
+        # strict: a quote that never closes is an error, not one huge field.
+        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        try:
+            header = next(rows, None)
+            if not header:
+                raise ValueError(f"{path} is empty. Expected a header line with the names of the columns, then rows.")
+            position = {role: header.index(name) for role, name in columns.find(path, header).items()}
+            for row in rows:
+                if len(row) == len(header):
+                    yield Pair(**{role: row[i] for role, i in position.items()})
+                elif row:  # a blank line is no row
+                    refusals.add("another number of fields than the header", f"{path} line {rows.line_num}")
+        except csv.Error as error:
+            raise ValueError(
+                f"{path} line {rows.line_num} is no valid table row ({error}). Expected fields between {delimiter!r}, "
+                'quoted with ", a quote inside doubled. Mend the line.'
+            ) from error

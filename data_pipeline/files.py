@@ -1,0 +1,60 @@
+"""Files and folders that are written whole or not at all, and their hashes."""
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+
+@contextlib.contextmanager
+def whole_file(path: str) -> Iterator[str]:
+    """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an error."""
+    partial = f"{path}.partial"
+    try:
+        yield partial
+        os.replace(partial, path)
+    finally:
+        if os.path.exists(partial):
+            os.remove(partial)
+
+
+@contextlib.contextmanager
+def whole_folder(path: str, overwrite: bool = False) -> Iterator[str]:
+    """Yields an empty temporary folder beside `path`, and renames it to `path` when the block ends without an error.
+
+    Raises:
+      FileExistsError: `path` exists, is not an empty folder, and `overwrite` is off.
+    """
+    path = os.path.abspath(path)
+    if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
+        raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
+    partial = f"{path}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    os.makedirs(partial)
+    try:
+        yield partial
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        os.replace(partial, path)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def write_text(path: str, text: str) -> None:
+    """Writes `text` as UTF-8."""
+    with whole_file(path) as partial, open(partial, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+
+
+def write_json(path: str, content: Any) -> None:
+    """Writes `content` as indented JSON."""
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def sha256(path: str) -> str:
+    """Returns the SHA-256 of a file, as hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

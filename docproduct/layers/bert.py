@@ -1,0 +1,233 @@
+"""BERT, and how to load it from Google's checkpoints and Hugging Face folders.
+
+Source: Devlin et al. 2019, google-research/bert `modeling.py`. Differences: no pooler and no pre-training heads (a
+retriever has its own), one segment (texts are encoded alone), queries, keys and values in one product.
+
+    B rows in a batch, T tokens, N = B * T, D width, H heads
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+from keras import ops
+
+from docproduct.layers.checkpoints import Source
+from docproduct.layers.transformer import FeedForward, SelfAttention, padding_bias
+
+# "gelu" means the tanh form to Google's code and the erf form to Hugging Face's.
+_GOOGLE_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}
+_HUGGING_FACE_ACTIVATIONS = {
+    "gelu": "gelu_erf",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class BertConfig:
+    """The sizes of a BERT; the defaults are BERT base, uncased.
+
+    Attributes:
+      vocab_size: number of token ids.
+      width: D.
+      num_layers: transformer layers.
+      num_heads: H, divides D.
+      inner_width: width inside the feed-forward networks.
+      max_positions: longest text in tokens.
+      num_segments: rows of the segment table (the first is used).
+      activation: a key of `transformer.ACTIVATIONS`.
+      norm_epsilon: added to the variance in layer normalization.
+      dropout: rate on embeddings and on what each block adds.
+      attention_dropout: rate on attention probabilities.
+      initializer_range: standard deviation of random weights.
+      pad_id: the token id that is padding.
+    """
+
+    vocab_size: int = 30522
+    width: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    inner_width: int = 3072
+    max_positions: int = 512
+    num_segments: int = 2
+    activation: str = "gelu_erf"
+    norm_epsilon: float = 1e-12
+    dropout: float = 0.1
+    attention_dropout: float = 0.1
+    initializer_range: float = 0.02
+    pad_id: int = 0
+
+    @classmethod
+    def from_google(cls, config: dict[str, Any]) -> "BertConfig":
+        """Reads `bert_config.json`."""
+        return cls._from(config, "bert_config.json", _GOOGLE_ACTIVATIONS)
+
+    @classmethod
+    def from_hugging_face(cls, config: dict[str, Any]) -> "BertConfig":
+        """Reads `config.json`."""
+        kind = config.get("model_type", "bert")
+        positions = config.get("position_embedding_type", "absolute")
+        if kind != "bert" or positions != "absolute":
+            raise ValueError(
+                f"config.json is of a {kind} model with {positions} positions; expected bert with absolute positions."
+            )
+        return cls._from(config, "config.json", _HUGGING_FACE_ACTIVATIONS)
+
+    @classmethod
+    def _from(cls, config: dict[str, Any], file: str, activations: dict[str, str]) -> "BertConfig":
+        try:
+            activation = config["hidden_act"]
+            if activation not in activations:
+                raise ValueError(f"{file} has hidden_act {activation!r}; expected one of {', '.join(activations)}.")
+            return cls(
+                vocab_size=config["vocab_size"],
+                width=config["hidden_size"],
+                num_layers=config["num_hidden_layers"],
+                num_heads=config["num_attention_heads"],
+                inner_width=config["intermediate_size"],
+                max_positions=config["max_position_embeddings"],
+                num_segments=config["type_vocab_size"],
+                activation=activations[activation],
+                norm_epsilon=config.get("layer_norm_eps", cls.norm_epsilon),
+                dropout=config.get("hidden_dropout_prob", cls.dropout),
+                attention_dropout=config.get("attention_probs_dropout_prob", cls.attention_dropout),
+                initializer_range=config.get("initializer_range", cls.initializer_range),
+                pad_id=config.get("pad_token_id") or 0,
+            )
+        except KeyError as error:
+            raise ValueError(f"{file} has no {error}; expected the configuration of a BERT.") from None
+
+
+class BertLayer(keras.layers.Layer):
+    """Attention and feed-forward network, each followed by dropout, residual sum and layer normalization."""
+
+    def __init__(self, config: BertConfig, seeds: Iterator[int], name: str, dtype: Any = None):
+        super().__init__(name=name, dtype=dtype, autocast=False)  # the attention bias stays in float32
+        self.attention = SelfAttention(
+            config.width,
+            config.num_heads,
+            config.attention_dropout,
+            config.initializer_range,
+            seeds,
+            "attention",
+            dtype,
+        )
+        self.attention_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
+        self.attention_norm = keras.layers.LayerNormalization(
+            epsilon=config.norm_epsilon, name="attention_norm", dtype=dtype
+        )
+        self.feed_forward = FeedForward(
+            config.width,
+            config.inner_width,
+            config.activation,
+            config.initializer_range,
+            seeds,
+            "feed_forward",
+            dtype,
+        )
+        self.feed_forward_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
+        self.feed_forward_norm = keras.layers.LayerNormalization(
+            epsilon=config.norm_epsilon, name="feed_forward_norm", dtype=dtype
+        )
+
+    def call(self, states: Any, attention_bias: Any, training: bool = False) -> Any:
+        """[N, D] -> [N, D]; attention_bias [B, 1, 1, T]."""
+        attended = self.attention(states, attention_bias, training=training)
+        states = self.attention_norm(states + self.attention_dropout(attended, training=training))
+        transformed = self.feed_forward(states)
+        return self.feed_forward_norm(states + self.feed_forward_dropout(transformed, training=training))
+
+
+class Bert(keras.layers.Layer):
+    """Token ids to token states."""
+
+    def __init__(self, config: BertConfig, seed: int = 0, name: str = "bert", dtype: Any = None):
+        """Makes a BERT with random weights; `seed` decides them and the dropout."""
+        super().__init__(name=name, dtype=dtype)
+        self.config = config
+        seeds = itertools.count(1_000 * seed)
+        self.token_embedding = self._embedding(config.vocab_size, seeds, "token_embedding", dtype)
+        self.position_embedding = self._embedding(config.max_positions, seeds, "position_embedding", dtype)
+        self.segment_embedding = self._embedding(config.num_segments, seeds, "segment_embedding", dtype)
+        self.embedding_norm = keras.layers.LayerNormalization(
+            epsilon=config.norm_epsilon, name="embedding_norm", dtype=dtype
+        )
+        self.embedding_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
+        self.layers = [BertLayer(config, seeds, f"layer_{i}", dtype) for i in range(config.num_layers)]
+
+    def _embedding(self, rows: int, seeds: Iterator[int], name: str, dtype: Any) -> keras.layers.Embedding:
+        initializer = keras.initializers.TruncatedNormal(stddev=self.config.initializer_range, seed=next(seeds))
+        return keras.layers.Embedding(rows, self.config.width, initializer, name=name, dtype=dtype)
+
+    def call(self, ids: Any, training: bool = False) -> Any:
+        """Encodes texts.
+
+        Args:
+          ids: [B, T] int, padded with `config.pad_id`; T at most `config.max_positions`.
+          training: whether dropout acts.
+
+        Returns:
+          [B, T, D]; the states of padding mean nothing.
+        """
+        t = ops.shape(ids)[1]
+        embedded = (
+            self.token_embedding(ids)  # [B, T, D]
+            + self.position_embedding(ops.arange(t, dtype="int32"))[None]  # [1, T, D]
+            + self.segment_embedding(ops.zeros((1, 1), "int32"))  # [1, 1, D]
+        )
+        states = ops.reshape(embedded, (-1, self.config.width))  # [N, D]
+        states = self.embedding_dropout(self.embedding_norm(states), training=training)
+        attention_bias = padding_bias(self.mask(ids))
+        for layer in self.layers:
+            states = layer(states, attention_bias, training=training)
+        return ops.reshape(states, (-1, t, self.config.width))
+
+    def mask(self, ids: Any) -> Any:
+        """[B, T] int -> [B, T] bool, true for a real token."""
+        return ops.not_equal(ids, self.config.pad_id)
+
+
+def google_sources(config: BertConfig) -> dict[str, Source]:
+    """Names in Google's TF1 checkpoints, for each of our variables."""
+    embeddings = {
+        "token_embedding/embeddings": "word_embeddings",
+        "position_embedding/embeddings": "position_embeddings",
+        "segment_embedding/embeddings": "token_type_embeddings",
+        "embedding_norm/gamma": "LayerNorm/gamma",
+        "embedding_norm/beta": "LayerNorm/beta",
+    }
+    layer = {
+        "attention/query_key_value": [f"attention/self/{part}" for part in ("query", "key", "value")],
+        "attention/output": ["attention/output/dense"],
+        "attention_norm": ["attention/output/LayerNorm"],
+        "feed_forward/inner": ["intermediate/dense"],
+        "feed_forward/output": ["output/dense"],
+        "feed_forward_norm": ["output/LayerNorm"],
+    }
+    sources = {ours: Source((f"bert/embeddings/{theirs}",)) for ours, theirs in embeddings.items()}
+    for i in range(config.num_layers):
+        for ours, theirs in layer.items():
+            for part in ("gamma", "beta") if ours.endswith("norm") else ("kernel", "bias"):
+                names = tuple(f"bert/encoder/layer_{i}/{name}/{part}" for name in theirs)
+                sources[f"layer_{i}/{ours}/{part}"] = Source(names)
+    return sources
+
+
+def hugging_face_sources(config: BertConfig) -> dict[str, Source]:
+    """Names in Hugging Face's safetensors, without the `bert.` prefix: Google's with other marks and endings."""
+
+    def theirs(google_name: str) -> str:
+        name = google_name.removeprefix("bert/").replace("encoder/layer_", "encoder/layer/").replace("/", ".")
+        stem, _, ending = name.rpartition(".")
+        endings = {"kernel": "weight", "bias": "bias", "gamma": "weight", "beta": "bias"}
+        return f"{stem}.{endings[ending]}" if ending in endings else f"{name}.weight"
+
+    # PyTorch keeps the kernel of a dense layer as [out, in].
+    return {
+        ours: Source(tuple(map(theirs, source.names)), transpose=ours.endswith("kernel"))
+        for ours, source in google_sources(config).items()
+    }

@@ -1,0 +1,162 @@
+"""Reads weights from files into our variables, by a table of names; every name has to fit.
+
+Formats: TensorFlow 1 checkpoints (.index + .data-*), safetensors (one file or several with an index).
+"""
+
+import dataclasses
+import glob
+import json
+import os
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+import tensorflow as tf
+
+from data_pipeline import files
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """Where the value of one of our variables stands.
+
+    Attributes:
+      names: tensors in the file, joined along their last axis (after transposing).
+      transpose: whether the file holds them as [out, in].
+    """
+
+    names: tuple[str, ...]
+    transpose: bool = False
+
+
+def read_tf1(folder: str) -> dict[str, np.ndarray]:
+    """Reads the TF1 checkpoint of a folder, without optimizer slots, step counter, pooler and pre-training heads.
+
+    Raises:
+      ValueError: there is no checkpoint, or more than one.
+    """
+    indexes = glob.glob(os.path.join(folder, "*.index"))
+    if len(indexes) != 1:
+        raise ValueError(
+            f"{folder} has {len(indexes)} checkpoints ({', '.join(map(os.path.basename, indexes)) or 'no *.index'}). "
+            "Expected one: NAME.index and NAME.data-*."
+        )
+    prefix = indexes[0].removesuffix(".index")
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if not _ignored_tf1(name)}
+    except (tf.errors.OpError, ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all of its .data-* files, whole."
+        ) from error
+
+
+def _ignored_tf1(name: str) -> bool:
+    return (
+        name.startswith(("cls/", "bert/pooler/"))
+        or name.endswith(("/adam_m", "/adam_v"))
+        or name in ("global_step", "good_steps", "loss_scale", "beta1_power", "beta2_power")
+    )
+
+
+def read_safetensors(folder: str, file_name: str = "model.safetensors") -> dict[str, np.ndarray]:
+    """Reads all tensors of `model.safetensors`, or of the files that `model.safetensors.index.json` names.
+
+    Raises:
+      ValueError: no such file, or a damaged one.
+    """
+    index = os.path.join(folder, f"{file_name}.index.json")
+    names = [file_name]
+    if os.path.isfile(index):
+        with open(index, encoding="utf-8") as file:
+            names = sorted(set(json.load(file)["weight_map"].values()))
+    tensors: dict[str, np.ndarray] = {}
+    for name in names:
+        path = os.path.join(folder, name)
+        if not os.path.isfile(path):
+            raise ValueError(f"{folder} has no {name}. Expected a finished model folder with its weights.")
+        try:
+            tensors |= safetensors.numpy.load_file(path)
+        except (safetensors.SafetensorError, OSError, TypeError) as error:
+            raise ValueError(f"{path} cannot be read ({error}). Fetch or write it again.") from error
+    return tensors
+
+
+def read_hugging_face_bert(folder: str) -> dict[str, np.ndarray]:
+    """Reads a BERT's safetensors: the prefix `bert.`, pooler, position ids and pre-training heads are left out."""
+    tensors = {}
+    for name, value in read_safetensors(folder).items():
+        # Weights that were converted from TensorFlow long ago call the scale gamma and the shift beta.
+        name = name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
+        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
+        if not name.startswith(("pooler.", "cls.")) and name != "embeddings.position_ids":
+            tensors[name] = value
+    return tensors
+
+
+def collect(tensors: Mapping[str, np.ndarray], sources: Mapping[str, Source], where: str) -> dict[str, np.ndarray]:
+    """Returns the values of our variables.
+
+    Args:
+      tensors: what the file holds.
+      sources: for each of our names, theirs.
+      where: names the file in errors.
+
+    Raises:
+      ValueError: tensors are missing or are not expected; all are named.
+    """
+    expected = {name for source in sources.values() for name in source.names}
+    _check_names(expected, tensors, where)
+    return {
+        ours: np.concatenate([tensors[n].T if source.transpose else tensors[n] for n in source.names], axis=-1)
+        for ours, source in sources.items()
+    }
+
+
+def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
+    """Gives all variables of a built layer their values.
+
+    Args:
+      layer: a Keras layer or model.
+      values: for each variable its value, under the variable's path inside the layer.
+      where: names the file in errors.
+
+    Raises:
+      ValueError: values are missing, not expected or of another shape; all are named, and no variable is changed.
+    """
+    variables = variables_by_name(layer)
+    _check_names(variables, values, where)
+    wrong = [
+        f"{name} has shape {list(values[name].shape)}, expected {list(variable.shape)}"
+        for name, variable in variables.items()
+        if tuple(values[name].shape) != tuple(variable.shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{where}: {'; '.join(wrong)}. The configuration beside the weights must be the one they were made with."
+        )
+    for name, variable in variables.items():
+        variable.assign(values[name])
+
+
+def save(layer: Any, path: str) -> None:
+    """Writes all variables of a layer to a safetensors file, under their paths inside the layer."""
+    tensors = {name: np.asarray(variable) for name, variable in variables_by_name(layer).items()}
+    with files.whole_file(path) as partial, open(partial, "wb") as file:
+        file.write(safetensors.numpy.save(tensors))
+
+
+def variables_by_name(layer: Any) -> dict[str, Any]:
+    """Returns {path inside the layer: variable}; random states are not among them."""
+    return {variable.path.removeprefix(f"{layer.path}/"): variable for variable in layer.weights}
+
+
+def _check_names(expected: Iterable[str], received: Iterable[str], where: str) -> None:
+    missing, extra = sorted(set(expected) - set(received)), sorted(set(received) - set(expected))
+    if missing or extra:
+        parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"not expected: {', '.join(extra)}"] * bool(extra)
+        raise ValueError(
+            f"{where} does not fit the model. {'; '.join(parts)}. Expected exactly the variables of its configuration."
+        )

@@ -1,0 +1,1 @@
+"""The systems: each has its model, loss and training in one file."""

@@ -1,0 +1,261 @@
+"""A trained retriever as a folder, and texts to vectors with it.
+
+    config.json          exact config, training settings, seed, versions, git commit
+    weights.safetensors  vocab.txt  tokenizer_config.json  metrics.json  learning_curve.png
+
+A bare encoder folder (Google's, Hugging Face's or sentence-transformers') loads as well: its heads are the identity.
+"""
+
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import os
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from data_pipeline import batches, files
+from data_pipeline.tokenizers import WordPiece
+from docproduct.layers import checkpoints
+from docproduct.layers.bert import BertConfig, google_sources, hugging_face_sources
+from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
+
+KIND = "docproduct retriever"
+FORMAT = 1
+CONFIG_FILE = "config.json"
+GOOGLE_CONFIG_FILE = "bert_config.json"
+WEIGHTS_FILE = "weights.safetensors"
+_DEFAULT_MAX_TOKENS = 256
+
+Side = Literal["question", "answer"]
+
+
+class Embeddings(NamedTuple):
+    """Vectors of N texts.
+
+    Attributes:
+      encoder: [N, D] float32, BERT's own, before the head; not normalized.
+      head: [N, D] float32, after the head, unit norm: what is searched.
+    """
+
+    encoder: np.ndarray
+    head: np.ndarray
+
+
+class TrainedRetriever:
+    """A retriever with its tokenizer.
+
+    Attributes:
+      model: the bi-encoder.
+      tokenizer: what its ids mean.
+      config: the model's.
+    """
+
+    def __init__(self, model: Retriever, tokenizer: WordPiece):
+        """Joins both.
+
+        Raises:
+          ValueError: the tokenizer has more ids than the model has rows, or another padding.
+        """
+        bert = model.config.bert
+        if tokenizer.vocab_size > bert.vocab_size or tokenizer.pad_id != bert.pad_id:
+            raise ValueError(
+                f"The vocabulary has {tokenizer.vocab_size} tokens and padding {tokenizer.pad_id}, the model "
+                f"{bert.vocab_size} and {bert.pad_id}. Give the vocab.txt that the model was trained with."
+            )
+        self.model, self.tokenizer, self.config = model, tokenizer, model.config
+        self._encode = {
+            "question": self._encoder(model.question_head),
+            "answer": self._encoder(model.answer_head),
+        }
+
+    def _encoder(self, head: keras.layers.Layer) -> Callable[[np.ndarray], tuple[tf.Tensor, tf.Tensor]]:
+        # One signature for all lengths: traced once.
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)])
+        def encode(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            pooled = self.model.pool(ids)
+            return pooled, unit(head(pooled))
+
+        return encode
+
+    def embed(
+        self, texts: Sequence[str], side: Side, batch_size: int = 32, progress: str | None = None
+    ) -> Embeddings:
+        """Encodes texts, in batches of like length; the order is that of `texts`.
+
+        Args:
+          texts: N texts; longer ones are cut at `config.max_tokens`.
+          side: question or answer: whose head they pass.
+          batch_size: texts encoded together.
+          progress: title of a progress bar; None: no bar.
+        """
+        ids = self.tokenizer.encode(list(texts), self.config.max_tokens)
+        return self.embed_ids(ids, side, batch_size, progress)
+
+    def embed_ids(
+        self, ids: tf.RaggedTensor, side: Side, batch_size: int = 32, progress: str | None = None
+    ) -> Embeddings:
+        """Encodes tokenized texts, [N, (T)] int32 with T at most `config.max_tokens`; otherwise like `embed`."""
+        shape = (ids.nrows().numpy(), self.config.bert.width)
+        result = Embeddings(np.empty(shape, np.float32), np.empty(shape, np.float32))
+        with tqdm(desc=progress, total=shape[0], unit=" texts", disable=progress is None) as bar:
+            for rows, batch in batches.length_sorted(ids, batch_size, self.tokenizer.pad_id):
+                for vectors, values in zip(result, self._encode[side](batch), strict=True):
+                    vectors[rows] = values
+                bar.update(len(rows))
+        return result
+
+    def fingerprint(self) -> str:
+        """Returns a hash of weights, configuration and tokenizer: equal ones give equal vectors."""
+        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode())
+        digest.update(self.tokenizer.fingerprint.encode())
+        for name, variable in sorted(checkpoints.variables_by_name(self.model).items()):
+            digest.update(name.encode())
+            digest.update(np.ascontiguousarray(variable).data)
+        return digest.hexdigest()
+
+    def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
+        """Writes everything but the weights; `training` says how they are made."""
+        config = {"kind": KIND, "format": FORMAT, "retriever": dataclasses.asdict(self.config), **training}
+        files.write_json(os.path.join(folder, CONFIG_FILE), config | {"versions": _versions(), "git_commit": _commit()})
+        self.tokenizer.save(folder)
+
+    def save_weights(self, folder: str) -> None:
+        """Writes the weights."""
+        checkpoints.save(self.model, os.path.join(folder, WEIGHTS_FILE))
+
+    @classmethod
+    def load(cls, folder: str, **encoder_options: Any) -> "TrainedRetriever":
+        """Loads a trained retriever, or a bare encoder with heads that change nothing.
+
+        Args:
+          folder: a folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index, *.data-*);
+            or Hugging Face's (config.json, vocab.txt, model.safetensors), with the files of sentence-transformers or
+            without.
+          **encoder_options: for a bare encoder, see `load_encoder`.
+
+        Raises:
+          ValueError: no such folder, or its files do not fit together; the message names what is missing.
+        """
+        stored = read_json(folder, CONFIG_FILE)
+        if stored is None or stored.get("kind") != KIND:
+            return load_encoder(folder, **encoder_options)
+        if stored.get("format") != FORMAT:
+            raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Train the model again.")
+        settings = stored["retriever"]
+        config = RetrieverConfig(**settings | {"bert": BertConfig(**settings["bert"])})
+        model = Retriever(config)
+        weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
+        checkpoints.assign(model, weights, os.path.join(folder, WEIGHTS_FILE))
+        return cls(model, WordPiece.load(folder))
+
+
+def load_encoder(
+    folder: str,
+    pooling: str | None = None,
+    max_tokens: int | None = None,
+    lower_case: bool | None = None,
+    seed: int = 0,
+    dtype: str = "float32",
+    **config: Any,
+) -> TrainedRetriever:
+    """Makes a retriever from a bare encoder; its heads are the identity.
+
+    Args:
+      folder: Google's or Hugging Face's.
+      pooling: mean or cls; None: what a sentence-transformers folder says, else mean.
+      max_tokens: None: what a sentence-transformers folder says, else 256 or what the encoder can.
+      lower_case: None: what the folder says, else what the vocabulary looks like.
+      seed: of dropout and of the heads' inner weights.
+      dtype: Keras dtype policy of the encoder.
+      **config: further settings of RetrieverConfig.
+
+    Raises:
+      ValueError: no encoder there, or its files do not fit together.
+    """
+    modules = _sentence_transformers(folder, pooling)
+    encoder = os.path.join(folder, modules["encoder"])
+    hugging_face, google = read_json(encoder, CONFIG_FILE), read_json(encoder, GOOGLE_CONFIG_FILE)
+    if google is not None:
+        bert = BertConfig.from_google(google)
+        values = checkpoints.collect(checkpoints.read_tf1(encoder), google_sources(bert), encoder)
+    elif hugging_face is not None:
+        bert = BertConfig.from_hugging_face(hugging_face)
+        tensors = checkpoints.read_hugging_face_bert(encoder)
+        values = checkpoints.collect(tensors, hugging_face_sources(bert), encoder)
+    else:
+        raise ValueError(
+            f"{folder} holds no model: neither {CONFIG_FILE} nor {GOOGLE_CONFIG_FILE} is there. Expected a trained "
+            "retriever, or an encoder in Google's or Hugging Face's layout."
+        )
+    settings = RetrieverConfig(
+        bert,
+        pooling=modules["pooling"],
+        max_tokens=max_tokens or modules["max_tokens"] or min(_DEFAULT_MAX_TOKENS, bert.max_positions),
+        **config,
+    )
+    model = Retriever(settings, seed, dtype)
+    checkpoints.assign(model.bert, values, encoder)
+    return TrainedRetriever(model, WordPiece.load(encoder, lower_case))
+
+
+def _sentence_transformers(folder: str, pooling: str | None) -> dict[str, Any]:
+    """Returns encoder subfolder, pooling and max_tokens of a sentence-transformers folder; of another, what is usual.
+
+    `pooling`, if given, stands above what the folder says.
+    """
+    result = {"encoder": "", "pooling": pooling or "mean", "max_tokens": None}
+    for module in read_json(folder, "modules.json") or []:
+        kind = module["type"].rpartition(".")[2]
+        if kind == "Transformer":
+            result["encoder"] = module["path"]
+            settings = read_json(os.path.join(folder, module["path"]), "sentence_bert_config.json") or {}
+            result["max_tokens"] = settings.get("max_seq_length")
+        elif kind == "Pooling" and not pooling:
+            result["pooling"] = _pooling(read_json(os.path.join(folder, module["path"]), CONFIG_FILE) or {}, folder)
+        elif kind not in ("Pooling", "Normalize"):  # our vectors are unit vectors anyway
+            raise ValueError(f"{folder} has a module {kind}; expected Transformer, Pooling and Normalize only.")
+    return result
+
+
+def _pooling(config: dict[str, Any], folder: str) -> str:
+    mode = config.get("pooling_mode")
+    modes = [mode] if isinstance(mode, str) else mode or [
+        name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+        for name, value in config.items()
+        if name.startswith("pooling_mode_") and value
+    ]
+    if modes not in (["mean"], ["cls"]):
+        raise ValueError(f"{folder} pools by {modes}; expected mean or cls alone. Choose with --pooling.")
+    return modes[0]
+
+
+def read_json(folder: str, name: str) -> Any:
+    """Returns the content of a JSON file, None if there is none."""
+    path = os.path.join(folder, name)
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}). Write or fetch it again.") from error
+
+
+def _versions() -> dict[str, str]:
+    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "tensorflow-text", "numpy")}
+
+
+def _commit() -> str | None:
+    """Returns the git commit of this code, None outside a git checkout."""
+    command = ["git", "-C", os.path.dirname(os.path.abspath(__file__)), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

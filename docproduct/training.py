@@ -1,0 +1,288 @@
+"""The loop that all systems share: strategy, precision, schedule, checkpoints, progress.
+
+A system supplies the model, its loss and its batches. The loop reads a batch, gives replica i of N the rows i::N, sums
+gradients over the replicas, clips their global norm, and steps AdamW with warm-up and linear decay.
+"""
+
+import contextlib
+import dataclasses
+import json
+import os
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import safetensors
+import safetensors.numpy
+import tensorflow as tf
+from absl import logging
+from matplotlib.figure import Figure
+from tqdm import tqdm
+
+from data_pipeline import files
+
+CHECKPOINT_FILE = "checkpoint.safetensors"
+METRICS_FILE = "metrics.json"
+CURVE_FILE = "learning_curve.png"
+
+Batch = dict[str, tf.Tensor]
+Gather = Callable[[tf.Tensor], tf.Tensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingSettings:
+    """How long and how fast to train.
+
+    Attributes:
+      epochs: passes over the training pairs.
+      batch_size: rows of a batch, over all replicas.
+      learning_rate: its peak, reached at the end of the warm-up; it then falls to 0 in a straight line.
+      warmup_share: share of all steps in which it rises.
+      weight_decay: AdamW's, on kernels and embeddings; not on biases and normalization.
+      clip_norm: largest global norm of the gradients.
+      precision: float32, bfloat16 (mixed: variables stay float32), or auto.
+      checkpoint_steps: steps between two checkpoints; there is one after every epoch, too.
+      seed: of weights, dropout and order.
+      deterministic: repeatable ops, which may be slower.
+    """
+
+    epochs: int = 1
+    batch_size: int = 64
+    learning_rate: float = 5e-5
+    warmup_share: float = 0.1
+    weight_decay: float = 0.01
+    clip_norm: float = 1.0
+    precision: str = "auto"
+    checkpoint_steps: int = 200
+    seed: int = 0
+    deterministic: bool = False
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for a number out of range."""
+        for name, low in (("epochs", 1), ("batch_size", 2), ("checkpoint_steps", 1)):
+            if getattr(self, name) < low:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {low} or more.")
+        if self.learning_rate <= 0 or self.clip_norm <= 0:
+            raise ValueError(
+                f"learning_rate is {self.learning_rate}, clip_norm {self.clip_norm}; expected more than 0."
+            )
+        if not 0 <= self.warmup_share <= 1:
+            raise ValueError(f"warmup_share is {self.warmup_share}; expected 0 to 1.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What a system supplies to the loop.
+
+    Attributes:
+      model: built under the strategy's scope.
+      loss: (batch, gather) -> sum of the losses of the batch's rows. They are the rows of one replica; `gather` returns
+        a tensor's rows of all replicas.
+      batches: (epoch, skip) -> one epoch of batches, without the first `skip`.
+      num_rows: rows of one epoch.
+      evaluate: returns metrics on dev.
+      best_metric: which of these decides the epoch that is kept; higher is better.
+      save: writes the weights of the best epoch.
+    """
+
+    model: keras.Model
+    loss: Callable[[Batch, Gather], tf.Tensor]
+    batches: Callable[[int, int], tf.data.Dataset]
+    num_rows: int
+    evaluate: Callable[[], dict[str, float]]
+    best_metric: str
+    save: Callable[[], None]
+
+
+class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Rises from 0 to the peak over the warm-up steps, then falls to 0 at the last step, in straight lines."""
+
+    def __init__(self, peak: float, warmup_steps: int, num_steps: int):
+        self.peak, self.warmup_steps, self.num_steps = peak, warmup_steps, num_steps
+
+    def __call__(self, step: Any) -> Any:
+        """Returns the learning rate of a step, counted from 0."""
+        done = tf.cast(step, tf.float32) + 1.0
+        rising = done / max(self.warmup_steps, 1)
+        falling = (self.num_steps - done + 1.0) / max(self.num_steps - self.warmup_steps, 1)
+        return self.peak * tf.maximum(tf.minimum(rising, tf.minimum(falling, 1.0)), 0.0)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns the arguments."""
+        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "num_steps": self.num_steps}
+
+
+def dtype_policy(precision: str) -> str:
+    """Returns the Keras dtype policy for `auto`, `float32` or `bfloat16`.
+
+    `auto` is mixed bfloat16 where it is faster than float32: on GPUs since Ampere (compute capability 8.0) and on
+    processors with AMX. Where only avx512_bf16 is there, TensorFlow's bfloat16 product was slower than float32.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if _fast_bfloat16() else "float32"
+    policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+    if precision not in policies:
+        raise ValueError(f"precision is {precision!r}; expected auto, {' or '.join(policies)}.")
+    return policies[precision]
+
+
+def _fast_bfloat16() -> bool:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return all(
+            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus
+        )
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return any(line.startswith("flags") and "amx_bf16" in line.split() for line in file)
+    return False
+
+
+def set_up(seed: int, deterministic: bool) -> None:
+    """Sets the seeds of this process and lets GPU memory grow; a script's main() calls it before anything runs."""
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
+def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+    """Trains, evaluates each epoch, keeps the best, and writes metrics and a learning curve.
+
+    It continues from the checkpoint in `folder`, if there is one: same losses as if it had never stopped.
+
+    Args:
+      task: what to train.
+      settings: how.
+      folder: the model folder; the checkpoint stands there until training has ended.
+      strategy: the one under which `task.model` was built.
+
+    Returns:
+      What metrics.json holds: {"best": metrics of the epoch that was kept, "epochs": metrics of each, beginning with
+      the untrained model, "losses": mean loss of each step}.
+    """
+    steps_per_epoch = -(-task.num_rows // settings.batch_size)
+    num_steps = settings.epochs * steps_per_epoch
+    schedule = WarmupLinearDecay(settings.learning_rate, round(settings.warmup_share * num_steps), num_steps)
+    with strategy.scope():
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+        optimizer.build(task.model.trainable_variables)
+    checkpoint = _Checkpoint(os.path.join(folder, CHECKPOINT_FILE), [*task.model.variables, *optimizer.variables])
+    history = checkpoint.restore() or {"best": {}, "epochs": [], "losses": []}
+    if not history["epochs"]:
+        _evaluate(task, history, {"epoch": 0, "step": 0})
+    step = _step_function(task, optimizer, settings.clip_norm, strategy)
+    for epoch in range(len(history["epochs"]) - 1, settings.epochs):
+        done = len(history["losses"]) - epoch * steps_per_epoch
+        start = time.perf_counter()
+        with tqdm(
+            desc=f"epoch {epoch + 1}/{settings.epochs}",
+            total=task.num_rows,
+            initial=done * settings.batch_size,
+            unit=" pairs",
+        ) as bar:
+            for batch in task.batches(epoch, done):
+                rows = len(batch["pair_id"])
+                history["losses"].append(float(step(batch)))
+                bar.set_postfix(loss=f"{history['losses'][-1]:.3f}", refresh=False)
+                bar.update(rows)
+                if len(history["losses"]) % settings.checkpoint_steps == 0:
+                    checkpoint.save(history)
+        entry = {
+            "epoch": epoch + 1,
+            "step": len(history["losses"]),
+            "loss": float(np.mean(history["losses"][epoch * steps_per_epoch :])),
+            "pairs_per_second": (bar.n - bar.initial) / (time.perf_counter() - start),
+        }
+        _evaluate(task, history, entry)
+        checkpoint.save(history)
+    files.write_json(os.path.join(folder, METRICS_FILE), history)
+    _draw_curve(history, task.best_metric, os.path.join(folder, CURVE_FILE))
+    checkpoint.remove()
+    return history
+
+
+def _step_function(
+    task: Task, optimizer: keras.optimizers.Optimizer, clip_norm: float, strategy: tf.distribute.Strategy
+) -> Callable[[Batch], tf.Tensor]:
+    """Returns a graph function: one batch in, one step done, the mean loss of the batch's rows out."""
+    variables = task.model.trainable_variables
+    n = strategy.num_replicas_in_sync
+
+    def replica_step(batch: Batch) -> tf.Tensor:
+        replica = tf.distribute.get_replica_context()
+        num_rows = tf.cast(tf.shape(batch["pair_id"])[0], tf.float32)
+        gather = (lambda rows: replica.all_gather(rows, axis=0)) if n > 1 else tf.identity
+        own = {name: rows[replica.replica_id_in_sync_group :: n] for name, rows in batch.items()} if n > 1 else batch
+        with tf.GradientTape() as tape:
+            loss = task.loss(own, gather) / num_rows
+        # The gradient of an embedding is sparse; with most of a batch's rows in it, and to be clipped, dense is simpler.
+        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
+        # Clipping needs the whole gradient. Keras' optimizer sums over replicas by itself: it is given the n-th part.
+        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients) if n > 1 else gradients
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+        optimizer.apply([gradient / n for gradient in gradients], variables)
+        return loss
+
+    # One signature for all lengths: the step is traced once.
+    @tf.function(input_signature=[task.batches(0, 0).element_spec])
+    def step(batch: Batch) -> tf.Tensor:
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=(batch,)), axis=None)
+
+    return step
+
+
+def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float]) -> None:
+    """Appends an epoch's metrics, and saves the model if none before was better."""
+    entry |= task.evaluate()
+    history["epochs"].append(entry)
+    logging.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
+    if entry[task.best_metric] >= history["best"].get(task.best_metric, -np.inf):
+        history["best"] = entry
+        task.save()
+
+
+class _Checkpoint:
+    """All variables (weights, optimizer, random states) and the history, in one file that is written whole."""
+
+    def __init__(self, path: str, variables: list[Any]):
+        self.path = path
+        # By position: a name may depend on how many models this process has made.
+        self._variables = {str(i): variable for i, variable in enumerate(variables)}
+
+    def save(self, history: dict[str, Any]) -> None:
+        tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in self._variables.items()}
+        with files.whole_file(self.path) as partial, open(partial, "wb") as file:
+            file.write(safetensors.numpy.save(tensors, {"history": json.dumps(history)}))
+
+    def restore(self) -> dict[str, Any] | None:
+        """Sets the variables and returns the history; None if there is no checkpoint."""
+        if not os.path.exists(self.path):
+            return None
+        with safetensors.safe_open(self.path, "numpy") as file:
+            for name, variable in self._variables.items():
+                variable.assign(file.get_tensor(name))
+            return json.loads(file.metadata()["history"])
+
+    def remove(self) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(self.path)
+
+
+def _draw_curve(history: dict[str, Any], metric: str, path: str) -> None:
+    """Draws the loss of each step, and the dev metric of each epoch."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    losses, scores = figure.subplots(1, 2)
+    losses.plot(range(1, len(history["losses"]) + 1), history["losses"], linewidth=0.8)
+    losses.set(xlabel="step", ylabel="training loss", ylim=(0, None))
+    epochs = [entry["epoch"] for entry in history["epochs"]]
+    scores.plot(epochs, [entry[metric] for entry in history["epochs"]], marker="o")
+    scores.set(xlabel="epoch", ylabel=f"dev {metric}", xticks=epochs)
+    with files.whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)

@@ -1,0 +1,93 @@
+"""Compares our token ids with those of the `tokenizers` package's BERT tokenizer, on every text of a data folder.
+
+    python -m tests.check_token_ids --data_dir=../shared/data
+
+Reads every CSV, JSON and JSONL file there (plain or gzipped) and the three vocabularies under vocab/. Ends with one
+line of JSON: the texts compared and how many differ, for each vocabulary.
+"""
+
+import csv
+import glob
+import gzip
+import json
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from absl import app, flags
+from tokenizers import BertWordPieceTokenizer
+
+from data_pipeline.tokenizers import WordPiece
+
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder with data files and vocab/.", required=True)
+_MAX_TOKENS = 100_000  # nothing is cut
+_BATCH = 2_000
+
+
+def strings_in(value: Any) -> Iterator[str]:
+    """Yields every string inside nested lists and dicts."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from strings_in(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from strings_in(item)
+
+
+def texts_of(path: str) -> Iterator[str]:
+    """Yields every string of one data file."""
+    opener = gzip.open if path.endswith(".gz") else open
+    encoding = "gb18030" if "gb18030" in path else "utf-8"
+    with opener(path, "rt", encoding=encoding, newline="") as file:
+        name = path.removesuffix(".gz")
+        if name.endswith(".csv"):
+            yield from strings_in(list(csv.reader(file)))
+        elif name.endswith(".jsonl"):
+            for line in file:
+                yield from strings_in(json.loads(line))
+        else:
+            yield from strings_in(json.load(file))
+
+
+def reference(vocab: str, lower_case: bool) -> BertWordPieceTokenizer:
+    """Returns the reference tokenizer. It reads text alone: "[SEP]" in a text is text."""
+    tokenizer = BertWordPieceTokenizer(vocab, lowercase=lower_case)
+    tokenizer._tokenizer.encode_special_tokens = True
+    return tokenizer
+
+
+def differing(texts: list[str], vocab: str, lower_case: bool) -> list[str]:
+    """Returns the texts whose ids differ."""
+    ours, theirs = WordPiece.load(vocab, lower_case), reference(vocab, lower_case)
+    result = []
+    for start in range(0, len(texts), _BATCH):
+        batch = texts[start : start + _BATCH]
+        expected = [encoding.ids for encoding in theirs.encode_batch(batch)]
+        received = ours.encode(batch, _MAX_TOKENS).to_list()
+        result += [text for text, a, b in zip(batch, expected, received, strict=True) if a != b]
+    return result
+
+
+def main(argv: list[str]) -> None:
+    del argv
+    folder = _DATA_DIR.value
+    paths = [
+        path
+        for pattern in ("*.csv", "*.csv.gz", "*.json", "*.jsonl", "*.jsonl.gz")
+        for path in sorted(glob.glob(os.path.join(folder, "**", pattern), recursive=True))
+        if "vocab" not in path
+    ]
+    texts = sorted({text for path in paths for text in texts_of(path)})
+    report = {"files": len(paths), "texts": len(texts), "differ": {}}
+    for name, lower_case in (("bert-base-uncased", True), ("bert-base-cased", False), ("bert-base-chinese", True)):
+        wrong = differing(texts, os.path.join(folder, "vocab", name, "vocab.txt"), lower_case)
+        for text in wrong[:5]:
+            print(name, ascii(text[:300]))
+        report["differ"][name] = len(wrong)
+    print(json.dumps(report))
+
+
+if __name__ == "__main__":
+    app.run(main)
