@@ -26,11 +26,14 @@ _INDEX_DEVICE = flags.DEFINE_enum("index_device", "auto", ["auto", "cpu", "gpu"]
 def show(found: Answer) -> None:
     """Prints an answer for people, on standard error, so that standard output holds only JSON."""
     lines = [f"\n{found.answer}\n"]
-    lines += [f"  {number}. ({hit.score:.3f}) {hit.question}  [{hit.source}]" for number, hit in enumerate(found.hits, 1)]
+    lines += [
+        f"  {number}. ({hit.score:.3f}) {hit.question}  [{hit.source}]" for number, hit in enumerate(found.hits, 1)
+    ]
     print("\n".join([*lines, f"\n{found.disclaimer}\n"]), file=sys.stderr)
 
 
 def main(argv: list[str]) -> None:
+    """Answers one question, or one after another."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
     logging.set_verbosity(logging.WARNING)

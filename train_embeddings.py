@@ -52,6 +52,7 @@ _SETTINGS = {
 
 
 def main(argv: list[str]) -> None:
+    """Trains what the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)

@@ -110,6 +110,5 @@ def _bucket(batch: tf.Tensor, boundaries: list[int]) -> tf.Tensor:
 def _padded(batch: tf.Tensor, pad_id: int) -> dict[str, tf.Tensor]:
     parsed = records.parse(batch, records.PAIR)
     return {
-        name: value.to_tensor(pad_id) if isinstance(value, tf.RaggedTensor) else value
-        for name, value in parsed.items()
+        name: value.to_tensor(pad_id) if isinstance(value, tf.RaggedTensor) else value for name, value in parsed.items()
     }

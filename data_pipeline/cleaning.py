@@ -10,9 +10,7 @@ _BREAK_RUN = re.compile(r"[^\S\n]*\n\s*")
 _BLANK_RUN = re.compile(r"[^\S\n]+")
 # Control, surrogate and private-use characters, and invisible marks (byte order mark, soft hyphen, zero-width space).
 # Joiners (U+200C, U+200D) stay: Persian, Hindi and emoji need them.
-_UNREADABLE = re.compile(
-    "[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]"
-)
+_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]")
 _CLOSING_MARKS = " .?!。？！…"
 
 

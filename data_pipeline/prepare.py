@@ -1,6 +1,6 @@
 """Prepares a table of questions and answers for training and for the index.
 
-    python -m data_pipeline.prepare --input=docproduct/sample/pairs.csv --tokenizer=MODEL_FOLDER --output_dir=/tmp/prepared
+    python -m data_pipeline.prepare --input=docproduct/sample/pairs.csv --tokenizer=MODEL_FOLDER --output_dir=prepared
 
 Reads the pairs, cleans them, groups equal questions and equal answers, splits them by question group, tokenizes, and
 writes a prepared folder (see prepared.py). Rows are streamed. Ends with one line of JSON: the counts, and what was
@@ -180,6 +180,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Prepares what the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; files are given with --input.")
     values = flags.FLAGS

@@ -1,9 +1,9 @@
 """A prepared folder: what `data_pipeline.prepare` writes and everything else reads.
 
-    manifest.json   written last: tokenizer fingerprint, counts, settings, input files with their hashes
-    pairs.parquet   one row a pair: ids, texts, groups, split, source, focus
-    train-00000-of-00008.tfrecord ...   token ids, some shards for each split
-    vocab.txt tokenizer_config.json     the tokenizer that made the ids
+manifest.json   written last: tokenizer fingerprint, counts, settings, input files with their hashes
+pairs.parquet   one row a pair: ids, texts, groups, split, source, focus
+train-00000-of-00008.tfrecord ...   token ids, some shards for each split
+vocab.txt tokenizer_config.json     the tokenizer that made the ids
 """
 
 import json

@@ -27,5 +27,5 @@ def check_shares(dev_share: float, test_share: float) -> None:
     """Raises a ValueError unless both shares are in [0, 1) and leave something to train on."""
     if not (0 <= dev_share < 1 and 0 <= test_share < 1 and dev_share + test_share < 1):
         raise ValueError(
-            f"dev_share is {dev_share} and test_share is {test_share}; expected 0 or more each, and less than 1 together."
+            f"dev_share is {dev_share} and test_share is {test_share}; expected 0 or more each, less than 1 together."
         )

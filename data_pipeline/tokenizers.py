@@ -6,14 +6,16 @@ tensorflow-text's FastBertTokenizer is not used: its built-in normalization rewr
 several times faster than tokenizing text by text and gives equal ids (`tests/check_token_ids.py`).
 """
 
+import collections
 import hashlib
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import tensorflow as tf
 import tensorflow_text as tf_text
+from tokenizers import BertWordPieceTokenizer
 
 from data_pipeline import files
 
@@ -39,6 +41,11 @@ class WordPiece:
             raise ValueError(
                 f"The vocabulary has no {', '.join(missing)}; it needs {_PAD}, {_UNKNOWN}, {_START} and {_END}. "
                 "Give the vocab.txt of a BERT model."
+            )
+        repeated = [token for token, rows in collections.Counter(vocab).items() if rows > 1]
+        if repeated:
+            raise ValueError(
+                f"The vocabulary has several rows of {', '.join(repeated[:5])}; expected every token once."
             )
         self._vocab = list(vocab)
         self.lower_case = lower_case
@@ -115,6 +122,19 @@ class WordPiece:
         # The reference lowers one character at a time, so that a sigma at the end of a word stays a plain one.
         texts = tf.strings.regex_replace(texts, "Σ", "σ")
         return tf.strings.lower(texts, encoding="utf-8")
+
+
+def train_wordpiece(texts: Iterable[str], vocab_size: int) -> WordPiece:
+    """Makes a lower-cased vocabulary from texts, for models that start from random weights.
+
+    Args:
+      texts: what to learn from.
+      vocab_size: number of ids, at most.
+    """
+    trainer = BertWordPieceTokenizer(lowercase=True)
+    trainer.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=1, show_progress=False)
+    vocab = trainer.get_vocab()
+    return WordPiece(sorted(vocab, key=vocab.__getitem__), lower_case=True)
 
 
 def _stored_lower_case(folder: str) -> bool | None:

@@ -1,6 +1,6 @@
 """READ FIRST: the path of one question.
 
-question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search, k hits -> answer with sources
+question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search, k hits -> answer, sources
 """
 
 import dataclasses

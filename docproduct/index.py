@@ -112,7 +112,9 @@ def build(
     pairs = prepared.pairs(_TEXT_COLUMNS)
     pair_ids = pairs["pair_id"].to_numpy()
     passages, rows, numbers = _passages(pairs["answer"].to_pylist(), retriever, settings)
-    passage_ids = np.array([cleaning.hash64(f"{pair_ids[row]}:{number}") for row, number in zip(rows, numbers, strict=True)])
+    passage_ids = np.array(
+        [cleaning.hash64(f"{pair_ids[row]}:{number}") for row, number in zip(rows, numbers, strict=True)]
+    )
     with files.whole_folder(index_dir, overwrite) as folder:
         embeddings = {
             "question": retriever.embed(pairs["question"].to_pylist(), "question", progress="questions"),
@@ -202,8 +204,8 @@ class Index:
         if built_with["fingerprint"] != received:
             raise ValueError(
                 f"{index_dir} was built with the encoder {built_with['name']!r} (fingerprint "
-                f"{built_with['fingerprint'][:12]}); received one with fingerprint {received[:12]}. Their vectors cannot be "
-                "compared: give that encoder, or build the index again with this one."
+                f"{built_with['fingerprint'][:12]}); received one with fingerprint {received[:12]}. Their vectors cannot "
+                "be compared: give that encoder, or build the index again with this one."
             )
         self.num_answers: int = self.manifest["counts"]["answers"]
         self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
@@ -212,8 +214,7 @@ class Index:
         passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE)).to_pydict()
         self._pair_of_passage = dict(zip(passages["passage_id"], passages["pair_id"], strict=True))
         self._faiss = {
-            by: _on_device(faiss.read_index(os.path.join(index_dir, name)), device)
-            for by, name in _FAISS_FILES.items()
+            by: _on_device(faiss.read_index(os.path.join(index_dir, name)), device) for by, name in _FAISS_FILES.items()
         }
 
     def search(self, query_vector: np.ndarray, k: int, search_by: SearchBy = "answer") -> list[Hit]:
@@ -271,7 +272,9 @@ def _on_device(index: Any, device: str) -> Any:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
     except RuntimeError as error:
         if device == "gpu":
-            raise ValueError(f"This kind of index cannot be searched on a GPU ({error}). Use --index_device=cpu.") from error
+            raise ValueError(
+                f"This kind of index cannot be searched on a GPU ({error}). Use --index_device=cpu."
+            ) from error
         logging.warning("This kind of index cannot be searched on a GPU; it stays on the CPU (%s).", error)
         return index
 
@@ -289,6 +292,7 @@ def _define_flags() -> None:
 
 
 def main(argv: list[str]) -> None:
+    """Builds the index that the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS

@@ -65,10 +65,9 @@ class TrainingSettings:
         for name, low in (("epochs", 1), ("batch_size", 2), ("checkpoint_steps", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {low} or more.")
-        if self.learning_rate <= 0 or self.clip_norm <= 0:
-            raise ValueError(
-                f"learning_rate is {self.learning_rate}, clip_norm {self.clip_norm}; expected more than 0."
-            )
+        for name in ("learning_rate", "clip_norm"):
+            if getattr(self, name) <= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0.")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share is {self.warmup_share}; expected 0 to 1.")
 
@@ -222,7 +221,7 @@ def _step_function(
         own = {name: rows[replica.replica_id_in_sync_group :: n] for name, rows in batch.items()} if n > 1 else batch
         with tf.GradientTape() as tape:
             loss = task.loss(own, gather) / num_rows
-        # The gradient of an embedding is sparse; with most of a batch's rows in it, and to be clipped, dense is simpler.
+        # The gradient of an embedding is sparse; it is made dense to be clipped with the others.
         gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
         # Clipping needs the whole gradient. Keras' optimizer sums over replicas by itself: it is given the n-th part.
         gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients) if n > 1 else gradients
@@ -257,7 +256,7 @@ class _Checkpoint:
         self._variables = {str(i): variable for i, variable in enumerate(variables)}
 
     def save(self, history: dict[str, Any]) -> None:
-        tensors = {name: keras.ops.convert_to_numpy(variable) for name, variable in self._variables.items()}
+        tensors = {name: np.asarray(variable.numpy()) for name, variable in self._variables.items()}
         with files.whole_file(self.path) as partial, open(partial, "wb") as file:
             file.write(safetensors.numpy.save(tensors, {"history": json.dumps(history)}))
 

@@ -86,8 +86,8 @@ def open_text(path: str) -> Iterator[TextIO]:
         raise FileNotFoundError(f"No file at {path}. Check the path given as input.") from None
     except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be read. Convert it first, for example "
-            "with: iconv -f GB18030 -t UTF-8."
+            f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} cannot be read. Convert it first, for "
+            "example with: iconv -f GB18030 -t UTF-8."
         ) from error
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise ValueError(

@@ -49,7 +49,7 @@ def read_tf1(folder: str) -> dict[str, np.ndarray]:
         return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if not _ignored_tf1(name)}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all of its .data-* files, whole."
+            f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all .data-* files, whole."
         ) from error
 
 
@@ -143,7 +143,7 @@ def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
 
 def save(layer: Any, path: str) -> None:
     """Writes all variables of a layer to a safetensors file, under their paths inside the layer."""
-    tensors = {name: np.asarray(variable) for name, variable in variables_by_name(layer).items()}
+    tensors = {name: np.asarray(variable.numpy()) for name, variable in variables_by_name(layer).items()}
     with files.whole_file(path) as partial, open(partial, "wb") as file:
         file.write(safetensors.numpy.save(tensors))
 

@@ -38,7 +38,9 @@ def main() -> None:
         texts.append(text or "health")
         lengths.append(len(model.tokenizer(texts[-1])["input_ids"]))
     content = {
-        "made_by": {name: importlib.metadata.version(name) for name in ("sentence-transformers", "transformers", "torch")},
+        "made_by": {
+            name: importlib.metadata.version(name) for name in ("sentence-transformers", "transformers", "torch")
+        },
         "lengths": lengths,
         "texts": texts,
         "vectors": [[float(f"{x:.8g}") for x in row] for row in model.encode(texts).tolist()],

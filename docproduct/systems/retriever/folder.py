@@ -84,9 +84,7 @@ class TrainedRetriever:
 
         return encode
 
-    def embed(
-        self, texts: Sequence[str], side: Side, batch_size: int = 32, progress: str | None = None
-    ) -> Embeddings:
+    def embed(self, texts: Sequence[str], side: Side, batch_size: int = 32, progress: str | None = None) -> Embeddings:
         """Encodes texts, in batches of like length; the order is that of `texts`.
 
         Args:
@@ -117,7 +115,7 @@ class TrainedRetriever:
         digest.update(self.tokenizer.fingerprint.encode())
         for name, variable in sorted(checkpoints.variables_by_name(self.model).items()):
             digest.update(name.encode())
-            digest.update(np.ascontiguousarray(variable).data)
+            digest.update(np.ascontiguousarray(variable.numpy()).data)
         return digest.hexdigest()
 
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
@@ -135,8 +133,8 @@ class TrainedRetriever:
         """Loads a trained retriever, or a bare encoder with heads that change nothing.
 
         Args:
-          folder: a folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index, *.data-*);
-            or Hugging Face's (config.json, vocab.txt, model.safetensors), with the files of sentence-transformers or
+          folder: a folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index,
+            *.data-*); or Hugging Face's (config.json, vocab.txt, model.safetensors), with the files of sentence-transformers or
             without.
           **encoder_options: for a bare encoder, see `load_encoder`.
 
@@ -226,11 +224,16 @@ def _sentence_transformers(folder: str, pooling: str | None) -> dict[str, Any]:
 
 def _pooling(config: dict[str, Any], folder: str) -> str:
     mode = config.get("pooling_mode")
-    modes = [mode] if isinstance(mode, str) else mode or [
-        name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
-        for name, value in config.items()
-        if name.startswith("pooling_mode_") and value
-    ]
+    modes = (
+        [mode]
+        if isinstance(mode, str)
+        else mode
+        or [
+            name.removeprefix("pooling_mode_").removesuffix("_tokens").removesuffix("_token")
+            for name, value in config.items()
+            if name.startswith("pooling_mode_") and value
+        ]
+    )
     if modes not in (["mean"], ["cls"]):
         raise ValueError(f"{folder} pools by {modes}; expected mean or cls alone. Choose with --pooling.")
     return modes[0]

@@ -142,8 +142,6 @@ def in_batch_softmax(
         return ops.equal(batch[name][:, None], gather(batch[name])[None, :])
 
     own = equal("pair_id")
-    excluded = ops.logical_and(
-        ops.logical_or(equal("question_group"), equal("answer_group")), ops.logical_not(own)
-    )
+    excluded = ops.logical_and(ops.logical_or(equal("question_group"), equal("answer_group")), ops.logical_not(own))
     candidates = ops.logsumexp(ops.where(excluded, -1e9, logits), axis=1)  # [B]; exp(-1e9) is 0 in float32
     return candidates - ops.sum(ops.where(own, logits, 0.0), axis=1)

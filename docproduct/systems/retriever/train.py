@@ -96,9 +96,7 @@ def train(
     def epoch_batches(epoch: int, skip: int) -> tf.data.Dataset:
         settings = config.settings
         pad_id = retriever.tokenizer.pad_id
-        return batches.training_batches(
-            prepared, splits.TRAIN, settings.batch_size, pad_id, settings.seed, epoch, skip
-        )
+        return batches.training_batches(prepared, splits.TRAIN, settings.batch_size, pad_id, settings.seed, epoch, skip)
 
     task = training.Task(
         model=model,
@@ -125,7 +123,9 @@ def dev_evaluation(
     answers = {row["answer_group"]: row["answer"] for row in dev}
     train = prepared.pairs(["answer", "answer_group"], splits.TRAIN)
     # Groups are hashes: the lowest are a random sample, and the same one in every run.
-    sample = train.take(pa.array(np.argsort(train["answer_group"].to_numpy(), kind="stable"))).slice(0, num_train_answers)
+    sample = train.take(pa.array(np.argsort(train["answer_group"].to_numpy(), kind="stable"))).slice(
+        0, num_train_answers
+    )
     answers |= {row["answer_group"]: row["answer"] for row in sample.to_pylist() if row["answer_group"] not in answers}
     question_row = {group: i for i, group in enumerate(questions)}
     answer_column = {group: i for i, group in enumerate(answers)}
@@ -185,9 +185,13 @@ def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
     stored = _flat(read_json(model_dir, CONFIG_FILE))
     # Folders may have moved; what is in them counts.
     current = {name: value for name, value in _flat(record).items() if not name.endswith("_dir")}
-    changed = [f"{name} was {stored.get(name)!r}, is {now!r}" for name, now in current.items() if stored.get(name) != now]
+    changed = [
+        f"{name} was {stored.get(name)!r}, is {now!r}" for name, now in current.items() if stored.get(name) != now
+    ]
     if changed:
-        raise ValueError(f"{model_dir} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones.")
+        raise ValueError(
+            f"{model_dir} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones."
+        )
 
 
 def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:

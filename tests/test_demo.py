@@ -1,0 +1,63 @@
+import collections
+import csv
+import json
+
+import pytest
+
+from data_pipeline import cleaning
+from docproduct import demo, sample, training
+from docproduct.answering import answer
+
+# Written before they were tried; none is worded as a row of the sample.
+QUESTIONS = {
+    "I can't stop sneezing whenever the pollen count is high": "hay fever",
+    "Could my aching muscles and high temperature be the flu?": "influenza",
+    "One side of his face droops and his speech is slurred, what could that be?": "stroke",
+    "I get a throbbing ache on one side of my head and light bothers me": "migraine",
+    "Milk and ice cream give me cramps and gas": "lactose intolerance",
+    "How do I get rid of nits in my daughter's hair?": "head lice",
+    "My big toe suddenly turned red and hurts like crazy at night": "gout",
+    "I lie awake for hours and cannot fall asleep": "insomnia",
+    "My husband snores loudly and stops breathing for moments": "sleep apnea",
+    "It burns when I pee and I have to go all the time": "urinary tract infection",
+}
+
+
+@pytest.fixture(scope="module")
+def rows():
+    with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_sample(rows):
+    assert len(rows) >= 300
+    assert len({row["focus"] for row in rows}) >= 60
+    assert all(cleaning.clean(text) == text != "" for row in rows for text in row.values())
+    assert len({cleaning.group(row["question"]) for row in rows}) == len(rows)
+    phrasings = collections.Counter(cleaning.group(row["answer"]) for row in rows)
+    assert sum(count > 1 for count in phrasings.values()) >= 60
+    assert not {cleaning.group(question) for question in QUESTIONS} & {cleaning.group(row["question"]) for row in rows}
+
+
+@pytest.mark.slow
+def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    retriever, index = demo.build("work")
+    first = {question: answer(question, retriever, index).hits[0].focus for question in QUESTIONS}
+    wrong = {question: focus for question, focus in first.items() if focus != QUESTIONS[question]}
+    assert len(wrong) <= 1, wrong
+    metrics = json.loads((tmp_path / "work/minilm/model/metrics.json").read_text())
+    assert metrics["best"]["RR@10"] >= metrics["epochs"][0]["RR@10"]
+    # What is there is used again.
+    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(demo.index, "build", None)
+    demo.build("work")
+
+
+@pytest.mark.slow
+def test_without_the_pretrained_encoder_it_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(demo, "encoder_dir", lambda: None)
+    monkeypatch.setattr(demo, "RANDOM_SETTINGS", training.TrainingSettings(epochs=1, batch_size=32))
+    retriever, index = demo.build(str(tmp_path))
+    assert "RANDOM weights" in capsys.readouterr().err
+    assert answer("What is asthma?", retriever, index).hits

@@ -1,0 +1,131 @@
+import json
+import math
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from data_pipeline import beir
+from docproduct import evaluate
+
+
+def write(folder, corpus, queries, qrels, split="test"):
+    (folder / "qrels").mkdir(parents=True)
+    for name, texts in (("corpus", corpus), ("queries", queries)):
+        lines = [json.dumps({"_id": key, "text": text}) for key, text in texts.items()]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines))
+    lines = ["query-id\tcorpus-id\tscore", *("\t".join(map(str, row)) for row in qrels)]
+    (folder / f"qrels/{split}.tsv").write_text("\n".join(lines) + "\n")
+    return str(folder)
+
+
+CORPUS = {"d1": "alpha", "d2": "beta", "d3": "gamma", "d4": "Beta."}  # d2 and d4 say the same
+QUERIES = {"q1": "one", "q2": "two", "q3": "not judged"}
+QRELS = [("q1", "d3", 1), ("q1", "d4", 2), ("q2", "d1", 3), ("q2", "d3", 0)]
+SCORES = {"one": [0.9, 0.5, 0.1], "two": [0.2, 0.8, 0.4]}  # of d1, d2, d3
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch):
+    def scores(model_dir, queries, documents):
+        assert documents == ["alpha", "beta", "gamma"]
+        return (np.array(SCORES[query]) for query in queries)
+
+    monkeypatch.setattr(evaluate, "_encoder_scores", scores)
+    return beir.read(write(tmp_path / "beir", CORPUS, QUERIES, QRELS), "test")
+
+
+def test_metrics_by_hand(data, tmp_path):
+    found = evaluate.retrieval("model", data, run_file=str(tmp_path / "run"))
+    # q1: d1, d2 (grade 2, from d4), d3 (grade 1). q2: d2, d3, d1 (grade 3).
+    assert found["RR@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)
+    assert (found["Success@1"], found["Success@5"], found["R@100"]) == (0, 1, 1)
+    assert found["AP@10"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1 / 3) / 2, abs=1e-4)
+    gain_1 = (2 / math.log2(3) + 1 / math.log2(4)) / (2 / math.log2(2) + 1 / math.log2(3))
+    gain_2 = (3 / math.log2(4)) / (3 / math.log2(2))
+    assert found["nDCG@10"] == pytest.approx((gain_1 + gain_2) / 2, abs=1e-4)
+    assert (found["queries"], found["documents"], found["queries_without_relevant"]) == (2, 3, 0)
+    lines = (tmp_path / "run").read_text().splitlines()
+    assert [line.split()[:4] for line in lines[:3]] == [
+        ["q1", "Q0", "d1", "1"],
+        ["q1", "Q0", "d2", "2"],
+        ["q1", "Q0", "d3", "3"],
+    ]
+
+
+def test_judged_candidates(data):
+    found = evaluate.retrieval("model", data, candidates="judged")
+    # q1: d2, d3, both relevant. q2: d3, d1.
+    assert found["RR@10"] == pytest.approx((1 + 1 / 2) / 2)
+
+
+def test_relevance_counts_from_a_grade_up(data):
+    found = evaluate.retrieval("model", data, relevance=2)
+    assert found["AP@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)  # d3 is no longer relevant to q1
+    found = evaluate.retrieval("model", data, relevance=3)
+    assert found["RR@10"] == pytest.approx((0 + 1 / 3) / 2, abs=1e-4)
+    assert found["queries_without_relevant"] == 1
+
+
+def test_bm25_finds_the_words(tmp_path):
+    corpus = {"d1": "a cough syrup", "d2": "fever and chills", "d3": "broken leg"}
+    queries = {"q1": "What helps against fever?", "q2": "leg", "q3": "the"}  # q3 is nothing but a stop word
+    qrels = [("q1", "d2", 1), ("q2", "d3", 1), ("q3", "d1", 1)]
+    data = beir.read(write(tmp_path / "beir", corpus, queries, qrels), "test")
+    assert evaluate.retrieval("bm25", data)["Success@1"] >= 2 / 3 - 1e-4
+
+
+def test_a_prepared_split_as_beir(prepared, tmp_path):
+    counts = beir.write(prepared, "dev", str(tmp_path / "beir"))
+    data = beir.read(str(tmp_path / "beir"), "dev")
+    rows = prepared.pairs(["question_group", "answer_group", "split"]).to_pylist()
+    assert counts == {
+        "corpus": len({row["answer_group"] for row in rows}),
+        "queries": len({row["question_group"] for row in rows if row["split"] == "dev"}),
+        "judgments": sum(row["split"] == "dev" for row in rows),
+    }
+    assert (len(data.corpus), len(data.queries)) == (counts["corpus"], counts["queries"])
+    with pytest.raises(ValueError, match="has no test pairs"):
+        beir.write(prepared, "test", str(tmp_path / "other"))
+
+
+def test_judgments_of_unknown_documents_are_counted(tmp_path):
+    data = beir.read(write(tmp_path / "beir", CORPUS, QUERIES, [*QRELS, ("q1", "d9", 1)]), "test")
+    assert data.missing == 1
+
+
+@pytest.mark.parametrize(
+    ("qrels", "message"),
+    [
+        ([("q9", "d1", 1)], r"test.tsv line 2 is \['q9', 'd1', '1'\]; expected"),
+        ([("q1", "d1", "high")], "line 2 is"),
+        ([("q1", "d1")], "line 2 is"),
+        ([], "judges no document"),
+    ],
+)
+def test_bad_judgments(tmp_path, qrels, message):
+    with pytest.raises(ValueError, match=message):
+        beir.read(write(tmp_path / "beir", CORPUS, QUERIES, qrels), "test")
+
+
+def test_bad_folders(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No file at .*corpus.jsonl"):
+        beir.read(str(tmp_path), "test")
+    folder = write(tmp_path / "beir", CORPUS, QUERIES, QRELS)
+    with pytest.raises(FileNotFoundError, match=r"No file at .*dev.tsv"):
+        beir.read(folder, "dev")
+    (tmp_path / "beir/corpus.jsonl").write_text('{"_id": "d1"}\n')
+    with pytest.raises(ValueError, match=r"corpus.jsonl line 1 cannot be read"):
+        beir.read(folder, "test")
+
+
+@pytest.mark.slow
+def test_the_script_ends_with_one_line_of_json(tmp_path):
+    folder = write(tmp_path / "beir", CORPUS, QUERIES, QRELS)
+    command = [sys.executable, "-m", "docproduct.evaluate", "retrieval", "--model_dir=bm25", f"--beir_dir={folder}"]
+    top = pathlib.Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=top, capture_output=True, text=True, check=True)
+    found = json.loads(done.stdout)
+    assert {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10"} <= set(found)

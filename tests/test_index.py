@@ -1,0 +1,154 @@
+import builtins
+import importlib
+import sys
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from docproduct import index as index_module
+from docproduct.answering import DISCLAIMER, answer
+from docproduct.index import Index, IndexSettings, build
+from tests.test_bert import randomize
+
+
+@pytest.fixture
+def trained(retriever):
+    randomize(retriever.model)
+    return retriever
+
+
+@pytest.fixture
+def folder(trained, prepared, tmp_path):
+    build(trained, prepared, str(tmp_path / "index"), encoder_name="models/first")
+    return str(tmp_path / "index")
+
+
+def brute_force(trained, prepared, query, side, k):
+    """Answer groups of the k nearest, straight from the definition."""
+    rows = prepared.pairs(["question", "answer", "answer_group"]).to_pylist()
+    vectors = trained.embed([row[side] for row in rows], side).head
+    order = np.argsort(-(vectors @ trained.embed([query], "question").head[0]), kind="stable")
+    return list(dict.fromkeys(rows[i]["answer_group"] for i in order))[:k]
+
+
+@pytest.mark.parametrize("side", ["answer", "question"])
+@pytest.mark.parametrize("k", [1, 5, 60])
+def test_search_equals_brute_force(trained, prepared, folder, side, k):
+    opened = Index(folder, trained)
+    assert opened.num_answers == 60  # of 61 pairs, two have one answer
+    group = {row["pair_id"]: row["answer_group"] for row in prepared.pairs(["pair_id", "answer_group"]).to_pylist()}
+    for query in ("what is a3?", "the xy z", "what helps against x"):
+        hits = opened.search(trained.embed([query], "question").head[0], k, side)
+        scores = [hit.score for hit in hits]
+        assert scores == sorted(scores, reverse=True)
+        assert [group[hit.pair_id] for hit in hits] == brute_force(trained, prepared, query, side, k)
+
+
+def test_a_hit_is_the_best_passage_of_an_answer(trained, prepared, tmp_path):
+    settings = IndexSettings(passage_tokens=6, passage_overlap=1, export_embeddings=True)
+    counts = build(trained, prepared, str(tmp_path / "index"), settings)["counts"]
+    table = pq.read_table(tmp_path / "index/passages.parquet").to_pylist()
+    assert counts["passages"] == len(table) > counts["pairs"] == 61
+    assert len({row["passage_id"] for row in table}) == len(table)
+    vectors = np.load(tmp_path / "index/answer_head.npy", mmap_mode="r")
+    query = trained.embed(["what is a3?"], "question").head[0]
+    best = {}
+    for row, score in zip(table, vectors @ query, strict=True):
+        best[row["pair_id"]] = max(score, best.get(row["pair_id"], -1))
+    hits = Index(str(tmp_path / "index"), trained).search(query, 60)
+    assert len(hits) == 60
+    for hit in hits:
+        assert hit.score == pytest.approx(best[hit.pair_id], abs=1e-5)
+
+
+def test_passages_overlap_and_cover_the_answer(trained):
+    text = "a b c d e f g h"
+    passages, rows, numbers = index_module._passages(
+        [text, "a"], trained, IndexSettings(passage_tokens=5, passage_overlap=1)
+    )
+    tokens = [trained.tokenizer.decode(ids) for ids in passages.to_list()]
+    # Windows of 3 tokens, each begins with the last of the one before.
+    assert [" ".join(row[1:-1]) for row in tokens] == ["a b c", "c d e", "e f g", "g h", "a"]
+    assert all(row[0] == "[CLS]" and row[-1] == "[SEP]" for row in tokens)
+    assert (rows.tolist(), numbers.tolist()) == ([0, 0, 0, 0, 1], [0, 1, 2, 3, 0])
+    with pytest.raises(ValueError, match="expected at most 20 tokens"):
+        index_module._passages([text], trained, IndexSettings(passage_tokens=21))
+
+
+def test_the_embedding_store(trained, prepared, tmp_path):
+    build(trained, prepared, str(tmp_path / "index"), IndexSettings(export_embeddings=True))
+    pairs = pq.read_table(tmp_path / "index/pairs.parquet").to_pylist()
+    for side in ("question", "answer"):
+        expected = trained.embed([row[side] for row in pairs], side)
+        for name in ("encoder", "head"):
+            stored = np.load(tmp_path / f"index/{side}_{name}.npy", mmap_mode="r")
+            np.testing.assert_allclose(stored, getattr(expected, name), atol=1e-5)
+
+
+@pytest.mark.parametrize("factory", ["HNSW8", "IVF2,Flat", "SQ8"])
+def test_other_factories(trained, prepared, tmp_path, factory):
+    build(trained, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
+    hits = Index(str(tmp_path / "index"), trained).search(trained.embed(["what is a3?"], "question").head[0], 3)
+    assert len(hits) >= 1
+
+
+def test_unknown_factories_leave_nothing(trained, prepared, tmp_path):
+    for factory in ("Nonsense", "IVF4096,Flat"):
+        with pytest.raises(ValueError, match=f"FAISS cannot build '{factory}' over 61 vectors"):
+            build(trained, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
+        assert not (tmp_path / "index").exists()
+
+
+def test_an_index_of_another_encoder_is_refused_by_name(trained, folder):
+    trained.model.question_head.inner.bias.assign_add(np.full(10, 0.1))
+    with pytest.raises(ValueError, match="built with the encoder 'models/first'.*build the index again"):
+        Index(folder, trained)
+
+
+def test_bad_requests(trained, folder, tmp_path):
+    opened = Index(folder, trained)
+    query = trained.embed(["a"], "question").head[0]
+    for k in (0, 61):
+        with pytest.raises(ValueError, match=f"k is {k}; expected 1 to 60"):
+            opened.search(query, k)
+    with pytest.raises(ValueError, match="search_by is 'source'; expected answer or question"):
+        opened.search(query, 1, "source")
+    with pytest.raises(ValueError, match=r"no manifest.json: expected a finished folder of docproduct index"):
+        Index(str(tmp_path), trained)
+
+
+def test_no_gpu_here(trained, folder):
+    if hasattr(index_module.faiss, "StandardGpuResources"):
+        pytest.skip("faiss-gpu is installed")
+    with pytest.raises(ValueError, match="Install the extra gpu, or use cpu"):
+        Index(folder, trained, device="gpu")
+    assert Index(folder, trained, device="auto").num_answers == 60
+
+
+def test_a_missing_faiss_names_the_extras(monkeypatch):
+    real = builtins.__import__
+
+    def without_faiss(name, *args, **kwargs):
+        if name == "faiss":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_faiss)
+    monkeypatch.delitem(sys.modules, "docproduct.index")
+    with pytest.raises(ImportError, match="extra cpu or gpu"):
+        importlib.import_module("docproduct.index")
+
+
+def test_the_path_of_one_question(trained, folder):
+    opened = Index(folder, trained)
+    found = answer("what is a3?", trained, opened, k=3)
+    assert found.answer == found.hits[0].answer
+    shown = found.as_json()
+    assert list(shown) == ["question", "answer", "sources", "disclaimer"]
+    assert shown["disclaimer"] == DISCLAIMER
+    assert "not medical advice" in DISCLAIMER
+    assert [list(source) for source in shown["sources"]] == [["score", "question", "answer"]] * 3
+    for blank in ("", " \t\n"):
+        with pytest.raises(ValueError, match="The question is empty"):
+            answer(blank, trained, opened)

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+from ir_measures import RR, Qrel, ScoredDoc, Success, calc_aggregate
+
+from docproduct import metrics
+
+
+def test_ranks_by_hand():
+    scores = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.5, 0.5, 0.5]])
+    relevant = np.array([[0, 1, 1], [1, 0, 1], [0, 1, 0]], bool)
+    # Best relevant: 0.5, second; 0.9, first; 0.5, with two equal ones that count as before.
+    ranks = metrics.first_relevant_ranks(scores, relevant)
+    assert ranks.tolist() == [2, 1, 3]
+    assert metrics.reciprocal_rank(ranks, 2) == pytest.approx((1 / 2 + 1 + 0) / 3)
+    assert metrics.success(ranks, 1) == pytest.approx(1 / 3)
+
+
+def test_equals_ir_measures():
+    rng = np.random.default_rng(0)
+    scores, relevant = rng.normal(size=(50, 30)), rng.random((50, 30)) < 0.1
+    relevant[:, 0] |= ~relevant.any(axis=1)
+    qrels = [Qrel(str(q), str(d), 1) for q, d in zip(*np.nonzero(relevant), strict=True)]
+    run = [ScoredDoc(str(q), str(d), scores[q, d]) for q in range(50) for d in range(30)]
+    expected = calc_aggregate([RR @ 10, Success @ 5], qrels, run)
+    ranks = metrics.first_relevant_ranks(scores, relevant)
+    assert metrics.reciprocal_rank(ranks, 10) == pytest.approx(expected[RR @ 10])
+    assert metrics.success(ranks, 5) == pytest.approx(expected[Success @ 5])

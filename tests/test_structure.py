@@ -1,0 +1,55 @@
+"""The structure of the code itself: who may import whom, and what has no place here."""
+
+import ast
+import pathlib
+
+import pytest
+
+TOP = pathlib.Path(__file__).parents[1]
+FILES = sorted([*TOP.glob("*.py"), *TOP.glob("docproduct/**/*.py"), *TOP.glob("data_pipeline/**/*.py")])
+TREES = {path.relative_to(TOP).as_posix(): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+def imported(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def importers(prefix):
+    return {
+        name
+        for name, tree in TREES.items()
+        if any(module == prefix or module.startswith(f"{prefix}.") for module in imported(tree))
+    }
+
+
+def test_data_pipeline_never_imports_docproduct():
+    assert not {name for name in importers("docproduct") if name.startswith("data_pipeline/")}
+
+
+def test_layers_know_no_system():
+    assert not {name for name in importers("docproduct.systems") if name.startswith("docproduct/layers/")}
+
+
+def test_faiss_is_imported_in_one_file():
+    assert importers("faiss") == {"docproduct/index.py"}
+
+
+def test_top_level_scripts():
+    assert {name for name in TREES if "/" not in name} == {"serve.py", "setup.py", "train_embeddings.py"}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_a_file(name):
+    tree, path = TREES[name], TOP / name
+    assert ast.get_docstring(tree) or not path.read_text(encoding="utf-8"), "no docstring"
+    assert path.stem not in ("utils", "common", "helpers", "misc")
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 350
+    for node in ast.walk(tree):
+        assert not isinstance(node, ast.Assert), f"assert on line {node.lineno}: raise an error that tells what to do"
+        assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except on line {node.lineno}"
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("tf.compat.v1", "tensorflow.compat.v1"):
+            assert name == "docproduct/graph_session.py", f"TF 1 on line {node.lineno}"

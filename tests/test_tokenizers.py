@@ -1,0 +1,88 @@
+import csv
+import string
+
+import pytest
+
+from data_pipeline.tokenizers import WordPiece, train_wordpiece
+from docproduct import sample
+from tests.check_token_ids import differing
+from tests.conftest import VOCAB
+
+# Characters on which tokenizers are known to part ways.
+HARD = [
+    "", " ", "...", "\u2026", "a\u2026b", "na\u00efve caf\u00e9", "e\u0301", "\u0130stanbul", "ΣΊΣΥΦΟΣ ΟΔΟΣ",
+    "stra\u00dfe",
+    "\u4e2d\u6587\u5b57abc", "\u3042\u30ab\ud55c\uad6d", "a\u200bb", "a\u00adb", "a\u00a0b\u3000c", "a\tb\nc\r\nd\x0be",
+    "a\x00b\ufffdc", "\u2019\u201c\u2014", "$5.00 (+3%) ^_~`|<>=", "x" * 101, "don't", "[CLS] [MASK] [SEP]",
+    "\U0001f600 ok",
+    "\u00bd \u00b2 \u2460 \ufb01", "\u0e20\u0e32\u0e29\u0e32", "\u0939\u093f\u0928\u094d\u0926\u0940",
+    "a\u2028b\u2029c",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("lower_case", [True, False])
+def test_ids_equal_the_reference(minilm, tmp_path, lower_case):
+    with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
+        texts = [text for row in csv.DictReader(file) for text in (row["question"], row["answer"])]
+    path = f"{minilm}/vocab.txt"
+    if not lower_case:  # a cased vocabulary: that of MiniLM with capital letters and some capitalized words
+        with open(path, encoding="utf-8") as file:
+            vocab = file.read().splitlines()
+        capitals = [*string.ascii_uppercase, *(f"##{letter}" for letter in string.ascii_uppercase)]
+        capitals += [
+            word.capitalize() for word in vocab[2000:8000] if word.isascii() and word.isalpha() and len(word) > 1
+        ]
+        path = str(tmp_path / "vocab.txt")
+        (tmp_path / "vocab.txt").write_text("\n".join(dict.fromkeys(vocab + capitals)), encoding="utf-8")
+    assert differing(texts + HARD, path, lower_case) == []
+
+
+def test_ids_by_hand(tokenizer):
+    # "Is" is lower-cased; "ab" is no word of the vocabulary: "a" + "##b"; "$" is unknown.
+    wanted = ["[CLS]", "what", "is", "a", "##b", "[UNK]", "?", "[SEP]"]
+    ids = tokenizer.encode(["What Is\u00a0 \u00e1b$?"], 99).to_list()[0]
+    assert ids == [VOCAB.index(token) for token in wanted]
+    assert tokenizer.decode(ids) == wanted
+
+
+def test_long_texts_lose_their_end_only(tokenizer):
+    whole, cut = (tokenizer.encode(["a b c d e"], n).to_list()[0] for n in (99, 5))
+    assert cut == whole[:4] + whole[-1:]
+    with pytest.raises(ValueError, match="expected 3 or more"):
+        tokenizer.encode(["a"], 2)
+
+
+def test_casing_is_recognised(tmp_path, tokenizer):
+    assert tokenizer.lower_case
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join([*VOCAB, "Hello"]), encoding="utf-8")
+    assert not WordPiece.load(str(path)).lower_case
+    path.write_text("\n".join([*VOCAB, "<S>"]), encoding="utf-8")  # as in bert-base-chinese
+    assert WordPiece.load(str(path)).lower_case
+
+
+def test_a_saved_tokenizer_is_the_same(tmp_path):
+    first = WordPiece([*VOCAB, "Hello"], lower_case=True)
+    first.save(str(tmp_path))
+    again = WordPiece.load(str(tmp_path))
+    assert again.lower_case
+    assert again.fingerprint == first.fingerprint
+    assert again.fingerprint != WordPiece.load(str(tmp_path), lower_case=False).fingerprint
+
+
+def test_bad_vocabularies(tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"No vocabulary at .*vocab.txt"):
+        WordPiece.load(str(tmp_path))
+    (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\nhello\n")
+    with pytest.raises(ValueError, match=r"has no \[CLS\], \[SEP\]"):
+        WordPiece.load(str(tmp_path))
+    (tmp_path / "vocab.txt").write_text("\n".join([*VOCAB, "what"]))
+    with pytest.raises(ValueError, match="several rows of what"):
+        WordPiece.load(str(tmp_path))
+
+
+def test_a_trained_vocabulary_covers_its_texts():
+    trained = train_wordpiece(["fever and cough", "a cough and a cold"], vocab_size=60)
+    ids = trained.encode(["a cold and a fever"], 99).to_list()[0]
+    assert trained.vocab_size <= 60
+    assert "[UNK]" not in trained.decode(ids)
