@@ -204,8 +204,8 @@ class Index:
         if built_with["fingerprint"] != received:
             raise ValueError(
                 f"{index_dir} was built with the encoder {built_with['name']!r} (fingerprint "
-                f"{built_with['fingerprint'][:12]}); received one with fingerprint {received[:12]}. Their vectors cannot "
-                "be compared: give that encoder, or build the index again with this one."
+                f"{built_with['fingerprint'][:12]}); received one with fingerprint {received[:12]}. Their vectors "
+                "cannot be compared: give that encoder, or build the index again with this one."
             )
         self.num_answers: int = self.manifest["counts"]["answers"]
         self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))

@@ -134,8 +134,8 @@ class TrainedRetriever:
 
         Args:
           folder: a folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index,
-            *.data-*); or Hugging Face's (config.json, vocab.txt, model.safetensors), with the files of sentence-transformers or
-            without.
+            *.data-*); or Hugging Face's (config.json, vocab.txt, model.safetensors), with sentence-transformers' files
+            or without.
           **encoder_options: for a bare encoder, see `load_encoder`.
 
         Raises:
