@@ -7,11 +7,12 @@ EXTRA ?= cpu
 QUESTION ?=
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
+export QUESTION  # reaches the shell as a variable, so that quotes in it stay as they are
 
 .PHONY: demo test lint format clean
 
 demo: .venv/installed .venv/encoder
-	$(BIN)/python -m docproduct.demo $(if $(QUESTION),--question="$(QUESTION)")
+	$(BIN)/python -m docproduct.demo --question="$$QUESTION"
 
 test: lint .venv/encoder
 	$(BIN)/python -m pytest $(PYTEST_ARGS)

@@ -107,8 +107,7 @@ def _rows(settings: Settings, refusals: Refusals) -> Iterator[dict[str, Any]]:
     seen = set()  # pair ids
     inputs = ((splits.TEST, settings.test_inputs), (splits.DEV, settings.dev_inputs), (None, settings.inputs))
     for split, path in ((split, path) for split, paths in inputs for path in paths):
-        for number, pair in enumerate(read_pairs(path, settings.columns, refusals), 1):
-            where = f"{path} pair {number}"
+        for where, pair in read_pairs(path, settings.columns, refusals):
             row = {
                 "question": cleaning.clean(pair.question),
                 "answer": cleaning.clean(pair.answer),
@@ -140,7 +139,7 @@ def _write_pairs(
     folder: str, rows: Iterator[dict[str, Any]], tokenizer: WordPiece, settings: Settings
 ) -> tuple[dict[str, dict[str, int]], collections.Counter[int], dict[str, list[str]]]:
     """Writes the Parquet file and the shards; returns counts by split, train's pair lengths, and shard names."""
-    writers = {split: records.ShardWriter(folder, split, settings.num_shards) for split in splits.SPLITS}
+    writers: dict[str, records.ShardWriter] = {}
     counts = {split: {"pairs": 0, "question_tokens": 0, "answer_tokens": 0} for split in splits.SPLITS}
     histogram: collections.Counter[int] = collections.Counter()
     with pq.ParquetWriter(os.path.join(folder, prepared.PAIRS_FILE), prepared.PAIRS_SCHEMA) as parquet:
@@ -151,6 +150,8 @@ def _write_pairs(
             for row, question_ids, answer_ids in zip(chunk, questions.to_list(), answers.to_list(), strict=True):
                 ids = {"question_ids": question_ids, "answer_ids": answer_ids}
                 numbers = {name: row[name] for name in records.PAIR if name not in ids}
+                if row["split"] not in writers:
+                    writers[row["split"]] = records.ShardWriter(folder, row["split"], settings.num_shards)
                 writers[row["split"]].write(records.serialize(ids | numbers), key=row["pair_id"])
                 count = counts[row["split"]]
                 count["pairs"] += 1
@@ -158,7 +159,7 @@ def _write_pairs(
                 count["answer_tokens"] += len(answer_ids)
                 if row["split"] == splits.TRAIN:
                     histogram[len(question_ids) + len(answer_ids)] += 1
-    return counts, histogram, {split: writer.close() for split, writer in writers.items()}
+    return counts, histogram, {split: writers[split].close() if split in writers else [] for split in splits.SPLITS}
 
 
 def _define_flags() -> None:

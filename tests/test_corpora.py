@@ -8,7 +8,7 @@ from data_pipeline.corpora import Columns, Refusals, read_pairs
 
 def read(path, columns=Columns()):
     refusals = Refusals()
-    return [(pair.question, pair.answer) for pair in read_pairs(str(path), columns, refusals)], refusals
+    return [(pair.question, pair.answer) for _, pair in read_pairs(str(path), columns, refusals)], refusals
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,8 @@ def test_columns_by_flag_and_what_the_corpus_knows(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("ask,reply,question,topic,source\nq,a,no,t,s\n")
     columns = Columns(question="ask", answer="reply")
-    pair = next(read_pairs(str(path), columns, Refusals()))
+    where, pair = next(read_pairs(str(path), columns, Refusals()))
+    assert where == f"{path} line 2"
     assert (pair.question, pair.answer, pair.focus, pair.source) == ("q", "a", "t", "s")
 
 

@@ -65,9 +65,9 @@ def test_what_is_refused_is_counted(tmp_path, vocab_file):
     path = write_csv(tmp_path / "p.csv", rows)
     manifest = prepare(Settings((path,), vocab_file, dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {
-        "empty answer": {"rows": 1, "first": f"{path} pair 2"},
-        "empty question": {"rows": 1, "first": f"{path} pair 3"},
-        "the same pair stands before": {"rows": 1, "first": f"{path} pair 4"},
+        "empty answer": {"rows": 1, "first": f"{path} line 3"},
+        "empty question": {"rows": 1, "first": f"{path} line 4"},
+        "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert manifest["counts"]["train"]["pairs"] == 2
 
@@ -76,7 +76,7 @@ def test_questions_of_a_dev_file_are_kept_out_of_train(tmp_path, vocab_file):
     train = write_csv(tmp_path / "train.csv", [("What is A?", "a1"), ("what is b", "b1")])
     dev = write_csv(tmp_path / "dev.csv", [("what is a", "a2")])
     manifest = prepare(Settings((train,), vocab_file, dev_inputs=(dev,), dev_share=0), str(tmp_path / "out"))
-    assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} pair 1"}}
+    assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
     rows = PreparedFolder(str(tmp_path / "out")).pairs(["answer", "split"]).to_pylist()
     assert rows == [{"answer": "a2", "split": "dev"}, {"answer": "b1", "split": "train"}]
 

@@ -1,4 +1,4 @@
-"""Readers: one a source format, each yields `rows.Pair` and counts what it refuses, and why."""
+"""Readers: one a source format, each yields (where it stands, `rows.Pair`) and counts what it refuses, and why."""
 
 from collections.abc import Callable, Iterator
 
@@ -8,7 +8,7 @@ from data_pipeline.rows import Pair
 
 __all__ = ["Columns", "Refusals", "read_pairs"]
 
-Reader = Callable[[str, Columns, Refusals], Iterator[Pair]]
+Reader = Callable[[str, Columns, Refusals], Iterator[tuple[str, Pair]]]
 
 _READERS: dict[str, Reader] = {
     ".csv": tables.read_csv,
@@ -18,11 +18,11 @@ _READERS: dict[str, Reader] = {
 }
 
 
-def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
-    """Yields the pairs of a file, chosen by its ending; `.gz` behind the ending means gzip.
+def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Pair]]:
+    """Yields the pairs of a file, each with the place where it stands; the reader is chosen by the file's ending.
 
     Args:
-      path: a .csv, .tsv, .json (one list of objects) or .jsonl file.
+      path: a .csv, .tsv, .json (one list of objects) or .jsonl file; `.gz` behind the ending means gzip.
       columns: the columns that hold question and answer; unnamed ones are recognised by their usual names.
       refusals: counts the rows that are no pair.
 

@@ -8,7 +8,7 @@ from data_pipeline.corpora.reading import Columns, Refusals, open_text
 from data_pipeline.rows import Pair
 
 
-def read_json(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
+def read_json(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Pair]]:
     """Yields the pairs of a file that holds one list of objects; the list is read into memory."""
     with open_text(path) as file:
         text = file.read()
@@ -20,7 +20,7 @@ def read_json(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]
     yield from _pairs(((f"{path} item {i}", row) for i, row in enumerate(rows, 1)), path, columns, refusals)
 
 
-def read_jsonl(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
+def read_jsonl(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Pair]]:
     """Yields the pairs of a file with one object a line."""
     with open_text(path) as file:
         lines = ((f"{path} line {i}", line) for i, line in enumerate(file, 1) if line.strip())
@@ -34,7 +34,9 @@ def _parse(text: str, where: str) -> Any:
         raise ValueError(f"{where} is not valid JSON ({error}). Mend or remove it.") from error
 
 
-def _pairs(rows: Iterable[tuple[str, Any]], path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
+def _pairs(
+    rows: Iterable[tuple[str, Any]], path: str, columns: Columns, refusals: Refusals
+) -> Iterator[tuple[str, Pair]]:
     fields = None
     for where, row in rows:
         if not isinstance(row, dict):
@@ -44,7 +46,7 @@ def _pairs(rows: Iterable[tuple[str, Any]], path: str, columns: Columns, refusal
         fields = fields or columns.find(path, list(row))
         values = {role: row.get(name) for role, name in fields.items()}
         if all(isinstance(values[role], str) for role in ("question", "answer")):
-            yield Pair(**{role: value for role, value in values.items() if isinstance(value, str)})
+            yield where, Pair(**{role: value for role, value in values.items() if isinstance(value, str)})
         else:
             refusals.add("question or answer is not a text", where)
     if fields is None:

@@ -9,17 +9,17 @@ from data_pipeline.rows import Pair
 _MAX_FIELD_CHARACTERS = 64 * 2**20
 
 
-def read_csv(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
+def read_csv(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Pair]]:
     """Yields the pairs of a comma-separated table."""
     return _read(path, columns, refusals, delimiter=",")
 
 
-def read_tsv(path: str, columns: Columns, refusals: Refusals) -> Iterator[Pair]:
+def read_tsv(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Pair]]:
     """Yields the pairs of a tab-separated table."""
     return _read(path, columns, refusals, delimiter="\t")
 
 
-def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> Iterator[Pair]:
+def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> Iterator[tuple[str, Pair]]:
     csv.field_size_limit(_MAX_FIELD_CHARACTERS)
     with open_text(path) as file:
         # strict: a quote that never closes is an error, not one huge field.
@@ -30,10 +30,11 @@ def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> It
                 raise ValueError(f"{path} is empty. Expected a header line with the names of the columns, then rows.")
             position = {role: header.index(name) for role, name in columns.find(path, header).items()}
             for row in rows:
+                where = f"{path} line {rows.line_num}"
                 if len(row) == len(header):
-                    yield Pair(**{role: row[i] for role, i in position.items()})
+                    yield where, Pair(**{role: row[i] for role, i in position.items()})
                 elif row:  # a blank line is no row
-                    refusals.add("another number of fields than the header", f"{path} line {rows.line_num}")
+                    refusals.add("another number of fields than the header", where)
         except csv.Error as error:
             raise ValueError(
                 f"{path} line {rows.line_num} is no valid table row ({error}). Expected fields between {delimiter!r}, "
