@@ -6,6 +6,7 @@ question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> in
 import dataclasses
 from typing import Any
 
+from data_pipeline import cleaning
 from docproduct.index import Hit, Index, SearchBy
 from docproduct.systems.retriever import TrainedRetriever
 
@@ -54,8 +55,8 @@ def answer(
     Raises:
       ValueError: the question is blank, or k is out of range.
     """
-    if not question.strip():
+    if not cleaning.clean(question):
         raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
-    query_vector = retriever.embed([question], "question").head[0]  # [D]
+    query_vector = retriever.embed([cleaning.clean(question)], "question").head[0]  # [D]
     hits = index.search(query_vector, k, search_by)
     return Answer(question, hits[0].answer, tuple(hits))

@@ -27,6 +27,7 @@ from absl import app, flags, logging
 
 from data_pipeline import cleaning, files
 from data_pipeline.prepared import MANIFEST_FILE, PAIRS_FILE, PreparedFolder, read_manifest
+from docproduct import training
 from docproduct.systems.retriever import TrainedRetriever
 
 try:
@@ -298,6 +299,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     settings = IndexSettings(**{field.name: values[field.name].value for field in dataclasses.fields(IndexSettings)})
     try:
+        training.set_up(seed=0, deterministic=False)
         retriever = TrainedRetriever.load(values.model_dir)
         prepared = PreparedFolder(values.prepared_dir)
         manifest = build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite)

@@ -16,7 +16,7 @@ def first_relevant_ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray
       [Q] int.
     """
     best = np.where(relevant, scores, -np.inf).max(axis=1, keepdims=True)  # [Q, 1]
-    return 1 + np.sum((scores >= best) & ~relevant, axis=1)
+    return 1 + np.sum(~(scores < best) & ~relevant, axis=1)  # a NaN counts as ranked before
 
 
 def reciprocal_rank(ranks: np.ndarray, cutoff: int) -> float:

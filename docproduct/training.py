@@ -178,33 +178,42 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
         _evaluate(task, history, {"epoch": 0, "step": 0})
     step = _step_function(task, optimizer, settings.clip_norm, strategy)
     for epoch in range(len(history["epochs"]) - 1, settings.epochs):
-        done = len(history["losses"]) - epoch * steps_per_epoch
-        start = time.perf_counter()
-        with tqdm(
-            desc=f"epoch {epoch + 1}/{settings.epochs}",
-            total=task.num_rows,
-            initial=done * settings.batch_size,
-            unit=" pairs",
-        ) as bar:
-            for batch in task.batches(epoch, done):
-                rows = len(batch["pair_id"])
-                history["losses"].append(float(step(batch)))
-                bar.set_postfix(loss=f"{history['losses'][-1]:.3f}", refresh=False)
-                bar.update(rows)
-                if len(history["losses"]) % settings.checkpoint_steps == 0:
-                    checkpoint.save(history)
-        entry = {
-            "epoch": epoch + 1,
-            "step": len(history["losses"]),
-            "loss": float(np.mean(history["losses"][epoch * steps_per_epoch :])),
-            "pairs_per_second": (bar.n - bar.initial) / (time.perf_counter() - start),
-        }
+        seconds = _train_epoch(task, settings, step, epoch, history["losses"], lambda: checkpoint.save(history))
+        losses = history["losses"][epoch * steps_per_epoch :]
+        entry = {"epoch": epoch + 1, "step": len(history["losses"]), "loss": float(np.mean(losses)), "seconds": seconds}
         _evaluate(task, history, entry)
         checkpoint.save(history)
     files.write_json(os.path.join(folder, METRICS_FILE), history)
     _draw_curve(history, task.best_metric, os.path.join(folder, CURVE_FILE))
     checkpoint.remove()
     return history
+
+
+def _train_epoch(
+    task: Task,
+    settings: TrainingSettings,
+    step: Callable[[Batch], tf.Tensor],
+    epoch: int,
+    losses: list[float],
+    save_checkpoint: Callable[[], None],
+) -> float:
+    """Does what is left of an epoch, appends the loss of each step, and returns the seconds it took."""
+    start = time.perf_counter()
+    done = len(losses) - epoch * -(-task.num_rows // settings.batch_size)  # steps of this epoch before a restart
+    title = f"epoch {epoch + 1}/{settings.epochs}"
+    with tqdm(desc=title, total=task.num_rows, initial=done * settings.batch_size, unit=" pairs") as bar:
+        for batch in task.batches(epoch, done):
+            losses.append(float(step(batch)))
+            if not np.isfinite(losses[-1]):
+                raise ValueError(
+                    f"The loss of step {len(losses)} is {losses[-1]}; the best model so far is kept. "
+                    "Start again with a lower --learning_rate, or with --precision=float32."
+                )
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            bar.update(len(batch["pair_id"]))
+            if len(losses) % settings.checkpoint_steps == 0:
+                save_checkpoint()
+    return time.perf_counter() - start
 
 
 def _step_function(
