@@ -183,8 +183,8 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
         entry = {"epoch": epoch + 1, "step": len(history["losses"]), "loss": float(np.mean(losses)), "seconds": seconds}
         _evaluate(task, history, entry)
         checkpoint.save(history)
-    files.write_json(os.path.join(folder, METRICS_FILE), history)
     _draw_curve(history, task.best_metric, os.path.join(folder, CURVE_FILE))
+    files.write_json(os.path.join(folder, METRICS_FILE), history)
     checkpoint.remove()
     return history
 
@@ -273,10 +273,15 @@ class _Checkpoint:
         """Sets the variables and returns the history; None if there is no checkpoint."""
         if not os.path.exists(self.path):
             return None
-        with safetensors.safe_open(self.path, "numpy") as file:
-            for name, variable in self._variables.items():
-                variable.assign(file.get_tensor(name))
-            return json.loads(file.metadata()["history"])
+        try:
+            with safetensors.safe_open(self.path, "numpy") as file:
+                tensors = {name: file.get_tensor(name) for name in self._variables}
+                history = json.loads(file.metadata()["history"])
+        except safetensors.SafetensorError as error:
+            raise ValueError(f"{self.path} cannot be restored ({error}). Start again with --overwrite.") from error
+        for name, variable in self._variables.items():
+            variable.assign(tensors[name])
+        return history
 
     def remove(self) -> None:
         with contextlib.suppress(FileNotFoundError):

@@ -86,8 +86,8 @@ class Retriever(keras.Model):
         seeds = itertools.count(1_000 * seed + 500)
         self.question_head = FeedForwardHead(config.bert.width, config.head_dropout, seeds, "question_head")
         self.answer_head = FeedForwardHead(config.bert.width, config.head_dropout, seeds, "answer_head")
-        pad = ops.full((1, 3), config.bert.pad_id, dtype="int32")
-        self(pad + 1, pad + 1)  # makes the variables
+        real_ids = ops.full((1, 3), 0 if config.bert.pad_id else 1, dtype="int32")
+        self(real_ids, real_ids)  # makes the variables
 
     def call(self, question_ids: Any, answer_ids: Any, training: bool = False) -> tuple[Any, Any]:
         """Encodes both sides, each in its own length: [B, Tq] and [B, Ta] int -> two times [B, D]."""

@@ -81,6 +81,7 @@ def train(
     model = retriever.model
     model.bert.trainable = not config.freeze_bert
     record = {"training": dataclasses.asdict(config), "prepared": prepared.fingerprint()}
+    record["start"] = retriever.fingerprint()  # the encoder's weights and the seed
     if resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE)):
         _check_same_run(model_dir, record)
         if finished := read_json(model_dir, training.METRICS_FILE):
