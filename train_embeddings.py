@@ -2,8 +2,9 @@
 
     python train_embeddings.py --prepared_dir=/tmp/prepared --encoder_dir=MODEL_FOLDER --model_dir=/tmp/model
 
-On a laptop, `make demo` runs it on the bundled sample. The encoder may be in Google's or Hugging Face's layout; without
-one, a small BERT with random weights is trained. Ends with one line of JSON: the metrics of the epoch that was kept.
+On a laptop, `make demo` trains the same system on the bundled sample. The encoder may be in Google's or Hugging Face's
+layout; without one, a small BERT with random weights is trained. Ends with one line of JSON: the metrics of the epoch
+that was kept.
 """
 
 import dataclasses

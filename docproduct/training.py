@@ -97,7 +97,7 @@ class Task:
 
 
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises from 0 to the peak over the warm-up steps, then falls to 0 at the last step, in straight lines."""
+    """Rises from 0 to the peak over the warm-up steps, then falls to reach 0 after the last step, in straight lines."""
 
     def __init__(self, peak: float, warmup_steps: int, num_steps: int):
         self.peak, self.warmup_steps, self.num_steps = peak, warmup_steps, num_steps
