@@ -28,17 +28,20 @@ def whole_folder(path: str, overwrite: bool = False) -> Iterator[str]:
     Raises:
       FileExistsError: `path` exists, is not an empty folder, and `overwrite` is off.
     """
-    path = os.path.abspath(path)
+    path = os.path.realpath(path)  # behind a link, the folder is replaced, not the link
     if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
         raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
-    partial = f"{path}.partial"
+    partial, old = f"{path}.partial", f"{path}.old"
     shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(old, ignore_errors=True)
     os.makedirs(partial)
     try:
         yield partial
+        # The old folder is moved aside and deleted last: at no moment are both the old and the new one gone.
         if os.path.isdir(path):
-            shutil.rmtree(path)
+            os.replace(path, old)
         os.replace(partial, path)
+        shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 

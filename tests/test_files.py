@@ -27,3 +27,10 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     with files.whole_folder(str(path), overwrite=True) as partial:
         files.write_text(f"{partial}/b", "two")
     assert [p.name for p in path.iterdir()] == ["b"]
+    link = tmp_path / "link"
+    link.symlink_to(path)
+    with files.whole_folder(str(link), overwrite=True) as partial:
+        files.write_text(f"{partial}/c", "three")
+    assert link.is_symlink()
+    assert [p.name for p in path.iterdir()] == ["c"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "link"]
