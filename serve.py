@@ -10,17 +10,11 @@ import sys
 
 from absl import app, flags, logging
 
+from data_pipeline.prepared import SIDES
 from docproduct import training
 from docproduct.answering import Answer, answer
 from docproduct.index import Index
-from docproduct.systems.retriever import TrainedRetriever
-
-_MODEL_DIR = flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
-_INDEX_DIR = flags.DEFINE_string("index_dir", None, "The index that was built with it.", required=True)
-_QUESTION = flags.DEFINE_string("question", None, "Answer this question and end.")
-_K = flags.DEFINE_integer("k", 5, "Number of sources.")
-_SEARCH_BY = flags.DEFINE_enum("search_by", "answer", ["answer", "question"], "What the question is compared with.")
-_INDEX_DEVICE = flags.DEFINE_enum("index_device", "auto", ["auto", "cpu", "gpu"], "Where FAISS searches.")
+from docproduct.systems.retriever import Side, TrainedRetriever
 
 
 def show(found: Answer) -> None:
@@ -37,21 +31,22 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
     logging.set_verbosity(logging.WARNING)
-    training.set_up(seed=0, deterministic=False)
+    training.set_up()
+    values = flags.FLAGS
     try:
-        retriever = TrainedRetriever.load(_MODEL_DIR.value)
-        index = Index(_INDEX_DIR.value, retriever, _INDEX_DEVICE.value)
-        if _QUESTION.value is not None:
-            found = answer(_QUESTION.value, retriever, index, _K.value, _SEARCH_BY.value)
+        retriever = TrainedRetriever.load(values.model_dir)
+        index = Index(values.index_dir, retriever, values.index_device)
+        if values.question is not None:
+            found = answer(values.question, retriever, index, values.k, values.search_by)
             show(found)
             print(json.dumps(found.as_json(), ensure_ascii=False))
             return
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    converse(retriever, index)
+    converse(retriever, index, values.k, values.search_by)
 
 
-def converse(retriever: TrainedRetriever, index: Index) -> None:
+def converse(retriever: TrainedRetriever, index: Index, k: int, search_by: Side) -> None:
     """Answers one line of standard input after another; a question that cannot be answered ends nothing."""
     print(f"{index.num_answers} answers. Ask a question; Ctrl-D ends.", file=sys.stderr)
     while True:
@@ -60,10 +55,20 @@ def converse(retriever: TrainedRetriever, index: Index) -> None:
         if not line:
             return
         try:
-            show(answer(line.strip(), retriever, index, _K.value, _SEARCH_BY.value))
+            show(answer(line.strip(), retriever, index, k, search_by))
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
 
 
+def _define_flags() -> None:
+    flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
+    flags.DEFINE_string("index_dir", None, "The index that was built with it.", required=True)
+    flags.DEFINE_string("question", None, "Answer this question and end.")
+    flags.DEFINE_integer("k", 5, "Number of sources.")
+    flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
+    flags.DEFINE_enum("index_device", "auto", ["auto", "cpu", "gpu"], "Where FAISS searches.")
+
+
 if __name__ == "__main__":
+    _define_flags()
     app.run(main)

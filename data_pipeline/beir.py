@@ -6,7 +6,6 @@ Writes the questions of one split as queries, and the answers of all splits as t
 query, equal answers one document, and a query's relevant documents are all answers to it. Ends with one line of JSON.
 """
 
-import csv
 import dataclasses
 import json
 import os
@@ -48,14 +47,14 @@ def read(folder: str, split: str) -> BeirData:
       FileNotFoundError: a file is missing.
       ValueError: a file is damaged or empty, or a judged query has no text; the message names file and line.
     """
-    corpus = {row["_id"]: f"{row.get('title') or ''} {row['text']}".strip() for row in _rows(folder, _CORPUS)}
-    queries = {row["_id"]: row["text"] for row in _rows(folder, _QUERIES)}
+    corpus, queries = _texts(folder, _CORPUS), _texts(folder, _QUERIES)
     path = os.path.join(folder, "qrels", f"{split}.tsv")
     qrels: dict[str, dict[str, int]] = {}
     missing = 0
     with open_text(path) as file:
-        for number, row in enumerate(csv.reader(file, delimiter="\t"), 1):
-            if row == _QRELS_HEADER:
+        for number, line in enumerate(file, 1):
+            row = line.rstrip("\r\n").split("\t")  # no quoting: a quote in an id is part of it
+            if row in (_QRELS_HEADER, [""]):
                 continue
             if len(row) != 3 or not row[2].strip().lstrip("-").isdigit() or row[0] not in queries:
                 raise ValueError(
@@ -81,7 +80,8 @@ def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool
     rows = prepared.pairs(columns).to_pylist()
     asked = [row for row in rows if row["split"] == split]
     if not asked:
-        raise ValueError(f"{prepared.path} has no {split} pairs. Prepare it with --{split}_share or --{split}_input.")
+        flags_of_split = "--input" if split == splits.TRAIN else f"--{split}_share or --{split}_input"
+        raise ValueError(f"{prepared.path} has no {split} pairs. Prepare it with {flags_of_split}.")
     corpus = {str(row["answer_group"]): row["answer"] for row in rows}
     queries = {str(row["question_group"]): row["question"] for row in asked}
     qrels = sorted({(str(row["question_group"]), str(row["answer_group"])) for row in asked})
@@ -95,10 +95,22 @@ def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool
     return {"corpus": len(corpus), "queries": len(queries), "judgments": len(qrels)}
 
 
-def _rows(folder: str, name: str) -> Iterator[dict[str, Any]]:
+def _texts(folder: str, name: str) -> dict[str, str]:
+    """Returns {id: text} of a file; a title stands before its text."""
+    texts: dict[str, str] = {}
+    for where, row in _rows(folder, name):
+        if row["_id"] in texts:
+            raise ValueError(f"{where} has the id {row['_id']!r} of an earlier line. Expected every id once.")
+        texts[row["_id"]] = f"{row.get('title') or ''} {row['text']}".strip()
+    return texts
+
+
+def _rows(folder: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
     path = os.path.join(folder, name)
     with open_text(path) as file:
         for number, line in enumerate(file, 1):
+            if not line.strip():
+                continue
             try:
                 row = json.loads(line)
                 if not isinstance(row["_id"], str) or not isinstance(row["text"], str):
@@ -107,7 +119,7 @@ def _rows(folder: str, name: str) -> Iterator[dict[str, Any]]:
                 raise ValueError(
                     f'{path} line {number} cannot be read ({error}). Expected {{"_id": "...", "text": "..."}}.'
                 ) from error
-            yield row
+            yield f"{path} line {number}", row
 
 
 def main(argv: list[str]) -> None:

@@ -57,6 +57,21 @@ def write_json(path: str, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
+def read_json(path: str) -> Any:
+    """Returns the content of a JSON file, None if there is none.
+
+    Raises:
+      ValueError: it is damaged.
+    """
+    if not os.path.isfile(path):
+        return None
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except ValueError as error:
+        raise ValueError(f"{path} is not valid JSON ({error}). Write or fetch it again.") from error
+
+
 def sha256(path: str) -> str:
     """Returns the SHA-256 of a file, as hexadecimal."""
     with open(path, "rb") as file:

@@ -140,7 +140,8 @@ def _write_pairs(
 ) -> tuple[dict[str, dict[str, int]], collections.Counter[int], dict[str, list[str]]]:
     """Writes the Parquet file and the shards; returns counts by split, train's pair lengths, and shard names."""
     writers: dict[str, records.ShardWriter] = {}
-    counts = {split: {"pairs": 0, "question_tokens": 0, "answer_tokens": 0} for split in splits.SPLITS}
+    zero = {"pairs": 0, "question_tokens": 0, "answer_tokens": 0, "longest_question": 0, "longest_answer": 0}
+    counts = {split: dict(zero) for split in splits.SPLITS}
     histogram: collections.Counter[int] = collections.Counter()
     with pq.ParquetWriter(os.path.join(folder, prepared.PAIRS_FILE), prepared.PAIRS_SCHEMA) as parquet:
         while chunk := list(itertools.islice(rows, _CHUNK)):
@@ -155,8 +156,9 @@ def _write_pairs(
                 writers[row["split"]].write(records.serialize(ids | numbers), key=row["pair_id"])
                 count = counts[row["split"]]
                 count["pairs"] += 1
-                count["question_tokens"] += len(question_ids)
-                count["answer_tokens"] += len(answer_ids)
+                for side, side_ids in (("question", question_ids), ("answer", answer_ids)):
+                    count[f"{side}_tokens"] += len(side_ids)
+                    count[f"longest_{side}"] = max(count[f"longest_{side}"], len(side_ids))
                 if row["split"] == splits.TRAIN:
                     histogram[len(question_ids) + len(answer_ids)] += 1
     return counts, histogram, {split: writers[split].close() if split in writers else [] for split in splits.SPLITS}

@@ -6,6 +6,7 @@ train-00000-of-00008.tfrecord ...   token ids, some shards for each split
 vocab.txt tokenizer_config.json     the tokenizer that made the ids
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -15,11 +16,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline import files
+from data_pipeline.tokenizers import WordPiece
 
 MANIFEST_FILE = "manifest.json"
 PAIRS_FILE = "pairs.parquet"
 KIND = "docproduct prepared pairs"
-FORMAT = 1
+FORMAT = 2
+
+SIDES = ("question", "answer")
+PATH_SETTINGS = ("inputs", "dev_inputs", "test_inputs", "tokenizer")  # settings that say where, not what
 
 PAIRS_SCHEMA = pa.schema(
     [
@@ -55,8 +60,30 @@ class PreparedFolder:
         )
 
     def fingerprint(self) -> str:
-        """Returns the hash of the manifest, which holds the hashes of the inputs and all settings."""
-        return files.sha256(os.path.join(self.path, MANIFEST_FILE))
+        """Returns a hash of what the folder holds: inputs by their content, tokenizer and settings; never of paths."""
+        settings = {name: value for name, value in self.manifest["settings"].items() if name not in PATH_SETTINGS}
+        inputs = [entry["sha256"] for entry in self.manifest["inputs"]]
+        content = [self.manifest["tokenizer"], self.manifest["counts"], settings, inputs]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+    def tokenizer(self) -> WordPiece:
+        """Loads the tokenizer that made the ids.
+
+        Raises:
+          ValueError: the vocabulary in the folder is another one.
+        """
+        tokenizer = WordPiece.load(self.path)
+        expected = self.manifest["tokenizer"]["fingerprint"]
+        if tokenizer.fingerprint != expected:
+            raise ValueError(
+                f"The vocabulary in {self.path} has fingerprint {tokenizer.fingerprint[:12]}; its ids were made with "
+                f"{expected[:12]}. The folder was changed: prepare it again."
+            )
+        return tokenizer
+
+    def longest(self) -> int:
+        """Returns the number of tokens of the longest question or answer."""
+        return max(count[f"longest_{side}"] for count in self.manifest["counts"].values() for side in SIDES)
 
     def num_pairs(self, split: str) -> int:
         """Returns the number of pairs in a split."""
@@ -79,14 +106,10 @@ def read_manifest(folder: str, kind: str, version: int, remedy: str) -> dict[str
       ValueError: there is none, or it is of another kind or format; the message ends with `remedy`.
     """
     path = os.path.join(folder, MANIFEST_FILE)
-    if not os.path.isfile(path):
+    manifest = files.read_json(path)
+    if manifest is None:
         raise ValueError(f"{folder} has no {MANIFEST_FILE}: expected a finished folder of {kind}. {remedy}")
-    try:
-        with open(path, encoding="utf-8") as file:
-            manifest = json.load(file)
-    except ValueError as error:
-        raise ValueError(f"{path} cannot be read ({error}). {remedy}") from error
-    received = (manifest.get("kind"), manifest.get("format"))
+    received = (manifest.get("kind"), manifest.get("format")) if isinstance(manifest, dict) else None
     if received != (kind, version):
         raise ValueError(f"{path} is of kind and format {received}; expected {(kind, version)}. {remedy}")
     return manifest

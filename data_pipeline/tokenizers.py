@@ -8,7 +8,6 @@ several times faster than tokenizing text by text and gives equal ids (`tests/ch
 
 import collections
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Sequence
@@ -138,8 +137,4 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int) -> WordPiece:
 
 
 def _stored_lower_case(folder: str) -> bool | None:
-    path = os.path.join(folder, TOKENIZER_CONFIG_FILE)
-    if not os.path.isfile(path):
-        return None
-    with open(path, encoding="utf-8") as file:
-        return json.load(file).get("do_lower_case")
+    return (files.read_json(os.path.join(folder, TOKENIZER_CONFIG_FILE)) or {}).get("do_lower_case")

@@ -7,8 +7,8 @@ import dataclasses
 from typing import Any
 
 from data_pipeline import cleaning
-from docproduct.index import Hit, Index, SearchBy
-from docproduct.systems.retriever import TrainedRetriever
+from docproduct.index import Hit, Index
+from docproduct.systems.retriever import Side, TrainedRetriever
 
 DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."
 
@@ -40,16 +40,14 @@ class Answer:
         }
 
 
-def answer(
-    question: str, retriever: TrainedRetriever, index: Index, k: int = 5, search_by: SearchBy = "answer"
-) -> Answer:
+def answer(question: str, retriever: TrainedRetriever, index: Index, k: int = 5, search_by: Side = "answer") -> Answer:
     """Answers one question with the nearest answers of the index.
 
     Args:
       question: any text but blanks; beyond the encoder's longest text its end is lost.
       retriever: the encoder that the index was opened for.
       index: where to search.
-      k: number of sources, 1 to `index.num_answers`.
+      k: number of sources, 1 to `index.num_answers`; an approximate index may find fewer.
       search_by: compare the question with answers, or with the questions they answer.
 
     Raises:

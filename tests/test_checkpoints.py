@@ -121,6 +121,9 @@ def broken(tensors, change):
         tensors["bert/encoder/layer_2/output/dense/bias"] = np.zeros(10, np.float32)
     elif change == "misshapen":
         tensors["bert/embeddings/position_embeddings"] = np.zeros((39, 10), np.float32)
+    elif change == "misshapen parts":
+        tensors["bert/encoder/layer_0/attention/self/key/kernel"] = np.zeros((10, 7), np.float32)
+        tensors["bert/encoder/layer_0/attention/self/value/kernel"] = np.zeros((10, 13), np.float32)
     return tensors
 
 
@@ -133,7 +136,17 @@ def broken(tensors, change):
             "encoder.layer.1.attention.self.key.weight",
         ),
         ("extra", "not expected: bert/encoder/layer_2/output/dense/bias", "encoder.layer.2.output.dense.bias"),
-        ("misshapen", r"position_embedding/embeddings has shape \[39, 10\], expected \[40, 10\]", r"\[39, 10\]"),
+        (
+            "misshapen",
+            r"bert/embeddings/position_embeddings has shape \[39, 10\], expected \[40, 10\]",
+            r"embeddings.position_embeddings.weight has shape \[39, 10\], expected \[40, 10\]",
+        ),
+        # 7 + 13 columns of key and value: joined with the query's 10 they would fit.
+        (
+            "misshapen parts",
+            r"self/key/kernel has shape \[10, 7\], expected \[10, 10\]; .*self/value/kernel has shape \[10, 13\]",
+            r"self.key.weight has shape \[7, 10\], expected \[10, 10\]; .*self.value.weight has shape \[13, 10\]",
+        ),
     ],
 )
 def test_tensors_that_do_not_fit_are_named(tmp_path, change, google, hugging_face):
@@ -204,6 +217,14 @@ def test_sentence_transformers_files_decide_pooling_and_length(tmp_path):
     sentence_transformers(tmp_path / "dense", [*modules, ("3", "Dense")], {"pooling_mode": "cls"})
     with pytest.raises(ValueError, match="has a module Dense"):
         load_encoder(str(tmp_path / "dense"))
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "model.safetensors.index.json"])
+def test_damaged_json_is_named(tmp_path, name):
+    write_hugging_face(tmp_path, google_tensors())
+    (tmp_path / name).write_text("{")
+    with pytest.raises(ValueError, match=f"{name} is not valid JSON"):
+        load_encoder(str(tmp_path))
 
 
 def test_the_vocabulary_must_be_the_models(tmp_path):

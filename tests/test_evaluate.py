@@ -9,6 +9,9 @@ import pytest
 
 from data_pipeline import beir
 from docproduct import evaluate
+from docproduct.systems.retriever import TrainedRetriever
+from tests.test_bert import randomize
+from tests.test_checkpoints import google_tensors, write_hugging_face
 
 
 def write(folder, corpus, queries, qrels, split="test"):
@@ -67,6 +70,39 @@ def test_relevance_counts_from_a_grade_up(data):
     found = evaluate.retrieval("model", data, relevance=3)
     assert found["RR@10"] == pytest.approx((0 + 1 / 3) / 2, abs=1e-4)
     assert found["queries_without_relevant"] == 1
+
+
+def brute_force(model, data):
+    """Success@1 and RR@10 straight from the definition; one document of each query is relevant."""
+    retriever, ranks = TrainedRetriever.load(model), []
+    documents = retriever.embed(list(data.corpus.values()), "answer").head
+    for query, text in data.queries.items():
+        scores = dict(zip(data.corpus, documents @ retriever.embed([text], "question").head[0], strict=True))
+        (relevant,) = data.qrels[query]
+        ranks.append(sum(score >= scores[relevant] for score in scores.values()))
+    return {"Success@1": np.mean(np.equal(ranks, 1)), "RR@10": np.mean([1 / rank * (rank <= 10) for rank in ranks])}
+
+
+@pytest.mark.parametrize("kind", ["trained", "bare"])
+def test_an_encoder_is_ranked_by_cosine(tmp_path, retriever, kind):
+    model = tmp_path / kind
+    if kind == "bare":
+        write_hugging_face(model, google_tensors())
+    else:
+        model.mkdir()
+        randomize(retriever.model)
+        retriever.save_config(str(model), {})
+        retriever.save_weights(str(model))
+    texts = ["".join(letters) for letters in np.random.default_rng(0).choice(list("abcde 123"), (14, 9))]
+    corpus = {f"d{i}": text for i, text in enumerate(texts)}
+    # Every other query is the text of the document that is relevant to it, the others are that of the one before.
+    queries = {f"q{i}": texts[i - i % 2] for i in range(14)}
+    folder = write(tmp_path / "beir", corpus, queries, [(f"q{i}", f"d{i}", 1) for i in range(14)])
+    data = beir.read(folder, "test")
+    found, expected = evaluate.retrieval(str(model), data), brute_force(str(model), data)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    if kind == "bare":  # heads are the identity: equal texts have cosine 1 and come first
+        assert found["Success@1"] == 0.5
 
 
 def test_bm25_finds_the_words(tmp_path):

@@ -6,9 +6,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
 from docproduct import index as index_module
 from docproduct.answering import DISCLAIMER, answer
 from docproduct.index import Index, IndexSettings, build
+from docproduct.systems.retriever.folder import Embeddings
+from tests.conftest import write_csv
 from tests.test_bert import randomize
 
 
@@ -93,6 +97,25 @@ def test_other_factories(trained, prepared, tmp_path, factory):
     assert len(hits) >= 1
 
 
+@pytest.mark.parametrize("factory", ["HNSW32", "IVF4,Flat"])
+def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_path, monkeypatch, factory):
+    rows = [(f"what is {i}?", f"the {i}.") for i in range(300)]
+    prepare(Settings((write_csv(tmp_path / "p.csv", rows),), vocab_file), str(tmp_path / "p"))
+    prepared = PreparedFolder(str(tmp_path / "p"))
+    vectors = np.random.default_rng(0).normal(size=(2, 300, 16)).astype(np.float32)
+    questions, answers = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
+    monkeypatch.setattr(retriever, "embed", lambda *_, **__: Embeddings(questions, questions))
+    monkeypatch.setattr(retriever, "embed_ids", lambda *_, **__: Embeddings(answers, answers))
+    build(retriever, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
+    opened = Index(str(tmp_path / "index"), retriever)
+    pair_ids = prepared.pairs(["pair_id"])["pair_id"].to_pylist()
+    # The product of unit vectors is 1 with themselves and less with any other.
+    for side, stored in (("question", questions), ("answer", answers)):
+        best = [opened.search(vector, 1, side)[0] for vector in stored]
+        assert [hit.pair_id for hit in best] == pair_ids
+        assert [hit.score for hit in best] == pytest.approx([1.0] * 300, abs=1e-5)
+
+
 def test_unknown_factories_leave_nothing(trained, prepared, tmp_path):
     for factory in ("Nonsense", "IVF4096,Flat"):
         with pytest.raises(ValueError, match=f"FAISS cannot build '{factory}' over 61 vectors"):
@@ -149,6 +172,6 @@ def test_the_path_of_one_question(trained, folder):
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
     assert [list(source) for source in shown["sources"]] == [["score", "question", "answer"]] * 3
-    for blank in ("", " \t\n"):
+    for blank in ("", " \t\n", "\u200b\ufeff"):
         with pytest.raises(ValueError, match="The question is empty"):
             answer(blank, trained, opened)

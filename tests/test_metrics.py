@@ -15,6 +15,17 @@ def test_ranks_by_hand():
     assert metrics.success(ranks, 1) == pytest.approx(1 / 3)
 
 
+def test_a_nan_earns_nothing():
+    nan = np.nan
+    scores = np.array([[nan, 0.5, 0.1], [nan, 0.5, 0.1], [nan, nan, nan], [nan, 0.9, 0.5]])
+    relevant = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
+    # A relevant NaN is behind both others; another's NaN is before; all NaN: the last; with a NaN among the relevant,
+    # behind the one that is not.
+    ranks = metrics.first_relevant_ranks(scores, relevant)
+    assert ranks.tolist() == [3, 2, 3, 2]
+    assert metrics.success(ranks, 1) == 0
+
+
 def test_equals_ir_measures():
     rng = np.random.default_rng(0)
     scores, relevant = rng.normal(size=(50, 30)), rng.random((50, 30)) < 0.1

@@ -1,3 +1,4 @@
+import gzip
 import json
 import os
 import pathlib
@@ -61,12 +62,12 @@ def test_two_runs_write_the_same_bytes(corpus, vocab_file, tmp_path):
 
 
 def test_what_is_refused_is_counted(tmp_path, vocab_file):
-    rows = [("q1?", "a1"), ("q2?", " \u200b"), ("&nbsp;", "a"), ("q1?", "a1"), ("Q1", "a2")]
+    rows = [("q1?", "a1"), ("q2?", " \u200b"), ("&nbsp;", "a"), ("q1?", "a1"), ("Q1", "a2"), ("\u200b\u2060", "a")]
     path = write_csv(tmp_path / "p.csv", rows)
     manifest = prepare(Settings((path,), vocab_file, dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {
         "empty answer": {"rows": 1, "first": f"{path} line 3"},
-        "empty question": {"rows": 1, "first": f"{path} line 4"},
+        "empty question": {"rows": 2, "first": f"{path} line 4"},
         "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert manifest["counts"]["train"]["pairs"] == 2
@@ -79,17 +80,6 @@ def test_questions_of_a_dev_file_are_kept_out_of_train(tmp_path, vocab_file):
     assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
     rows = PreparedFolder(str(tmp_path / "out")).pairs(["answer", "split"]).to_pylist()
     assert rows == [{"answer": "a2", "split": "dev"}, {"answer": "b1", "split": "train"}]
-
-
-def test_a_folder_that_is_not_prepared_is_refused(tmp_path, prepared):
-    with pytest.raises(ValueError, match=r"no manifest.json.*python -m data_pipeline.prepare"):
-        PreparedFolder(str(tmp_path))
-    (tmp_path / "manifest.json").write_text(json.dumps(prepared.manifest | {"format": 99}))
-    with pytest.raises(ValueError, match="expected"):
-        PreparedFolder(str(tmp_path))
-    (tmp_path / "manifest.json").write_text("{")
-    with pytest.raises(ValueError, match="cannot be read"):
-        PreparedFolder(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -107,6 +97,32 @@ def test_bad_input_leaves_nothing_behind(tmp_path, vocab_file, content, message)
     with pytest.raises(ValueError, match=message):
         prepare(Settings((str(path),), vocab_file), str(tmp_path / "out"))
     assert os.listdir(tmp_path) == ["p.csv"]
+
+
+MANY = "question,answer\n" + "".join(f"what is a{i}?,the b{i}.\n" for i in range(2_500))  # more than one chunk
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("p.csv.gz", gzip.compress(MANY.encode())[:-20], "damaged or truncated gzip"),
+        ("p.csv", MANY.encode() + b"what is \xe9?,x\n", "not UTF-8: byte 0xe9"),
+        ("p.csv", MANY.encode() + b'what is "x"?,"x\n', "line 2502 is no valid table row"),
+    ],
+)
+def test_an_error_after_many_rows_leaves_nothing_half_written(tmp_path, corpus, vocab_file, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    settings = Settings((str(path),), vocab_file)
+    with pytest.raises(ValueError, match=f"{path} .*{message}"):
+        prepare(settings, str(tmp_path / "out"))
+    assert os.listdir(tmp_path) == [name]
+    prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
+    before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    with pytest.raises(ValueError, match=message):
+        prepare(settings, str(tmp_path / "out"), overwrite=True)
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == before
+    assert sorted(os.listdir(tmp_path)) == sorted([name, "out"])
 
 
 def test_the_script(tmp_path, corpus, vocab_file):

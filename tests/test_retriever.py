@@ -133,7 +133,7 @@ def test_no_texts(retriever):
     assert retriever.embed([], "question").head.shape == (0, 10)
 
 
-def test_a_saved_retriever_is_the_same(trained, tmp_path):
+def test_a_saved_retriever_is_the_same(trained, tmp_path, caplog):
     trained.save_config(str(tmp_path), {"training": {"seed": 3}})
     trained.save_weights(str(tmp_path))
     again = TrainedRetriever.load(str(tmp_path))
@@ -143,6 +143,11 @@ def test_a_saved_retriever_is_the_same(trained, tmp_path):
     config = json.loads((tmp_path / "config.json").read_text())
     assert config["training"] == {"seed": 3}
     assert {"versions", "git_commit", "retriever"} <= set(config)
+    assert "has not ended" in caplog.text
+    caplog.clear()
+    (tmp_path / "metrics.json").write_text("{}")
+    TrainedRetriever.load(str(tmp_path))
+    assert not caplog.text
     again.model.answer_head.inner.bias.assign_add([0.1] * 10)
     assert again.fingerprint() != trained.fingerprint()
 

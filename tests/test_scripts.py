@@ -8,14 +8,16 @@ import sys
 
 import pytest
 
-from docproduct.index import build
+from docproduct.index import Index, build
 from tests.test_bert import randomize
 
 TOP = pathlib.Path(__file__).parents[1]
 
 
 def run(script, *arguments, **options):
-    command = [sys.executable, str(TOP / script), *arguments]
+    """Runs a script (name.py) or a module (its dotted name)."""
+    start = [str(TOP / script)] if script.endswith(".py") else ["-m", script]
+    command = [sys.executable, *start, *arguments]
     return subprocess.run(command, cwd=TOP, capture_output=True, text=True, **options)
 
 
@@ -54,5 +56,65 @@ def test_train_embeddings(prepared, tmp_path):
     assert "Traceback" not in done.stderr
     assert not os.path.exists(tmp_path / "model")
     arguments = (f"--prepared_dir={prepared.path}", f"--model_dir={tmp_path}/model", "--batch_size=16")
-    done = run("train_embeddings.py", *arguments, check=True)
-    assert {"model_dir", "epoch", "RR@10", "Success@1"} <= set(json.loads(done.stdout))
+    first = json.loads(run("train_embeddings.py", *arguments, check=True).stdout)
+    assert {"model_dir", "epoch", "RR@10", "Success@1"} <= set(first)
+
+    # The folder is finished now: nothing is left to resume, nothing is replaced unasked, --overwrite begins anew.
+    done = run("train_embeddings.py", *arguments, "--resume", check=True)
+    assert json.loads(done.stdout) == first
+    assert "epoch 1/1" not in done.stderr
+    metrics = (tmp_path / "model/metrics.json").read_bytes()
+    (tmp_path / "model/mine.txt").write_text("of the user")
+    done = run("train_embeddings.py", *arguments)
+    assert done.returncode == 1
+    assert f"error: {tmp_path}/model is not empty" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert (tmp_path / "model/metrics.json").read_bytes() == metrics
+    assert (tmp_path / "model/mine.txt").exists()
+    done = run("train_embeddings.py", *arguments, "--overwrite", check=True)
+    assert "epoch 1/1" in done.stderr
+    assert json.loads(done.stdout)["RR@10"] == pytest.approx(first["RR@10"], abs=1e-3)
+    assert not (tmp_path / "model/mine.txt").exists()
+
+
+@pytest.mark.slow
+def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, prepared, tmp_path):
+    model = tmp_path / "model"
+    model.mkdir()
+    retriever.save_config(str(model), {})
+    retriever.save_weights(str(model))
+    source, beir_dir, index_dir = f"--prepared_dir={prepared.path}", str(tmp_path / "beir"), str(tmp_path / "index")
+
+    done = run("data_pipeline.beir", source, "--split=dev", f"--output_dir={beir_dir}", check=True)
+    counts = json.loads(done.stdout)
+    assert (counts["output_dir"], counts["corpus"]) == (beir_dir, 60)  # of 61 pairs, two have one answer
+
+    arguments = ("--split=dev", f"--beir_dir={beir_dir}", f"--run_file={tmp_path}/run")
+    done = run("docproduct.evaluate", "retrieval", f"--model_dir={model}", *arguments, check=True)
+    found = json.loads(done.stdout)
+    assert (found["split"], found["documents"], found["queries"]) == ("dev", 60, counts["queries"])
+    assert len((tmp_path / "run").read_text().splitlines()) == 60 * counts["queries"]
+
+    arguments = (f"--model_dir={model}", source, f"--index_dir={index_dir}", "--passage_tokens=8")
+    done = run("docproduct.index", *arguments, "--passage_overlap=1", check=True)
+    manifest = json.loads((tmp_path / "index/manifest.json").read_text())
+    assert json.loads(done.stdout) == {"index_dir": index_dir} | manifest["counts"]
+    assert manifest["settings"]["passage_tokens"] == 8
+    assert Index(index_dir, retriever).num_answers == 60
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("module", "arguments", "message"),
+    [
+        ("data_pipeline.beir", ["--prepared_dir={0}", "--output_dir={0}/out"], "has no manifest.json"),
+        ("docproduct.evaluate", ["retrieval", "--model_dir=bm25", "--beir_dir={0}"], "No file at"),
+        ("docproduct.index", ["--model_dir={0}", "--prepared_dir={0}", "--index_dir={0}/out"], "holds no model"),
+    ],
+)
+def test_what_is_missing_is_one_line_not_a_traceback(tmp_path, module, arguments, message):
+    done = run(module, *(argument.format(tmp_path) for argument in arguments))
+    assert done.returncode == 1
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []

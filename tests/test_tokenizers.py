@@ -1,12 +1,16 @@
 import csv
+import dataclasses
 import string
 
+import numpy as np
 import pytest
 
+from data_pipeline import batches
 from data_pipeline.tokenizers import WordPiece, train_wordpiece
 from docproduct import sample
+from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from tests.check_token_ids import differing
-from tests.conftest import VOCAB
+from tests.conftest import TINY_BERT, VOCAB
 
 # Characters on which tokenizers are known to part ways.
 HARD = [
@@ -68,6 +72,25 @@ def test_a_saved_tokenizer_is_the_same(tmp_path):
     assert again.lower_case
     assert again.fingerprint == first.fingerprint
     assert again.fingerprint != WordPiece.load(str(tmp_path), lower_case=False).fingerprint
+
+
+def test_padding_may_be_the_last_row(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_text("\n".join([*VOCAB[1:], "[PAD]"]) + "\n")
+    last = WordPiece.load(str(path))
+    pad_id = len(VOCAB) - 1
+    assert last.pad_id == pad_id
+    ids = last.encode(["a b c ?", "[UNK] [PAD]", "what"], 99)  # id 0 is [UNK], a token like others
+    assert not np.any(ids.flat_values == pad_id)
+    ((rows, batch),) = batches.length_sorted(ids, 3, last.pad_id)
+    for row, padded in zip(rows, batch, strict=True):
+        real = ids[row].numpy().tolist()
+        assert padded.tolist() == real + [pad_id] * (batch.shape[1] - len(real))
+    config = RetrieverConfig(dataclasses.replace(TINY_BERT, pad_id=pad_id), max_tokens=20)
+    retriever = TrainedRetriever(Retriever(config, seed=3), last)
+    texts = ["a b c ?", "$", "what"]
+    alone = np.concatenate([retriever.embed([text], "answer").head for text in texts])
+    np.testing.assert_allclose(retriever.embed(texts, "answer").head, alone, atol=1e-5)
 
 
 def test_bad_vocabularies(tmp_path):

@@ -1,4 +1,5 @@
 import dataclasses
+import io
 import json
 import os
 import subprocess
@@ -22,6 +23,7 @@ from tests.test_checkpoints import google_tensors, write_hugging_face
 
 logging.set_verbosity(logging.WARNING)
 SIZES = dataclasses.replace(TINY_BERT, vocab_size=1)  # the prepared folder decides the vocabulary
+ONE_LAYER = dataclasses.replace(SIZES, num_layers=1)
 SETTINGS = TrainingSettings(
     epochs=2, batch_size=16, learning_rate=5e-3, precision="float32", checkpoint_steps=2, seed=5
 )
@@ -148,11 +150,67 @@ print(json.dumps([one["losses"], two["losses"]]))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_frozen_bert_stays_as_it_is(config, tmp_path):
-    train(dataclasses.replace(config, freeze_bert=True), str(tmp_path / "frozen"))
-    found = TrainedRetriever.load(str(tmp_path / "frozen"))
+def test_frozen_bert_stays_as_it_is(config, tmp_path, monkeypatch):
+    trained, fit = [], training.fit
+    monkeypatch.setattr(training, "fit", lambda task, *rest: trained.append(task.model) or fit(task, *rest))
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    config = dataclasses.replace(config, freeze_bert=True, random_bert=ONE_LAYER, settings=settings)
+    train(config, str(tmp_path / "frozen"))
+    (model,) = trained
+    fresh = Retriever(model.config, seed=SETTINGS.seed)
+    for ours, before in zip(model.bert.weights, fresh.bert.weights, strict=True):
+        np.testing.assert_array_equal(ours, before)
+    for side in ("question_head", "answer_head"):
+        for ours, before in zip(getattr(model, side).weights, getattr(fresh, side).weights, strict=True):
+            assert np.abs(ours - before).max() > 1e-4, ours.path
+
+
+def test_a_diverged_run_ends_with_a_remedy_and_keeps_what_was_good(config, tmp_path):
+    # The first step, at full rate, makes weights of 1e37, whose products are beyond float32 in the second.
+    settings = dataclasses.replace(SETTINGS, learning_rate=1e37, warmup_share=0.0)
+    with pytest.raises(ValueError, match="loss of step 2 is nan.*lower --learning_rate.*--precision=float32"):
+        train(dataclasses.replace(config, random_bert=ONE_LAYER, settings=settings), str(tmp_path / "m"))
+    found = TrainedRetriever.load(str(tmp_path / "m"))
     fresh = Retriever(found.config, seed=SETTINGS.seed)
-    np.testing.assert_array_equal(found.model.bert.token_embedding.embeddings, fresh.bert.token_embedding.embeddings)
+    for ours, before in zip(found.model.weights, fresh.weights, strict=True):
+        np.testing.assert_array_equal(ours, before)
+    assert not {training.METRICS_FILE, training.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
+
+
+@pytest.mark.parametrize("share", [0, 0.5, 0.999])
+def test_a_damaged_checkpoint_is_named(share, tmp_path):
+    path = tmp_path / "m" / training.CHECKPOINT_FILE
+    path.parent.mkdir()
+    variable = keras.Variable(np.ones(100))
+    checkpoint = training._Checkpoint(str(path), [variable])
+    checkpoint.save({"losses": [1.0]})
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    variable.assign(np.zeros(100))
+    with pytest.raises(ValueError, match=f"{path} cannot be restored.*--overwrite"):
+        checkpoint.restore()
+    assert not np.any(variable)
+    path.write_bytes(whole)
+    assert checkpoint.restore() == {"losses": [1.0]}
+    assert np.all(variable == 1)
+
+
+def test_a_resumed_run_must_have_the_same_start_weights(small, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
+    tensors = google_tensors()
+    write_hugging_face(tmp_path / "encoder", tensors)
+    config = RetrieverTraining(small, encoder_dir=str(tmp_path / "encoder"), max_tokens=20, settings=SETTINGS)
+    train(config, str(tmp_path / "m"))
+    os.rename(tmp_path / "encoder", tmp_path / "moved")
+    moved = dataclasses.replace(config, encoder_dir=str(tmp_path / "moved"))
+    train(moved, str(tmp_path / "m"), resume=True)
+    assert len(calls) == 2
+    tensors["bert/encoder/layer_1/output/dense/bias"][3] += 1
+    write_hugging_face(tmp_path / "moved", tensors)
+    with pytest.raises(ValueError, match="cannot be resumed with other settings: start was '"):
+        train(moved, str(tmp_path / "m"), resume=True)
+    assert len(calls) == 2
 
 
 def test_schedule_by_hand():
@@ -199,9 +257,34 @@ def test_impossible_settings(wrong):
 def test_precision():
     assert training.dtype_policy("float32") == "float32"
     assert training.dtype_policy("bfloat16") == "mixed_bfloat16"
-    assert training.dtype_policy("auto") in ("float32", "mixed_bfloat16")
     with pytest.raises(ValueError, match="expected auto, float32 or bfloat16"):
         training.dtype_policy("float16")
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [("fpu amx_bf16 sse2", "mixed_bfloat16"), ("fpu avx512_bf16 sse2", "float32"), (None, "float32")],
+)
+def test_auto_precision_on_a_processor(monkeypatch, flags, expected):
+    def cpuinfo(path, **_):
+        if flags is None:
+            raise FileNotFoundError(path)
+        return io.StringIO(f"processor\t: 0\nmodel name\t: amx_bf16\nflags\t\t: {flags}\n")
+
+    monkeypatch.setattr(training, "open", cpuinfo, raising=False)
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
+    assert training.dtype_policy("auto") == expected
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "expected"),
+    [([(8, 0)], "mixed_bfloat16"), ([(9, 0), (7, 5)], "float32"), ([None], "float32")],
+)
+def test_auto_precision_on_gpus(monkeypatch, capabilities, expected):
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: capabilities)
+    details = [{"compute_capability": found} if found else {} for found in capabilities]
+    monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[capabilities.index(gpu)])
+    assert training.dtype_policy("auto") == expected
 
 
 def test_a_corpus_without_dev_pairs(corpus, vocab_file, tmp_path):

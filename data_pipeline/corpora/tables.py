@@ -25,7 +25,7 @@ def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> It
         # strict: a quote that never closes is an error, not one huge field.
         rows = csv.reader(file, delimiter=delimiter, strict=True)
         try:
-            header = next(rows, None)
+            header = next((row for row in rows if row), None)  # blank lines are no rows
             if not header:
                 raise ValueError(f"{path} is empty. Expected a header line with the names of the columns, then rows.")
             position = {role: header.index(name) for role, name in columns.find(path, header).items()}

@@ -5,7 +5,6 @@ Formats: TensorFlow 1 checkpoints (.index + .data-*), safetensors (one file or s
 
 import dataclasses
 import glob
-import json
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -70,8 +69,10 @@ def read_safetensors(folder: str, file_name: str = "model.safetensors") -> dict[
     index = os.path.join(folder, f"{file_name}.index.json")
     names = [file_name]
     if os.path.isfile(index):
-        with open(index, encoding="utf-8") as file:
-            names = sorted(set(json.load(file)["weight_map"].values()))
+        weight_map = files.read_json(index).get("weight_map")
+        if not weight_map:
+            raise ValueError(f"{index} has no weight_map. Expected {{tensor name: file}}; fetch it again.")
+        names = sorted(set(weight_map.values()))
     tensors: dict[str, np.ndarray] = {}
     for name in names:
         path = os.path.join(folder, name)
@@ -96,23 +97,30 @@ def read_hugging_face_bert(folder: str) -> dict[str, np.ndarray]:
     return tensors
 
 
-def collect(tensors: Mapping[str, np.ndarray], sources: Mapping[str, Source], where: str) -> dict[str, np.ndarray]:
-    """Returns the values of our variables.
+def assign_from(layer: Any, tensors: Mapping[str, np.ndarray], sources: Mapping[str, Source], where: str) -> None:
+    """Gives all variables of a built layer their values from a file with other names.
 
     Args:
+      layer: a Keras layer or model.
       tensors: what the file holds.
-      sources: for each of our names, theirs.
+      sources: for each of our names (the variable's path inside the layer), theirs.
       where: names the file in errors.
 
     Raises:
-      ValueError: tensors are missing or are not expected; all are named.
+      ValueError: tensors are missing, not expected or of another shape; all are named, and no variable is changed.
     """
-    expected = {name for source in sources.values() for name in source.names}
-    _check_names(expected, tensors, where)
-    return {
-        ours: np.concatenate([tensors[n].T if source.transpose else tensors[n] for n in source.names], axis=-1)
-        for ours, source in sources.items()
-    }
+    _check_names({name for source in sources.values() for name in source.names}, tensors, where)
+    variables = variables_by_name(layer)
+    _check_names(variables, sources, "The table of names")
+    expected = {}
+    for ours, source in sources.items():
+        *rows, columns = variables[ours].shape
+        shape = (*rows, columns // len(source.names))
+        expected |= dict.fromkeys(source.names, shape[::-1] if source.transpose else shape)
+    _check_shapes(expected, tensors, where)
+    for ours, source in sources.items():
+        parts = [tensors[name].T if source.transpose else tensors[name] for name in source.names]
+        variables[ours].assign(np.concatenate(parts, axis=-1))
 
 
 def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
@@ -128,15 +136,7 @@ def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
     """
     variables = variables_by_name(layer)
     _check_names(variables, values, where)
-    wrong = [
-        f"{name} has shape {list(values[name].shape)}, expected {list(variable.shape)}"
-        for name, variable in variables.items()
-        if tuple(values[name].shape) != tuple(variable.shape)
-    ]
-    if wrong:
-        raise ValueError(
-            f"{where}: {'; '.join(wrong)}. The configuration beside the weights must be the one they were made with."
-        )
+    _check_shapes({name: variable.shape for name, variable in variables.items()}, values, where)
     for name, variable in variables.items():
         variable.assign(values[name])
 
@@ -159,4 +159,16 @@ def _check_names(expected: Iterable[str], received: Iterable[str], where: str) -
         parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"not expected: {', '.join(extra)}"] * bool(extra)
         raise ValueError(
             f"{where} does not fit the model. {'; '.join(parts)}. Expected exactly the variables of its configuration."
+        )
+
+
+def _check_shapes(expected: Mapping[str, Iterable[int]], received: Mapping[str, np.ndarray], where: str) -> None:
+    wrong = [
+        f"{name} has shape {list(received[name].shape)}, expected {list(shape)}"
+        for name, shape in expected.items()
+        if list(received[name].shape) != list(shape)
+    ]
+    if wrong:
+        raise ValueError(
+            f"{where}: {'; '.join(wrong)}. The configuration beside the weights must be the one they were made with."
         )

@@ -1,1 +1,1 @@
-"""The systems: each has its model, loss and training in one file."""
+"""The systems: each room has its model, loss, training and export; a large one is a folder."""

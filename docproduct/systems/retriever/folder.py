@@ -18,6 +18,7 @@ from typing import Any, Literal, NamedTuple
 import keras
 import numpy as np
 import tensorflow as tf
+from absl import logging
 from tqdm import tqdm
 
 from data_pipeline import batches, files
@@ -25,15 +26,15 @@ from data_pipeline.tokenizers import WordPiece
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig, google_sources, hugging_face_sources
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
+from docproduct.training import METRICS_FILE
 
 KIND = "docproduct retriever"
 FORMAT = 1
 CONFIG_FILE = "config.json"
 GOOGLE_CONFIG_FILE = "bert_config.json"
 WEIGHTS_FILE = "weights.safetensors"
-_DEFAULT_MAX_TOKENS = 256
 
-Side = Literal["question", "answer"]
+Side = Literal["question", "answer"]  # whose head a text passes; what a query is compared with
 
 
 class Embeddings(NamedTuple):
@@ -141,11 +142,17 @@ class TrainedRetriever:
         Raises:
           ValueError: no such folder, or its files do not fit together; the message names what is missing.
         """
-        stored = read_json(folder, CONFIG_FILE)
+        stored = files.read_json(os.path.join(folder, CONFIG_FILE))
         if stored is None or stored.get("kind") != KIND:
             return load_encoder(folder, **encoder_options)
         if stored.get("format") != FORMAT:
             raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Train the model again.")
+        if not os.path.isfile(os.path.join(folder, METRICS_FILE)):
+            logging.warning(
+                "The training in %s has not ended: its weights are those of the best epoch so far. To finish it, give "
+                "train_embeddings.py its flags and --resume.",
+                folder,
+            )
         settings = stored["retriever"]
         config = RetrieverConfig(**settings | {"bert": BertConfig(**settings["bert"])})
         model = Retriever(config)
@@ -179,14 +186,14 @@ def load_encoder(
     """
     modules = _sentence_transformers(folder, pooling)
     encoder = os.path.join(folder, modules["encoder"])
-    hugging_face, google = read_json(encoder, CONFIG_FILE), read_json(encoder, GOOGLE_CONFIG_FILE)
+    hugging_face = files.read_json(os.path.join(encoder, CONFIG_FILE))
+    google = files.read_json(os.path.join(encoder, GOOGLE_CONFIG_FILE))
     if google is not None:
         bert = BertConfig.from_google(google)
-        values = checkpoints.collect(checkpoints.read_tf1(encoder), google_sources(bert), encoder)
+        tensors, sources = checkpoints.read_tf1(encoder), google_sources(bert)
     elif hugging_face is not None:
         bert = BertConfig.from_hugging_face(hugging_face)
-        tensors = checkpoints.read_hugging_face_bert(encoder)
-        values = checkpoints.collect(tensors, hugging_face_sources(bert), encoder)
+        tensors, sources = checkpoints.read_hugging_face_bert(encoder), hugging_face_sources(bert)
     else:
         raise ValueError(
             f"{folder} holds no model: neither {CONFIG_FILE} nor {GOOGLE_CONFIG_FILE} is there. Expected a trained "
@@ -195,12 +202,17 @@ def load_encoder(
     settings = RetrieverConfig(
         bert,
         pooling=modules["pooling"],
-        max_tokens=max_tokens or modules["max_tokens"] or min(_DEFAULT_MAX_TOKENS, bert.max_positions),
+        max_tokens=max_tokens or modules["max_tokens"] or default_max_tokens(bert),
         **config,
     )
     model = Retriever(settings, seed, dtype)
-    checkpoints.assign(model.bert, values, encoder)
+    checkpoints.assign_from(model.bert, tensors, sources, encoder)
     return TrainedRetriever(model, WordPiece.load(encoder, lower_case))
+
+
+def default_max_tokens(bert: BertConfig) -> int:
+    """Returns the longest text where nobody says otherwise: 256 tokens, or what the encoder can."""
+    return min(256, bert.max_positions)
 
 
 def _sentence_transformers(folder: str, pooling: str | None) -> dict[str, Any]:
@@ -209,14 +221,15 @@ def _sentence_transformers(folder: str, pooling: str | None) -> dict[str, Any]:
     `pooling`, if given, stands above what the folder says.
     """
     result = {"encoder": "", "pooling": pooling or "mean", "max_tokens": None}
-    for module in read_json(folder, "modules.json") or []:
+    for module in files.read_json(os.path.join(folder, "modules.json")) or []:
         kind = module["type"].rpartition(".")[2]
         if kind == "Transformer":
             result["encoder"] = module["path"]
-            settings = read_json(os.path.join(folder, module["path"]), "sentence_bert_config.json") or {}
+            settings = files.read_json(os.path.join(folder, module["path"], "sentence_bert_config.json")) or {}
             result["max_tokens"] = settings.get("max_seq_length")
         elif kind == "Pooling" and not pooling:
-            result["pooling"] = _pooling(read_json(os.path.join(folder, module["path"]), CONFIG_FILE) or {}, folder)
+            pooling_config = files.read_json(os.path.join(folder, module["path"], CONFIG_FILE)) or {}
+            result["pooling"] = _pooling(pooling_config, folder)
         elif kind not in ("Pooling", "Normalize"):  # our vectors are unit vectors anyway
             raise ValueError(f"{folder} has a module {kind}; expected Transformer, Pooling and Normalize only.")
     return result
@@ -237,18 +250,6 @@ def _pooling(config: dict[str, Any], folder: str) -> str:
     if modes not in (["mean"], ["cls"]):
         raise ValueError(f"{folder} pools by {modes}; expected mean or cls alone. Choose with --pooling.")
     return modes[0]
-
-
-def read_json(folder: str, name: str) -> Any:
-    """Returns the content of a JSON file, None if there is none."""
-    path = os.path.join(folder, name)
-    if not os.path.isfile(path):
-        return None
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON ({error}). Write or fetch it again.") from error
 
 
 def _versions() -> dict[str, str]:

@@ -12,10 +12,9 @@ from absl import logging
 
 from data_pipeline import batches, files, splits
 from data_pipeline.prepared import PreparedFolder
-from data_pipeline.tokenizers import WordPiece
 from docproduct import metrics, training
 from docproduct.layers.bert import BertConfig
-from docproduct.systems.retriever.folder import CONFIG_FILE, TrainedRetriever, load_encoder, read_json
+from docproduct.systems.retriever.folder import CONFIG_FILE, TrainedRetriever, default_max_tokens, load_encoder
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, in_batch_softmax
 
 
@@ -82,9 +81,10 @@ def train(
     model.bert.trainable = not config.freeze_bert
     record = {"training": dataclasses.asdict(config), "prepared": prepared.fingerprint()}
     record["start"] = retriever.fingerprint()  # the encoder's weights and the seed
+    record["dtype_policy"] = model.bert.dtype_policy.name  # what precision=auto has chosen
     if resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE)):
         _check_same_run(model_dir, record)
-        if finished := read_json(model_dir, training.METRICS_FILE):
+        if finished := files.read_json(os.path.join(model_dir, training.METRICS_FILE)):
             logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
             return finished
     else:
@@ -124,10 +124,9 @@ def dev_evaluation(
     answers = {row["answer_group"]: row["answer"] for row in dev}
     train = prepared.pairs(["answer", "answer_group"], splits.TRAIN)
     # Groups are hashes: the lowest are a random sample, and the same one in every run.
-    sample = train.take(pa.array(np.argsort(train["answer_group"].to_numpy(), kind="stable"))).slice(
-        0, num_train_answers
-    )
-    answers |= {row["answer_group"]: row["answer"] for row in sample.to_pylist() if row["answer_group"] not in answers}
+    _, first = np.unique(train["answer_group"].to_numpy(), return_index=True)  # the row of each, groups ascending
+    sample = train.take(pa.array(first[:num_train_answers]))
+    answers = {row["answer_group"]: row["answer"] for row in sample.to_pylist()} | answers
     question_row = {group: i for i, group in enumerate(questions)}
     answer_column = {group: i for i, group in enumerate(answers)}
     relevant = np.zeros((len(questions), len(answers)), bool)  # [Q, C]
@@ -145,7 +144,7 @@ def dev_evaluation(
 
 def _start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriever:
     """Returns the untrained retriever: the encoder's weights, or random ones; heads that change nothing."""
-    tokenizer = WordPiece.load(prepared.path)
+    tokenizer = prepared.tokenizer()
     seed, dtype = config.settings.seed, training.dtype_policy(config.settings.precision)
     options = {"head_dropout": config.head_dropout, "scale": config.scale}
     if config.encoder_dir:
@@ -159,14 +158,15 @@ def _start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetrie
             )
     else:
         bert = dataclasses.replace(config.random_bert, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
-        max_tokens = config.max_tokens or min(256, bert.max_positions)
+        max_tokens = config.max_tokens or default_max_tokens(bert)
         settings = RetrieverConfig(bert, config.pooling or "mean", max_tokens, **options)
         retriever = TrainedRetriever(Retriever(settings, seed, dtype), tokenizer)
-    longest = max(prepared.manifest["settings"][f"max_{side}_tokens"] for side in ("question", "answer"))
-    if longest > retriever.config.bert.max_positions:
+    # Training on more of a text than the model will see when it is used would be learning for another task.
+    if prepared.longest() > retriever.config.max_tokens:
         raise ValueError(
-            f"{prepared.path} has texts of up to {longest} tokens; this encoder takes "
-            f"{retriever.config.bert.max_positions}. Prepare it again with a lower --max_answer_tokens."
+            f"{prepared.path} has texts of up to {prepared.longest()} tokens; this model is to take "
+            f"{retriever.config.max_tokens}. Prepare it again with --max_question_tokens and --max_answer_tokens of at "
+            f"most that, or train with a higher --max_tokens (the encoder takes {retriever.config.bert.max_positions})."
         )
     return retriever
 
@@ -183,7 +183,7 @@ def _claim(model_dir: str, retriever: TrainedRetriever, record: dict[str, Any], 
 
 def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
     """Raises a ValueError unless the folder's training was begun with the same data and settings."""
-    stored = _flat(read_json(model_dir, CONFIG_FILE))
+    stored = _flat(files.read_json(os.path.join(model_dir, CONFIG_FILE)))
     # Folders may have moved; what is in them counts.
     current = {name: value for name, value in _flat(record).items() if not name.endswith("_dir")}
     changed = [

@@ -1,0 +1,53 @@
+import json
+import os
+import shutil
+
+import pytest
+
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
+
+
+def test_the_fingerprint_is_of_the_content_not_of_paths(prepared, corpus, vocab_file, tmp_path):
+    moved = str(shutil.copy(corpus, tmp_path / "moved.csv"))
+    settings = Settings((moved,), vocab_file, dev_share=0.2, num_shards=3, seed=1)
+    prepare(settings, str(tmp_path / "same"))
+    assert PreparedFolder(str(tmp_path / "same")).fingerprint() == prepared.fingerprint()
+    with open(moved, "a") as file:
+        file.write("what is new?,a new one.\n")
+    prepare(settings, str(tmp_path / "other"))
+    assert PreparedFolder(str(tmp_path / "other")).fingerprint() != prepared.fingerprint()
+
+
+def test_a_changed_vocabulary_is_refused(prepared, tmp_path):
+    path = shutil.copytree(prepared.path, tmp_path / "p")
+    assert PreparedFolder(path).tokenizer().fingerprint == prepared.manifest["tokenizer"]["fingerprint"]
+    with open(path / "vocab.txt", "a") as file:
+        file.write("another\n")
+    with pytest.raises(ValueError, match="The folder was changed: prepare it again"):
+        PreparedFolder(path).tokenizer()
+
+
+def test_the_longest_text_is_known(prepared):
+    # "the xy z z z z z z 5." and the like: [CLS], the letters, the full stop, [SEP]; counted with the tokenizer.
+    texts = [text for side in ("question", "answer") for text in prepared.pairs([side])[side].to_pylist()]
+    assert prepared.longest() == max(prepared.tokenizer().encode(texts, 256).row_lengths().numpy())
+
+
+@pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("[]", "is of kind and format")])
+def test_a_damaged_manifest(tmp_path, content, message):
+    (tmp_path / "manifest.json").write_text(content)
+    with pytest.raises(ValueError, match=message):
+        PreparedFolder(str(tmp_path))
+
+
+def test_a_folder_that_is_not_prepared(tmp_path):
+    with pytest.raises(ValueError, match=r"no manifest.json.*python -m data_pipeline.prepare"):
+        PreparedFolder(str(tmp_path))
+
+
+def test_an_older_format_is_refused(prepared, tmp_path):
+    manifest = {**prepared.manifest, "format": 1}
+    (tmp_path / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"prepared pairs', 2\).*python -m data_pipeline.prepare"):
+        PreparedFolder(os.fspath(tmp_path))
