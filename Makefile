@@ -5,6 +5,7 @@
 PYTHON ?= python3
 EXTRA ?= cpu
 QUESTION ?=
+PYTEST_ARGS ?= --numprocesses=2 --dist=loadfile
 BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export QUESTION  # reaches the shell as a variable, so that quotes in it stay as they are

@@ -11,6 +11,7 @@ _BLANK_RUN = re.compile(r"[^\S\n]+")
 # Control, surrogate and private-use characters, and invisible marks (byte order mark, soft hyphen, zero-width space).
 # Joiners (U+200C, U+200D) stay: Persian, Hindi and emoji need them.
 _UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]")
+_BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers, which Unicode files under letters and symbols
 _CLOSING_MARKS = " .?!。？！…"
 
 
@@ -18,12 +19,18 @@ def clean(text: str) -> str:
     """Returns `text` as a reader should see it.
 
     HTML entities are decoded, Unicode is in NFC, control characters and invisible marks are gone, a run of white space
-    with a line break is one line break and any other run one blank. Cleaning a clean text changes nothing, unless
-    decoding left another entity behind (`&amp;lt;` is the text `&lt;`).
+    with a line break is one line break and any other run one blank; where nothing visible is left, it is "". Cleaning a
+    clean text changes nothing, unless decoding left another entity behind (`&amp;lt;` is the text `&lt;`).
     """
     text = _LINE_BREAKS.sub("\n", html.unescape(text))
     text = unicodedata.normalize("NFC", _UNREADABLE.sub("", text))
-    return _BLANK_RUN.sub(" ", _BREAK_RUN.sub("\n", text)).strip()
+    text = _BLANK_RUN.sub(" ", _BREAK_RUN.sub("\n", text)).strip()
+    return text if text.isascii() or any(map(_is_visible, text)) else ""
+
+
+def _is_visible(character: str) -> bool:
+    """Whether it is a letter, number, mark of punctuation or symbol that leaves ink."""
+    return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK_LETTERS
 
 
 def normal_form(text: str) -> str:

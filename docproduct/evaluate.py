@@ -46,7 +46,7 @@ def retrieval(
       "queries", "documents", "queries_without_relevant": counts}.
 
     Raises:
-      ValueError: model_dir holds no model.
+      ValueError: model_dir holds no model, or one whose scores are no numbers.
       FileNotFoundError: there is no folder for run_file.
     """
     if run_file and not os.path.isdir(os.path.dirname(os.path.abspath(run_file))):
@@ -63,13 +63,20 @@ def retrieval(
     keys = list(documents)
     column = {key: i for i, key in enumerate(keys)}
     run: dict[str, dict[str, float]] = {}
+    scored: dict[str, dict[str, float]] = {}
     texts = list(data.queries.values()), list(documents.values())
     rows = _bm25_scores(*texts) if model_dir == "bm25" else _encoder_scores(model_dir, *texts)
     for query, row in zip(data.queries, rows, strict=True):  # row: [C]
         chosen = [column[key] for key in qrels[query]] if candidates == "judged" else _top(row, _DEPTH)
-        run[query] = {keys[i]: float(row[i]) for i in chosen}
+        if not np.all(np.isfinite(row)):
+            raise ValueError(f"{model_dir} scores query {query!r} with NaN or infinity. Its weights are damaged.")
+        # The measures break ties in different ways: they are given ranks. Equal scores earn nothing: among them, the
+        # less relevant document comes first.
+        ranked = sorted((-float(row[i]), qrels[query].get(keys[i], 0), keys[i]) for i in chosen)
+        scored[query] = {key: -negated for negated, _, key in ranked}
+        run[query] = {key: -float(rank) for rank, (_, _, key) in enumerate(ranked)}
     if run_file:
-        _write_run(run, run_file)
+        _write_run(scored, run_file)
     relevant = {
         query: {key: grade if grade >= relevance else 0 for key, grade in grades.items()}
         for query, grades in qrels.items()
@@ -121,8 +128,9 @@ def _top(scores: np.ndarray, k: int) -> np.ndarray:
 def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
     lines = []
     for query, scores in run.items():
-        ranking = sorted(scores.items(), key=lambda item: -item[1])
-        lines += [f"{query} Q0 {key} {rank} {score:.6f} docproduct" for rank, (key, score) in enumerate(ranking, 1)]
+        lines += [
+            f"{query} Q0 {key} {rank} {score:.6f} docproduct" for rank, (key, score) in enumerate(scores.items(), 1)
+        ]
     files.write_text(path, "\n".join(lines) + "\n")
 
 

@@ -182,8 +182,9 @@ def _faiss_index(vectors: np.ndarray, ids: np.ndarray, settings: IndexSettings) 
         index.add_with_ids(vectors, ids)
     except RuntimeError as error:
         reason = str(error).splitlines()[-1]
+        wanted = ", ".join(filter(None, (settings.factory, settings.search_parameters)))
         raise ValueError(
-            f"FAISS cannot build {settings.factory!r} with {settings.search_parameters!r} over {len(vectors)} vectors "
+            f"FAISS cannot build {wanted!r} over {len(vectors)} vectors "
             f"({reason}). Expected a factory string such as Flat, HNSW32 or IVF64,Flat, more vectors than the lists it "
             "asks for, and parameters that it has, such as efSearch=64 or nprobe=16."
         ) from error

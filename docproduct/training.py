@@ -257,7 +257,16 @@ def _step_function(
 
 
 def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float]) -> None:
-    """Appends an epoch's metrics, and saves the model if none before was better."""
+    """Appends an epoch's metrics, and saves the model if none before was better.
+
+    Raises:
+      ValueError: a weight is not finite; the last step's loss alone cannot show that.
+    """
+    if broken := [v.path for v in task.model.trainable_variables if not np.all(np.isfinite(v.numpy()))]:
+        raise ValueError(
+            f"After step {entry['step']}, {len(broken)} variables are not finite ({broken[0]}, ...); the best model so "
+            "far is kept. Start again with a lower --learning_rate, or with --precision=float32."
+        )
     entry |= task.evaluate()
     history["epochs"].append(entry)
     logging.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in entry.items()))

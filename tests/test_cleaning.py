@@ -14,6 +14,7 @@ from data_pipeline import cleaning
         ("a\u00a0\u3000b", "a b"),
         ("می\u200cخواهم", "می\u200cخواهم"),  # Persian needs the joiner
         (" \x01\u200b ", ""),
+        ("\u200d \ufe0f\u0301 \u2800\u3164", ""),  # joiner, variation selector, lone accent, fillers: nothing to see
     ],
 )
 def test_clean(text, expected):

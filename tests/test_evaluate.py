@@ -64,6 +64,31 @@ def test_judged_candidates(data):
     assert found["RR@10"] == pytest.approx((1 + 1 / 2) / 2)
 
 
+@pytest.mark.parametrize("relevant", ["d1", "d3"])
+def test_equal_scores_earn_nothing(tmp_path, monkeypatch, relevant):
+    corpus = {f"d{i}": f"text {i}" for i in range(1, 5)}
+    folder = write(tmp_path / "beir", corpus, {"q1": "?"}, [("q1", relevant, 1)])
+    monkeypatch.setattr(evaluate, "_encoder_scores", lambda *_: iter([np.array([0.5, 0.9, 0.5, 0.5])]))
+    run_file = tmp_path / "run"
+    found = evaluate.retrieval("model", beir.read(folder, "test"), run_file=str(run_file))
+    # d2 is first; the three with 0.5 share ranks 2 to 4, and the relevant one gets the last.
+    assert (found["Success@1"], found["RR@10"], found["Success@5"]) == (0, 0.25, 1)
+    assert run_file.read_text().splitlines()[0] == "q1 Q0 d2 1 0.900000 docproduct"
+    assert run_file.read_text().splitlines()[3] == f"q1 Q0 {relevant} 4 0.500000 docproduct"
+
+
+def test_scores_that_are_no_numbers_are_refused(data, monkeypatch):
+    monkeypatch.setattr(evaluate, "_encoder_scores", lambda *_: iter([np.full(3, np.nan)] * 2))
+    with pytest.raises(ValueError, match="model scores query 'q1' with NaN"):
+        evaluate.retrieval("model", data)
+
+
+def test_a_run_file_without_a_folder_is_refused_before_the_work(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(evaluate, "_encoder_scores", None)
+    with pytest.raises(FileNotFoundError, match="no folder for .*Make it first"):
+        evaluate.retrieval("model", data, run_file=str(tmp_path / "none/run"))
+
+
 def test_relevance_counts_from_a_grade_up(data):
     found = evaluate.retrieval("model", data, relevance=2)
     assert found["AP@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)  # d3 is no longer relevant to q1

@@ -1,5 +1,6 @@
 import builtins
 import importlib
+import pathlib
 import sys
 
 import numpy as np
@@ -175,3 +176,33 @@ def test_the_path_of_one_question(trained, folder):
     for blank in ("", " \t\n", "\u200b\ufeff"):
         with pytest.raises(ValueError, match="The question is empty"):
             answer(blank, trained, opened)
+
+
+def test_a_damaged_index_is_named(trained, folder):
+    path = pathlib.Path(folder, "answers.faiss")
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(ValueError, match=r"answers.faiss is missing or damaged.*python -m docproduct.index"):
+        Index(folder, trained)
+    path.unlink()
+    with pytest.raises(ValueError, match=r"answers.faiss is missing or damaged"):
+        Index(folder, trained)
+
+
+def test_search_parameters_are_kept(trained, prepared, tmp_path):
+    # 61 answers in 8 lists: one list alone cannot hold 60 answers, all eight do.
+    query = trained.embed(["what is a3?"], "question").head[0]
+    for nprobe, complete in ((1, False), (8, True)):
+        settings = IndexSettings("IVF8,Flat", f"nprobe={nprobe}")
+        build(trained, prepared, str(tmp_path / "index"), settings, overwrite=True)
+        found = Index(str(tmp_path / "index"), trained).search(query, 60)
+        assert 1 <= len(found) <= 60
+        assert (len(found) == 60) == complete
+    with pytest.raises(ValueError, match=r"cannot build 'Flat, nprobe=8' over 61 vectors.*parameters that it has"):
+        build(trained, prepared, str(tmp_path / "other"), IndexSettings("Flat", "nprobe=8"))
+
+
+def test_an_index_that_finds_nothing_says_so(trained, folder, monkeypatch):
+    opened = Index(folder, trained)
+    monkeypatch.setattr(opened, "_best_of_each_answer", lambda *_: [])
+    with pytest.raises(ValueError, match="found nothing.*--search_parameters"):
+        opened.search(trained.embed(["a"], "question").head[0], 3)

@@ -50,6 +50,7 @@ def first_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def first_run(config, first_folder):
+    training.set_up(deterministic=True)  # the process cannot go back
     return train(config, str(first_folder))
 
 
@@ -294,10 +295,21 @@ def test_a_corpus_without_dev_pairs(corpus, vocab_file, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
-def test_texts_longer_than_the_encoder_takes(corpus, vocab_file, tmp_path):
-    prepare(Settings((corpus,), vocab_file, dev_share=0.2), str(tmp_path / "p"))
-    with pytest.raises(ValueError, match="up to 256 tokens; this encoder takes 40"):
-        train(RetrieverTraining(str(tmp_path / "p"), random_bert=SIZES, max_tokens=20), str(tmp_path / "m"))
+def test_texts_longer_than_the_model_takes_are_refused(small, corpus, vocab_file, tmp_path):
+    longest = PreparedFolder(small).longest()
+    config = RetrieverTraining(small, random_bert=SIZES, max_tokens=longest - 1, settings=SETTINGS)
+    with pytest.raises(ValueError, match=rf"up to {longest} tokens; this model is to take {longest - 1}.*--max_tokens"):
+        train(config, str(tmp_path / "m"))
+    assert not os.path.exists(tmp_path / "m")
+
+
+def test_weights_that_are_not_finite_are_never_saved():
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 2))
+    model.layers[0].bias.assign([np.nan])
+    task = training.Task(model, None, None, 4, lambda: {"RR@10": 0.0}, "RR@10", save=None)
+    with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
+        training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7})
 
 
 def test_another_vocabulary_than_the_encoders(small, tmp_path):
