@@ -1,4 +1,4 @@
-# make demo   trains on the bundled sample and answers a question; make demo QUESTION="..." asks your own
+# make demo   trains on the bundled sample and answers a question; make demo QUESTION="..." asks your own ($$ for a $)
 # make test   lint and all tests;  make lint   ruff only
 # Each makes .venv first if it is missing. The GPU build: make demo EXTRA=gpu, in a fresh checkout.
 

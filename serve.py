@@ -2,7 +2,8 @@
 
     python serve.py --model_dir=/tmp/model --index_dir=/tmp/index --question="How is asthma treated?"
 
-With --question it prints the hits and ends with one line of JSON. Without, it asks until the input ends (Ctrl-D).
+With --question it prints the hits and ends with one line of JSON. Without, it asks until the input ends (Ctrl-D), and
+shows answers on standard error only.
 """
 
 import json
@@ -36,14 +37,15 @@ def main(argv: list[str]) -> None:
     try:
         retriever = TrainedRetriever.load(values.model_dir)
         index = Index(values.index_dir, retriever, values.index_device)
+        k = min(5, index.num_answers) if values.k is None else values.k
         if values.question is not None:
-            found = answer(values.question, retriever, index, values.k, values.search_by)
+            found = answer(values.question, retriever, index, k, values.search_by)
             show(found)
             print(json.dumps(found.as_json(), ensure_ascii=False))
             return
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    converse(retriever, index, values.k, values.search_by)
+    converse(retriever, index, k, values.search_by)
 
 
 def converse(retriever: TrainedRetriever, index: Index, k: int, search_by: Side) -> None:
@@ -51,20 +53,22 @@ def converse(retriever: TrainedRetriever, index: Index, k: int, search_by: Side)
     print(f"{index.num_answers} answers. Ask a question; Ctrl-D ends.", file=sys.stderr)
     while True:
         print("Question: ", end="", file=sys.stderr, flush=True)
-        line = sys.stdin.readline()
-        if not line:
-            return
         try:
+            line = sys.stdin.readline()
+            if not line:
+                return
             show(answer(line.strip(), retriever, index, k, search_by))
         except ValueError as error:
             print(f"error: {error}", file=sys.stderr)
+        except KeyboardInterrupt:
+            return
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
     flags.DEFINE_string("index_dir", None, "The index that was built with it.", required=True)
     flags.DEFINE_string("question", None, "Answer this question and end.")
-    flags.DEFINE_integer("k", 5, "Number of sources.")
+    flags.DEFINE_integer("k", None, "Number of sources; default: 5, or all answers of a smaller index.")
     flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
     flags.DEFINE_enum("index_device", "auto", ["auto", "cpu", "gpu"], "Where FAISS searches.")
 

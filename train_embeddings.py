@@ -25,7 +25,6 @@ _HELP = {
     "warmup_share": "Share of the steps in which the learning rate rises.",
     "weight_decay": "AdamW's weight decay.",
     "clip_norm": "Largest global norm of the gradients.",
-    "precision": "auto, float32 or bfloat16.",
     "checkpoint_steps": "Steps between two checkpoints.",
     "seed": "Of weights, dropout and order.",
 }
@@ -43,12 +42,18 @@ def _define_flags() -> None:
     flags.DEFINE_float("head_dropout", _DEFAULTS.head_dropout, "Dropout inside the heads.")
     flags.DEFINE_float("scale", _DEFAULTS.scale, "Factor on the cosines before the softmax.")
     flags.DEFINE_bool("freeze_bert", _DEFAULTS.freeze_bert, "Train the heads only.")
+    flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: at random.")
+    flags.DEFINE_list("boundaries", None, "Lengths that divide the buckets; default: the data's quantiles.")
+    flags.DEFINE_integer("pad_to_multiple", _DEFAULTS.pad_to_multiple, "Padded lengths are multiples of it.")
     flags.DEFINE_integer(
         "dev_train_answers", _DEFAULTS.dev_train_answers, "Answers of train among dev's candidates.", lower_bound=0
     )
     flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
-    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float, str: flags.DEFINE_string}
-    for field in _SETTINGS:
+    flags.DEFINE_enum(
+        "precision", _DEFAULTS.settings.precision, ["auto", "float32", "bfloat16"], "auto: bfloat16 where it is fast."
+    )
+    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
+    for field in (field for field in _SETTINGS if field.name in _HELP):
         define[type(field.default)](field.name, field.default, _HELP[field.name])
 
 
@@ -68,12 +73,17 @@ def main(argv: list[str]) -> None:
             head_dropout=values.head_dropout,
             scale=values.scale,
             freeze_bert=values.freeze_bert,
+            num_buckets=values.num_buckets,
+            boundaries=tuple(map(int, values.boundaries)) if values.boundaries else None,
+            pad_to_multiple=values.pad_to_multiple,
             dev_train_answers=values.dev_train_answers,
             settings=training.TrainingSettings(**{field.name: values[field.name].value for field in _SETTINGS}),
         )
         history = retriever.train(config, values.model_dir, values.resume, values.overwrite)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(f"interrupted: {values.model_dir} holds the last checkpoint. Go on with the same flags and --resume.")
     print(json.dumps({"model_dir": values.model_dir, **history["best"]}))
 
 

@@ -1,54 +1,151 @@
 """Batches of token ids: shuffled and bucketed by length for training, sorted by length for inference."""
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import records
+from data_pipeline import records, splits
 from data_pipeline.prepared import PreparedFolder
 
 _PARSED_TOGETHER = 1_024  # records whose length is read in one op
+_SHARDS_TOGETHER = 16  # files that are read in turn where the corpus does not fit into the buffer
 _SHUFFLED_BATCHES = 64
-_MAX_SHUFFLED_RECORDS = 1_000_000  # about 1 GiB of records of 256 tokens
+_MAX_SHUFFLED_RECORDS = 1_000_000  # about 500 MiB of records of 200 tokens
+_WINDOW = 2**15  # texts that are sorted by length together, for inference
+
+_FEATURES = {
+    records.IDS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
+    records.NUMBER: tf.io.FixedLenFeature([], tf.int64),
+}
+
+Element = dict[str, tf.Tensor | tf.RaggedTensor]
+
+
+@dataclasses.dataclass(frozen=True)
+class BatchSettings:
+    """How pairs are put together for training.
+
+    Attributes:
+      batch_size: pairs in a batch of all workers, and so the candidates of the in-batch softmax.
+      num_buckets: classes of like length, at most; 1: batches at random.
+      boundaries: lengths (question and answer together) that divide the buckets; None: the data's quantiles.
+      padded: whether each side is padded to its longest row in the batch; else ids stay ragged, for `micro_batches`.
+      pad_to_multiple: padded lengths are multiples of it: 8 for tensor cores; a large one for XLA, which compiles for
+        each length.
+      worker: this worker's number, from 0; it gets the rows worker::num_workers of every batch.
+      num_workers: workers that train together.
+      seed: with the epoch, decides the order.
+    """
+
+    batch_size: int = 64
+    num_buckets: int = 16
+    boundaries: tuple[int, ...] | None = None
+    padded: bool = True
+    pad_to_multiple: int = 1
+    worker: int = 0
+    num_workers: int = 1
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for an impossible setting."""
+        for name in ("batch_size", "num_buckets", "pad_to_multiple", "num_workers"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
+        if not 0 <= self.worker < self.num_workers:
+            raise ValueError(f"worker is {self.worker}; expected 0 to {self.num_workers - 1}.")
+        if self.boundaries is not None and list(self.boundaries) != sorted(set(self.boundaries)):
+            raise ValueError(f"boundaries are {self.boundaries}; expected increasing lengths.")
+
+
+class Batches:
+    """The batches of one epoch; errors name the file.
+
+    Attributes:
+      element_spec: {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta] int32, "pair_id", "question_group",
+        "answer_group": [B] int64}.
+    """
+
+    def __init__(self, dataset: tf.data.Dataset, shards: Sequence[str], num_rows: int | None):
+        self.element_spec = dataset.element_spec
+        self._dataset, self._shards, self._num_rows = dataset, shards, num_rows
+
+    def __iter__(self) -> Iterator[Element]:
+        """Yields the batches.
+
+        Raises:
+          ValueError: a shard is damaged, or holds fewer pairs than the manifest says.
+        """
+        seen = 0
+        try:
+            for batch in self._dataset:
+                seen += len(batch["pair_id"])
+                yield batch
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
+            raise ValueError(f"{_damaged(self._shards)} is damaged ({error.message}). Prepare it again.") from error
+        if self._num_rows is not None and seen != self._num_rows:
+            raise ValueError(
+                f"The shards {self._shards[0]} ... hold {seen} pairs; their manifest says {self._num_rows}. "
+                "Prepare them again."
+            )
 
 
 def training_batches(
-    prepared: PreparedFolder,
-    split: str,
-    batch_size: int,
-    pad_id: int,
-    seed: int,
-    epoch: int,
-    skip: int = 0,
-    num_buckets: int = 16,
-) -> tf.data.Dataset:
+    prepared: PreparedFolder, split: str, settings: BatchSettings, pad_id: int, epoch: int, skip: int = 0
+) -> Batches:
     """One epoch of a split: every pair once, in batches of exactly `batch_size` pairs (only one is smaller).
 
     Args:
       prepared: the prepared folder.
       split: train, dev or test.
-      batch_size: pairs in a batch, and so the number of candidates in the in-batch softmax.
-      pad_id: fills each side up to its longest row in the batch.
-      seed: with `epoch`, decides the order; equal ones give equal batches.
+      settings: how; equal ones give equal batches.
+      pad_id: fills the rows.
       epoch: 0, 1, ...: another order.
       skip: batches to leave out at the beginning, for resuming.
-      num_buckets: classes of like length, at most.
-
-    Returns:
-      A dataset of {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta] int32, "pair_id", "question_group",
-      "answer_group": [B] int64}.
     """
-    order_seed = int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
-    boundaries = length_boundaries(prepared.manifest["train_lengths"], num_buckets, batch_size)
-    pairs = prepared.num_pairs(split)
+    seed = int(np.random.SeedSequence([settings.seed, epoch]).generate_state(1)[0])
+    pairs, shards, size = prepared.num_pairs(split), prepared.shards(split), settings.batch_size
+    dataset = _shuffled(shards, min(pairs, _MAX_SHUFFLED_RECORDS), pairs, seed)
+    boundaries = settings.boundaries
+    if boundaries is None:
+        boundaries = length_boundaries(prepared.manifest["train_lengths"], settings.num_buckets, size)
+    dataset = _bucketed(dataset, list(boundaries), size, seed) if boundaries else dataset.batch(size)
+    dataset = dataset.skip(skip)
+    if settings.num_workers > 1:
+        # Every worker draws the same batches: files of its own for each would change the negatives.
+        dataset = dataset.map(lambda batch: batch[settings.worker :: settings.num_workers])
+    dataset = dataset.map(lambda batch: parse(batch, records.PAIR), num_parallel_calls=tf.data.AUTOTUNE)
+    if settings.padded:
+        dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
+    whole = settings.num_workers == 1 and not skip
+    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, pairs if whole else None)
+
+
+def _shuffled(shards: Sequence[str], buffer: int, pairs: int, seed: int) -> tf.data.Dataset:
+    """Records in random order: a full shuffle where the corpus fits into the buffer."""
     # Records are shuffled before they are parsed: a record is several times smaller than its tensors, so that the
-    # whole corpus fits into the buffer, and the shuffle is a full one.
-    dataset = tf.data.TFRecordDataset(prepared.shards(split))
-    dataset = dataset.shuffle(min(pairs, _MAX_SHUFFLED_RECORDS), seed=order_seed, reshuffle_each_iteration=False)
+    # whole corpus fits into the buffer.
+    if buffer < pairs:  # else the buffer mixes everything by itself
+        files = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed, reshuffle_each_iteration=False)
+        dataset = files.interleave(tf.data.TFRecordDataset, cycle_length=_SHARDS_TOGETHER)
+    else:
+        dataset = tf.data.TFRecordDataset(shards)
+    return dataset.shuffle(max(buffer, 1), seed, reshuffle_each_iteration=False)
+
+
+def _bucketed(dataset: tf.data.Dataset, boundaries: list[int], batch_size: int, seed: int) -> tf.data.Dataset:
+    """Batches of records of like length."""
+
+    def bucket(batch: tf.Tensor) -> tf.Tensor:
+        # A pair costs what both its sides cost: the bucket goes by their sum.
+        parsed = parse(batch, records.PAIR)
+        lengths = parsed["question_ids"].row_lengths() + parsed["answer_ids"].row_lengths()  # [B]
+        return tf.searchsorted(tf.constant(boundaries, lengths.dtype), lengths, side="right", out_type=tf.int64)
+
     # Records, not tensors, go through the buckets: a batch of strings needs no padding to be taken apart again.
     dataset = dataset.batch(_PARSED_TOGETHER)
-    dataset = dataset.map(lambda batch: (batch, _bucket(batch, boundaries)), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda batch: (batch, bucket(batch)), num_parallel_calls=tf.data.AUTOTUNE)
     dataset = dataset.unbatch().group_by_window(
         key_func=lambda _, bucket: bucket,
         reduce_func=lambda _, window: window.batch(batch_size),
@@ -58,9 +155,7 @@ def training_batches(
     # and merges the leftovers, shortest first, so that every batch but the last has batch_size pairs.
     dataset = dataset.map(lambda batch, _: batch).rebatch(batch_size)
     # Buckets fill up in an order that depends on length, and leftovers are in order of length: shuffle again.
-    dataset = dataset.shuffle(_SHUFFLED_BATCHES, seed=order_seed, reshuffle_each_iteration=False).skip(skip)
-    dataset = dataset.map(lambda batch: _padded(batch, pad_id), num_parallel_calls=tf.data.AUTOTUNE)
-    return dataset.prefetch(tf.data.AUTOTUNE)
+    return dataset.shuffle(_SHUFFLED_BATCHES, seed, reshuffle_each_iteration=False)
 
 
 def length_boundaries(histogram: Sequence[Sequence[int]], num_buckets: int, batch_size: int) -> list[int]:
@@ -83,32 +178,113 @@ def length_boundaries(histogram: Sequence[Sequence[int]], num_buckets: int, batc
     return sorted(set(lengths[np.searchsorted(np.cumsum(counts), wanted, side="right")].tolist()))
 
 
-def length_sorted(ids: tf.RaggedTensor, batch_size: int, pad_id: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def parse(batch: tf.Tensor, schema: dict[str, str]) -> Element:
+    """Returns the tensors of a batch of records.
+
+    Args:
+      batch: [B] serialized records.
+      schema: e.g. records.PAIR.
+
+    Returns:
+      For each name [B] int64, or [B, (T)] int32 ragged for token ids.
+    """
+    features = tf.io.parse_example(batch, {name: _FEATURES[kind] for name, kind in schema.items()})
+    return {
+        name: tf.cast(value, tf.int32) if isinstance(value, tf.RaggedTensor) else value
+        for name, value in features.items()
+    }
+
+
+def pad(ids: tf.RaggedTensor, pad_id: int, multiple: int = 1) -> tf.Tensor:
+    """Pads rows to the longest of them: [B, (T)] -> [B, T], T a multiple of `multiple`."""
+    padded = ids.to_tensor(pad_id)
+    missing = -tf.shape(padded)[1] % multiple
+    return tf.pad(padded, [[0, 0], [0, missing]], constant_values=pad_id) if multiple > 1 else padded
+
+
+def _padded(batch: Element, pad_id: int, multiple: int) -> Element:
+    return {
+        name: pad(value, pad_id, multiple) if isinstance(value, tf.RaggedTensor) else value
+        for name, value in batch.items()
+    }
+
+
+def micro_batches(
+    ids: tf.RaggedTensor, size: int, pad_id: int, multiple: int = 1
+) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+    """Cuts one side of a random batch into micro-batches of like length, the longest first.
+
+    The batch keeps its random negatives, and little of it is padding.
+
+    Args:
+      ids: [B, (T)] int32.
+      size: rows of a micro-batch; the last may have fewer.
+      pad_id: fills the rows.
+      multiple: padded lengths are multiples of it.
+
+    Yields:
+      rows [M] int32, the positions in `ids`; and ids [M, T] int32. Of the vectors of all micro-batches, one after the
+      other, `tf.gather(vectors, tf.argsort(all_rows))` has the order of `ids`.
+    """
+    order = tf.argsort(-ids.row_lengths(), stable=True)
+    for start in range(0, ids.shape[0], size):
+        rows = order[start : start + size]
+        yield rows, pad(tf.gather(ids, rows), pad_id, multiple)
+
+
+def count_tokens(batch: Element, pad_id: int) -> tuple[int, int]:
+    """Returns how many tokens of a padded batch are real, and how many places it has."""
+    sides = [value.numpy() for name, value in batch.items() if name.endswith("_ids")]
+    return sum(int((ids != pad_id).sum()) for ids in sides), sum(ids.size for ids in sides)
+
+
+def length_sorted(
+    ids: tf.RaggedTensor, batch_size: int, pad_id: int, multiple: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields all rows in batches of like length, the longest first, so that a lack of memory shows at once.
 
     Args:
       ids: [N, (T)] int32.
       batch_size: rows in a batch; the last may have fewer.
       pad_id: fills the rows.
+      multiple: padded lengths are multiples of it.
 
     Yields:
       rows [B] int, the positions in `ids`; and ids [B, T] int32. `out[rows] = ...` restores the order.
     """
-    order = np.argsort(-ids.row_lengths().numpy(), kind="stable")
-    for start in range(0, len(order), batch_size):
-        rows = order[start : start + batch_size]
-        yield rows, tf.gather(ids, rows).to_tensor(pad_id).numpy()
+    if ids.nrows() > 0:
+        for rows, batch in micro_batches(ids.with_row_splits_dtype(tf.int64), batch_size, pad_id, multiple):
+            yield rows.numpy(), batch.numpy()
 
 
-def _bucket(batch: tf.Tensor, boundaries: list[int]) -> tf.Tensor:
-    # A pair costs what both its sides cost: the bucket goes by their sum.
-    parsed = records.parse(batch, records.PAIR)
-    lengths = parsed["question_ids"].row_lengths() + parsed["answer_ids"].row_lengths()  # [B]
-    return tf.searchsorted(tf.constant(boundaries, lengths.dtype), lengths, side="right", out_type=tf.int64)
+def inference_batches(
+    prepared: PreparedFolder, side: str, batch_size: int, pad_id: int, multiple: int = 1
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields one side of all pairs of a prepared folder in batches of like length, as `length_sorted` does.
+
+    The ids are those of the shards, read with training's parser; a window of pairs at a time is in memory.
+
+    Yields:
+      rows [B] int, the positions in pairs.parquet; and ids [B, T] int32.
+    """
+    pair_ids = prepared.pairs(["pair_id"])["pair_id"].to_numpy()
+    by_id = np.argsort(pair_ids)
+    name = f"{side}_ids"
+    for split in filter(prepared.num_pairs, splits.SPLITS):
+        dataset = tf.data.TFRecordDataset(prepared.shards(split)).batch(_WINDOW // batch_size * batch_size)
+        dataset = dataset.map(lambda batch: parse(batch, records.PAIR)).prefetch(1)
+        for window in Batches(dataset, prepared.shards(split), prepared.num_pairs(split)):
+            positions = by_id[np.searchsorted(pair_ids, window["pair_id"].numpy(), sorter=by_id)]
+            for rows, ids in length_sorted(window[name], batch_size, pad_id, multiple):
+                yield positions[rows], ids
 
 
-def _padded(batch: tf.Tensor, pad_id: int) -> dict[str, tf.Tensor]:
-    parsed = records.parse(batch, records.PAIR)
-    return {
-        name: value.to_tensor(pad_id) if isinstance(value, tf.RaggedTensor) else value for name, value in parsed.items()
-    }
+def _damaged(shards: Sequence[str]) -> str:
+    """Returns the shard that cannot be read."""
+    for path in shards:
+        try:
+            for batch in tf.data.TFRecordDataset(path).batch(_PARSED_TOGETHER):
+                parse(batch, records.PAIR)
+        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+            return path
+    return ", ".join(shards)

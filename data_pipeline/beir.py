@@ -70,6 +70,22 @@ def read(folder: str, split: str) -> BeirData:
     return BeirData(corpus, {query: queries[query] for query in qrels}, qrels, missing)
 
 
+def default_split(folder: str) -> str:
+    """Returns the split whose judgments a BEIR folder holds: the only one, or test.
+
+    Raises:
+      ValueError: there are several without test, or none.
+    """
+    qrels = os.path.join(folder, "qrels")
+    names = sorted(os.listdir(qrels)) if os.path.isdir(qrels) else []
+    found = [name.removesuffix(".tsv") for name in names if name.endswith(".tsv")]
+    if len(found) == 1 or splits.TEST in found:
+        return splits.TEST if splits.TEST in found else found[0]
+    raise ValueError(
+        f"{qrels} holds judgments of: {', '.join(found) or 'nothing'}. Expected test.tsv, or give --split."
+    )
+
+
 def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool = False) -> dict[str, int]:
     """Writes a BEIR folder, whole or not at all; returns the counts.
 

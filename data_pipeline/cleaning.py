@@ -5,12 +5,12 @@ import html
 import re
 import unicodedata
 
-_LINE_BREAKS = re.compile(r"\r\n?|[\u0085\u2028\u2029\v\f]")
-_BREAK_RUN = re.compile(r"[^\S\n]*\n\s*")
-_BLANK_RUN = re.compile(r"[^\S\n]+")
 # Control, surrogate and private-use characters, and invisible marks (byte order mark, soft hyphen, zero-width space).
-# Joiners (U+200C, U+200D) stay: Persian, Hindi and emoji need them.
-_UNREADABLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]")
+# Not those that str.splitlines() takes for line breaks. Joiners (U+200C, U+200D) stay: Persian, Hindi and emoji need
+# them.
+_UNREADABLE = re.compile(
+    "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]"
+)
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers, which Unicode files under letters and symbols
 _CLOSING_MARKS = " .?!。？！…"
 
@@ -22,10 +22,20 @@ def clean(text: str) -> str:
     with a line break is one line break and any other run one blank; where nothing visible is left, it is "". Cleaning a
     clean text changes nothing, unless decoding left another entity behind (`&amp;lt;` is the text `&lt;`).
     """
-    text = _LINE_BREAKS.sub("\n", html.unescape(text))
-    text = unicodedata.normalize("NFC", _UNREADABLE.sub("", text))
-    text = _BLANK_RUN.sub(" ", _BREAK_RUN.sub("\n", text)).strip()
-    return text if text.isascii() or any(map(_is_visible, text)) else ""
+    text = html.unescape(text)
+    if text.isascii() and text.isprintable():  # most texts: nothing but blanks between visible characters
+        return " ".join(text.split()) if "  " in text else text.strip()
+    if not (text.isascii() and text.replace("\n", " ").isprintable()):
+        text = unicodedata.normalize("NFC", _UNREADABLE.sub("", text))
+        if not any(map(_is_visible, text)):
+            return ""
+    return "\n".join(filter(None, map(_single_blanks, text.splitlines())))
+
+
+def _single_blanks(line: str) -> str:
+    """Returns a line with one blank for each run of white space, and none at its ends."""
+    # Of all white space, only the blank is printable.
+    return " ".join(line.split()) if "  " in line or not line.isprintable() else line.strip()
 
 
 def _is_visible(character: str) -> bool:
@@ -34,8 +44,8 @@ def _is_visible(character: str) -> bool:
 
 
 def normal_form(text: str) -> str:
-    """Returns what two texts share that say the same to a reader: case, white space and closing marks do not count."""
-    folded = " ".join(unicodedata.normalize("NFC", text.casefold()).split())
+    """Returns what two clean texts share that say the same: case, line breaks and closing marks do not count."""
+    folded = unicodedata.normalize("NFC", text.casefold()).replace("\n", " ")
     return folded.rstrip(_CLOSING_MARKS) or folded
 
 
@@ -45,7 +55,7 @@ def hash64(text: str) -> int:
 
 
 def group(text: str) -> int:
-    """Returns the hash of a text in normal form: equal texts are one group."""
+    """Returns the hash of a clean text in normal form: equal texts are one group."""
     return hash64(normal_form(text))
 
 

@@ -1,6 +1,7 @@
 """Files and folders that are written whole or not at all, and their hashes."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -12,7 +13,7 @@ from typing import Any
 @contextlib.contextmanager
 def whole_file(path: str) -> Iterator[str]:
     """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an error."""
-    partial = f"{path}.partial"
+    partial = f"{path}.{os.getpid()}.partial"
     try:
         yield partial
         os.replace(partial, path)
@@ -28,22 +29,103 @@ def whole_folder(path: str, overwrite: bool = False) -> Iterator[str]:
     Raises:
       FileExistsError: `path` exists, is not an empty folder, and `overwrite` is off.
     """
-    path = os.path.realpath(path)  # behind a link, the folder is replaced, not the link
-    if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
-        raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
-    partial, old = f"{path}.partial", f"{path}.old"
+    path = _free(path, overwrite)
+    partial = f"{path}.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(old, ignore_errors=True)
     os.makedirs(partial)
     try:
         yield partial
-        # The old folder is moved aside and deleted last: at no moment are both the old and the new one gone.
-        if os.path.isdir(path):
-            os.replace(path, old)
-        os.replace(partial, path)
-        shutil.rmtree(old, ignore_errors=True)
+        _replace_folder(partial, path)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def resumable_folder(path: str, state: str, overwrite: bool = False) -> Iterator[str]:
+    """Yields a temporary folder beside `path`, and renames it to `path` when the block ends without an error.
+
+    If the process is killed in the block, the folder stays, and the next call with the same state yields it again. An
+    error of the input or of the disk (ValueError, OSError) removes it.
+
+    Args:
+      path: the folder to write.
+      state: hash of everything that decides its content.
+      overwrite: replace `path`.
+
+    Raises:
+      FileExistsError: `path` exists, is not an empty folder, and `overwrite` is off.
+      BlockingIOError: another process is writing it.
+    """
+    path = _free(path, overwrite)
+    partial = f"{path}.partial"
+    os.makedirs(partial, exist_ok=True)
+    with _locked(partial):
+        marker = os.path.join(partial, "state")
+        if not os.path.exists(marker) or _read_text(marker) != state:
+            for entry in os.scandir(partial):
+                shutil.rmtree(entry.path) if entry.is_dir() else os.remove(entry.path)
+            write_text(marker, state)
+        try:
+            yield partial
+        except (ValueError, OSError):
+            shutil.rmtree(partial, ignore_errors=True)
+            raise
+        for entry in os.scandir(partial):
+            if entry.name.endswith(".partial"):  # of a process that was killed
+                os.remove(entry.path)
+        os.remove(marker)
+        _replace_folder(partial, path)
+
+
+def _free(path: str, overwrite: bool) -> str:
+    """Returns the path behind links, where a folder may be written: a link is not replaced by a folder."""
+    path = os.path.realpath(path)
+    if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
+        raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
+    return path
+
+
+def _replace_folder(partial: str, path: str) -> None:
+    """The old folder is moved aside and deleted last: at no moment are both the old and the new one gone."""
+    old = f"{path}.old"
+    shutil.rmtree(old, ignore_errors=True)
+    if os.path.isdir(path):
+        os.replace(path, old)
+    os.replace(partial, path)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _locked(folder: str) -> Iterator[None]:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError as error:
+        raise BlockingIOError(f"Another process is writing {folder}. Wait for it, or end it.") from error
+    finally:
+        os.close(descriptor)
+
+
+def _read_text(path: str) -> str:
+    with open(path, encoding="utf-8") as file:
+        return file.read()
+
+
+def size(path: str) -> int:
+    """Returns the bytes of a file.
+
+    Raises:
+      FileNotFoundError: there is none.
+    """
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"No file at {path}. Check the path given as input.")
+    return os.path.getsize(path)
+
+
+def fingerprint(content: Any) -> str:
+    """Returns the SHA-256 of JSON content, as hexadecimal."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def write_text(path: str, text: str) -> None:

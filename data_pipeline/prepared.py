@@ -6,8 +6,6 @@ train-00000-of-00008.tfrecord ...   token ids, some shards for each split
 vocab.txt tokenizer_config.json     the tokenizer that made the ids
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -64,7 +62,7 @@ class PreparedFolder:
         settings = {name: value for name, value in self.manifest["settings"].items() if name not in PATH_SETTINGS}
         inputs = [entry["sha256"] for entry in self.manifest["inputs"]]
         content = [self.manifest["tokenizer"], self.manifest["counts"], settings, inputs]
-        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+        return files.fingerprint(content)
 
     def tokenizer(self) -> WordPiece:
         """Loads the tokenizer that made the ids.
@@ -81,9 +79,9 @@ class PreparedFolder:
             )
         return tokenizer
 
-    def longest(self) -> int:
-        """Returns the number of tokens of the longest question or answer."""
-        return max(count[f"longest_{side}"] for count in self.manifest["counts"].values() for side in SIDES)
+    def longest(self, *sides: str) -> int:
+        """Returns the number of tokens of the longest text of the given sides, or of both."""
+        return max(count[f"longest_{side}"] for count in self.manifest["counts"].values() for side in sides or SIDES)
 
     def num_pairs(self, split: str) -> int:
         """Returns the number of pairs in a split."""
@@ -97,6 +95,14 @@ class PreparedFolder:
         """Returns columns of pairs.parquet, of one split or of all."""
         filters = None if split is None else [("split", "=", split)]
         return pq.read_table(os.path.join(self.path, PAIRS_FILE), columns=list(columns), filters=filters)
+
+
+def find_manifest(path: str) -> dict[str, Any] | None:
+    """Returns the manifest of a prepared folder; None where there is none, or another kind of folder."""
+    try:
+        return PreparedFolder(path).manifest
+    except ValueError:
+        return None
 
 
 def read_manifest(folder: str, kind: str, version: int, remedy: str) -> dict[str, Any]:

@@ -1,26 +1,41 @@
-"""WordPiece tokenization in TensorFlow ops, with the ids of the reference BERT tokenizer.
+"""WordPiece tokenization, with the ids of the reference BERT tokenizer.
 
-Source: Devlin et al. 2019 (BERT), `tokenization.py`; Song et al. 2021 (fast WordPiece).
-tensorflow-text's FastBertTokenizer is not used: its built-in normalization rewrites characters that BERT's keeps
-(an ellipsis becomes three dots). Here the text is normalized first, then split by FastWordpieceTokenizer, which is
-several times faster than tokenizing text by text and gives equal ids (`tests/check_token_ids.py`).
+Source: Devlin et al. 2019 (BERT), `tokenization.py`.
+
+Two ways to the same ids (`tests/check_token_ids.py`): `encode` in TensorFlow ops, for graphs, and `pack_words` for
+preparing a corpus, which asks the reference tokenizer once for each word and remembers the answer. TensorFlow takes
+seconds to import, so it is imported only where `encode` is used.
 """
 
 import collections
+import functools
 import hashlib
 import os
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
-import tensorflow as tf
-import tensorflow_text as tf_text
-from tokenizers import BertWordPieceTokenizer
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from data_pipeline import files
+from data_pipeline.varints import split_varints, varints
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from data_pipeline.graph_wordpiece import GraphWordPiece
 
 VOCAB_FILE = "vocab.txt"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 _PAD, _UNKNOWN, _START, _END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+_MAX_REMEMBERED = 250_000  # words; about 50 MiB
+_MAX_WORD = 100  # characters; longer words are not remembered
+# The characters that BERT takes for words of their own, without blanks around them.
+_CJK_RANGES = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
+_CJK = re.compile(f"[{_CJK_RANGES}]")
 
 
 class WordPiece:
@@ -50,9 +65,8 @@ class WordPiece:
         self.lower_case = lower_case
         self.vocab_size = len(self._vocab)
         self.pad_id, self._start_id, self._end_id = (self._vocab.index(t) for t in (_PAD, _START, _END))
-        self._pieces = tf_text.FastWordpieceTokenizer(
-            self._vocab, token_out_type=tf.int32, unknown_token=_UNKNOWN, no_pretokenization=False
-        )
+        self._varint_of_id = split_varints(varints(np.arange(self.vocab_size)))
+        self._remembered: dict[str, bytes] = {}  # word -> its ids as varints
         digest = hashlib.sha256("\n".join(self._vocab).encode())
         digest.update(b"lower" if lower_case else b"cased")
         self.fingerprint = digest.hexdigest()
@@ -89,8 +103,8 @@ class WordPiece:
         config = {"do_lower_case": self.lower_case, "tokenizer_class": "BertTokenizer"}
         files.write_json(os.path.join(folder, TOKENIZER_CONFIG_FILE), config)
 
-    def encode(self, texts: tf.Tensor | Sequence[str], max_tokens: int) -> tf.RaggedTensor:
-        """Tokenizes texts.
+    def encode(self, texts: "tf.Tensor | Sequence[str]", max_tokens: int) -> "tf.RaggedTensor":
+        """Tokenizes texts in TensorFlow ops.
 
         Args:
           texts: [N] strings, UTF-8.
@@ -99,28 +113,103 @@ class WordPiece:
         Returns:
           [N, (T)] int32 ragged, 2 <= T <= max_tokens.
         """
-        if max_tokens < 3:
-            raise ValueError(f"max_tokens is {max_tokens}; expected 3 or more: [CLS], a token, [SEP].")
-        pieces = self._pieces.tokenize(self._normalize(tf.convert_to_tensor(texts, tf.string)))[:, : max_tokens - 2]
+        import tensorflow as tf  # see the head of this file
+
+        _check_max_tokens(max_tokens)
+        pieces = self._graph(tf.convert_to_tensor(texts, tf.string))[:, : max_tokens - 2]
         edge = tf.ones([pieces.nrows(), 1], tf.int32)
         return tf.concat([edge * self._start_id, pieces, edge * self._end_id], axis=1)
+
+    def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
+        """Tokenizes clean texts word by word, into the varints that a record holds.
+
+        BERT splits at white space before it does anything that looks further than one character, so that the ids of a
+        text are those of its words, one after the other. Arrow splits the texts and finds the different words; of
+        these, only what was not met before is tokenized.
+
+        Args:
+          texts: N texts, as `cleaning.clean` leaves them: no white space but blanks and line breaks.
+          max_tokens: as for `encode`.
+
+        Returns:
+          N times the ids as varints; and their numbers, [N] int64.
+        """
+        _check_max_tokens(max_tokens)
+        room = max_tokens - 2
+        first = 3 * room // 4 + 1  # words: nearly always more than `room` pieces
+        packed, lengths, words = self._packed(texts, room, first)
+        short = np.flatnonzero((lengths < room) & (words > first)).tolist()
+        if short:
+            again, lengths[short], _ = self._packed([texts[i] for i in short], room, None)
+            for i, ids in zip(short, again, strict=True):
+                packed[i] = ids
+        start, end = self._varint_of_id[self._start_id], self._varint_of_id[self._end_id]
+        return [b"".join((start, ids, end)) for ids in packed], lengths + 2
 
     def decode(self, ids: Sequence[int]) -> list[str]:
         """Returns the tokens of one row of ids."""
         return [self._vocab[i] for i in ids]
 
-    def _normalize(self, texts: tf.Tensor) -> tf.Tensor:
-        # Line breaks are white space, though Unicode files them under control characters: they become blanks
-        # before control characters are dropped, or the words on both sides would be joined.
-        texts = tf.strings.regex_replace(texts, r"[\t\n\r\p{Z}]", " ")
-        texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}]", "")
-        if not self.lower_case:
-            return texts
-        texts = tf_text.normalize_utf8(texts, "NFD")
-        texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
-        # The reference lowers one character at a time, so that a sigma at the end of a word stays a plain one.
-        texts = tf.strings.regex_replace(texts, "Σ", "σ")
-        return tf.strings.lower(texts, encoding="utf-8")
+    def _packed(self, texts: Sequence[str], room: int, most: int | None) -> tuple[list[bytes], np.ndarray, np.ndarray]:
+        """Returns at most `room` ids of the first `most` words of each text, their numbers, and the words found."""
+        split = pc.ascii_split_whitespace(pa.array(map(_spaced, texts), pa.string()), max_splits=most)
+        num_words = pc.list_value_length(split).to_numpy()
+        if most is not None:
+            split = pc.list_slice(split, 0, most)  # behind it stands what was not split
+        words = split.flatten().dictionary_encode()
+        ids = pa.array(self._ids_of(words.dictionary.to_pylist()), pa.binary()).take(words.indices)
+        data = ids.buffers()[2].to_pybytes() if ids.buffers()[2] else b""
+        word_ends = np.frombuffer(ids.buffers()[1], np.int32, len(ids) + 1)  # in bytes, with a 0 before the first
+        row_ends = word_ends[np.concatenate([[0], np.cumsum(pc.list_value_length(split).to_numpy())])]  # [N + 1]
+        token_ends = np.flatnonzero(np.frombuffer(data, np.uint8) < 0x80) + 1
+        tokens = np.searchsorted(token_ends, row_ends, side="right")  # [N + 1] tokens before the row
+        lengths = np.minimum(np.diff(tokens), room)
+        ends = np.concatenate([[0], token_ends])[tokens[:-1] + lengths]
+        starts = row_ends[:-1].tolist()
+        return [data[a:b] for a, b in zip(starts, ends.tolist(), strict=True)], lengths, num_words
+
+    def _ids_of(self, words: list[str]) -> list[bytes]:
+        """Returns the ids of each word, as varints."""
+        ids = list(map(self._remembered.get, words))
+        new = [word for word, found in zip(words, ids, strict=True) if found is None]
+        if new:
+            learned = iter(self._learn(new))
+            ids = [next(learned) if found is None else found for found in ids]
+        return ids
+
+    def _learn(self, words: list[str]) -> list[bytes]:
+        """Asks the reference for the ids of words, and remembers them."""
+        encodings = self._reference.encode_batch_fast(words, add_special_tokens=False)
+        of_id = self._varint_of_id.__getitem__
+        learned = [b"".join(map(of_id, found.ids)) for found in encodings]
+        if len(self._remembered) > _MAX_REMEMBERED:
+            self._remembered.clear()
+        short = ((word, ids) for word, ids in zip(words, learned, strict=True) if len(word) <= _MAX_WORD)
+        self._remembered.update(short)
+        return learned
+
+    @functools.cached_property
+    def _reference(self) -> Tokenizer:
+        ids = {token: i for i, token in enumerate(self._vocab)}
+        tokenizer = BertWordPieceTokenizer(ids, lowercase=self.lower_case)._tokenizer
+        tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
+        return tokenizer
+
+    @functools.cached_property
+    def _graph(self) -> "GraphWordPiece":
+        from data_pipeline.graph_wordpiece import GraphWordPiece  # see the head of this file
+
+        return GraphWordPiece(self._vocab, self.lower_case, _UNKNOWN)
+
+
+def _spaced(text: str) -> str:
+    """Puts blanks around the characters that are words of their own."""
+    return text if text.isascii() or not _CJK.search(text) else _CJK.sub(r" \g<0> ", text)
+
+
+def _check_max_tokens(max_tokens: int) -> None:
+    if max_tokens < 3:
+        raise ValueError(f"max_tokens is {max_tokens}; expected 3 or more: [CLS], a token, [SEP].")
 
 
 def train_wordpiece(texts: Iterable[str], vocab_size: int) -> WordPiece:

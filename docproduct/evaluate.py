@@ -65,7 +65,7 @@ def retrieval(
     run: dict[str, dict[str, float]] = {}
     scored: dict[str, dict[str, float]] = {}
     texts = list(data.queries.values()), list(documents.values())
-    rows = _bm25_scores(*texts) if model_dir == "bm25" else _encoder_scores(model_dir, *texts)
+    rows = _bm25_scores(*texts) if model_dir.lower() == "bm25" else _encoder_scores(model_dir, *texts)
     for query, row in zip(data.queries, rows, strict=True):  # row: [C]
         chosen = [column[key] for key in qrels[query]] if candidates == "judged" else _top(row, _DEPTH)
         if not np.all(np.isfinite(row)):
@@ -100,7 +100,7 @@ def retrieval(
 def _representatives(corpus: dict[str, str]) -> dict[str, str]:
     """Returns for each document the first one whose text is equal in normal form."""
     first: dict[int, str] = {}
-    return {key: first.setdefault(cleaning.group(text), key) for key, text in corpus.items()}
+    return {key: first.setdefault(cleaning.group(cleaning.clean(text)), key) for key, text in corpus.items()}
 
 
 def _encoder_scores(model_dir: str, queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
@@ -137,7 +137,7 @@ def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
 def _define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Trained retriever, bare encoder folder, or bm25.", required=True)
     flags.DEFINE_string("beir_dir", None, "Folder with corpus.jsonl, queries.jsonl and qrels/.", required=True)
-    flags.DEFINE_string("split", "test", "Which file of qrels/.")
+    flags.DEFINE_string("split", None, "Which file of qrels/; default: test, or the only one.")
     flags.DEFINE_enum("candidates", "all", ["all", "judged"], "What is ranked for a query.")
     flags.DEFINE_integer("relevance", 1, "The lowest grade that is relevant.", lower_bound=1)
     flags.DEFINE_string("run_file", None, "Where to write the rankings, in TREC format.")
@@ -150,13 +150,14 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     training.set_up()
     try:
-        data = beir.read(values.beir_dir, values.split)
+        split = values.split or beir.default_split(values.beir_dir)
+        data = beir.read(values.beir_dir, split)
         if data.missing:
             print(f"{data.missing} judged documents are not in the corpus and do not count.", file=sys.stderr)
         results = retrieval(values.model_dir, data, values.candidates, values.relevance, values.run_file)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    print(json.dumps({"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": values.split, **results}))
+    print(json.dumps({"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, **results}))
 
 
 if __name__ == "__main__":

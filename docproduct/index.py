@@ -114,14 +114,18 @@ def build(
     """
     pairs = prepared.pairs(_TEXT_COLUMNS)
     pair_ids = pairs["pair_id"].to_numpy()
-    passages, rows, numbers = _passages(pairs["answer"].to_pylist(), retriever, settings)
+    passages, rows, numbers = None, np.arange(len(pairs)), np.zeros(len(pairs), int)
+    if settings.passage_tokens:
+        passages, rows, numbers = _passages(pairs["answer"].to_pylist(), retriever, settings)
     passage_ids = np.array(
         [cleaning.hash64(f"{pair_ids[row]}:{number}") for row, number in zip(rows, numbers, strict=True)]
     )
     with files.whole_folder(index_dir, overwrite) as folder:
         embeddings = {
-            "question": retriever.embed(pairs["question"].to_pylist(), "question", progress="questions"),
-            "answer": retriever.embed_ids(passages, "answer", progress="answers"),
+            "question": retriever.embed_prepared(prepared, "question", progress="questions"),
+            "answer": retriever.embed_ids(passages, "answer", progress="answers")
+            if settings.passage_tokens
+            else retriever.embed_prepared(prepared, "answer", progress="answers"),
         }
         for side, ids in (("question", pair_ids), ("answer", passage_ids)):
             index = _faiss_index(embeddings[side].head, ids, settings)
@@ -153,16 +157,14 @@ def _passages(
 ) -> tuple[tf.RaggedTensor, np.ndarray, np.ndarray]:
     """Returns the passages' ids, each with [CLS] and [SEP], and for each the row of its answer and its number there."""
     longest = retriever.config.max_tokens
-    if not settings.passage_tokens:
-        rows = np.arange(len(answers))
-        return retriever.tokenizer.encode(answers, longest), rows, np.zeros_like(rows)
     window, step = settings.passage_tokens - 2, settings.passage_tokens - 2 - settings.passage_overlap
     if settings.passage_tokens > longest or settings.passage_overlap < 0 or step < 1:
         raise ValueError(
             f"passage_tokens is {settings.passage_tokens} and passage_overlap {settings.passage_overlap}; expected at "
             f"most {longest} tokens, what this encoder takes, and an overlap of 0 to passage_tokens - 3."
         )
-    passages, rows, numbers = [], [], []
+    passages: list[list[int]] = []
+    rows, numbers = [], []
     for row, ids in enumerate(retriever.tokenizer.encode(answers, _UNCUT).to_list()):
         first, *tokens, last = ids
         # The last window starts before what is left is only overlap.

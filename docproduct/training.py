@@ -10,7 +10,7 @@ import json
 import os
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import keras
@@ -78,8 +78,9 @@ class Task:
       model: built under the strategy's scope.
       loss: (batch, gather) -> sum of the losses of the batch's rows. They are the rows of one replica; `gather` returns
         a tensor's rows of all replicas.
-      batches: (epoch, skip) -> one epoch of batches, without the first `skip`.
+      batches: (epoch, skip) -> one epoch of batches, without the first `skip`; has an `element_spec`.
       num_rows: rows of one epoch.
+      count_tokens: batch -> (real tokens, places with padding).
       evaluate: returns metrics on dev.
       best_metric: which of these decides the epoch that is kept; higher is better.
       save: writes the weights of the best epoch.
@@ -87,8 +88,9 @@ class Task:
 
     model: keras.Model
     loss: Callable[[Batch, Gather], tf.Tensor]
-    batches: Callable[[int, int], tf.data.Dataset]
+    batches: Callable[[int, int], Iterable[Batch]]
     num_rows: int
+    count_tokens: Callable[[Batch], tuple[int, int]]
     evaluate: Callable[[], dict[str, float]]
     best_metric: str
     save: Callable[[], None]
@@ -170,7 +172,8 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
 
     Returns:
       What metrics.json holds: {"best": metrics of the epoch that was kept, "epochs": metrics of each, beginning with
-      the untrained model, "losses": mean loss of each step, "seconds": spent in steps, over all restarts}.
+      the untrained model, "losses": mean loss of each step, "seconds": spent in steps, over all restarts,
+      "real_tokens", "places": in all batches, without padding and with it}.
     """
     steps_per_epoch = task.steps_per_epoch(settings.batch_size)
     num_steps = settings.epochs * steps_per_epoch
@@ -180,7 +183,14 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
         optimizer.build(task.model.trainable_variables)
     checkpoint = _Checkpoint(os.path.join(folder, CHECKPOINT_FILE), [*task.model.variables, *optimizer.variables])
-    history = checkpoint.restore() or {"best": {}, "epochs": [], "losses": [], "seconds": 0.0}
+    history = checkpoint.restore() or {
+        "best": {},
+        "epochs": [],
+        "losses": [],
+        "seconds": 0.0,
+        "real_tokens": 0,
+        "places": 0,
+    }
     if not history["epochs"]:
         _evaluate(task, history, {"epoch": 0, "step": 0})
     step = _step_function(task, optimizer, settings.clip_norm, strategy)
@@ -189,6 +199,7 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
         losses = history["losses"]
         mean = float(np.mean(losses[epoch * steps_per_epoch :]))
         entry = {"epoch": epoch + 1, "step": len(losses), "loss": mean, "seconds": history["seconds"]}
+        entry["padding_share"] = 1 - history["real_tokens"] / history["places"]
         _evaluate(task, history, entry)
         checkpoint.save(history)
     _draw_curve(history, task.best_metric, os.path.join(folder, CURVE_FILE))
@@ -218,7 +229,11 @@ def _train_epoch(
                     f"The loss of step {len(losses)} is {losses[-1]}; the best model so far is kept. "
                     "Start again with a lower --learning_rate, or with --precision=float32."
                 )
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
+            real_tokens, places = task.count_tokens(batch)
+            history["real_tokens"] += real_tokens
+            history["places"] += places
+            padding = 1 - history["real_tokens"] / history["places"]
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", padding=f"{padding:.0%}", refresh=False)
             bar.update(len(batch["pair_id"]))
             now = time.perf_counter()
             history["seconds"], start = history["seconds"] + now - start, now

@@ -11,6 +11,7 @@ import glob
 import gzip
 import json
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 from xml.etree import ElementTree
@@ -18,10 +19,12 @@ from xml.etree import ElementTree
 from absl import app, flags
 from tokenizers import BertWordPieceTokenizer
 
+from data_pipeline import cleaning
 from data_pipeline.tokenizers import WordPiece
 
 _MAX_TOKENS = 100_000  # nothing is cut
 _BATCH = 2_000
+_VARINT = re.compile(rb"[\x80-\xff]*[\x00-\x7f]")
 
 
 def strings_in(value: Any) -> Iterator[str]:
@@ -70,7 +73,20 @@ def differing(texts: list[str], vocab: str, lower_case: bool) -> list[str]:
         expected = [encoding.ids for encoding in theirs.encode_batch(batch)]
         received = ours.encode(batch, _MAX_TOKENS).to_list()
         result += [text for text, a, b in zip(batch, expected, received, strict=True) if a != b]
+        # Preparing tokenizes clean texts word by word, and cuts them.
+        clean = [cleaning.clean(text) for text in batch]
+        for longest in (_MAX_TOKENS, 16):
+            theirs.enable_truncation(longest)
+            expected = [encoding.ids for encoding in theirs.encode_batch(clean)]
+            theirs.no_truncation()
+            received = [unpack(row) for row in ours.pack_words(clean, longest)[0]]
+            result += [text for text, a, b in zip(batch, expected, received, strict=True) if a != b]
     return result
+
+
+def unpack(row: bytes) -> list[int]:
+    """Returns the numbers that stand in a row of varints."""
+    return [sum((byte & 0x7F) << 7 * i for i, byte in enumerate(varint)) for varint in _VARINT.findall(row)]
 
 
 def main(argv: list[str]) -> None:

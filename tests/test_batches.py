@@ -1,14 +1,18 @@
 import collections
+import shutil
 
 import numpy as np
+import pytest
 import tensorflow as tf
 
-from data_pipeline import batches, cleaning, records
+from data_pipeline import batches
+from data_pipeline.prepared import PreparedFolder
 
 
-def epoch(prepared, batch_size=8, epoch=0, seed=0, skip=0, num_buckets=3):
-    dataset = batches.training_batches(prepared, "train", batch_size, 0, seed, epoch, skip, num_buckets)
-    return list(dataset.as_numpy_iterator())
+def epoch(prepared, batch_size=8, epoch=0, seed=0, skip=0, num_buckets=3, **settings):
+    settings = batches.BatchSettings(batch_size, num_buckets, seed=seed, **settings)
+    found = batches.training_batches(prepared, "train", settings, 0, epoch, skip)
+    return [{name: value.numpy() for name, value in batch.items()} for batch in found]
 
 
 def ids(found):
@@ -48,6 +52,112 @@ def test_skipping_continues_where_the_epoch_stopped(prepared):
     assert ids(epoch(prepared, skip=2)) == ids(epoch(prepared)[2:])
 
 
+@pytest.mark.parametrize("num_buckets", [1, 3])
+def test_workers_share_each_batch(prepared, num_buckets):
+    whole = epoch(prepared, 7, num_buckets=num_buckets)
+    parts = [epoch(prepared, 7, num_buckets=num_buckets, worker=i, num_workers=3) for i in range(3)]
+    for batch, *rows in zip(whole, *parts, strict=True):
+        for i in range(3):
+            assert rows[i]["pair_id"].tolist() == batch["pair_id"][i::3].tolist()
+
+
+def test_padding_to_a_multiple(prepared):
+    for plain, padded in zip(epoch(prepared), epoch(prepared, pad_to_multiple=8), strict=True):
+        for name in ("question_ids", "answer_ids"):
+            width = plain[name].shape[1]
+            assert padded[name].shape[1] == -(-width // 8) * 8
+            np.testing.assert_array_equal(padded[name][:, :width], plain[name])
+            assert not padded[name][:, width:].any()
+
+
+def test_boundaries_by_hand(prepared):
+    lengths = np.repeat(*np.array(prepared.manifest["train_lengths"]).T)
+    middle = int(np.median(lengths))
+    found = epoch(prepared, 4, boundaries=(middle,))
+    sides = [(batch["question_ids"] > 0).sum(1) + (batch["answer_ids"] > 0).sum(1) for batch in found]
+    assert sorted(np.concatenate(sides)) == sorted(lengths)
+    assert sum((side < middle).all() for side in sides) >= 4
+    mixed = [side for side in sides if len({n < middle for n in side.tolist()}) == 2]
+    assert len(mixed) <= 1  # what is left of both buckets
+
+
+def test_random_batches_without_buckets(prepared):
+    found = epoch(prepared, 8, num_buckets=1)
+    assert sorted(ids(found)) == sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
+    assert ids(found) != ids(epoch(prepared, 8, num_buckets=1, epoch=1))
+
+
+def test_a_corpus_larger_than_the_buffer(prepared, monkeypatch):
+    monkeypatch.setattr(batches, "_MAX_SHUFFLED_RECORDS", 10)
+    first = ids(epoch(prepared))
+    assert sorted(first) == sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
+    assert ids(epoch(prepared)) == first != ids(epoch(prepared, epoch=1))
+    assert ids(epoch(prepared, skip=3)) == ids(epoch(prepared)[3:])
+
+
+def test_micro_batches_of_a_random_batch(prepared):
+    settings = batches.BatchSettings(24, num_buckets=1, padded=False)
+    batch = next(iter(batches.training_batches(prepared, "train", settings, 0, 0)))
+    answers = batch["answer_ids"]
+    found = list(batches.micro_batches(answers, 5, pad_id=0))
+    assert [len(rows) for rows, _ in found] == [5, 5, 5, 5, 4]
+    lengths = [(ids.numpy() > 0).sum(1) for _, ids in found]
+    assert sorted(np.concatenate(lengths), reverse=True) == np.concatenate(lengths).tolist()
+    rows = tf.concat([rows for rows, _ in found], 0)
+    texts = [ids.numpy()[i][: n[i]].tolist() for (_, ids), n in zip(found, lengths, strict=True) for i in range(len(n))]
+    restored = [texts[i] for i in tf.argsort(rows).numpy()]
+    assert restored == answers.to_list()
+    # Every place of the five micro-batches that is not a token: each row to the longest of its own.
+    assert sum(ids.shape[0] * ids.shape[1] for _, ids in found) < len(answers.to_list()) * max(map(len, texts))
+
+
+def test_tokens_are_counted():
+    batch = {"question_ids": tf.constant([[2, 3, 0], [2, 5, 3]]), "pair_id": tf.constant([1, 2])}
+    assert batches.count_tokens(batch, 0) == (5, 6)
+
+
+def test_inference_reads_the_shards_in_the_order_of_the_table(prepared, tokenizer):
+    rows = prepared.pairs(["question", "answer"]).to_pylist()
+    for side in ("question", "answer"):
+        seen = {}
+        for positions, ids in batches.inference_batches(prepared, side, 4, 0):
+            assert len(positions) <= 4
+            for position, row in zip(positions.tolist(), ids.tolist(), strict=True):
+                assert position not in seen
+                seen[position] = [i for i in row if i]
+        assert [seen[i] for i in range(len(rows))] == tokenizer.encode([row[side] for row in rows], 256).to_list()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "lost"])
+def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
+    path = shutil.copytree(prepared.path, tmp_path / "p")
+    shard = path / prepared.manifest["shards"]["train"][1]
+    content = bytearray(shard.read_bytes())
+    size = int.from_bytes(content[:8], "little") + 16
+    if damage == "flipped":
+        content[len(content) // 2] ^= 1
+    shard.write_bytes(content[:-3] if damage == "cut" else content[size:] if damage == "lost" else content)
+    message = "hold 45 pairs; their manifest says 46" if damage == "lost" else f"{shard} is damaged"
+    with pytest.raises(ValueError, match=message):
+        epoch(PreparedFolder(str(path)))
+    with pytest.raises(ValueError, match=message):
+        list(batches.inference_batches(PreparedFolder(str(path)), "answer", 4, 0))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"batch_size": 0}, "batch_size is 0"),
+        ({"pad_to_multiple": 0}, "expected 1 or more"),
+        ({"worker": 2, "num_workers": 2}, "worker is 2; expected 0 to 1"),
+        ({"boundaries": (5, 5)}, "expected increasing lengths"),
+    ],
+)
+def test_impossible_settings(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        batches.BatchSettings(**wrong)
+
+
 def test_boundaries_divide_the_pairs_equally():
     # 100 pairs of each length 1 ... 8 in 4 buckets: up to 2, 4, 6, 8.
     assert batches.length_boundaries([(n, 100) for n in range(1, 9)], 4, 10) == [3, 5, 7]
@@ -74,20 +184,6 @@ def test_inference_batches_restore_the_order():
             seen[position] = [i for i in row if i]
     assert [seen[i] for i in range(len(rows))] == rows
     assert widths == [(3, 9), (3, 4), (1, 1)]  # lengths 9 9 6, 4 3 2, 1
-
-
-def test_records_are_the_same_bytes_and_come_back():
-    row = {"question_ids": [2, 5, 3], "answer_ids": [2, 3], "pair_id": -7, "question_group": 1, "answer_group": 2**62}
-    assert records.serialize(row) == records.serialize(dict(reversed(row.items())))
-    back = records.parse([records.serialize(row)], records.PAIR)
-    assert {name: value[0].numpy().tolist() for name, value in back.items()} == row
-
-
-def test_shards_are_named_when_they_are_whole(tmp_path):
-    writer = records.ShardWriter(str(tmp_path), "train", 2)
-    writer.write(b"x", key=cleaning.hash64("x"))
-    assert all(path.name.endswith(".partial") for path in tmp_path.iterdir())
-    assert sorted(writer.close()) == sorted(path.name for path in tmp_path.iterdir())
 
 
 def test_a_split_without_pairs(prepared):

@@ -43,7 +43,7 @@ def test_rows_that_are_no_pair_are_counted(tmp_path):
     path.write_text("question,answer\nq,a\nonly one field\nq,a,b\n")
     rows, refusals = read(path)
     assert rows == [("q", "a")]
-    reason = {"rows": 2, "first": f"{path} line 3"}
+    reason = {"rows": 2, "first": f"{path} line 3", "position": 0}
     assert refusals.report() == {"another number of fields than the header": reason}
 
     path = tmp_path / "a.jsonl"
@@ -53,7 +53,7 @@ def test_rows_that_are_no_pair_are_counted(tmp_path):
     assert refusals.counts == {"not an object": 1, "question or answer is not a text": 2}
 
 
-GZIP = gzip.compress(b"question,answer\n" + b"q,a\n" * 5_000)
+GZIP = gzip.compress(b"question,answer\n" + b"q,a\n" * 5_000, mtime=0)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ GZIP = gzip.compress(b"question,answer\n" + b"q,a\n" * 5_000)
         ("a.csv.gz", GZIP[:60], "truncated gzip"),
         ("a.csv.gz", b"question,answer\n", "truncated gzip"),
         ("a.json", b"", "is empty"),
-        ("a.json", b'{"question": "q"}', "holds a dict. Expected a list"),
+        ("a.json", b'{"question": "q"}', "holds an object. Expected a list"),
         ("a.json", b"[1]", "holds no object"),
         ("a.json", b"[" * 100_000, "is not valid JSON"),
         ("a.jsonl", b'{"question": "q", "answer": "a"}\n{"questi', "line 2 is not valid JSON"),

@@ -1,3 +1,5 @@
+import os
+
 import pytest
 
 from data_pipeline import files
@@ -34,3 +36,35 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert link.is_symlink()
     assert [p.name for p in path.iterdir()] == ["c"]
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "link"]
+
+
+def test_a_resumable_folder_goes_on_where_it_was_killed(tmp_path):
+    path = str(tmp_path / "folder")
+    with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as partial:
+        files.write_text(f"{partial}/a", "kept")
+        files.write_text(f"{partial}/b.123.partial", "half")
+        raise KeyboardInterrupt
+    assert not os.path.exists(path)
+    with files.resumable_folder(path, "one") as partial:
+        assert sorted(os.listdir(partial)) == ["a", "b.123.partial", "state"]
+    assert os.listdir(path) == ["a"]
+    assert os.listdir(tmp_path) == ["folder"]
+
+
+def test_another_state_or_a_bad_input_begins_anew(tmp_path):
+    path = str(tmp_path / "folder")
+    with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as partial:
+        os.mkdir(f"{partial}/work")
+        raise KeyboardInterrupt
+    with pytest.raises(ValueError, match="bad"), files.resumable_folder(path, "two") as partial:
+        assert os.listdir(partial) == ["state"]
+        raise ValueError("bad")
+    assert os.listdir(tmp_path) == []
+
+
+def test_two_writers_of_one_folder(tmp_path):
+    path = str(tmp_path / "folder")
+    with files.resumable_folder(path, "one"):
+        with pytest.raises(BlockingIOError, match="Another process is writing"), files.resumable_folder(path, "one"):
+            pass
+        assert os.path.isdir(f"{path}.partial")

@@ -91,11 +91,11 @@ def test_the_embedding_store(trained, prepared, tmp_path):
             np.testing.assert_allclose(stored, getattr(expected, name), atol=1e-5)
 
 
-@pytest.mark.parametrize("factory", ["HNSW8", "IVF2,Flat", "SQ8"])
+@pytest.mark.parametrize("factory", ["HNSW8", "SQ8"])
 def test_other_factories(trained, prepared, tmp_path, factory):
     build(trained, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
     hits = Index(str(tmp_path / "index"), trained).search(trained.embed(["what is a3?"], "question").head[0], 3)
-    assert len(hits) >= 1
+    assert len({hit.pair_id for hit in hits}) == 3
 
 
 @pytest.mark.parametrize("factory", ["HNSW32", "IVF4,Flat"])
@@ -105,8 +105,8 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
     prepared = PreparedFolder(str(tmp_path / "p"))
     vectors = np.random.default_rng(0).normal(size=(2, 300, 16)).astype(np.float32)
     questions, answers = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
-    monkeypatch.setattr(retriever, "embed", lambda *_, **__: Embeddings(questions, questions))
-    monkeypatch.setattr(retriever, "embed_ids", lambda *_, **__: Embeddings(answers, answers))
+    stored = {"question": Embeddings(questions, questions), "answer": Embeddings(answers, answers)}
+    monkeypatch.setattr(retriever, "embed_prepared", lambda _, side, **__: stored[side])
     build(retriever, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
     opened = Index(str(tmp_path / "index"), retriever)
     pair_ids = prepared.pairs(["pair_id"])["pair_id"].to_pylist()

@@ -4,19 +4,22 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline import cleaning, records
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline import batches, cleaning, records
+from data_pipeline.prepare import Settings, chunks, prepare, shards
 from data_pipeline.prepared import PreparedFolder
+from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from tests.conftest import write_csv
 
 
 def parsed(prepared, split):
     raw = list(tf.data.TFRecordDataset(prepared.shards(split)).as_numpy_iterator())
-    return records.parse(raw, records.PAIR)
+    return batches.parse(raw, records.PAIR)
 
 
 def test_every_pair_is_kept_once_and_its_ids_are_those_of_its_text(prepared, tokenizer):
@@ -66,8 +69,8 @@ def test_what_is_refused_is_counted(tmp_path, vocab_file):
     path = write_csv(tmp_path / "p.csv", rows)
     manifest = prepare(Settings((path,), vocab_file, dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {
-        "empty answer": {"rows": 1, "first": f"{path} line 3"},
         "empty question": {"rows": 2, "first": f"{path} line 4"},
+        "empty answer": {"rows": 1, "first": f"{path} line 3"},
         "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert manifest["counts"]["train"]["pairs"] == 2
@@ -79,7 +82,7 @@ def test_questions_of_a_dev_file_are_kept_out_of_train(tmp_path, vocab_file):
     manifest = prepare(Settings((train,), vocab_file, dev_inputs=(dev,), dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
     rows = PreparedFolder(str(tmp_path / "out")).pairs(["answer", "split"]).to_pylist()
-    assert rows == [{"answer": "a2", "split": "dev"}, {"answer": "b1", "split": "train"}]
+    assert {row["answer"]: row["split"] for row in rows} == {"a2": "dev", "b1": "train"}
 
 
 @pytest.mark.parametrize(
@@ -105,7 +108,7 @@ MANY = "question,answer\n" + "".join(f"what is a{i}?,the b{i}.\n" for i in range
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("p.csv.gz", gzip.compress(MANY.encode())[:-20], "damaged or truncated gzip"),
+        ("p.csv.gz", gzip.compress(MANY.encode(), mtime=0)[:-20], "damaged or truncated gzip"),
         ("p.csv", MANY.encode() + b"what is \xe9?,x\n", "not UTF-8: byte 0xe9"),
         ("p.csv", MANY.encode() + b'what is "x"?,"x\n', "line 2502 is no valid table row"),
     ],
@@ -136,7 +139,133 @@ def test_the_script(tmp_path, corpus, vocab_file):
     top = pathlib.Path(__file__).parents[1]
     done = subprocess.run([*command, f"--input={corpus}"], cwd=top, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout.splitlines()[-1])["counts"] == PreparedFolder(f"{tmp_path}/out").manifest["counts"]
-    done = subprocess.run([*command, f"--input={corpus}"], cwd=top, capture_output=True, text=True)
+    again = subprocess.run([*command, f"--input={corpus}"], cwd=top, capture_output=True, text=True, check=True)
+    assert again.stdout == done.stdout  # nothing changed: nothing to do
+    done = subprocess.run([*command, f"--input={corpus}", "--seed=7"], cwd=top, capture_output=True, text=True)
     assert done.returncode == 1
     assert "exists already" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in sorted(pathlib.Path(folder).iterdir())}
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """12,000 pairs, three chunks; every tenth pair is the one before it, every seventh asks its question again."""
+    random = np.random.default_rng(0)
+    rows = []
+    for i in range(12_000):
+        question = rows[-1][0] if i % 10 == 9 or i % 7 == 6 else f"what is x{i}?"
+        answer = rows[-1][1] if i % 10 == 9 else " ".join(map(str, random.integers(0, 999, random.integers(1, 90))))
+        rows.append((question, answer))
+    return write_csv(tmp_path_factory.mktemp("large") / "large.csv", rows)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(large, vocab_file, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("undisturbed") / "out"
+    manifest = prepare(Settings((large,), vocab_file), str(folder), num_workers=0)
+    assert manifest["refused"] == {"the same pair stands before": {"rows": 1_200, "first": f"{large} line 11"}}
+    assert sum(count["pairs"] for count in manifest["counts"].values()) == 10_800
+    return contents(folder)
+
+
+@pytest.mark.slow
+def test_the_number_of_processes_changes_nothing(large, vocab_file, tmp_path, undisturbed):
+    prepare(Settings((large,), vocab_file), str(tmp_path / "out"), num_workers=2)
+    assert contents(tmp_path / "out") == undisturbed
+    assert os.listdir(tmp_path) == ["out"]
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_to_the_same_bytes(large, vocab_file, tmp_path, undisturbed):
+    random = np.random.default_rng(1)
+    command = [sys.executable, "-m", "data_pipeline.prepare", f"--input={large}", f"--tokenizer={vocab_file}"]
+    command += [f"--output_dir={tmp_path}/out", "--num_workers=2"]
+    top = pathlib.Path(__file__).parents[1]
+    for _ in range(10):
+        process = subprocess.Popen(command, cwd=top, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(random.uniform(0.3, 2.5))
+        process.kill()
+        process.wait()
+    subprocess.run(command, cwd=top, capture_output=True, check=True)
+    assert contents(tmp_path / "out") == undisturbed
+    assert os.listdir(tmp_path) == ["out"]
+
+
+def test_what_is_done_is_not_done_again(large, vocab_file, tmp_path, undisturbed, monkeypatch):
+    settings, out = Settings((large,), vocab_file), str(tmp_path / "out")
+    write = chunks.write
+
+    def interrupted(*args):
+        write(*args)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chunks, "write", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(settings, out, num_workers=0)
+    monkeypatch.setattr(chunks, "write", write)
+    monkeypatch.setattr(chunks, "read_pairs", None)  # all is read
+    prepare(settings, out, num_workers=0)
+    assert contents(out) == undisturbed
+    monkeypatch.setattr(shards, "write", None)
+    assert prepare(settings, out) == json.loads(undisturbed["manifest.json"])  # all is done
+
+
+def test_changed_inputs_or_settings_are_prepared_anew(tmp_path, vocab_file):
+    path, out = write_csv(tmp_path / "p.csv", [("q1", "a1")]), str(tmp_path / "out")
+    prepare(Settings((path,), vocab_file, dev_share=0), out)
+    write_csv(tmp_path / "p.csv", [("q1", "a1"), ("q2", "a2")])
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        prepare(Settings((path,), vocab_file, dev_share=0), out)
+    assert prepare(Settings((path,), vocab_file, dev_share=0), out, overwrite=True)["counts"]["train"]["pairs"] == 2
+    prepare(Settings((path,), vocab_file, dev_share=0, max_answer_tokens=3), out, overwrite=True)
+    assert PreparedFolder(out).longest() == 4  # [CLS] q ##1 [SEP]
+
+
+def test_near_duplicates_by_flag(tmp_path, vocab_file):
+    words = [f"w{i}" for i in range(60)]
+    other = [*words[:30], "else", *words[31:]]  # 3 of 58 triples change on each side: Jaccard 57 / 63
+    rows = [("q one?", " ".join(words)), ("q one?", " ".join(other)), ("q two?", " ".join(words[::-1]))]
+    path = write_csv(tmp_path / "p.csv", [*rows, rows[0]])
+    kept = {}
+    for duplicates in ("exact", "near"):
+        settings = Settings((path,), vocab_file, dev_share=0, duplicates=duplicates)
+        kept[duplicates] = prepare(settings, str(tmp_path / duplicates))
+    assert kept["exact"]["counts"]["train"]["pairs"] == 3
+    assert kept["near"]["counts"]["train"]["pairs"] == 2
+    assert kept["near"]["refused"] == {
+        "nearly the same pair stands before": {"rows": 1, "first": f"{path} line 3"},
+        "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
+    }
+    strict = Settings((path,), vocab_file, dev_share=0, duplicates="near", near_threshold=0.99)
+    assert prepare(strict, str(tmp_path / "strict"))["counts"]["train"]["pairs"] == 3
+
+
+def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
+    path = write_csv(tmp_path / "p.csv", [("see www.a.org?", "Hello. Call 555-123-4567. Hope this helps. Regards.")])
+    scrub = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
+    manifest = prepare(Settings((path,), vocab_file, dev_share=0, scrub=scrub), str(tmp_path / "out"))
+    assert PreparedFolder(str(tmp_path / "out")).pairs(["question", "answer"]).to_pylist() == [
+        {"question": "see [link]?", "answer": "Call [phone]."}
+    ]
+    assert manifest["changed"] == {
+        "links masked": 1, "telephone numbers masked": 1, "openings removed": 1, "sign-offs removed": 1,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"num_shards": -1}, "expected 1 or more"),
+        ({"max_answer_tokens": 2}, "max_answer_tokens is 2; expected 3 or more"),
+        ({"duplicates": "all"}, "expected exact or near"),
+        ({"near_threshold": 0}, "expected more than 0"),
+        ({"dev_share": 1}, "less than 1 together"),
+    ],
+)
+def test_impossible_settings(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        Settings(("a.csv",), "vocab", **wrong)

@@ -188,3 +188,17 @@ def test_vectors_equal_those_of_sentence_transformers(minilm):
     assert (found.config.max_tokens, found.config.pooling) == (256, "mean")
     difference = np.abs(found.embed(golden["texts"], "answer", batch_size=8).head - np.array(golden["vectors"]))
     assert difference.max() < 1e-5
+
+
+@pytest.mark.parametrize(("max_tokens", "from_shards"), [(40, True), (5, False)])
+def test_a_prepared_folder_gives_the_vectors_of_its_texts(tokenizer, prepared, monkeypatch, max_tokens, from_shards):
+    # The shards hold whole texts, of 40 tokens at most: a model that cuts at 5 must read the texts again.
+    found = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=max_tokens), seed=3), tokenizer)
+    randomize(found.model)
+    expected = found.embed(prepared.pairs(["answer"])["answer"].to_pylist(), "answer")
+    calls = []
+    embed = found.embed
+    monkeypatch.setattr(found, "embed", lambda *args: calls.append(args) or embed(*args))
+    received = found.embed_prepared(prepared, "answer", batch_size=7)
+    assert bool(calls) == (not from_shards)
+    np.testing.assert_allclose(received.head, expected.head, atol=1e-5)

@@ -108,7 +108,7 @@ def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, pre
     ("module", "arguments", "message"),
     [
         ("data_pipeline.beir", ["--prepared_dir={0}", "--output_dir={0}/out"], "has no manifest.json"),
-        ("docproduct.evaluate", ["retrieval", "--model_dir=bm25", "--beir_dir={0}"], "No file at"),
+        ("docproduct.evaluate", ["retrieval", "--model_dir=bm25", "--beir_dir={0}"], "holds judgments of: nothing"),
         ("docproduct.index", ["--model_dir={0}", "--prepared_dir={0}", "--index_dir={0}/out"], "holds no model"),
     ],
 )

@@ -5,11 +5,11 @@ import string
 import numpy as np
 import pytest
 
-from data_pipeline import batches
+from data_pipeline import batches, tokenizers
 from data_pipeline.tokenizers import WordPiece, train_wordpiece
 from docproduct import sample
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
-from tests.check_token_ids import differing
+from tests.check_token_ids import differing, unpack
 from tests.conftest import TINY_BERT, VOCAB
 
 # Characters on which tokenizers are known to part ways.
@@ -109,3 +109,21 @@ def test_a_trained_vocabulary_covers_its_texts():
     ids = trained.encode(["a cold and a fever"], 99).to_list()[0]
     assert trained.vocab_size <= 60
     assert "[UNK]" not in trained.decode(ids)
+
+
+def test_words_without_pieces_do_not_shorten_a_text(tokenizer):
+    # Alone, the accent has no piece: four words, of which only two count.
+    packed, lengths = tokenizer.pack_words(["\u0301 \u0301 a b"], 4)
+    assert unpack(packed[0]) == tokenizer.encode(["a b"], 4).to_list()[0]
+    assert lengths.tolist() == [4]
+
+
+def test_a_full_memory_of_words_begins_anew(tokenizer, monkeypatch):
+    monkeypatch.setattr(tokenizers, "_MAX_REMEMBERED", 3)
+    fresh = WordPiece(VOCAB, lower_case=True)
+    texts = ["a b c d", "e a", "what is the", "a " * 9 + "x" * 120, "e a"]
+    for text in texts:
+        packed, lengths = fresh.pack_words([text], 20)
+        assert unpack(packed[0]) == tokenizer.encode([text], 20).to_list()[0]
+        assert lengths.tolist() == [len(unpack(packed[0]))]
+    assert "x" * 120 not in fresh._remembered

@@ -236,10 +236,11 @@ def test_gradients_are_clipped_by_their_global_norm():
         model,
         lambda batch, gather: 2 * (30 * model.first[0] + 40 * model.second[0]),
         lambda e, s: dataset,
-        2,
-        None,
-        "",
-        None,
+        num_rows=2,
+        count_tokens=None,
+        evaluate=None,
+        best_metric="",
+        save=None,
     )
     optimizer = keras.optimizers.SGD(1.0)
     step = training._step_function(task, optimizer, 5.0, tf.distribute.get_strategy())
@@ -307,7 +308,7 @@ def test_weights_that_are_not_finite_are_never_saved():
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
     model.layers[0].bias.assign([np.nan])
-    task = training.Task(model, None, None, 4, lambda: {"RR@10": 0.0}, "RR@10", save=None)
+    task = training.Task(model, None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
         training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7})
 

@@ -12,7 +12,7 @@ import importlib.metadata
 import json
 import os
 import subprocess
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
 import keras
@@ -21,7 +21,8 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from data_pipeline import batches, files
+from data_pipeline import batches, files, splits
+from data_pipeline.prepared import PreparedFolder
 from data_pipeline.tokenizers import WordPiece
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig, google_sources, hugging_face_sources
@@ -101,10 +102,32 @@ class TrainedRetriever:
         self, ids: tf.RaggedTensor, side: Side, batch_size: int = 32, progress: str | None = None
     ) -> Embeddings:
         """Encodes tokenized texts, [N, (T)] int32 with T at most `config.max_tokens`; otherwise like `embed`."""
-        shape = (ids.nrows().numpy(), self.config.bert.width)
+        sorted_batches = batches.length_sorted(ids, batch_size, self.tokenizer.pad_id)
+        return self.embed_batches(sorted_batches, ids.nrows().numpy(), side, progress)
+
+    def embed_prepared(
+        self, prepared: PreparedFolder, side: Side, batch_size: int = 32, progress: str | None = None
+    ) -> Embeddings:
+        """Encodes one side of all pairs of a prepared folder, in the order of pairs.parquet.
+
+        The ids in its shards are used where they are what this model would make of the texts, else the texts.
+        """
+        cut_at, longest = prepared.manifest["settings"][f"max_{side}_tokens"], prepared.longest(side)
+        same_length = cut_at == self.config.max_tokens or (longest < cut_at and longest <= self.config.max_tokens)
+        if not same_length or prepared.tokenizer().fingerprint != self.tokenizer.fingerprint:
+            return self.embed(prepared.pairs([side])[side].to_pylist(), side, batch_size, progress)
+        stream = batches.inference_batches(prepared, side, batch_size, self.tokenizer.pad_id)
+        num_pairs = sum(map(prepared.num_pairs, splits.SPLITS))
+        return self.embed_batches(stream, num_pairs, side, progress)
+
+    def embed_batches(
+        self, stream: Iterable[tuple[np.ndarray, np.ndarray]], num_texts: int, side: Side, progress: str | None = None
+    ) -> Embeddings:
+        """Encodes batches of (rows [B], ids [B, T]); row i of the result is that of the text i of `num_texts`."""
+        shape = (num_texts, self.config.bert.width)
         result = Embeddings(np.empty(shape, np.float32), np.empty(shape, np.float32))
-        with tqdm(desc=progress, total=shape[0], unit=" texts", disable=progress is None) as bar:
-            for rows, batch in batches.length_sorted(ids, batch_size, self.tokenizer.pad_id):
+        with tqdm(desc=progress, total=num_texts, unit=" texts", disable=progress is None) as bar:
+            for rows, batch in stream:
                 for vectors, values in zip(result, self._encode[side](batch), strict=True):
                     vectors[rows] = values
                 bar.update(len(rows))

@@ -17,6 +17,8 @@ from docproduct.layers.bert import BertConfig
 from docproduct.systems.retriever.folder import CONFIG_FILE, TrainedRetriever, default_max_tokens, load_encoder
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, in_batch_softmax
 
+_FEW = 30  # dev pairs
+
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverTraining:
@@ -31,6 +33,9 @@ class RetrieverTraining:
       head_dropout: rate inside the heads.
       scale: factor on the cosines.
       freeze_bert: train the heads only.
+      num_buckets: classes of like length that batches are drawn from; 1: batches at random.
+      boundaries: the lengths that divide them; None: the data's quantiles.
+      pad_to_multiple: padded lengths are multiples of it.
       dev_train_answers: answers of train that stand beside dev's as candidates in evaluation.
       settings: the loop's.
     """
@@ -43,6 +48,9 @@ class RetrieverTraining:
     head_dropout: float = 0.1
     scale: float = 20.0
     freeze_bert: bool = False
+    num_buckets: int = 16
+    boundaries: tuple[int, ...] | None = None
+    pad_to_multiple: int = 1
     dev_train_answers: int = 2_000
     settings: training.TrainingSettings = training.TrainingSettings()
 
@@ -73,7 +81,16 @@ def train(
     prepared = PreparedFolder(config.prepared_dir)
     for split in (splits.TRAIN, splits.DEV):
         if not prepared.num_pairs(split):
-            raise ValueError(f"{prepared.path} has no {split} pairs. Prepare it again, with --dev_share above 0.")
+            raise ValueError(
+                f"{prepared.path} has no {split} pairs. Prepare it again, with more pairs or a higher --dev_share."
+            )
+    if prepared.num_pairs(splits.DEV) < _FEW:
+        logging.warning(
+            "Only %d dev pairs: their metrics say little. Prepare again with a higher --dev_share.",
+            prepared.num_pairs(splits.DEV),
+        )
+    if resume and overwrite:
+        raise ValueError("resume and overwrite contradict each other. Give one of them.")
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
         retriever = _start(config, prepared)
@@ -88,21 +105,28 @@ def train(
             logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
             return finished
     else:
+        if resume:
+            logging.info("There is no run in %s yet: it begins.", model_dir)
         _claim(model_dir, retriever, record, overwrite)
 
     def loss(batch: training.Batch, gather: training.Gather) -> tf.Tensor:
         vectors = model(batch["question_ids"], batch["answer_ids"], training=True)
         return tf.reduce_sum(in_batch_softmax(*vectors, batch, config.scale, gather))
 
-    def epoch_batches(epoch: int, skip: int) -> tf.data.Dataset:
-        settings = config.settings
-        pad_id = retriever.tokenizer.pad_id
-        return batches.training_batches(prepared, splits.TRAIN, settings.batch_size, pad_id, settings.seed, epoch, skip)
+    pad_id = retriever.tokenizer.pad_id
+    how = batches.BatchSettings(
+        config.settings.batch_size,
+        config.num_buckets,
+        config.boundaries,
+        pad_to_multiple=config.pad_to_multiple,
+        seed=config.settings.seed,
+    )
 
     task = training.Task(
         model=model,
         loss=loss,
-        batches=epoch_batches,
+        batches=lambda epoch, skip: batches.training_batches(prepared, splits.TRAIN, how, pad_id, epoch, skip),
+        count_tokens=lambda batch: batches.count_tokens(batch, pad_id),
         num_rows=prepared.num_pairs(splits.TRAIN),
         evaluate=dev_evaluation(retriever, prepared, config.dev_train_answers),
         best_metric="RR@10",

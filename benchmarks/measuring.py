@@ -1,0 +1,119 @@
+"""What benchmarks share: the hardware line, memory of a process and its children, tables, the JSON line."""
+
+import json
+import os
+import platform
+import statistics
+import threading
+import time
+from collections.abc import Callable, Sequence
+from importlib import metadata
+from typing import Any
+
+
+class PeakMemory:
+    """Samples the memory of a process and all its children.
+
+    Attributes:
+      mib: the highest sum of private memory (anonymous pages; mapped files do not count), in MiB.
+    """
+
+    def __init__(self, pid: int, interval_seconds: float = 0.1):
+        self.mib = 0.0
+        self._pid, self._interval = pid, interval_seconds
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._sample, daemon=True)
+
+    def __enter__(self) -> "PeakMemory":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _sample(self) -> None:
+        while not self._stop.wait(self._interval):
+            self.mib = max(self.mib, sum(map(_anonymous_kib, _tree(self._pid))) / 1024)
+
+
+def _tree(pid: int) -> list[int]:
+    children = []
+    try:
+        for task in os.listdir(f"/proc/{pid}/task"):
+            with open(f"/proc/{pid}/task/{task}/children", encoding="ascii") as file:
+                children += map(int, file.read().split())
+    except OSError:
+        return []  # it has ended
+    return [pid, *(found for child in children for found in _tree(child))]
+
+
+def _anonymous_kib(pid: int) -> int:
+    try:
+        with open(f"/proc/{pid}/status", encoding="ascii") as file:
+            return next((int(line.split()[1]) for line in file if line.startswith("RssAnon")), 0)
+    except OSError:
+        return 0
+
+
+def in_turn(functions: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
+    """Calls each function in turn, `repeats` times; returns what each returned."""
+    results: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(repeats):
+        for name, function in functions.items():
+            results[name].append(function())
+    return results
+
+
+def timed(function: Callable[[], Any]) -> float:
+    """Returns the seconds that a call takes."""
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def metric(
+    name: str, unit: str, ours: float, peers: dict[str, float] | None = None, against: str | None = None
+) -> dict[str, Any]:
+    """Returns one entry of the JSON line; `ratio` is above 1 when ours is better."""
+    ratio = None
+    if against:
+        lower_is_better = unit in ("s", "ms", "MiB", "share")
+        ratio = peers[against] / ours if lower_is_better else ours / peers[against]
+    return {"name": name, "unit": unit, "ours": ours, "against": against, "peers": peers or {}, "ratio": ratio}
+
+
+def show(title: str, rows: Sequence[tuple[str, Sequence[float], str]]) -> None:
+    """Prints median and spread of each row: (label, values, unit)."""
+    print(f"\n{title}")
+    for label, values, unit in rows:
+        spread = f"   ({min(values):,.4g} to {max(values):,.4g})" if len(values) > 1 else ""
+        print(f"  {label:44s} {statistics.median(values):12,.4g} {unit}{spread}")
+
+
+def finish(benchmark: str, packages: Sequence[str], metrics: Sequence[dict[str, Any]]) -> None:
+    """Prints the last line."""
+    versions = {"python": platform.python_version()}
+    for package in packages:
+        try:
+            versions[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            versions[package] = None
+    hardware = {"processor": _processor(), "cores": len(os.sched_getaffinity(0))}
+    line = {"benchmark": benchmark, "hardware": hardware, "versions": versions, "metrics": list(metrics)}
+    print(json.dumps(line))
+
+
+def _processor() -> str:
+    wanted = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+    name, flags = platform.machine(), []
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as file:
+            for line in file:
+                if line.startswith("model name"):
+                    name = line.partition(":")[2].strip()
+                elif line.startswith("flags"):
+                    flags = [flag for flag in wanted if flag in line.split()]
+    except OSError:
+        pass
+    return f"{name} ({' '.join(flags)})"

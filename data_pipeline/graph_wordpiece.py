@@ -1,0 +1,38 @@
+"""WordPiece in TensorFlow ops, for graphs: inference, exports.
+
+tensorflow-text's FastBertTokenizer is not used: its built-in normalization rewrites characters that BERT's keeps (an
+ellipsis becomes three dots). Here the text is normalized first, then split by FastWordpieceTokenizer (Song et al.
+2021). The ids are the reference's (`tests/check_token_ids.py`).
+"""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+import tensorflow_text as tf_text
+
+
+class GraphWordPiece:
+    """Turns a tensor of texts into pieces, without [CLS] and [SEP]."""
+
+    def __init__(self, vocab: Sequence[str], lower_case: bool, unknown_token: str):
+        self._lower_case = lower_case
+        self._pieces = tf_text.FastWordpieceTokenizer(
+            list(vocab), token_out_type=tf.int32, unknown_token=unknown_token, no_pretokenization=False
+        )
+
+    def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
+        """[N] strings, UTF-8 -> [N, (T)] int32."""
+        return self._pieces.tokenize(self._normalize(texts))
+
+    def _normalize(self, texts: tf.Tensor) -> tf.Tensor:
+        # Line breaks are white space, though Unicode files them under control characters: they become blanks
+        # before control characters are dropped, or the words on both sides would be joined.
+        texts = tf.strings.regex_replace(texts, r"[\t\n\r\p{Z}]", " ")
+        texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}]", "")
+        if not self._lower_case:
+            return texts
+        texts = tf_text.normalize_utf8(texts, "NFD")
+        texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
+        # The reference lowers one character at a time, so that a sigma at the end of a word stays a plain one.
+        texts = tf.strings.regex_replace(texts, "Σ", "σ")
+        return tf.strings.lower(texts, encoding="utf-8")

@@ -1,0 +1,83 @@
+"""The script: python -m data_pipeline.prepare."""
+
+import concurrent.futures.process
+import dataclasses
+import gc
+import json
+import sys
+
+from absl import app, flags
+
+from data_pipeline.corpora import Columns
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
+
+
+def _define_flags() -> None:
+    flags.DEFINE_list("input", [], "Files with pairs (.csv .tsv .json .jsonl, also .gz), split by question.")
+    flags.DEFINE_list("dev_input", [], "Files whose pairs are all dev; their questions are kept out of train.")
+    flags.DEFINE_list("test_input", [], "Files whose pairs are all test; their questions are kept out of the rest.")
+    flags.DEFINE_string("output_dir", None, "The prepared folder to write.", required=True)
+    flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
+    flags.DEFINE_string("tokenizer", None, "Model folder with vocab.txt, or a vocabulary file.", required=True)
+    flags.DEFINE_enum("case", "auto", ["auto", "lower", "cased"], "Casing of the vocabulary; auto asks its folder.")
+    for field in dataclasses.fields(Columns):
+        flags.DEFINE_string(f"{field.name}_column", None, f"Column with the {field.name}; usual names are recognised.")
+    flags.DEFINE_integer("max_question_tokens", Settings.max_question_tokens, "Longer questions lose their end.")
+    flags.DEFINE_integer("max_answer_tokens", Settings.max_answer_tokens, "Longer answers lose their end.")
+    flags.DEFINE_float("dev_share", None, "Share of questions for dev; 0.05, or 0 where dev_input is given.")
+    flags.DEFINE_float("test_share", Settings.test_share, "Share of questions for test.")
+    flags.DEFINE_enum("duplicates", Settings.duplicates, ["exact", "near"], "Which pairs are refused as repeated.")
+    flags.DEFINE_float("near_threshold", Settings.near_threshold, "Jaccard similarity of near duplicates.")
+    flags.DEFINE_bool("strip_boilerplate", False, "Take set phrases of forum doctors from the ends of answers.")
+    flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "The set phrases: a file of patterns.")
+    flags.DEFINE_bool("mask_links", False, "Put [link] for web addresses.")
+    flags.DEFINE_bool("mask_personal", False, "Put [email] and [phone] for e-mail addresses and telephone numbers.")
+    flags.DEFINE_integer("num_shards", Settings.num_shards, "TFRecord files a split; 0: by the size.", lower_bound=0)
+    flags.DEFINE_integer("num_workers", None, "Processes; default: one a processor.", lower_bound=0)
+    flags.DEFINE_integer("seed", Settings.seed, "Draws the split.")
+
+
+def main(argv: list[str]) -> None:
+    """Prepares what the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}; files are given with --input.")
+    gc.disable()  # millions of rows pass through, and no cycles
+    values = flags.FLAGS
+    if not values.input:
+        raise app.UsageError("--input is missing: the files with questions and answers.")
+    dev_share = values.dev_share
+    if dev_share is None:
+        dev_share = 0.0 if values.dev_input else Settings.dev_share
+    try:
+        settings = Settings(
+            inputs=tuple(values.input),
+            dev_inputs=tuple(values.dev_input),
+            test_inputs=tuple(values.test_input),
+            columns=Columns(*(values[f"{field.name}_column"].value for field in dataclasses.fields(Columns))),
+            tokenizer=values.tokenizer,
+            lower_case={"auto": None, "lower": True, "cased": False}[values.case],
+            max_question_tokens=values.max_question_tokens,
+            max_answer_tokens=values.max_answer_tokens,
+            dev_share=dev_share,
+            test_share=values.test_share,
+            duplicates=values.duplicates,
+            near_threshold=values.near_threshold,
+            scrub=ScrubSettings(
+                values.boilerplate if values.strip_boilerplate else None, values.mask_links, values.mask_personal
+            ),
+            num_shards=values.num_shards,
+            seed=values.seed,
+        )
+        manifest = prepare(settings, values.output_dir, values.overwrite, values.num_workers, progress=True)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except concurrent.futures.process.BrokenProcessPool:
+        sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
+    shown = {name: manifest[name] for name in ("counts", "refused", "changed")}
+    print(json.dumps({"output_dir": values.output_dir} | shown))
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)

@@ -1,0 +1,67 @@
+"""Processes that share the work; with none, the work is done in this one."""
+
+import collections
+import concurrent.futures
+import gc
+import multiprocessing
+import os
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import TracebackType
+from typing import Any, TypeVar
+
+Result = TypeVar("Result")
+
+
+class Workers:
+    """A pool of processes, or none."""
+
+    def __init__(self, num_workers: int | None):
+        """Starts `num_workers` processes, one for each processor with None, none with 0."""
+        if num_workers is None:
+            num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        self.num_workers = num_workers
+        # Spawned, never forked: the caller may have imported TensorFlow, whose threads do not survive a fork.
+        context = multiprocessing.get_context("spawn")
+        self._pool = (
+            concurrent.futures.ProcessPoolExecutor(num_workers, context, initializer=_begin) if num_workers else None
+        )
+
+    def __enter__(self) -> "Workers":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._pool:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+    def map(self, function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
+        """Yields the results of `function(*call)` in the order of the calls; takes a call only when one is free."""
+        if not self._pool:
+            yield from (function(*call) for call in calls)
+            return
+        waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
+        for call in calls:
+            waiting.append(self._pool.submit(function, *call))
+            if len(waiting) > self.num_workers + 1:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+def _begin() -> None:
+    """Prepares a process.
+
+    It ends when its parent is gone: a killed run leaves nobody who still writes. And it does not look for cycles among
+    the millions of strings that it makes; there are none.
+    """
+    gc.disable()
+
+    def wait() -> None:
+        parent = multiprocessing.parent_process()
+        if parent:
+            parent.join()
+        os._exit(1)
+
+    threading.Thread(target=wait, daemon=True).start()

@@ -1,0 +1,111 @@
+"""What is taken out of texts by flag: forum doctors' set phrases, links, e-mail addresses, telephone numbers.
+
+Every change is counted. A text of which nothing would be left stays as it is.
+"""
+
+import collections
+import dataclasses
+import os
+import re
+from collections.abc import Callable
+
+BOILERPLATE_FILE = os.path.join(os.path.dirname(__file__), "boilerplate.txt")
+
+_LINK = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+[^\s<>\".,;:!?)\]]", re.IGNORECASE)
+_EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
+# Seven digits or more with the marks that people write between them; not dates, doses, ratios or ranges of years.
+_PHONE = re.compile(
+    r"(?<![\w.])(?:\+?\d{1,3}[ .-])?"
+    r"(?:\(\d{2,4}\)[ .-]?\d{3,4}[ .-]?\d{3,4}|\d{3}[ .-]\d{3}[ .-]\d{4}|\d{3}-\d{4})(?![\w-])"
+    r"|(?<!\w)\+\d[\d .-]{7,16}\d(?!\w)"
+)
+_PUNCTUATION = r"[\s.,;:!-]*"
+
+
+@dataclasses.dataclass(frozen=True)
+class ScrubSettings:
+    """What is taken out.
+
+    Attributes:
+      boilerplate: a file of patterns (see boilerplate.txt), applied to answers; None: nothing.
+      mask_links: put [link] for web addresses.
+      mask_personal: put [email] and [phone].
+    """
+
+    boilerplate: str | None = None
+    mask_links: bool = False
+    mask_personal: bool = False
+
+
+class Scrubber:
+    """Applies the settings to texts, and counts.
+
+    Attributes:
+      counts: {what was done: texts it was done to}.
+    """
+
+    def __init__(self, settings: ScrubSettings):
+        self.counts: collections.Counter[str] = collections.Counter()
+        self._masks: list[tuple[str, re.Pattern[str], str]] = []
+        if settings.mask_links:
+            self._masks.append(("links masked", _LINK, "[link]"))
+        if settings.mask_personal:
+            self._masks.append(("e-mail addresses masked", _EMAIL, "[email]"))
+            self._masks.append(("telephone numbers masked", _PHONE, "[phone]"))
+        self._opening, self._closing = _read(settings.boilerplate) if settings.boilerplate else (None, None)
+
+    def question(self, text: str) -> str:
+        """Masks a clean question."""
+        for name, pattern, mark in self._masks:
+            text = self._counted(name, text, lambda text, p=pattern, m=mark: p.sub(m, text))
+        return text
+
+    def answer(self, text: str) -> str:
+        """Masks a clean answer and takes set phrases from its ends."""
+        text = self.question(text) if self._masks else text
+        if self._opening:
+            text = self._counted("openings removed", text, lambda text: _repeat(self._opening, text))
+        if self._closing:
+            text = self._counted("sign-offs removed", text, lambda text: _repeat(self._closing, text))
+        return text
+
+    def _counted(self, name: str, text: str, change: Callable[[str], str]) -> str:
+        changed = change(text).strip()
+        if changed == text or not re.search(r"\w", changed):
+            return text
+        self.counts[name] += 1
+        return changed
+
+
+def _repeat(pattern: re.Pattern[str], text: str) -> str:
+    """Takes phrases away until none is left: "Hope this helps. Regards." are two."""
+    while (shorter := pattern.sub("", text, count=1).strip()) != text:
+        text = shorter
+    return text
+
+
+def _read(path: str) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
+    """Reads a file of patterns.
+
+    Raises:
+      FileNotFoundError: there is none.
+      ValueError: a line is no pattern; the message names it.
+    """
+    found: dict[str, list[str]] = {"opening": [], "closing": []}
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, 1):
+            kind, _, pattern = line.strip().partition(": ")
+            if not line.strip() or line.startswith("#"):
+                continue
+            try:
+                found[kind].append(re.compile(pattern).pattern)
+            except (KeyError, re.error) as error:
+                raise ValueError(
+                    f"{path} line {number} is no pattern ({error}). Expected opening: or closing: and a regular "
+                    "expression, a comment (#) or nothing."
+                ) from error
+    opening, closing = ("|".join(f"(?:{pattern})" for pattern in found[kind]) for kind in ("opening", "closing"))
+    return (
+        re.compile(rf"\A(?:{opening})(?!\w){_PUNCTUATION}", re.IGNORECASE) if opening else None,
+        re.compile(rf"(?:\A|(?<=[\s.,;:!?-]))(?:{closing}){_PUNCTUATION}\Z", re.IGNORECASE) if closing else None,
+    )

@@ -1,0 +1,134 @@
+"""1,000 damaged files: every one gives pairs or an error that names it; none hangs or leaves half a folder."""
+
+import gzip
+import json
+import os
+import random
+import tracemalloc
+
+import pytest
+
+from data_pipeline.corpora import Columns, Refusals, read_pairs, reading
+from data_pipeline.prepare import Settings, prepare
+
+PAIRS = [{"question": f"what is {i}, “x”?", "answer": f'an "answer" {i}\nwith\tlines é 中 {i}'} for i in range(40)]
+TABLE = "question,answer\n" + "".join(
+    '"{}","{}"\n'.format(*(text.replace('"', '""') for text in pair.values())) for pair in PAIRS
+)
+WHOLE = {
+    "a.csv": TABLE,
+    "a.tsv": TABLE.replace(",", "\t"),
+    "a.json": json.dumps(PAIRS),
+    "a.jsonl": "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in PAIRS),
+}
+NESTED = [None, 3, True, [], {}, [None, [None]], {"a": {"b": [None]}}, 1e999, "\ud800", "", "\x00", "x" * 10_000]
+
+
+def mutated(content: bytes, name: str, dice: random.Random) -> bytes:
+    kind = dice.choice(["cut", "flip", "splice", "encoding", "types", "repeat", "gzip"])
+    if kind == "encoding":
+        return content.decode(errors="ignore").encode(dice.choice(["utf-16", "latin-1", "gb18030", "utf-32"]), "ignore")
+    if kind == "types" and "json" in name:
+        rows = [{key: dice.choice([value, *NESTED]) for key, value in pair.items()} for pair in PAIRS]
+        rows[dice.randrange(len(rows))] = dice.choice(NESTED)
+        lines = [json.dumps(row) for row in rows]
+        return ("\n".join(lines) if name.endswith("l") else f"[{','.join(lines)}]").encode()
+    if kind == "cut":
+        return content[: dice.randrange(len(content))]
+    if kind == "repeat":
+        start = dice.randrange(len(content))
+        return content[:start] + content[start : start + 9] * dice.randrange(1, 5_000) + content[start:]
+    if kind == "gzip":
+        zipped = bytearray(gzip.compress(content, mtime=0))
+        zipped[dice.randrange(len(zipped))] ^= 1 << dice.randrange(8)
+        return bytes(zipped)
+    damaged = bytearray(content)
+    for _ in range(dice.randrange(1, 9)):
+        position = dice.randrange(len(damaged))
+        if kind == "flip":
+            damaged[position] ^= 1 << dice.randrange(8)
+        else:
+            damaged[position:position] = bytes(dice.randrange(256) for _ in range(dice.randrange(9)))
+    return bytes(damaged)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+@pytest.mark.parametrize("zipped", [False, True])
+def test_125_damaged_files(tmp_path, name, zipped):
+    dice = random.Random(f"{name} {zipped}")
+    path = tmp_path / (name + ".gz" * zipped)
+    errors = 0
+    for _ in range(125):
+        damaged = mutated(WHOLE[name].encode(), name, dice)
+        path.write_bytes(gzip.compress(damaged) if zipped and not damaged.startswith(b"\x1f\x8b") else damaged)
+        try:
+            rows, error = list(read_pairs(str(path), Columns(), Refusals())), None
+        except ValueError as found:
+            rows, error = [], found
+        errors += error is not None
+        assert all(isinstance(text, str) for _, pair in rows for text in (pair.question, pair.answer))
+        assert error is None or (str(path) in str(error) and not isinstance(error, UnicodeError))
+    assert 10 < errors < 125
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl"])
+def test_a_damaged_file_prepares_nothing(tmp_path, vocab_file, name):
+    dice = random.Random(name)
+    path, errors = tmp_path / name, 0
+    for i in range(30):
+        path.write_bytes(mutated(WHOLE[name].encode(), name, dice))
+        out = tmp_path / f"out{i}"
+        try:
+            prepare(Settings((str(path),), vocab_file), str(out), num_workers=0)
+            error = None
+        except ValueError as found:
+            error = found
+        errors += error is not None
+        assert error is None or str(path) in str(error)
+        left = [entry for entry in os.listdir(tmp_path) if entry.startswith(f"out{i}")]
+        assert left == ([] if error else [f"out{i}"])
+    assert 3 < errors < 30
+
+
+def bomb(path, head, filling, megabytes):
+    with gzip.open(path, "wb", compresslevel=1) as file:
+        file.write(head)
+        for _ in range(megabytes):
+            file.write(filling * (2**20 // len(filling)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "head", "filling"),
+    [
+        ("a.csv.gz", b"question,answer\nq,", b"x"),
+        ("a.csv.gz", b'question,answer\nq,"', b"x" * 1_000 + b"\n"),  # one field of endless lines
+        ("a.jsonl.gz", b'{"question": "', b"x"),
+        ("a.json.gz", b'[{"question": "', b"x"),
+        ("a.json.gz", b"[", b"["),
+        ("a.json.gz", b"[", b" "),
+    ],
+)
+def test_an_endless_row_is_refused_before_it_fills_the_memory(tmp_path, name, head, filling):
+    path = tmp_path / name
+    bomb(path, head, filling, 1_000)
+    assert path.stat().st_size < 10 * 2**20
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=name):
+        list(read_pairs(str(path), Columns(), Refusals()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 10 * reading.MAX_ROW_BYTES
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", WHOLE)
+def test_a_line_of_50_mb_is_read(tmp_path, name):
+    path = tmp_path / name
+    long = "x" * (50 * 10**6)
+    row = json.dumps({"question": "q", "answer": long})
+    comma = "\t" if name == "a.tsv" else ","
+    path.write_text({"a.json": f"[{row}]", "a.jsonl": row}.get(name, f"question{comma}answer\nq{comma}{long}\n"))
+    ((_, pair),) = read_pairs(str(path), Columns(), Refusals())
+    assert (pair.question, len(pair.answer)) == ("q", len(long))

@@ -1,0 +1,57 @@
+import pytest
+
+from data_pipeline.scrubbing import BOILERPLATE_FILE, Scrubber, ScrubSettings
+
+ALL = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("Hi. Drink water. Hope this helps. Regards.", "Drink water."),
+        ("hi drink water thanks", "drink water"),
+        ("Hello and welcome to ehealth forum! Rest.", "Rest."),
+        ("hi. thanks for the query. i understand your concern. Rest.", "Rest."),
+        ("Rest. For further information consult a dentist online --> https://a.org/x", "Rest."),
+        ("Thanks", "Thanks"),  # nothing would be left
+        ("His aunt regards it as safe, hip pain is not", "His aunt regards it as safe, hip pain is not"),
+        ("See https://a.org/x?y=1, or www.b.com.", "See [link], or [link]."),
+        ("Write to a.b@c-d.org now", "Write to [email] now"),
+        ("Call (301) 402-7364, 1-800-352-9424 or +44 20 7946 0958!", "Call [phone], [phone] or [phone]!"),
+        ("In 2010-2015, 120/80, 1,000,000 units, 5-10 mg; ICD 10-123.4", None),
+        ("aged 100-120, 2019-03-04, 3.5-4.5 and 10000000 cells", None),
+    ],
+)
+def test_answers(text, expected):
+    assert Scrubber(ALL).answer(text) == (text if expected is None else expected)
+
+
+def test_what_was_done_is_counted():
+    scrubber = Scrubber(ALL)
+    scrubber.answer("Hi. Rest. Hope this helps. Regards.")
+    scrubber.question("www.a.org and www.b.org")
+    assert scrubber.counts == {"openings removed": 1, "sign-offs removed": 1, "links masked": 1}
+
+
+def test_nothing_is_done_without_a_flag():
+    text = "Hi. See www.a.org or a@b.org, 555-123-4567. Regards."
+    assert Scrubber(ScrubSettings()).answer(text) == text
+    assert Scrubber(ScrubSettings(mask_links=True)).answer(text) == text.replace("www.a.org", "[link]")
+
+
+def test_questions_keep_their_set_phrases():
+    assert Scrubber(ALL).question("Hi. What is it? Thanks") == "Hi. What is it? Thanks"
+
+
+@pytest.mark.parametrize("line", ["opening: (", "middle: x", "opening:x"])
+def test_a_line_that_is_no_pattern_is_named(tmp_path, line):
+    path = tmp_path / "own.txt"
+    path.write_text(f"# mine\n\nclosing: bye\n{line}\n")
+    with pytest.raises(ValueError, match="own.txt line 4 is no pattern"):
+        Scrubber(ScrubSettings(str(path)))
+
+
+def test_own_patterns(tmp_path):
+    path = tmp_path / "own.txt"
+    path.write_text("closing: bye( now)?\n")
+    assert Scrubber(ScrubSettings(str(path))).answer("Hi. Rest. Bye now!") == "Hi. Rest."
