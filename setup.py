@@ -26,6 +26,7 @@ setup(
         "tensorflow-text>=2.21.1,<2.22",  # 2.21.0 fails at import
         "tokenizers==0.23.*",
         "tqdm>=4.67,<5",
+        "xxhash>=3.5,<5",
     ],
     extras_require={
         "cpu": ["faiss-cpu==1.15.*"],

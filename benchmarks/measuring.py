@@ -5,8 +5,7 @@ import os
 import platform
 import statistics
 import threading
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib import metadata
 from typing import Any
 
@@ -56,20 +55,9 @@ def _anonymous_kib(pid: int) -> int:
         return 0
 
 
-def in_turn(functions: dict[str, Callable[[], float]], repeats: int) -> dict[str, list[float]]:
-    """Calls each function in turn, `repeats` times; returns what each returned."""
-    results: dict[str, list[float]] = {name: [] for name in functions}
-    for _ in range(repeats):
-        for name, function in functions.items():
-            results[name].append(function())
-    return results
-
-
-def timed(function: Callable[[], Any]) -> float:
-    """Returns the seconds that a call takes."""
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
+def median(values: Iterable[float]) -> float:
+    """Returns the median."""
+    return statistics.median(values)
 
 
 def metric(

@@ -1,6 +1,6 @@
 """Which split a pair belongs to: decided by its question group, so that no question is in two splits."""
 
-import hashlib
+import xxhash
 
 TRAIN, DEV, TEST = SPLITS = ("train", "dev", "test")
 
@@ -16,8 +16,7 @@ def split_of(question_group: int, seed: int, dev_share: float, test_share: float
       dev_share: share of the question groups that goes to dev, 0 to 1.
       test_share: share that goes to test, 0 to 1; the rest is train.
     """
-    digest = hashlib.blake2b(f"{seed}:{question_group}".encode(), digest_size=8).digest()
-    position = int.from_bytes(digest, "big") / 2**64  # in [0, 1)
+    position = xxhash.xxh3_64_intdigest(f"{seed}:{question_group}".encode()) / 2**64  # in [0, 1)
     if position < dev_share:
         return DEV
     return TEST if position < dev_share + test_share else TRAIN

@@ -102,7 +102,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path, vocab_file, content, message)
     assert os.listdir(tmp_path) == ["p.csv"]
 
 
-MANY = "question,answer\n" + "".join(f"what is a{i}?,the b{i}.\n" for i in range(2_500))  # more than one chunk
+MANY = "question,answer\n" + "".join(f"what is a{i}?,the b{i}.\n" for i in range(9_000))  # more than one chunk
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ MANY = "question,answer\n" + "".join(f"what is a{i}?,the b{i}.\n" for i in range
     [
         ("p.csv.gz", gzip.compress(MANY.encode(), mtime=0)[:-20], "damaged or truncated gzip"),
         ("p.csv", MANY.encode() + b"what is \xe9?,x\n", "not UTF-8: byte 0xe9"),
-        ("p.csv", MANY.encode() + b'what is "x"?,"x\n', "line 2502 is no valid table row"),
+        ("p.csv", MANY.encode() + b'what is "x"?,"x\n', "line 9002 is no valid table row"),
     ],
 )
 def test_an_error_after_many_rows_leaves_nothing_half_written(tmp_path, corpus, vocab_file, name, content, message):
@@ -153,10 +153,10 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """12,000 pairs, three chunks; every tenth pair is the one before it, every seventh asks its question again."""
+    """24,000 pairs, three chunks; every tenth pair is the one before it, every seventh asks its question again."""
     random = np.random.default_rng(0)
     rows = []
-    for i in range(12_000):
+    for i in range(24_000):
         question = rows[-1][0] if i % 10 == 9 or i % 7 == 6 else f"what is x{i}?"
         answer = rows[-1][1] if i % 10 == 9 else " ".join(map(str, random.integers(0, 999, random.integers(1, 90))))
         rows.append((question, answer))
@@ -167,8 +167,8 @@ def large(tmp_path_factory):
 def undisturbed(large, vocab_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
     manifest = prepare(Settings((large,), vocab_file), str(folder), num_workers=0)
-    assert manifest["refused"] == {"the same pair stands before": {"rows": 1_200, "first": f"{large} line 11"}}
-    assert sum(count["pairs"] for count in manifest["counts"].values()) == 10_800
+    assert manifest["refused"] == {"the same pair stands before": {"rows": 2_400, "first": f"{large} line 11"}}
+    assert sum(count["pairs"] for count in manifest["counts"].values()) == 21_600
     return contents(folder)
 
 

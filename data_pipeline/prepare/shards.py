@@ -35,7 +35,9 @@ def write(
     path = os.path.join(folder, prepared.PAIRS_FILE)
     with (
         files.whole_file(path) as partial,
-        pq.ParquetWriter(partial, prepared.PAIRS_SCHEMA, use_dictionary=["split", "source", "focus"]) as writer,
+        pq.ParquetWriter(
+            partial, prepared.PAIRS_SCHEMA, use_dictionary=["split", "source", "focus"], compression="lz4"
+        ) as writer,
     ):
         for result in tqdm(workers.map(_write_shard, calls), "writing", settings.num_shards, disable=not progress):
             with pa.OSFile(_part_path(work, len(results))) as source:

