@@ -31,7 +31,7 @@ def write(path: str, num_pairs: int, vocab_file: str, seed: int = 0) -> None:
 
 def cached(folder: str, num_pairs: int, vocab_file: str) -> str:
     """Returns the path of a corpus in `folder`, written if it is not there."""
-    path = os.path.join(folder, f"synthetic-{num_pairs}.csv")
+    path = os.path.join(folder, f"synthetic-{num_pairs}-{files.sha256(vocab_file)[:8]}.csv")
     if not os.path.exists(path):
         os.makedirs(folder, exist_ok=True)
         write(path, num_pairs, vocab_file)

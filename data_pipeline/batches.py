@@ -20,6 +20,8 @@ _FEATURES = {
     records.NUMBER: tf.io.FixedLenFeature([], tf.int64),
 }
 
+_READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError)
+
 Element = dict[str, tf.Tensor | tf.RaggedTensor]
 
 
@@ -34,7 +36,8 @@ class BatchSettings:
       padded: whether each side is padded to its longest row in the batch; else ids stay ragged, for `micro_batches`.
       pad_to_multiple: padded lengths are multiples of it: 8 for tensor cores; a large one for XLA, which compiles for
         each length.
-      worker: this worker's number, from 0; it gets the rows worker::num_workers of every batch.
+      worker: this worker's number, from 0; it gets the rows worker::num_workers of every batch (none, perhaps, of the
+        one small batch).
       num_workers: workers that train together.
       seed: with the epoch, decides the order.
     """
@@ -67,9 +70,10 @@ class Batches:
         "answer_group": [B] int64}.
     """
 
-    def __init__(self, dataset: tf.data.Dataset, shards: Sequence[str], num_rows: int | None):
+    def __init__(self, dataset: tf.data.Dataset, shards: Sequence[str], num_batches: int, num_rows: int | None = None):
         self.element_spec = dataset.element_spec
-        self._dataset, self._shards, self._num_rows = dataset, shards, num_rows
+        self._dataset, self._shards = dataset, shards
+        self._expected = {"batches": num_batches} | ({"pairs": num_rows} if num_rows is not None else {})
 
     def __iter__(self) -> Iterator[Element]:
         """Yields the batches.
@@ -77,18 +81,24 @@ class Batches:
         Raises:
           ValueError: a shard is damaged, or holds fewer pairs than the manifest says.
         """
-        seen = 0
+        seen = {"batches": 0, "pairs": 0}
         try:
             for batch in self._dataset:
-                seen += len(batch["pair_id"])
+                seen["batches"] += 1
+                seen["pairs"] += len(batch["pair_id"])
                 yield batch
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError) as error:
-            raise ValueError(f"{_damaged(self._shards)} is damaged ({error.message}). Prepare it again.") from error
-        if self._num_rows is not None and seen != self._num_rows:
+        except _READ_ERRORS as error:
+            if (path := _damaged(self._shards)) is None:
+                raise
             raise ValueError(
-                f"The shards {self._shards[0]} ... hold {seen} pairs; their manifest says {self._num_rows}. "
-                "Prepare them again."
-            )
+                f"{path} is missing or damaged ({error.message}). Prepare it again, with --overwrite."
+            ) from error
+        for what, expected in self._expected.items():
+            if seen[what] != expected:
+                raise ValueError(
+                    f"The shards {self._shards[0]} ... hold {seen[what]} {what}; their manifest says {expected}. "
+                    "Prepare them again, with --overwrite."
+                )
 
 
 def training_batches(
@@ -119,7 +129,8 @@ def training_batches(
     if settings.padded:
         dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
     whole = settings.num_workers == 1 and not skip
-    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, pairs if whole else None)
+    num_batches = max(0, -(-pairs // size) - skip)
+    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, num_batches, pairs if whole else None)
 
 
 def _shuffled(shards: Sequence[str], buffer: int, pairs: int, seed: int) -> tf.data.Dataset:
@@ -270,21 +281,25 @@ def inference_batches(
     pair_ids = prepared.pairs(["pair_id"])["pair_id"].to_numpy()
     by_id = np.argsort(pair_ids)
     name = f"{side}_ids"
+    size = max(1, _WINDOW // batch_size) * batch_size
     for split in filter(prepared.num_pairs, splits.SPLITS):
-        dataset = tf.data.TFRecordDataset(prepared.shards(split)).batch(_WINDOW // batch_size * batch_size)
-        dataset = dataset.map(lambda batch: parse(batch, records.PAIR)).prefetch(1)
-        for window in Batches(dataset, prepared.shards(split), prepared.num_pairs(split)):
-            positions = by_id[np.searchsorted(pair_ids, window["pair_id"].numpy(), sorter=by_id)]
+        shards, pairs = prepared.shards(split), prepared.num_pairs(split)
+        dataset = tf.data.TFRecordDataset(shards).batch(size).map(lambda batch: parse(batch, records.PAIR)).prefetch(1)
+        for window in Batches(dataset, shards, -(-pairs // size), pairs):
+            found = window["pair_id"].numpy()
+            positions = by_id[np.searchsorted(pair_ids, found, sorter=by_id).clip(max=len(by_id) - 1)]
+            if not np.array_equal(pair_ids[positions], found):
+                raise ValueError(f"{prepared.path}: shards and pairs.parquet are not of one run. Prepare it again.")
             for rows, ids in length_sorted(window[name], batch_size, pad_id, multiple):
                 yield positions[rows], ids
 
 
-def _damaged(shards: Sequence[str]) -> str:
-    """Returns the shard that cannot be read."""
+def _damaged(shards: Sequence[str]) -> str | None:
+    """Returns the shard that cannot be read, None if all can."""
     for path in shards:
         try:
             for batch in tf.data.TFRecordDataset(path).batch(_PARSED_TOGETHER):
                 parse(batch, records.PAIR)
-        except (tf.errors.DataLossError, tf.errors.InvalidArgumentError):
+        except _READ_ERRORS:
             return path
-    return ", ".join(shards)
+    return None

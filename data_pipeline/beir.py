@@ -9,6 +9,7 @@ query, equal answers one document, and a query's relevant documents are all answ
 import dataclasses
 import json
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -20,6 +21,7 @@ from data_pipeline.corpora.reading import open_text
 from data_pipeline.prepared import PreparedFolder
 
 _CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"
+_GRADE = re.compile(r"-?[0-9]{1,9}")
 _QRELS_HEADER = ["query-id", "corpus-id", "score"]
 
 
@@ -56,7 +58,7 @@ def read(folder: str, split: str) -> BeirData:
             row = line.rstrip("\r\n").split("\t")  # no quoting: a quote in an id is part of it
             if row in (_QRELS_HEADER, [""]):
                 continue
-            if len(row) != 3 or not row[2].strip().lstrip("-").isdigit() or row[0] not in queries:
+            if len(row) != 3 or not _GRADE.fullmatch(row[2].strip()) or row[0] not in queries:
                 raise ValueError(
                     f"{path} line {number} is {row}; expected query-id, corpus-id and a whole number, with a query of "
                     f"{_QUERIES}."

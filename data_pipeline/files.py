@@ -42,10 +42,10 @@ def whole_folder(path: str, overwrite: bool = False) -> Iterator[str]:
 
 @contextlib.contextmanager
 def resumable_folder(path: str, state: str, overwrite: bool = False) -> Iterator[str]:
-    """Yields a temporary folder beside `path`, and renames it to `path` when the block ends without an error.
+    """Yields a working folder beside `path`; when the block ends without an error, its `result` becomes `path`.
 
-    If the process is killed in the block, the folder stays, and the next call with the same state yields it again. An
-    error of the input or of the disk (ValueError, OSError) removes it.
+    If the process is killed, the working folder stays, and the next call with the same state yields it again. An error
+    of the input or of the disk (ValueError, OSError) removes it.
 
     Args:
       path: the folder to write.
@@ -57,29 +57,33 @@ def resumable_folder(path: str, state: str, overwrite: bool = False) -> Iterator
       BlockingIOError: another process is writing it.
     """
     path = _free(path, overwrite)
-    partial = f"{path}.partial"
-    os.makedirs(partial, exist_ok=True)
-    with _locked(partial):
-        marker = os.path.join(partial, "state")
-        if not os.path.exists(marker) or _read_text(marker) != state:
-            for entry in os.scandir(partial):
-                shutil.rmtree(entry.path) if entry.is_dir() else os.remove(entry.path)
+    working = f"{path}.partial"
+    result, marker = os.path.join(working, "result"), os.path.join(working, "state")
+    os.makedirs(working, exist_ok=True)
+    with _locked(working):
+        if not os.path.exists(marker) or read_text(marker) != state:
+            for entry in os.scandir(working):
+                if entry.is_dir():
+                    shutil.rmtree(entry.path)
             write_text(marker, state)
+        os.makedirs(result, exist_ok=True)
         try:
-            yield partial
+            yield working
         except (ValueError, OSError):
-            shutil.rmtree(partial, ignore_errors=True)
+            shutil.rmtree(working, ignore_errors=True)
             raise
-        for entry in os.scandir(partial):
+        for entry in os.scandir(result):
             if entry.name.endswith(".partial"):  # of a process that was killed
                 os.remove(entry.path)
-        os.remove(marker)
-        _replace_folder(partial, path)
+        _replace_folder(result, path)
+        shutil.rmtree(working, ignore_errors=True)
 
 
 def _free(path: str, overwrite: bool) -> str:
     """Returns the path behind links, where a folder may be written: a link is not replaced by a folder."""
     path = os.path.realpath(path)
+    if os.path.exists(path) and not os.path.isdir(path):
+        raise FileExistsError(f"{path} is a file. Give the path of a folder.")
     if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
         raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
     return path
@@ -97,19 +101,25 @@ def _replace_folder(partial: str, path: str) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with open(os.path.join(folder, "lock"), "w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise BlockingIOError(f"Another process is writing {folder}. Wait for it, or end it.") from error
         yield
-    except BlockingIOError as error:
-        raise BlockingIOError(f"Another process is writing {folder}. Wait for it, or end it.") from error
-    finally:
-        os.close(descriptor)
 
 
-def _read_text(path: str) -> str:
-    with open(path, encoding="utf-8") as file:
-        return file.read()
+def read_text(path: str) -> str:
+    """Returns the text of a UTF-8 file.
+
+    Raises:
+      ValueError: it is not UTF-8.
+    """
+    with open(path, encoding="utf-8", newline="\n") as file:
+        try:
+            return file.read()
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 ({error}). Convert it first.") from error
 
 
 def size(path: str) -> int:
@@ -120,6 +130,8 @@ def size(path: str) -> int:
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"No file at {path}. Check the path given as input.")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"{path} is a folder. Expected a file.")
     return os.path.getsize(path)
 
 

@@ -19,10 +19,9 @@ from data_pipeline.tokenizers import WordPiece
 MANIFEST_FILE = "manifest.json"
 PAIRS_FILE = "pairs.parquet"
 KIND = "docproduct prepared pairs"
-FORMAT = 2
+FORMAT = 3
 
 SIDES = ("question", "answer")
-PATH_SETTINGS = ("inputs", "dev_inputs", "test_inputs", "tokenizer")  # settings that say where, not what
 
 PAIRS_SCHEMA = pa.schema(
     [
@@ -59,9 +58,10 @@ class PreparedFolder:
 
     def fingerprint(self) -> str:
         """Returns a hash of what the folder holds: inputs by their content, tokenizer and settings; never of paths."""
-        settings = {name: value for name, value in self.manifest["settings"].items() if name not in PATH_SETTINGS}
+        settings = content_settings(self.manifest["settings"])
         inputs = [entry["sha256"] for entry in self.manifest["inputs"]]
-        content = [self.manifest["tokenizer"], self.manifest["counts"], settings, inputs]
+        names = ("tokenizer", "counts", "boilerplate_sha256")
+        content = [*(self.manifest[name] for name in names), settings, inputs]
         return files.fingerprint(content)
 
     def tokenizer(self) -> WordPiece:
@@ -95,6 +95,16 @@ class PreparedFolder:
         """Returns columns of pairs.parquet, of one split or of all."""
         filters = None if split is None else [("split", "=", split)]
         return pq.read_table(os.path.join(self.path, PAIRS_FILE), columns=list(columns), filters=filters)
+
+
+def content_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Returns the settings that say what is in a folder, without those that say where it came from.
+
+    How many of the inputs were given to which split counts, not their names.
+    """
+    given = {name: len(settings[name]) for name in ("inputs", "dev_inputs", "test_inputs")}
+    scrub = {name: value for name, value in settings["scrub"].items() if name != "boilerplate"}
+    return {name: value for name, value in settings.items() if name != "tokenizer"} | given | {"scrub": scrub}
 
 
 def find_manifest(path: str) -> dict[str, Any] | None:

@@ -9,10 +9,13 @@ import os
 import re
 from collections.abc import Callable
 
+from data_pipeline import files
+
 BOILERPLATE_FILE = os.path.join(os.path.dirname(__file__), "boilerplate.txt")
 
 _LINK = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+[^\s<>\".,;:!?)\]]", re.IGNORECASE)
-_EMAIL = re.compile(r"\b[\w.+-]+@[\w-]+(?:\.[\w-]+)+\b")
+# Bounded, and begun only at the edge of a word: a long row of such characters costs no more than its length.
+_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
 # Seven digits or more with the marks that people write between them; not dates, doses, ratios or ranges of years.
 _PHONE = re.compile(
     r"(?<![\w.])(?:\+?\d{1,3}[ .-])?"
@@ -92,18 +95,18 @@ def _read(path: str) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
       ValueError: a line is no pattern; the message names it.
     """
     found: dict[str, list[str]] = {"opening": [], "closing": []}
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, 1):
-            kind, _, pattern = line.strip().partition(": ")
-            if not line.strip() or line.startswith("#"):
-                continue
-            try:
-                found[kind].append(re.compile(pattern).pattern)
-            except (KeyError, re.error) as error:
-                raise ValueError(
-                    f"{path} line {number} is no pattern ({error}). Expected opening: or closing: and a regular "
-                    "expression, a comment (#) or nothing."
-                ) from error
+    files.size(path)
+    for number, line in enumerate(files.read_text(path).splitlines(), 1):
+        kind, _, pattern = line.strip().partition(": ")
+        if not line.strip() or line.startswith("#"):
+            continue
+        try:
+            found[kind].append(re.compile(pattern).pattern)
+        except (KeyError, re.error) as error:
+            raise ValueError(
+                f"{path} line {number} is no pattern ({error}). Expected opening: or closing: and a regular "
+                "expression, a comment (#) or nothing."
+            ) from error
     opening, closing = ("|".join(f"(?:{pattern})" for pattern in found[kind]) for kind in ("opening", "closing"))
     return (
         re.compile(rf"\A(?:{opening})(?!\w){_PUNCTUATION}", re.IGNORECASE) if opening else None,

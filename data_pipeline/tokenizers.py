@@ -33,7 +33,8 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 _PAD, _UNKNOWN, _START, _END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_REMEMBERED = 250_000  # words; about 50 MiB
 _MAX_WORD = 100  # characters; longer words are not remembered
-# The characters that BERT takes for words of their own, without blanks around them.
+# The characters that are words of their own, without blanks around them, as in Google's code. The tokenizers package
+# has not U+2B820 to U+2B91F among them, rare Chinese characters that no published vocabulary holds.
 _CJK_RANGES = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
 _CJK = re.compile(f"[{_CJK_RANGES}]")
 
@@ -88,8 +89,7 @@ class WordPiece:
             raise FileNotFoundError(
                 f"No vocabulary at {path}. Expected a folder with {VOCAB_FILE} (one token a line), or such a file."
             )
-        with open(path, encoding="utf-8", newline="\n") as file:
-            vocab = [line.rstrip("\r\n") for line in file]
+        vocab = [line.rstrip("\r") for line in files.read_text(path).removesuffix("\n").split("\n")]
         if lower_case is None:
             lower_case = _stored_lower_case(os.path.dirname(path))
         if lower_case is None:

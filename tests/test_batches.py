@@ -138,7 +138,9 @@ def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
         content[len(content) // 2] ^= 1
     shard.write_bytes(content[:-3] if damage == "cut" else content[size:] if damage == "lost" else content)
     pairs = prepared.num_pairs("train")
-    message = f"hold {pairs - 1} pairs; their manifest says {pairs}" if damage == "lost" else f"{shard} is damaged"
+    message = (
+        f"hold {pairs - 1} pairs; their manifest says {pairs}" if damage == "lost" else f"{shard} is missing or damaged"
+    )
     with pytest.raises(ValueError, match=message):
         epoch(PreparedFolder(str(path)))
     with pytest.raises(ValueError, match=message):

@@ -40,24 +40,26 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
 
 def test_a_resumable_folder_goes_on_where_it_was_killed(tmp_path):
     path = str(tmp_path / "folder")
-    with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as partial:
-        files.write_text(f"{partial}/a", "kept")
-        files.write_text(f"{partial}/b.123.partial", "half")
+    with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as working:
+        files.write_text(f"{working}/result/a", "kept")
+        files.write_text(f"{working}/result/b.123.partial", "half")
+        files.write_text(f"{working}/notes", "not of the result")
         raise KeyboardInterrupt
     assert not os.path.exists(path)
-    with files.resumable_folder(path, "one") as partial:
-        assert sorted(os.listdir(partial)) == ["a", "b.123.partial", "state"]
+    with files.resumable_folder(path, "one") as working:
+        assert sorted(os.listdir(f"{working}/result")) == ["a", "b.123.partial"]
+        assert os.path.exists(f"{working}/notes")
     assert os.listdir(path) == ["a"]
     assert os.listdir(tmp_path) == ["folder"]
 
 
 def test_another_state_or_a_bad_input_begins_anew(tmp_path):
     path = str(tmp_path / "folder")
-    with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as partial:
-        os.mkdir(f"{partial}/work")
+    with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as working:
+        files.write_text(f"{working}/result/a", "of another state")
         raise KeyboardInterrupt
-    with pytest.raises(ValueError, match="bad"), files.resumable_folder(path, "two") as partial:
-        assert os.listdir(partial) == ["state"]
+    with pytest.raises(ValueError, match="bad"), files.resumable_folder(path, "two") as working:
+        assert os.listdir(f"{working}/result") == []
         raise ValueError("bad")
     assert os.listdir(tmp_path) == []
 
@@ -67,4 +69,13 @@ def test_two_writers_of_one_folder(tmp_path):
     with files.resumable_folder(path, "one"):
         with pytest.raises(BlockingIOError, match="Another process is writing"), files.resumable_folder(path, "one"):
             pass
-        assert os.path.isdir(f"{path}.partial")
+        assert os.path.isdir(f"{path}.partial/result")
+
+
+@pytest.mark.parametrize("folder", [files.whole_folder, lambda path, overwrite: files.resumable_folder(path, "", True)])
+def test_a_file_is_not_replaced_by_a_folder(tmp_path, folder):
+    (tmp_path / "file").write_text("kept")
+    with pytest.raises(FileExistsError, match="is a file"), folder(str(tmp_path / "file"), overwrite=True):
+        pass
+    assert (tmp_path / "file").read_text() == "kept"
+    assert os.listdir(tmp_path) == ["file"]

@@ -104,6 +104,7 @@ def bomb(path, head, filling, megabytes):
     [
         ("a.csv.gz", b"question,answer\nq,", b"x"),
         ("a.csv.gz", b'question,answer\nq,"', b"x" * 1_000 + b"\n"),  # one field of endless lines
+        ("a.csv.gz", b"question,answer\n", b'"a\n",'),  # one row of endless fields
         ("a.jsonl.gz", b'{"question": "', b"x"),
         ("a.json.gz", b'[{"question": "', b"x"),
         ("a.json.gz", b"[", b"["),

@@ -7,10 +7,11 @@ import sys
 import time
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from data_pipeline import batches, cleaning, records
+from data_pipeline import batches, cleaning, files, records
 from data_pipeline.prepare import Settings, chunks, prepare, shards
 from data_pipeline.prepared import PreparedFolder
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
@@ -214,6 +215,59 @@ def test_what_is_done_is_not_done_again(large, vocab_file, tmp_path, undisturbed
     assert prepare(settings, out) == json.loads(undisturbed["manifest.json"])  # all is done
 
 
+@pytest.mark.parametrize("moment", ["first shard", "manifest", "before the rename", "after the rename"])
+def test_a_run_killed_near_its_end_goes_on(large, vocab_file, tmp_path, undisturbed, monkeypatch, moment):
+    settings, out = Settings((large,), vocab_file), str(tmp_path / "out")
+    calls = []
+    owner, name, is_now = {
+        "first shard": (shards, "_rows", lambda *_: len(calls) == 2),
+        "manifest": (files, "write_json", lambda path, *_: path.endswith("manifest.json")),
+        "before the rename": (files, "_replace_folder", lambda *_: True),
+        "after the rename": (files.shutil, "rmtree", lambda path, *_: path == f"{out}.partial"),
+    }[moment]
+    function = getattr(owner, name)
+
+    def killed(*args, **kwargs):
+        calls.append(args)
+        if is_now(*args):
+            raise KeyboardInterrupt  # as a kill: nothing is cleaned up
+        return function(*args, **kwargs)
+
+    monkeypatch.setattr(owner, name, killed)
+    with pytest.raises(KeyboardInterrupt):
+        prepare(settings, out, num_workers=0)
+    monkeypatch.undo()
+    assert os.path.exists(f"{out}.partial")
+    prepare(settings, out, num_workers=0)
+    assert contents(out) == undisturbed
+
+
+def test_a_damaged_folder_is_mended_by_overwrite(tmp_path, corpus, vocab_file):
+    settings, out = Settings((corpus,), vocab_file), tmp_path / "out"
+    prepare(settings, str(out))
+    before = contents(out)
+    (out / "train-00003-of-00008.tfrecord").unlink()
+    with pytest.raises(FileExistsError, match="--overwrite"):
+        prepare(settings, str(out))
+    prepare(settings, str(out), overwrite=True)
+    assert contents(out) == before
+
+
+def test_every_row_is_accounted_for(tmp_path, corpus, vocab_file, monkeypatch):
+    filter_rows = shards._kept
+    monkeypatch.setattr(shards, "_kept", lambda *args: filter_rows(*args).slice(1))
+    with pytest.raises(RuntimeError, match="61 rows were read; 5[0-9] pairs and {} do not account for all"):
+        prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
+
+
+def test_a_bad_second_file_is_found_before_the_work(tmp_path, corpus, vocab_file, monkeypatch):
+    monkeypatch.setattr(chunks, "write", None)
+    (tmp_path / "b.csv").write_text("a,b\n1,2\n")
+    for path, message in (("b.csv", "no column 'question'"), ("c.txt", "No file at"), ("", "is a folder")):
+        with pytest.raises((ValueError, OSError), match=message):
+            prepare(Settings((corpus, str(tmp_path / path)), vocab_file), str(tmp_path / "out"))
+
+
 def test_changed_inputs_or_settings_are_prepared_anew(tmp_path, vocab_file):
     path, out = write_csv(tmp_path / "p.csv", [("q1", "a1")]), str(tmp_path / "out")
     prepare(Settings((path,), vocab_file, dev_share=0), out)
@@ -240,6 +294,7 @@ def test_near_duplicates_by_flag(tmp_path, vocab_file):
         "nearly the same pair stands before": {"rows": 1, "first": f"{path} line 3"},
         "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
     }
+    assert pq.ParquetFile(tmp_path / "near/pairs.parquet").metadata.num_rows == 2
     strict = Settings((path,), vocab_file, dev_share=0, duplicates="near", near_threshold=0.99)
     assert prepare(strict, str(tmp_path / "strict"))["counts"]["train"]["pairs"] == 3
 
@@ -269,3 +324,19 @@ def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
 def test_impossible_settings(wrong, message):
     with pytest.raises(ValueError, match=message):
         Settings(("a.csv",), "vocab", **wrong)
+
+
+def test_a_pair_refused_for_its_question_makes_no_near_duplicate(tmp_path, vocab_file):
+    answer = " ".join(f"w{i}" for i in range(60))
+    dev = write_csv(tmp_path / "dev.csv", [("what is fever", "short")])
+    train = write_csv(tmp_path / "train.csv", [("what is fever?", answer), ("what is the fever?", answer)])
+    settings = Settings((train,), vocab_file, dev_inputs=(dev,), dev_share=0, duplicates="near")
+    manifest = prepare(settings, str(tmp_path / "out"))
+    assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
+    assert manifest["counts"]["train"]["pairs"] == 1
+
+
+def test_small_chunks_make_no_small_row_groups(large, vocab_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(chunks, "_MAX_PAIRS", 500)
+    prepare(Settings((large,), vocab_file), str(tmp_path / "out"), num_workers=0)
+    assert pq.ParquetFile(tmp_path / "out/pairs.parquet").metadata.num_row_groups == 8  # one a shard

@@ -6,6 +6,7 @@ import pytest
 
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
+from data_pipeline.scrubbing import ScrubSettings
 
 
 def test_the_fingerprint_is_of_the_content_not_of_paths(prepared, corpus, vocab_file, tmp_path):
@@ -17,6 +18,16 @@ def test_the_fingerprint_is_of_the_content_not_of_paths(prepared, corpus, vocab_
         file.write("what is new?,a new one.\n")
     prepare(settings, str(tmp_path / "other"))
     assert PreparedFolder(str(tmp_path / "other")).fingerprint() != prepared.fingerprint()
+
+
+def test_the_fingerprint_knows_the_boilerplate(corpus, vocab_file, tmp_path):
+    found = []
+    for name, phrase in (("a.txt", "one"), ("b.txt", "one"), ("c.txt", "two")):
+        (tmp_path / name).write_text(f"closing: {phrase}\n")
+        scrub = ScrubSettings(str(tmp_path / name))
+        prepare(Settings((corpus,), vocab_file, scrub=scrub), str(tmp_path / f"{name}.out"))
+        found.append(PreparedFolder(str(tmp_path / f"{name}.out")).fingerprint())
+    assert found[0] == found[1] != found[2]
 
 
 def test_a_changed_vocabulary_is_refused(prepared, tmp_path):
@@ -49,5 +60,5 @@ def test_a_folder_that_is_not_prepared(tmp_path):
 def test_an_older_format_is_refused(prepared, tmp_path):
     manifest = {**prepared.manifest, "format": 1}
     (tmp_path / "manifest.json").write_text(json.dumps(manifest))
-    with pytest.raises(ValueError, match=r"prepared pairs', 2\).*python -m data_pipeline.prepare"):
+    with pytest.raises(ValueError, match=r"prepared pairs', 3\).*python -m data_pipeline.prepare"):
         PreparedFolder(os.fspath(tmp_path))

@@ -55,3 +55,10 @@ def test_own_patterns(tmp_path):
     path = tmp_path / "own.txt"
     path.write_text("closing: bye( now)?\n")
     assert Scrubber(ScrubSettings(str(path))).answer("Hi. Rest. Bye now!") == "Hi. Rest."
+
+
+@pytest.mark.parametrize(
+    "text", ["a." * 50_000, "-" * 100_000 + "x", "1-" * 50_000, "thanks " * 20_000 + "x", "hi " * 30_000]
+)
+def test_long_rows_of_marks_take_no_longer_than_their_length(text):
+    Scrubber(ALL).answer(text)  # minutes where a pattern starts anew at every character

@@ -20,7 +20,7 @@ HARD = [
     "a\x00b\ufffdc", "\u2019\u201c\u2014", "$5.00 (+3%) ^_~`|<>=", "x" * 101, "don't", "[CLS] [MASK] [SEP]",
     "\U0001f600 ok",
     "\u00bd \u00b2 \u2460 \ufb01", "\u0e20\u0e32\u0e29\u0e32", "\u0939\u093f\u0928\u094d\u0926\u0940",
-    "a\u2028b\u2029c",
+    "a\u2028b\u2029c", "x\U0002b81ey\U0002b920w",
 ]  # fmt: skip
 
 
@@ -127,3 +127,10 @@ def test_a_full_memory_of_words_begins_anew(tokenizer, monkeypatch):
         assert unpack(packed[0]) == tokenizer.encode([text], 20).to_list()[0]
         assert lengths.tolist() == [len(unpack(packed[0]))]
     assert "x" * 120 not in fresh._remembered
+
+
+def test_both_ways_agree_where_the_package_differs_from_googles_code(tokenizer):
+    text = "a\U0002b820b\U0002b91fc"  # a, unknown, b, unknown, c
+    packed, _ = tokenizer.pack_words([text], 20)
+    assert unpack(packed[0]) == tokenizer.encode([text], 20).to_list()[0]
+    assert tokenizer.decode(unpack(packed[0])) == ["[CLS]", "a", "[UNK]", "b", "[UNK]", "c", "[SEP]"]

@@ -62,10 +62,10 @@ def test_a_run_leaves_a_whole_folder(config, first_run, first_folder):
     assert json.loads((first_folder / "metrics.json").read_text()) == first_run
     stored = json.loads((first_folder / "config.json").read_text())
     assert stored["training"] == json.loads(json.dumps(dataclasses.asdict(config)))
-    # 46 training pairs: 3 steps an epoch.
-    assert len(first_run["losses"]) == 6
+    steps = -(-PreparedFolder(config.prepared_dir).num_pairs("train") // 16)
+    assert len(first_run["losses"]) == 2 * steps
     assert [entry["epoch"] for entry in first_run["epochs"]] == [0, 1, 2]
-    assert np.mean(first_run["losses"][-3:]) < np.mean(first_run["losses"][:3])
+    assert np.mean(first_run["losses"][-steps:]) < np.mean(first_run["losses"][:steps])
     assert (first_folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -311,6 +311,24 @@ def test_weights_that_are_not_finite_are_never_saved():
     task = training.Task(model, None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
         training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7})
+
+
+def test_a_wrong_setting_leaves_the_older_model_alone(config, first_run, first_folder):
+    before = {path.name: path.read_bytes() for path in first_folder.iterdir()}
+    for wrong in ({"num_buckets": 0}, {"boundaries": (5, 5)}):
+        with pytest.raises(ValueError, match="expected"):
+            train(dataclasses.replace(config, **wrong), str(first_folder), overwrite=True)
+    with pytest.raises(ValueError, match="contradict each other"):
+        train(config, str(first_folder), resume=True, overwrite=True)
+    assert {path.name: path.read_bytes() for path in first_folder.iterdir()} == before
+
+
+def test_a_run_with_boundaries_is_resumed(config, tmp_path, monkeypatch):
+    calls = []
+    monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
+    for resume in (False, True):
+        train(dataclasses.replace(config, boundaries=(9, 12)), str(tmp_path / "m"), resume=resume)
+    assert len(calls) == 2
 
 
 def test_another_vocabulary_than_the_encoders(small, tmp_path):

@@ -1,9 +1,9 @@
 """Reads CSV and TSV tables with a header line."""
 
 import csv
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from data_pipeline.corpora.reading import MAX_ROW_BYTES, ROLES, Columns, Refusals, open_text
+from data_pipeline.corpora.reading import MAX_ROW_BYTES, ROLES, Columns, Refusals, open_text, too_long
 from data_pipeline.rows import Pair
 
 
@@ -21,7 +21,8 @@ def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> It
     csv.field_size_limit(MAX_ROW_BYTES)
     with open_text(path) as file:
         # strict: a quote that never closes is an error, not one huge field.
-        rows = csv.reader(file, delimiter=delimiter, strict=True)
+        lines = _Lines(file, path)
+        rows = csv.reader(lines, delimiter=delimiter, strict=True)
         try:
             header = next((row for row in rows if row), None)  # blank lines are no rows
             if not header:
@@ -29,6 +30,7 @@ def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> It
             found = columns.find(path, header)
             question, answer, source, focus = (header.index(found[role]) if role in found else None for role in ROLES)
             for row in rows:
+                lines.row_done()
                 where = f"{path} line {rows.line_num}"
                 if len(row) == len(header):
                     yield (
@@ -47,3 +49,20 @@ def _read(path: str, columns: Columns, refusals: Refusals, delimiter: str) -> It
                 f"{path} line {rows.line_num} is no valid table row ({error}). Expected fields between {delimiter!r}, "
                 'quoted with ", a quote inside doubled. Mend the line.'
             ) from error
+
+
+class _Lines:
+    """Passes lines on, and counts what belongs to one row: a quoted field may go on for lines without end."""
+
+    def __init__(self, file: Iterable[str], path: str):
+        self._file, self._path, self._left = file, path, MAX_ROW_BYTES
+
+    def __iter__(self) -> Iterator[str]:
+        for line in self._file:
+            self._left -= len(line)
+            if self._left < 0:
+                raise ValueError(too_long(self._path, "a row"))
+            yield line
+
+    def row_done(self) -> None:
+        self._left = MAX_ROW_BYTES

@@ -15,13 +15,14 @@ question in two splits) meet in one shard. A run that was killed goes on with th
 
 import collections
 import dataclasses
+import importlib.metadata
 import os
-import shutil
+import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
 from data_pipeline import files, prepared, splits
-from data_pipeline.corpora import Columns, Refusals
+from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.prepare import chunks, duplicates, shards
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers
@@ -29,7 +30,7 @@ from data_pipeline.tokenizers import WordPiece
 
 __all__ = ["Columns", "Settings", "prepare"]
 
-_WORK = "work"  # what only the passes need, inside the unfinished folder
+_SMALL_BYTES = 2**22  # of input: processes would take longer to start than to work
 
 
 def prepare(
@@ -37,13 +38,13 @@ def prepare(
 ) -> dict[str, Any]:
     """Writes a prepared folder, whole or not at all.
 
-    A folder that was prepared from the same inputs with the same settings is left as it is. A run that was killed
-    continues where it stopped.
+    A whole folder that was prepared from the same inputs with the same settings is left as it is, unless `overwrite`
+    is on. A run that was killed continues where it stopped.
 
     Args:
       settings: what to prepare, and how.
       output_dir: the folder to write.
-      overwrite: replace `output_dir` where it holds something else.
+      overwrite: replace `output_dir`.
       num_workers: processes beside this one; 0: none; None: one for each processor, or none for a small corpus. The
         result is the same.
       progress: show progress bars.
@@ -56,66 +57,98 @@ def prepare(
       FileExistsError: `output_dir` holds something else, and `overwrite` is off.
     """
     tokenizer = WordPiece.load(settings.tokenizer, settings.lower_case)
+    for path in settings.paths():  # an unknown format or a missing column is found now, not after hours
+        files.size(path)
+        next(read_pairs(path, settings.columns, Refusals()), None)
     inputs = [{"path": path, "bytes": files.size(path), "sha256": files.sha256(path)} for path in settings.paths()]
+    times = [os.stat(path).st_mtime_ns for path in settings.paths()]
     settings = settings.with_num_shards(inputs)
-    state = _state(settings, tokenizer, inputs)
+    boilerplate = None
+    if settings.scrub.boilerplate:
+        files.size(settings.scrub.boilerplate)
+        boilerplate = files.sha256(settings.scrub.boilerplate)
+    state = _state(settings, tokenizer, inputs, boilerplate)
     found = prepared.find_manifest(output_dir)
-    if found is not None and found["state"] == state:
+    if found is not None and found["state"] == state and not overwrite and _is_whole(output_dir, found):
         return found
-    with files.resumable_folder(output_dir, state, overwrite) as folder:
-        work = os.path.join(folder, _WORK)
+    with files.resumable_folder(output_dir, state, overwrite) as working:
+        result, work = os.path.join(working, "result"), os.path.join(working, "work")
+        if (manifest := prepared.find_manifest(result)) is not None:
+            return manifest  # killed when all was done
         os.makedirs(work, exist_ok=True)
-        small = sum(entry["bytes"] for entry in inputs) < 2**22
+        small = sum(entry["bytes"] for entry in inputs) < _SMALL_BYTES
         with Workers(num_workers if num_workers is not None or not small else 0) as workers:
             reports = chunks.write(settings, state, work, workers, progress)
             chunk_paths = [chunks.path_of(work, number) for number in range(len(reports) - 1)]
             duplicates.find(settings, chunk_paths, work, progress)
-            results = shards.write(settings, chunk_paths, folder, work, workers, progress)
-        refusals = _refusals(reports, results)
-        counts, lengths, names = _totals(results)
-        if not any(count["pairs"] for count in counts.values()):
-            raise ValueError(
-                f"No pair is left of {', '.join(settings.paths())}. Refused: {refusals or 'nothing'}. "
-                "Expected rows with a question and an answer."
-            )
-        _check_unchanged(inputs)
-        shutil.rmtree(work)
-        tokenizer.save(folder)
+            shard_reports = shards.write(settings, chunk_paths, result, work, workers, progress)
+        if times != [os.stat(path).st_mtime_ns for path in settings.paths()]:
+            raise ValueError("An input was changed while it was read. Start again when all are complete.")
+        counts, lengths, names = _totals(shard_reports)
+        refused = _refusals(settings, reports, shard_reports, counts)
+        changed = sum((collections.Counter(report["changed"]) for report in reports), collections.Counter())
+        tokenizer.save(result)
         manifest = {
             "kind": prepared.KIND,
             "format": prepared.FORMAT,
             "state": state,
             "tokenizer": {"fingerprint": tokenizer.fingerprint, "lower_case": tokenizer.lower_case},
             "counts": counts,
-            "refused": refusals,
-            "changed": dict(sum((collections.Counter(report["changed"]) for report in reports), collections.Counter())),
+            "refused": refused,
+            "changed": changed,
             "shards": names,
             "train_lengths": lengths,
             "settings": dataclasses.asdict(settings),
+            "boilerplate_sha256": boilerplate,
             "inputs": inputs,
         }
-        files.write_json(os.path.join(folder, prepared.MANIFEST_FILE), manifest)
-    return manifest
+        files.write_json(os.path.join(result, prepared.MANIFEST_FILE), manifest)
+    return prepared.PreparedFolder(output_dir).manifest
 
 
-def _state(settings: Settings, tokenizer: WordPiece, inputs: Sequence[dict[str, Any]]) -> str:
+def _state(settings: Settings, tokenizer: WordPiece, inputs: Sequence[dict[str, Any]], boilerplate: str | None) -> str:
     """Returns the hash of everything that decides the content of the folder."""
-    boilerplate = settings.scrub.boilerplate
+    packages = ("tokenizers", "datasketch", "numpy", "pyarrow", "xxhash")
     content = [
         prepared.FORMAT,
-        dataclasses.asdict(settings),
+        chunks.LIMITS,
+        prepared.content_settings(dataclasses.asdict(settings)),
         tokenizer.fingerprint,
         [entry["sha256"] for entry in inputs],
-        files.sha256(boilerplate) if boilerplate else None,
+        boilerplate,
+        unicodedata.unidata_version,
+        [importlib.metadata.version(package) for package in packages],
     ]
     return files.fingerprint(content)
 
 
-def _refusals(reports: Sequence[dict[str, Any]], results: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def _is_whole(folder: str, manifest: dict[str, Any]) -> bool:
+    names = [prepared.PAIRS_FILE, *(name for shard_names in manifest["shards"].values() for name in shard_names)]
+    return all(os.path.exists(os.path.join(folder, name)) for name in names)
+
+
+def _refusals(
+    settings: Settings, reports: Sequence[dict[str, Any]], shard_reports: Sequence[dict[str, Any]], counts: dict
+) -> dict[str, Any]:
+    """Returns what was refused.
+
+    Raises:
+      ValueError: no pair is left.
+      RuntimeError: a row is neither among the pairs nor among the refused ones.
+    """
     refusals = Refusals()
-    for part in (*reports, *results):
+    for part in (*reports, *shard_reports):
         refusals.merge(part["refused"])
-    return {reason: {"rows": at["rows"], "first": at["first"]} for reason, at in refusals.report().items()}
+    refused = {reason: {"rows": at["rows"], "first": at["first"]} for reason, at in refusals.report().items()}
+    pairs, rows = sum(count["pairs"] for count in counts.values()), sum(report["rows"] for report in reports)
+    if pairs + sum(refusals.counts.values()) != rows:
+        raise RuntimeError(f"{rows} rows were read; {pairs} pairs and {refused} do not account for all. This is a bug.")
+    if not pairs:
+        raise ValueError(
+            f"No pair is left of {', '.join(settings.paths())}. Refused: {refused or 'nothing'}. "
+            "Expected rows with a question and an answer."
+        )
+    return refused
 
 
 def _totals(results: Sequence[dict[str, Any]]) -> tuple[dict[str, dict[str, int]], list, dict[str, list[str]]]:
@@ -131,9 +164,3 @@ def _totals(results: Sequence[dict[str, Any]]) -> tuple[dict[str, dict[str, int]
                 total[name] = max(total[name], value) if name.startswith("longest") else total[name] + value
         lengths.update({int(length): pairs for length, pairs in result["train_lengths"]})
     return counts, sorted(lengths.items()), names
-
-
-def _check_unchanged(inputs: Sequence[dict[str, Any]]) -> None:
-    for entry in inputs:
-        if files.size(entry["path"]) != entry["bytes"]:
-            raise ValueError(f"{entry['path']} was changed while it was read. Start again when it is complete.")

@@ -72,6 +72,8 @@ def main(argv: list[str]) -> None:
         manifest = prepare(settings, values.output_dir, values.overwrite, values.num_workers, progress=True)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: run the same command again to go on.")
     except concurrent.futures.process.BrokenProcessPool:
         sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
     shown = {name: manifest[name] for name in ("counts", "refused", "changed")}

@@ -24,6 +24,7 @@ from data_pipeline.tokenizers import WordPiece
 
 _MAX_PAIRS = 8_192  # of a chunk
 _MAX_CHARACTERS = 8 * 2**20
+LIMITS = (_MAX_PAIRS, _MAX_CHARACTERS)
 _ALL_READ_FILE = "all_read.json"  # the reports; there when every input was read to its end
 _REPORT = b"report"
 
@@ -55,7 +56,8 @@ def write(settings: Settings, state: str, work: str, workers: Workers, progress:
     """Writes all chunks that are missing.
 
     Returns:
-      Reports {"refused": see `Refusals.report`, "changed": {what: texts}}, one a chunk, and last that of the readers.
+      Reports {"rows": read, "refused": see `Refusals.report`, "changed": {what: texts}}, one a chunk, and last that of
+      the readers, whose rows are those that it refused.
     """
     all_read = os.path.join(work, _ALL_READ_FILE)
     if (reports := files.read_json(all_read)) is not None:
@@ -75,7 +77,7 @@ def write(settings: Settings, state: str, work: str, workers: Workers, progress:
     for _ in workers.map(_convert, missing()):
         pass
     reports = [_report(path_of(work, number)) for number in range(num_chunks)]
-    reports.append({"refused": refusals.report(), "changed": {}})
+    reports.append({"rows": sum(refusals.counts.values()), "refused": refusals.report(), "changed": {}})
     files.write_json(all_read, reports)
     return reports
 
@@ -127,7 +129,7 @@ def _convert(
     shard = np.array(groups, np.int64) % settings.num_shards
     batch = batch.take(pa.array(np.argsort(shard, kind="stable")))
     ends = np.cumsum(np.bincount(shard, minlength=settings.num_shards)).tolist()
-    report = {"refused": refusals.report(), "changed": dict(scrubber.counts)}
+    report = {"rows": len(rows), "refused": refusals.report(), "changed": dict(scrubber.counts)}
     schema = SCHEMA.with_metadata({_REPORT: json.dumps(report)})
     with files.whole_file(path_of(work, number)) as partial, pa.ipc.new_file(partial, schema) as writer:
         for start, end in zip([0, *ends], ends, strict=False):

@@ -17,6 +17,7 @@ from data_pipeline.prepare.settings import Settings
 _NUM_HASHES = 128
 _SEED, _SCHEME = 1, "affine32"
 _WORDS = 3  # of a shingle
+_COLUMNS = ["position", "pair_id", "question_group", "given_split", "signature"]
 _DROPPED_FILE = "near_duplicates.npy"
 
 
@@ -40,16 +41,16 @@ def find(settings: Settings, chunk_paths: Sequence[str], work: str, progress: bo
         return
     import datasketch  # see above
 
+    owner = _owners(chunk_paths)
     seen = datasketch.MinHashLSH(min(settings.near_threshold, 0.9), _NUM_HASHES)  # above, bands are too few
     kept: dict[int, np.ndarray] = {}
     dropped: list[int] = []
     for chunk_path in tqdm(chunk_paths, "near duplicates", disable=not progress):
         with pa.memory_map(chunk_path) as source:
-            rows = pa.ipc.open_file(source).read_all().select(["position", "pair_id", "signature"])
-            rows = rows.sort_by("position").to_pydict()
-        for pair_id, signature in zip(rows["pair_id"], rows["signature"], strict=True):
-            if pair_id in kept:
-                continue  # an exact duplicate
+            rows = pa.ipc.open_file(source).read_all().select(_COLUMNS).sort_by("position").to_pydict()
+        for pair_id, group, split, signature in zip(*(rows[name] for name in _COLUMNS[1:]), strict=True):
+            if pair_id in kept or owner.get(group, split) != split:
+                continue  # an exact duplicate, or a question of another split's file: it is refused anyway
             hashes = np.frombuffer(signature, "<u4")
             found = datasketch.MinHash(_NUM_HASHES, seed=_SEED, hashvalues=hashes, scheme=_SCHEME)
             # The share of equal hashes estimates the Jaccard similarity; the LSH finds candidates only.
@@ -60,6 +61,18 @@ def find(settings: Settings, chunk_paths: Sequence[str], work: str, progress: bo
                 kept[pair_id] = hashes
     with files.whole_file(path) as partial, open(partial, "wb") as file:
         np.save(file, np.array(dropped, np.int64))
+
+
+def _owners(chunk_paths: Sequence[str]) -> dict[int, str]:
+    """Returns the split of each question that a whole file has given to one; whoever asks first decides."""
+    owner: dict[int, str] = {}
+    for path in chunk_paths:
+        with pa.memory_map(path) as source:
+            rows = pa.ipc.open_file(source).read_all().select(_COLUMNS).sort_by("position").to_pydict()
+        for group, split in zip(rows["question_group"], rows["given_split"], strict=True):
+            if split:
+                owner.setdefault(group, split)
+    return owner
 
 
 def dropped(work: str) -> np.ndarray:

@@ -72,7 +72,7 @@ def _write_shard(settings: Settings, chunk_paths: Sequence[str], folder: str, wo
             result["splits"][split] = {"name": name, "counts": {"pairs": len(rows)} | counts}
     lengths = sum(tokens.values())[rows_of[splits.TRAIN]]
     result["train_lengths"] = sorted(collections.Counter(lengths.tolist()).items())
-    pairs = table.select(prepared.PAIRS_SCHEMA.names)
+    pairs = table.select(prepared.PAIRS_SCHEMA.names).combine_chunks()
     with files.whole_file(_part_path(work, shard)) as partial, pa.ipc.new_file(partial, pairs.schema) as writer:
         writer.write_table(pairs, _ROW_GROUP)
     files.write_json(done, result)

@@ -5,6 +5,7 @@ import concurrent.futures
 import gc
 import multiprocessing
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
@@ -37,7 +38,7 @@ class Workers:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """Yields the results of `function(*call)` in the order of the calls; takes a call only when one is free."""
+        """Yields the results of `function(*call)` in the order of the calls; takes only a few calls ahead of them."""
         if not self._pool:
             yield from (function(*call) for call in calls)
             return
@@ -57,6 +58,7 @@ def _begin() -> None:
     the millions of strings that it makes; there are none.
     """
     gc.disable()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the others
 
     def wait() -> None:
         parent = multiprocessing.parent_process()

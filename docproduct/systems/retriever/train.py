@@ -1,6 +1,7 @@
 """Training of the retriever on a prepared folder."""
 
 import dataclasses
+import json
 import os
 from collections.abc import Callable
 from typing import Any
@@ -91,6 +92,13 @@ def train(
         )
     if resume and overwrite:
         raise ValueError("resume and overwrite contradict each other. Give one of them.")
+    how = batches.BatchSettings(
+        config.settings.batch_size,
+        config.num_buckets,
+        config.boundaries,
+        pad_to_multiple=config.pad_to_multiple,
+        seed=config.settings.seed,
+    )
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
         retriever = _start(config, prepared)
@@ -114,13 +122,6 @@ def train(
         return tf.reduce_sum(in_batch_softmax(*vectors, batch, config.scale, gather))
 
     pad_id = retriever.tokenizer.pad_id
-    how = batches.BatchSettings(
-        config.settings.batch_size,
-        config.num_buckets,
-        config.boundaries,
-        pad_to_multiple=config.pad_to_multiple,
-        seed=config.settings.seed,
-    )
 
     task = training.Task(
         model=model,
@@ -209,6 +210,7 @@ def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
     """Raises a ValueError unless the folder's training was begun with the same data and settings."""
     stored = _flat(files.read_json(os.path.join(model_dir, CONFIG_FILE)))
     # Folders may have moved; what is in them counts.
+    record = json.loads(json.dumps(record))  # tuples become lists, as in the file
     current = {name: value for name, value in _flat(record).items() if not name.endswith("_dir")}
     changed = [
         f"{name} was {stored.get(name)!r}, is {now!r}" for name, now in current.items() if stored.get(name) != now

@@ -1,0 +1,54 @@
+"""What buckets of like length do to quality: negatives that are alike in length are harder, or teach length less.
+
+    python -m benchmarks.bucket_quality --prepared_dir=prepared --encoder_dir=ENCODER --work_dir=/tmp/buckets
+
+Trains one epoch for each number of buckets and prints dev metrics, padding and time. 1 bucket means random batches,
+which fixed padding, plain dynamic padding and micro-batches have, too. Finished trainings in --work_dir are not
+repeated, interrupted ones go on. Ends with one line of JSON.
+"""
+
+import os
+
+from absl import app, flags
+
+from benchmarks import measuring
+from docproduct import training
+from docproduct.systems import retriever
+
+
+def main(argv: list[str]) -> None:
+    """Trains what is missing, and shows all."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    values = flags.FLAGS
+    training.set_up(values.seed)
+    metrics = []
+    for num_buckets in map(int, values.num_buckets):
+        config = retriever.RetrieverTraining(
+            values.prepared_dir,
+            values.encoder_dir,
+            max_tokens=values.max_tokens,
+            num_buckets=num_buckets,
+            dev_train_answers=values.dev_train_answers,
+            settings=training.TrainingSettings(seed=values.seed),
+        )
+        history = retriever.train(config, os.path.join(values.work_dir, f"buckets-{num_buckets}"), resume=True)
+        last = history["epochs"][-1]
+        print(
+            f"{num_buckets:3d} buckets: RR@10 {last['RR@10']:.4f}  Success@1 {last['Success@1']:.4f}  "
+            f"padding {last['padding_share']:.3f}  {last['seconds']:.0f} s (untrained RR@10 "
+            f"{history['epochs'][0]['RR@10']:.4f})"
+        )
+        metrics.append(measuring.metric(f"dev_rr10_{num_buckets}_buckets", "RR@10", last["RR@10"]))
+    measuring.finish("bucket_quality", ["tensorflow", "keras"], metrics)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
+    flags.DEFINE_string("work_dir", None, "Where the models are kept.", required=True)
+    flags.DEFINE_list("num_buckets", ["1", "8", "16", "32"], "What to compare.")
+    flags.DEFINE_integer("max_tokens", None, "Longest text.")
+    flags.DEFINE_integer("dev_train_answers", 500, "Answers of train among dev's candidates.")
+    flags.DEFINE_integer("seed", 0, "Of weights, dropout and order.")
+    app.run(main)
