@@ -120,7 +120,7 @@ def test_an_endless_row_is_refused_before_it_fills_the_memory(tmp_path, name, he
         list(read_pairs(str(path), Columns(), Refusals()))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 10 * reading.MAX_ROW_BYTES
+    assert peak < 16 * reading.MAX_ROW_BYTES  # as Python strings, many of them short
 
 
 @pytest.mark.slow
