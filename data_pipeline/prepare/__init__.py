@@ -60,7 +60,26 @@ def prepare(
     for path in settings.paths():  # an unknown format or a missing column is found now, not after hours
         files.size(path)
         next(read_pairs(path, settings.columns, Refusals()), None)
-    inputs = [{"path": path, "bytes": files.size(path), "sha256": files.sha256(path)} for path in settings.paths()]
+    found = None if overwrite else prepared.find_manifest(output_dir)
+    sizes = {path: files.size(path) for path in settings.paths()}
+    if num_workers is None and (found is not None or sum(sizes.values()) < _SMALL_BYTES):
+        num_workers = 0
+    with Workers(num_workers) as workers:  # they start while the inputs are hashed
+        return _prepare(settings, tokenizer, sizes, found, output_dir, overwrite, workers, progress)
+
+
+def _prepare(
+    settings: Settings,
+    tokenizer: WordPiece,
+    sizes: dict[str, int],
+    found: dict[str, Any] | None,
+    output_dir: str,
+    overwrite: bool,
+    workers: Workers,
+    progress: bool,
+) -> dict[str, Any]:
+    """Writes the folder, unless the one that was found is it."""
+    inputs = [{"path": path, "bytes": sizes[path], "sha256": files.sha256(path)} for path in settings.paths()]
     times = [os.stat(path).st_mtime_ns for path in settings.paths()]
     settings = settings.with_num_shards(inputs)
     boilerplate = None
@@ -68,20 +87,17 @@ def prepare(
         files.size(settings.scrub.boilerplate)
         boilerplate = files.sha256(settings.scrub.boilerplate)
     state = _state(settings, tokenizer, inputs, boilerplate)
-    found = prepared.find_manifest(output_dir)
-    if found is not None and found["state"] == state and not overwrite and _is_whole(output_dir, found):
+    if found is not None and found["state"] == state and _is_whole(output_dir, found):
         return found
     with files.resumable_folder(output_dir, state, overwrite) as working:
         result, work = os.path.join(working, "result"), os.path.join(working, "work")
         if (manifest := prepared.find_manifest(result)) is not None:
             return manifest  # killed when all was done
         os.makedirs(work, exist_ok=True)
-        small = sum(entry["bytes"] for entry in inputs) < _SMALL_BYTES
-        with Workers(num_workers if num_workers is not None or not small else 0) as workers:
-            reports = chunks.write(settings, state, work, workers, progress)
-            chunk_paths = [chunks.path_of(work, number) for number in range(len(reports) - 1)]
-            duplicates.find(settings, chunk_paths, work, progress)
-            shard_reports = shards.write(settings, chunk_paths, result, work, workers, progress)
+        reports = chunks.write(settings, state, work, workers, progress)
+        chunk_paths = [chunks.path_of(work, number) for number in range(len(reports) - 1)]
+        duplicates.find(settings, chunk_paths, work, progress)
+        shard_reports = shards.write(settings, chunk_paths, result, work, workers, progress)
         if times != [os.stat(path).st_mtime_ns for path in settings.paths()]:
             raise ValueError("An input was changed while it was read. Start again when all are complete.")
         counts, lengths, names = _totals(shard_reports)

@@ -22,8 +22,8 @@ from data_pipeline.prepare.workers import Workers
 from data_pipeline.scrubbing import Scrubber
 from data_pipeline.tokenizers import WordPiece
 
-_MAX_PAIRS = 8_192  # of a chunk
-_MAX_CHARACTERS = 8 * 2**20
+_MAX_PAIRS = 4_096  # of a chunk
+_MAX_CHARACTERS = 4 * 2**20
 LIMITS = (_MAX_PAIRS, _MAX_CHARACTERS)
 _ALL_READ_FILE = "all_read.json"  # the reports; there when every input was read to its end
 _REPORT = b"report"

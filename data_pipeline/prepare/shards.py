@@ -19,7 +19,7 @@ from data_pipeline.prepare.workers import Workers
 from data_pipeline.varints import split_varints, varints
 
 COUNTS = ("pairs", "question_tokens", "answer_tokens", "longest_question", "longest_answer")
-_ROW_GROUP = 8_192  # rows
+_ROW_GROUP = 4_096  # rows
 
 
 def write(
@@ -45,6 +45,7 @@ def write(
                 for number in range(part.num_record_batches):
                     writer.write_batch(part.get_batch(number))
             results.append(result)
+            pa.default_memory_pool().release_unused()
     return results
 
 

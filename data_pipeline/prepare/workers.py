@@ -27,6 +27,8 @@ class Workers:
         self._pool = (
             concurrent.futures.ProcessPoolExecutor(num_workers, context, initializer=_begin) if num_workers else None
         )
+        for _ in range(num_workers):  # they begin to import now, not with the first call
+            self._pool.submit(_nothing)
 
     def __enter__(self) -> "Workers":
         return self
@@ -45,10 +47,14 @@ class Workers:
         waiting: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
         for call in calls:
             waiting.append(self._pool.submit(function, *call))
-            if len(waiting) > self.num_workers + 1:
+            if len(waiting) > self.num_workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+
+
+def _nothing() -> None:
+    """Does nothing: to receive it, a process imports this package."""
 
 
 def _begin() -> None:
