@@ -5,7 +5,7 @@ import os
 import platform
 import statistics
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
@@ -53,11 +53,6 @@ def _anonymous_kib(pid: int) -> int:
             return next((int(line.split()[1]) for line in file if line.startswith("RssAnon")), 0)
     except OSError:
         return 0
-
-
-def median(values: Iterable[float]) -> float:
-    """Returns the median."""
-    return statistics.median(values)
 
 
 def metric(

@@ -12,6 +12,7 @@ data_pipeline on its path. Both run as processes of their own, in turn, imports 
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,11 +21,13 @@ import time
 from absl import app, flags
 
 from benchmarks import measuring, synthetic_corpus
+from data_pipeline import files
 from docproduct import demo
 
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_ENVIRONMENT = os.environ | {"PYTHONPATH": _TOP, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
 _PEER = """
-import json, sys, time
+import sys
 from datasets import load_dataset
 from tokenizers import BertWordPieceTokenizer
 from data_pipeline import cleaning
@@ -85,9 +88,8 @@ def prepare_peer(python: str, corpus: str, vocab: str, output_dir: str) -> list[
 def run(command: list[str]) -> tuple[float, float]:
     """Returns seconds and MiB of a command."""
     start = time.perf_counter()
-    environment = os.environ | {"PYTHONPATH": _TOP, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     process = subprocess.Popen(
-        command, cwd=_TOP, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        command, cwd=_TOP, env=_ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     with measuring.PeakMemory(process.pid) as memory:
         _, errors = process.communicate()
@@ -98,9 +100,8 @@ def run(command: list[str]) -> tuple[float, float]:
 
 def measure_batches(prepared_dir: str, batch_size: int) -> dict[str, float]:
     """Returns seconds to the first batch and real tokens a second over one epoch, in a process without a past."""
-    environment = os.environ | {"PYTHONPATH": _TOP, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", _EPOCH, prepared_dir, str(batch_size)]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
 
 
@@ -158,10 +159,17 @@ def main(argv: list[str]) -> None:
     """Measures what the flags ask for."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    values = flags.FLAGS
+    if flags.FLAGS.work_dir:
+        measure(flags.FLAGS.work_dir, flags.FLAGS)
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        measure(folder, flags.FLAGS)
+
+
+def measure(folder: str, values: flags.FlagValues) -> None:
+    """Measures, and keeps corpus and results in a folder."""
     num_pairs = 20_000 if values.quick else values.num_pairs
     repeats = 1 if values.quick else values.repeats
-    folder = values.work_dir or tempfile.mkdtemp()
     tokenizer = values.tokenizer or demo.encoder_dir()
     if not tokenizer:
         sys.exit("error: no vocabulary. Give --tokenizer, a folder with vocab.txt.")
@@ -173,8 +181,7 @@ def main(argv: list[str]) -> None:
         ours.append(run(prepare_ours(corpus, tokenizer, output_dir)))
         if values.peer_python:
             peer.append(run(prepare_peer(values.peer_python, corpus, vocab, os.path.join(folder, "peer"))))
-    with open(os.path.join(output_dir, "manifest.json"), encoding="utf-8") as file:
-        counts = json.load(file)["counts"]
+    counts = files.read_json(os.path.join(output_dir, "manifest.json"))["counts"]
     tokens = sum(count[f"{side}_tokens"] for count in counts.values() for side in ("question", "answer"))
     print(
         f"{num_pairs:,} pairs, {tokens:,} tokens (texts cut at 256), {os.path.getsize(corpus) / 2**20:,.0f} MiB of CSV"
@@ -196,17 +203,17 @@ def main(argv: list[str]) -> None:
     measuring.show("Padding", [(name, [share], "of all places") for name, share in shares.items()])
     if values.memory_pairs:
         show_memory(folder, list(map(int, values.memory_pairs)), tokenizer, values.batch_size)
-    seconds, mib = (measuring.median(run[i] for run in ours) for i in (0, 1))
-    peers = [{"datasets": measuring.median(run[i] for run in peer)} if peer else {} for i in (0, 1)]
+    seconds, mib = (statistics.median(run[i] for run in ours) for i in (0, 1))
+    peers = [{"datasets": statistics.median(run[i] for run in peer)} if peer else {} for i in (0, 1)]
     against = "datasets" if peer else None
     speeds = {"datasets": tokens / peers[0]["datasets"]} if peer else {}
     metrics = [
         measuring.metric("prepare_tokens_per_s", "tokens/s", tokens / seconds, speeds, against),
         measuring.metric("prepare_seconds", "s", seconds, peers[0], against),
         measuring.metric("prepare_peak_mib", "MiB", mib, peers[1], against),
-        measuring.metric("first_batch_seconds", "s", measuring.median(found["first"] for found in reading)),
+        measuring.metric("first_batch_seconds", "s", statistics.median(found["first"] for found in reading)),
         measuring.metric(
-            "batch_tokens_per_s", "tokens/s", measuring.median(found["tokens_per_s"] for found in reading)
+            "batch_tokens_per_s", "tokens/s", statistics.median(found["tokens_per_s"] for found in reading)
         ),
         measuring.metric(
             "padding_share", "share", shares["micro-batches"], {"plain dynamic": shares["dynamic"]}, "plain dynamic"

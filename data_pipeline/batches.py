@@ -12,7 +12,7 @@ from data_pipeline.prepared import PreparedFolder
 _PARSED_TOGETHER = 1_024  # records whose length is read in one op
 _SHARDS_TOGETHER = 16  # files that are read in turn where the corpus does not fit into the buffer
 _SHUFFLED_BATCHES = 64
-_MAX_SHUFFLED_RECORDS = 1_000_000  # about 500 MiB of records of 200 tokens
+_MAX_SHUFFLED_RECORDS = 1_000_000  # about 800 MiB of records of 200 tokens
 _WINDOW = 2**15  # texts that are sorted by length together, for inference
 
 _FEATURES = {

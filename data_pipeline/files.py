@@ -84,7 +84,7 @@ def _free(path: str, overwrite: bool) -> str:
     path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isdir(path):
         raise FileExistsError(f"{path} is a file. Give the path of a folder.")
-    if os.path.exists(path) and not overwrite and not (os.path.isdir(path) and not os.listdir(path)):
+    if os.path.isdir(path) and os.listdir(path) and not overwrite:
         raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
     return path
 

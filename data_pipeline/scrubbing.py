@@ -22,7 +22,9 @@ _PHONE = re.compile(
     r"(?:\(\d{2,4}\)[ .-]?\d{3,4}[ .-]?\d{3,4}|\d{3}[ .-]\d{3}[ .-]\d{4}|\d{3}-\d{4})(?![\w-])"
     r"|(?<!\w)\+\d[\d .-]{7,16}\d(?!\w)"
 )
-_PUNCTUATION = r"[\s.,;:!-]*"
+_PUNCTUATION = r"[\s.,;:!-]{0,20}"
+_MOST = 9  # phrases taken from an end: "Hope this helps. Regards." are two
+_LONGEST_CLOSING = 400  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +69,15 @@ class Scrubber:
         """Masks a clean answer and takes set phrases from its ends."""
         text = self.question(text) if self._masks else text
         if self._opening:
-            text = self._counted("openings removed", text, lambda text: _repeat(self._opening, text))
+            text = self._counted("openings removed", text, lambda text: self._opening.sub("", text))
         if self._closing:
-            text = self._counted("sign-offs removed", text, lambda text: _repeat(self._closing, text))
+            text = self._counted("sign-offs removed", text, self._without_closing)
         return text
+
+    def _without_closing(self, text: str) -> str:
+        # Only the end is searched: a pattern may begin at every word of a long text.
+        start = max(0, len(text) - _LONGEST_CLOSING)
+        return text[:start] + self._closing.sub("", text[start:])
 
     def _counted(self, name: str, text: str, change: Callable[[str], str]) -> str:
         changed = change(text).strip()
@@ -78,13 +85,6 @@ class Scrubber:
             return text
         self.counts[name] += 1
         return changed
-
-
-def _repeat(pattern: re.Pattern[str], text: str) -> str:
-    """Takes phrases away until none is left: "Hope this helps. Regards." are two."""
-    while (shorter := pattern.sub("", text, count=1).strip()) != text:
-        text = shorter
-    return text
 
 
 def _read(path: str) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
@@ -108,7 +108,8 @@ def _read(path: str) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
                 "expression, a comment (#) or nothing."
             ) from error
     opening, closing = ("|".join(f"(?:{pattern})" for pattern in found[kind]) for kind in ("opening", "closing"))
+    before, most = r"(?:\A|(?<=[\s.,;:!?-]))", f"{{1,{_MOST}}}"
     return (
-        re.compile(rf"\A(?:{opening})(?!\w){_PUNCTUATION}", re.IGNORECASE) if opening else None,
-        re.compile(rf"(?:\A|(?<=[\s.,;:!?-]))(?:{closing}){_PUNCTUATION}\Z", re.IGNORECASE) if closing else None,
+        re.compile(rf"\A(?:(?:{opening})(?!\w){_PUNCTUATION}){most}", re.IGNORECASE) if opening else None,
+        re.compile(rf"{before}(?:(?:{closing}){_PUNCTUATION}){most}\Z", re.IGNORECASE) if closing else None,
     )

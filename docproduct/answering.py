@@ -53,8 +53,9 @@ def answer(question: str, retriever: TrainedRetriever, index: Index, k: int = 5,
     Raises:
       ValueError: the question is blank, or k is out of range.
     """
-    if not cleaning.clean(question):
+    cleaned = cleaning.clean(question)
+    if not cleaned:
         raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
-    query_vector = retriever.embed([cleaning.clean(question)], "question").head[0]  # [D]
+    query_vector = retriever.embed([cleaned], "question").head[0]  # [D]
     hits = index.search(query_vector, k, search_by)
     return Answer(question, hits[0].answer, tuple(hits))

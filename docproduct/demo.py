@@ -7,7 +7,7 @@ small BERT with random weights. What was trained before in --work_dir is used ag
 question, answer, sources, disclaimer.
 """
 
-import hashlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -15,6 +15,7 @@ import sys
 
 from absl import app, flags, logging
 
+from data_pipeline import files
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
@@ -63,7 +64,7 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
     say("2. Training")
     config = RetrieverTraining(prepared_dir, encoder, freeze_bert=bool(encoder), settings=settings)
     # Another sample or other settings make another folder; the same ones find what was trained before.
-    run = hashlib.sha256(f"{prepared.fingerprint()} {config}".encode()).hexdigest()[:12]
+    run = files.fingerprint([prepared.fingerprint(), dataclasses.asdict(config)])[:12]
     model_dir, index_dir = (os.path.join(start_dir, f"{name}-{run}") for name in ("model", "index"))
     train(config, model_dir, resume=True)
     retriever = TrainedRetriever.load(model_dir)

@@ -57,8 +57,8 @@ def test_own_patterns(tmp_path):
     assert Scrubber(ScrubSettings(str(path))).answer("Hi. Rest. Bye now!") == "Hi. Rest."
 
 
-@pytest.mark.parametrize(
-    "text", ["a." * 50_000, "-" * 100_000 + "x", "1-" * 50_000, "thanks " * 20_000 + "x", "hi " * 30_000]
-)
-def test_long_rows_of_marks_take_no_longer_than_their_length(text):
-    Scrubber(ALL).answer(text)  # minutes where a pattern starts anew at every character
+@pytest.mark.parametrize("row", ["a.", "-", "1-", "thanks ", "hi ", "www. ", "Regards, x "])
+def test_a_million_marks_take_no_longer_than_their_length(row):
+    # A second at most; where a pattern starts anew at every character, an hour.
+    text = row * (2**20 // len(row)) + "x"
+    assert Scrubber(ALL).answer(text).endswith("x")

@@ -1,181 +1,12 @@
-import dataclasses
 import io
-import json
-import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from absl import logging
 
-from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 from docproduct import training
-from docproduct.systems.retriever import Retriever, RetrieverTraining, TrainedRetriever, train
-from docproduct.systems.retriever.folder import Embeddings
-from docproduct.systems.retriever.train import dev_evaluation
 from docproduct.training import TrainingSettings
-from tests.conftest import TINY_BERT, VOCAB, write_csv
-from tests.test_checkpoints import google_tensors, write_hugging_face
-
-logging.set_verbosity(logging.WARNING)
-SIZES = dataclasses.replace(TINY_BERT, vocab_size=1)  # the prepared folder decides the vocabulary
-ONE_LAYER = dataclasses.replace(SIZES, num_layers=1)
-SETTINGS = TrainingSettings(
-    epochs=2, batch_size=16, learning_rate=5e-3, precision="float32", checkpoint_steps=2, seed=5
-)
-
-
-@pytest.fixture(scope="session")
-def small(corpus, vocab_file, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("prepared") / "small")
-    prepare(
-        Settings((corpus,), vocab_file, max_answer_tokens=20, max_question_tokens=20, dev_share=0.2, seed=1), folder
-    )
-    return folder
-
-
-@pytest.fixture(scope="session")
-def config(small):
-    return RetrieverTraining(small, random_bert=SIZES, max_tokens=20, settings=SETTINGS)
-
-
-@pytest.fixture(scope="session")
-def first_folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("models") / "first"
-
-
-@pytest.fixture(scope="session")
-def first_run(config, first_folder):
-    training.set_up(deterministic=True)  # the process cannot go back
-    return train(config, str(first_folder))
-
-
-def test_a_run_leaves_a_whole_folder(config, first_run, first_folder):
-    assert sorted(os.listdir(first_folder)) == [
-        "config.json", "learning_curve.png", "metrics.json", "tokenizer_config.json", "vocab.txt",
-        "weights.safetensors",
-    ]  # fmt: skip
-    assert json.loads((first_folder / "metrics.json").read_text()) == first_run
-    stored = json.loads((first_folder / "config.json").read_text())
-    assert stored["training"] == json.loads(json.dumps(dataclasses.asdict(config)))
-    steps = -(-PreparedFolder(config.prepared_dir).num_pairs("train") // 16)
-    assert len(first_run["losses"]) == 2 * steps
-    assert [entry["epoch"] for entry in first_run["epochs"]] == [0, 1, 2]
-    assert np.mean(first_run["losses"][-steps:]) < np.mean(first_run["losses"][:steps])
-    assert (first_folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
-
-
-def test_the_best_epoch_is_kept(config, first_run, first_folder):
-    best = max(entry["RR@10"] for entry in first_run["epochs"])
-    assert first_run["best"]["RR@10"] == best
-    found = TrainedRetriever.load(str(first_folder))
-    assert dev_evaluation(found, PreparedFolder(config.prepared_dir), 2_000)()["RR@10"] == pytest.approx(best)
-
-
-def test_two_runs_of_one_seed_are_equal(config, first_run, tmp_path):
-    again = train(config, str(tmp_path / "again"))
-    np.testing.assert_allclose(again["losses"], first_run["losses"], atol=1e-6)
-    settings = dataclasses.replace(SETTINGS, seed=6)
-    other = train(dataclasses.replace(config, settings=settings), str(tmp_path / "other"))
-    assert np.abs(np.subtract(other["losses"], first_run["losses"])).max() > 0.01
-
-
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
-def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, tmp_path, monkeypatch, stop_after):
-    folder = str(tmp_path / "stopped")
-    make = training._step_function
-
-    def failing(*args):
-        step, done = make(*args), [0]
-
-        def run(batch):
-            if done[0] == stop_after:
-                raise KeyboardInterrupt
-            done[0] += 1
-            return step(batch)
-
-        return run
-
-    monkeypatch.setattr(training, "_step_function", failing)
-    with pytest.raises(KeyboardInterrupt):
-        train(config, folder)
-    monkeypatch.undo()
-    assert os.path.exists(f"{folder}/{training.CHECKPOINT_FILE}") == (stop_after >= 2)
-    resumed = train(config, folder, resume=True)
-    np.testing.assert_allclose(resumed["losses"], first_run["losses"], atol=1e-6)
-    assert [entry["RR@10"] for entry in resumed["epochs"]] == pytest.approx([e["RR@10"] for e in first_run["epochs"]])
-    assert not os.path.exists(f"{folder}/{training.CHECKPOINT_FILE}")
-
-
-def test_a_finished_run_is_not_done_again(config, first_run, first_folder, monkeypatch):
-    monkeypatch.setattr(training, "fit", None)
-    assert train(config, str(first_folder), resume=True) == first_run
-
-
-def test_a_folder_is_not_overwritten_or_resumed_by_mistake(config, first_run, first_folder):
-    folder = str(first_folder)
-    with pytest.raises(FileExistsError, match="--resume"):
-        train(config, folder)
-    other = dataclasses.replace(config, scale=10.0)
-    with pytest.raises(ValueError, match=r"training.scale was 20.0, is 10.0"):
-        train(other, folder, resume=True)
-
-
-@pytest.mark.slow
-def test_replicas_give_the_losses_of_one_device(small, tmp_path):
-    """Two logical devices with half of each batch: embeddings are gathered, so that all answers are candidates."""
-    code = f"""
-import json, sys
-import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
-                                           [tf.config.LogicalDeviceConfiguration()] * 2)
-import dataclasses
-from docproduct.layers.bert import BertConfig
-from docproduct.systems.retriever import RetrieverTraining, train
-from docproduct.training import TrainingSettings
-bert = BertConfig(width=10, num_layers=2, num_heads=2, inner_width=14, max_positions=40, initializer_range=0.3,
-                  dropout=0.0, attention_dropout=0.0)
-settings = TrainingSettings(epochs=1, batch_size=16, learning_rate=5e-3, precision="float32", seed=5)
-config = RetrieverTraining({small!r}, random_bert=bert, max_tokens=20, head_dropout=0.0, settings=settings)
-one = train(config, {str(tmp_path / "one")!r})
-two = train(config, {str(tmp_path / "two")!r}, strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-print(json.dumps([one["losses"], two["losses"]]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, two = json.loads(done.stdout.splitlines()[-1])
-    np.testing.assert_allclose(one, two, atol=1e-5)
-
-
-def test_frozen_bert_stays_as_it_is(config, tmp_path, monkeypatch):
-    trained, fit = [], training.fit
-    monkeypatch.setattr(training, "fit", lambda task, *rest: trained.append(task.model) or fit(task, *rest))
-    settings = dataclasses.replace(SETTINGS, epochs=1)
-    config = dataclasses.replace(config, freeze_bert=True, random_bert=ONE_LAYER, settings=settings)
-    train(config, str(tmp_path / "frozen"))
-    (model,) = trained
-    fresh = Retriever(model.config, seed=SETTINGS.seed)
-    for ours, before in zip(model.bert.weights, fresh.bert.weights, strict=True):
-        np.testing.assert_array_equal(ours, before)
-    for side in ("question_head", "answer_head"):
-        for ours, before in zip(getattr(model, side).weights, getattr(fresh, side).weights, strict=True):
-            assert np.abs(ours - before).max() > 1e-4, ours.path
-
-
-def test_a_diverged_run_ends_with_a_remedy_and_keeps_what_was_good(config, tmp_path):
-    # The first step, at full rate, makes weights of 1e37, whose products are beyond float32 in the second.
-    settings = dataclasses.replace(SETTINGS, learning_rate=1e37, warmup_share=0.0)
-    with pytest.raises(ValueError, match="loss of step 2 is nan.*lower --learning_rate.*--precision=float32"):
-        train(dataclasses.replace(config, random_bert=ONE_LAYER, settings=settings), str(tmp_path / "m"))
-    found = TrainedRetriever.load(str(tmp_path / "m"))
-    fresh = Retriever(found.config, seed=SETTINGS.seed)
-    for ours, before in zip(found.model.weights, fresh.weights, strict=True):
-        np.testing.assert_array_equal(ours, before)
-    assert not {training.METRICS_FILE, training.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
@@ -194,24 +25,6 @@ def test_a_damaged_checkpoint_is_named(share, tmp_path):
     path.write_bytes(whole)
     assert checkpoint.restore() == {"losses": [1.0]}
     assert np.all(variable == 1)
-
-
-def test_a_resumed_run_must_have_the_same_start_weights(small, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
-    tensors = google_tensors()
-    write_hugging_face(tmp_path / "encoder", tensors)
-    config = RetrieverTraining(small, encoder_dir=str(tmp_path / "encoder"), max_tokens=20, settings=SETTINGS)
-    train(config, str(tmp_path / "m"))
-    os.rename(tmp_path / "encoder", tmp_path / "moved")
-    moved = dataclasses.replace(config, encoder_dir=str(tmp_path / "moved"))
-    train(moved, str(tmp_path / "m"), resume=True)
-    assert len(calls) == 2
-    tensors["bert/encoder/layer_1/output/dense/bias"][3] += 1
-    write_hugging_face(tmp_path / "moved", tensors)
-    with pytest.raises(ValueError, match="cannot be resumed with other settings: start was '"):
-        train(moved, str(tmp_path / "m"), resume=True)
-    assert len(calls) == 2
 
 
 def test_schedule_by_hand():
@@ -289,21 +102,6 @@ def test_auto_precision_on_gpus(monkeypatch, capabilities, expected):
     assert training.dtype_policy("auto") == expected
 
 
-def test_a_corpus_without_dev_pairs(corpus, vocab_file, tmp_path):
-    prepare(Settings((corpus,), vocab_file, dev_share=0.0), str(tmp_path / "p"))
-    with pytest.raises(ValueError, match="no dev pairs.*--dev_share"):
-        train(RetrieverTraining(str(tmp_path / "p")), str(tmp_path / "m"))
-    assert not (tmp_path / "m").exists()
-
-
-def test_texts_longer_than_the_model_takes_are_refused(small, corpus, vocab_file, tmp_path):
-    longest = PreparedFolder(small).longest()
-    config = RetrieverTraining(small, random_bert=SIZES, max_tokens=longest - 1, settings=SETTINGS)
-    with pytest.raises(ValueError, match=rf"up to {longest} tokens; this model is to take {longest - 1}.*--max_tokens"):
-        train(config, str(tmp_path / "m"))
-    assert not os.path.exists(tmp_path / "m")
-
-
 def test_weights_that_are_not_finite_are_never_saved():
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
@@ -311,52 +109,3 @@ def test_weights_that_are_not_finite_are_never_saved():
     task = training.Task(model, None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
         training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7})
-
-
-def test_a_wrong_setting_leaves_the_older_model_alone(config, first_run, first_folder):
-    before = {path.name: path.read_bytes() for path in first_folder.iterdir()}
-    for wrong in ({"num_buckets": 0}, {"boundaries": (5, 5)}):
-        with pytest.raises(ValueError, match="expected"):
-            train(dataclasses.replace(config, **wrong), str(first_folder), overwrite=True)
-    with pytest.raises(ValueError, match="contradict each other"):
-        train(config, str(first_folder), resume=True, overwrite=True)
-    assert {path.name: path.read_bytes() for path in first_folder.iterdir()} == before
-
-
-def test_a_run_with_boundaries_is_resumed(config, tmp_path, monkeypatch):
-    calls = []
-    monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
-    for resume in (False, True):
-        train(dataclasses.replace(config, boundaries=(9, 12)), str(tmp_path / "m"), resume=resume)
-    assert len(calls) == 2
-
-
-def test_another_vocabulary_than_the_encoders(small, tmp_path):
-    write_hugging_face(tmp_path, google_tensors())
-    vocab = [*VOCAB]
-    vocab[-1] = "other"
-    (tmp_path / "vocab.txt").write_text("\n".join(vocab) + "\n")
-    with pytest.raises(ValueError, match="prepared with another vocabulary.*--tokenizer="):
-        train(RetrieverTraining(small, encoder_dir=str(tmp_path)), str(tmp_path / "m"))
-
-
-def test_dev_evaluation_by_hand(tmp_path, vocab_file):
-    """With an encoder that maps a text to its first letter, ranks are known."""
-    train_file = write_csv(tmp_path / "t.csv", [("x?", "a far"), ("y?", "b far")])
-    dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("b?", "d")])
-    settings = Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0)
-    prepare(settings, str(tmp_path / "p"))
-
-    class FirstLetter:
-        def embed(self, texts, side, progress=None):
-            del side, progress
-            vectors = np.zeros((len(texts), 26))
-            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
-            return Embeddings(vectors, vectors)
-
-    # "a?": its answer and train's "a far" tie at 1, ties count against: rank 2. "b?": its answers c, d have 0, as have
-    # a near and a far; b far has 1: rank 1 + 3. Without answers of train: rank 1, and rank 2 (a near ties).
-    evaluate = dev_evaluation(FirstLetter(), PreparedFolder(str(tmp_path / "p")), 2)
-    assert evaluate() == {"RR@10": pytest.approx((1 / 2 + 1 / 4) / 2), "Success@1": 0.0}
-    evaluate = dev_evaluation(FirstLetter(), PreparedFolder(str(tmp_path / "p")), 0)
-    assert evaluate() == {"RR@10": pytest.approx((1 + 1 / 2) / 2), "Success@1": 0.5}

@@ -57,11 +57,10 @@ def prepare(
       FileExistsError: `output_dir` holds something else, and `overwrite` is off.
     """
     tokenizer = WordPiece.load(settings.tokenizer, settings.lower_case)
-    for path in settings.paths():  # an unknown format or a missing column is found now, not after hours
-        files.size(path)
+    sizes = {path: files.size(path) for path in settings.paths()}
+    for path in sizes:  # an unknown format or a missing column is found now, not after hours
         next(read_pairs(path, settings.columns, Refusals()), None)
     found = None if overwrite else prepared.find_manifest(output_dir)
-    sizes = {path: files.size(path) for path in settings.paths()}
     if num_workers is None and (found is not None or sum(sizes.values()) < _SMALL_BYTES):
         num_workers = 0
     with Workers(num_workers) as workers:  # they start while the inputs are hashed
@@ -128,6 +127,7 @@ def _state(settings: Settings, tokenizer: WordPiece, inputs: Sequence[dict[str, 
     content = [
         prepared.FORMAT,
         chunks.LIMITS,
+        duplicates.SIGNATURE,
         prepared.content_settings(dataclasses.asdict(settings)),
         tokenizer.fingerprint,
         [entry["sha256"] for entry in inputs],

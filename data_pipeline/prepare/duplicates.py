@@ -17,6 +17,7 @@ from data_pipeline.prepare.settings import Settings
 _NUM_HASHES = 128
 _SEED, _SCHEME = 1, "affine32"
 _WORDS = 3  # of a shingle
+SIGNATURE = (_NUM_HASHES, _SEED, _SCHEME, _WORDS)
 _COLUMNS = ["position", "pair_id", "question_group", "given_split", "signature"]
 _DROPPED_FILE = "near_duplicates.npy"
 
