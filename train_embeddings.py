@@ -15,6 +15,8 @@ from absl import app, flags, logging
 
 from docproduct import training
 from docproduct.systems import retriever
+from docproduct.systems.retriever.losses import LOSSES
+from docproduct.systems.retriever.model import HEADS
 
 _DEFAULTS = retriever.RetrieverTraining(prepared_dir="")
 
@@ -28,6 +30,12 @@ _HELP = {
     "checkpoint_steps": "Steps between two checkpoints.",
     "seed": "Of weights, dropout and order.",
 }
+_LOSS = _DEFAULTS.loss
+_LOSS_FLAGS = ("scale", "learn_scale", "false_negative_margin", "distillation_weight", "teacher_scale")
+_TRAINING_FLAGS = (
+    *("pooling", "max_tokens", "dropout", "head", "head_width", "head_depth", "head_dropout", "freeze_bert"),
+    *("negatives_dir", "num_negatives", "chunk_size", "num_buckets", "pad_to_multiple", "dev_train_answers"),
+)
 _SETTINGS = dataclasses.fields(training.TrainingSettings)
 
 
@@ -39,9 +47,22 @@ def _define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "Replace model_dir.")
     flags.DEFINE_enum("pooling", None, ["mean", "cls"], "Default: what the encoder's folder says, else mean.")
     flags.DEFINE_integer("max_tokens", None, "Longest text; default: as the encoder's folder says, or 256.")
+    flags.DEFINE_float("dropout", None, "Dropout inside the encoder; default: as the encoder's folder says.")
+    flags.DEFINE_enum("head", _DEFAULTS.head, list(HEADS), "Residual (starts as the identity), plain, or none.")
+    flags.DEFINE_integer("head_width", None, "Width inside a head; default: the encoder's.")
+    flags.DEFINE_integer("head_depth", _DEFAULTS.head_depth, "Blocks of a residual head, hidden layers of a plain one.")
     flags.DEFINE_float("head_dropout", _DEFAULTS.head_dropout, "Dropout inside the heads.")
-    flags.DEFINE_float("scale", _DEFAULTS.scale, "Factor on the cosines before the softmax.")
-    flags.DEFINE_bool("freeze_bert", _DEFAULTS.freeze_bert, "Train the heads only.")
+    flags.DEFINE_bool("freeze_bert", _DEFAULTS.freeze_bert, "Train the heads only, on vectors computed once.")
+    flags.DEFINE_enum("loss", _LOSS.kind, LOSSES, "Softmax over answers, both ways (symmetric), or cosine_matrix.")
+    flags.DEFINE_float("scale", _LOSS.scale, "Factor on the cosines before the softmax.")
+    flags.DEFINE_bool("learn_scale", _LOSS.learn_scale, "Train the scale, too.")
+    flags.DEFINE_list("matryoshka_dims", [], "Shorter lengths at which the vectors shall be good, too: 128,64.")
+    flags.DEFINE_float("false_negative_margin", None, "Leave out candidates this much above the own answer.")
+    flags.DEFINE_float("distillation_weight", _LOSS.distillation_weight, "Share of the distance to a teacher's scores.")
+    flags.DEFINE_float("teacher_scale", _LOSS.teacher_scale, "Factor on the teacher's scores before their softmax.")
+    flags.DEFINE_string("negatives_dir", None, "Hard negatives that docproduct.negatives found.")
+    flags.DEFINE_integer("num_negatives", _DEFAULTS.num_negatives, "Hard negatives a pair and step.")
+    flags.DEFINE_integer("chunk_size", _DEFAULTS.chunk_size, "Gradient caching with so many pairs at once; 0: off.")
     flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: at random.")
     flags.DEFINE_list("boundaries", None, "Lengths that divide the buckets; default: the data's quantiles.")
     flags.DEFINE_integer("pad_to_multiple", _DEFAULTS.pad_to_multiple, "Padded lengths are multiples of it.")
@@ -68,15 +89,13 @@ def main(argv: list[str]) -> None:
         config = retriever.RetrieverTraining(
             prepared_dir=values.prepared_dir,
             encoder_dir=values.encoder_dir,
-            pooling=values.pooling,
-            max_tokens=values.max_tokens,
-            head_dropout=values.head_dropout,
-            scale=values.scale,
-            freeze_bert=values.freeze_bert,
-            num_buckets=values.num_buckets,
             boundaries=tuple(map(int, values.boundaries)) if values.boundaries else None,
-            pad_to_multiple=values.pad_to_multiple,
-            dev_train_answers=values.dev_train_answers,
+            loss=retriever.LossSettings(
+                kind=values.loss,
+                matryoshka_dims=tuple(map(int, values.matryoshka_dims)),
+                **{name: values[name].value for name in _LOSS_FLAGS},
+            ),
+            **{name: values[name].value for name in _TRAINING_FLAGS},
             settings=training.TrainingSettings(**{field.name: values[field.name].value for field in _SETTINGS}),
         )
         history = retriever.train(config, values.model_dir, values.resume, values.overwrite)

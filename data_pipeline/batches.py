@@ -243,6 +243,29 @@ def micro_batches(
         yield rows, pad(tf.gather(ids, rows), pad_id, multiple)
 
 
+def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int) -> tuple[list[tf.Tensor], tf.Tensor]:
+    """Cuts a padded batch into groups of like length, inside a graph.
+
+    Args:
+      ids: [B, T] int, padded at the end.
+      num_groups: how many; with fewer rows than that, some are empty.
+      pad_id: what fills the rows.
+
+    Returns:
+      The groups, each [B_g, T_g] with T_g its longest row; and [B] int32, the place of each row of `ids` among the rows
+      of the groups, one after the other: `tf.gather(result, places)` restores the order.
+    """
+    lengths = tf.reduce_sum(tf.cast(ids != pad_id, tf.int32), axis=1)  # [B]
+    order = tf.argsort(lengths, stable=True)
+    num_rows = tf.shape(ids)[0]
+    groups = []
+    for group in range(num_groups):
+        rows = order[group * num_rows // num_groups : (group + 1) * num_rows // num_groups]
+        longest = tf.maximum(tf.reduce_max(tf.gather(lengths, rows)), 1)  # the maximum of no rows is very negative
+        groups.append(tf.gather(ids[:, :longest], rows))
+    return groups, tf.argsort(order)
+
+
 def count_tokens(batch: Element, pad_id: int) -> tuple[int, int]:
     """Returns how many tokens of a padded batch are real, and how many places it has."""
     sides = [value.numpy() for name, value in batch.items() if name.endswith("_ids")]
@@ -292,6 +315,17 @@ def inference_batches(
                 raise ValueError(f"{prepared.path}: shards and pairs.parquet are not of one run. Prepare it again.")
             for rows, ids in length_sorted(window[name], batch_size, pad_id, multiple):
                 yield positions[rows], ids
+
+
+def side_ids(prepared: PreparedFolder, side: str) -> tf.RaggedTensor:
+    """Returns one side of all pairs, [N, (T)] int32, in the order of pairs.parquet; all of it is in memory."""
+    rows, values, lengths = [], [], []
+    for found, ids in inference_batches(prepared, side, _WINDOW, pad_id=-1):
+        rows.append(found)
+        lengths.append((ids >= 0).sum(axis=1))
+        values.append(ids[ids >= 0])
+    ids = tf.RaggedTensor.from_row_lengths(np.concatenate(values), np.concatenate(lengths))
+    return tf.gather(ids, np.argsort(np.concatenate(rows)))
 
 
 def _damaged(shards: Sequence[str]) -> str | None:

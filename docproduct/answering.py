@@ -57,5 +57,5 @@ def answer(question: str, retriever: TrainedRetriever, index: Index, k: int = 5,
     if not cleaned:
         raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
     query_vector = retriever.embed([cleaned], "question").head[0]  # [D]
-    hits = index.search(query_vector, k, search_by)
+    hits = index.search(query_vector, k, search_by, cleaned)
     return Answer(question, hits[0].answer, tuple(hits))

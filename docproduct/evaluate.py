@@ -9,9 +9,9 @@ Ends with one line of JSON: Success@1, Success@5, Success@10, R@100, RR@10, nDCG
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-import bm25s
 import ir_measures
 import numpy as np
 from absl import app, flags
@@ -19,10 +19,13 @@ from ir_measures import AP, RR, R, Success, nDCG
 
 from data_pipeline import beir, cleaning, files
 from docproduct import training
+from docproduct.lexical import HYBRIDS, Lexical, fuse, top
 from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever.folder import shorten
 
 _DEPTH = 1_000  # documents kept of each ranking
 _QUERIES_TOGETHER = 256
+_WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # of BM25, that are tried
 
 
 def retrieval(
@@ -31,7 +34,10 @@ def retrieval(
     candidates: str = "all",
     relevance: int = 1,
     run_file: str | None = None,
-) -> dict[str, float]:
+    hybrid: str = "none",
+    bm25_weight: float = 0.1,
+    dims: int = 0,
+) -> dict[str, Any]:
     """Ranks documents for each query and scores the rankings.
 
     Args:
@@ -40,10 +46,15 @@ def retrieval(
       candidates: all documents, or for each query only those that its qrels name (judged).
       relevance: the lowest grade that is relevant; nDCG takes the grades from there up as gains.
       run_file: where to write the rankings, in TREC format; None: nowhere.
+      hybrid: none, or how BM25 counts beside the model: rrf or weight, see `lexical.fuse`; tune: each of them, with
+        several weights, and the one with the best RR@10.
+      bm25_weight: for `weight`.
+      dims: components of the vectors that count; 0: all.
 
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
-      "queries", "documents", "queries_without_relevant": counts}.
+      "queries", "documents", "queries_without_relevant": counts}; of tune also "hybrid", "bm25_weight" and "tried",
+      the RR@10 of each.
 
     Raises:
       ValueError: model_dir holds no model, or one whose scores are no numbers.
@@ -51,23 +62,59 @@ def retrieval(
     """
     if run_file and not os.path.isdir(os.path.dirname(os.path.abspath(run_file))):
         raise FileNotFoundError(f"There is no folder for {run_file}. Make it first.")  # now, not after an hour
+    documents, qrels = _merged(data)
+    texts = list(data.queries.values()), list(documents.values())
+    how = candidates, relevance
+    if model_dir.lower() == "bm25":
+        return _measured(model_dir, documents, qrels, _bm25_scores(*texts), *how, run_file)
+    dense = _encoder_scores(model_dir, *texts, dims)
+    if hybrid == "none":
+        return _measured(model_dir, documents, qrels, dense, *how, run_file)
+    pairs = list(zip(dense, _bm25_scores(*texts), strict=True))  # of each query two times [C]
+
+    def joined(method: str, weight: float, run_file: str | None) -> dict[str, Any]:
+        rows = (fuse(cosines, lexical, method, weight) for cosines, lexical in pairs)
+        return _measured(model_dir, documents, qrels, rows, *how, run_file)
+
+    if hybrid != "tune":
+        return joined(hybrid, bm25_weight, run_file)
+    choices = [("none", 0.0), ("rrf", 0.0), *(("weight", weight) for weight in _WEIGHTS)]
+    tried = {choice: joined(*choice, None)["RR@10"] for choice in choices}
+    method, weight = max(tried, key=tried.__getitem__)  # the first of equals: the simplest
+    shown = {f"{name} {value:g}" if name == "weight" else name: score for (name, value), score in tried.items()}
+    return joined(method, weight, run_file) | {"hybrid": method, "bm25_weight": weight, "tried": shown}
+
+
+def _merged(data: beir.BeirData) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
+    """Returns documents and judgments, where documents with equal text are one."""
     representative = _representatives(data.corpus)
     documents = {key: data.corpus[key] for key in representative.values()}
     qrels: dict[str, dict[str, int]] = {}
     for query, grades in data.qrels.items():
         merged = qrels.setdefault(query, {})
         for document, grade in grades.items():
-            # Documents with equal text are one, with the highest of their grades.
+            # Of the grades of equal texts, the highest counts.
             key = representative[document]
             merged[key] = max(grade, merged.get(key, grade))
+    return documents, qrels
+
+
+def _measured(
+    model_dir: str,
+    documents: dict[str, str],
+    qrels: dict[str, dict[str, int]],
+    rows: Iterable[np.ndarray],
+    candidates: str,
+    relevance: int,
+    run_file: str | None,
+) -> dict[str, Any]:
+    """Returns what `retrieval` returns, of the scores of each query, [C]."""
     keys = list(documents)
     column = {key: i for i, key in enumerate(keys)}
     run: dict[str, dict[str, float]] = {}
     scored: dict[str, dict[str, float]] = {}
-    texts = list(data.queries.values()), list(documents.values())
-    rows = _bm25_scores(*texts) if model_dir.lower() == "bm25" else _encoder_scores(model_dir, *texts)
-    for query, row in zip(data.queries, rows, strict=True):  # row: [C]
-        chosen = [column[key] for key in qrels[query]] if candidates == "judged" else _top(row, _DEPTH)
+    for query, row in zip(qrels, rows, strict=True):  # row: [C]
+        chosen = [column[key] for key in qrels[query]] if candidates == "judged" else top(row, _DEPTH)
         if not np.all(np.isfinite(row)):
             raise ValueError(f"{model_dir} scores query {query!r} with NaN or infinity. Its weights are damaged.")
         # The measures break ties in different ways: they are given ranks. Equal scores earn nothing: among them, the
@@ -103,26 +150,19 @@ def _representatives(corpus: dict[str, str]) -> dict[str, str]:
     return {key: first.setdefault(cleaning.group(cleaning.clean(text)), key) for key, text in corpus.items()}
 
 
-def _encoder_scores(model_dir: str, queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
+def _encoder_scores(model_dir: str, queries: list[str], documents: list[str], dims: int) -> Iterator[np.ndarray]:
     """Yields for each query the cosines with all documents, [C]."""
     retriever = TrainedRetriever.load(model_dir)
-    document_vectors = retriever.embed(documents, "answer", progress="documents").head  # [C, D]
-    query_vectors = retriever.embed(queries, "question", progress="queries").head  # [Q, D]
+    document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
+    query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
     for start in range(0, len(queries), _QUERIES_TOGETHER):
         yield from query_vectors[start : start + _QUERIES_TOGETHER] @ document_vectors.T
 
 
 def _bm25_scores(queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
-    """Yields for each query the BM25 scores of all documents, [C], as bm25s computes them by default."""
-    index = bm25s.BM25()
-    index.index(bm25s.tokenize(documents, stopwords="en", show_progress=False), show_progress=False)
-    for words in bm25s.tokenize(queries, stopwords="en", return_ids=False, show_progress=False):
-        yield index.get_scores(words) if words else np.zeros(len(documents), np.float32)
-
-
-def _top(scores: np.ndarray, k: int) -> np.ndarray:
-    """Returns the positions of the k highest scores, in no order."""
-    return np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))
+    """Returns for each query the BM25 scores of all documents, [C]."""
+    lexical = Lexical.build(documents)
+    return map(lexical.scores, queries)
 
 
 def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
@@ -140,6 +180,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("split", None, "Which file of qrels/; default: test, or the only one.")
     flags.DEFINE_enum("candidates", "all", ["all", "judged"], "What is ranked for a query.")
     flags.DEFINE_integer("relevance", 1, "The lowest grade that is relevant.", lower_bound=1)
+    flags.DEFINE_enum("hybrid", "none", [*HYBRIDS, "tune"], "How BM25 counts beside the model.")
+    flags.DEFINE_float("bm25_weight", 0.1, "Of BM25, with --hybrid=weight.")
+    flags.DEFINE_integer("dims", 0, "Components of the vectors that count; 0: all.")
     flags.DEFINE_string("run_file", None, "Where to write the rankings, in TREC format.")
 
 
@@ -154,7 +197,8 @@ def main(argv: list[str]) -> None:
         data = beir.read(values.beir_dir, split)
         if data.missing:
             print(f"{data.missing} judged documents are not in the corpus and do not count.", file=sys.stderr)
-        results = retrieval(values.model_dir, data, values.candidates, values.relevance, values.run_file)
+        options = values.hybrid, values.bm25_weight, values.dims
+        results = retrieval(values.model_dir, data, values.candidates, values.relevance, values.run_file, *options)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps({"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, **results}))

@@ -6,7 +6,6 @@ gradients over the replicas, clips their global norm, and steps AdamW with warm-
 
 import contextlib
 import dataclasses
-import json
 import os
 import random
 import time
@@ -15,21 +14,22 @@ from typing import Any
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
 import tensorflow as tf
 from absl import logging
 from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from data_pipeline import files
+from docproduct.run_checkpoint import Checkpoint
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 METRICS_FILE = "metrics.json"
 CURVE_FILE = "learning_curve.png"
+_WORTH_COMPILING = 1_000_000  # weights
 
 Batch = dict[str, tf.Tensor]
 Gather = Callable[[tf.Tensor], tf.Tensor]
+Gradients = Callable[[Batch, Gather], tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,9 +75,10 @@ class Task:
     """What a system supplies to the loop.
 
     Attributes:
-      model: built under the strategy's scope.
-      loss: (batch, gather) -> sum of the losses of the batch's rows. They are the rows of one replica; `gather` returns
-        a tensor's rows of all replicas.
+      modules: what is trained, built under the strategy's scope; all their variables are in a checkpoint.
+      gradients: (batch, gather) -> the sum of the losses of the batch's rows, and its gradients with respect to
+        `trainable_variables`; see `differentiate`. The rows are those of one replica; `gather` returns a tensor's rows
+        of all replicas.
       batches: (epoch, skip) -> one epoch of batches, without the first `skip`; has an `element_spec`.
       num_rows: rows of one epoch.
       count_tokens: batch -> (real tokens, places with padding).
@@ -86,8 +87,8 @@ class Task:
       save: writes the weights of the best epoch.
     """
 
-    model: keras.Model
-    loss: Callable[[Batch, Gather], tf.Tensor]
+    modules: tuple[keras.layers.Layer, ...]
+    gradients: Gradients
     batches: Callable[[int, int], Iterable[Batch]]
     num_rows: int
     count_tokens: Callable[[Batch], tuple[int, int]]
@@ -95,9 +96,37 @@ class Task:
     best_metric: str
     save: Callable[[], None]
 
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All variables, random states among them."""
+        return [variable for module in self.modules for variable in module.variables]
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """The variables that are trained."""
+        return trainable(self.modules)
+
     def steps_per_epoch(self, batch_size: int) -> int:
         """Returns the number of batches of one epoch; the last may be smaller."""
         return -(-self.num_rows // batch_size)
+
+
+def trainable(modules: Iterable[keras.layers.Layer]) -> list[keras.Variable]:
+    """Returns the variables that are trained, in the order of `Task.gradients`."""
+    return [variable for module in modules for variable in module.trainable_variables]
+
+
+def differentiate(loss: Callable[[Batch, Gather], tf.Tensor], modules: tuple[keras.layers.Layer, ...]) -> Gradients:
+    """Returns `Task.gradients` of a loss (batch, gather) -> sum over rows."""
+
+    def gradients(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        variables = trainable(modules)
+        with tf.GradientTape() as tape:
+            total = loss(batch, gather)
+        # The gradient of an embedding is sparse; it is made dense to be clipped with the others.
+        return total, [tf.convert_to_tensor(found) for found in tape.gradient(total, variables)]
+
+    return gradients
 
 
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
@@ -181,8 +210,8 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
     with strategy.scope():
         optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        optimizer.build(task.model.trainable_variables)
-    checkpoint = _Checkpoint(os.path.join(folder, CHECKPOINT_FILE), [*task.model.variables, *optimizer.variables])
+        optimizer.build(task.trainable_variables)
+    checkpoint = Checkpoint(os.path.join(folder, CHECKPOINT_FILE), [*task.variables, *optimizer.variables])
     history = checkpoint.restore() or {
         "best": {},
         "epochs": [],
@@ -199,7 +228,8 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
         losses = history["losses"]
         mean = float(np.mean(losses[epoch * steps_per_epoch :]))
         entry = {"epoch": epoch + 1, "step": len(losses), "loss": mean, "seconds": history["seconds"]}
-        entry["padding_share"] = 1 - history["real_tokens"] / history["places"]
+        if history["places"]:
+            entry["padding_share"] = 1 - history["real_tokens"] / history["places"]
         _evaluate(task, history, entry)
         checkpoint.save(history)
     _draw_curve(history, task.best_metric, os.path.join(folder, CURVE_FILE))
@@ -232,8 +262,7 @@ def _train_epoch(
             real_tokens, places = task.count_tokens(batch)
             history["real_tokens"] += real_tokens
             history["places"] += places
-            padding = 1 - history["real_tokens"] / history["places"]
-            bar.set_postfix(loss=f"{losses[-1]:.3f}", padding=f"{padding:.0%}", refresh=False)
+            bar.set_postfix(loss=f"{losses[-1]:.3f}", refresh=False)
             bar.update(len(batch["pair_id"]))
             now = time.perf_counter()
             history["seconds"], start = history["seconds"] + now - start, now
@@ -245,23 +274,29 @@ def _step_function(
     task: Task, optimizer: keras.optimizers.Optimizer, clip_norm: float, strategy: tf.distribute.Strategy
 ) -> Callable[[Batch], tf.Tensor]:
     """Returns a graph function: one batch in, one step done, the mean loss of the batch's rows out."""
-    variables = task.model.trainable_variables
+    variables = task.trainable_variables
     n = strategy.num_replicas_in_sync
+
+    def update(gradients: list[tf.Tensor]) -> None:
+        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
+        # Keras' optimizer sums over replicas by itself: it is given the n-th part of the whole gradient.
+        optimizer.apply([gradient / n for gradient in gradients], variables)
+
+    num_weights = sum(int(np.prod(variable.shape)) for variable in variables)
+    if n == 1 and num_weights >= _WORTH_COMPILING and not tf.config.list_physical_devices("GPU"):
+        # AdamW is some fifteen passes over all weights; compiled, it is one. Its shapes never change.
+        update = tf.function(update, jit_compile=True)
 
     def replica_step(batch: Batch) -> tf.Tensor:
         replica = tf.distribute.get_replica_context()
         num_rows = tf.cast(tf.shape(batch["pair_id"])[0], tf.float32)
         gather = (lambda rows: replica.all_gather(rows, axis=0)) if n > 1 else tf.identity
         own = {name: rows[replica.replica_id_in_sync_group :: n] for name, rows in batch.items()} if n > 1 else batch
-        with tf.GradientTape() as tape:
-            loss = task.loss(own, gather) / num_rows
-        # The gradient of an embedding is sparse; it is made dense to be clipped with the others.
-        gradients = [tf.convert_to_tensor(gradient) for gradient in tape.gradient(loss, variables)]
-        # Clipping needs the whole gradient. Keras' optimizer sums over replicas by itself: it is given the n-th part.
-        gradients = replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients) if n > 1 else gradients
-        gradients, _ = tf.clip_by_global_norm(gradients, clip_norm)
-        optimizer.apply([gradient / n for gradient in gradients], variables)
-        return loss
+        total, gradients = task.gradients(own, gather)
+        gradients = [gradient / num_rows for gradient in gradients]
+        # Clipping needs the whole gradient.
+        update(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients) if n > 1 else gradients)
+        return total / num_rows
 
     # One signature for all lengths: the step is traced once.
     @tf.function(input_signature=[task.batches(0, 0).element_spec])
@@ -277,7 +312,7 @@ def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float]) -> N
     Raises:
       ValueError: a weight is not finite; the last step's loss alone cannot show that.
     """
-    if broken := [v.path for v in task.model.trainable_variables if not np.all(np.isfinite(v.numpy()))]:
+    if broken := [v.path for v in task.trainable_variables if not np.all(np.isfinite(v.numpy()))]:
         raise ValueError(
             f"After step {entry['step']}, {len(broken)} variables are not finite ({broken[0]}, ...); the best model so "
             "far is kept. Start again with a lower --learning_rate, or with --precision=float32."
@@ -288,38 +323,6 @@ def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float]) -> N
     if entry[task.best_metric] >= history["best"].get(task.best_metric, -np.inf):
         history["best"] = entry
         task.save()
-
-
-class _Checkpoint:
-    """All variables (weights, optimizer, random states) and the history, in one file that is written whole."""
-
-    def __init__(self, path: str, variables: list[Any]):
-        self.path = path
-        # By position: a name may depend on how many models this process has made.
-        self._variables = {str(i): variable for i, variable in enumerate(variables)}
-
-    def save(self, history: dict[str, Any]) -> None:
-        tensors = {name: np.asarray(variable.numpy()) for name, variable in self._variables.items()}
-        with files.whole_file(self.path) as partial, open(partial, "wb") as file:
-            file.write(safetensors.numpy.save(tensors, {"history": json.dumps(history)}))
-
-    def restore(self) -> dict[str, Any] | None:
-        """Sets the variables and returns the history; None if there is no checkpoint."""
-        if not os.path.exists(self.path):
-            return None
-        try:
-            with safetensors.safe_open(self.path, "numpy") as file:
-                tensors = {name: file.get_tensor(name) for name in self._variables}
-                history = json.loads(file.metadata()["history"])
-        except safetensors.SafetensorError as error:
-            raise ValueError(f"{self.path} cannot be restored ({error}). Start again with --overwrite.") from error
-        for name, variable in self._variables.items():
-            variable.assign(tensors[name])
-        return history
-
-    def remove(self) -> None:
-        with contextlib.suppress(FileNotFoundError):
-            os.remove(self.path)
 
 
 def _draw_curve(history: dict[str, Any], metric: str, path: str) -> None:

@@ -32,7 +32,7 @@ SCORES = {"one": [0.9, 0.5, 0.1], "two": [0.2, 0.8, 0.4]}  # of d1, d2, d3
 
 @pytest.fixture
 def data(tmp_path, monkeypatch):
-    def scores(model_dir, queries, documents):
+    def scores(model_dir, queries, documents, dims):
         assert documents == ["alpha", "beta", "gamma"]
         return (np.array(SCORES[query]) for query in queries)
 
@@ -190,3 +190,16 @@ def test_the_script_ends_with_one_line_of_json(tmp_path):
     done = subprocess.run(command, cwd=top, capture_output=True, text=True, check=True)
     found = json.loads(done.stdout)
     assert {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10"} <= set(found)
+
+
+def test_hybrid_is_tuned(data, monkeypatch):
+    """BM25 that knows the answers: the more it counts, the better; rank fusion needs one of the rankings to agree."""
+    perfect = [np.array([1.0 if i == j else 0.0 for j in range(3)]) for i in range(len(data.queries))]
+    monkeypatch.setattr(evaluate, "_bm25_scores", lambda queries, documents: iter(perfect))
+    tuned = evaluate.retrieval("m", data, hybrid="tune")
+    assert set(tuned["tried"]) == {"none", "rrf", *(f"weight {weight:g}" for weight in evaluate._WEIGHTS)}
+    assert tuned["RR@10"] == max(tuned["tried"].values())
+    plain = evaluate.retrieval("m", data)
+    assert tuned["tried"]["none"] == plain["RR@10"]
+    again = evaluate.retrieval("m", data, hybrid=tuned["hybrid"], bm25_weight=tuned["bm25_weight"])
+    assert again == {name: tuned[name] for name in again}

@@ -9,9 +9,9 @@ import pytest
 
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
-from docproduct import index as index_module
 from docproduct.answering import DISCLAIMER, answer
-from docproduct.index import Index, IndexSettings, build
+from docproduct.index import Index, IndexSettings, build, vectors
+from docproduct.index.build import _passages
 from docproduct.systems.retriever.folder import Embeddings
 from tests.conftest import write_csv
 from tests.test_bert import randomize
@@ -69,16 +69,14 @@ def test_a_hit_is_the_best_passage_of_an_answer(trained, prepared, tmp_path):
 
 def test_passages_overlap_and_cover_the_answer(trained):
     text = "a b c d e f g h"
-    passages, rows, numbers = index_module._passages(
-        [text, "a"], trained, IndexSettings(passage_tokens=5, passage_overlap=1)
-    )
+    passages, rows, numbers = _passages([text, "a"], trained, IndexSettings(passage_tokens=5, passage_overlap=1))
     tokens = [trained.tokenizer.decode(ids) for ids in passages.to_list()]
     # Windows of 3 tokens, each begins with the last of the one before.
     assert [" ".join(row[1:-1]) for row in tokens] == ["a b c", "c d e", "e f g", "g h", "a"]
     assert all(row[0] == "[CLS]" and row[-1] == "[SEP]" for row in tokens)
     assert (rows.tolist(), numbers.tolist()) == ([0, 0, 0, 0, 1], [0, 1, 2, 3, 0])
     with pytest.raises(ValueError, match="expected at most 20 tokens"):
-        index_module._passages([text], trained, IndexSettings(passage_tokens=21))
+        _passages([text], trained, IndexSettings(passage_tokens=21))
 
 
 def test_the_embedding_store(trained, prepared, tmp_path):
@@ -125,7 +123,7 @@ def test_unknown_factories_leave_nothing(trained, prepared, tmp_path):
 
 
 def test_an_index_of_another_encoder_is_refused_by_name(trained, folder):
-    trained.model.question_head.inner.bias.assign_add(np.full(10, 0.1))
+    trained.model.question_head.inner[0].bias.assign_add(np.full(10, 0.1))
     with pytest.raises(ValueError, match="built with the encoder 'models/first'.*build the index again"):
         Index(folder, trained)
 
@@ -143,7 +141,7 @@ def test_bad_requests(trained, folder, tmp_path):
 
 
 def test_no_gpu_here(trained, folder):
-    if hasattr(index_module.faiss, "StandardGpuResources"):
+    if hasattr(vectors.faiss, "StandardGpuResources"):
         pytest.skip("faiss-gpu is installed")
     with pytest.raises(ValueError, match="Install the extra gpu, or use cpu"):
         Index(folder, trained, device="gpu")
@@ -159,9 +157,9 @@ def test_a_missing_faiss_names_the_extras(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_faiss)
-    monkeypatch.delitem(sys.modules, "docproduct.index")
+    monkeypatch.delitem(sys.modules, "docproduct.index.vectors")
     with pytest.raises(ImportError, match="extra cpu or gpu"):
-        importlib.import_module("docproduct.index")
+        importlib.import_module("docproduct.index.vectors")
 
 
 def test_the_path_of_one_question(trained, folder):

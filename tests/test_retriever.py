@@ -8,7 +8,7 @@ import safetensors.numpy
 import tensorflow as tf
 
 from docproduct.layers import checkpoints
-from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever, in_batch_softmax
+from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
 from tests import reference
 from tests.conftest import TINY_BERT
 from tests.test_bert import randomize
@@ -23,7 +23,8 @@ def unit(rows):
 
 def loss(questions, answers, batch, scale=1.0):
     batch = {name: np.array(values, np.int64) for name, values in batch.items()}
-    return in_batch_softmax(np.array(questions, np.float32), np.array(answers, np.float32), batch, scale).numpy()
+    vectors = np.array(questions, np.float32), np.array(answers, np.float32)
+    return RetrievalLoss(LossSettings(scale=scale))(*vectors, None, batch=batch).numpy()
 
 
 DISTINCT = {"pair_id": [1, 2], "question_group": [1, 2], "answer_group": [1, 2]}
@@ -55,7 +56,7 @@ def test_a_wrong_answer_far_ahead_has_a_gradient():
     answers = tf.constant(np.eye(2)[::-1], tf.float32)
     batch = {name: tf.constant(values, tf.int64) for name, values in DISTINCT.items()}
     with tf.GradientTape() as tape:
-        total = tf.reduce_sum(in_batch_softmax(questions, answers, batch, 40.0))
+        total = tf.reduce_sum(RetrievalLoss(LossSettings(scale=40.0))(questions + 0, answers, None, batch=batch))
     # Row 0: logits [0, 40], probs [0, 1], so the gradient is 40 (answer 1 - answer 0) = 40 ([1, 0] - [0, 1]).
     np.testing.assert_allclose(tape.gradient(total, questions), [[40, -40], [-40, 40]], atol=1e-3)
 
@@ -148,7 +149,7 @@ def test_a_saved_retriever_is_the_same(trained, tmp_path, caplog):
     (tmp_path / "metrics.json").write_text("{}")
     TrainedRetriever.load(str(tmp_path))
     assert not caplog.text
-    again.model.answer_head.inner.bias.assign_add([0.1] * 10)
+    again.model.answer_head.inner[0].bias.assign_add([0.1] * 10)
     assert again.fingerprint() != trained.fingerprint()
 
 
@@ -169,7 +170,9 @@ def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
     [
         ({"pooling": "max"}, "expected mean or cls"),
         ({"max_tokens": 41}, "expected 3 to 40"),
-        ({"scale": 0}, "more than 0"),
+        ({"head": "deep"}, "expected residual, plain, none"),
+        ({"head_depth": 0}, "expected 1 or more"),
+        ({"matryoshka_dims": (11,)}, "expected 1 to 10"),
     ],
 )
 def test_impossible_configs(change, message):

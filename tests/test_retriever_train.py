@@ -11,9 +11,9 @@ from absl import logging
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
 from docproduct import training
-from docproduct.systems.retriever import Retriever, RetrieverTraining, TrainedRetriever, train
+from docproduct.systems.retriever import LossSettings, Retriever, RetrieverTraining, TrainedRetriever, train
 from docproduct.systems.retriever.folder import Embeddings
-from docproduct.systems.retriever.train import dev_evaluation
+from docproduct.systems.retriever.train import dev_evaluation, text_vectors
 from docproduct.training import TrainingSettings
 from tests.conftest import TINY_BERT, VOCAB, write_csv
 from tests.test_checkpoints import google_tensors, write_hugging_face
@@ -70,7 +70,9 @@ def test_the_best_epoch_is_kept(config, first_run, first_folder):
     best = max(entry["RR@10"] for entry in first_run["epochs"])
     assert first_run["best"]["RR@10"] == best
     found = TrainedRetriever.load(str(first_folder))
-    assert dev_evaluation(found, PreparedFolder(config.prepared_dir), 2_000)()["RR@10"] == pytest.approx(best)
+    assert dev_evaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(found))()["RR@10"] == pytest.approx(
+        best
+    )
 
 
 def test_two_runs_of_one_seed_are_equal(config, first_run, tmp_path):
@@ -117,8 +119,8 @@ def test_a_folder_is_not_overwritten_or_resumed_by_mistake(config, first_run, fi
     folder = str(first_folder)
     with pytest.raises(FileExistsError, match="--resume"):
         train(config, folder)
-    other = dataclasses.replace(config, scale=10.0)
-    with pytest.raises(ValueError, match=r"training.scale was 20.0, is 10.0"):
+    other = dataclasses.replace(config, loss=LossSettings(scale=10.0))
+    with pytest.raises(ValueError, match=r"training.loss.scale was 20.0, is 10.0"):
         train(other, folder, resume=True)
 
 
@@ -150,7 +152,7 @@ print(json.dumps([one["losses"], two["losses"]]))
 
 def test_frozen_bert_stays_as_it_is(config, tmp_path, monkeypatch):
     trained, fit = [], training.fit
-    monkeypatch.setattr(training, "fit", lambda task, *rest: trained.append(task.model) or fit(task, *rest))
+    monkeypatch.setattr(training, "fit", lambda task, *rest: trained.append(task.modules[0]) or fit(task, *rest))
     settings = dataclasses.replace(SETTINGS, epochs=1)
     config = dataclasses.replace(config, freeze_bert=True, random_bert=ONE_LAYER, settings=settings)
     train(config, str(tmp_path / "frozen"))
@@ -251,7 +253,7 @@ def test_dev_evaluation_by_hand(tmp_path, vocab_file):
 
     # "a?": its answer and train's "a far" tie at 1, ties count against: rank 2. "b?": its answers c, d have 0, as have
     # a near and a far; b far has 1: rank 1 + 3. Without answers of train: rank 1, and rank 2 (a near ties).
-    evaluate = dev_evaluation(FirstLetter(), PreparedFolder(str(tmp_path / "p")), 2)
+    evaluate = dev_evaluation(PreparedFolder(str(tmp_path / "p")), 2, text_vectors(FirstLetter()))
     assert evaluate() == {"RR@10": pytest.approx((1 / 2 + 1 / 4) / 2), "Success@1": 0.0}
-    evaluate = dev_evaluation(FirstLetter(), PreparedFolder(str(tmp_path / "p")), 0)
+    evaluate = dev_evaluation(PreparedFolder(str(tmp_path / "p")), 0, text_vectors(FirstLetter()))
     assert evaluate() == {"RR@10": pytest.approx((1 + 1 / 2) / 2), "Success@1": 0.5}

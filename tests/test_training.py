@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from docproduct import training
+from docproduct.run_checkpoint import Checkpoint
 from docproduct.training import TrainingSettings
 
 
@@ -14,7 +15,7 @@ def test_a_damaged_checkpoint_is_named(share, tmp_path):
     path = tmp_path / "m" / training.CHECKPOINT_FILE
     path.parent.mkdir()
     variable = keras.Variable(np.ones(100))
-    checkpoint = training._Checkpoint(str(path), [variable])
+    checkpoint = Checkpoint(str(path), [variable])
     checkpoint.save({"losses": [1.0]})
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
@@ -45,9 +46,10 @@ def test_gradients_are_clipped_by_their_global_norm():
     model = Model()
     dataset = tf.data.Dataset.from_tensors({"pair_id": tf.constant([1, 2], tf.int64)})
     # Two rows of 30 a + 40 b each, mean gradient (30, 40) of norm 50; clipped to norm 5 it is (3, 4).
+    loss = lambda batch, gather: 2 * (30 * model.first[0] + 40 * model.second[0])  # noqa: E731
     task = training.Task(
-        model,
-        lambda batch, gather: 2 * (30 * model.first[0] + 40 * model.second[0]),
+        (model,),
+        training.differentiate(loss, (model,)),
         lambda e, s: dataset,
         num_rows=2,
         count_tokens=None,
@@ -106,6 +108,6 @@ def test_weights_that_are_not_finite_are_never_saved():
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
     model.layers[0].bias.assign([np.nan])
-    task = training.Task(model, None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
+    task = training.Task((model,), None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
         training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7})

@@ -15,7 +15,7 @@ import keras
 from keras import ops
 
 from docproduct.layers.checkpoints import Source
-from docproduct.layers.transformer import FeedForward, SelfAttention, padding_bias
+from docproduct.layers.transformer import FeedForward, LayerNorm, SelfAttention, padding_bias, split_rows
 
 # "gelu" means the tanh form to Google's code and the erf form to Hugging Face's.
 _GOOGLE_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}
@@ -60,6 +60,10 @@ class BertConfig:
     attention_dropout: float = 0.1
     initializer_range: float = 0.02
     pad_id: int = 0
+
+    def with_dropout(self, rate: float | None) -> "BertConfig":
+        """Returns the same sizes with another rate on states and attention; None: with the same rates."""
+        return self if rate is None else dataclasses.replace(self, dropout=rate, attention_dropout=rate)
 
     @classmethod
     def from_google(cls, config: dict[str, Any]) -> "BertConfig":
@@ -117,9 +121,7 @@ class BertLayer(keras.layers.Layer):
             dtype,
         )
         self.attention_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
-        self.attention_norm = keras.layers.LayerNormalization(
-            epsilon=config.norm_epsilon, name="attention_norm", dtype=dtype
-        )
+        self.attention_norm = LayerNorm(config.norm_epsilon, "attention_norm", dtype)
         self.feed_forward = FeedForward(
             config.width,
             config.inner_width,
@@ -130,16 +132,16 @@ class BertLayer(keras.layers.Layer):
             dtype,
         )
         self.feed_forward_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
-        self.feed_forward_norm = keras.layers.LayerNormalization(
-            epsilon=config.norm_epsilon, name="feed_forward_norm", dtype=dtype
-        )
+        self.feed_forward_norm = LayerNorm(config.norm_epsilon, "feed_forward_norm", dtype)
 
-    def call(self, states: Any, attention_bias: Any, training: bool = False) -> Any:
-        """[N, D] -> [N, D]; attention_bias [B, 1, 1, T]."""
-        attended = self.attention(states, attention_bias, training=training)
-        states = self.attention_norm(states + self.attention_dropout(attended, training=training))
-        transformed = self.feed_forward(states)
-        return self.feed_forward_norm(states + self.feed_forward_dropout(transformed, training=training))
+    def call(self, states: Any, attention_biases: Any, training: bool = False, compiled: bool = False) -> Any:
+        """[N, D] -> [N, D]; attention_biases: [B, 1, 1, T] for each group."""
+        attended = self.attention(states, attention_biases, training=training)
+        states = self.attention_norm(states + self.attention_dropout(attended, training=training), compiled=compiled)
+        transformed = self.feed_forward(states, compiled=compiled)
+        return self.feed_forward_norm(
+            states + self.feed_forward_dropout(transformed, training=training), compiled=compiled
+        )
 
 
 class Bert(keras.layers.Layer):
@@ -149,15 +151,19 @@ class Bert(keras.layers.Layer):
         """Makes a BERT with random weights; `seed` decides them and the dropout."""
         super().__init__(name=name, dtype=dtype)
         self.config = config
+        self.row_multiple = 1
         seeds = itertools.count(1_000 * seed)
         self.token_embedding = self._embedding(config.vocab_size, seeds, "token_embedding", dtype)
         self.position_embedding = self._embedding(config.max_positions, seeds, "position_embedding", dtype)
         self.segment_embedding = self._embedding(config.num_segments, seeds, "segment_embedding", dtype)
-        self.embedding_norm = keras.layers.LayerNormalization(
-            epsilon=config.norm_epsilon, name="embedding_norm", dtype=dtype
-        )
+        self.embedding_norm = LayerNorm(config.norm_epsilon, "embedding_norm", dtype)
         self.embedding_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
         self.layers = [BertLayer(config, seeds, f"layer_{i}", dtype) for i in range(config.num_layers)]
+
+    @property
+    def compiled(self) -> bool:
+        """Whether XLA compiles what is done for each element: where `row_multiple` bounds the number of shapes."""
+        return self.row_multiple > 1
 
     def _embedding(self, rows: int, seeds: Iterator[int], name: str, dtype: Any) -> keras.layers.Embedding:
         initializer = keras.initializers.TruncatedNormal(stddev=self.config.initializer_range, seed=next(seeds))
@@ -167,24 +173,44 @@ class Bert(keras.layers.Layer):
         """Encodes texts.
 
         Args:
-          ids: [B, T] int, padded with `config.pad_id`; T at most `config.max_positions`.
+          ids: [B, T] int, padded with `config.pad_id`; T at most `config.max_positions`. Or a list of such groups: the
+            texts of a batch in groups of like length need less padding.
           training: whether dropout acts.
 
         Returns:
-          [B, T, D]; the states of padding mean nothing.
+          [B, T, D], or a list of them, as `ids`; the states of padding mean nothing.
         """
-        t = ops.shape(ids)[1]
-        embedded = (
-            self.token_embedding(ids)  # [B, T, D]
-            + self.position_embedding(ops.arange(t, dtype="int32"))[None]  # [1, T, D]
-            + self.segment_embedding(ops.zeros((1, 1), "int32"))  # [1, 1, D]
+        groups = ids if isinstance(ids, (list, tuple)) else [ids]
+        states = self.embedding_dropout(
+            self.embedding_norm(self._embed(groups), compiled=self.compiled), training=training
         )
-        states = ops.reshape(embedded, (-1, self.config.width))  # [N, D]
-        states = self.embedding_dropout(self.embedding_norm(states), training=training)
-        attention_bias = padding_bias(self.mask(ids))
+        attention_biases = [padding_bias(self.mask(ids)) for ids in groups]
         for layer in self.layers:
-            states = layer(states, attention_bias, training=training)
-        return ops.reshape(states, (-1, t, self.config.width))
+            states = layer(states, attention_biases, training=training, compiled=self.compiled)
+        shapes = [ops.shape(ids) for ids in groups]
+        parts = split_rows(states, [b * t for b, t in shapes])
+        result = [ops.reshape(part, (b, t, self.config.width)) for part, (b, t) in zip(parts, shapes, strict=False)]
+        return result if isinstance(ids, (list, tuple)) else result[0]
+
+    def _embed(self, groups: tuple[Any, ...]) -> Any:
+        """Returns the sum of the embeddings, [N, D]; N is a multiple of `row_multiple`."""
+        ids = ops.concatenate([ops.reshape(ids, (-1,)) for ids in groups], axis=0)  # [N]
+        positions = ops.concatenate(
+            [
+                ops.reshape(ops.zeros_like(ids) + ops.arange(ops.shape(ids)[1], dtype=ids.dtype), (-1,))
+                for ids in groups
+            ],
+            axis=0,
+        )
+        # N does not vary with every batch: XLA compiles once for each.
+        missing = -ops.shape(ids)[0] % self.row_multiple
+        if self.row_multiple > 1:
+            ids, positions = (ops.pad(rows, ((0, missing),)) for rows in (ids, positions))
+        return (
+            self.token_embedding(ids)
+            + self.position_embedding(positions)
+            + self.segment_embedding(ops.zeros(1, "int32"))
+        )
 
     def mask(self, ids: Any) -> Any:
         """[B, T] int -> [B, T] bool, true for a real token."""

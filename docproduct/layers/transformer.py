@@ -1,22 +1,26 @@
 """Blocks that the transformers share: self-attention, the feed-forward network, pooling.
 
-Source: Vaswani et al. 2017. States of all tokens are kept as one matrix [B * T, D]: a dense layer on it is one matrix
-product with its bias fused, where on [B, T, D] TensorFlow would reshape around every product.
+Source: Vaswani et al. 2017. States of all tokens are kept as one matrix [N, D]: a dense layer on it is one matrix
+product with its bias fused, where on [B, T, D] TensorFlow would reshape around every product. The texts of a batch may
+come in groups of like length, each padded on its own; only attention looks at the groups.
 
-    B rows in a batch, T tokens, N = B * T, D width, H heads, S = D / H
+    B rows in a group, T its tokens, N = sum of B * T over the groups, D width, H heads, S = D / H
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
-ACTIVATIONS: dict[str, Callable[[Any], Any]] = {
-    "gelu_erf": lambda x: ops.gelu(x, approximate=False),
-    "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
-    "relu": ops.relu,
+from docproduct.layers import elementwise
+
+# (x, compiled) -> y
+ACTIVATIONS: dict[str, Callable[[Any, bool], Any]] = {
+    "gelu_erf": elementwise.gelu_erf,
+    "gelu_tanh": lambda x, compiled=False: ops.gelu(x, approximate=True),
+    "relu": lambda x, compiled=False: ops.relu(x),
 }
 
 
@@ -24,6 +28,24 @@ def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str,
     """Returns a dense layer with BERT's and GPT-2's initial weights: a truncated normal, and zero biases."""
     initializer = keras.initializers.TruncatedNormal(stddev=initializer_range, seed=next(seeds))
     return keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype=dtype)
+
+
+class LayerNorm(keras.layers.Layer):
+    """Layer normalization of [N, D]; scale and shift are float32."""
+
+    def __init__(self, epsilon: float, name: str, dtype: Any = None):
+        super().__init__(name=name, dtype=dtype)
+        self.epsilon = epsilon
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes scale and shift, [D]."""
+        self.gamma = self.add_weight(shape=shape[1:], initializer="ones", name="gamma", autocast=False)
+        self.beta = self.add_weight(shape=shape[1:], initializer="zeros", name="beta", autocast=False)
+
+    def call(self, states: Any, compiled: bool = False) -> Any:
+        """[N, D] -> [N, D]."""
+        gamma, beta = self.gamma + 0.0, self.beta + 0.0  # tensors: a hand-written gradient takes no variables
+        return elementwise.layer_norm(states, gamma, beta, self.epsilon, compiled)
 
 
 class SelfAttention(keras.layers.Layer):
@@ -48,29 +70,36 @@ class SelfAttention(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(dropout, seed=next(seeds), dtype=dtype)
         self.output_projection = dense(width, initializer_range, seeds, "output", dtype)
 
-    def call(self, states: Any, attention_bias: Any, training: bool = False) -> Any:
-        """Attends.
+    def call(self, states: Any, attention_biases: Sequence[Any], training: bool = False) -> Any:
+        """Attends, within each text.
 
         Args:
-          states: [N, D].
-          attention_bias: [B, 1, 1, T] or [B, 1, T, T] float32, added to the scores: 0 where a token may look, very
-            negative where not.
+          states: [N, D], the groups one after the other; rows beyond them are carried along.
+          attention_biases: for each group [B, 1, 1, T] or [B, 1, T, T] float32, added to the scores: 0 where a token
+            may look, very negative where not.
           training: whether dropout acts.
 
         Returns:
           [N, D].
         """
+        sizes = [ops.shape(bias)[0] * ops.shape(bias)[3] for bias in attention_biases]
+        *groups, rest = split_rows(self.query_key_value(states), sizes)
+        mixed = [self._attend(qkv, bias, training) for qkv, bias in zip(groups, attention_biases, strict=True)]
+        mixed.append(rest[:, : self.num_heads * self.head_width])
+        return self.output_projection(ops.concatenate(mixed, axis=0))
+
+    def _attend(self, qkv: Any, bias: Any, training: bool) -> Any:
+        """Attends within the texts of a group: [B * T, 3 D] -> [B * T, D]."""
         h, s = self.num_heads, self.head_width
-        b, t = ops.shape(attention_bias)[0], ops.shape(attention_bias)[3]
-        qkv = ops.reshape(self.query_key_value(states), (b, t, 3, h, s))
+        qkv = ops.reshape(qkv, (ops.shape(bias)[0], ops.shape(bias)[3], 3, h, s))
         q, k, v = ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), num=3)  # 3 x [B, H, T, S]
         # Scaling q touches T * S numbers a head, scaling the scores T * T.
         scores = ops.matmul(q * (1 / math.sqrt(s)), ops.transpose(k, (0, 1, 3, 2)))  # [B, H, T, T]
         # Softmax sums over up to T terms: in float32 whatever the policy.
-        probs = ops.softmax(ops.cast(scores, "float32") + attention_bias, axis=-1)
+        probs = ops.softmax(ops.cast(scores, "float32") + bias, axis=-1)
         probs = self.dropout(ops.cast(probs, self.compute_dtype), training=training)
         mixed = ops.transpose(ops.matmul(probs, v), (0, 2, 1, 3))  # [B, T, H, S]
-        return self.output_projection(ops.reshape(mixed, (-1, h * s)))
+        return ops.reshape(mixed, (-1, h * s))
 
 
 class FeedForward(keras.layers.Layer):
@@ -91,9 +120,27 @@ class FeedForward(keras.layers.Layer):
         self.inner = dense(inner_width, initializer_range, seeds, "inner", dtype)
         self.output_projection = dense(width, initializer_range, seeds, "output", dtype)
 
-    def call(self, states: Any) -> Any:
+    def call(self, states: Any, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]."""
-        return self.output_projection(self.activation(self.inner(states)))
+        return self.output_projection(self.activation(self.inner(states), compiled))
+
+
+def split_rows(x: Any, sizes: Sequence[Any]) -> list[Any]:
+    """Cuts [N, D] into parts of the given numbers of rows, and what is left after them.
+
+    The gradient is one concatenation; that of slices would fill [N, D] with zeros for each of them.
+    """
+
+    @ops.custom_gradient
+    def split(x: Any) -> Any:
+        parts, start = [], 0
+        for size in sizes:
+            parts.append(x[start : start + size])
+            start = start + size
+        parts.append(x[start:])
+        return parts, lambda *upstream: ops.concatenate(upstream, axis=0)
+
+    return split(x)
 
 
 def padding_bias(mask: Any) -> Any:

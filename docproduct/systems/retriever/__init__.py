@@ -1,10 +1,21 @@
 """The retriever: a bi-encoder for questions and answers.
 
-model.py (config, model, loss), folder.py (a trained model as a folder, texts to vectors), train.py.
+model.py (config, model), losses.py, folder.py (a trained model as a folder, texts to vectors), embedding_store.py (the
+vectors of a frozen encoder), task.py (batches and gradients for the loop), train.py.
 """
 
 from docproduct.systems.retriever.folder import Side, TrainedRetriever
-from docproduct.systems.retriever.model import Retriever, RetrieverConfig, in_batch_softmax
+from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
+from docproduct.systems.retriever.model import Retriever, RetrieverConfig
 from docproduct.systems.retriever.train import RetrieverTraining, train
 
-__all__ = ["Retriever", "RetrieverConfig", "RetrieverTraining", "Side", "TrainedRetriever", "in_batch_softmax", "train"]
+__all__ = [
+    "LossSettings",
+    "RetrievalLoss",
+    "Retriever",
+    "RetrieverConfig",
+    "RetrieverTraining",
+    "Side",
+    "TrainedRetriever",
+    "train",
+]

@@ -30,7 +30,7 @@ from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
 from docproduct.training import METRICS_FILE
 
 KIND = "docproduct retriever"
-FORMAT = 1
+FORMAT = 2
 CONFIG_FILE = "config.json"
 GOOGLE_CONFIG_FILE = "bert_config.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -153,21 +153,27 @@ class TrainedRetriever:
         checkpoints.save(self.model, os.path.join(folder, WEIGHTS_FILE))
 
     @classmethod
-    def load(cls, folder: str, **encoder_options: Any) -> "TrainedRetriever":
-        """Loads a trained retriever, or a bare encoder with heads that change nothing.
+    def load(
+        cls, folder: str, seed: int = 0, dtype: str = "float32", dropout: float | None = None, **options: Any
+    ) -> "TrainedRetriever":
+        """Loads a trained retriever, or a bare encoder with new heads.
 
         Args:
           folder: a folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index,
             *.data-*); or Hugging Face's (config.json, vocab.txt, model.safetensors), with sentence-transformers' files
             or without.
-          **encoder_options: for a bare encoder, see `load_encoder`.
+          seed: of dropout, and of the new heads' inner weights.
+          dtype: Keras dtype policy of the encoder.
+          dropout: rate inside the encoder; None: what the folder says.
+          **options: for a bare encoder, see `load_encoder`; a trained retriever must have been made with the same ones.
 
         Raises:
-          ValueError: no such folder, or its files do not fit together; the message names what is missing.
+          ValueError: no such folder, or its files do not fit together, or the options differ from a trained
+            retriever's; the message names what is missing or what differs.
         """
         stored = files.read_json(os.path.join(folder, CONFIG_FILE))
         if stored is None or stored.get("kind") != KIND:
-            return load_encoder(folder, **encoder_options)
+            return load_encoder(folder, seed=seed, dtype=dtype, dropout=dropout, **options)
         if stored.get("format") != FORMAT:
             raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Train the model again.")
         if not os.path.isfile(os.path.join(folder, METRICS_FILE)):
@@ -177,11 +183,33 @@ class TrainedRetriever:
                 folder,
             )
         settings = stored["retriever"]
-        config = RetrieverConfig(**settings | {"bert": BertConfig(**settings["bert"])})
-        model = Retriever(config)
+        differing = [
+            f"{name} is {settings[name]!r}, asked for was {value!r}"
+            for name, value in json.loads(json.dumps(options)).items()
+            if value is not None and settings.get(name, value) != value
+        ]
+        if differing:
+            raise ValueError(f"The retriever in {folder} was trained with other settings: {'; '.join(differing)}.")
+        bert = BertConfig(**settings["bert"]).with_dropout(dropout)
+        config = RetrieverConfig(**settings | {"bert": bert, "matryoshka_dims": tuple(settings["matryoshka_dims"])})
+        model = Retriever(config, seed, dtype)
         weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
         checkpoints.assign(model, weights, os.path.join(folder, WEIGHTS_FILE))
         return cls(model, WordPiece.load(folder))
+
+
+def shorten(vectors: np.ndarray, dims: int) -> np.ndarray:
+    """Returns the first components as unit vectors, [..., D] -> [..., dims]; 0 dims: the vectors as they are.
+
+    Raises:
+      ValueError: the vectors have fewer.
+    """
+    if not dims:
+        return vectors
+    if not 1 <= dims <= vectors.shape[-1]:
+        raise ValueError(f"dims is {dims}; expected 1 to {vectors.shape[-1]}, the width of this model.")
+    cut = vectors[..., :dims]
+    return cut / np.maximum(np.linalg.norm(cut, axis=-1, keepdims=True), 1e-12)
 
 
 def load_encoder(
@@ -191,9 +219,10 @@ def load_encoder(
     lower_case: bool | None = None,
     seed: int = 0,
     dtype: str = "float32",
+    dropout: float | None = None,
     **config: Any,
 ) -> TrainedRetriever:
-    """Makes a retriever from a bare encoder; its heads are the identity.
+    """Makes a retriever from a bare encoder; its heads are new.
 
     Args:
       folder: Google's or Hugging Face's.
@@ -202,6 +231,7 @@ def load_encoder(
       lower_case: None: what the folder says, else what the vocabulary looks like.
       seed: of dropout and of the heads' inner weights.
       dtype: Keras dtype policy of the encoder.
+      dropout: rate inside the encoder; None: what the folder says.
       **config: further settings of RetrieverConfig.
 
     Raises:
@@ -223,7 +253,7 @@ def load_encoder(
             "retriever, or an encoder in Google's or Hugging Face's layout."
         )
     settings = RetrieverConfig(
-        bert,
+        bert.with_dropout(dropout),
         pooling=modules["pooling"],
         max_tokens=max_tokens or modules["max_tokens"] or default_max_tokens(bert),
         **config,

@@ -1,15 +1,14 @@
 """The bi-encoder: one BERT for questions and answers, and a feed-forward head for each.
 
-Source: DocProduct (2019); in-batch softmax as in Karpukhin et al. 2020 (DPR). Deviations from DocProduct: the mean is
-taken over real tokens, heads start as the identity, the loss comes from logits over unit vectors, and equal texts are
-no negatives of each other.
+Source: DocProduct (2019). Deviations: the mean is taken over real tokens, and heads start as the identity. What it is
+trained for stands in losses.py.
 
-    B pairs in a batch (of one replica), C candidates (the pairs of all replicas), T tokens, D width
+    B texts in a batch, T tokens, D width
 """
 
 import dataclasses
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import keras
@@ -29,15 +28,21 @@ class RetrieverConfig:
       bert: sizes of the encoder.
       pooling: mean (over real tokens) or cls (the first token's state).
       max_tokens: longest text that is encoded, [CLS] and [SEP] counted.
+      head: residual (starts as the identity), plain (dense layers from random weights) or none.
+      head_width: width inside a head; None: that of the encoder.
+      head_depth: blocks of a residual head, hidden layers of a plain one.
       head_dropout: rate inside the heads.
-      scale: factor on the cosines before the softmax.
+      matryoshka_dims: shorter lengths that the vectors were trained for.
     """
 
     bert: BertConfig
     pooling: str = "mean"
     max_tokens: int = 256
+    head: str = "residual"
+    head_width: int | None = None
+    head_depth: int = 1
     head_dropout: float = 0.1
-    scale: float = 20.0
+    matryoshka_dims: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible setting."""
@@ -47,26 +52,78 @@ class RetrieverConfig:
             raise ValueError(
                 f"max_tokens is {self.max_tokens}; expected 3 to {self.bert.max_positions}, the positions of this BERT."
             )
-        if self.scale <= 0:
-            raise ValueError(f"scale is {self.scale}; expected more than 0.")
+        if self.head not in HEADS:
+            raise ValueError(f"head is {self.head!r}; expected {', '.join(HEADS)}.")
+        if (self.head_width or 1) < 1 or self.head_depth < 1:
+            raise ValueError(f"head_width is {self.head_width}, head_depth {self.head_depth}; expected 1 or more.")
+        if any(not 1 <= dims <= self.bert.width for dims in self.matryoshka_dims):
+            raise ValueError(f"matryoshka_dims are {self.matryoshka_dims}; expected 1 to {self.bert.width}, the width.")
 
 
-class FeedForwardHead(keras.layers.Layer):
-    """x + output(dropout(relu(inner(x)))), in float32; the identity until it is trained.
+class ResidualHead(keras.layers.Layer):
+    """`depth` times x + output(dropout(relu(inner(x)))), in float32; the identity until it is trained.
 
     DocProduct's head had one dense layer before the relu. Started at zero, such a head never learns, as the gradient of
     a relu is zero there; a second dense layer, of zeros, gives the identity and learns.
     """
 
-    def __init__(self, width: int, dropout: float, seeds: Iterator[int], name: str):
+    def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
         super().__init__(name=name, dtype="float32")
-        self.inner = dense(width, 0.02, seeds, "inner", "float32")
-        self.dropout = keras.layers.Dropout(dropout, seed=next(seeds), dtype="float32")
-        self.output_projection = keras.layers.Dense(width, kernel_initializer="zeros", name="output", dtype="float32")
+        d, inner = config.bert.width, config.head_width or config.bert.width
+        # The first block's variables carry no number: a head of depth 1 is the usual one.
+        endings = ["", *(f"_{i}" for i in range(1, config.head_depth))]
+        self.inner = [dense(inner, 0.02, seeds, f"inner{ending}", "float32") for ending in endings]
+        self.dropout = [keras.layers.Dropout(config.head_dropout, seed=next(seeds), dtype="float32") for _ in endings]
+        self.output_projection = [
+            keras.layers.Dense(d, kernel_initializer="zeros", name=f"output{ending}", dtype="float32")
+            for ending in endings
+        ]
 
     def call(self, x: Any, training: bool = False) -> Any:
         """[B, D] -> [B, D]."""
-        return x + self.output_projection(self.dropout(ops.relu(self.inner(x)), training=training))
+        for inner, dropout, output in zip(self.inner, self.dropout, self.output_projection, strict=True):
+            x = x + output(dropout(ops.relu(inner(x)), training=training))
+        return x
+
+
+class PlainHead(keras.layers.Layer):
+    """`depth` dense layers with relu and dropout, then one to the output, in float32, from random weights."""
+
+    def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
+        super().__init__(name=name, dtype="float32")
+        d, inner = config.bert.width, config.head_width or config.bert.width
+
+        def layer(units: int, name: str) -> keras.layers.Dense:
+            initializer = keras.initializers.GlorotUniform(seed=next(seeds))
+            return keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype="float32")
+
+        self.inner = [layer(inner, f"inner_{i}") for i in range(config.head_depth)]
+        self.dropout = [
+            keras.layers.Dropout(config.head_dropout, seed=next(seeds), dtype="float32") for _ in self.inner
+        ]
+        self.output_projection = layer(d, "output")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """[B, D] -> [B, D]."""
+        for inner, dropout in zip(self.inner, self.dropout, strict=True):
+            x = dropout(ops.relu(inner(x)), training=training)
+        return self.output_projection(x)
+
+
+class NoHead(keras.layers.Layer):
+    """The identity: both sides are what the encoder says."""
+
+    def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
+        del config, seeds
+        super().__init__(name=name, dtype="float32")
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        """[B, D] -> [B, D]."""
+        del training
+        return x
+
+
+HEADS = {"residual": ResidualHead, "plain": PlainHead, "none": NoHead}
 
 
 class Retriever(keras.Model):
@@ -84,14 +141,31 @@ class Retriever(keras.Model):
         self.config = config
         self.bert = Bert(config.bert, seed, name="bert", dtype=keras.DTypePolicy(dtype))
         seeds = itertools.count(1_000 * seed + 500)
-        self.question_head = FeedForwardHead(config.bert.width, config.head_dropout, seeds, "question_head")
-        self.answer_head = FeedForwardHead(config.bert.width, config.head_dropout, seeds, "answer_head")
+        self.question_head = HEADS[config.head](config, seeds, "question_head")
+        self.answer_head = HEADS[config.head](config, seeds, "answer_head")
         real_ids = ops.full((1, 3), 0 if config.bert.pad_id else 1, dtype="int32")
         self(real_ids, real_ids)  # makes the variables
 
     def call(self, question_ids: Any, answer_ids: Any, training: bool = False) -> tuple[Any, Any]:
-        """Encodes both sides, each in its own length: [B, Tq] and [B, Ta] int -> two times [B, D]."""
-        return self.encode_question(question_ids, training), self.encode_answer(answer_ids, training)
+        """Encodes both sides, each in its own length and both in one go.
+
+        Args:
+          question_ids: [B, T] int, padded, or a list of such groups of like length.
+          answer_ids: the same, of other numbers of texts if you like.
+          training: whether dropout acts.
+
+        Returns:
+          Question vectors and answer vectors, [B, D] float32, unit norm; groups are one after the other.
+        """
+        sides = [ids if isinstance(ids, (list, tuple)) else [ids] for ids in (question_ids, answer_ids)]
+        pooled = self.pool([*sides[0], *sides[1]], training)
+        num_questions = sum(ops.shape(ids)[0] for ids in sides[0])
+        return self.heads(pooled[:num_questions], pooled[num_questions:], training)
+
+    def heads(self, pooled_questions: Any, pooled_answers: Any, training: bool = False) -> tuple[Any, Any]:
+        """Returns the vectors that are compared, of what `pool` returned: [B, D] each -> [B, D] each, unit norm."""
+        questions = self.question_head(pooled_questions, training=training)
+        return unit(questions), unit(self.answer_head(pooled_answers, training=training))
 
     def encode_question(self, question_ids: Any, training: bool = False) -> Any:
         """[B, T] int, padded -> [B, D] float32, unit norm."""
@@ -102,46 +176,16 @@ class Retriever(keras.Model):
         return unit(self.answer_head(self.pool(answer_ids, training), training=training))
 
     def pool(self, ids: Any, training: bool = False) -> Any:
-        """Returns the encoder's own vector of a text, before its head: [B, T] int -> [B, D] float32."""
+        """Returns the encoder's own vectors, before a head: [B, T] int, or groups of them -> [B, D] float32."""
+        groups = ids if isinstance(ids, (list, tuple)) else [ids]
         # A frozen encoder is used as it will be in serving: without dropout.
-        states = self.bert(ids, training=training and self.bert.trainable)
+        states = self.bert(groups, training=training and self.bert.trainable)
         if self.config.pooling == "cls":
-            return ops.cast(states[:, 0], "float32")
-        return masked_mean(states, self.bert.mask(ids))
+            return ops.concatenate([ops.cast(group[:, 0], "float32") for group in states], axis=0)
+        pooled = [masked_mean(group, self.bert.mask(ids)) for group, ids in zip(states, groups, strict=True)]
+        return ops.concatenate(pooled, axis=0)
 
 
 def unit(vectors: Any) -> Any:
     """[B, D] -> [B, D] of norm 1."""
     return ops.normalize(vectors, axis=-1)
-
-
-def in_batch_softmax(
-    question_vectors: Any,
-    answer_vectors: Any,
-    batch: dict[str, Any],
-    scale: float,
-    gather: Callable[[Any], Any] = lambda rows: rows,
-) -> Any:
-    """Cross-entropy of each question's own answer among the answers of all replicas.
-
-    An answer is no negative of a question where both belong to pairs with an equal question or an equal answer.
-
-    Args:
-      question_vectors: [B, D] float, unit norm.
-      answer_vectors: [B, D] float, unit norm.
-      batch: "pair_id", "question_group" and "answer_group", [B] int64 each; pair_id is unique among the candidates.
-      scale: factor on the cosines.
-      gather: returns the rows of all replicas, [B, ...] -> [C, ...].
-
-    Returns:
-      [B] float, the loss of each row.
-    """
-    logits = scale * ops.matmul(question_vectors, ops.transpose(gather(answer_vectors)))  # [B, C]
-
-    def equal(name: str) -> Any:  # [B, C] bool
-        return ops.equal(batch[name][:, None], gather(batch[name])[None, :])
-
-    own = equal("pair_id")
-    excluded = ops.logical_and(ops.logical_or(equal("question_group"), equal("answer_group")), ops.logical_not(own))
-    candidates = ops.logsumexp(ops.where(excluded, -1e9, logits), axis=1)  # [B]; exp(-1e9) is 0 in float32
-    return candidates - ops.sum(ops.where(own, logits, 0.0), axis=1)

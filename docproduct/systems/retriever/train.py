@@ -12,13 +12,20 @@ import tensorflow as tf
 from absl import logging
 
 from data_pipeline import batches, files, splits
+from data_pipeline.hard_negatives import HardNegatives
 from data_pipeline.prepared import PreparedFolder
 from docproduct import metrics, training
 from docproduct.layers.bert import BertConfig
-from docproduct.systems.retriever.folder import CONFIG_FILE, TrainedRetriever, default_max_tokens, load_encoder
-from docproduct.systems.retriever.model import Retriever, RetrieverConfig, in_batch_softmax
+from docproduct.systems.retriever import task as tasks
+from docproduct.systems.retriever.embedding_store import open_store
+from docproduct.systems.retriever.folder import CONFIG_FILE, TrainedRetriever, default_max_tokens
+from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
+from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
 
 _FEW = 30  # dev pairs
+_MAX_GROUPS = 6  # of like length, on each side: each makes the graph larger
+_ROW_MULTIPLE = 1_024
+_WORTH_COMPILING = 256  # width of the encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,13 +34,21 @@ class RetrieverTraining:
 
     Attributes:
       prepared_dir: the prepared folder.
-      encoder_dir: the encoder to start from; None: a BERT of `random_bert`'s sizes with random weights.
+      encoder_dir: the encoder, or trained retriever, to start from; None: a random BERT of `random_bert`'s sizes.
       random_bert: sizes without vocab_size and pad_id, which the prepared folder's tokenizer decides.
       pooling: mean or cls; None: what the encoder's folder says, else mean.
       max_tokens: longest text that the trained model encodes; None: what the encoder's folder says, else 256.
+      dropout: rate inside the encoder, on states and on attention; None: what the encoder's folder says.
+      head: residual, plain or none; see RetrieverConfig, as for the next three.
+      head_width: width inside a head; None: the encoder's.
+      head_depth: blocks or hidden layers of a head.
       head_dropout: rate inside the heads.
-      scale: factor on the cosines.
-      freeze_bert: train the heads only.
+      loss: what to minimize.
+      freeze_bert: train the heads only, on vectors that the encoder computed once.
+      negatives_dir: hard negatives that `docproduct.negatives` found; None: only the other answers of a batch.
+      num_negatives: hard negatives a pair and step.
+      chunk_size: 0: the whole batch is encoded at once. Else gradient caching: so many pairs at once, which is what
+        memory is needed for; the gradients are the same, and a step takes a third longer.
       num_buckets: classes of like length that batches are drawn from; 1: batches at random.
       boundaries: the lengths that divide them; None: the data's quantiles.
       pad_to_multiple: padded lengths are multiples of it.
@@ -46,14 +61,32 @@ class RetrieverTraining:
     random_bert: BertConfig = BertConfig(width=128, num_layers=2, num_heads=2, inner_width=512, max_positions=256)
     pooling: str | None = None
     max_tokens: int | None = None
+    dropout: float | None = None
+    head: str = "residual"
+    head_width: int | None = None
+    head_depth: int = 1
     head_dropout: float = 0.1
-    scale: float = 20.0
+    loss: LossSettings = LossSettings()
     freeze_bert: bool = False
+    negatives_dir: str | None = None
+    num_negatives: int = 1
+    chunk_size: int = 0
     num_buckets: int = 16
     boundaries: tuple[int, ...] | None = None
     pad_to_multiple: int = 1
     dev_train_answers: int = 2_000
     settings: training.TrainingSettings = training.TrainingSettings()
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for settings that contradict each other."""
+        if self.chunk_size < 0 or self.num_negatives < 1:
+            raise ValueError(
+                f"chunk_size is {self.chunk_size}, num_negatives {self.num_negatives}; expected 0 or more, 1 or more."
+            )
+        if self.freeze_bert and self.head == "none":
+            raise ValueError("Without heads and with a frozen encoder nothing is trained. Choose a head.")
+        if self.loss.distillation_weight and not self.negatives_dir:
+            raise ValueError("Distillation needs the teacher's scores of hard negatives. Give --negatives_dir.")
 
 
 def train(
@@ -102,9 +135,15 @@ def train(
     strategy = strategy or tf.distribute.get_strategy()
     with strategy.scope():
         retriever = _start(config, prepared)
+        loss = RetrievalLoss(config.loss)
     model = retriever.model
     model.bert.trainable = not config.freeze_bert
+    negatives = None
+    if config.negatives_dir:
+        negatives = HardNegatives(config.negatives_dir, prepared, config.num_negatives, config.settings.seed)
     record = {"training": dataclasses.asdict(config), "prepared": prepared.fingerprint()}
+    if negatives:
+        record["negatives"] = negatives.fingerprint
     record["start"] = retriever.fingerprint()  # the encoder's weights and the seed
     record["dtype_policy"] = model.bert.dtype_policy.name  # what precision=auto has chosen
     if resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE)):
@@ -117,51 +156,78 @@ def train(
             logging.info("There is no run in %s yet: it begins.", model_dir)
         _claim(model_dir, retriever, record, overwrite)
 
-    def loss(batch: training.Batch, gather: training.Gather) -> tf.Tensor:
-        vectors = model(batch["question_ids"], batch["answer_ids"], training=True)
-        return tf.reduce_sum(in_batch_softmax(*vectors, batch, config.scale, gather))
-
     pad_id = retriever.tokenizer.pad_id
+    if config.freeze_bert:
+        store = open_store(retriever, prepared)
+        encode = tasks.encode_vectors(retriever)
+        make_batches = tasks.vector_batches(store, prepared, config.settings, negatives)
+        evaluate = dev_evaluation(prepared, config.dev_train_answers, stored_vectors(model, store))
+    else:
+        # Bounded numbers of rows let XLA compile what is done for each element. GPUs have fast kernels for it.
+        if not tf.config.list_physical_devices("GPU") and retriever.config.bert.width >= _WORTH_COMPILING:
+            model.bert.row_multiple = _ROW_MULTIPLE
+        encode = tasks.encode_ids(retriever, num_groups=max(1, min(_MAX_GROUPS, config.settings.batch_size // 8)))
+        make_batches = tasks.id_batches(prepared, how, pad_id, negatives)
+        evaluate = dev_evaluation(prepared, config.dev_train_answers, text_vectors(retriever))
+    modules = (model, loss)
 
     task = training.Task(
-        model=model,
-        loss=loss,
-        batches=lambda epoch, skip: batches.training_batches(prepared, splits.TRAIN, how, pad_id, epoch, skip),
+        modules=modules,
+        gradients=tasks.gradients(encode, loss, modules, config.chunk_size),
+        batches=make_batches,
         count_tokens=lambda batch: batches.count_tokens(batch, pad_id),
         num_rows=prepared.num_pairs(splits.TRAIN),
-        evaluate=dev_evaluation(retriever, prepared, config.dev_train_answers),
+        evaluate=evaluate,
         best_metric="RR@10",
         save=lambda: retriever.save_weights(model_dir),
     )
     return training.fit(task, config.settings, model_dir, strategy)
 
 
+Vectors = Callable[[pa.Table, str], np.ndarray]  # (rows with their texts, side) -> [N, D], unit norm
+
+
+def text_vectors(retriever: TrainedRetriever) -> Vectors:
+    """Returns a function that encodes the texts of rows."""
+
+    def vectors(rows: pa.Table, side: str) -> np.ndarray:
+        return retriever.embed(rows[side].to_pylist(), side, progress=f"dev {side}s").head
+
+    return vectors
+
+
+def stored_vectors(model: Retriever, store: dict[str, np.ndarray]) -> Vectors:
+    """Returns a function that passes the stored vectors of rows through the head."""
+    heads = {"question": model.question_head, "answer": model.answer_head}
+    return lambda rows, side: unit(heads[side](store[side][rows["row"].to_numpy()])).numpy()
+
+
 def dev_evaluation(
-    retriever: TrainedRetriever, prepared: PreparedFolder, num_train_answers: int
+    prepared: PreparedFolder, num_train_answers: int, vectors: Vectors
 ) -> Callable[[], dict[str, float]]:
     """Returns a function that scores dev's questions against dev's answers and a fixed sample of train's.
 
     Equal answers are one candidate; a question's relevant candidates are the answers of all its pairs.
     """
-    columns = ["question", "answer", "question_group", "answer_group"]
-    dev = prepared.pairs(columns, splits.DEV).to_pylist()
-    questions = {row["question_group"]: row["question"] for row in dev}
-    answers = {row["answer_group"]: row["answer"] for row in dev}
-    train = prepared.pairs(["answer", "answer_group"], splits.TRAIN)
+    table = prepared.pairs(["question", "answer", "question_group", "answer_group", "split"])
+    table = table.append_column("row", pa.array(range(len(table))))
+    splits_of_rows, question_groups, answer_groups = (
+        table[name].to_numpy() for name in ("split", "question_group", "answer_group")
+    )
+    dev, train = (np.flatnonzero(splits_of_rows == split) for split in (splits.DEV, splits.TRAIN))
     # Groups are hashes: the lowest are a random sample, and the same one in every run.
-    _, first = np.unique(train["answer_group"].to_numpy(), return_index=True)  # the row of each, groups ascending
-    sample = train.take(pa.array(first[:num_train_answers]))
-    answers = {row["answer_group"]: row["answer"] for row in sample.to_pylist()} | answers
-    question_row = {group: i for i, group in enumerate(questions)}
-    answer_column = {group: i for i, group in enumerate(answers)}
-    relevant = np.zeros((len(questions), len(answers)), bool)  # [Q, C]
-    for row in dev:
-        relevant[question_row[row["question_group"]], answer_column[row["answer_group"]]] = True
+    _, first = np.unique(answer_groups[train], return_index=True)  # groups ascending
+    candidates = np.concatenate([dev, train[first[:num_train_answers]]])
+    asked, question_of_row = np.unique(question_groups[dev], return_index=True, return_inverse=True)[1:]  # [Q], [dev]
+    # Candidates with an equal answer are one: the first, which is dev's if there is one.
+    _, answered, answer_of_row = np.unique(answer_groups[candidates], return_index=True, return_inverse=True)  # [C]
+    relevant = np.zeros((len(asked), len(answered)), bool)  # [Q, C]
+    relevant[question_of_row, answer_of_row[: len(dev)]] = True
+    questions, answers = table.take(pa.array(dev[asked])), table.take(pa.array(candidates[answered]))
 
     def evaluate() -> dict[str, float]:
-        question_vectors = retriever.embed(list(questions.values()), "question", progress="dev questions").head
-        answer_vectors = retriever.embed(list(answers.values()), "answer", progress="dev answers").head
-        ranks = metrics.first_relevant_ranks(question_vectors @ answer_vectors.T, relevant)
+        scores = vectors(questions, "question") @ vectors(answers, "answer").T  # [Q, C]
+        ranks = metrics.first_relevant_ranks(scores, relevant)
         return {"RR@10": metrics.reciprocal_rank(ranks, 10), "Success@1": metrics.success(ranks, 1)}
 
     return evaluate
@@ -171,10 +237,18 @@ def _start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetrie
     """Returns the untrained retriever: the encoder's weights, or random ones; heads that change nothing."""
     tokenizer = prepared.tokenizer()
     seed, dtype = config.settings.seed, training.dtype_policy(config.settings.precision)
-    options = {"head_dropout": config.head_dropout, "scale": config.scale}
+    options = {name: getattr(config, name) for name in ("head", "head_width", "head_depth", "head_dropout")}
+    options["matryoshka_dims"] = config.loss.matryoshka_dims
     if config.encoder_dir:
-        retriever = load_encoder(
-            config.encoder_dir, config.pooling, config.max_tokens, tokenizer.lower_case, seed, dtype, **options
+        retriever = TrainedRetriever.load(
+            config.encoder_dir,
+            pooling=config.pooling,
+            max_tokens=config.max_tokens,
+            dropout=config.dropout,
+            lower_case=tokenizer.lower_case,
+            seed=seed,
+            dtype=dtype,
+            **options,
         )
         if retriever.tokenizer.fingerprint != tokenizer.fingerprint:
             raise ValueError(
@@ -183,6 +257,7 @@ def _start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetrie
             )
     else:
         bert = dataclasses.replace(config.random_bert, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
+        bert = bert.with_dropout(config.dropout)
         max_tokens = config.max_tokens or default_max_tokens(bert)
         settings = RetrieverConfig(bert, config.pooling or "mean", max_tokens, **options)
         retriever = TrainedRetriever(Retriever(settings, seed, dtype), tokenizer)

@@ -1,0 +1,104 @@
+"""Hard negatives that `docproduct.negatives` found: its table, and a draw of it for every batch."""
+
+import os
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipeline import files, splits
+from data_pipeline.prepared import PreparedFolder, read_manifest
+
+KIND = "docproduct negatives"
+FORMAT = 1
+NEGATIVES_FILE = "negatives.parquet"
+_REMEDY = "Make it with: python -m docproduct.negatives --model_dir=... --prepared_dir=... --output_dir=..."
+
+SCHEMA = pa.schema(
+    [
+        ("pair_id", pa.int64()),
+        ("score", pa.float32()),
+        ("negative_pair_ids", pa.list_(pa.int64())),
+        ("negative_scores", pa.list_(pa.float32())),
+    ]
+)
+
+
+class HardNegatives:
+    """Draws hard negatives for the pairs of a batch.
+
+    Attributes:
+      fingerprint: a hash of the whole table.
+    """
+
+    def __init__(self, folder: str, prepared: PreparedFolder, num_negatives: int, seed: int):
+        """Opens what `mine` wrote.
+
+        Args:
+          folder: the folder.
+          prepared: the pairs; those of the table must be there.
+          num_negatives: K, drawn for each pair.
+          seed: with epoch and pair, decides the draw.
+
+        Raises:
+          ValueError: no finished folder, one of another prepared folder, or a damaged table.
+        """
+        manifest = read_manifest(folder, KIND, FORMAT, _REMEDY)
+        if manifest["prepared"] != prepared.fingerprint():
+            raise ValueError(f"{folder} was mined from other pairs than those of {prepared.path}. {_REMEDY}")
+        path = os.path.join(folder, NEGATIVES_FILE)
+        try:
+            table = pq.read_table(path, schema=SCHEMA)
+        except (pa.ArrowException, OSError) as error:
+            raise ValueError(f"{path} is missing or damaged ({error}). {_REMEDY}") from error
+        self.fingerprint = files.sha256(path)
+        self._num_negatives, self._seed = num_negatives, seed
+        pairs = prepared.pairs(["pair_id", "split"])
+        self._pair_ids = pairs["pair_id"].to_numpy()  # [P], all splits, in the order of pairs.parquet
+        self._by_id = np.argsort(self._pair_ids)
+        self._train_rows = np.flatnonzero(pairs["split"].to_numpy(zero_copy_only=False) == splits.TRAIN)
+        lists = table["negative_pair_ids"].combine_chunks()
+        own = self.rows(table["pair_id"].to_numpy())
+        self._negatives = self.rows(lists.values.to_numpy())
+        self._scores = table["negative_scores"].combine_chunks().values.to_numpy()
+        self._own_scores = np.zeros(len(pairs), np.float32)
+        self._own_scores[own] = table["score"].to_numpy()
+        # Of each pair the part of `_negatives` that is its own.
+        self._first, self._count = np.zeros((2, len(pairs)), int)
+        offsets = lists.offsets.to_numpy()
+        self._first[own], self._count[own] = offsets[:-1] - offsets[0], np.diff(offsets)
+
+    def rows(self, pair_ids: np.ndarray) -> np.ndarray:
+        """Returns the rows of pairs.parquet that hold these pairs, of any shape.
+
+        Raises:
+          ValueError: a pair is not there.
+        """
+        places = np.searchsorted(self._pair_ids, pair_ids, sorter=self._by_id).clip(max=len(self._by_id) - 1)
+        found = self._by_id[places]
+        if not np.array_equal(self._pair_ids[found], pair_ids):
+            raise ValueError(f"Hard negatives name pairs that are not in the prepared folder. {_REMEDY}")
+        return found
+
+    def draw(self, pair_ids: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Draws for each pair K different negatives; where fewer are known, the rest are answers of train at random.
+
+        Args:
+          pair_ids: [B] int64.
+          epoch: 0, 1, ...: another draw.
+
+        Returns:
+          [B, K] rows of pairs.parquet whose answers are the negatives; and [B, 1 + K] float32, the teacher's scores of
+          the own answer and of them. An answer at random has the score -1.
+        """
+        rows = self.rows(pair_ids)
+        negatives = np.empty((len(rows), self._num_negatives), int)
+        scores = np.full((len(rows), 1 + self._num_negatives), -1.0, np.float32)
+        scores[:, 0] = self._own_scores[rows]
+        for i, (row, pair_id) in enumerate(zip(rows.tolist(), pair_ids.tolist(), strict=True)):
+            random = np.random.default_rng([self._seed, epoch, pair_id % 2**64])
+            drawn = self._first[row] + random.permutation(self._count[row])[: self._num_negatives]
+            negatives[i, : len(drawn)] = self._negatives[drawn]
+            scores[i, 1 : 1 + len(drawn)] = self._scores[drawn]
+            negatives[i, len(drawn) :] = random.choice(self._train_rows, self._num_negatives - len(drawn))
+        return negatives, scores

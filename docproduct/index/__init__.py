@@ -1,0 +1,21 @@
+"""The index: vectors of answers and of questions in FAISS, with the texts they belong to.
+
+    python -m docproduct.index --model_dir=/tmp/model --prepared_dir=/tmp/prepared --index_dir=/tmp/index
+
+    manifest.json          written last: fingerprint of the encoder, settings, counts
+    answers.faiss          one vector a passage of an answer, under its passage_id
+    questions.faiss        one vector a pair, under its pair_id
+    pairs.parquet          texts and groups, one row a pair
+    passages.parquet       passage_id and pair_id, one row a passage
+    *_encoder.npy *_head.npy   with --export_embeddings: BERT's vectors and the heads', in the order of the Parquet rows
+
+An answer is one passage (its first tokens) or several overlapping ones; a hit is the best passage of an answer, and
+equal answers are one hit. build.py writes the folder, search.py opens it; only vectors.py imports faiss.
+Ends with one line of JSON: the counts.
+"""
+
+from docproduct.index.build import IndexSettings, build
+from docproduct.index.search import Hit, Index
+from docproduct.index.vectors import nearest
+
+__all__ = ["Hit", "Index", "IndexSettings", "build", "nearest"]

@@ -1,0 +1,52 @@
+"""Builds an index; see docproduct/index/__init__.py."""
+
+import dataclasses
+import json
+import sys
+
+from absl import app, flags
+
+from data_pipeline.prepared import PreparedFolder
+from docproduct import training
+from docproduct.index import IndexSettings, build
+from docproduct.lexical import HYBRIDS
+from docproduct.systems.retriever import TrainedRetriever
+
+
+def _define_flags() -> None:
+    defaults = IndexSettings()
+    flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "The prepared folder whose pairs are indexed.", required=True)
+    flags.DEFINE_string("index_dir", None, "The index folder to write.", required=True)
+    flags.DEFINE_bool("overwrite", False, "Replace index_dir if it is there.")
+    flags.DEFINE_string("factory", defaults.factory, "FAISS factory string: Flat, HNSW32, IVF256,Flat, ...")
+    flags.DEFINE_string(
+        "search_parameters", defaults.search_parameters, "How thorough it searches: nprobe=16, efSearch=64, ..."
+    )
+    flags.DEFINE_integer("passage_tokens", defaults.passage_tokens, "0: one passage an answer; else tokens a passage.")
+    flags.DEFINE_integer("passage_overlap", defaults.passage_overlap, "Tokens that a passage shares with the next.")
+    flags.DEFINE_enum("hybrid", defaults.hybrid, HYBRIDS, "How BM25 counts beside the vectors.")
+    flags.DEFINE_float("bm25_weight", defaults.bm25_weight, "Of BM25, with --hybrid=weight.")
+    flags.DEFINE_integer("dims", defaults.dims, "First components of the vectors to keep; 0: all.")
+    flags.DEFINE_bool("export_embeddings", defaults.export_embeddings, "Keep all vectors as .npy files.")
+
+
+def main(argv: list[str]) -> None:
+    """Builds the index that the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    values = flags.FLAGS
+    settings = IndexSettings(**{field.name: values[field.name].value for field in dataclasses.fields(IndexSettings)})
+    try:
+        training.set_up()
+        retriever = TrainedRetriever.load(values.model_dir)
+        prepared = PreparedFolder(values.prepared_dir)
+        manifest = build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(json.dumps({"index_dir": values.index_dir, **manifest["counts"]}))
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)

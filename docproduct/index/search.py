@@ -1,0 +1,164 @@
+"""Searches an index that was built: vectors in, hits out, no two with the same answer."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from data_pipeline.prepared import PAIRS_FILE, read_manifest
+from docproduct.index import vectors
+from docproduct.index.build import (
+    FAISS_FILES,
+    FORMAT,
+    KIND,
+    LEXICAL_FOLDERS,
+    PASSAGES_FILE,
+    REMEDY,
+    TEXT_COLUMNS,
+)
+from docproduct.lexical import Lexical, fuse, top
+from docproduct.systems.retriever import Side, TrainedRetriever
+from docproduct.systems.retriever.folder import shorten
+
+_HYBRID_DEPTH = 100  # candidates of each ranking that are joined
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A pair that was found.
+
+    Attributes:
+      score: cosine of the query and the best passage (or the question), -1 to 1.
+      pair_id: the pair.
+      question: its question.
+      answer: its whole answer.
+      source: the collection it comes from.
+      focus: its topic, or empty.
+    """
+
+    score: float
+    pair_id: int
+    question: str
+    answer: str
+    source: str
+    focus: str
+
+
+class Index:
+    """A built index, opened for one encoder."""
+
+    def __init__(self, index_dir: str, retriever: TrainedRetriever, device: str = "auto"):
+        """Opens an index.
+
+        Args:
+          index_dir: what `build` wrote.
+          retriever: the encoder whose vectors will be searched; it must be the one of the index.
+          device: cpu, gpu, or auto: the GPU if faiss-gpu and one are there.
+
+        Raises:
+          ValueError: no finished index, or one of another encoder.
+        """
+        self.manifest = read_manifest(index_dir, KIND, FORMAT, REMEDY)
+        built_with, received = self.manifest["encoder"], retriever.fingerprint()
+        if built_with["fingerprint"] != received:
+            raise ValueError(
+                f"{index_dir} was built with the encoder {built_with['name']!r} (fingerprint "
+                f"{built_with['fingerprint'][:12]}); received one with fingerprint {received[:12]}. Their vectors "
+                "cannot be compared: give that encoder, or build the index again with this one."
+            )
+        self.num_answers: int = self.manifest["counts"]["answers"]
+        self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
+        self._row_of_pair = {pair_id: row for row, pair_id in enumerate(self._pairs["pair_id"].to_pylist())}
+        self._group_of_row = self._pairs["answer_group"].to_numpy()
+        passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE)).to_pydict()
+        self._pair_of_passage = dict(zip(passages["passage_id"], passages["pair_id"], strict=True))
+        self._faiss = {
+            by: vectors.on_device(vectors.read(os.path.join(index_dir, name), REMEDY), device)
+            for by, name in FAISS_FILES.items()
+        }
+        self._max_fetched = vectors.most_found(device)
+        self._hybrid: str = self.manifest["settings"]["hybrid"]
+        self._lexical: dict[str, Lexical] = {}
+        if self._hybrid != "none":
+            self._lexical = {
+                by: Lexical.load(os.path.join(index_dir, name), len(self._pairs))
+                for by, name in LEXICAL_FOLDERS.items()
+            }
+            self._on_cpu = {by: vectors.read(os.path.join(index_dir, name), REMEDY) for by, name in FAISS_FILES.items()}
+            self._passages_of_row: dict[int, list[int]] = {}
+            for passage, pair in self._pair_of_passage.items():
+                self._passages_of_row.setdefault(self._row_of_pair[pair], []).append(passage)
+
+    def search(
+        self, query_vector: np.ndarray, k: int, search_by: Side = "answer", query: str | None = None
+    ) -> list[Hit]:
+        """Finds the k nearest answers.
+
+        Args:
+          query_vector: [D] float32, unit norm, from `encode_question`.
+          k: how many, 1 to `num_answers`.
+          search_by: compare the query with answers, or with the questions that they answer.
+          query: its text, for an index that was built with BM25; None: by vectors alone.
+
+        Returns:
+          k hits, the best first, no two with the same answer; an approximate index may find fewer, at least one.
+
+        Raises:
+          ValueError: k or search_by is out of range, or nothing was found.
+        """
+        query_vector = shorten(query_vector.astype(np.float32), self.manifest["settings"]["dims"])
+        if not 1 <= k <= self.num_answers:
+            raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
+        if search_by not in self._faiss:
+            raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._faiss)}.")
+        if not query or not self._lexical:
+            best = self._nearest(query_vector, k, search_by)
+        else:
+            best = self._join(query, query_vector, k, search_by)
+        return [self._hit(row, score) for row, score in best[:k]]
+
+    def _join(self, query: str, query_vector: np.ndarray, k: int, search_by: Side) -> list[tuple[int, float]]:
+        """Returns (row, cosine) of the best by vectors and BM25 together."""
+        depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers)
+        cosines = dict(self._nearest(query_vector, depth, search_by))
+        lexical = self._lexical[search_by].scores(query)  # [pairs]
+        known = {int(self._group_of_row[row]) for row in cosines}
+        for row in top(lexical, depth).tolist():
+            if lexical[row] > 0 and int(self._group_of_row[row]) not in known:
+                known.add(int(self._group_of_row[row]))
+                ids = self._passages_of_row[row] if search_by == "answer" else [self._pairs["pair_id"][row].as_py()]
+                cosines[row] = float(vectors.inner_products(self._on_cpu[search_by], np.array(ids), query_vector).max())
+        rows, dense = list(cosines), np.array(list(cosines.values()))
+        fused = fuse(dense, lexical[rows], self._hybrid, self.manifest["settings"]["bm25_weight"])
+        return [(rows[i], float(dense[i])) for i in np.argsort(-fused, kind="stable")]
+
+    def _nearest(self, query_vector: np.ndarray, k: int, search_by: Side) -> list[tuple[int, float]]:
+        """Returns (row of pairs.parquet, cosine) of at least k answers, if there are, the nearest first."""
+        index = self._faiss[search_by]
+        most = min(index.ntotal, self._max_fetched)
+        fetched, best = 0, []
+        while len(best) < k and fetched < most:
+            # Several passages may belong to one answer: fetch more until there are k answers.
+            fetched = min(2 * max(fetched, k), most)
+            scores, ids = index.search(query_vector[None], fetched)
+            best = self._best_of_each_answer(scores[0], ids[0], search_by)
+        if not best:
+            raise ValueError(
+                "The index found nothing: it looked where no vector is. Build it with --search_parameters=nprobe=16, "
+                "or with --factory=Flat."
+            )
+        return best
+
+    def _best_of_each_answer(self, scores: np.ndarray, ids: np.ndarray, search_by: Side) -> list[tuple[int, float]]:
+        """Returns (row of pairs.parquet, score), the first of each answer group; both inputs are sorted by score."""
+        best: dict[int, tuple[int, float]] = {}
+        for score, found in zip(scores.tolist(), ids.tolist(), strict=True):
+            if found in (self._pair_of_passage if search_by == "answer" else self._row_of_pair):
+                row = self._row_of_pair[self._pair_of_passage[found] if search_by == "answer" else found]
+                best.setdefault(int(self._group_of_row[row]), (row, score))
+        return list(best.values())
+
+    def _hit(self, row: int, score: float) -> Hit:
+        values = {name: self._pairs[name][row].as_py() for name in TEXT_COLUMNS if name != "answer_group"}
+        return Hit(score=score, **values)

@@ -1,0 +1,101 @@
+"""Vectors in FAISS: the only file that imports it."""
+
+import sys
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+try:
+    import faiss
+except ImportError as error:
+    raise ImportError(
+        "faiss is not installed. Install docproduct with the extra cpu or gpu (never both): pip install -e '.[cpu]'."
+    ) from error
+
+_MAX_GPU_K = 2_048  # FAISS on a GPU finds no more at once
+
+
+def make(vectors: np.ndarray, ids: np.ndarray, factory: str, search_parameters: str = "") -> Any:
+    """Returns a trained index of unit vectors under their ids; inner product is cosine.
+
+    Raises:
+      ValueError: FAISS cannot build it.
+    """
+    try:
+        index = faiss.index_factory(vectors.shape[1], f"IDMap2,{factory}", faiss.METRIC_INNER_PRODUCT)
+        faiss.ParameterSpace().set_index_parameters(index, search_parameters)
+        index.train(vectors)
+        index.add_with_ids(vectors, ids)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1]
+        wanted = ", ".join(filter(None, (factory, search_parameters)))
+        raise ValueError(
+            f"FAISS cannot build {wanted!r} over {len(vectors)} vectors "
+            f"({reason}). Expected a factory string such as Flat, HNSW32 or IVF64,Flat, more vectors than the lists it "
+            "asks for, and parameters that it has, such as efSearch=64 or nprobe=16."
+        ) from error
+    return index
+
+
+def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Returns the rows of the k vectors nearest to each query, the best first: [N, D], [Q, D] -> [Q, k] int."""
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return index.search(np.ascontiguousarray(queries, np.float32), k)[1]
+
+
+def inner_products(index: Any, ids: np.ndarray, query: np.ndarray) -> np.ndarray:
+    """Returns the inner products of a query with vectors of an index on the CPU: [K] ids, [D] -> [K] float32."""
+    try:
+        rows = index.reconstruct_batch(ids)
+    except RuntimeError:
+        faiss.extract_index_ivf(index).make_direct_map()  # lists know their vectors, not where a vector is
+        rows = index.reconstruct_batch(ids)
+    return rows @ query
+
+
+def write(index: Any, path: str) -> None:
+    """Writes an index to a file."""
+    faiss.write_index(index, path)
+
+
+def read(path: str, remedy: str) -> Any:
+    """Reads an index.
+
+    Raises:
+      ValueError: the file is missing or damaged; the message ends with `remedy`.
+    """
+    try:
+        return faiss.read_index(path)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[-1]
+        raise ValueError(f"{path} is missing or damaged ({reason}). {remedy}") from error
+
+
+def on_device(index: Any, device: str) -> Any:
+    """Returns the index, on the GPU if asked for (or `auto`) and possible."""
+    if device == "gpu" and not _has_gpu():
+        raise ValueError(
+            "index_device is gpu, but there is no GPU or faiss has no GPU support. Install the extra gpu, or use cpu."
+        )
+    if device == "cpu" or not _has_gpu():
+        return index
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    except RuntimeError as error:
+        if device == "gpu":
+            raise ValueError(
+                f"This kind of index cannot be searched on a GPU ({error}). Use --index_device=cpu."
+            ) from error
+        logging.warning("This kind of index cannot be searched on a GPU; it stays on the CPU (%s).", error)
+        return index
+
+
+def most_found(device: str) -> int:
+    """Returns how many neighbours an index on this device finds at once."""
+    return _MAX_GPU_K if device != "cpu" and _has_gpu() else sys.maxsize
+
+
+def _has_gpu() -> bool:
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0

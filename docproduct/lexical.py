@@ -1,0 +1,78 @@
+"""BM25, and how its ranking is joined with that of a bi-encoder.
+
+Source: Robertson & Zaragoza 2009 as bm25s computes it by default (lower case, words of two letters and more, English
+stop words); reciprocal rank fusion: Cormack et al. 2009.
+"""
+
+from collections.abc import Sequence
+
+import bm25s
+import numpy as np
+
+HYBRIDS = ("none", "rrf", "weight")
+_RRF_K = 60  # Cormack et al.: lessens what the first ranks count
+
+
+class Lexical:
+    """A BM25 index of N texts."""
+
+    def __init__(self, index: bm25s.BM25, num_texts: int):
+        self._index, self.num_texts = index, num_texts
+
+    @classmethod
+    def build(cls, texts: Sequence[str]) -> "Lexical":
+        """Indexes texts."""
+        index = bm25s.BM25()
+        index.index(bm25s.tokenize(list(texts), stopwords="en", show_progress=False), show_progress=False)
+        return cls(index, len(texts))
+
+    def scores(self, query: str) -> np.ndarray:
+        """Returns the score of every text, [N] float32; 0 where no word is shared."""
+        words = bm25s.tokenize(query, stopwords="en", return_ids=False, show_progress=False)[0]
+        return self._index.get_scores(words) if words else np.zeros(self.num_texts, np.float32)
+
+    def save(self, folder: str) -> None:
+        """Writes the index to a folder."""
+        self._index.save(folder, show_progress=False)
+
+    @classmethod
+    def load(cls, folder: str, num_texts: int) -> "Lexical":
+        """Reads what `save` wrote.
+
+        Raises:
+          ValueError: it is missing or damaged.
+        """
+        try:
+            return cls(bm25s.BM25.load(folder, show_progress=False), num_texts)
+        except (OSError, ValueError, KeyError) as error:
+            raise ValueError(f"{folder} is missing or damaged ({error}). Build the index again.") from error
+
+
+def fuse(dense: np.ndarray, lexical: np.ndarray, method: str, weight: float) -> np.ndarray:
+    """Joins two scores of the same candidates.
+
+    Args:
+      dense: [C] cosines.
+      lexical: [C] BM25 scores.
+      method: rrf: 1 / (60 + rank), summed over both rankings, equal scores with the best of their ranks. weight: cosine
+        plus `weight` times the BM25 score over the highest of this query. none: the cosines.
+      weight: of BM25.
+
+    Returns:
+      [C] float: what to rank by.
+    """
+    if method == "none":
+        return dense
+    if method == "rrf":
+        return 1 / (_RRF_K + _ranks(dense)) + 1 / (_RRF_K + _ranks(lexical))
+    return dense + weight * lexical / max(float(lexical.max(initial=0.0)), 1e-9)
+
+
+def _ranks(scores: np.ndarray) -> np.ndarray:
+    """Returns the rank of each score, from 1; equal scores share the best."""
+    return 1 + np.searchsorted(np.sort(-scores), -scores)
+
+
+def top(scores: np.ndarray, k: int) -> np.ndarray:
+    """Returns the positions of the k highest scores, in no order."""
+    return np.argpartition(-scores, k)[:k] if k < len(scores) else np.arange(len(scores))

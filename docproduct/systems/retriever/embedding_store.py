@@ -1,0 +1,63 @@
+"""The encoder's own vectors of a prepared folder, computed once and kept beside it.
+
+    PREPARED/embeddings/FINGERPRINT/question.npy answer.npy   [N, D] float32, in the order of pairs.parquet
+                                    manifest.json             written last
+
+The fingerprint is that of the encoder with its tokenizer: another encoder gets a store of its own. Preparing the
+folder again takes all stores away.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+
+import numpy as np
+
+from data_pipeline import files
+from data_pipeline.prepared import MANIFEST_FILE, SIDES, PreparedFolder, read_manifest
+from docproduct.layers import checkpoints
+from docproduct.systems.retriever.folder import TrainedRetriever
+
+KIND = "docproduct embedding store"
+FORMAT = 1
+
+
+def open_store(retriever: TrainedRetriever, prepared: PreparedFolder) -> dict[str, np.ndarray]:
+    """Returns {"question", "answer": [N, D] float32, before the heads}, read from the file where that is needed.
+
+    They are computed first if they are not there.
+    """
+    folder = os.path.join(prepared.path, "embeddings", _fingerprint(retriever)[:16])
+    if not os.path.isfile(os.path.join(folder, MANIFEST_FILE)):
+        with files.whole_folder(folder, overwrite=True) as partial:
+            for side in SIDES:
+                vectors = retriever.embed_prepared(prepared, side, progress=f"encoding {side}s once").encoder
+                np.save(os.path.join(partial, f"{side}.npy"), vectors)
+            manifest = {"kind": KIND, "format": FORMAT, "prepared": prepared.fingerprint()}
+            files.write_json(os.path.join(partial, MANIFEST_FILE), manifest)
+    remedy = f"Remove {folder}; it is made again."
+    if read_manifest(folder, KIND, FORMAT, remedy)["prepared"] != prepared.fingerprint():
+        raise ValueError(f"{folder} holds vectors of other pairs. {remedy}")
+    try:
+        return {side: np.load(os.path.join(folder, f"{side}.npy"), mmap_mode="r") for side in SIDES}
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{folder} is damaged ({error}). {remedy}") from error
+
+
+def _fingerprint(retriever: TrainedRetriever) -> str:
+    """Returns a hash of what decides the vectors: encoder, pooling, longest text, tokenizer, precision."""
+    config = retriever.config
+    settings = [dataclasses.asdict(config.bert), config.pooling, config.max_tokens, retriever.tokenizer.fingerprint]
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    digest.update(retriever.model.bert.dtype_policy.name.encode())
+    for part in _weights(retriever):
+        digest.update(part)
+    return digest.hexdigest()
+
+
+def _weights(retriever: TrainedRetriever) -> Iterator[bytes]:
+    for name, variable in sorted(checkpoints.variables_by_name(retriever.model.bert).items()):
+        yield name.encode()
+        yield np.ascontiguousarray(variable.numpy()).tobytes()

@@ -1,0 +1,191 @@
+"""Batches, vectors and loss of the retriever, for the training loop.
+
+There are two kinds: the whole model on token ids, and the heads alone on vectors that a frozen encoder computed once.
+
+    B pairs of one replica, K hard negatives a pair, T tokens, D width
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline import batches, splits
+from data_pipeline.batches import BatchSettings
+from data_pipeline.hard_negatives import HardNegatives
+from data_pipeline.prepared import PreparedFolder
+from docproduct import gradient_cache, training
+from docproduct.systems.retriever.folder import TrainedRetriever
+from docproduct.systems.retriever.losses import PAIR_FEATURES, RetrievalLoss
+from docproduct.training import Batch, Gather, Gradients
+
+
+class Epoch:
+    """One epoch of batches, with hard negatives added.
+
+    Attributes:
+      element_spec: what `training.Task.batches` asks for.
+    """
+
+    def __init__(self, make: Callable[[], Iterator[Batch]], element_spec: dict[str, tf.TensorSpec]):
+        self._make, self.element_spec = make, element_spec
+
+    def __iter__(self) -> Iterator[Batch]:
+        return self._make()
+
+
+def gradients(
+    encode: gradient_cache.Encode,
+    loss: RetrievalLoss,
+    modules: tuple[keras.layers.Layer, ...],
+    chunk_size: int,
+) -> Gradients:
+    """Returns `training.Task.gradients`: of the whole batch, or with a chunk_size by gradient caching."""
+
+    def of_vectors(vectors: Any, batch: Batch, gather: Gather) -> tf.Tensor:
+        questions, answers, *negatives = vectors
+        found = loss(questions, answers, negatives[0] if negatives else None, batch=batch, gather=gather)
+        return tf.reduce_sum(found)
+
+    if chunk_size:
+        return gradient_cache.differentiate(encode, of_vectors, modules, chunk_size)
+    return training.differentiate(lambda batch, gather: of_vectors(encode(batch), batch, gather), modules)
+
+
+def encode_ids(retriever: TrainedRetriever, num_groups: int) -> gradient_cache.Encode:
+    """Returns a function that encodes a batch of token ids, each side in groups of like length.
+
+    It maps "question_ids" [B, T], "answer_ids" [B, T] and, if there are, "negative_ids" [B, K, T] to vectors [B, D],
+    [B, D] and [B, K, D].
+    """
+    model, pad_id = retriever.model, retriever.tokenizer.pad_id
+
+    def encode(batch: Batch) -> list[tf.Tensor]:
+        sides = [batch["question_ids"], batch["answer_ids"]]
+        if "negative_ids" in batch:
+            k, t = tf.shape(batch["negative_ids"])[1], tf.shape(batch["negative_ids"])[2]
+            sides.append(tf.reshape(batch["negative_ids"], [-1, t]))
+        grouped = [batches.length_groups(ids, num_groups, pad_id) for ids in sides]
+        answer_groups = [group for groups, _ in grouped[1:] for group in groups]
+        questions, answers = model(grouped[0][0], answer_groups, training=True)
+        num_answers = tf.shape(batch["answer_ids"])[0]
+        vectors = [tf.gather(questions, grouped[0][1]), tf.gather(answers[:num_answers], grouped[1][1])]
+        if "negative_ids" in batch:
+            negatives = tf.gather(answers[num_answers:], grouped[2][1])
+            vectors.append(tf.reshape(negatives, [-1, k, answers.shape[-1]]))
+        return vectors
+
+    return encode
+
+
+def encode_vectors(retriever: TrainedRetriever) -> gradient_cache.Encode:
+    """Returns a function that passes "question_vectors", "answer_vectors" and "negative_vectors" through the heads."""
+    model, width = retriever.model, retriever.config.bert.width
+
+    def encode(batch: Batch) -> list[tf.Tensor]:
+        pooled = batch["answer_vectors"]
+        if "negative_vectors" in batch:
+            pooled = tf.concat([pooled, tf.reshape(batch["negative_vectors"], [-1, width])], axis=0)
+        questions, answers = model.heads(batch["question_vectors"], pooled, training=True)
+        num_answers = tf.shape(batch["answer_vectors"])[0]
+        vectors = [questions, answers[:num_answers]]
+        if "negative_vectors" in batch:
+            vectors.append(tf.reshape(answers[num_answers:], tf.shape(batch["negative_vectors"])))
+        return vectors
+
+    return encode
+
+
+@dataclasses.dataclass(frozen=True)
+class _Groups:
+    """What is known of each row of pairs.parquet, [N] each."""
+
+    pair_id: np.ndarray
+    question_group: np.ndarray
+    answer_group: np.ndarray
+
+    @classmethod
+    def of(cls, prepared: PreparedFolder) -> "_Groups":
+        table = prepared.pairs(list(PAIR_FEATURES))
+        return cls(*(table[name].to_numpy() for name in PAIR_FEATURES))
+
+
+def id_batches(
+    prepared: PreparedFolder, how: BatchSettings, pad_id: int, negatives: HardNegatives | None
+) -> Callable[[int, int], Any]:
+    """Returns `training.Task.batches` of token ids: "question_ids", "answer_ids", "negative_ids", groups."""
+
+    def plain(epoch: int, skip: int) -> batches.Batches:
+        return batches.training_batches(prepared, splits.TRAIN, how, pad_id, epoch, skip)
+
+    if negatives is None:
+        return plain
+    groups = _Groups.of(prepared)
+    answers = batches.side_ids(prepared, "answer")
+
+    def negative_ids(rows: np.ndarray) -> np.ndarray:
+        ids = batches.pad(answers.gather(rows.reshape(-1)), pad_id, how.pad_to_multiple)
+        return tf.reshape(ids, [*rows.shape, tf.shape(ids)[1]])
+
+    def with_negatives(epoch: int, skip: int) -> Epoch:
+        source = plain(epoch, skip)
+        spec = source.element_spec | _negative_spec("negative_ids", tf.TensorSpec([None, None, None], tf.int32))
+
+        def make() -> Iterator[Batch]:
+            for batch in source:
+                rows, scores = negatives.draw(batch["pair_id"].numpy(), epoch)
+                yield batch | _negative_features(groups, rows, scores) | {"negative_ids": negative_ids(rows)}
+
+        return Epoch(make, spec)
+
+    return with_negatives
+
+
+def vector_batches(
+    store: dict[str, np.ndarray],
+    prepared: PreparedFolder,
+    settings: training.TrainingSettings,
+    negatives: HardNegatives | None,
+) -> Callable[[int, int], Any]:
+    """Returns `training.Task.batches` of the frozen encoder's vectors, from its store; batches are random."""
+    groups = _Groups.of(prepared)
+    train_rows = np.flatnonzero(prepared.pairs(["split"])["split"].to_numpy() == splits.TRAIN)
+    width = store["answer"].shape[1]
+    spec = {name: tf.TensorSpec([None], tf.int64) for name in PAIR_FEATURES}
+    spec |= {f"{side}_vectors": tf.TensorSpec([None, width], tf.float32) for side in store}
+    if negatives:
+        spec |= _negative_spec("negative_vectors", tf.TensorSpec([None, None, width], tf.float32))
+
+    def epoch_batches(epoch: int, skip: int) -> Epoch:
+        order = np.random.default_rng([settings.seed, epoch]).permutation(train_rows)
+
+        def make() -> Iterator[Batch]:
+            for start in range(skip * settings.batch_size, len(order), settings.batch_size):
+                rows = order[start : start + settings.batch_size]
+                batch = {name: getattr(groups, name)[rows] for name in PAIR_FEATURES}
+                batch |= {f"{side}_vectors": vectors[rows] for side, vectors in store.items()}
+                if negatives:
+                    drawn, scores = negatives.draw(batch["pair_id"], epoch)
+                    batch |= _negative_features(groups, drawn, scores)
+                    batch["negative_vectors"] = store["answer"][drawn.reshape(-1)].reshape(*drawn.shape, width)
+                yield {name: tf.convert_to_tensor(values) for name, values in batch.items()}
+
+        return Epoch(make, spec)
+
+    return epoch_batches
+
+
+def _negative_spec(name: str, spec: tf.TensorSpec) -> dict[str, tf.TensorSpec]:
+    groups = {f"negative_{kind}": tf.TensorSpec([None, None], tf.int64) for kind in ("question_group", "answer_group")}
+    return groups | {"teacher_scores": tf.TensorSpec([None, None], tf.float32), name: spec}
+
+
+def _negative_features(groups: _Groups, rows: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
+    return {
+        "negative_question_group": groups.question_group[rows],
+        "negative_answer_group": groups.answer_group[rows],
+        "teacher_scores": scores,
+    }

@@ -1,0 +1,59 @@
+"""Values and gradients against TensorFlow's own and by NumPy, plain and compiled."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from docproduct.layers import elementwise
+from docproduct.layers.transformer import split_rows
+
+X = np.random.default_rng(0).normal(size=(7, 10)).astype(np.float32) * 3
+UPSTREAM = np.random.default_rng(1).normal(size=(7, 10)).astype(np.float32)
+
+
+def value_and_gradients(function, *inputs):
+    inputs = [tf.constant(values) for values in inputs]
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        value = function(*inputs)
+    return value, tape.gradient(value, inputs, tf.cast(UPSTREAM, value.dtype))
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_gelu(compiled):
+    expected = value_and_gradients(lambda x: tf.nn.gelu(x, approximate=False), X)
+    found = value_and_gradients(lambda x: elementwise.gelu_erf(x, compiled), X)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-6)
+    np.testing.assert_allclose(found[1][0], expected[1][0], atol=1e-6)
+
+
+def normalize(x, gamma, beta):
+    mean = tf.reduce_mean(x, axis=-1, keepdims=True)
+    variance = tf.reduce_mean((x - mean) ** 2, axis=-1, keepdims=True)
+    return (x - mean) / tf.sqrt(variance + 1e-3) * gamma + beta
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_layer_norm(compiled):
+    gamma, beta = np.linspace(0.5, 2, 10, dtype=np.float32), np.linspace(-1, 1, 10, dtype=np.float32)
+    expected = value_and_gradients(normalize, X, gamma, beta)
+    found = value_and_gradients(lambda *inputs: elementwise.layer_norm(*inputs, 1e-3, compiled), X, gamma, beta)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    for ours, theirs in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_bfloat16_is_computed_in_float32(compiled):
+    x = tf.cast(X, tf.bfloat16)
+    found, (gradient,) = value_and_gradients(lambda x: elementwise.gelu_erf(x, compiled), x)
+    assert found.dtype == gradient.dtype == tf.bfloat16
+    wide = value_and_gradients(lambda x: elementwise.gelu_erf(x), tf.cast(x, tf.float32))
+    # One rounding at the end: at most half of the last of eight bits.
+    np.testing.assert_allclose(tf.cast(found, tf.float32), wide[0], rtol=2**-8, atol=1e-6)
+
+
+def test_split_rows():
+    parts, (gradient,) = value_and_gradients(lambda x: tf.concat(split_rows(x, [2, 0, 4])[::-1], axis=0), X)
+    np.testing.assert_array_equal(parts, np.concatenate([X[6:], X[2:6], X[:2]]))
+    np.testing.assert_array_equal(gradient, np.concatenate([UPSTREAM[5:], UPSTREAM[1:5], UPSTREAM[:1]]))

@@ -1,0 +1,90 @@
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from docproduct import gradient_cache, training
+from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
+from docproduct.systems.retriever import task as tasks
+from tests.conftest import TINY_BERT
+from tests.test_bert import randomize
+
+
+def batch_of(rows, rng, k):
+    ids = rng.integers(6, TINY_BERT.vocab_size, (rows, 2 + k, 9)).astype(np.int32)
+    lengths = rng.integers(2, 10, (rows, 2 + k))
+    ids[np.arange(9) >= lengths[..., None]] = 0
+    number = np.arange(rows, dtype=np.int64)
+    batch = {"question_ids": ids[:, 0], "answer_ids": ids[:, 1], "pair_id": number}
+    batch |= {"question_group": number // 2, "answer_group": number}
+    if k:
+        batch |= {"negative_ids": ids[:, 2:], "teacher_scores": rng.random((rows, 1 + k)).astype(np.float32)}
+        batch |= {
+            f"negative_{name}": 100 + number[:, None] + np.arange(k) for name in ("question_group", "answer_group")
+        }
+    return {name: tf.constant(values) for name, values in batch.items()}
+
+
+@pytest.mark.parametrize("dropout", [0.0, 0.3])
+@pytest.mark.parametrize(("rows", "k"), [(7, 0), (5, 2)])
+def test_gradients_are_those_of_the_plain_loss(tokenizer, dropout, rows, k):
+    """With dropout, the plain loss is taken over the same chunks: the masks depend on how rows are put together."""
+    config = RetrieverConfig(dataclasses.replace(TINY_BERT).with_dropout(dropout), max_tokens=20, head_dropout=dropout)
+    retriever = TrainedRetriever(Retriever(config, seed=3), tokenizer)
+    randomize(retriever.model)
+    loss = RetrievalLoss(LossSettings("symmetric", learn_scale=True, distillation_weight=0.3 if k else 0.0))
+    modules = (retriever.model, loss)
+    encode = tasks.encode_ids(retriever, num_groups=2)
+    batch = batch_of(rows, np.random.default_rng(0), k)
+    states = list(retriever.model.non_trainable_variables)
+    before = [state.numpy() for state in states]
+
+    def restart():
+        for state, value in zip(states, before, strict=True):
+            state.assign(value)
+
+    def in_chunks(batch):
+        parts = [encode({name: value[i : i + 3] for name, value in batch.items()}) for i in range(0, rows, 3)]
+        return [tf.concat(side, axis=0) for side in zip(*parts, strict=True)]
+
+    plain = tf.function(lambda batch: tasks.gradients(in_chunks, loss, modules, 0)(batch, tf.identity))
+    cached = tf.function(lambda batch: tasks.gradients(encode, loss, modules, 3)(batch, tf.identity))
+    expected_loss, expected = plain(batch)
+    after = [state.numpy() for state in states]
+    restart()
+    found_loss, found = cached(batch)
+    assert float(found_loss) == pytest.approx(float(expected_loss), abs=1e-5)
+    for ours, theirs, variable in zip(found, expected, training.trainable(modules), strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=variable.path)
+    assert max(float(tf.norm(gradient)) for gradient in found) > 0.1
+    # The random states end where one pass leaves them: the next step is the same, too.
+    for state, value in zip(states, after, strict=True):
+        np.testing.assert_array_equal(state.numpy(), value)
+    if dropout:
+        assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
+
+
+def test_it_is_traced_once_for_all_numbers_of_chunks():
+    layer = keras.layers.Dense(2, use_bias=False)
+    layer.build((None, 3))
+    traces = []
+
+    def encode(batch):
+        traces.append(1)
+        return [layer(batch["x"])]
+
+    def loss(vectors, batch, gather):
+        return tf.reduce_sum(tf.square(vectors[0]))
+
+    gradients = gradient_cache.differentiate(encode, loss, (layer,), 2)
+    signature = [{"pair_id": tf.TensorSpec([None], tf.int64), "x": tf.TensorSpec([None, 3], tf.float32)}]
+    step = tf.function(lambda batch: gradients(batch, tf.identity), input_signature=signature)
+    for rows in (1, 2, 5):
+        x = tf.random.stateless_normal([rows, 3], [0, rows])
+        total, (found,) = step({"pair_id": tf.range(rows, dtype=tf.int64), "x": x})
+        # d/dW |xW|^2 = 2 x^T x W
+        np.testing.assert_allclose(found, 2 * tf.transpose(x) @ x @ layer.kernel.value, rtol=1e-4)
+        assert float(total) == pytest.approx(float(tf.reduce_sum(tf.square(x @ layer.kernel.value))), rel=1e-5)
+    assert len(traces) <= 3  # its shapes, forward, back

@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from docproduct.lexical import Lexical, fuse, top
+
+
+def test_reciprocal_rank_fusion_by_hand():
+    # Ranks by cosine 1, 2, 3; by BM25 3, 1, 1 (equal scores share the best rank).
+    found = fuse(np.array([0.9, 0.5, 0.1]), np.array([0.0, 7.0, 7.0]), "rrf", weight=9.0)
+    np.testing.assert_allclose(found, [1 / 61 + 1 / 63, 1 / 62 + 1 / 61, 1 / 63 + 1 / 61])
+
+
+def test_weight_by_hand():
+    found = fuse(np.array([0.9, 0.5]), np.array([2.0, 8.0]), "weight", weight=0.2)
+    np.testing.assert_allclose(found, [0.9 + 0.2 * 2 / 8, 0.5 + 0.2])
+    # No word is shared: the cosines alone.
+    np.testing.assert_allclose(fuse(np.array([0.9, 0.5]), np.zeros(2), "weight", 0.2), [0.9, 0.5])
+    np.testing.assert_array_equal(fuse(np.array([0.9, 0.5]), np.array([0.0, 1.0]), "none", 0.2), [0.9, 0.5])
+
+
+def test_a_saved_index_is_the_same(tmp_path):
+    texts = ["Cold hands and feet", "the hands", "a cough", ""]
+    built = Lexical.build(texts)
+    scores = built.scores("COLD hands?")
+    assert scores[0] > scores[1] > scores[2] == scores[3] == 0
+    built.save(str(tmp_path / "bm25"))
+    np.testing.assert_array_equal(Lexical.load(str(tmp_path / "bm25"), 4).scores("COLD hands?"), scores)
+    np.testing.assert_array_equal(built.scores("the ? and"), np.zeros(4))
+    (tmp_path / "bm25" / "params.index.json").write_text("{")
+    with pytest.raises(ValueError, match="missing or damaged.*Build the index again"):
+        Lexical.load(str(tmp_path / "bm25"), 4)
+
+
+def test_top():
+    assert sorted(top(np.array([3.0, 1.0, 2.0]), 2).tolist()) == [0, 2]
+    assert top(np.array([3.0]), 2).tolist() == [0]
