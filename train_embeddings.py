@@ -13,7 +13,7 @@ import sys
 
 from absl import app, flags, logging
 
-from docproduct import training
+from docproduct import devices, training
 from docproduct.systems import retriever
 from docproduct.systems.retriever.losses import LOSSES
 from docproduct.systems.retriever.model import HEADS
@@ -69,6 +69,10 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "dev_train_answers", _DEFAULTS.dev_train_answers, "Answers of train among dev's candidates.", lower_bound=0
     )
+    flags.DEFINE_enum(
+        "strategy", "default", devices.STRATEGIES, "One device, all GPUs (mirrored), or TF_CONFIG's workers."
+    )
+    flags.DEFINE_string("tensorboard_dir", None, "Where to write curves for TensorBoard (extra tensorboard).")
     flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
     flags.DEFINE_enum(
         "precision", _DEFAULTS.settings.precision, ["auto", "float32", "bfloat16"], "auto: bfloat16 where it is fast."
@@ -86,6 +90,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     training.set_up(values.seed, values.deterministic)
     try:
+        strategy = devices.make_strategy(values.strategy)
         config = retriever.RetrieverTraining(
             prepared_dir=values.prepared_dir,
             encoder_dir=values.encoder_dir,
@@ -98,8 +103,8 @@ def main(argv: list[str]) -> None:
             **{name: values[name].value for name in _TRAINING_FLAGS},
             settings=training.TrainingSettings(**{field.name: values[field.name].value for field in _SETTINGS}),
         )
-        history = retriever.train(config, values.model_dir, values.resume, values.overwrite)
-    except (ValueError, OSError) as error:
+        history = retriever.train(config, values.model_dir, values.resume, values.overwrite, strategy)
+    except (ValueError, OSError, devices.WorkerLostError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit(f"interrupted: {values.model_dir} holds the last checkpoint. Go on with the same flags and --resume.")

@@ -4,6 +4,7 @@ import json
 import os
 import platform
 import statistics
+import subprocess
 import threading
 from collections.abc import Sequence
 from importlib import metadata
@@ -100,3 +101,42 @@ def _processor() -> str:
     except OSError:
         pass
     return f"{name} ({' '.join(flags)})"
+
+
+class Contestant:
+    """A process that does a round of work for every line it is sent, and answers with a line of JSON.
+
+    All contestants are alive at once and work in turn: start and warm-up are not measured, and what else the machine
+    does meets them alike.
+
+    Attributes:
+      pid: of the process.
+    """
+
+    def __init__(self, command: Sequence[str], environment: dict[str, str]):
+        # Their messages go to this process' standard error.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+        )
+        self.pid = self._process.pid
+
+    def round(self, line: str) -> dict[str, Any]:
+        """Sends a line and returns the answer.
+
+        Raises:
+          RuntimeError: the process has ended.
+        """
+        try:
+            self._process.stdin.write(f"{line}\n")
+            self._process.stdin.flush()
+            while answer := self._process.stdout.readline():
+                if answer.startswith("{"):  # others print on standard output as well
+                    return json.loads(answer)
+        except BrokenPipeError:
+            pass
+        raise RuntimeError(f"{' '.join(self._process.args[:4])} ... has ended; see its message above.")
+
+    def stop(self) -> None:
+        """Ends the process."""
+        self._process.kill()
+        self._process.communicate()

@@ -1,15 +1,19 @@
 """The peer of the training, encoding and quality benchmarks: sentence-transformers, used as its documentation advises.
 
-    PYTHON -m benchmarks.sentence_transformers_peer train --prepared_dir=prepared --encoder_dir=ENCODER --model_dir=peer
+    PYTHON benchmarks/sentence_transformers_peer.py train --prepared_dir=prepared --encoder_dir=ENCODER --model_dir=peer
 
 Runs in an interpreter of its own, with sentence-transformers, accelerate and datasets; nothing of this project is
-imported. MultipleNegativesRankingLoss, batches without duplicates, the fast tokenizer, one epoch; goes on from its last
-checkpoint when it was interrupted.
+imported. MultipleNegativesRankingLoss, batches without duplicates, one epoch; `train` goes on from its last checkpoint
+when it was interrupted. `train_speed` and `encode_speed` do a round of work for every line on standard input (see
+`measuring.Contestant`) and answer with a line of JSON.
 """
 
 import argparse
 import glob
+import json
 import os
+import sys
+import time
 
 import pyarrow.parquet as pq
 from datasets import Dataset
@@ -19,7 +23,8 @@ from sentence_transformers import (
     SentenceTransformerTrainingArguments,
     losses,
 )
-from sentence_transformers.training_args import BatchSamplers
+from sentence_transformers.sentence_transformer.training_args import BatchSamplers
+from transformers import TrainerCallback
 
 
 def training_pairs(prepared_dir: str) -> Dataset:
@@ -42,15 +47,15 @@ def trainer(
         num_train_epochs=1,
         per_device_train_batch_size=64,
         learning_rate=5e-5,
-        warmup_ratio=0.1,
+        warmup_steps=0.1,  # below 1: a share of all steps
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         use_cpu=True,
         bf16=bfloat16,
         seed=seed,
         report_to="none",
-        save_steps=25,
+        save_steps=10,
         save_total_limit=1,
-        logging_steps=25,
+        logging_steps=10,
         disable_tqdm=True,
         **arguments,
     )
@@ -67,17 +72,64 @@ def train(prepared_dir: str, encoder_dir: str, model_dir: str, seed: int, bfloat
     run.model.save_pretrained(model_dir)
 
 
+class Rounds(TrainerCallback):
+    """Lets the trainer do as many steps as the next line says, then tells how long they took."""
+
+    def __init__(self) -> None:
+        self._left = 0
+
+    def on_step_begin(self, *_: object, **__: object) -> None:
+        """Waits for the next round, if the last one is done."""
+        if not self._left:
+            line = sys.stdin.readline()
+            if not line:
+                sys.exit(0)
+            self._left, self._start = int(line), time.perf_counter()
+
+    def on_step_end(self, *_: object, **__: object) -> None:
+        """Ends the round after its last step."""
+        self._left -= 1
+        if not self._left:
+            print(json.dumps({"seconds": time.perf_counter() - self._start}), flush=True)
+
+
+def train_speed(prepared_dir: str, encoder_dir: str, model_dir: str, bfloat16: bool) -> None:
+    """Trains, in rounds of steps."""
+    run = trainer(prepared_dir, encoder_dir, model_dir, 0, bfloat16)
+    run.args.save_strategy = "no"
+    run.add_callback(Rounds())
+    run.train()
+
+
+def encode_speed(prepared_dir: str, encoder_dir: str, bfloat16: bool) -> None:
+    """Encodes, a round for each line: side, number of texts, batch size."""
+    model = SentenceTransformer(encoder_dir, device="cpu", model_kwargs={"torch_dtype": "bfloat16"} if bfloat16 else {})
+    pairs = training_pairs(prepared_dir)
+    for line in sys.stdin:
+        side, count, batch_size = line.split()
+        texts = pairs["anchor" if side == "question" else "positive"][: int(count)]
+        start = time.perf_counter()
+        model.encode(texts, batch_size=int(batch_size), convert_to_numpy=not bfloat16, convert_to_tensor=bfloat16)
+        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+
+
 def main() -> None:
     """Runs what the arguments describe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train"])
+    parser.add_argument("what", choices=["train", "train_speed", "encode_speed"])
     parser.add_argument("--prepared_dir", required=True)
     parser.add_argument("--encoder_dir", required=True)
-    parser.add_argument("--model_dir", required=True)
+    parser.add_argument("--model_dir", default="")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--bfloat16", action="store_true")
     values = parser.parse_args()
-    train(values.prepared_dir, values.encoder_dir, values.model_dir, values.seed, values.bfloat16)
+    folders = values.prepared_dir, values.encoder_dir
+    if values.what == "train":
+        train(*folders, values.model_dir, values.seed, values.bfloat16)
+    elif values.what == "train_speed":
+        train_speed(*folders, values.model_dir, values.bfloat16)
+    else:
+        encode_speed(*folders, values.bfloat16)
 
 
 if __name__ == "__main__":

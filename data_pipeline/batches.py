@@ -261,7 +261,7 @@ def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int) -> tuple[list[tf
     groups = []
     for group in range(num_groups):
         rows = order[group * num_rows // num_groups : (group + 1) * num_rows // num_groups]
-        longest = tf.maximum(tf.reduce_max(tf.gather(lengths, rows)), 1)  # the maximum of no rows is very negative
+        longest = tf.maximum(tf.reduce_max(tf.gather(lengths, rows)), 2)  # the maximum of no rows is very negative
         groups.append(tf.gather(ids[:, :longest], rows))
     return groups, tf.argsort(order)
 

@@ -4,8 +4,8 @@ A system supplies the model, its loss and its batches. The loop reads a batch, g
 gradients over the replicas, clips their global norm, and steps AdamW with warm-up and linear decay.
 """
 
-import contextlib
 import dataclasses
+import importlib.util
 import os
 import random
 import time
@@ -16,10 +16,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 from absl import logging
-from matplotlib.figure import Figure
 from tqdm import tqdm
 
 from data_pipeline import files
+from docproduct import curves, devices
 from docproduct.run_checkpoint import Checkpoint
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -46,6 +46,7 @@ class TrainingSettings:
       precision: float32, bfloat16 (mixed: variables stay float32), or auto.
       checkpoint_steps: steps between two checkpoints; there is one after every epoch, too.
       seed: of weights, dropout and order.
+      tensorboard_dir: where to write loss and metrics for TensorBoard; None: nowhere.
     """
 
     epochs: int = 1
@@ -57,9 +58,12 @@ class TrainingSettings:
     precision: str = "auto"
     checkpoint_steps: int = 200
     seed: int = 0
+    tensorboard_dir: str | None = None
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for a number out of range."""
+        """Raises a ValueError for a number out of range, or if TensorBoard is asked for and not installed."""
+        if self.tensorboard_dir and not importlib.util.find_spec("tensorboard"):
+            raise ValueError("tensorboard_dir is set, but TensorBoard is not installed. Install the extra tensorboard.")
         for name, low in (("epochs", 1), ("batch_size", 2), ("checkpoint_steps", 1)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {low} or more.")
@@ -147,31 +151,6 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
         return {"peak": self.peak, "warmup_steps": self.warmup_steps, "num_steps": self.num_steps}
 
 
-def dtype_policy(precision: str) -> str:
-    """Returns the Keras dtype policy for `auto`, `float32` or `bfloat16`.
-
-    `auto` is mixed bfloat16 where it is faster than float32: on GPUs since Ampere (compute capability 8.0) and on
-    processors with AMX. Where only avx512_bf16 is there, TensorFlow's bfloat16 product was slower than float32.
-    """
-    if precision == "auto":
-        precision = "bfloat16" if _fast_bfloat16() else "float32"
-    policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-    if precision not in policies:
-        raise ValueError(f"precision is {precision!r}; expected auto, {' or '.join(policies)}.")
-    return policies[precision]
-
-
-def _fast_bfloat16() -> bool:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return all(
-            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus
-        )
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        return any(line.startswith("flags") and "amx_bf16" in line.split() for line in file)
-    return False
-
-
 def set_up(seed: int = 0, deterministic: bool = False) -> None:
     """Sets the seeds of this process and lets GPU memory grow; a script's main() calls it before anything runs.
 
@@ -188,16 +167,20 @@ def set_up(seed: int = 0, deterministic: bool = False) -> None:
         tf.config.experimental.set_memory_growth(gpu, True)
 
 
-def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distribute.Strategy) -> dict[str, Any]:
+def fit(
+    task: Task, settings: TrainingSettings, folder: str, strategy: tf.distribute.Strategy, resume: bool = True
+) -> dict[str, Any]:
     """Trains, evaluates each epoch, keeps the best, and writes metrics and a learning curve.
 
-    It continues from the checkpoint in `folder`, if there is one: same losses as if it had never stopped.
+    It continues from the checkpoint in `folder`, if there is one: same losses as if it had never stopped. Of several
+    workers the chief writes.
 
     Args:
       task: what to train.
       settings: how.
       folder: the model folder; the checkpoint stands there until training has ended.
-      strategy: the one under which `task.model` was built.
+      strategy: the one under which `task.modules` were built.
+      resume: whether to look for a checkpoint.
 
     Returns:
       What metrics.json holds: {"best": metrics of the epoch that was kept, "epochs": metrics of each, beginning with
@@ -205,14 +188,9 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
       "real_tokens", "places": in all batches, without padding and with it}.
     """
     steps_per_epoch = task.steps_per_epoch(settings.batch_size)
-    num_steps = settings.epochs * steps_per_epoch
-    schedule = WarmupLinearDecay(settings.learning_rate, round(settings.warmup_share * num_steps), num_steps)
-    with strategy.scope():
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-        optimizer.build(task.trainable_variables)
+    optimizer = make_optimizer(task, settings, strategy)
     checkpoint = Checkpoint(os.path.join(folder, CHECKPOINT_FILE), [*task.variables, *optimizer.variables])
-    history = checkpoint.restore() or {
+    history = (checkpoint.restore() if resume else None) or {
         "best": {},
         "epochs": [],
         "losses": [],
@@ -220,19 +198,27 @@ def fit(task: Task, settings: TrainingSettings, folder: str, strategy: tf.distri
         "real_tokens": 0,
         "places": 0,
     }
+    chief = devices.is_chief(strategy)
+    devices.wait_for_all(strategy, len(history["losses"]))
     if not history["epochs"]:
-        _evaluate(task, history, {"epoch": 0, "step": 0})
-    step = _step_function(task, optimizer, settings.clip_norm, strategy)
+        _evaluate(task, history, {"epoch": 0, "step": 0}, chief)
+    board = curves.Board(settings.tensorboard_dir if chief else None)
+    step = step_function(task, optimizer, settings.clip_norm, strategy)
     for epoch in range(len(history["epochs"]) - 1, settings.epochs):
-        _train_epoch(task, settings, step, epoch, history, lambda: checkpoint.save(history))
+        save_checkpoint = (lambda: checkpoint.save(history)) if chief else None
+        _train_epoch(task, settings, step, epoch, history, save_checkpoint, board)
         losses = history["losses"]
         mean = float(np.mean(losses[epoch * steps_per_epoch :]))
         entry = {"epoch": epoch + 1, "step": len(losses), "loss": mean, "seconds": history["seconds"]}
         if history["places"]:
             entry["padding_share"] = 1 - history["real_tokens"] / history["places"]
-        _evaluate(task, history, entry)
-        checkpoint.save(history)
-    _draw_curve(history, task.best_metric, os.path.join(folder, CURVE_FILE))
+        _evaluate(task, history, entry, chief)
+        board.add("dev", {name: value for name, value in entry.items() if name != "epoch"}, len(losses))
+        if chief:
+            checkpoint.save(history)
+    if not chief:
+        return history
+    curves.draw(history, task.best_metric, os.path.join(folder, CURVE_FILE))
     files.write_json(os.path.join(folder, METRICS_FILE), history)
     checkpoint.remove()
     return history
@@ -244,7 +230,8 @@ def _train_epoch(
     step: Callable[[Batch], tf.Tensor],
     epoch: int,
     history: dict[str, Any],
-    save_checkpoint: Callable[[], None],
+    save_checkpoint: Callable[[], None] | None,
+    board: curves.Board,
 ) -> None:
     """Does what is left of an epoch; appends the loss of each step and adds up the time."""
     losses = history["losses"]
@@ -253,7 +240,7 @@ def _train_epoch(
     with tqdm(desc=title, total=task.num_rows, initial=done * settings.batch_size, unit=" pairs") as bar:
         start = time.perf_counter()
         for batch in task.batches(epoch, done):
-            losses.append(float(step(batch)))
+            losses.append(_loss_of_step(step, batch, len(losses) + 1))
             if not np.isfinite(losses[-1]):
                 raise ValueError(
                     f"The loss of step {len(losses)} is {losses[-1]}; the best model so far is kept. "
@@ -266,11 +253,37 @@ def _train_epoch(
             bar.update(len(batch["pair_id"]))
             now = time.perf_counter()
             history["seconds"], start = history["seconds"] + now - start, now
-            if len(losses) % settings.checkpoint_steps == 0:
+            board.add("train", {"loss": losses[-1]}, len(losses))
+            if save_checkpoint and len(losses) % settings.checkpoint_steps == 0:
                 save_checkpoint()
 
 
-def _step_function(
+def _loss_of_step(step: Callable[[Batch], tf.Tensor], batch: Batch, number: int) -> float:
+    try:
+        return float(step(batch))
+    except devices.LOST as error:
+        reason = error.message.splitlines()[0][:200]
+        raise devices.WorkerLostError(
+            f"Step {number} could not be done: another worker has ended or cannot be reached ({reason}). "
+            "See its own message. Start all workers again with --resume; they go on from the last checkpoint."
+        ) from error
+
+
+def make_optimizer(
+    task: Task, settings: TrainingSettings, strategy: tf.distribute.Strategy
+) -> keras.optimizers.Optimizer:
+    """Returns AdamW with warm-up and linear decay, built for the task."""
+    num_steps = settings.epochs * task.steps_per_epoch(settings.batch_size)
+    schedule = WarmupLinearDecay(settings.learning_rate, round(settings.warmup_share * num_steps), num_steps)
+    with strategy.scope():
+        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
+        # A scale that is learned is no weight, either.
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "log_scale"])
+        optimizer.build(task.trainable_variables)
+    return optimizer
+
+
+def step_function(
     task: Task, optimizer: keras.optimizers.Optimizer, clip_norm: float, strategy: tf.distribute.Strategy
 ) -> Callable[[Batch], tf.Tensor]:
     """Returns a graph function: one batch in, one step done, the mean loss of the batch's rows out."""
@@ -306,8 +319,8 @@ def _step_function(
     return step
 
 
-def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float]) -> None:
-    """Appends an epoch's metrics, and saves the model if none before was better.
+def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float], chief: bool) -> None:
+    """Appends an epoch's metrics; the chief saves the model if none before was better.
 
     Raises:
       ValueError: a weight is not finite; the last step's loss alone cannot show that.
@@ -322,17 +335,5 @@ def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float]) -> N
     logging.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
     if entry[task.best_metric] >= history["best"].get(task.best_metric, -np.inf):
         history["best"] = entry
-        task.save()
-
-
-def _draw_curve(history: dict[str, Any], metric: str, path: str) -> None:
-    """Draws the loss of each step, and the dev metric of each epoch."""
-    figure = Figure(figsize=(8, 4), layout="constrained")
-    losses, scores = figure.subplots(1, 2)
-    losses.plot(range(1, len(history["losses"]) + 1), history["losses"], linewidth=0.8)
-    losses.set(xlabel="step", ylabel="training loss", ylim=(0, None))
-    epochs = [entry["epoch"] for entry in history["epochs"]]
-    scores.plot(epochs, [entry[metric] for entry in history["epochs"]], marker="o")
-    scores.set(xlabel="epoch", ylabel=f"dev {metric}", xticks=epochs)
-    with files.whole_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=120)
+        if chief:
+            task.save()

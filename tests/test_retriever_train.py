@@ -6,19 +6,34 @@ import sys
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from absl import logging
 
+from data_pipeline import files
+from data_pipeline.batches import length_groups
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
 from docproduct import training
-from docproduct.systems.retriever import LossSettings, Retriever, RetrieverTraining, TrainedRetriever, train
+from docproduct.negatives import MiningSettings, mine
+from docproduct.systems.retriever import (
+    LossSettings,
+    Retriever,
+    RetrieverConfig,
+    RetrieverTraining,
+    TrainedRetriever,
+    report,
+    train,
+)
+from docproduct.systems.retriever import task as tasks
+from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.folder import Embeddings
-from docproduct.systems.retriever.train import dev_evaluation, text_vectors
 from docproduct.training import TrainingSettings
 from tests.conftest import TINY_BERT, VOCAB, write_csv
+from tests.test_bert import randomize
 from tests.test_checkpoints import google_tensors, write_hugging_face
 
 logging.set_verbosity(logging.WARNING)
+train_module = sys.modules["docproduct.systems.retriever.train"]  # the package gives its name to the function
 SIZES = dataclasses.replace(TINY_BERT, vocab_size=1)  # the prepared folder decides the vocabulary
 ONE_LAYER = dataclasses.replace(SIZES, num_layers=1)
 SETTINGS = TrainingSettings(
@@ -53,7 +68,7 @@ def first_run(config, first_folder):
 
 def test_a_run_leaves_a_whole_folder(config, first_run, first_folder):
     assert sorted(os.listdir(first_folder)) == [
-        "config.json", "learning_curve.png", "metrics.json", "tokenizer_config.json", "vocab.txt",
+        "README.md", "config.json", "learning_curve.png", "metrics.json", "tokenizer_config.json", "vocab.txt",
         "weights.safetensors",
     ]  # fmt: skip
     assert json.loads((first_folder / "metrics.json").read_text()) == first_run
@@ -70,7 +85,7 @@ def test_the_best_epoch_is_kept(config, first_run, first_folder):
     best = max(entry["RR@10"] for entry in first_run["epochs"])
     assert first_run["best"]["RR@10"] == best
     found = TrainedRetriever.load(str(first_folder))
-    assert dev_evaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(found))()["RR@10"] == pytest.approx(
+    assert DevEvaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(found))()["RR@10"] == pytest.approx(
         best
     )
 
@@ -86,7 +101,7 @@ def test_two_runs_of_one_seed_are_equal(config, first_run, tmp_path):
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, tmp_path, monkeypatch, stop_after):
     folder = str(tmp_path / "stopped")
-    make = training._step_function
+    make = training.step_function
 
     def failing(*args):
         step, done = make(*args), [0]
@@ -99,7 +114,7 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, t
 
         return run
 
-    monkeypatch.setattr(training, "_step_function", failing)
+    monkeypatch.setattr(training, "step_function", failing)
     with pytest.raises(KeyboardInterrupt):
         train(config, folder)
     monkeypatch.undo()
@@ -180,6 +195,7 @@ def test_a_diverged_run_ends_with_a_remedy_and_keeps_what_was_good(config, tmp_p
 def test_a_resumed_run_must_have_the_same_start_weights(small, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
+    monkeypatch.setattr(train_module, "_report", lambda *_: None)
     tensors = google_tensors()
     write_hugging_face(tmp_path / "encoder", tensors)
     config = RetrieverTraining(small, encoder_dir=str(tmp_path / "encoder"), max_tokens=20, settings=SETTINGS)
@@ -223,6 +239,7 @@ def test_a_wrong_setting_leaves_the_older_model_alone(config, first_run, first_f
 def test_a_run_with_boundaries_is_resumed(config, tmp_path, monkeypatch):
     calls = []
     monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
+    monkeypatch.setattr(train_module, "_report", lambda *_: None)
     for resume in (False, True):
         train(dataclasses.replace(config, boundaries=(9, 12)), str(tmp_path / "m"), resume=resume)
     assert len(calls) == 2
@@ -253,7 +270,124 @@ def test_dev_evaluation_by_hand(tmp_path, vocab_file):
 
     # "a?": its answer and train's "a far" tie at 1, ties count against: rank 2. "b?": its answers c, d have 0, as have
     # a near and a far; b far has 1: rank 1 + 3. Without answers of train: rank 1, and rank 2 (a near ties).
-    evaluate = dev_evaluation(PreparedFolder(str(tmp_path / "p")), 2, text_vectors(FirstLetter()))
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 2, text_vectors(FirstLetter()))
     assert evaluate() == {"RR@10": pytest.approx((1 / 2 + 1 / 4) / 2), "Success@1": 0.0}
-    evaluate = dev_evaluation(PreparedFolder(str(tmp_path / "p")), 0, text_vectors(FirstLetter()))
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 0, text_vectors(FirstLetter()))
     assert evaluate() == {"RR@10": pytest.approx((1 + 1 / 2) / 2), "Success@1": 0.5}
+
+
+def test_a_model_card_says_what_it_is_and_what_it_gets_wrong(first_run, first_folder, config):
+    card = (first_folder / "README.md").read_text()
+    assert "nothing it finds is medical advice" in card
+    prepared = PreparedFolder(config.prepared_dir)
+    assert f"{prepared.num_pairs('train'):,} train, {prepared.num_pairs('dev'):,} dev" in card
+    assert f"{first_run['best']['RR@10']:.4g}" in card
+    assert card.count("(kept)") == 1
+    assert "| batch_size | `16` |" in card
+    assert "pairs.csv" in card
+    assert str(first_folder) not in card
+    assert config.prepared_dir not in card
+
+
+def test_hardest_misses_by_hand(tmp_path, vocab_file):
+    train_file = write_csv(tmp_path / "t.csv", [("x?", "a far <b>")])
+    dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("d?", "d")])
+    prepare(Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0), str(tmp_path / "p"))
+
+    class FirstLetter:
+        def embed(self, texts, side, progress=None):
+            del side, progress
+            vectors = np.zeros((len(texts), 26), np.float32)
+            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
+            return Embeddings(vectors, vectors)
+
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 5, text_vectors(FirstLetter()))
+    evaluate()
+    # "b?": its answer "c" has cosine 0, as have the other three: rank 4. "a?": "a far" ties at 1: rank 2. "d?": rank 1.
+    first, second = evaluate.hardest_misses(10)
+    assert (first.question, first.rank, first.score, first.answer, len(first.above)) == ("b?", 4, 0.0, "c", 3)
+    assert (second.question, second.rank, second.answer) == ("a?", 2, "a near")
+    assert second.above == ((1.0, "x?", "a far <b>"),)
+    assert evaluate.hardest_misses(1) == [first]
+    assert r"a far \<b\>" in report._misses([second])
+
+
+def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
+    """The whole way: mine with a trained model, train again with K negatives, in both kinds of training."""
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    first = dataclasses.replace(config, random_bert=ONE_LAYER, settings=settings)
+    train(first, str(tmp_path / "first"))
+    prepared = PreparedFolder(config.prepared_dir)
+    found = TrainedRetriever.load(str(tmp_path / "first"))
+    mine(found, prepared, str(tmp_path / "n"), MiningSettings(relative_margin=1.0))
+    before = DevEvaluation(prepared, 2_000, text_vectors(found))()
+    hard = dataclasses.replace(
+        first,
+        encoder_dir=str(tmp_path / "first"),
+        negatives_dir=str(tmp_path / "n"),
+        num_negatives=2,
+        loss=LossSettings("symmetric", distillation_weight=0.2, false_negative_margin=0.3),
+    )
+    for name, frozen, chunk in (("hard", False, 0), ("cached", False, 5), ("frozen", True, 0)):
+        second = dataclasses.replace(hard, freeze_bert=frozen, chunk_size=chunk)
+        history = train(second, str(tmp_path / name))
+        assert len(history["losses"]) == 4
+        assert history["epochs"][0]["RR@10"] == pytest.approx(before["RR@10"])
+        stored = json.loads((tmp_path / name / "config.json").read_text())
+        assert stored["negatives"] == files.sha256(str(tmp_path / "n" / "negatives.parquet"))
+
+
+def test_the_step_is_traced_once(config, tmp_path, monkeypatch):
+    traces = []
+    make = tasks.encode_ids
+
+    def counting(*args, **kwargs):
+        encode = make(*args, **kwargs)
+        return lambda batch: traces.append(1) or encode(batch)
+
+    monkeypatch.setattr(tasks, "encode_ids", counting)
+    train(dataclasses.replace(config, random_bert=ONE_LAYER), str(tmp_path / "m"))
+    assert len(traces) == 1
+
+
+def test_groups_of_like_length_change_nothing(tokenizer):
+    ids = np.array([[2, 7, 3, 0, 0, 0], [2, 8, 9, 10, 11, 3], [2, 3, 0, 0, 0, 0], [2, 9, 9, 3, 0, 0]], np.int32)
+    for compiled in (1, 16):
+        model = Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3)
+        randomize(model)
+        expected = [model.encode_question(ids), model.encode_answer(ids[:3])]
+        model.bert.row_multiple = compiled
+        for num_groups in (1, 2, 6):
+            (questions, q), (answers, a) = (length_groups(tf.constant(x), num_groups, 0) for x in (ids, ids[:3]))
+            assert sum(group.shape[0] for group in questions) == 4
+            found = model(questions, answers)
+            np.testing.assert_allclose(tf.gather(found[0], q), expected[0], atol=1e-5)
+            np.testing.assert_allclose(tf.gather(found[1], a), expected[1], atol=1e-5)
+        # Two texts of 2 and 3 tokens, then two of 4 and 6.
+        assert [group.shape for group in length_groups(tf.constant(ids), 2, 0)[0]] == [(2, 3), (2, 6)]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"chunk_size": -1}, "chunk_size is -1"),
+        ({"freeze_bert": True, "head": "none"}, "nothing is trained"),
+        ({"loss": LossSettings(distillation_weight=0.1)}, "Give --negatives_dir"),
+    ],
+)
+def test_settings_that_contradict_each_other(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        RetrieverTraining("p", **wrong)
+
+
+@pytest.mark.parametrize("head", ["residual", "plain", "none"])
+def test_heads(head, config, tmp_path):
+    settings = dataclasses.replace(SETTINGS, epochs=1)
+    changed = {"head": head, "head_depth": 2, "head_width": 6, "loss": LossSettings(matryoshka_dims=(4,))}
+    train(dataclasses.replace(config, random_bert=ONE_LAYER, settings=settings, **changed), str(tmp_path / "m"))
+    found = TrainedRetriever.load(str(tmp_path / "m"))
+    assert found.config.matryoshka_dims == (4,)
+    sizes = {"residual": 2 * (10 * 6 + 6 + 6 * 10 + 10), "plain": 10 * 6 + 6 + 6 * 6 + 6 + 6 * 10 + 10, "none": 0}
+    assert sum(int(np.prod(weight.shape)) for weight in found.model.question_head.weights) == sizes[head]
+    with pytest.raises(ValueError, match="head is .* asked for was"):
+        TrainedRetriever.load(str(tmp_path / "m"), head="residual" if head != "residual" else "none")

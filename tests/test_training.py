@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from docproduct import training
+from docproduct import devices, training
 from docproduct.run_checkpoint import Checkpoint
 from docproduct.training import TrainingSettings
 
@@ -58,7 +58,7 @@ def test_gradients_are_clipped_by_their_global_norm():
         save=None,
     )
     optimizer = keras.optimizers.SGD(1.0)
-    step = training._step_function(task, optimizer, 5.0, tf.distribute.get_strategy())
+    step = training.step_function(task, optimizer, 5.0, tf.distribute.get_strategy())
     step(next(iter(dataset)))
     assert [float(variable[0]) for variable in (model.first, model.second)] == pytest.approx([-3.0, -4.0])
 
@@ -72,10 +72,10 @@ def test_impossible_settings(wrong):
 
 
 def test_precision():
-    assert training.dtype_policy("float32") == "float32"
-    assert training.dtype_policy("bfloat16") == "mixed_bfloat16"
+    assert devices.dtype_policy("float32") == "float32"
+    assert devices.dtype_policy("bfloat16") == "mixed_bfloat16"
     with pytest.raises(ValueError, match="expected auto, float32 or bfloat16"):
-        training.dtype_policy("float16")
+        devices.dtype_policy("float16")
 
 
 @pytest.mark.parametrize(
@@ -88,9 +88,9 @@ def test_auto_precision_on_a_processor(monkeypatch, flags, expected):
             raise FileNotFoundError(path)
         return io.StringIO(f"processor\t: 0\nmodel name\t: amx_bf16\nflags\t\t: {flags}\n")
 
-    monkeypatch.setattr(training, "open", cpuinfo, raising=False)
+    monkeypatch.setattr(devices, "open", cpuinfo, raising=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    assert training.dtype_policy("auto") == expected
+    assert devices.dtype_policy("auto") == expected
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_auto_precision_on_gpus(monkeypatch, capabilities, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: capabilities)
     details = [{"compute_capability": found} if found else {} for found in capabilities]
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[capabilities.index(gpu)])
-    assert training.dtype_policy("auto") == expected
+    assert devices.dtype_policy("auto") == expected
 
 
 def test_weights_that_are_not_finite_are_never_saved():
@@ -110,4 +110,4 @@ def test_weights_that_are_not_finite_are_never_saved():
     model.layers[0].bias.assign([np.nan])
     task = training.Task((model,), None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
-        training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7})
+        training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7}, chief=True)

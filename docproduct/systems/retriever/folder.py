@@ -34,6 +34,8 @@ FORMAT = 2
 CONFIG_FILE = "config.json"
 GOOGLE_CONFIG_FILE = "bert_config.json"
 WEIGHTS_FILE = "weights.safetensors"
+_ROW_MULTIPLE = 1_024
+_WORTH_COMPILING = 256  # width of the encoder
 
 Side = Literal["question", "answer"]  # whose head a text passes; what a query is compared with
 
@@ -132,6 +134,15 @@ class TrainedRetriever:
                     vectors[rows] = values
                 bar.update(len(rows))
         return result
+
+    def compile_for_many(self) -> None:
+        """Lets XLA compile what is done for each element, on a processor and where the encoder is wide enough.
+
+        Encoding and training many texts is faster then; for a single question it is slower: rows are padded to bound
+        the number of shapes. GPUs have fast kernels of their own.
+        """
+        if not tf.config.list_physical_devices("GPU") and self.config.bert.width >= _WORTH_COMPILING:
+            self.model.bert.row_multiple = _ROW_MULTIPLE
 
     def fingerprint(self) -> str:
         """Returns a hash of weights, configuration and tokenizer: equal ones give equal vectors."""

@@ -127,7 +127,7 @@ def id_batches(
     answers = batches.side_ids(prepared, "answer")
 
     def negative_ids(rows: np.ndarray) -> np.ndarray:
-        ids = batches.pad(answers.gather(rows.reshape(-1)), pad_id, how.pad_to_multiple)
+        ids = batches.pad(tf.gather(answers, rows.reshape(-1)), pad_id, how.pad_to_multiple)
         return tf.reshape(ids, [*rows.shape, tf.shape(ids)[1]])
 
     def with_negatives(epoch: int, skip: int) -> Epoch:

@@ -3,29 +3,27 @@
 import dataclasses
 import json
 import os
-from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
 import tensorflow as tf
 from absl import logging
 
 from data_pipeline import batches, files, splits
 from data_pipeline.hard_negatives import HardNegatives
 from data_pipeline.prepared import PreparedFolder
-from docproduct import metrics, training
+from docproduct import devices, training
+from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig
+from docproduct.systems.retriever import report
 from docproduct.systems.retriever import task as tasks
+from docproduct.systems.retriever.dev import DevEvaluation, stored_vectors, text_vectors
 from docproduct.systems.retriever.embedding_store import open_store
-from docproduct.systems.retriever.folder import CONFIG_FILE, TrainedRetriever, default_max_tokens
+from docproduct.systems.retriever.folder import CONFIG_FILE, WEIGHTS_FILE, TrainedRetriever, default_max_tokens
 from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
-from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
+from docproduct.systems.retriever.model import Retriever, RetrieverConfig
 
 _FEW = 30  # dev pairs
 _MAX_GROUPS = 6  # of like length, on each side: each makes the graph larger
-_ROW_MULTIPLE = 1_024
-_WORTH_COMPILING = 256  # width of the encoder
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,6 +110,98 @@ def train(
       ValueError: the prepared folder is unfinished, has no dev pairs, or was made with another tokenizer.
       FileExistsError: `model_dir` is there, and neither `resume` nor `overwrite` is on.
     """
+    if resume and overwrite:
+        raise ValueError("resume and overwrite contradict each other. Give one of them.")
+    strategy = strategy or tf.distribute.get_strategy()
+    run = make_run(config, model_dir, strategy)
+    if resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE)):
+        _check_same_run(model_dir, run.record)
+        if finished := files.read_json(os.path.join(model_dir, training.METRICS_FILE)):
+            logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
+            return finished
+    else:
+        if resume:
+            logging.info("There is no run in %s yet: it begins.", model_dir)
+        if devices.is_chief(strategy):
+            _claim(model_dir, run.retriever, run.record, overwrite)
+    history = training.fit(run.task, config.settings, model_dir, strategy, resume)
+    if devices.is_chief(strategy):
+        _report(config, run, model_dir, history)
+    return history
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """What a training works with.
+
+    Attributes:
+      prepared: the pairs.
+      retriever: what is trained, with its start weights.
+      task: for the training loop.
+      evaluate: the dev evaluation of the task.
+      record: what must be equal for a run to be resumed; stands in config.json.
+    """
+
+    prepared: PreparedFolder
+    retriever: TrainedRetriever
+    task: training.Task
+    evaluate: DevEvaluation
+    record: dict[str, Any]
+
+
+def make_run(config: RetrieverTraining, model_dir: str, strategy: tf.distribute.Strategy) -> Run:
+    """Makes the model and the task of a training, and writes nothing but the store of a frozen encoder."""
+    prepared = _prepared(config)
+    seed = config.settings.seed
+    how = batches.BatchSettings(
+        config.settings.batch_size,
+        config.num_buckets,
+        config.boundaries,
+        pad_to_multiple=config.pad_to_multiple,
+        seed=seed,
+    )
+    negatives = None
+    if config.negatives_dir:
+        negatives = HardNegatives(config.negatives_dir, prepared, config.num_negatives, seed)
+    with strategy.scope():
+        retriever = _start(config, prepared)
+        loss = RetrievalLoss(config.loss)
+    model, pad_id = retriever.model, retriever.tokenizer.pad_id
+    model.bert.trainable = not config.freeze_bert
+    record = {
+        "training": dataclasses.asdict(config),
+        "prepared": prepared.fingerprint(),
+        "negatives": negatives.fingerprint if negatives else None,
+        "start": retriever.fingerprint(),  # the encoder's weights and the seed
+        "dtype_policy": model.bert.dtype_policy.name,  # what precision=auto has chosen
+    }
+    if config.freeze_bert:
+        store = open_store(retriever, prepared)
+        encode = tasks.encode_vectors(retriever)
+        make_batches = tasks.vector_batches(store, prepared, config.settings, negatives)
+        vectors = stored_vectors(model, store)
+    else:
+        retriever.compile_for_many()
+        encode = tasks.encode_ids(retriever, num_groups=max(1, min(_MAX_GROUPS, config.settings.batch_size // 8)))
+        make_batches = tasks.id_batches(prepared, how, pad_id, negatives)
+        vectors = text_vectors(retriever)
+    evaluate = DevEvaluation(prepared, config.dev_train_answers, vectors)
+    modules = (model, loss)
+    task = training.Task(
+        modules=modules,
+        gradients=tasks.gradients(encode, loss, modules, config.chunk_size),
+        batches=make_batches,
+        count_tokens=lambda batch: batches.count_tokens(batch, pad_id),
+        num_rows=prepared.num_pairs(splits.TRAIN),
+        evaluate=evaluate,
+        best_metric="RR@10",
+        save=lambda: retriever.save_weights(model_dir),
+    )
+    return Run(prepared, retriever, task, evaluate, record)
+
+
+def _prepared(config: RetrieverTraining) -> PreparedFolder:
+    """Returns the pairs; there must be some to train on and some to evaluate with."""
     prepared = PreparedFolder(config.prepared_dir)
     for split in (splits.TRAIN, splits.DEV):
         if not prepared.num_pairs(split):
@@ -123,120 +213,21 @@ def train(
             "Only %d dev pairs: their metrics say little. Prepare again with a higher --dev_share.",
             prepared.num_pairs(splits.DEV),
         )
-    if resume and overwrite:
-        raise ValueError("resume and overwrite contradict each other. Give one of them.")
-    how = batches.BatchSettings(
-        config.settings.batch_size,
-        config.num_buckets,
-        config.boundaries,
-        pad_to_multiple=config.pad_to_multiple,
-        seed=config.settings.seed,
-    )
-    strategy = strategy or tf.distribute.get_strategy()
-    with strategy.scope():
-        retriever = _start(config, prepared)
-        loss = RetrievalLoss(config.loss)
-    model = retriever.model
-    model.bert.trainable = not config.freeze_bert
-    negatives = None
-    if config.negatives_dir:
-        negatives = HardNegatives(config.negatives_dir, prepared, config.num_negatives, config.settings.seed)
-    record = {"training": dataclasses.asdict(config), "prepared": prepared.fingerprint()}
-    if negatives:
-        record["negatives"] = negatives.fingerprint
-    record["start"] = retriever.fingerprint()  # the encoder's weights and the seed
-    record["dtype_policy"] = model.bert.dtype_policy.name  # what precision=auto has chosen
-    if resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE)):
-        _check_same_run(model_dir, record)
-        if finished := files.read_json(os.path.join(model_dir, training.METRICS_FILE)):
-            logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
-            return finished
-    else:
-        if resume:
-            logging.info("There is no run in %s yet: it begins.", model_dir)
-        _claim(model_dir, retriever, record, overwrite)
-
-    pad_id = retriever.tokenizer.pad_id
-    if config.freeze_bert:
-        store = open_store(retriever, prepared)
-        encode = tasks.encode_vectors(retriever)
-        make_batches = tasks.vector_batches(store, prepared, config.settings, negatives)
-        evaluate = dev_evaluation(prepared, config.dev_train_answers, stored_vectors(model, store))
-    else:
-        # Bounded numbers of rows let XLA compile what is done for each element. GPUs have fast kernels for it.
-        if not tf.config.list_physical_devices("GPU") and retriever.config.bert.width >= _WORTH_COMPILING:
-            model.bert.row_multiple = _ROW_MULTIPLE
-        encode = tasks.encode_ids(retriever, num_groups=max(1, min(_MAX_GROUPS, config.settings.batch_size // 8)))
-        make_batches = tasks.id_batches(prepared, how, pad_id, negatives)
-        evaluate = dev_evaluation(prepared, config.dev_train_answers, text_vectors(retriever))
-    modules = (model, loss)
-
-    task = training.Task(
-        modules=modules,
-        gradients=tasks.gradients(encode, loss, modules, config.chunk_size),
-        batches=make_batches,
-        count_tokens=lambda batch: batches.count_tokens(batch, pad_id),
-        num_rows=prepared.num_pairs(splits.TRAIN),
-        evaluate=evaluate,
-        best_metric="RR@10",
-        save=lambda: retriever.save_weights(model_dir),
-    )
-    return training.fit(task, config.settings, model_dir, strategy)
+    return prepared
 
 
-Vectors = Callable[[pa.Table, str], np.ndarray]  # (rows with their texts, side) -> [N, D], unit norm
-
-
-def text_vectors(retriever: TrainedRetriever) -> Vectors:
-    """Returns a function that encodes the texts of rows."""
-
-    def vectors(rows: pa.Table, side: str) -> np.ndarray:
-        return retriever.embed(rows[side].to_pylist(), side, progress=f"dev {side}s").head
-
-    return vectors
-
-
-def stored_vectors(model: Retriever, store: dict[str, np.ndarray]) -> Vectors:
-    """Returns a function that passes the stored vectors of rows through the head."""
-    heads = {"question": model.question_head, "answer": model.answer_head}
-    return lambda rows, side: unit(heads[side](store[side][rows["row"].to_numpy()])).numpy()
-
-
-def dev_evaluation(
-    prepared: PreparedFolder, num_train_answers: int, vectors: Vectors
-) -> Callable[[], dict[str, float]]:
-    """Returns a function that scores dev's questions against dev's answers and a fixed sample of train's.
-
-    Equal answers are one candidate; a question's relevant candidates are the answers of all its pairs.
-    """
-    table = prepared.pairs(["question", "answer", "question_group", "answer_group", "split"])
-    table = table.append_column("row", pa.array(range(len(table))))
-    splits_of_rows, question_groups, answer_groups = (
-        table[name].to_numpy() for name in ("split", "question_group", "answer_group")
-    )
-    dev, train = (np.flatnonzero(splits_of_rows == split) for split in (splits.DEV, splits.TRAIN))
-    # Groups are hashes: the lowest are a random sample, and the same one in every run.
-    _, first = np.unique(answer_groups[train], return_index=True)  # groups ascending
-    candidates = np.concatenate([dev, train[first[:num_train_answers]]])
-    asked, question_of_row = np.unique(question_groups[dev], return_index=True, return_inverse=True)[1:]  # [Q], [dev]
-    # Candidates with an equal answer are one: the first, which is dev's if there is one.
-    _, answered, answer_of_row = np.unique(answer_groups[candidates], return_index=True, return_inverse=True)  # [C]
-    relevant = np.zeros((len(asked), len(answered)), bool)  # [Q, C]
-    relevant[question_of_row, answer_of_row[: len(dev)]] = True
-    questions, answers = table.take(pa.array(dev[asked])), table.take(pa.array(candidates[answered]))
-
-    def evaluate() -> dict[str, float]:
-        scores = vectors(questions, "question") @ vectors(answers, "answer").T  # [Q, C]
-        ranks = metrics.first_relevant_ranks(scores, relevant)
-        return {"RR@10": metrics.reciprocal_rank(ranks, 10), "Success@1": metrics.success(ranks, 1)}
-
-    return evaluate
+def _report(config: RetrieverTraining, run: Run, model_dir: str, history: dict[str, Any]) -> None:
+    """Writes the model card, about the epoch that was kept: it may not be the last."""
+    weights = checkpoints.read_safetensors(model_dir, WEIGHTS_FILE)
+    checkpoints.assign(run.retriever.model, weights, os.path.join(model_dir, WEIGHTS_FILE))
+    run.evaluate()
+    report.write(model_dir, config, run.prepared, history, run.evaluate.hardest_misses(10))
 
 
 def _start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriever:
     """Returns the untrained retriever: the encoder's weights, or random ones; heads that change nothing."""
     tokenizer = prepared.tokenizer()
-    seed, dtype = config.settings.seed, training.dtype_policy(config.settings.precision)
+    seed, dtype = config.settings.seed, devices.dtype_policy(config.settings.precision)
     options = {name: getattr(config, name) for name in ("head", "head_width", "head_depth", "head_dropout")}
     options["matryoshka_dims"] = config.loss.matryoshka_dims
     if config.encoder_dir:

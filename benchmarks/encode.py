@@ -1,0 +1,131 @@
+"""Encoding speed: answers and questions to vectors, texts in, beside sentence-transformers.
+
+    python -m benchmarks.encode --prepared_dir=prepared --encoder_dir=ENCODER --peer_python=PYTHON
+
+2,000 answers and 2,000 questions of the train split, at most 256 tokens, tokenizing included. The peer's `encode` runs
+in float32 and bfloat16 with batches of 32, 64 and 128; a first round of each says which is fastest here, and that one
+is compared. All processes are warm and work in turn. Prints how near our vectors are to those in float32. Ends with
+one line of JSON.
+"""
+
+import json
+import os
+import sys
+import time
+from typing import Any
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import measuring
+from data_pipeline import splits
+from data_pipeline.prepared import SIDES, PreparedFolder
+from docproduct import devices, training
+from docproduct.systems.retriever import TrainedRetriever
+
+_PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
+_BATCHES = (32, 64, 128)
+
+
+def texts_of(prepared_dir: str, side: str, count: int) -> list[str]:
+    """Returns the first texts of train."""
+    return PreparedFolder(prepared_dir).pairs([side], splits.TRAIN)[side][:count].to_pylist()
+
+
+def ours(prepared_dir: str, encoder_dir: str, precision: str) -> None:
+    """Encodes, a round for each line: side, number of texts, batch size."""
+    training.set_up()
+    retriever = TrainedRetriever.load(encoder_dir, dtype=devices.dtype_policy(precision))
+    retriever.compile_for_many()
+    for line in sys.stdin:
+        side, count, batch_size = line.split()
+        texts = texts_of(prepared_dir, side, int(count))
+        start = time.perf_counter()
+        retriever.embed(texts, side, int(batch_size))
+        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+
+
+def nearness(values: flags.FlagValues, count: int) -> float:
+    """Returns the lowest cosine of a fast vector with the one in float32."""
+    lowest = 1.0
+    plain = TrainedRetriever.load(values.encoder_dir)
+    fast = TrainedRetriever.load(values.encoder_dir, dtype=devices.dtype_policy(values.precision))
+    fast.compile_for_many()
+    for side in SIDES:
+        texts = texts_of(values.prepared_dir, side, count)
+        lowest = min(lowest, float(np.sum(plain.embed(texts, side).head * fast.embed(texts, side).head, axis=1).min()))
+    return lowest
+
+
+def main(argv: list[str]) -> None:
+    """Measures, or is one of the contestants."""
+    values = flags.FLAGS
+    if values.contestant:
+        ours(values.prepared_dir, values.encoder_dir, values.precision)
+        return
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    command = [sys.executable, "-m", "benchmarks.encode", *folders, "--contestant", f"--precision={values.precision}"]
+    contestants = {"docproduct": measuring.Contestant(command, environment)}
+    if values.peer_python:
+        peer = [values.peer_python, _PEER, "encode_speed", *folders]
+        for name, more in (("float32", []), ("bfloat16", ["--bfloat16"])):
+            contestants[f"sentence-transformers {name}"] = measuring.Contestant([*peer, *more], environment)
+    try:
+        metrics = _measure(
+            contestants, 128 if values.quick else values.count, 1 if values.quick else values.rounds, values
+        )
+    finally:
+        for contestant in contestants.values():
+            contestant.stop()
+    lowest = nearness(values, 64 if values.quick else 512)
+    print(f"\nLowest cosine with the vector in float32: {lowest:.6f}")
+    metrics.append(measuring.metric("lowest_cosine_with_float32", "cosine", lowest))
+    measuring.finish("encode", ["tensorflow", "keras"], metrics)
+
+
+def _measure(
+    contestants: dict[str, measuring.Contestant], count: int, rounds: int, values: flags.FlagValues
+) -> list[dict[str, Any]]:
+    tokenizer = PreparedFolder(values.prepared_dir).tokenizer()
+    metrics = []
+    for side, name, unit in (("answer", "answer_tokens_per_s", "tokens/s"), ("question", "questions_per_s", "texts/s")):
+        work = count
+        if side == "answer":
+            work = int(tokenizer.encode(texts_of(values.prepared_dir, side, count), 256).flat_values.shape[0])
+        # Warm-up and choice: every contestant with every batch size, on a quarter of the texts.
+        trial = {
+            (who, size): contestants[who].round(f"{side} {max(count // 4, 64)} {size}")["seconds"]
+            for _ in range(2)
+            for who in contestants
+            for size in _BATCHES
+        }
+        mine = min((key for key in trial if key[0] == "docproduct"), key=trial.__getitem__)
+        peers = sorted((key for key in trial if key[0] != "docproduct"), key=trial.__getitem__)
+        chosen = [mine, *peers[:1]]
+        speeds: dict[str, list[float]] = {who: [] for who, _ in chosen}
+        for _ in range(rounds):
+            for who, size in chosen:
+                speeds[who].append(work / contestants[who].round(f"{side} {count} {size}")["seconds"])
+        rows = [(f"{who}, batches of {size}", speeds[who], unit) for who, size in chosen]
+        measuring.show(f"Encoding {count} {side}s", rows)
+        medians = {who: float(np.median(found)) for who, found in speeds.items()}
+        against = chosen[1][0] if len(chosen) > 1 else None
+        metrics.append(
+            measuring.metric(name, unit, medians["docproduct"], {who: medians[who] for who, _ in chosen[1:]}, against)
+        )
+    return metrics
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("encoder_dir", None, "Encoder to measure.", required=True)
+    flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
+    flags.DEFINE_string("precision", "auto", "Ours.")
+    flags.DEFINE_integer("count", 2_000, "Texts of each side.")
+    flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
+    flags.DEFINE_bool("quick", False, "One short round.")
+    flags.DEFINE_bool("contestant", False, "Used by this benchmark itself.")
+    app.run(main)

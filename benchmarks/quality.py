@@ -1,0 +1,167 @@
+"""Retrieval quality after one epoch, beside sentence-transformers, over several seeds: one row for each recipe.
+
+    python -m benchmarks.quality --prepared_dir=prepared --encoder_dir=ENCODER --beir_dirs=dev=beir/dev \
+      --peer_python=PYTHON --work_dir=quality
+
+Every run is a folder of --work_dir, RECIPE-SEED. Finished runs and scores are kept, interrupted ones go on: give the
+command again until it is done; each run takes a good while. The peer trains with the same start, pairs and batch size
+(sentence_transformers_peer.py). A recipe that mines takes the model of another recipe and the same seed. The BEIR
+folders hold the queries that are scored, given as NAME=FOLDER. Ends with one line of JSON: the mean over seeds.
+"""
+
+import dataclasses
+import json
+import os
+import statistics
+import subprocess
+from typing import Any
+
+from absl import app, flags, logging
+
+from benchmarks import measuring
+from data_pipeline import beir, files
+from data_pipeline.prepared import PreparedFolder
+from docproduct import evaluate, training
+from docproduct.negatives import MiningSettings, mine
+from docproduct.systems import retriever
+
+_PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
+_SCORES_FILE = "scores.json"
+_PEER_NAME = "sentence-transformers"
+_ZERO_SHOT = "zero-shot"
+_METRICS = ("Success@1", "Success@10", "RR@10", "nDCG@10")
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """How a run differs from the default one.
+
+    Attributes:
+      training: fields of RetrieverTraining.
+      settings: fields of TrainingSettings.
+      mined_from: the recipe whose model finds hard negatives; None: no hard negatives.
+      mining: how.
+    """
+
+    training: dict[str, Any] = dataclasses.field(default_factory=dict)
+    settings: dict[str, Any] = dataclasses.field(default_factory=dict)
+    mined_from: str | None = None
+    mining: MiningSettings = MiningSettings()
+
+
+RECIPES = {
+    "default": Recipe(),
+    "random-batches": Recipe({"num_buckets": 1}),
+    "symmetric": Recipe({"loss": retriever.LossSettings("symmetric")}),
+    "cosine-matrix": Recipe({"loss": retriever.LossSettings("cosine_matrix")}),
+    "learned-scale": Recipe({"loss": retriever.LossSettings(learn_scale=True)}),
+    "scale-50": Recipe({"loss": retriever.LossSettings(scale=50.0)}),
+    "no-dropout": Recipe({"dropout": 0.0, "head_dropout": 0.0}),
+    "no-heads": Recipe({"head": "none"}),
+    "rate-1e-4": Recipe(settings={"learning_rate": 1e-4}),
+    "matryoshka": Recipe({"loss": retriever.LossSettings(matryoshka_dims=(192, 96, 48))}),
+    "frozen": Recipe({"freeze_bert": True}, {"epochs": 10, "learning_rate": 1e-3}),
+    "batch-1024": Recipe({"chunk_size": 64}, {"batch_size": 1024, "learning_rate": 2e-4}),
+    "hard-negatives": Recipe({"num_negatives": 1}, mined_from="default"),
+    "hard-negatives-bm25": Recipe({"num_negatives": 1}, mined_from="default", mining=MiningSettings(by="both")),
+    "hard-negatives-rate-1e-4": Recipe({"num_negatives": 1}, {"learning_rate": 1e-4}, mined_from="default"),
+}
+
+
+def folder_of(work_dir: str, name: str, seed: int) -> str:
+    """Returns the folder of a run."""
+    return os.path.join(work_dir, f"{name}-{seed}")
+
+
+def run(name: str, seed: int, values: flags.FlagValues) -> str:
+    """Trains what a recipe says, as far as that is not done; returns the model folder."""
+    folder = folder_of(values.work_dir, name, seed)
+    if name == _PEER_NAME:
+        if not os.path.isfile(os.path.join(folder, "modules.json")):
+            folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
+            command = [values.peer_python, _PEER, "train", *folders, f"--model_dir={folder}", f"--seed={seed}"]
+            subprocess.run([*command, *(["--bfloat16"] if values.peer_bfloat16 else [])], check=True)
+        return folder
+    recipe = RECIPES[name]
+    options = dict(recipe.training)
+    if recipe.mined_from:
+        options["negatives_dir"] = os.path.join(values.work_dir, f"negatives-{name}-{seed}")
+        if not os.path.isdir(options["negatives_dir"]):
+            teacher = retriever.TrainedRetriever.load(run(recipe.mined_from, seed, values))
+            teacher.compile_for_many()
+            prepared = PreparedFolder(values.prepared_dir)
+            print(json.dumps(mine(teacher, prepared, options["negatives_dir"], recipe.mining)))
+    settings = training.TrainingSettings(seed=seed, checkpoint_steps=25, **recipe.settings)
+    config = retriever.RetrieverTraining(values.prepared_dir, values.encoder_dir, settings=settings, **options)
+    retriever.train(config, folder, resume=True)
+    return folder
+
+
+def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[str, dict[str, Any]]:
+    """Returns {set: metrics} of a model, from the file in its folder where they are known."""
+    path = os.path.join(folder, _SCORES_FILE)
+    known = files.read_json(path) or {}
+    for name, beir_dir in beir_dirs.items():
+        if name not in known:
+            data = beir.read(beir_dir, beir.default_split(beir_dir))
+            known[name] = evaluate.retrieval(model_dir, data)
+            files.write_json(path, known)
+    return known
+
+
+def main(argv: list[str]) -> None:
+    """Runs what is missing, and shows all."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    values = flags.FLAGS
+    logging.set_verbosity(logging.INFO)
+    training.set_up()
+    beir_dirs = dict(entry.split("=", 1) for entry in values.beir_dirs)
+    names = [*([_PEER_NAME] if values.peer_python else []), *values.recipes]
+    if unknown := set(values.recipes) - set(RECIPES):
+        raise app.UsageError(f"Unknown recipes {sorted(unknown)}; expected {', '.join(RECIPES)}.")
+    zero_shot = os.path.join(values.work_dir, _ZERO_SHOT)
+    os.makedirs(zero_shot, exist_ok=True)
+    results = {_ZERO_SHOT: [scores_of(values.encoder_dir, zero_shot, beir_dirs)]}
+    for seed in map(int, values.seeds):
+        for name in names:
+            folder = folder_of(values.work_dir, name, seed)
+            if values.show_only and not os.path.isfile(os.path.join(folder, _SCORES_FILE)):
+                continue
+            model_dir = folder if values.show_only else run(name, seed, values)
+            results.setdefault(name, []).append(scores_of(model_dir, folder, beir_dirs))
+    _show(results, list(beir_dirs))
+
+
+def _show(results: dict[str, list[dict[str, dict[str, Any]]]], sets: list[str]) -> None:
+    metrics = []
+    for beir_set in sets:
+        print(f"\n{beir_set}: mean (lowest to highest of the seeds)")
+        print("| recipe | seeds | " + " | ".join(_METRICS) + " |\n|" + "---|" * (2 + len(_METRICS)))
+        for name, runs in results.items():
+            cells = []
+            for metric in _METRICS:
+                found = [scores[beir_set][metric] for scores in runs]
+                spread = f" ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else ""
+                cells.append(f"{statistics.mean(found):.3f}{spread}")
+            print(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
+        peer = results.get(_PEER_NAME)
+        means = {name: statistics.mean(scores[beir_set]["RR@10"] for scores in runs) for name, runs in results.items()}
+        for name in means:
+            peers = {_PEER_NAME: means[_PEER_NAME]} if peer and name != _PEER_NAME else {}
+            entry = measuring.metric(f"{beir_set}_rr10_{name}", "RR@10", means[name], peers, next(iter(peers), None))
+            metrics.append(entry)
+    measuring.finish("quality", ["tensorflow", "keras"], metrics)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
+    flags.DEFINE_list("beir_dirs", None, "What to score: NAME=FOLDER,...", required=True)
+    flags.DEFINE_string("work_dir", None, "Where the runs are kept.", required=True)
+    flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
+    flags.DEFINE_bool("peer_bfloat16", False, "The peer trains in bfloat16: where that is faster.")
+    flags.DEFINE_list("recipes", ["default", "hard-negatives"], f"Of: {', '.join(RECIPES)}.")
+    flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
+    flags.DEFINE_bool("show_only", False, "Show what is finished, train nothing.")
+    app.run(main)

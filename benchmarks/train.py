@@ -1,0 +1,120 @@
+"""Training speed: pairs a second of one step of the bi-encoder, beside sentence-transformers.
+
+    python -m benchmarks.train --prepared_dir=prepared --encoder_dir=ENCODER --peer_python=PYTHON
+
+The same start, pairs, batch size and longest text (256 tokens), two threads. The peer uses
+MultipleNegativesRankingLoss, in float32 and in bfloat16; a short round says which is faster here, and that one is
+compared. All processes are warm and work in turn. Ends with one line of JSON.
+"""
+
+import json
+import os
+import sys
+import tempfile
+import time
+
+import tensorflow as tf
+from absl import app, flags
+
+from benchmarks import measuring
+from docproduct import training
+from docproduct.systems import retriever
+from docproduct.systems.retriever.train import make_run
+
+_PRECISIONS = {"float32": [], "bfloat16": ["--bfloat16"]}
+_PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
+
+
+def ours(prepared_dir: str, encoder_dir: str, batch_size: int, dropout: float | None) -> None:
+    """Trains, in rounds of as many steps as each line says."""
+    training.set_up()
+    settings = training.TrainingSettings(batch_size=batch_size)
+    strategy = tf.distribute.get_strategy()
+    config = retriever.RetrieverTraining(prepared_dir, encoder_dir, dropout=dropout, settings=settings)
+    task = make_run(config, "", strategy).task
+    step = training.step_function(task, training.make_optimizer(task, settings, strategy), settings.clip_norm, strategy)
+    batches = (batch for epoch in range(1_000_000) for batch in task.batches(epoch, 0))
+    for line in sys.stdin:
+        start = time.perf_counter()
+        for _ in range(int(line)):
+            float(step(next(batches)))
+        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+
+
+def main(argv: list[str]) -> None:
+    """Measures, or is one of the contestants."""
+    values = flags.FLAGS
+    if values.contestant:
+        ours(values.prepared_dir, values.encoder_dir, values.batch_size, values.dropout)
+        return
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
+    environment = os.environ | {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    command = [sys.executable, "-m", "benchmarks.train", *folders, "--contestant", f"--batch_size={values.batch_size}"]
+    command += [] if values.dropout is None else [f"--dropout={values.dropout}"]
+    with tempfile.TemporaryDirectory() as folder:
+        peers = {}
+        if values.peer_python:
+            peer = [values.peer_python, _PEER, "train_speed", *folders, f"--model_dir={folder}"]
+            peers = {f"sentence-transformers {name}": [*peer, *more] for name, more in _PRECISIONS.items()}
+        chosen = _fastest(peers, environment) if peers else None
+        contestants = {"docproduct": measuring.Contestant(command, environment)}
+        if chosen:
+            contestants[chosen] = measuring.Contestant(peers[chosen], environment)
+        try:
+            _measure(contestants, values)
+        finally:
+            for contestant in contestants.values():
+                contestant.stop()
+
+
+def _fastest(peers: dict[str, list[str]], environment: dict[str, str]) -> str:
+    """Returns the peer that does two steps in the least time; each is tried alone: their memory adds up otherwise."""
+    seconds = {}
+    for name, command in peers.items():
+        contestant = measuring.Contestant(command, environment)
+        contestant.round("1")
+        seconds[name] = contestant.round("2")["seconds"]
+        contestant.stop()
+    print("two steps: " + ", ".join(f"{name} {found:.1f} s" for name, found in seconds.items()))
+    return min(seconds, key=seconds.__getitem__)
+
+
+def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagValues) -> None:
+    rounds, steps = (1, 2) if values.quick else (values.rounds, values.steps)
+    for name, contestant in contestants.items():
+        contestant.round("1" if name != "docproduct" else "4" if values.quick else f"{values.warm_steps}")
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    peaks = dict.fromkeys(contestants, 0.0)
+    for _ in range(rounds):
+        for name, contestant in contestants.items():
+            with measuring.PeakMemory(contestant.pid) as peak:
+                speeds[name].append(values.batch_size * steps / contestant.round(f"{steps}")["seconds"])
+            peaks[name] = max(peaks[name], peak.mib)
+    measuring.show("Training", [(name, found, "pairs/s") for name, found in speeds.items()])
+    measuring.show("Peak memory", [(name, [mib], "MiB") for name, mib in peaks.items()])
+    peers = [name for name in contestants if name != "docproduct"]
+    # Of all steps together: steps differ in length.
+    means = {name: len(found) / sum(1 / speed for speed in found) for name, found in speeds.items()}
+    metrics = [
+        measuring.metric(
+            name, unit, found["docproduct"], {peer: found[peer] for peer in peers}, next(iter(peers), None)
+        )
+        for name, unit, found in (("pairs_per_s", "pairs/s", means), ("peak_mib", "MiB", peaks))
+    ]
+    measuring.finish("train", ["tensorflow", "keras"], metrics)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
+    flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
+    flags.DEFINE_integer("batch_size", 64, "Pairs in a batch; the peer's is 64.")
+    flags.DEFINE_float("dropout", None, "Ours, inside the encoder; default: the same as the peer's.")
+    flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
+    flags.DEFINE_integer("steps", 10, "Steps of a round.")
+    flags.DEFINE_integer("warm_steps", 8, "Steps before measuring.")
+    flags.DEFINE_bool("quick", False, "One short round.")
+    flags.DEFINE_bool("contestant", False, "Used by this benchmark itself.")
+    app.run(main)

@@ -1,0 +1,94 @@
+"""Where and in which precision to train: one device, several GPUs, several machines."""
+
+import contextlib
+import os
+
+import tensorflow as tf
+
+STRATEGIES = ("default", "mirrored", "multi_worker")
+
+# What a collective operation raises when another worker is gone.
+LOST = (
+    tf.errors.UnavailableError,
+    tf.errors.AbortedError,
+    tf.errors.CancelledError,
+    tf.errors.DeadlineExceededError,
+)
+
+
+class WorkerLostError(RuntimeError):
+    """Another worker has ended, or cannot be reached."""
+
+
+def make_strategy(name: str) -> tf.distribute.Strategy:
+    """Returns where to train; a script's main() calls it right after `set_up`.
+
+    Args:
+      name: default (one device), mirrored (all GPUs of this machine), or multi_worker (all workers that the environment
+        variable TF_CONFIG names, each of them a process that was started with the same flags).
+
+    Raises:
+      ValueError: an unknown name, or multi_worker without TF_CONFIG.
+    """
+    if name == "multi_worker":
+        if not os.environ.get("TF_CONFIG"):
+            raise ValueError(
+                "strategy is multi_worker, but TF_CONFIG is not set. Expected, in each worker's environment, "
+                '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
+            )
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    strategies = {"default": tf.distribute.get_strategy, "mirrored": tf.distribute.MirroredStrategy}
+    if name not in strategies:
+        raise ValueError(f"strategy is {name!r}; expected {', '.join(STRATEGIES)}.")
+    return strategies[name]()
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Returns whether this process writes files; of several workers one does."""
+    return strategy.extended.should_checkpoint
+
+
+def wait_for_all(strategy: tf.distribute.Strategy, step: int) -> None:
+    """Returns when all workers are here.
+
+    Raises:
+      ValueError: they are not at the same step.
+    """
+    if strategy.num_replicas_in_sync == 1:
+        return
+
+    @tf.function
+    def sum_of_steps() -> tf.Tensor:
+        steps = strategy.run(lambda: tf.constant(step, tf.int64))
+        return strategy.reduce(tf.distribute.ReduceOp.SUM, steps, axis=None)
+
+    if int(sum_of_steps()) != step * strategy.num_replicas_in_sync:
+        raise ValueError(
+            f"This worker would start at step {step}, another one elsewhere. Expected all of them to see the same "
+            "model folder, and to be started with --resume, or all without."
+        )
+
+
+def dtype_policy(precision: str) -> str:
+    """Returns the Keras dtype policy for `auto`, `float32` or `bfloat16`.
+
+    `auto` is mixed bfloat16 where it is faster than float32: on GPUs since Ampere (compute capability 8.0) and on
+    processors with AMX. Where only avx512_bf16 is there, TensorFlow's bfloat16 product was slower than float32.
+    """
+    if precision == "auto":
+        precision = "bfloat16" if _fast_bfloat16() else "float32"
+    policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
+    if precision not in policies:
+        raise ValueError(f"precision is {precision!r}; expected auto, {' or '.join(policies)}.")
+    return policies[precision]
+
+
+def _fast_bfloat16() -> bool:
+    gpus = tf.config.list_physical_devices("GPU")
+    if gpus:
+        return all(
+            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus
+        )
+    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
+        return any(line.startswith("flags") and "amx_bf16" in line.split() for line in file)
+    return False

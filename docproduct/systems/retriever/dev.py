@@ -1,0 +1,102 @@
+"""How good a retriever is on dev, while it is trained; and what it gets wrong."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pyarrow as pa
+
+from data_pipeline import splits
+from data_pipeline.prepared import PreparedFolder
+from docproduct import metrics
+from docproduct.systems.retriever.folder import TrainedRetriever
+from docproduct.systems.retriever.model import Retriever, unit
+
+Vectors = Callable[[pa.Table, str], np.ndarray]  # (rows with their texts, side) -> [N, D], unit norm
+
+
+def text_vectors(retriever: TrainedRetriever) -> Vectors:
+    """Returns a function that encodes the texts of rows."""
+
+    def vectors(rows: pa.Table, side: str) -> np.ndarray:
+        return retriever.embed(rows[side].to_pylist(), side, progress=f"dev {side}s").head
+
+    return vectors
+
+
+def stored_vectors(model: Retriever, store: dict[str, np.ndarray]) -> Vectors:
+    """Returns a function that passes the stored vectors of rows through the head."""
+    heads = {"question": model.question_head, "answer": model.answer_head}
+    return lambda rows, side: unit(heads[side](store[side][rows["row"].to_numpy()])).numpy()
+
+
+@dataclasses.dataclass(frozen=True)
+class Miss:
+    """A dev question whose answers others outranked.
+
+    Attributes:
+      question: its text.
+      rank: of its best answer, from 1.
+      score: the best answer's cosine.
+      answer: the best answer.
+      above: (cosine, question, answer) of the first that outranked it.
+    """
+
+    question: str
+    rank: int
+    score: float
+    answer: str
+    above: tuple[tuple[float, str, str], ...]
+
+
+class DevEvaluation:
+    """Scores dev's questions against dev's answers and a fixed sample of train's.
+
+    Equal answers are one candidate; a question's relevant candidates are the answers of all its pairs.
+    """
+
+    def __init__(self, prepared: PreparedFolder, num_train_answers: int, vectors: Vectors):
+        table = prepared.pairs(["question", "answer", "question_group", "answer_group", "split"])
+        table = table.append_column("row", pa.array(range(len(table))))
+        splits_of_rows, question_groups, answer_groups = (
+            table[name].to_numpy() for name in ("split", "question_group", "answer_group")
+        )
+        dev, train = (np.flatnonzero(splits_of_rows == split) for split in (splits.DEV, splits.TRAIN))
+        # Groups are hashes: the lowest are a random sample, and the same one in every run.
+        _, first = np.unique(answer_groups[train], return_index=True)  # groups ascending
+        candidates = np.concatenate([dev, train[first[:num_train_answers]]])
+        groups = question_groups[dev]
+        _, asked, question_of_row = np.unique(groups, return_index=True, return_inverse=True)  # [Q], [dev]
+        # Candidates with an equal answer are one: the first, which is dev's if there is one.
+        groups = answer_groups[candidates]
+        _, answered, answer_of_row = np.unique(groups, return_index=True, return_inverse=True)  # [C], [candidates]
+        self._relevant = np.zeros((len(asked), len(answered)), bool)  # [Q, C]
+        self._relevant[question_of_row, answer_of_row[: len(dev)]] = True
+        self._questions, self._answers = (table.take(pa.array(rows)) for rows in (dev[asked], candidates[answered]))
+        self._vectors = vectors
+        self._scores = np.zeros(self._relevant.shape, np.float32)
+
+    def __call__(self) -> dict[str, float]:
+        """Returns RR@10 and Success@1 of the model as it is now."""
+        questions, answers = self._vectors(self._questions, "question"), self._vectors(self._answers, "answer")
+        self._scores = questions @ answers.T  # [Q, C]
+        ranks = metrics.first_relevant_ranks(self._scores, self._relevant)
+        return {"RR@10": metrics.reciprocal_rank(ranks, 10), "Success@1": metrics.success(ranks, 1)}
+
+    def hardest_misses(self, count: int, shown: int = 3) -> list[Miss]:
+        """Returns the questions whose best answer ranks lowest, the lowest first, as the last call saw them."""
+        ranks = metrics.first_relevant_ranks(self._scores, self._relevant)
+        lowest = [int(i) for i in np.argsort(-ranks, kind="stable")[:count] if ranks[i] > 1]
+        return [self._miss(i, int(ranks[i]), shown) for i in lowest]
+
+    def _miss(self, i: int, rank: int, shown: int) -> Miss:
+        scores, relevant = self._scores[i], self._relevant[i]
+        best = int(np.argmax(np.where(relevant, scores, -np.inf)))
+        others = [int(c) for c in np.argsort(-scores, kind="stable") if not relevant[c]]
+        texts = {name: self._answers[name] for name in ("question", "answer")}
+        above = tuple(
+            (float(scores[c]), texts["question"][c].as_py(), texts["answer"][c].as_py())
+            for c in others[: min(shown, rank - 1)]
+        )
+        question, answer = self._questions["question"][i].as_py(), texts["answer"][best].as_py()
+        return Miss(question, rank, float(scores[best]), answer, above)

@@ -1,0 +1,105 @@
+"""The report of a run: README.md in the model folder, a model card with scores, settings, data, limits and misses."""
+
+import dataclasses
+import os
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipeline import files, splits
+from data_pipeline.prepared import PreparedFolder
+from docproduct.systems.retriever.dev import Miss
+from docproduct.training import CURVE_FILE
+
+CARD_FILE = "README.md"
+_SHOWN = 240  # characters of an answer
+
+
+def write(
+    model_dir: str, config: Any, prepared: PreparedFolder, history: dict[str, Any], misses: Sequence[Miss]
+) -> None:
+    """Writes the model card.
+
+    Args:
+      model_dir: the model folder.
+      config: the RetrieverTraining.
+      prepared: what it was trained on.
+      history: what `training.fit` returned.
+      misses: dev questions to show, the worst first.
+    """
+    name = os.path.basename(os.path.abspath(model_dir))
+    sections = [
+        f"# {name}\n\nA retriever made by docproduct: a BERT bi-encoder that finds the nearest answers to a question. "
+        "**Research software: nothing it finds is medical advice.**",
+        f"## Scores on dev\n\n{_scores(history, prepared)}\n\n![learning curve]({CURVE_FILE})",
+        f"## Data\n\n{_inputs(prepared)}",
+        f"## Settings\n\n{_settings(config)}\n\n`config.json` holds all of them, with versions and git commit.",
+        "## Limits\n\nIt finds the nearest answer even if none fits, and does not know whether an answer is right. "
+        f"Texts are cut at {_limits(prepared)} tokens. It was trained on the data above and is weaker on other "
+        "topics, other kinds of questions and other languages. Answers of equal text count as one; answers that nobody "
+        "marked as relevant count as wrong, so that the scores are lower bounds.",
+        f"## Hardest misses on dev\n\n{_misses(misses)}",
+    ]
+    files.write_text(os.path.join(model_dir, CARD_FILE), "\n\n".join(sections) + "\n")
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _scores(history: dict[str, Any], prepared: PreparedFolder) -> str:
+    names = [name for name in history["epochs"][-1] if name != "epoch"]
+    rows = [
+        [f"{entry['epoch']}{' (kept)' if entry == history['best'] else ''}"]
+        + [f"{entry[name]:.4g}" if name in entry else "" for name in names]
+        for entry in history["epochs"]
+    ]
+    pairs = prepared.num_pairs(splits.DEV)
+    return f"{pairs:,} dev pairs; epoch 0 is the untrained model.\n\n{_table(['epoch', *names], rows)}"
+
+
+def _inputs(prepared: PreparedFolder) -> str:
+    rows = [
+        [f"`{os.path.basename(entry['path'])}`", f"{entry['bytes']:,}", f"`{entry['sha256'][:16]}`"]
+        for entry in prepared.manifest["inputs"]
+    ]
+    counts = ", ".join(f"{prepared.num_pairs(split):,} {split}" for split in splits.SPLITS)
+    return f"Pairs: {counts}.\n\n{_table(['file', 'bytes', 'SHA-256'], rows)}"
+
+
+def _settings(config: Any) -> str:
+    flat: dict[str, Any] = {}
+    for name, value in dataclasses.asdict(config).items():
+        if name not in ("random_bert", "prepared_dir"):
+            flat |= value if isinstance(value, dict) else {name: value}
+    # Names of folders, not where they were on this machine.
+    rows = [
+        [name, f"`{os.path.basename(str(value)) if name.endswith('_dir') else value}`"]
+        for name, value in flat.items()
+        if value is not None and value != ()
+    ]
+    return _table(["setting", "value"], rows)
+
+
+def _limits(prepared: PreparedFolder) -> str:
+    settings = prepared.manifest["settings"]
+    return f"{settings['max_question_tokens']} (questions) and {settings['max_answer_tokens']} (answers)"
+
+
+def _misses(misses: Sequence[Miss]) -> str:
+    if not misses:
+        return "None: every dev question has a right answer at rank 1."
+    blocks = []
+    for miss in misses:
+        lines = [f"* **{_line(miss.question)}** rank {miss.rank}, cosine {miss.score:.3f}: {_line(miss.answer)}"]
+        lines += [f"  * {score:.3f} {_line(question)} {_line(answer)}" for score, question, answer in miss.above]
+        blocks.append("\n".join(lines))
+    return "The best right answer, and what outranked it:\n\n" + "\n".join(blocks)
+
+
+def _line(text: str) -> str:
+    """Returns the start of a text on one line, with nothing in it that Markdown or HTML would act on."""
+    line = " ".join(text.split())
+    line = line if len(line) <= _SHOWN else f"{line[:_SHOWN].rstrip()} ..."
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", line)

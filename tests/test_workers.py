@@ -1,0 +1,121 @@
+"""Two processes on this machine against one, each in processes of their own."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from data_pipeline.prepare import Settings, prepare
+from docproduct import devices, run_checkpoint, training
+
+FLAGS = ["--batch_size=8", "--learning_rate=1e-3", "--dropout=0", "--head_dropout=0", "--precision=float32", "--seed=5"]
+FLAGS += ["--max_tokens=20", "--checkpoint_steps=3", "--deterministic", "--epochs=3"]
+
+
+@pytest.fixture(scope="module")
+def small(corpus, vocab_file, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("workers") / "p")
+    lengths = {"max_answer_tokens": 20, "max_question_tokens": 20}
+    prepare(Settings((corpus,), vocab_file, dev_share=0.2, seed=1, **lengths), folder)
+    return folder
+
+
+def start(prepared_dir, model_dir, *flags, workers=None, index=0):
+    environment = dict(os.environ)
+    if workers:
+        environment["TF_CONFIG"] = json.dumps(
+            {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
+        )
+        flags = ["--strategy=multi_worker", *flags]
+    command = [sys.executable, "train_embeddings.py", f"--prepared_dir={prepared_dir}", f"--model_dir={model_dir}"]
+    return subprocess.Popen(
+        [*command, *FLAGS, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+    )
+
+
+def finish(process, seconds=300):
+    output, errors = process.communicate(timeout=seconds)
+    return process.returncode, output, errors
+
+
+def free_ports(count):
+    sockets = [socket.socket() for _ in range(count)]
+    for found in sockets:
+        found.bind(("127.0.0.1", 0))
+    names = [f"127.0.0.1:{found.getsockname()[1]}" for found in sockets]
+    for found in sockets:
+        found.close()
+    return names
+
+
+def losses(model_dir):
+    with open(os.path.join(model_dir, training.METRICS_FILE), encoding="utf-8") as file:
+        return json.load(file)["losses"]
+
+
+def wait_for(path, process, seconds=200):
+    end = time.monotonic() + seconds
+    while not os.path.exists(path):
+        assert process.poll() is None, finish(process)[2][-2000:]
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
+    one, two = str(tmp_path / "one"), str(tmp_path / "two")
+    code, _, errors = finish(start(small, one))
+    assert code == 0, errors[-2000:]
+    expected = losses(one)
+    assert len(expected) >= 20
+    # The second worker is killed after the first checkpoint.
+    workers = free_ports(2)
+    pair = [start(small, two, workers=workers, index=i) for i in range(2)]
+    wait_for(os.path.join(two, training.CHECKPOINT_FILE), pair[0])
+    pair[1].send_signal(signal.SIGKILL)
+    code, _, errors = finish(pair[0])
+    pair[1].communicate()
+    assert code == 1
+    assert "another worker has ended" in errors.splitlines()[-1], errors[-2000:]
+    # All start again.
+    workers = free_ports(2)
+    pair = [start(small, two, "--resume", workers=workers, index=i) for i in range(2)]
+    for process in pair:
+        code, _, errors = finish(process)
+        assert code == 0, errors[-2000:]
+    np.testing.assert_allclose(losses(two), expected, atol=1e-5)
+
+
+def test_workers_need_their_addresses(monkeypatch):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    with pytest.raises(ValueError, match="TF_CONFIG is not set"):
+        devices.make_strategy("multi_worker")
+    with pytest.raises(ValueError, match="expected default, mirrored, multi_worker"):
+        devices.make_strategy("many")
+
+
+@pytest.mark.slow
+def test_killed_at_five_steps_and_resumed(small, tmp_path):
+    """SIGKILL, not an exception: nothing can be tidied up."""
+    whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
+    dropout = ["--dropout=0.1", "--head_dropout=0.1", "--checkpoint_steps=1"]
+    assert finish(start(small, whole, *dropout))[0] == 0
+    expected = losses(whole)
+    checkpoint = os.path.join(cut, training.CHECKPOINT_FILE)
+    random = np.random.default_rng(0)
+    for step in sorted(random.choice(np.arange(1, len(expected) - 1), 5, replace=False)):
+        process = start(small, cut, "--resume", *dropout)
+        wait_for(checkpoint, process)
+        while run_checkpoint.num_steps(checkpoint) < step and process.poll() is None:
+            time.sleep(0.005)
+        process.kill()
+        process.communicate()
+    code, _, errors = finish(start(small, cut, "--resume", *dropout))
+    assert code == 0, errors[-2000:]
+    np.testing.assert_allclose(losses(cut), expected, atol=1e-5)
