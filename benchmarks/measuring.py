@@ -130,7 +130,7 @@ class Contestant:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
             while answer := self._process.stdout.readline():
-                if answer.startswith("{"):  # others print on standard output as well
+                if answer.startswith('{"'):  # the trainer of a peer prints other lines, too
                     return json.loads(answer)
         except BrokenPipeError:
             pass

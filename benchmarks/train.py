@@ -56,9 +56,10 @@ def main(argv: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         peers = {}
         if values.peer_python:
+            precisions = _PRECISIONS if values.peer_precision == "auto" else [values.peer_precision]
             peer = [values.peer_python, _PEER, "train_speed", *folders, f"--model_dir={folder}"]
-            peers = {f"sentence-transformers {name}": [*peer, *more] for name, more in _PRECISIONS.items()}
-        chosen = _fastest(peers, environment) if peers else None
+            peers = {f"sentence-transformers {name}": [*peer, *_PRECISIONS[name]] for name in precisions}
+        chosen = _fastest(peers, environment) if len(peers) > 1 else next(iter(peers), None)
         contestants = {"docproduct": measuring.Contestant(command, environment)}
         if chosen:
             contestants[chosen] = measuring.Contestant(peers[chosen], environment)
@@ -110,6 +111,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
     flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
+    flags.DEFINE_enum("peer_precision", "auto", ["auto", *_PRECISIONS], "auto: what is faster here.")
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch; the peer's is 64.")
     flags.DEFINE_float("dropout", None, "Ours, inside the encoder; default: the same as the peer's.")
     flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
