@@ -138,7 +138,7 @@ class BertLayer(keras.layers.Layer):
         """[N, D] -> [N, D]; attention_biases: [B, 1, 1, T] for each group."""
         attended = self.attention(states, attention_biases, training=training)
         states = self.attention_norm(states + self.attention_dropout(attended, training=training), compiled=compiled)
-        transformed = self.feed_forward(states, compiled=compiled)
+        transformed = self.feed_forward(states, training=training, compiled=compiled)
         return self.feed_forward_norm(
             states + self.feed_forward_dropout(transformed, training=training), compiled=compiled
         )

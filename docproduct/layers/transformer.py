@@ -16,11 +16,17 @@ from keras import ops
 
 from docproduct.layers import elementwise
 
-# (x, compiled) -> y
-ACTIVATIONS: dict[str, Callable[[Any, bool], Any]] = {
-    "gelu_erf": elementwise.gelu_erf,
-    "gelu_tanh": lambda x, compiled=False: ops.gelu(x, approximate=True),
-    "relu": lambda x, compiled=False: ops.relu(x),
+
+def _gelu_erf(x: Any, training: bool = False, compiled: bool = False) -> Any:
+    # Without a gradient, TensorFlow recognizes this form and makes it a part of the matrix product before it.
+    return elementwise.gelu_erf(x, compiled) if training else ops.gelu(x, approximate=False)
+
+
+# (x, training, compiled) -> y
+ACTIVATIONS: dict[str, Callable[..., Any]] = {
+    "gelu_erf": _gelu_erf,
+    "gelu_tanh": lambda x, training=False, compiled=False: ops.gelu(x, approximate=True),
+    "relu": lambda x, training=False, compiled=False: ops.relu(x),
 }
 
 
@@ -120,9 +126,9 @@ class FeedForward(keras.layers.Layer):
         self.inner = dense(inner_width, initializer_range, seeds, "inner", dtype)
         self.output_projection = dense(width, initializer_range, seeds, "output", dtype)
 
-    def call(self, states: Any, compiled: bool = False) -> Any:
+    def call(self, states: Any, training: bool = False, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]."""
-        return self.output_projection(self.activation(self.inner(states), compiled))
+        return self.output_projection(self.activation(self.inner(states), training, compiled))
 
 
 def split_rows(x: Any, sizes: Sequence[Any]) -> list[Any]:
