@@ -9,7 +9,6 @@ one line of JSON.
 """
 
 import json
-import os
 import sys
 import time
 from typing import Any
@@ -23,7 +22,6 @@ from data_pipeline.prepared import SIDES, PreparedFolder
 from docproduct import devices, training
 from docproduct.systems.retriever import TrainedRetriever
 
-_PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
 _BATCHES = (32, 64, 128)
 
 
@@ -66,12 +64,12 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    environment = measuring.all_cores()
     command = [sys.executable, "-m", "benchmarks.encode", *folders, "--contestant", f"--precision={values.precision}"]
     contestants = {"docproduct": measuring.Contestant(command, environment)}
     if values.peer_python:
-        peer = [values.peer_python, _PEER, "encode_speed", *folders]
-        for name, more in (("float32", []), ("bfloat16", ["--bfloat16"])):
+        peer = [values.peer_python, measuring.PEER_SCRIPT, "encode_speed", *folders]
+        for name, more in measuring.PEER_PRECISIONS.items():
             contestants[f"sentence-transformers {name}"] = measuring.Contestant([*peer, *more], environment)
     try:
         metrics = _measure(

@@ -10,6 +10,15 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
+# The peer of training, encoding and quality, and what makes it run in each precision.
+PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
+PEER_PRECISIONS = {"float32": [], "bfloat16": ["--bfloat16"]}
+
+
+def all_cores() -> dict[str, str]:
+    """Returns an environment in which PyTorch uses as many threads as TensorFlow: one for each core."""
+    return os.environ | {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+
 
 class PeakMemory:
     """Samples the memory of a process and all its children.

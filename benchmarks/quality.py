@@ -25,7 +25,6 @@ from docproduct import evaluate, training
 from docproduct.negatives import MiningSettings, mine
 from docproduct.systems import retriever
 
-_PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
 _SCORES_FILE = "scores.json"
 _PEER_NAME = "sentence-transformers"
 _ZERO_SHOT = "zero-shot"
@@ -79,7 +78,14 @@ def run(name: str, seed: int, values: flags.FlagValues) -> str:
     if name == _PEER_NAME:
         if not os.path.isfile(os.path.join(folder, "modules.json")):
             folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
-            command = [values.peer_python, _PEER, "train", *folders, f"--model_dir={folder}", f"--seed={seed}"]
+            command = [
+                values.peer_python,
+                measuring.PEER_SCRIPT,
+                "train",
+                *folders,
+                f"--model_dir={folder}",
+                f"--seed={seed}",
+            ]
             subprocess.run([*command, *(["--bfloat16"] if values.peer_bfloat16 else [])], check=True)
         return folder
     recipe = RECIPES[name]

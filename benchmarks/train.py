@@ -8,7 +8,6 @@ compared. All processes are warm and work in turn. Ends with one line of JSON.
 """
 
 import json
-import os
 import sys
 import tempfile
 import time
@@ -20,9 +19,6 @@ from benchmarks import measuring
 from docproduct import training
 from docproduct.systems import retriever
 from docproduct.systems.retriever.train import make_run
-
-_PRECISIONS = {"float32": [], "bfloat16": ["--bfloat16"]}
-_PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
 
 
 def ours(prepared_dir: str, encoder_dir: str, batch_size: int, dropout: float | None) -> None:
@@ -50,15 +46,15 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
-    environment = os.environ | {"OMP_NUM_THREADS": str(len(os.sched_getaffinity(0)))}
+    environment = measuring.all_cores()
     command = [sys.executable, "-m", "benchmarks.train", *folders, "--contestant", f"--batch_size={values.batch_size}"]
     command += [] if values.dropout is None else [f"--dropout={values.dropout}"]
     with tempfile.TemporaryDirectory() as folder:
         peers = {}
         if values.peer_python:
-            precisions = _PRECISIONS if values.peer_precision == "auto" else [values.peer_precision]
-            peer = [values.peer_python, _PEER, "train_speed", *folders, f"--model_dir={folder}"]
-            peers = {f"sentence-transformers {name}": [*peer, *_PRECISIONS[name]] for name in precisions}
+            precisions = measuring.PEER_PRECISIONS if values.peer_precision == "auto" else [values.peer_precision]
+            peer = [values.peer_python, measuring.PEER_SCRIPT, "train_speed", *folders, f"--model_dir={folder}"]
+            peers = {f"sentence-transformers {name}": [*peer, *measuring.PEER_PRECISIONS[name]] for name in precisions}
         chosen = _fastest(peers, environment) if len(peers) > 1 else next(iter(peers), None)
         contestants = {"docproduct": measuring.Contestant(command, environment)}
         if chosen:
@@ -111,7 +107,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
     flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
-    flags.DEFINE_enum("peer_precision", "auto", ["auto", *_PRECISIONS], "auto: what is faster here.")
+    flags.DEFINE_enum("peer_precision", "auto", ["auto", *measuring.PEER_PRECISIONS], "auto: what is faster here.")
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch; the peer's is 64.")
     flags.DEFINE_float("dropout", None, "Ours, inside the encoder; default: the same as the peer's.")
     flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")

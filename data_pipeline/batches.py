@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline import records, splits
-from data_pipeline.prepared import PreparedFolder
+from data_pipeline.prepared import PreparedFolder, RowFinder
 
 _PARSED_TOGETHER = 1_024  # records whose length is read in one op
 _SHARDS_TOGETHER = 16  # files that are read in turn where the corpus does not fit into the buffer
@@ -301,18 +301,19 @@ def inference_batches(
     Yields:
       rows [B] int, the positions in pairs.parquet; and ids [B, T] int32.
     """
-    pair_ids = prepared.pairs(["pair_id"])["pair_id"].to_numpy()
-    by_id = np.argsort(pair_ids)
+    row_of = RowFinder(prepared.pairs(["pair_id"])["pair_id"].to_numpy())
     name = f"{side}_ids"
     size = max(1, _WINDOW // batch_size) * batch_size
     for split in filter(prepared.num_pairs, splits.SPLITS):
         shards, pairs = prepared.shards(split), prepared.num_pairs(split)
         dataset = tf.data.TFRecordDataset(shards).batch(size).map(lambda batch: parse(batch, records.PAIR)).prefetch(1)
         for window in Batches(dataset, shards, -(-pairs // size), pairs):
-            found = window["pair_id"].numpy()
-            positions = by_id[np.searchsorted(pair_ids, found, sorter=by_id).clip(max=len(by_id) - 1)]
-            if not np.array_equal(pair_ids[positions], found):
-                raise ValueError(f"{prepared.path}: shards and pairs.parquet are not of one run. Prepare it again.")
+            try:
+                positions = row_of(window["pair_id"].numpy())
+            except KeyError as error:
+                raise ValueError(
+                    f"{prepared.path}: shards and pairs.parquet are not of one run. Prepare it again."
+                ) from error
             for rows, ids in length_sorted(window[name], batch_size, pad_id, multiple):
                 yield positions[rows], ids
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline import files, splits
-from data_pipeline.prepared import PreparedFolder, read_manifest
+from data_pipeline.prepared import PreparedFolder, RowFinder, read_manifest
 
 KIND = "docproduct negatives"
 FORMAT = 1
@@ -54,12 +54,14 @@ class HardNegatives:
         self.fingerprint = files.sha256(path)
         self._num_negatives, self._seed = num_negatives, seed
         pairs = prepared.pairs(["pair_id", "split"])
-        self._pair_ids = pairs["pair_id"].to_numpy()  # [P], all splits, in the order of pairs.parquet
-        self._by_id = np.argsort(self._pair_ids)
+        self._row_of = RowFinder(pairs["pair_id"].to_numpy())
         self._train_rows = np.flatnonzero(pairs["split"].to_numpy(zero_copy_only=False) == splits.TRAIN)
         lists = table["negative_pair_ids"].combine_chunks()
-        own = self.rows(table["pair_id"].to_numpy())
-        self._negatives = self.rows(lists.values.to_numpy())
+        try:
+            own = self._row_of(table["pair_id"].to_numpy())
+            self._negatives = self._row_of(lists.values.to_numpy())
+        except KeyError as error:
+            raise ValueError(f"{path} names pairs that are not in {prepared.path}. {_REMEDY}") from error
         self._scores = table["negative_scores"].combine_chunks().values.to_numpy()
         self._own_scores = np.zeros(len(pairs), np.float32)
         self._own_scores[own] = table["score"].to_numpy()
@@ -67,18 +69,6 @@ class HardNegatives:
         self._first, self._count = np.zeros((2, len(pairs)), int)
         offsets = lists.offsets.to_numpy()
         self._first[own], self._count[own] = offsets[:-1] - offsets[0], np.diff(offsets)
-
-    def rows(self, pair_ids: np.ndarray) -> np.ndarray:
-        """Returns the rows of pairs.parquet that hold these pairs, of any shape.
-
-        Raises:
-          ValueError: a pair is not there.
-        """
-        places = np.searchsorted(self._pair_ids, pair_ids, sorter=self._by_id).clip(max=len(self._by_id) - 1)
-        found = self._by_id[places]
-        if not np.array_equal(self._pair_ids[found], pair_ids):
-            raise ValueError(f"Hard negatives name pairs that are not in the prepared folder. {_REMEDY}")
-        return found
 
     def draw(self, pair_ids: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Draws for each pair K different negatives; where fewer are known, the rest are answers of train at random.
@@ -91,7 +81,7 @@ class HardNegatives:
           [B, K] rows of pairs.parquet whose answers are the negatives; and [B, 1 + K] float32, the teacher's scores of
           the own answer and of them. An answer at random has the score -1.
         """
-        rows = self.rows(pair_ids)
+        rows = self._row_of(pair_ids)
         negatives = np.empty((len(rows), self._num_negatives), int)
         scores = np.full((len(rows), 1 + self._num_negatives), -1.0, np.float32)
         scores[:, 0] = self._own_scores[rows]

@@ -10,6 +10,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -35,6 +36,26 @@ PAIRS_SCHEMA = pa.schema(
         ("focus", pa.string()),
     ]
 )
+
+
+class RowFinder:
+    """Finds the rows of pairs by their pair_id."""
+
+    def __init__(self, pair_ids: np.ndarray):
+        """Takes the pair_id of every row, [N]."""
+        self._pair_ids, self._by_id = pair_ids, np.argsort(pair_ids)
+
+    def __call__(self, pair_ids: np.ndarray) -> np.ndarray:
+        """Returns the row of each of these pairs, of any shape.
+
+        Raises:
+          KeyError: one of them is not there.
+        """
+        places = np.searchsorted(self._pair_ids, pair_ids, sorter=self._by_id).clip(max=len(self._by_id) - 1)
+        rows = self._by_id[places]
+        if not np.array_equal(self._pair_ids[rows], pair_ids):
+            raise KeyError("There are pairs of another folder among these.")
+        return rows
 
 
 class PreparedFolder:

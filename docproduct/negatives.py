@@ -35,7 +35,7 @@ class MiningSettings:
     """Which candidates are taken.
 
     Attributes:
-      by: whose ranking: model, bm25, or both (their candidates together, half of the depth each).
+      by: whose ranking: model, bm25, or both (their candidates together).
       first_rank: candidates ranked before it are left out (1: none); the first ones often are answers.
       last_rank: candidates ranked after it are left out.
       max_negatives: kept for each pair, the best of those that remain.

@@ -12,12 +12,6 @@ import safetensors.numpy
 from data_pipeline import files
 
 
-def num_steps(path: str) -> int:
-    """Returns how many steps a checkpoint has seen."""
-    with safetensors.safe_open(path, "numpy") as file:
-        return len(json.loads(file.metadata()["history"])["losses"])
-
-
 class Checkpoint:
     """All variables (weights, optimizer, random states) and the history, in one file that is written whole."""
 

@@ -1,6 +1,7 @@
 import builtins
 import importlib
 import pathlib
+import re
 import sys
 
 import numpy as np
@@ -204,3 +205,57 @@ def test_an_index_that_finds_nothing_says_so(trained, folder, monkeypatch):
     monkeypatch.setattr(opened, "_best_of_each_answer", lambda *_: [])
     with pytest.raises(ValueError, match="found nothing.*--search_parameters"):
         opened.search(trained.embed(["a"], "question").head[0], 3)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
+@pytest.mark.parametrize("search_by", ["answer", "question"])
+def test_words_count_beside_vectors(trained, prepared, tmp_path, factory, search_by):
+    """BM25 with a great weight decides; the scores that are shown stay cosines."""
+    folder = str(tmp_path / "i")
+    settings = {"factory": factory, "search_parameters": "nprobe=4" if "IVF" in factory else ""}
+    build(trained, prepared, folder, IndexSettings(hybrid="weight", bm25_weight=9.0, **settings))
+    opened = Index(folder, trained)
+    vector = trained.embed(["z z z"], "question").head[0]
+    pairs = prepared.pairs(["question", "answer"]).to_pylist()
+    cosines = {
+        row["pair_id"]: float(trained.embed([row[search_by]], search_by).head[0] @ vector)
+        for row in prepared.pairs(["pair_id", search_by]).to_pylist()
+    }
+    # BM25 sees no words of one letter; the numbers from 10 up are words.
+    known = [row for row in pairs if re.search(r"\d\d\.", row["answer"]) and re.search(r"\d\d", row["question"])]
+    for wanted in known[:5]:
+        hits = opened.search(vector, 3, search_by, wanted[search_by])
+        assert wanted[search_by] in [getattr(hit, search_by) for hit in hits]
+        assert len({hit.answer for hit in hits}) == 3
+        for hit in hits:
+            assert hit.score == pytest.approx(cosines[hit.pair_id], abs=1e-5)
+    # Without its text, the vector alone decides, as in an index without words.
+    build(trained, prepared, str(tmp_path / "plain"), IndexSettings(**settings))
+    plain = Index(str(tmp_path / "plain"), trained)
+    assert opened.search(vector, 5, search_by) == plain.search(vector, 5, search_by, "z z z")
+
+
+def test_words_find_what_vectors_do_not_reach(trained, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr("docproduct.index.search._HYBRID_DEPTH", 2)
+    build(trained, prepared, str(tmp_path / "i"), IndexSettings(hybrid="rrf"))
+    opened = Index(str(tmp_path / "i"), trained)
+    vector = trained.embed(["z z z"], "question").head[0]
+    last = opened.search(vector, opened.num_answers)[-1]
+    found = opened.search(vector, 1, "answer", last.answer)
+    assert len(found) == 1
+    joined = opened._join(last.answer, vector, 1, "answer")
+    scores = [score for row, score in joined if opened._hit(row, score).answer == last.answer]
+    assert scores == [pytest.approx(last.score, abs=1e-5)]
+
+
+def test_short_vectors(trained, prepared, tmp_path):
+    build(trained, prepared, str(tmp_path / "i"), IndexSettings(dims=4))
+    vector = trained.embed(["z z z"], "question").head[0]
+    hit = Index(str(tmp_path / "i"), trained).search(vector, 1)[0]
+    other = trained.embed([hit.answer], "answer").head[0]
+    cosine = vector[:4] @ other[:4] / np.linalg.norm(vector[:4]) / np.linalg.norm(other[:4])
+    assert hit.score == pytest.approx(float(cosine), abs=1e-5)
+    with pytest.raises(ValueError, match="dims is 11; expected 1 to 10"):
+        build(trained, prepared, str(tmp_path / "j"), IndexSettings(dims=11))
+    with pytest.raises(ValueError, match="hybrid is 'words'; expected none, rrf, weight"):
+        IndexSettings(hybrid="words")

@@ -7,6 +7,7 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
+from data_pipeline.batches import length_groups
 from docproduct.layers import checkpoints
 from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
 from tests import reference
@@ -205,3 +206,20 @@ def test_a_prepared_folder_gives_the_vectors_of_its_texts(tokenizer, prepared, m
     received = found.embed_prepared(prepared, "answer", batch_size=7)
     assert bool(calls) == (not from_shards)
     np.testing.assert_allclose(received.head, expected.head, atol=1e-5)
+
+
+def test_groups_of_like_length_change_nothing(tokenizer):
+    ids = np.array([[2, 7, 3, 0, 0, 0], [2, 8, 9, 10, 11, 3], [2, 3, 0, 0, 0, 0], [2, 9, 9, 3, 0, 0]], np.int32)
+    for compiled in (1, 16):
+        model = Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3)
+        randomize(model)
+        expected = [model.encode_question(ids), model.encode_answer(ids[:3])]
+        model.bert.row_multiple = compiled
+        for num_groups in (1, 2, 6):
+            (questions, q), (answers, a) = (length_groups(tf.constant(x), num_groups, 0) for x in (ids, ids[:3]))
+            assert sum(group.shape[0] for group in questions) == 4
+            found = model(questions, answers)
+            np.testing.assert_allclose(tf.gather(found[0], q), expected[0], atol=1e-5)
+            np.testing.assert_allclose(tf.gather(found[1], a), expected[1], atol=1e-5)
+        # Two texts of 2 and 3 tokens, then two of 4 and 6.
+        assert [group.shape for group in length_groups(tf.constant(ids), 2, 0)[0]] == [(2, 3), (2, 6)]

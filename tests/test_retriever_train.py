@@ -6,11 +6,9 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 from absl import logging
 
 from data_pipeline import files
-from data_pipeline.batches import length_groups
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
 from docproduct import training
@@ -18,18 +16,14 @@ from docproduct.negatives import MiningSettings, mine
 from docproduct.systems.retriever import (
     LossSettings,
     Retriever,
-    RetrieverConfig,
     RetrieverTraining,
     TrainedRetriever,
-    report,
     train,
 )
 from docproduct.systems.retriever import task as tasks
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
-from docproduct.systems.retriever.folder import Embeddings
 from docproduct.training import TrainingSettings
-from tests.conftest import TINY_BERT, VOCAB, write_csv
-from tests.test_bert import randomize
+from tests.conftest import TINY_BERT, VOCAB
 from tests.test_checkpoints import google_tensors, write_hugging_face
 
 logging.set_verbosity(logging.WARNING)
@@ -254,28 +248,6 @@ def test_another_vocabulary_than_the_encoders(small, tmp_path):
         train(RetrieverTraining(small, encoder_dir=str(tmp_path)), str(tmp_path / "m"))
 
 
-def test_dev_evaluation_by_hand(tmp_path, vocab_file):
-    """With an encoder that maps a text to its first letter, ranks are known."""
-    train_file = write_csv(tmp_path / "t.csv", [("x?", "a far"), ("y?", "b far")])
-    dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("b?", "d")])
-    settings = Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0)
-    prepare(settings, str(tmp_path / "p"))
-
-    class FirstLetter:
-        def embed(self, texts, side, progress=None):
-            del side, progress
-            vectors = np.zeros((len(texts), 26))
-            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
-            return Embeddings(vectors, vectors)
-
-    # "a?": its answer and train's "a far" tie at 1, ties count against: rank 2. "b?": its answers c, d have 0, as have
-    # a near and a far; b far has 1: rank 1 + 3. Without answers of train: rank 1, and rank 2 (a near ties).
-    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 2, text_vectors(FirstLetter()))
-    assert evaluate() == {"RR@10": pytest.approx((1 / 2 + 1 / 4) / 2), "Success@1": 0.0}
-    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 0, text_vectors(FirstLetter()))
-    assert evaluate() == {"RR@10": pytest.approx((1 + 1 / 2) / 2), "Success@1": 0.5}
-
-
 def test_a_model_card_says_what_it_is_and_what_it_gets_wrong(first_run, first_folder, config):
     card = (first_folder / "README.md").read_text()
     assert "nothing it finds is medical advice" in card
@@ -287,29 +259,6 @@ def test_a_model_card_says_what_it_is_and_what_it_gets_wrong(first_run, first_fo
     assert "pairs.csv" in card
     assert str(first_folder) not in card
     assert config.prepared_dir not in card
-
-
-def test_hardest_misses_by_hand(tmp_path, vocab_file):
-    train_file = write_csv(tmp_path / "t.csv", [("x?", "a far <b>")])
-    dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("d?", "d")])
-    prepare(Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0), str(tmp_path / "p"))
-
-    class FirstLetter:
-        def embed(self, texts, side, progress=None):
-            del side, progress
-            vectors = np.zeros((len(texts), 26), np.float32)
-            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
-            return Embeddings(vectors, vectors)
-
-    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 5, text_vectors(FirstLetter()))
-    evaluate()
-    # "b?": its answer "c" has cosine 0, as have the other three: rank 4. "a?": "a far" ties at 1: rank 2. "d?": rank 1.
-    first, second = evaluate.hardest_misses(10)
-    assert (first.question, first.rank, first.score, first.answer, len(first.above)) == ("b?", 4, 0.0, "c", 3)
-    assert (second.question, second.rank, second.answer) == ("a?", 2, "a near")
-    assert second.above == ((1.0, "x?", "a far <b>"),)
-    assert evaluate.hardest_misses(1) == [first]
-    assert r"a far \<b\>" in report._misses([second])
 
 
 def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
@@ -348,23 +297,6 @@ def test_the_step_is_traced_once(config, tmp_path, monkeypatch):
     monkeypatch.setattr(tasks, "encode_ids", counting)
     train(dataclasses.replace(config, random_bert=ONE_LAYER), str(tmp_path / "m"))
     assert len(traces) == 1
-
-
-def test_groups_of_like_length_change_nothing(tokenizer):
-    ids = np.array([[2, 7, 3, 0, 0, 0], [2, 8, 9, 10, 11, 3], [2, 3, 0, 0, 0, 0], [2, 9, 9, 3, 0, 0]], np.int32)
-    for compiled in (1, 16):
-        model = Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3)
-        randomize(model)
-        expected = [model.encode_question(ids), model.encode_answer(ids[:3])]
-        model.bert.row_multiple = compiled
-        for num_groups in (1, 2, 6):
-            (questions, q), (answers, a) = (length_groups(tf.constant(x), num_groups, 0) for x in (ids, ids[:3]))
-            assert sum(group.shape[0] for group in questions) == 4
-            found = model(questions, answers)
-            np.testing.assert_allclose(tf.gather(found[0], q), expected[0], atol=1e-5)
-            np.testing.assert_allclose(tf.gather(found[1], a), expected[1], atol=1e-5)
-        # Two texts of 2 and 3 tokens, then two of 4 and 6.
-        assert [group.shape for group in length_groups(tf.constant(ids), 2, 0)[0]] == [(2, 3), (2, 6)]
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,10 @@ def test_weights_that_are_not_finite_are_never_saved():
     task = training.Task((model,), None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
         training._evaluate(task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7}, chief=True)
+
+
+def test_tensorboard_that_is_not_installed(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(ValueError, match="TensorBoard is not installed. Install the extra tensorboard"):
+        TrainingSettings(tensorboard_dir="curves")
+    assert TrainingSettings().tensorboard_dir is None

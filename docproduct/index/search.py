@@ -73,10 +73,8 @@ class Index:
         self._group_of_row = self._pairs["answer_group"].to_numpy()
         passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE)).to_pydict()
         self._pair_of_passage = dict(zip(passages["passage_id"], passages["pair_id"], strict=True))
-        self._faiss = {
-            by: vectors.on_device(vectors.read(os.path.join(index_dir, name), REMEDY), device)
-            for by, name in FAISS_FILES.items()
-        }
+        self._on_cpu = {by: vectors.read(os.path.join(index_dir, name), REMEDY) for by, name in FAISS_FILES.items()}
+        self._faiss = {by: vectors.on_device(index, device) for by, index in self._on_cpu.items()}
         self._max_fetched = vectors.most_found(device)
         self._hybrid: str = self.manifest["settings"]["hybrid"]
         self._lexical: dict[str, Lexical] = {}
@@ -85,7 +83,6 @@ class Index:
                 by: Lexical.load(os.path.join(index_dir, name), len(self._pairs))
                 for by, name in LEXICAL_FOLDERS.items()
             }
-            self._on_cpu = {by: vectors.read(os.path.join(index_dir, name), REMEDY) for by, name in FAISS_FILES.items()}
             self._passages_of_row: dict[int, list[int]] = {}
             for passage, pair in self._pair_of_passage.items():
                 self._passages_of_row.setdefault(self._row_of_pair[pair], []).append(passage)
@@ -123,14 +120,20 @@ class Index:
         depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers)
         cosines = dict(self._nearest(query_vector, depth, search_by))
         lexical = self._lexical[search_by].scores(query)  # [pairs]
-        known = {int(self._group_of_row[row]) for row in cosines}
-        for row in top(lexical, depth).tolist():
-            if lexical[row] > 0 and int(self._group_of_row[row]) not in known:
-                known.add(int(self._group_of_row[row]))
+        row_of_group = {int(self._group_of_row[row]): row for row in cosines}
+        best = dict.fromkeys(row_of_group, 0.0)  # of each answer, its highest BM25 score
+        for row in sorted(top(lexical, depth).tolist(), key=lambda row: -lexical[row]):
+            group = int(self._group_of_row[row])
+            if not best.get(group) and lexical[row] > 0:
+                best[group] = float(lexical[row])
+            if lexical[row] > 0 and group not in row_of_group:
+                row_of_group[group] = row
                 ids = self._passages_of_row[row] if search_by == "answer" else [self._pairs["pair_id"][row].as_py()]
                 cosines[row] = float(vectors.inner_products(self._on_cpu[search_by], np.array(ids), query_vector).max())
-        rows, dense = list(cosines), np.array(list(cosines.values()))
-        fused = fuse(dense, lexical[rows], self._hybrid, self.manifest["settings"]["bm25_weight"])
+        rows, dense = list(row_of_group.values()), np.array([cosines[row] for row in row_of_group.values()])
+        # What BM25 does not have among its first counts as the text of its row says.
+        words = np.array([best[group] or float(lexical[row]) for group, row in row_of_group.items()])
+        fused = fuse(dense, words, self._hybrid, self.manifest["settings"]["bm25_weight"])
         return [(rows[i], float(dense[i])) for i in np.argsort(-fused, kind="stable")]
 
     def _nearest(self, query_vector: np.ndarray, k: int, search_by: Side) -> list[tuple[int, float]]:

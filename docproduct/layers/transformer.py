@@ -144,7 +144,8 @@ def split_rows(x: Any, sizes: Sequence[Any]) -> list[Any]:
             parts.append(x[start : start + size])
             start = start + size
         parts.append(x[start:])
-        return parts, lambda *upstream: ops.concatenate(upstream, axis=0)
+        # TensorFlow passes the parts' gradients one by one, JAX as one list.
+        return parts, lambda *upstream: ops.concatenate(upstream if len(upstream) > 1 else upstream[0], axis=0)
 
     return split(x)
 

@@ -3,4 +3,4 @@
 import os
 
 PAIRS_FILE = os.path.join(os.path.dirname(__file__), "pairs.csv")
-EXAMPLE_QUESTION = "Every spring I sneeze and my eyes itch. What can I do about it?"
+EXAMPLE_QUESTION = "Every spring I sneeze and my eyes itch. What could it be?"

@@ -74,7 +74,7 @@ class DevEvaluation:
         self._relevant[question_of_row, answer_of_row[: len(dev)]] = True
         self._questions, self._answers = (table.take(pa.array(rows)) for rows in (dev[asked], candidates[answered]))
         self._vectors = vectors
-        self._scores = np.zeros(self._relevant.shape, np.float32)
+        self._scores: np.ndarray | None = None  # [Q, C], of the last call
 
     def __call__(self) -> dict[str, float]:
         """Returns RR@10 and Success@1 of the model as it is now."""
@@ -85,6 +85,8 @@ class DevEvaluation:
 
     def hardest_misses(self, count: int, shown: int = 3) -> list[Miss]:
         """Returns the questions whose best answer ranks lowest, the lowest first, as the last call saw them."""
+        if self._scores is None:
+            self()
         ranks = metrics.first_relevant_ranks(self._scores, self._relevant)
         lowest = [int(i) for i in np.argsort(-ranks, kind="stable")[:count] if ranks[i] > 1]
         return [self._miss(i, int(ranks[i]), shown) for i in lowest]

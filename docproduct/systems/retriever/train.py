@@ -217,10 +217,11 @@ def _prepared(config: RetrieverTraining) -> PreparedFolder:
 
 
 def _report(config: RetrieverTraining, run: Run, model_dir: str, history: dict[str, Any]) -> None:
-    """Writes the model card, about the epoch that was kept: it may not be the last."""
-    weights = checkpoints.read_safetensors(model_dir, WEIGHTS_FILE)
-    checkpoints.assign(run.retriever.model, weights, os.path.join(model_dir, WEIGHTS_FILE))
-    run.evaluate()
+    """Writes the model card, about the epoch that was kept."""
+    if history["best"] != history["epochs"][-1]:
+        weights = checkpoints.read_safetensors(model_dir, WEIGHTS_FILE)
+        checkpoints.assign(run.retriever.model, weights, os.path.join(model_dir, WEIGHTS_FILE))
+        run.evaluate()
     report.write(model_dir, config, run.prepared, history, run.evaluate.hardest_misses(10))
 
 

@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
+from docproduct.systems.retriever import report
+from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
+from docproduct.systems.retriever.folder import Embeddings
+from tests.conftest import write_csv
+
+
+def test_dev_evaluation_by_hand(tmp_path, vocab_file):
+    """With an encoder that maps a text to its first letter, ranks are known."""
+    train_file = write_csv(tmp_path / "t.csv", [("x?", "a far"), ("y?", "b far")])
+    dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("b?", "d")])
+    settings = Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0)
+    prepare(settings, str(tmp_path / "p"))
+
+    class FirstLetter:
+        def embed(self, texts, side, progress=None):
+            del side, progress
+            vectors = np.zeros((len(texts), 26))
+            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
+            return Embeddings(vectors, vectors)
+
+    # "a?": its answer and train's "a far" tie at 1, ties count against: rank 2. "b?": its answers c, d have 0, as have
+    # a near and a far; b far has 1: rank 1 + 3. Without answers of train: rank 1, and rank 2 (a near ties).
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 2, text_vectors(FirstLetter()))
+    assert evaluate() == {"RR@10": pytest.approx((1 / 2 + 1 / 4) / 2), "Success@1": 0.0}
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 0, text_vectors(FirstLetter()))
+    assert evaluate() == {"RR@10": pytest.approx((1 + 1 / 2) / 2), "Success@1": 0.5}
+
+
+def test_hardest_misses_by_hand(tmp_path, vocab_file):
+    train_file = write_csv(tmp_path / "t.csv", [("x?", "a far <b>")])
+    dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("d?", "d")])
+    prepare(Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0), str(tmp_path / "p"))
+
+    class FirstLetter:
+        def embed(self, texts, side, progress=None):
+            del side, progress
+            vectors = np.zeros((len(texts), 26), np.float32)
+            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
+            return Embeddings(vectors, vectors)
+
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 5, text_vectors(FirstLetter()))
+    evaluate()
+    # "b?": its answer "c" has cosine 0, as have the other three: rank 4. "a?": "a far" ties at 1: rank 2. "d?": rank 1.
+    first, second = evaluate.hardest_misses(10)
+    assert (first.question, first.rank, first.score, first.answer, len(first.above)) == ("b?", 4, 0.0, "c", 3)
+    assert (second.question, second.rank, second.answer) == ("a?", 2, "a near")
+    assert second.above == ((1.0, "x?", "a far <b>"),)
+    assert evaluate.hardest_misses(1) == [first]
+    assert r"a far \<b\>" in report._misses([second])
