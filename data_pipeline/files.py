@@ -37,7 +37,7 @@ def whole_folder(path: str, overwrite: bool = False, kind: str = "", mark: str =
     Raises:
       FileExistsError: `path` exists, is not an empty folder, and may not be replaced.
     """
-    path = _free(path, overwrite, kind, mark)
+    path = check_free(path, overwrite, kind, mark)
     partial = f"{path}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     os.makedirs(partial)
@@ -65,7 +65,7 @@ def resumable_folder(path: str, state: str, overwrite: bool = False, kind: str =
       FileExistsError: `path` exists, is not an empty folder, and may not be replaced; see `whole_folder`.
       BlockingIOError: another process is writing it.
     """
-    path = _free(path, overwrite, kind, "manifest.json")
+    path = check_free(path, overwrite, kind, "manifest.json")
     working = f"{path}.partial"
     result, marker = os.path.join(working, "result"), os.path.join(working, "state")
     os.makedirs(working, exist_ok=True)
@@ -88,20 +88,31 @@ def resumable_folder(path: str, state: str, overwrite: bool = False, kind: str =
         shutil.rmtree(working, ignore_errors=True)
 
 
-def _free(path: str, overwrite: bool, kind: str, mark: str) -> str:
-    """Returns the path behind links, where a folder may be written: a link is not replaced by a folder."""
+def check_free(path: str, overwrite: bool = False, kind: str = "", mark: str = "manifest.json") -> str:
+    """Returns the path behind links, where a folder may be written: a link is not replaced by a folder.
+
+    Arguments and errors are those of `whole_folder`.
+    """
     path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isdir(path):
         raise FileExistsError(f"{path} is a file. Give the path of a folder.")
     found = os.listdir(path) if os.path.isdir(path) else []
     if found and not overwrite:
         raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
-    if found and (mark not in found or (kind and read_json(os.path.join(path, mark)).get("kind") != kind)):
+    if found and not _is_of(os.path.join(path, mark), kind):
         raise FileExistsError(
             f"{path} holds something else ({sorted(found)[0]}, ...) than what is to be written there, and is not "
             "replaced. Give another folder, or remove it first."
         )
     return path
+
+
+def _is_of(mark: str, kind: str) -> bool:
+    """Whether the file that marks a folder is there and says this of it."""
+    if not kind:
+        return os.path.exists(mark)
+    content = read_json(mark)
+    return isinstance(content, dict) and content.get("kind") == kind
 
 
 def _replace_folder(partial: str, path: str) -> None:

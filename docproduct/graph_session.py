@@ -8,7 +8,7 @@ being copied out and in: see `Kept`.
 import contextlib
 import os
 import threading
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -28,12 +28,7 @@ class Kept:
 
 
 class GraphSession:
-    """Loads a SavedModel into a graph of its own and runs its signatures.
-
-    Attributes:
-      inputs: {signature: names of its inputs}.
-      outputs: {signature: names of its outputs}.
-    """
+    """Loads a SavedModel into a graph of its own and runs its signatures."""
 
     def __init__(self, folder: str, kept: Collection[str] = (), num_threads: int | None = None):
         """Loads the model.
@@ -47,7 +42,7 @@ class GraphSession:
           ValueError: the folder holds no SavedModel.
         """
         self._preparing = threading.Lock()
-        self._ready: set[tuple[str, ...]] = set()
+        self._ready: set[str] = set()
         graph_def, signatures = _constant_graph(folder, num_threads)
         self._graph = tf.Graph()
         with self._graph.as_default():
@@ -66,21 +61,18 @@ class GraphSession:
                 fetches = {n: find(t.name) for n, t in outputs.items()}
                 handles = {n: tf.raw_ops.GetSessionHandle(value=t) for n, t in fetches.items() if n in kept}
                 self._signatures[signature] = feeds, fetches | handles, set(handles)
-        self.inputs = {name: tuple(feeds) for name, (feeds, _, _) in self._signatures.items()}
-        self.outputs = {name: tuple(fetches) for name, (_, fetches, _) in self._signatures.items()}
         self._session = v1.Session(graph=self._graph, config=_config(num_threads))
 
-    def run(self, signature: str, inputs: Mapping[str, Any], outputs: Sequence[str] | None = None) -> dict[str, Any]:
+    def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Runs a signature.
 
         Args:
           signature: its name.
           inputs: a value for each input: an array, or what another run has kept. What is kept may be written into:
             it is used once.
-          outputs: names of what to return; None: all.
 
         Returns:
-          {name: array or Kept}.
+          {name of an output: array or Kept}.
 
         Raises:
           ValueError: inputs are missing or not expected.
@@ -91,13 +83,11 @@ class GraphSession:
                 f"{signature} needs the inputs {', '.join(sorted(feeds))}; received {', '.join(sorted(inputs))}."
             )
         values = {feeds[name]: v.handle.handle if isinstance(v, Kept) else v for name, v in inputs.items()}
-        names = list(fetches) if outputs is None else list(outputs)
         # The first run of its kind optimizes the graph, which takes seconds: once, not once in every thread.
-        first = (signature, *names) not in self._ready
-        with self._preparing if first else contextlib.nullcontext():
-            found = self._session.run([fetches[name] for name in names], values)
-        self._ready.add((signature, *names))
-        return {name: Kept(v) if name in handles else v for name, v in zip(names, found, strict=True)}
+        with contextlib.nullcontext() if signature in self._ready else self._preparing:
+            found = self._session.run(fetches, values)
+        self._ready.add(signature)
+        return {name: Kept(v) if name in handles else v for name, v in found.items()}
 
     def close(self) -> None:
         """Ends the session."""

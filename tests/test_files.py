@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 
@@ -40,6 +41,11 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     ):
         pass
     assert [p.name for p in path.iterdir()] == ["manifest.json"]
+    (tmp_path / "list").mkdir()
+    (tmp_path / "list/manifest.json").write_text("[]")
+    with pytest.raises(FileExistsError, match="something else"):
+        files.check_free(str(tmp_path / "list"), overwrite=True, kind="index")
+    shutil.rmtree(tmp_path / "list")
     with files.whole_folder(str(path), overwrite=True, kind="index") as partial:
         files.write_json(f"{partial}/manifest.json", {"kind": "index"})
     link = tmp_path / "link"

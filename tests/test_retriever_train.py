@@ -164,7 +164,7 @@ def test_what_is_not_a_model_is_not_replaced(config, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "make_run", None)
     write_hugging_face(tmp_path / "encoder", google_tensors())
     before = sorted(os.listdir(tmp_path / "encoder"))
-    with pytest.raises(FileExistsError, match="something else than a model"):
+    with pytest.raises(FileExistsError, match="holds something else"):
         train(config, str(tmp_path / "encoder"), overwrite=True)
     started = dataclasses.replace(config, encoder_dir=str(tmp_path / "encoder"))
     with pytest.raises(FileExistsError, match="is what is trained from"):

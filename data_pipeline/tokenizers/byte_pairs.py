@@ -4,7 +4,6 @@ Source: Radford et al. 2019, openai/gpt-2 `encoder.py`; Sennrich et al. 2016. Ev
 back. Added tokens (`<question>`, ...) are ids that no text ever gets: a prompt puts them between texts.
 """
 
-import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -61,8 +60,7 @@ class BytePairs:
         self.vocab_size = len(vocab) + len(added)
         self.end_id = vocab[END]
         self._tokenizer = ByteLevelBPETokenizer(self._vocab, self._merges)._tokenizer
-        digest = hashlib.sha256(json.dumps([self._vocab, self._merges, self.added], sort_keys=True).encode())
-        self.fingerprint = digest.hexdigest()
+        self.fingerprint = files.fingerprint([self._vocab, self._merges, self.added])
 
     @classmethod
     def load(cls, folder: str) -> "BytePairs":

@@ -16,16 +16,10 @@ from keras import ops
 
 from docproduct.layers.attention import SelfAttention, padding_bias
 from docproduct.layers.checkpoints import Source
-from docproduct.layers.transformer import FeedForward, LayerNorm, split_rows
+from docproduct.layers.transformer import HUGGING_FACE_ACTIVATIONS, FeedForward, LayerNorm, split_rows
 
 # "gelu" means the tanh form to Google's code and the erf form to Hugging Face's.
 _GOOGLE_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}
-_HUGGING_FACE_ACTIVATIONS = {
-    "gelu": "gelu_erf",
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "relu": "relu",
-}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,7 +74,7 @@ class BertConfig:
             raise ValueError(
                 f"config.json is of a {kind} model with {positions} positions; expected bert with absolute positions."
             )
-        return cls._from(config, "config.json", _HUGGING_FACE_ACTIVATIONS)
+        return cls._from(config, "config.json", HUGGING_FACE_ACTIVATIONS)
 
     @classmethod
     def _from(cls, config: dict[str, Any], file: str, activations: dict[str, str]) -> "BertConfig":

@@ -5,13 +5,7 @@ from typing import Any
 
 from docproduct.layers.attention import head_width
 from docproduct.layers.checkpoints import Source
-
-_HUGGING_FACE_ACTIVATIONS = {
-    "gelu_new": "gelu_tanh",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu": "gelu_erf",
-    "relu": "relu",
-}
+from docproduct.layers.transformer import HUGGING_FACE_ACTIVATIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,10 +78,10 @@ class GPT2Config:
         kind, activation = config.get("model_type"), config.get("activation_function", "gelu_new")
         if kind != "gpt2":
             raise ValueError(f"config.json is of a model of type {kind!r}; expected gpt2.")
-        if activation not in _HUGGING_FACE_ACTIVATIONS:
+        if activation not in HUGGING_FACE_ACTIVATIONS:
             raise ValueError(
                 f"config.json has activation_function {activation!r}; expected one of "
-                f"{', '.join(_HUGGING_FACE_ACTIVATIONS)}."
+                f"{', '.join(HUGGING_FACE_ACTIVATIONS)}."
             )
         if not config.get("tie_word_embeddings", True):
             raise ValueError("config.json has tie_word_embeddings false; expected a head that is the token table.")
@@ -99,7 +93,7 @@ class GPT2Config:
                 num_heads=config["n_head"],
                 inner_width=config.get("n_inner"),
                 max_positions=config["n_positions"],
-                activation=_HUGGING_FACE_ACTIVATIONS[activation],
+                activation=HUGGING_FACE_ACTIVATIONS[activation],
                 norm_epsilon=config.get("layer_norm_epsilon", cls.norm_epsilon),
                 dropout=config.get("resid_pdrop", cls.dropout),
                 attention_dropout=config.get("attn_pdrop", cls.attention_dropout),
@@ -121,7 +115,7 @@ class GPT2Config:
             raise ValueError(
                 f"encoder_width is {self.encoder_width}; Hugging Face's GPT-2 attends to states of its own width only."
             )
-        names = {ours: theirs for theirs, ours in reversed(_HUGGING_FACE_ACTIVATIONS.items())}
+        names = {ours: theirs for theirs, ours in reversed(HUGGING_FACE_ACTIVATIONS.items())}
         return {
             "architectures": ["GPT2LMHeadModel"],
             "model_type": "gpt2",

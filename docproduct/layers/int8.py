@@ -28,12 +28,11 @@ class Int8Dense(keras.layers.Layer):
 
     def build(self, shape: tuple[int | None, int]) -> None:
         """Makes kernel [K, M] int8, and scale, sums of columns and bias, [M] float32 each."""
-        self.kernel = self.add_weight(shape=(shape[1], self.units), initializer="zeros", dtype="int8", name="kernel")
+        constant = {"initializer": "zeros", "trainable": False}
+        self.kernel = self.add_weight(shape=(shape[1], self.units), dtype="int8", name="kernel", **constant)
         self.scale, self.sums, self.bias = (
-            self.add_weight(shape=(self.units,), initializer="zeros", name=name, trainable=False)
-            for name in ("scale", "sums", "bias")
+            self.add_weight(shape=(self.units,), name=name, **constant) for name in ("scale", "sums", "bias")
         )
-        self.kernel.trainable = False
 
     def take(self, kernel: np.ndarray, bias: np.ndarray) -> None:
         """Takes the weights of a float layer: kernel [K, M], bias [M]."""

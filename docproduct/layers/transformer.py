@@ -27,6 +27,12 @@ ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "gelu_tanh": lambda x, training=False, compiled=False: ops.gelu(x, approximate=True),
     "relu": lambda x, training=False, compiled=False: ops.relu(x),
 }
+HUGGING_FACE_ACTIVATIONS = {
+    "gelu": "gelu_erf",
+    "gelu_new": "gelu_tanh",
+    "gelu_pytorch_tanh": "gelu_tanh",
+    "relu": "relu",
+}
 
 
 def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str, dtype: Any) -> keras.layers.Dense:

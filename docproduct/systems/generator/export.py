@@ -1,6 +1,6 @@
 """The generator as a SavedModel: `begin` and `advance`, see decoding.py, with plain tensors as inputs and outputs.
 
-config.json  vocab.json  merges.txt  tokenizer_config.json  saved_model/
+The folder: config.json, vocab.json, merges.txt, tokenizer_config.json and saved_model/.
 """
 
 import dataclasses

@@ -48,11 +48,6 @@ class GenerationSettings:
         if self.temperature == float("inf"):
             raise ValueError("temperature is inf; expected a number.")
 
-    @property
-    def greedy(self) -> bool:
-        """Whether nothing is drawn."""
-        return self.temperature == 0 or self.top_k == 1
-
 
 class Sampling(NamedTuple):
     """The same inside a graph.

@@ -264,8 +264,7 @@ def _check_free(model_dir: str, config: RetrieverTraining, overwrite: bool) -> N
     inputs = filter(None, (config.prepared_dir, config.encoder_dir, config.negatives_dir))
     if os.path.realpath(model_dir) in map(os.path.realpath, inputs):
         raise FileExistsError(f"{model_dir} is what is trained from. Give another folder for the model.")
-    if (files.read_json(os.path.join(model_dir, CONFIG_FILE)) or {}).get("kind") != KIND:
-        raise FileExistsError(f"{model_dir} holds something else than a model that was trained here. Remove it first.")
+    files.check_free(model_dir, overwrite, KIND, CONFIG_FILE)
 
 
 def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
