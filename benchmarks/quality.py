@@ -6,7 +6,8 @@
 Every run is a folder of --work_dir, RECIPE-SEED. Finished runs and scores are kept, interrupted ones go on: give the
 command again until it is done; each run takes a good while. The peer trains with the same start, pairs and batch size
 (sentence_transformers_peer.py). A recipe that mines takes the model of another recipe and the same seed. The BEIR
-folders hold the queries that are scored, given as NAME=FOLDER. Ends with one line of JSON: the mean over seeds.
+folders hold the queries that are scored, given as NAME=FOLDER; each model is scored alone and with BM25, joined as is
+best for it on the first of them. Ends with one line of JSON: the mean over seeds.
 """
 
 import dataclasses
@@ -115,18 +116,24 @@ def run(name: str, seed: int, values: flags.FlagValues) -> str:
 
 
 def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Returns {set: metrics} of a model, from the file in its folder where they are known of this model and set."""
+    """Returns {set: metrics} of a model, from the file in its folder where they are known of this model and set.
+
+    BM25 is joined as is best on the first set.
+    """
     path = os.path.join(folder, _SCORES_FILE)
     known = files.read_json(path) or {}
+    hybrid, weight = "tune", 0.0
     for name, beir_dir in beir_dirs.items():
         split = beir.default_split(beir_dir)
         weights = sorted(glob.glob(os.path.join(glob.escape(model_dir), "*.safetensors")))
         inputs = [*weights, *(os.path.join(beir_dir, file) for file in ("corpus.jsonl", f"qrels/{split}.tsv"))]
-        of_what = [devices.dtype_policy("auto"), *map(files.sha256, inputs)]
+        of_what = [devices.dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
         if known.get(name, {}).get("of_what") != of_what:
-            scores = evaluate.retrieval(model_dir, beir.read(beir_dir, split), precision="auto")
+            data = beir.read(beir_dir, split)
+            scores = evaluate.retrieval(model_dir, data, hybrid=hybrid, bm25_weight=weight, precision="auto")
             known[name] = scores | {"of_what": of_what}
             files.write_json(path, known)
+        hybrid, weight = known[name]["hybrid"], known[name].get("bm25_weight", weight)
     return known
 
 
@@ -163,17 +170,20 @@ def _show(results: dict[str, list[dict[str, dict[str, Any]]]], sets: list[str]) 
     for beir_set in sets:
         print(f"\n{beir_set}: mean (lowest to highest of the seeds)")
         print("| recipe | seeds | " + " | ".join(_METRICS) + " |\n|" + "---|" * (2 + len(_METRICS)))
+        rows = {}
         for name, runs in results.items():
+            rows[name] = [scores[beir_set].get("vectors_alone", scores[beir_set]) for scores in runs]
+            rows[f"{name}, BM25"] = [scores[beir_set] for scores in runs]
+        for name, runs in rows.items():
             cells = []
             for metric in _METRICS:
-                found = [scores[beir_set][metric] for scores in runs]
+                found = [scores[metric] for scores in runs]
                 spread = f" ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else ""
                 cells.append(f"{statistics.mean(found):.3f}{spread}")
             print(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
-        peer = results.get(_PEER_NAME)
-        means = {name: statistics.mean(scores[beir_set]["RR@10"] for scores in runs) for name, runs in results.items()}
+        means = {name: statistics.mean(scores["RR@10"] for scores in runs) for name, runs in rows.items()}
         for name in means:
-            peers = {_PEER_NAME: means[_PEER_NAME]} if peer and name != _PEER_NAME else {}
+            peers = {_PEER_NAME: means[_PEER_NAME]} if _PEER_NAME in means and name != _PEER_NAME else {}
             entry = measuring.metric(f"{beir_set}_rr10_{name}", "RR@10", means[name], peers, next(iter(peers), None))
             metrics.append(entry)
     measuring.finish("quality", ["tensorflow", "keras"], metrics)

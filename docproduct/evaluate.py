@@ -19,14 +19,14 @@ from ir_measures import AP, RR, R, Success, nDCG
 
 from data_pipeline import beir, cleaning, files
 from docproduct import devices, training
-from docproduct.lexical import HYBRIDS, Lexical, fuse, top
+from docproduct.lexical import AUTO, HYBRIDS, Hybrid, Lexical, choose, fuse, top
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
 CANDIDATES = ("all", "judged")
 _DEPTH = 1_000  # documents kept of each ranking
 _QUERIES_TOGETHER = 256
-_WEIGHTS = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)  # of BM25, that are tried
+_TUNE = "tune"
 
 
 def retrieval(
@@ -35,7 +35,7 @@ def retrieval(
     candidates: str = "all",
     relevance: int = 1,
     run_file: str | None = None,
-    hybrid: str = "none",
+    hybrid: str = AUTO,
     bm25_weight: float = 0.1,
     dims: int = 0,
     precision: str = "float32",
@@ -48,16 +48,16 @@ def retrieval(
       candidates: all documents, or for each query only those that its qrels name (judged).
       relevance: the lowest grade that is relevant; nDCG takes the grades from there up as gains.
       run_file: where to write the rankings, in TREC format; None: nowhere.
-      hybrid: none, or how BM25 counts beside the model: rrf or weight, see `lexical.fuse`; tune: each of them, with
-        several weights, and the one with the best RR@10.
+      hybrid: how BM25 counts beside the model. auto: as was best on dev when it was trained; none, rrf or weight: see
+        `lexical.fuse`; tune: what is best here, see `lexical.choose`.
       bm25_weight: for `weight`.
       dims: components of the vectors that count; 0: all.
       precision: of the encoder: float32, bfloat16, or auto.
 
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
-      "queries", "documents", "queries_without_relevant": counts}; of tune also "hybrid", "bm25_weight" and "tried",
-      the RR@10 of each.
+      "queries", "documents", "queries_without_relevant": counts, "hybrid", "bm25_weight"}; with BM25 also
+      "vectors_alone": the means without it; of tune also "tried": the RR@10 of each way.
 
     Raises:
       ValueError: model_dir holds no model, or one whose scores are no numbers.
@@ -68,31 +68,34 @@ def retrieval(
     documents, qrels = merge_equal_documents(data)
     texts = list(data.queries.values()), list(documents.values())
     how = candidates, relevance
-    if hybrid not in (*HYBRIDS, "tune") or candidates not in CANDIDATES:
+    if hybrid not in (AUTO, *HYBRIDS, _TUNE) or candidates not in CANDIDATES:
         raise ValueError(
-            f"hybrid is {hybrid!r}, candidates {candidates!r}; expected {', '.join(HYBRIDS)} or tune, and "
+            f"hybrid is {hybrid!r}, candidates {candidates!r}; expected {AUTO}, {', '.join(HYBRIDS)} or {_TUNE}, and "
             f"{' or '.join(CANDIDATES)}."
         )
     if model_dir.lower() == "bm25":
-        if hybrid != "none" or dims:
+        if hybrid not in (AUTO, "none") or dims:
             raise ValueError(f"hybrid is {hybrid}, dims {dims}: BM25 alone has no vectors. Take them away.")
         return measure(model_dir, documents, qrels, _bm25_scores(*texts), *how, run_file)
-    dense = _encoder_scores(model_dir, *texts, dims, precision)
-    if hybrid == "none":
-        return measure(model_dir, documents, qrels, dense, *how, run_file)
+    retriever = TrainedRetriever.load_for_many(model_dir, precision)
+    dense = _encoder_scores(retriever, *texts, dims)
+    chosen = retriever.hybrid if hybrid == AUTO else Hybrid(hybrid, bm25_weight)
+    if chosen.method == "none":
+        return measure(model_dir, documents, qrels, dense, *how, run_file) | {"hybrid": "none"}
     pairs = list(zip(dense, _bm25_scores(*texts), strict=True))  # of each query two times [C]
 
-    def joined(method: str, weight: float, run_file: str | None) -> dict[str, Any]:
-        rows = (fuse(cosines, lexical, method, weight) for cosines, lexical in pairs)
+    def joined(chosen: Hybrid, run_file: str | None = None) -> dict[str, Any]:
+        rows = (fuse(cosines, lexical, *chosen) for cosines, lexical in pairs)
         return measure(model_dir, documents, qrels, rows, *how, run_file)
 
-    if hybrid != "tune":
-        return joined(hybrid, bm25_weight, run_file)
-    choices = [("none", 0.0), ("rrf", 0.0), *(("weight", weight) for weight in _WEIGHTS)]
-    tried = {choice: joined(*choice, None)["RR@10"] for choice in choices}
-    method, weight = max(tried, key=tried.__getitem__)  # the first of equals: the simplest
-    shown = {f"{name} {value:g}" if name == "weight" else name: score for (name, value), score in tried.items()}
-    return joined(method, weight, run_file) | {"hybrid": method, "bm25_weight": weight, "tried": shown}
+    tried = {}
+    if hybrid == _TUNE:
+        chosen, shown = choose(lambda choice: joined(choice)["RR@10"])
+        tried = {"tried": shown}
+    results = joined(chosen, run_file) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
+    means = [name for name in results if "@" in name]
+    alone = joined(Hybrid("none"))
+    return results | {"vectors_alone": {name: alone[name] for name in means}}
 
 
 def merge_equal_documents(data: beir.BeirData) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
@@ -171,10 +174,9 @@ def _representatives(corpus: dict[str, str]) -> dict[str, str]:
 
 
 def _encoder_scores(
-    model_dir: str, queries: list[str], documents: list[str], dims: int, precision: str
+    retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int
 ) -> Iterator[np.ndarray]:
     """Yields for each query the cosines with all documents, [C]."""
-    retriever = TrainedRetriever.load_for_many(model_dir, precision)
     shorten(np.ones((1, retriever.config.bert.width), np.float32), dims)  # fails now, not after the work
     document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
     query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
@@ -203,7 +205,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("split", None, "Which file of qrels/; default: test, or the only one.")
     flags.DEFINE_enum("candidates", "all", CANDIDATES, "What is ranked for a query.")
     flags.DEFINE_integer("relevance", 1, "The lowest grade that is relevant.", lower_bound=1)
-    flags.DEFINE_enum("hybrid", "none", [*HYBRIDS, "tune"], "How BM25 counts beside the model.")
+    flags.DEFINE_enum(
+        "hybrid", AUTO, [AUTO, *HYBRIDS, _TUNE], "How BM25 counts beside the model; auto: as was best in training."
+    )
     flags.DEFINE_float("bm25_weight", 0.1, "Of BM25, with --hybrid=weight.")
     flags.DEFINE_integer("dims", 0, "Components of the vectors that count; 0: all.")
     flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
@@ -229,9 +233,8 @@ def main(argv: list[str]) -> None:
         sys.exit("interrupted: nothing was measured.")
     policy = None if values.model_dir.lower() == "bm25" else devices.dtype_policy(values.precision)
     what = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
-    how = {"hybrid": values.hybrid, "bm25_weight": values.bm25_weight, "dims": values.dims}
-    how |= {"candidates": values.candidates, "relevance": values.relevance}
-    if values.hybrid == "tune":
+    how = {"dims": values.dims, "candidates": values.candidates, "relevance": values.relevance}
+    if values.hybrid == _TUNE:
         how["tuned_on"] = "these queries: score others with what was chosen"
     print(json.dumps(what | how | results))
 

@@ -4,13 +4,31 @@ Source: Robertson & Zaragoza 2009 as bm25s computes it by default (lower case, w
 stop words); reciprocal rank fusion: Cormack et al. 2009.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import bm25s
 import numpy as np
 
 HYBRIDS = ("none", "rrf", "weight")
+AUTO = "auto"  # what was best on dev when the retriever was trained
 _RRF_K = 60  # Cormack et al.: lessens what the first ranks count
+
+
+class Hybrid(NamedTuple):
+    """How BM25 counts beside a bi-encoder.
+
+    Attributes:
+      method: none, rrf or weight, see `fuse`.
+      weight: of BM25, for `weight`.
+    """
+
+    method: str = "none"
+    weight: float = 0.1
+
+
+_CHOICES = (Hybrid("none"), Hybrid("rrf"), *(Hybrid("weight", w) for w in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)))
+_WORTH_IT = 0.005  # of RR@10: less is chance, and not worth another index
 
 
 class Lexical:
@@ -28,7 +46,9 @@ class Lexical:
         """
         index, words = bm25s.BM25(), bm25s.tokenize(list(texts), stopwords="en", show_progress=False)
         if not any(words.ids):
-            raise ValueError(f"BM25 finds no word of two letters or more in {len(texts)} texts. Use the vectors alone.")
+            raise ValueError(
+                f"BM25 finds no word of two letters or more in {len(texts)} texts. Search without it: --hybrid=none."
+            )
         index.index(words, show_progress=False)
         return cls(index, len(texts))
 
@@ -72,6 +92,23 @@ def fuse(dense: np.ndarray, lexical: np.ndarray, method: str, weight: float) -> 
     if method == "rrf":
         return 1 / (_RRF_K + _ranks(dense)) + 1 / (_RRF_K + _ranks(lexical))
     return dense + weight * lexical / max(float(lexical.max(initial=0.0)), 1e-9)
+
+
+def choose(reciprocal_rank: Callable[[Hybrid], float]) -> tuple[Hybrid, dict[str, float]]:
+    """Tries all ways to join BM25.
+
+    Args:
+      reciprocal_rank: returns the RR@10 of one.
+
+    Returns:
+      The best, or none if that gains less than 0.005; and the RR@10 of each.
+    """
+    tried = {choice: reciprocal_rank(choice) for choice in _CHOICES}
+    best = max(tried, key=tried.__getitem__)
+    if tried[best] < tried[_CHOICES[0]] + _WORTH_IT:
+        best = _CHOICES[0]
+    shown = {f"weight {c.weight:g}" if c.method == "weight" else c.method: score for c, score in tried.items()}
+    return best, shown
 
 
 def _ranks(scores: np.ndarray) -> np.ndarray:

@@ -3,6 +3,7 @@ import pytest
 
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
+from docproduct.lexical import Hybrid
 from docproduct.systems.retriever import report
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.folder import Embeddings
@@ -29,6 +30,30 @@ def test_dev_evaluation_by_hand(tmp_path, vocab_file):
     assert evaluate() == {"RR@10": pytest.approx((1 / 2 + 1 / 4) / 2), "Success@1": 0.0}
     evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 0, text_vectors(FirstLetter()))
     assert evaluate() == {"RR@10": pytest.approx((1 + 1 / 2) / 2), "Success@1": 0.5}
+
+
+def test_bm25_is_joined_where_dev_says_so(tmp_path, vocab_file, caplog):
+    """Vectors that know nothing: the words decide, at any weight."""
+
+    class Blind:
+        def embed(self, texts, side, progress=None):
+            del side, progress
+            return Embeddings(*(np.ones((len(texts), 1), np.float32),) * 2)
+
+    words = ["cough", "fever", "rash", "cramp"]
+    for name, rows in (("words", [(f"why {w}?", f"{w} passes") for w in words]), ("signs", [("?", "!"), ("??", "!!")])):
+        train_file = write_csv(tmp_path / f"{name}_t.csv", [("x?", "x")])
+        settings = Settings(
+            (train_file,), vocab_file, dev_inputs=(write_csv(tmp_path / f"{name}.csv", rows),), dev_share=0
+        )
+        prepare(settings, str(tmp_path / name))
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "words")), 2, text_vectors(Blind()))
+    hybrid, tried = evaluate.choose_hybrid()
+    assert hybrid == Hybrid("rrf")  # the first of equals
+    assert tried["rrf"] == tried["weight 0.02"] == 1.0
+    assert tried["none"] == pytest.approx(evaluate()["RR@10"]) == pytest.approx(1 / 5)  # all candidates tie
+    evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "signs")), 0, text_vectors(Blind()))
+    assert evaluate.choose_hybrid() == (Hybrid(), {})
 
 
 def test_hardest_misses_by_hand(tmp_path, vocab_file):

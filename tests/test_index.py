@@ -13,7 +13,8 @@ from data_pipeline.prepared import PreparedFolder
 from docproduct.answering import DISCLAIMER, answer
 from docproduct.index import Index, IndexSettings, build, vectors
 from docproduct.index.build import _passages
-from docproduct.systems.retriever.folder import Embeddings
+from docproduct.lexical import Hybrid
+from docproduct.systems.retriever.folder import Embeddings, TrainedRetriever
 from tests.conftest import write_csv
 from tests.test_bert import randomize
 
@@ -255,6 +256,14 @@ def test_words_find_what_vectors_do_not_reach(trained, prepared, tmp_path, monke
     assert scores == [pytest.approx(last.score, abs=1e-5)]
 
 
+def test_words_count_as_was_best_in_training(trained, prepared, tmp_path):
+    model = TrainedRetriever(trained.model, trained.tokenizer, Hybrid("weight", 0.3))
+    settings = build(model, prepared, str(tmp_path / "i"))["settings"]
+    assert (settings["hybrid"], settings["bm25_weight"]) == ("weight", 0.3)
+    assert build(trained, prepared, str(tmp_path / "j"))["settings"]["hybrid"] == "none"
+    assert build(model, prepared, str(tmp_path / "k"), IndexSettings(hybrid="none"))["settings"]["hybrid"] == "none"
+
+
 def test_short_vectors(trained, prepared, tmp_path):
     build(trained, prepared, str(tmp_path / "i"), IndexSettings(dims=4))
     vector = trained.embed(["z z z"], "question").head[0]
@@ -264,5 +273,5 @@ def test_short_vectors(trained, prepared, tmp_path):
     assert hit.score == pytest.approx(float(cosine), abs=1e-5)
     with pytest.raises(ValueError, match="dims is 11; expected 1 to 10"):
         build(trained, prepared, str(tmp_path / "j"), IndexSettings(dims=11))
-    with pytest.raises(ValueError, match="hybrid is 'words'; expected none, rrf, weight"):
+    with pytest.raises(ValueError, match="hybrid is 'words'; expected auto, none, rrf, weight"):
         IndexSettings(hybrid="words")

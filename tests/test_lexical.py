@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from docproduct.lexical import Lexical, fuse, top
+from docproduct.lexical import Hybrid, Lexical, choose, fuse, top
 
 
 def test_reciprocal_rank_fusion_by_hand():
@@ -34,6 +34,15 @@ def test_a_saved_index_is_the_same(tmp_path):
 def test_texts_without_words():
     with pytest.raises(ValueError, match="no word .* in 2 texts"):
         Lexical.build(["", "? a"])
+
+
+def test_bm25_is_chosen_where_it_gains_enough():
+    gains = {Hybrid("weight", 0.1): 0.02, Hybrid("weight", 0.2): 0.03, Hybrid("rrf"): -0.1}
+    chosen, tried = choose(lambda hybrid: 0.7 + gains.get(hybrid, 0.0))
+    assert chosen == Hybrid("weight", 0.2)
+    assert (tried["none"], tried["rrf"], tried["weight 0.1"]) == pytest.approx((0.7, 0.6, 0.72))
+    chosen, _ = choose(lambda hybrid: 0.7 + gains.get(hybrid, 0.0) / 10)
+    assert chosen.method == "none"
 
 
 def test_top():

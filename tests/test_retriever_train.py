@@ -40,8 +40,8 @@ def first_run(config, first_folder):
 
 def test_a_run_leaves_a_whole_folder(config, first_run, first_folder):
     assert sorted(os.listdir(first_folder)) == [
-        "README.md", "config.json", "learning_curve.png", "metrics.json", "tokenizer_config.json", "vocab.txt",
-        "weights.safetensors",
+        "README.md", "config.json", "hybrid.json", "learning_curve.png", "metrics.json", "tokenizer_config.json",
+        "vocab.txt", "weights.safetensors",
     ]  # fmt: skip
     assert json.loads((first_folder / "metrics.json").read_text()) == first_run
     stored = json.loads((first_folder / "config.json").read_text())
@@ -64,9 +64,11 @@ def test_the_best_epoch_is_kept(config, first_run, first_folder):
     best = max(entry["RR@10"] for entry in first_run["epochs"])
     assert first_run["best"]["RR@10"] == best
     found = TrainedRetriever.load(str(first_folder))
-    assert DevEvaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(found))()["RR@10"] == pytest.approx(
-        best
-    )
+    evaluate = DevEvaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(found))
+    assert evaluate()["RR@10"] == pytest.approx(best)
+    hybrid, tried = evaluate.choose_hybrid()
+    assert found.hybrid == hybrid
+    assert json.loads((first_folder / "hybrid.json").read_text())["dev_RR@10"] == pytest.approx(tried)
 
 
 def test_two_runs_of_one_seed_are_equal(config, first_run, tmp_path):

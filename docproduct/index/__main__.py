@@ -9,7 +9,7 @@ from absl import app, flags
 from data_pipeline.prepared import PreparedFolder
 from docproduct import devices, training
 from docproduct.index import IndexSettings, build
-from docproduct.lexical import HYBRIDS
+from docproduct.lexical import AUTO, HYBRIDS
 from docproduct.systems.retriever import TrainedRetriever
 
 
@@ -25,7 +25,9 @@ def _define_flags() -> None:
     )
     flags.DEFINE_integer("passage_tokens", defaults.passage_tokens, "0: one passage an answer; else tokens a passage.")
     flags.DEFINE_integer("passage_overlap", defaults.passage_overlap, "Tokens that a passage shares with the next.")
-    flags.DEFINE_enum("hybrid", defaults.hybrid, HYBRIDS, "How BM25 counts beside the vectors.")
+    flags.DEFINE_enum(
+        "hybrid", AUTO, [AUTO, *HYBRIDS], "How BM25 counts beside the vectors; auto: as was best in training."
+    )
     flags.DEFINE_float("bm25_weight", defaults.bm25_weight, "Of BM25, with --hybrid=weight.")
     flags.DEFINE_integer("dims", defaults.dims, "First components of the vectors to keep; 0: all.")
     flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")

@@ -12,7 +12,7 @@ import tensorflow as tf
 from data_pipeline import cleaning, files
 from data_pipeline.prepared import MANIFEST_FILE, PAIRS_FILE, PreparedFolder
 from docproduct.index import vectors
-from docproduct.lexical import HYBRIDS, Lexical
+from docproduct.lexical import AUTO, HYBRIDS, Lexical
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
@@ -37,7 +37,8 @@ class IndexSettings:
       passage_tokens: 0: an answer is one passage, what the encoder takes of it. Else: passages of so many tokens.
       passage_overlap: tokens that a passage shares with the next.
       export_embeddings: keep all vectors as .npy files.
-      hybrid: none; or how BM25 counts beside the vectors: rrf or weight, see `lexical.fuse`.
+      hybrid: how BM25 counts beside the vectors. auto: as was best on dev when the retriever was trained; none, rrf or
+        weight: see `lexical.fuse`.
       bm25_weight: for `weight`; `docproduct.evaluate --hybrid=tune` finds a good one.
       dims: 0: whole vectors; else their first components, for a model that was trained for it (matryoshka_dims).
     """
@@ -47,14 +48,14 @@ class IndexSettings:
     passage_tokens: int = 0
     passage_overlap: int = 32
     export_embeddings: bool = False
-    hybrid: str = "none"
+    hybrid: str = AUTO
     bm25_weight: float = 0.1
     dims: int = 0
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible way to join BM25."""
-        if self.hybrid not in HYBRIDS:
-            raise ValueError(f"hybrid is {self.hybrid!r}; expected {', '.join(HYBRIDS)}.")
+        if self.hybrid not in (AUTO, *HYBRIDS):
+            raise ValueError(f"hybrid is {self.hybrid!r}; expected {AUTO}, {', '.join(HYBRIDS)}.")
         if not self.bm25_weight >= 0:
             raise ValueError(f"bm25_weight is {self.bm25_weight}; expected 0 or more.")
 
@@ -83,6 +84,9 @@ def build(
     Raises:
       ValueError: an unknown factory, passages longer than the encoder takes, or fewer vectors than the factory needs.
     """
+    if settings.hybrid == AUTO:
+        method, weight = retriever.hybrid
+        settings = dataclasses.replace(settings, hybrid=method, bm25_weight=weight)
     # Before the work: what FAISS cannot build, and vectors that are shorter than asked for.
     width = shorten(np.ones((1, retriever.config.bert.width), np.float32), settings.dims).shape[1]
     vectors.check(width, settings.factory, settings.search_parameters)

@@ -5,14 +5,17 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 import pyarrow as pa
+from absl import logging
 
 from data_pipeline import splits
 from data_pipeline.prepared import PreparedFolder
 from docproduct import metrics
+from docproduct.lexical import Hybrid, Lexical, choose, fuse
 from docproduct.systems.retriever.folder import TrainedRetriever
 from docproduct.systems.retriever.model import Retriever, unit
 
 _QUESTIONS_TOGETHER = 256
+_MOST_FOR_HYBRID = 1_000  # questions
 
 Vectors = Callable[[pa.Table, str], np.ndarray]  # (rows with their texts, side) -> [N, D], unit norm
 
@@ -77,7 +80,6 @@ class DevEvaluation:
             self._relevant[question].append(int(answer))
         self._questions, self._answers = (table.take(pa.array(rows)) for rows in (dev[asked], candidates[answered]))
         self._vectors = vectors
-        # Of the last call: vectors [Q, D] and [C, D], ranks [Q].
         self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
 
     def __call__(self) -> dict[str, float]:
@@ -90,6 +92,31 @@ class DevEvaluation:
         self._last = questions, answers, ranks
         return {"RR@10": metrics.reciprocal_rank(ranks, 10), "Success@1": metrics.success(ranks, 1)}
 
+    def choose_hybrid(self) -> tuple[Hybrid, dict[str, float]]:
+        """Returns how BM25 is best joined to what the last call saw, and the RR@10 of each way: `lexical.choose`."""
+        questions, answers, _ = self._seen()
+        # Questions stand in the order of their groups, which are hashes: the first are a random sample.
+        rows = range(min(len(questions), _MOST_FOR_HYBRID))
+        try:
+            lexical = Lexical.build(self._answers["answer"].to_pylist())
+        except ValueError as error:
+            logging.info("Vectors alone are searched: %s", error)
+            return Hybrid(), {}
+        words = [lexical.scores(question) for question in self._questions["question"].to_pylist()[: len(rows)]]
+        cosines, relevant = questions[rows] @ answers.T, self._relevant_rows(rows)
+
+        def reciprocal_rank(hybrid: Hybrid) -> float:
+            scores = np.stack([fuse(*pair, *hybrid) for pair in zip(cosines, words, strict=True)])
+            return metrics.reciprocal_rank(metrics.first_relevant_ranks(scores, relevant), 10)
+
+        return choose(reciprocal_rank)
+
+    def _seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns vectors [Q, D] and [C, D] and ranks [Q] of the last call."""
+        if self._last is None:
+            self()
+        return self._last
+
     def _relevant_rows(self, questions: Sequence[int]) -> np.ndarray:
         """Returns [q, C] bool, which candidates answer the questions."""
         relevant = np.zeros((len(questions), len(self._answers)), bool)
@@ -99,9 +126,7 @@ class DevEvaluation:
 
     def hardest_misses(self, count: int, shown: int = 3) -> list[Miss]:
         """Returns the questions whose best answer ranks lowest, the lowest first, as the last call saw them."""
-        if self._last is None:
-            self()
-        questions, answers, ranks = self._last
+        questions, answers, ranks = self._seen()
         lowest = [int(i) for i in np.argsort(-ranks, kind="stable")[:count] if ranks[i] > 1]
         return [self._miss(i, answers @ questions[i], int(ranks[i]), shown) for i in lowest]
 

@@ -2,6 +2,7 @@
 
     config.json          exact config, training settings, seed, versions, git commit
     weights.safetensors  vocab.txt  tokenizer_config.json  metrics.json  learning_curve.png
+    hybrid.json          how BM25 is best joined, by dev
 
 A bare encoder folder (Google's, Hugging Face's or sentence-transformers') loads as well: its heads are the identity.
 """
@@ -27,6 +28,7 @@ from data_pipeline.tokenizers import WordPiece
 from docproduct import devices
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig
+from docproduct.lexical import Hybrid
 from docproduct.systems.retriever.bare_encoder import load_encoder, longest_text
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
 from docproduct.training import METRICS_FILE
@@ -35,6 +37,7 @@ KIND = "docproduct retriever"
 FORMAT = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+HYBRID_FILE = "hybrid.json"
 BATCH_TOKENS = 8_192  # encoded together: enough for fast matrix products
 _ROW_MULTIPLE = 1_024  # divides BATCH_TOKENS, so that few rows are added
 _NUM_GROUPS = 4  # of like length in a batch
@@ -63,10 +66,11 @@ class TrainedRetriever:
       model: the bi-encoder.
       tokenizer: what its ids mean.
       config: the model's.
+      hybrid: how BM25 is best joined.
     """
 
-    def __init__(self, model: Retriever, tokenizer: WordPiece):
-        """Joins both.
+    def __init__(self, model: Retriever, tokenizer: WordPiece, hybrid: Hybrid = Hybrid()):
+        """Joins them.
 
         Raises:
           ValueError: the tokenizer has more ids than the model has rows, or another padding.
@@ -77,7 +81,7 @@ class TrainedRetriever:
                 f"The vocabulary has {tokenizer.vocab_size} tokens and padding {tokenizer.pad_id}, the model "
                 f"{bert.vocab_size} and {bert.pad_id}. Give the vocab.txt that the model was trained with."
             )
-        self.model, self.tokenizer, self.config = model, tokenizer, model.config
+        self.model, self.tokenizer, self.config, self.hybrid = model, tokenizer, model.config, hybrid
         self._encode = {
             "question": self._encoder(model.question_head),
             "answer": self._encoder(model.answer_head),
@@ -235,7 +239,8 @@ class TrainedRetriever:
         model = Retriever(config, seed, dtype)
         weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
         checkpoints.assign(model, weights, os.path.join(folder, WEIGHTS_FILE))
-        return cls(model, WordPiece.load(folder))
+        hybrid = files.read_json(os.path.join(folder, HYBRID_FILE)) or Hybrid()._asdict()
+        return cls(model, WordPiece.load(folder), Hybrid(hybrid["method"], hybrid["weight"]))
 
 
 def shorten(vectors: np.ndarray, dims: int) -> np.ndarray:

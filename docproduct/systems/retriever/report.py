@@ -3,7 +3,7 @@
 import dataclasses
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_pipeline import files, splits
@@ -22,6 +22,7 @@ def write(
     retriever: RetrieverConfig,
     prepared: PreparedFolder,
     history: dict[str, Any],
+    joined: Mapping[str, float],
     misses: Sequence[Miss],
 ) -> None:
     """Writes the model card.
@@ -32,13 +33,14 @@ def write(
       retriever: what the model is.
       prepared: what it was trained on.
       history: what `training.fit` returned.
+      joined: RR@10 of each way to join BM25, see `lexical.choose`.
       misses: dev questions to show, the worst first.
     """
     name = os.path.basename(os.path.abspath(model_dir))
     sections = [
         f"# {name}\n\nA retriever made by docproduct: a BERT bi-encoder that finds the nearest answers to a question. "
         "**Research software: nothing it finds is medical advice.**",
-        f"## Scores on dev\n\n{_scores(history, prepared)}\n\n![learning curve]({CURVE_FILE})",
+        f"## Scores on dev\n\n{_scores(history, prepared)}\n\n{_joined(joined)}\n\n![learning curve]({CURVE_FILE})",
         f"## Data\n\n{_inputs(prepared)}",
         f"## Settings\n\n{_settings(config, retriever)}\n\nAll of them, versions and git commit are in `config.json`.",
         "## Limits\n\nIt finds the nearest answer even if none fits, and does not know whether an answer is right. "
@@ -64,6 +66,13 @@ def _scores(history: dict[str, Any], prepared: PreparedFolder) -> str:
     ]
     pairs = prepared.num_pairs(splits.DEV)
     return f"{pairs:,} dev pairs; epoch 0 is the model that training started from.\n\n{_table(['epoch', *names], rows)}"
+
+
+def _joined(joined: Mapping[str, float]) -> str:
+    if not joined:
+        return "BM25 finds no words in these texts: the vectors are searched alone."
+    table = _table(["beside the vectors", "RR@10"], [[name, f"{score:.4f}"] for name, score in joined.items()])
+    return f"With BM25 (`--hybrid`); the index takes the best by default, if it gains 0.005 or more:\n\n{table}"
 
 
 def _inputs(prepared: PreparedFolder) -> str:

@@ -21,6 +21,7 @@ from docproduct.systems.retriever.dev import DevEvaluation, stored_vectors, text
 from docproduct.systems.retriever.embedding_store import open_store
 from docproduct.systems.retriever.folder import (
     CONFIG_FILE,
+    HYBRID_FILE,
     KIND,
     WEIGHTS_FILE,
     Side,
@@ -245,12 +246,14 @@ def _report(
     model_dir: str,
     history: dict[str, Any],
 ) -> None:
-    """Writes the model card, about the epoch that was kept."""
+    """Writes how BM25 is best joined, and the model card, about the epoch that was kept."""
     if history["best"] != history["epochs"][-1]:
         weights = checkpoints.read_safetensors(model_dir, WEIGHTS_FILE)
         checkpoints.assign(retriever.model, weights, os.path.join(model_dir, WEIGHTS_FILE))
         evaluate()
-    report.write(model_dir, config, retriever.config, prepared, history, evaluate.hardest_misses(10))
+    hybrid, tried = evaluate.choose_hybrid()
+    files.write_json(os.path.join(model_dir, HYBRID_FILE), hybrid._asdict() | {"dev_RR@10": tried})
+    report.write(model_dir, config, retriever.config, prepared, history, tried, evaluate.hardest_misses(10))
 
 
 def _check_free(model_dir: str, config: RetrieverTraining, overwrite: bool) -> None:
