@@ -1,10 +1,10 @@
-"""Writing with GPT-2 124M: tokens a second and reading of the prompt, beside transformers, CTranslate2 and KerasHub.
+"""Writing with GPT-2 124M: tokens a second and reading of the prompt, beside transformers, KerasHub and CTranslate2.
 
     python -m benchmarks.generate --vocab_dir=GPT2_VOCABULARY --work_dir=/tmp/generate --peer_python=PYTHON
 
 Random weights, greedy, a thread for each core. All processes are warm and work in turn. Decoding is what remains of the
-time without the reading of the prompt and its first token. Also: what verifying eight proposed tokens costs, in steps.
-Ends with one line of JSON.
+time without the reading of the prompt and its first token. Also: what reading eight tokens at once costs, in steps, as
+prompt look-up does to verify a proposal. Ends with one line of JSON.
 """
 
 import json
@@ -19,6 +19,7 @@ from absl import app, flags
 from benchmarks import measuring
 from data_pipeline.tokenizers import BytePairs
 from docproduct import training
+from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
 from docproduct.systems.generator.export import PRECISIONS
@@ -27,10 +28,13 @@ _PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generat
 _PEERS = {
     "transformers float32": ["transformers", "--precision=float32"],
     "transformers bfloat16": ["transformers", "--precision=bfloat16"],
+    "KerasHub float32": ["keras_hub", "--precision=float32"],
     "CTranslate2 float32": ["ctranslate2", "--precision=float32"],
     "CTranslate2 int8": ["ctranslate2", "--precision=int8"],
 }
+_WRITTEN = 11  # a token
 _AGAINST = "transformers"
+_OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS}
 
 
 def make_models(values: flags.FlagValues) -> None:
@@ -40,31 +44,30 @@ def make_models(values: flags.FlagValues) -> None:
     os.makedirs(values.work_dir, exist_ok=True)
     config = GPT2Config(num_layers=values.num_layers)
     generator = TrainedGenerator.make(config, BytePairs.load(values.vocab_dir))
+    # A bias that makes one token the likeliest after every text: no text ends, and look-up always has a proposal.
+    variables = checkpoints.variables_by_name(generator.gpt2)
+    variables["final_norm/beta"].assign(10 * variables["token_embedding/embeddings"][_WRITTEN])
     generator.save_hugging_face(os.path.join(values.work_dir, "hugging_face"), overwrite=True)
     for precision in PRECISIONS:
         export(generator, os.path.join(values.work_dir, precision), precision, overwrite=True)
 
 
 def ours(folder: str) -> None:
-    """Writes what each line says: tokens of the prompt, new tokens, batch size."""
+    """Writes what each line says: tokens of the prompt, new tokens, batch size, whether to look up."""
     training.set_up()
     writer = Writer(folder)
     for line in sys.stdin:
-        length, count, batch_size = map(int, line.split())
+        length, count, batch_size, lookup = map(int, line.split())
         prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length)).tolist()
         seconds = []
         for new in (1, count):
             start = time.perf_counter()
-            found = writer.write(prompts, GenerationSettings(max_tokens=new), lookup=False)
+            found = writer.write(prompts, GenerationSettings(max_tokens=new), bool(lookup))
             seconds.append(time.perf_counter() - start)
-        assert_all_written(found, count)
-        print(json.dumps({"prefill": seconds[0], "seconds": seconds[1]}), flush=True)
-
-
-def assert_all_written(found: list, count: int) -> None:
-    """Raises a RuntimeError if a text ended early: its speed would be wrong."""
-    if short := [row[0] for row in found if len(row[0].ids) < count]:
-        raise RuntimeError(f"{len(short)} texts ended before {count} tokens: take another seed.")
+        if short := sum(len(row[0].ids) < count for row in found):
+            raise RuntimeError(f"{short} texts ended before {count} tokens: their speed would be wrong.")
+        figures = {"prefill": seconds[0], "seconds": seconds[1], "passes": found[0][0].passes}
+        print(json.dumps(figures), flush=True)
 
 
 def main(argv: list[str]) -> None:
@@ -78,18 +81,22 @@ def main(argv: list[str]) -> None:
     make_models(values)
     flags_given = [f"--vocab_dir={values.vocab_dir}", f"--work_dir={values.work_dir}"]
     commands = {
-        f"docproduct {name}": [
+        name: [
             *(sys.executable, "-m", "benchmarks.generate", *flags_given),
-            f"--contestant={os.path.join(values.work_dir, name)}",
+            f"--contestant={os.path.join(values.work_dir, precision)}",
         ]
-        for name in PRECISIONS
+        for precision, name in _OURS.items()
     }
     if values.peer_python:
         folder = f"--model_dir={os.path.join(values.work_dir, 'hugging_face')}"
-        commands |= {name: [values.peer_python, _PEER_SCRIPT, *how, folder] for name, how in _PEERS.items()}
+        for name, how in _PEERS.items():
+            # KerasHub is one of this project's own packages.
+            python = sys.executable if "keras_hub" in how else values.peer_python
+            commands[name] = [python, _PEER_SCRIPT, *how, folder]
     contestants = {name: measuring.Contestant(command, measuring.all_cores()) for name, command in commands.items()}
     try:
         metrics = [entry for batch_size in (1, 8) for entry in _measure(contestants, values, batch_size)]
+        metrics += _measure_verification({name: contestants[name] for name in _OURS.values()}, values)
     finally:
         for contestant in contestants.values():
             contestant.stop()
@@ -98,7 +105,7 @@ def main(argv: list[str]) -> None:
 
 def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagValues, batch_size: int) -> list[dict]:
     """Prints and returns the figures of a batch size."""
-    line = f"{values.prompt_tokens} {values.new_tokens} {batch_size}"
+    line = f"{values.prompt_tokens} {values.new_tokens} {batch_size} 0"
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     reading: dict[str, list[float]] = {name: [] for name in contestants}
     for round_number in range(values.rounds + 1):
@@ -113,14 +120,30 @@ def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagVal
     metrics = []
     for title, unit, found in (("decode_tokens_per_s", "tokens/s", speeds), ("prefill_seconds", "s", reading)):
         medians = {name: statistics.median(figures) for name, figures in found.items()}
-        peers = {name: figure for name, figure in medians.items() if not name.startswith("docproduct")}
+        peers = {name: figure for name, figure in medians.items() if name not in _OURS.values()}
         compared = {name: figure for name, figure in peers.items() if name.startswith(_AGAINST)}
         pick = min if unit == "s" else max
         against = pick(compared, key=compared.__getitem__) if compared else None
         for precision in PRECISIONS:
             name = f"{title}_{precision}" if batch_size == 1 else f"{title}_{precision}_batch_{batch_size}"
-            metrics.append(measuring.metric(name, unit, medians[f"docproduct {precision}"], peers, against))
+            metrics.append(measuring.metric(name, unit, medians[_OURS[precision]], peers, against))
     return metrics
+
+
+def _measure_verification(contestants: dict[str, measuring.Contestant], values: flags.FlagValues) -> list[dict]:
+    """Prints and returns what a pass over a proposal costs, in steps of one token."""
+    ratios: dict[str, list[float]] = {name: [] for name in contestants}
+    for round_number in range(values.rounds + 1):
+        for name, contestant in contestants.items():
+            seconds = []  # of a pass: of one token, of a proposal
+            for lookup in (0, 1):
+                found = contestant.round(f"{values.prompt_tokens} {values.new_tokens} 1 {lookup}")
+                seconds.append((found["seconds"] - found["prefill"]) / (found["passes"] - 1))
+            if round_number:
+                ratios[name].append(seconds[1] / seconds[0])
+    measuring.show("Reading eight tokens, in steps of one", [(name, found, "") for name, found in ratios.items()])
+    medians = {precision: statistics.median(ratios[name]) for precision, name in _OURS.items()}
+    return [measuring.metric(f"verify_8_{precision}", "steps", found) for precision, found in medians.items()]
 
 
 if __name__ == "__main__":

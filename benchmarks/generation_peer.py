@@ -1,10 +1,10 @@
-"""The peers of the generation benchmark: transformers' GPT-2 and CTranslate2's, used as their documentation advises.
+"""The peers of the generation benchmark: GPT-2 of transformers, CTranslate2, KerasHub, as their documentation advises.
 
     PYTHON benchmarks/generation_peer.py transformers --model_dir=HUGGING_FACE_FOLDER --precision=bfloat16
 
-Runs in an interpreter of its own, with torch, transformers and ctranslate2; nothing of this project is imported. For
-every line on standard input, "PROMPT_TOKENS NEW_TOKENS BATCH_SIZE", it writes greedily and answers with a line of JSON:
-seconds, and seconds for one token, which is the reading of the prompt.
+Runs in an interpreter that has the peer; nothing of this project is imported. For every line on standard input,
+"PROMPT_TOKENS NEW_TOKENS BATCH_SIZE 0", it writes greedily and answers with a line of JSON: seconds, and seconds for
+one token, which is the reading of the prompt.
 """
 
 import argparse
@@ -57,17 +57,36 @@ def with_ctranslate2(model_dir: str, precision: str) -> Write:
     return write
 
 
+def with_keras_hub(model_dir: str, precision: str) -> Write:
+    """Returns `generate` of KerasHub, on TensorFlow."""
+    os.environ["KERAS_BACKEND"] = "tensorflow"
+    import keras_hub
+
+    model = keras_hub.models.GPT2CausalLM.from_preset(model_dir, dtype=precision, preprocessor=None)
+    model.compile(sampler="greedy")
+
+    def write(prompts: list[list[int]], count: int) -> object:
+        ids = np.pad(np.array(prompts), ((0, 0), (0, count)))
+        mask = np.arange(ids.shape[1]) < len(prompts[0])
+        inputs = {"token_ids": ids, "padding_mask": np.broadcast_to(mask, ids.shape)}
+        return model.generate(inputs, stop_token_ids=None)
+
+    return write
+
+
+PEERS = {"transformers": with_transformers, "ctranslate2": with_ctranslate2, "keras_hub": with_keras_hub}
+
+
 def main() -> None:
     """Answers lines."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peer", choices=["transformers", "ctranslate2"])
+    parser.add_argument("peer", choices=list(PEERS))
     parser.add_argument("--model_dir", required=True)
     parser.add_argument("--precision", required=True)
     values = parser.parse_args()
-    write = {"transformers": with_transformers, "ctranslate2": with_ctranslate2}[values.peer]
-    write = write(values.model_dir, values.precision)
+    write = PEERS[values.peer](values.model_dir, values.precision)
     for line in sys.stdin:
-        length, count, batch_size = map(int, line.split())
+        length, count, batch_size, _ = map(int, line.split())
         prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length)).tolist()
         seconds = []
         for new in (1, count):

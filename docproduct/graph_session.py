@@ -13,11 +13,12 @@ from typing import Any
 
 import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
-from tensorflow.python.framework import convert_to_constants
+from tensorflow.python.saved_model import loader_impl
 
 v1 = tf.compat.v1
 
 _TAGS = ["serve"]
+_INITIALIZER = "__saved_model_init_op"  # a signature that is none
 
 
 class Kept:
@@ -36,32 +37,30 @@ class GraphSession:
         Args:
           folder: the SavedModel.
           kept: inputs that are given as `Kept`; outputs of these names are returned so.
-          num_threads: for a product, and for products at once; None: one for each core.
+          num_threads: for a product; None: one for each core.
 
         Raises:
           ValueError: the folder holds no SavedModel.
         """
         self._preparing = threading.Lock()
         self._ready: set[str] = set()
-        graph_def, signatures = _constant_graph(folder, num_threads)
-        self._graph = tf.Graph()
-        with self._graph.as_default():
-            fed: dict[str, tuple[tf.Tensor, tf.Tensor]] = {}
-            for inputs, _ in signatures.values():
-                for name, tensor in inputs.items():
-                    if name in kept and tensor.name not in fed:
-                        handle = v1.placeholder(tf.string, [], f"kept_{name}")
-                        fed[tensor.name] = handle, tf.raw_ops.GetSessionTensor(handle=handle, dtype=tensor.dtype)
-            replaced = {name: value for name, (_, value) in fed.items()}
-            tf.graph_util.import_graph_def(graph_def, input_map=replaced, name="")
-            find = self._graph.get_tensor_by_name
+        with tf.Graph().as_default() as graph:
+            self._session = v1.Session(graph=graph, config=_config(num_threads))
+            fed = _kept_inputs(folder, kept)
+            try:
+                values = {name: value for name, (_, value) in fed.items()}
+                meta = v1.saved_model.load(self._session, _TAGS, folder, input_map=values)
+            except (OSError, RuntimeError) as error:
+                raise ValueError(f"{folder} holds no SavedModel ({error}). Export the model again.") from error
             self._signatures = {}
-            for signature, (inputs, outputs) in signatures.items():
-                feeds = {n: fed[t.name][0] if t.name in fed else find(t.name) for n, t in inputs.items()}
-                fetches = {n: find(t.name) for n, t in outputs.items()}
+            for signature, parts in meta.signature_def.items():
+                if signature == _INITIALIZER:
+                    continue
+                find = graph.get_tensor_by_name
+                feeds = {n: fed[t.name][0] if t.name in fed else find(t.name) for n, t in parts.inputs.items()}
+                fetches = {n: find(t.name) for n, t in parts.outputs.items()}
                 handles = {n: tf.raw_ops.GetSessionHandle(value=t) for n, t in fetches.items() if n in kept}
                 self._signatures[signature] = feeds, fetches | handles, set(handles)
-        self._session = v1.Session(graph=self._graph, config=_config(num_threads))
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Runs a signature.
@@ -96,29 +95,26 @@ class GraphSession:
 
 def _config(num_threads: int | None) -> Any:
     threads = num_threads or len(os.sched_getaffinity(0))
-    config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
+    # Operations run one after the other in the thread that asks: they are many and small, and each passing of one to
+    # another thread takes longer than it does. Within a product all threads work.
+    config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=-1)
     # A second pass of the graph's optimizer takes seconds and finds nothing.
     config.graph_options.rewrite_options.meta_optimizer_iterations = rewriter_config_pb2.RewriterConfig.ONE
     return config
 
 
-def _constant_graph(folder: str, num_threads: int | None) -> tuple[Any, dict[str, tuple[dict, dict]]]:
-    """Returns the graph of a SavedModel with its variables as constants, and the tensors of its signatures."""
-    with tf.Graph().as_default(), v1.Session(config=_config(num_threads)) as session:
-        try:
-            meta = v1.saved_model.load(session, _TAGS, folder)
-        except (OSError, RuntimeError) as error:
-            raise ValueError(f"{folder} holds no SavedModel ({error}). Export the model again.") from error
-        signatures = {
-            name: tuple(
-                {key: session.graph.get_tensor_by_name(info.name) for key, info in part.items()}
-                for part in (signature.inputs, signature.outputs)
+def _kept_inputs(folder: str, kept: Collection[str]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
+    """Returns, for each input that is given as `Kept`, by its name in the graph, a handle to feed and its tensor."""
+    try:
+        (meta,) = loader_impl.parse_saved_model(folder).meta_graphs
+    except OSError as error:
+        raise ValueError(f"{folder} holds no SavedModel ({error}). Export the model again.") from error
+    fed = {}
+    for parts in meta.signature_def.values():
+        for name in set(parts.inputs) & set(kept):
+            handle = v1.placeholder(tf.string, [], f"kept_{name}")
+            fed[parts.inputs[name].name] = (
+                handle,
+                tf.raw_ops.GetSessionTensor(handle=handle, dtype=tf.as_dtype(parts.inputs[name].dtype)),
             )
-            for name, signature in meta.signature_def.items()
-            if name != "__saved_model_init_op"
-        }
-        outputs = {tensor.op.name for _, outputs in signatures.values() for tensor in outputs.values()}
-        graph_def = convert_to_constants.convert_variables_to_constants_from_session_graph(
-            session, session.graph.as_graph_def(), sorted(outputs)
-        )
-    return graph_def, signatures
+    return fed

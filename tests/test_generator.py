@@ -13,6 +13,7 @@ from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import sample
 from docproduct.graph_session import GraphSession
 from docproduct.layers import checkpoints
+from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.gpt2_config import GPT2Config, openai_sources
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
 from docproduct.systems.generator.decoding import propose
@@ -92,6 +93,20 @@ def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(generator, tmp_p
     assert plain.passes == 40
     # Two tokens in two passes, a third where the proposal of two is still short, then eight in each.
     assert found.passes <= 8
+
+
+def test_look_up_writes_what_plain_greedy_writes(writer, bpe):
+    """200 prompts of real text; where a text ends, or the window, is part of it."""
+    with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
+        (ids,) = bpe.encode([" ".join(row["answer"] for row in csv.DictReader(file))])
+    settings = GenerationSettings(max_tokens=25)
+    passes = []
+    for i in range(200):
+        prompt = ids[7 * i : 7 * i + 5 + i % 40]
+        ((plain,),), ((found,),) = (writer.write([prompt], settings, lookup=lookup) for lookup in (False, True))
+        assert (found.ids, found.finished) == (plain.ids, plain.finished)
+        passes.append((found.passes, plain.passes))
+    assert np.sum(passes, axis=0)[0] < np.sum(passes, axis=0)[1]
 
 
 def test_a_stream_grows_to_the_whole_and_can_be_left(writer):
@@ -216,14 +231,33 @@ def test_int8_is_near_float32(generator, exported, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_two_sessions_and_eight_threads(exported, generator):
-    first, second = Writer(exported), Writer(exported, num_threads=1)
-    settings = GenerationSettings(max_tokens=6)
-    expected = [greedy(generator, prompt, 6) for prompt in PROMPTS]
+def memory_mib():
+    with open("/proc/self/status", encoding="ascii") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+
+
+def test_encoder_and_generator_answer_from_eight_threads(writer, tmp_path):
+    """500 questions: each is encoded in one session and answered in another; the same as alone, in the same memory."""
+    bert = Bert(BertConfig(vocab_size=600, width=16, num_layers=1, num_heads=2, inner_width=32, max_positions=32))
+    encode = tf.function(lambda ids: {"states": bert(ids)}, input_signature=[tf.TensorSpec([None, None], tf.int32)])
+    module = tf.Module()
+    encode.get_concrete_function()
+    module.weights = [variable.value for variable in bert.weights]
+    tf.saved_model.save(module, str(tmp_path / "encoder"), {"encode": encode})
+    encoder, settings = GraphSession(str(tmp_path / "encoder")), GenerationSettings(max_tokens=6)
+    questions = [[1 + i % 7, *range(10, 12 + i % 20), 3 * i % 500] for i in range(500)]
+
+    def answer(question):
+        (states,) = encoder.run("encode", {"ids": [question]}).values()
+        words = np.abs(states[0]).argmax(axis=1).tolist()  # what was found decides the prompt
+        return words, writer.write([question + words], settings)[0][0].ids
+
+    alone = [answer(question) for question in questions]
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        jobs = [(writer, i) for i in range(len(PROMPTS)) for writer in (first, second) for _ in range(4)]
-        found = pool.map(lambda job: list(job[0].write([PROMPTS[job[1]]], settings)[0][0].ids), jobs)
-        assert list(found) == [expected[i] for _, i in jobs]
+        assert list(pool.map(answer, questions[:200])) == alone[:200]
+        before = memory_mib()
+        assert list(pool.map(answer, questions[200:])) == alone[200:]
+    assert memory_mib() < before + 20
     assert tf.executing_eagerly()  # the sessions left nothing behind in this thread
 
 

@@ -16,9 +16,8 @@ def make(kernel, bias):
 
 def by_definition(x, kernel, bias):
     scale = np.abs(kernel).max(axis=0) / 127
-    low = x.min(axis=1, keepdims=True)
-    span = x.max(axis=1, keepdims=True) - low
-    rounded = np.round((x - low) * (255 / span)) * span / 255 + low
+    size = np.abs(x).max(axis=1, keepdims=True)
+    rounded = np.round(x * (127 / size)) * size / 127
     return rounded @ (np.round(kernel / scale) * scale) + bias
 
 
@@ -31,7 +30,7 @@ def test_products_are_those_of_the_definition(rows):
     received = make(kernel, bias)(x)
     np.testing.assert_allclose(received, by_definition(x, kernel, bias), rtol=1e-4, atol=1e-4)
     exact = x @ kernel + bias
-    # A unit of x is span / 255, of a column of W scale: each is off by half of it at most.
+    # A unit of x is size / 127, of a column of W scale: each is off by half of it at most.
     error = np.abs(received - exact).max(axis=1) / np.abs(exact).max(axis=1)
     assert error.max() < 0.02
 

@@ -134,8 +134,10 @@ class SelfAttention(_Attention):
         texts, tokens = ops.shape(bias)[0], ops.shape(bias)[2]
         q, *new = self._split_heads(self.query_key_value(states), texts, tokens)
         k, v = (_write(old, places, rows) for old, rows in zip(cache, new, strict=True))
-        scores = ops.einsum("bhqs,bhls->bhql", q, k) * self.scale + ops.cast(bias, self.compute_dtype)
-        mixed = ops.matmul(ops.softmax(scores, axis=-1), v)  # [B, H, Q, S]
+        scores = ops.einsum("bhqs,bhls->bhql", q * self.scale, k) + ops.cast(bias, self.compute_dtype)
+        # A softmax that is divided by its sum after the product: for a few rows faster than TensorFlow's own.
+        likeness = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))  # [B, H, Q, L]
+        mixed = ops.matmul(likeness, v) / ops.sum(likeness, axis=-1, keepdims=True)  # [B, H, Q, S]
         return self.output_projection(_join_heads(mixed)), (k, v)
 
 

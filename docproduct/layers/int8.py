@@ -3,9 +3,8 @@
 The product is oneDNN's, `_QuantizedMatMul`, an operation that TensorFlow for x86 processors brings along; it exists in
 graphs only. Weights are quantized by column and once, inputs by row and as they come:
 
-    x = low + span / 255 * q, q in 0 ... 255     low, span: [N, 1]
-    W = w * scale, w in -127 ... 127             scale: [M]
-    x W = span (q / 255) W + low (1 W)           1 W: sums of W's columns, [M]
+    x = size / 127 * q, q in -127 ... 127       size: largest magnitude of the row, [N, 1]
+    W = scale * w, w in -127 ... 127            scale: [M]
 """
 
 from collections.abc import Iterator
@@ -20,31 +19,34 @@ _PRODUCT = "_QuantizedMatMul"
 
 
 class Int8Dense(keras.layers.Layer):
-    """A dense layer of another one's weights, for inference."""
+    """A dense layer with another one's weights as int8, for inference."""
 
     def __init__(self, units: int, name: str):
         super().__init__(name=name, dtype="float32")
         self.units = units
 
     def build(self, shape: tuple[int | None, int]) -> None:
-        """Makes kernel [K, M] int8, and scale, sums of columns and bias, [M] float32 each."""
+        """Makes kernel [K, M] int8, and lowest and highest weight of each column, and bias, [M] float32 each."""
         constant = {"initializer": "zeros", "trainable": False}
         self.kernel = self.add_weight(shape=(shape[1], self.units), dtype="int8", name="kernel", **constant)
-        self.scale, self.sums, self.bias = (
-            self.add_weight(shape=(self.units,), name=name, **constant) for name in ("scale", "sums", "bias")
+        self.lowest, self.highest, self.bias = (
+            self.add_weight(shape=(self.units,), name=name, **constant) for name in ("lowest", "highest", "bias")
         )
 
     def take(self, kernel: np.ndarray, bias: np.ndarray) -> None:
         """Takes the weights of a float layer: kernel [K, M], bias [M]."""
-        scale = np.maximum(np.abs(kernel).max(axis=0), 1e-30) / 127
-        rounded = np.round(kernel / scale).astype(np.int8)
-        for variable, value in ((self.kernel, rounded), (self.scale, scale), (self.bias, bias)):
+        highest = np.maximum(np.abs(kernel).max(axis=0), 1e-30)
+        self.kernel.assign(np.round(kernel * (127 / highest)).astype(np.int8))
+        for variable, value in ((self.lowest, -highest), (self.highest, highest), (self.bias, bias)):
             variable.assign(value)
-        self.sums.assign((rounded * scale).sum(axis=0))
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """[N, K] float32 -> [N, M] float32."""
-        return int8_product(x, *(tf.convert_to_tensor(v) for v in (self.kernel, self.scale, self.sums, self.bias)))
+        size = tf.maximum(tf.reduce_max(tf.abs(x), axis=-1, keepdims=True), 1e-30)
+        q = tf.bitcast(tf.cast(tf.round(x * (127.0 / size)), tf.int8), tf.qint8)
+        kernel = tf.bitcast(tf.convert_to_tensor(self.kernel), tf.qint8)
+        weights = (tf.convert_to_tensor(limit) for limit in (self.lowest, self.highest))
+        return _quantized_matmul(q, kernel, *weights) * size + tf.convert_to_tensor(self.bias)
 
 
 def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str, dtype: Any) -> Int8Dense:
@@ -54,32 +56,22 @@ def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str,
     return Int8Dense(units, name)
 
 
-def int8_product(x: tf.Tensor, kernel: tf.Tensor, scale: tf.Tensor, sums: tf.Tensor, bias: tf.Tensor) -> tf.Tensor:
-    """Returns x W + bias; see the head of this file.
+def _quantized_matmul(q: tf.Tensor, kernel: tf.Tensor, lowest: tf.Tensor, highest: tf.Tensor) -> tf.Tensor:
+    """Returns q / 127 @ (kernel / 127 * highest).
 
     Args:
-      x: [N, K] float32.
-      kernel: [K, M] int8, which never changes: oneDNN keeps it in its own order.
-      scale: [M] float32, by column.
-      sums: [M] float32, of W's columns.
-      bias: [M] float32.
+      q: [N, K] qint8.
+      kernel: [K, M] qint8, which never changes: oneDNN keeps it in its own order.
+      lowest: [M] float32, what -127 means.
+      highest: [M] float32, what 127 means.
 
     Returns:
       [N, M] float32.
     """
-    low = tf.reduce_min(x, axis=-1, keepdims=True)
-    span = tf.maximum(tf.reduce_max(x, axis=-1, keepdims=True) - low, 1e-30)
-    q = tf.bitcast(tf.cast(tf.round((x - low) * (255.0 / span)), tf.uint8), tf.quint8)
-    product = _quantized_matmul(q, tf.bitcast(kernel, tf.qint8), scale)
-    return product * span + (low * sums + bias)
-
-
-def _quantized_matmul(q: tf.Tensor, kernel: tf.Tensor, scale: tf.Tensor) -> tf.Tensor:
-    """[N, K] quint8, [K, M] qint8, [M] float32 -> (q / 255) @ (kernel * scale), [N, M] float32."""
-    operands = [q, kernel, tf.zeros_like(scale)]
-    ranges = [tf.constant(0.0), tf.constant(1.0), -127.0 * scale, 127.0 * scale]
+    operands = [q, kernel, tf.zeros(kernel.shape[1])]
+    ranges = [tf.constant(-1.0), tf.constant(1.0), lowest, highest]
     types = {
-        "T1": tf.quint8,
+        "T1": tf.qint8,
         "T2": tf.qint8,
         "Tbias": tf.float32,
         "U": tf.float32,

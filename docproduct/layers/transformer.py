@@ -55,7 +55,8 @@ class LayerNorm(keras.layers.Layer):
 
     def call(self, states: Any, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]."""
-        gamma, beta = self.gamma + 0.0, self.beta + 0.0  # tensors: a hand-written gradient takes no variables
+        # Tensors: a hand-written gradient takes no variables. TensorFlow drops a product with 1, a sum with 0 it keeps.
+        gamma, beta = self.gamma * 1.0, self.beta * 1.0
         return elementwise.layer_norm(states, gamma, beta, self.epsilon, compiled)
 
 
