@@ -95,7 +95,7 @@ def main(argv: list[str]) -> None:
             commands[name] = [python, _PEER_SCRIPT, *how, folder]
     contestants = {name: measuring.Contestant(command, measuring.all_cores()) for name, command in commands.items()}
     try:
-        metrics = [entry for batch_size in (1, 8) for entry in _measure(contestants, values, batch_size)]
+        metrics = [entry for size in values.batch_sizes for entry in _measure(contestants, values, int(size))]
         metrics += _measure_verification({name: contestants[name] for name in _OURS.values()}, values)
     finally:
         for contestant in contestants.values():
@@ -153,6 +153,7 @@ if __name__ == "__main__":
     flags.DEFINE_integer("num_layers", 12, "Layers of the model.")
     flags.DEFINE_integer("prompt_tokens", 512, "Tokens of a prompt.")
     flags.DEFINE_integer("new_tokens", 100, "Tokens to write.")
+    flags.DEFINE_list("batch_sizes", ["1", "8"], "Texts that are written at once; empty: look-up alone is measured.")
     flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
     flags.DEFINE_string("contestant", None, "Used by this benchmark itself.")
     app.run(main)

@@ -13,7 +13,7 @@ from docproduct.graph_session import GraphSession
 from docproduct.systems.generator.export import CONFIG_FILE, MODEL_FOLDER, kept_names
 from docproduct.systems.generator.sampling import GenerationSettings
 
-_CHUNK = 16  # tokens between two looks at what was written
+_CHUNK = 16  # tokens of a stream between two looks at what was written
 _LARGEST_SEED = 2**31 - 1
 
 
@@ -73,7 +73,7 @@ class Writer:
         Raises:
           ValueError: no prompt, an empty one, one that leaves no room in the window, or an id that is none.
         """
-        *_, state = self._states(prompts, settings, lookup)
+        *_, state = self._states(prompts, settings, lookup, settings.max_tokens)
         found = [self._generation(state, row) for row in range(len(state["ids"]))]
         n = settings.num_samples
         return [found[i : i + n] for i in range(0, len(found), n)]
@@ -93,12 +93,13 @@ class Writer:
         """
         if settings.num_samples != 1:
             raise ValueError(f"num_samples is {settings.num_samples}; a stream is of 1.")
-        for state in self._states([prompt], settings, lookup):
+        for state in self._states([prompt], settings, lookup, _CHUNK):
             yield self._generation(state, 0)
 
     def _states(
-        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, lookup: bool
+        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, lookup: bool, chunk: int
     ) -> Iterator[dict[str, Any]]:
+        """Yields the state after every `chunk` tokens: each chunk costs a few steps' time."""
         lengths = self._check(prompts)
         longest = int(lengths.max())
         # A prompt of the whole batch decides: all write into the same slots.
@@ -113,7 +114,7 @@ class Writer:
         state = self._session.run("begin", {"prompt_ids": ids, "prompt_lengths": lengths, "max_tokens": room, **how})
         yield state
         while not state["finished"].all() and (left := room - _written(state)) > 0:
-            steps = {"num_tokens": min(left, _CHUNK), "lookup": lookup}
+            steps = {"num_tokens": min(left, chunk), "lookup": lookup}
             state = self._session.run("advance", {**state, **steps, **how})
             yield state
 
