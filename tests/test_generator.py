@@ -183,6 +183,9 @@ def test_draws_follow_the_filtered_softmax(temperature, top_k, top_p):
     # The 99.9 % quantile of chi-square with k degrees of freedom, Wilson and Hilferty 1931.
     k = kept.sum() - 1
     assert chi_square < k * (1 - 2 / (9 * k) + 3.09 * np.sqrt(2 / (9 * k))) ** 3
+    # The next step's draws know nothing of these: two are equal with the probability sum p^2.
+    following = tf.function(draw)(tf.repeat(rows, count, axis=0), tf.range(count), tf.constant(6))
+    assert np.mean(following == drawn) == pytest.approx(np.sum(expected**2), abs=0.02)
 
 
 def test_penalty_by_hand():
