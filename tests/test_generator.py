@@ -3,6 +3,7 @@
 import concurrent.futures
 import csv
 import json
+import types
 
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ from docproduct.layers import checkpoints
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.gpt2_config import GPT2Config, openai_sources
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
-from docproduct.systems.generator.decoding import propose
-from docproduct.systems.generator.sampling import draw, filtered, penalize
+from docproduct.systems.generator.decoding import Decoder, propose
+from docproduct.systems.generator.sampling import Sampling, draw, filtered, penalize
 
 PROMPTS = [[7, 8, 9, 7, 8], [300, 20, 31], [11] * 9, [5, 2]]
 
@@ -193,6 +194,45 @@ def test_penalty_by_hand():
     met = tf.constant([[True, True, False, False]])
     np.testing.assert_allclose(penalize(logits, ids, met, tf.constant(2.0)), [[1.0, -4.0, 1.0, -1.0]])
     np.testing.assert_array_equal(penalize(logits, ids, met, tf.constant(1.0)), logits)
+
+
+class Successor:
+    """A model that writes the next number."""
+
+    config = types.SimpleNamespace(num_layers=1)
+
+    def begin(self, ids, mask, length):
+        return ids[..., None], [(tf.zeros([1, 1, length, 1]),) * 2]
+
+    def extend(self, ids, padding, caches, start):
+        return ids[..., None], caches
+
+    def logits(self, states):
+        return tf.one_hot(states[..., 0] + 1, 20)
+
+
+def test_an_end_within_a_proposal_ends_the_text():
+    decoder = Decoder(Successor(), end_id=5)
+    how = Sampling(tf.constant(0.0), tf.constant(0), tf.constant(1.0), tf.constant(1.0), tf.constant([0]))
+    state = decoder.begin(tf.constant([[1, 2, 3, 4, 5, 6, 7, 8, 1, 2]]), tf.constant([10]), tf.constant(9), how)
+    state = decoder.advance(state, tf.constant(8), tf.constant(True), how)  # 4, 5, 6, 7, 8 are proposed, and right
+    assert state["ids"][0, 10 : state["next"] + 1].numpy().tolist() == [3, 4, 5]
+    assert bool(state["finished"][0])
+    assert int(state["passes"]) == 2
+
+
+def test_what_a_prompt_holds_is_penalized(generator, writer):
+    """By definition, in prompts of unequal lengths: padding holds nothing."""
+    penalty = 1.3
+    found = writer.write(PROMPTS, GenerationSettings(max_tokens=8, repetition_penalty=penalty))
+    for prompt, (text,) in zip(PROMPTS, found, strict=True):
+        ids = list(prompt)
+        for _ in range(8):
+            scores = logits(generator, ids)
+            met = np.isin(np.arange(len(scores)), ids)
+            scores[met] = np.where(scores[met] > 0, scores[met] / penalty, scores[met] * penalty)
+            ids.append(int(np.argmax(scores)))
+        assert list(text.ids) == ids[len(prompt) :]
 
 
 @pytest.mark.parametrize(
