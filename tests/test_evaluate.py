@@ -42,7 +42,7 @@ def no_model(monkeypatch):
 def data(tmp_path, monkeypatch, no_model):
     def scores(retriever, queries, documents, dims):
         assert documents == ["alpha", "beta", "gamma"]
-        return (np.array(SCORES[query]) for query in queries)
+        return [np.array(SCORES[query]) for query in queries]
 
     monkeypatch.setattr(evaluate, "_encoder_scores", scores)
     return beir.read(write(tmp_path / "beir", CORPUS, QUERIES, QRELS), "test")
@@ -100,6 +100,8 @@ def test_a_run_file_without_a_folder_is_refused_before_the_work(data, tmp_path, 
 def test_options_that_mean_nothing_are_refused(data):
     with pytest.raises(ValueError, match="BM25 alone has no vectors"):
         evaluate.retrieval("bm25", data, hybrid="rrf")
+    with pytest.raises(ValueError, match="bm25_weight is nan"):
+        evaluate.retrieval("model", data, hybrid="weight", bm25_weight=math.nan)
     with pytest.raises(ValueError, match="hybrid is 'both'"):
         evaluate.retrieval("model", data, hybrid="both")
     with pytest.raises(ValueError, match="candidates 'some'"):
@@ -212,7 +214,7 @@ def test_the_script_ends_with_one_line_of_json(tmp_path):
 def test_hybrid_is_tuned(data, monkeypatch):
     """BM25 that knows the answers: the more it counts, the better; rank fusion needs one of the rankings to agree."""
     perfect = [np.array([1.0 if i == j else 0.0 for j in range(3)]) for i in range(len(data.queries))]
-    monkeypatch.setattr(evaluate, "_bm25_scores", lambda queries, documents: iter(perfect))
+    monkeypatch.setattr(evaluate, "_bm25_scores", lambda queries, documents: perfect)
     tuned = evaluate.retrieval("m", data, hybrid="tune")
     assert {"none", "rrf", "weight 0.1"} < set(tuned["tried"])
     assert tuned["RR@10"] == max(tuned["tried"].values())

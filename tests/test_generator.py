@@ -2,7 +2,9 @@
 
 import concurrent.futures
 import csv
+import dataclasses
 import json
+import shutil
 import types
 
 import numpy as np
@@ -119,7 +121,9 @@ def test_a_stream_grows_to_the_whole_and_can_be_left(writer):
     assert parts[-1].ids == whole.ids
     next(writer.stream(PROMPTS[0], settings))
     with pytest.raises(ValueError, match="a stream is of 1"):
-        next(writer.stream(PROMPTS[0], GenerationSettings(num_samples=2)))
+        writer.stream(PROMPTS[0], GenerationSettings(num_samples=2))
+    with pytest.raises(ValueError, match="Prompt 1 has 0 tokens"):
+        writer.stream([])
 
 
 def test_the_end_token_ends_a_text(generator, bpe, tmp_path):
@@ -187,6 +191,13 @@ def test_draws_follow_the_filtered_softmax(temperature, top_k, top_p):
     # The next step's draws know nothing of these: two are equal with the probability sum p^2.
     following = tf.function(draw)(tf.repeat(rows, count, axis=0), tf.range(count), tf.constant(6))
     assert np.mean(following == drawn) == pytest.approx(np.sum(expected**2), abs=0.02)
+
+
+def test_extreme_settings_take_the_likeliest():
+    logits = tf.constant([[-50.0, -40.0, -90.0]])
+    for temperature, top_p in ((1e-3, 1.0), (1.0, 1e-46), (1.0, 1e-7)):
+        rows = filtered(logits, tf.constant(temperature), tf.constant(0), tf.constant(top_p, tf.float32))
+        assert draw(tf.repeat(rows, 50, axis=0), tf.range(50), tf.constant(0)).numpy().tolist() == [1] * 50
 
 
 def test_penalty_by_hand():
@@ -390,6 +401,7 @@ def rewrite(folder, **changed):
         ({"max_tokens": 0}, "max_tokens is 0"),
         ({"temperature": -0.1}, "temperature is -0.1; expected 0 or more"),
         ({"temperature": float("nan")}, "temperature is nan"),
+        ({"temperature": 1e-30}, "temperature is 1e-30; expected 0.001 to 1000, or 0"),
         ({"top_p": 1.1}, "top_p is 1.1; expected more than 0 and at most 1"),
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_k": -1}, "top_k is -1"),
@@ -418,11 +430,29 @@ def test_prompts_that_cannot_be_read(writer, prompts, message):
         writer.write(prompts)
 
 
-def test_what_is_no_export(exported, tmp_path):
+def test_what_is_not_exported(generator, bpe, tmp_path, monkeypatch):
+    config = dataclasses.replace(generator.gpt2.config, cross_attention=True)
+    with pytest.raises(ValueError, match="expected one without cross-attention"):
+        export(TrainedGenerator.make(config, bpe), str(tmp_path / "x"))
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    with pytest.raises(ValueError, match="int8 needs TensorFlow on an x86 processor"):
+        export(generator, str(tmp_path / "x"), "int8")
+    assert not (tmp_path / "x").exists()
+
+
+def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no exported generator"):
         Writer(str(tmp_path))
-    with pytest.raises(ValueError, match="holds no SavedModel"):
+    with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
+    generator.save_hugging_face(str(tmp_path / "hf"))
+    with pytest.raises(ValueError, match="holds no exported generator of format 1: its config.json says None"):
+        Writer(str(tmp_path / "hf"))
+    shutil.copytree(exported, tmp_path / "damaged")
+    for path in (tmp_path / "damaged/saved_model/variables").iterdir():
+        path.write_bytes(path.read_bytes()[:20])
+    with pytest.raises(ValueError, match="holds no whole SavedModel"):
+        Writer(str(tmp_path / "damaged"))
     session = GraphSession(f"{exported}/saved_model")
     with pytest.raises(ValueError, match="begin needs the inputs max_tokens, prompt_ids, .*; received prompt_ids"):
         session.run("begin", {"prompt_ids": [[1]]})

@@ -183,7 +183,7 @@ def test_a_configuration_survives_hugging_faces_form():
 
 
 def test_states_of_an_encoder_go_with_cross_attention_only(gpt2):
-    with pytest.raises(ValueError, match="cross_attention is False, and encoder_states are given"):
+    with pytest.raises(ValueError, match="cross_attention is False, and an encoder's states are given"):
         gpt2(IDS, encoder_states=np.ones((2, 3, 12), np.float32))
-    with pytest.raises(ValueError, match="cross_attention is True, and encoder_states are missing"):
+    with pytest.raises(ValueError, match="cross_attention is True, and an encoder's states are missing"):
         GPT2(dataclasses.replace(CONFIG, cross_attention=True))(IDS)

@@ -56,8 +56,8 @@ class IndexSettings:
         """Raises a ValueError for an impossible way to join BM25."""
         if self.hybrid not in (AUTO, *HYBRIDS):
             raise ValueError(f"hybrid is {self.hybrid!r}; expected {AUTO}, {', '.join(HYBRIDS)}.")
-        if not self.bm25_weight >= 0:
-            raise ValueError(f"bm25_weight is {self.bm25_weight}; expected 0 or more.")
+        if not 0 <= self.bm25_weight < float("inf"):
+            raise ValueError(f"bm25_weight is {self.bm25_weight}; expected a number from 0 up.")
 
 
 def build(
@@ -98,6 +98,8 @@ def build(
     passage_ids = np.array(
         [cleaning.hash64(f"{pair_ids[row]}:{number}") for row, number in zip(rows, numbers, strict=True)]
     )
+    # Texts without words are known before the work, too.
+    lexical = {side: Lexical.build(pairs[side].to_pylist()) for side in LEXICAL_FOLDERS if settings.hybrid != "none"}
     with files.whole_folder(index_dir, overwrite, KIND) as folder:
         embeddings = {
             "question": retriever.embed_prepared(prepared, "question", progress="questions"),
@@ -112,9 +114,8 @@ def build(
             if settings.export_embeddings:
                 for name, rows_of in embeddings[side]._asdict().items():
                     np.save(os.path.join(folder, f"{side}_{name}.npy"), rows_of)
-        if settings.hybrid != "none":
-            for side, name in LEXICAL_FOLDERS.items():
-                Lexical.build(pairs[side].to_pylist()).save(os.path.join(folder, name))
+        for side, words in lexical.items():
+            words.save(os.path.join(folder, LEXICAL_FOLDERS[side]))
         pq.write_table(pairs, os.path.join(folder, PAIRS_FILE))
         table = pa.table({"passage_id": passage_ids, "pair_id": pair_ids[rows]})
         pq.write_table(table, os.path.join(folder, PASSAGES_FILE))

@@ -194,16 +194,20 @@ class GPT2(keras.layers.Layer):
         Raises:
           ValueError: states without cross-attention, or cross-attention without states.
         """
-        if (encoder_states is not None) != self.config.cross_attention:
-            raise ValueError(
-                f"cross_attention is {self.config.cross_attention}, and encoder_states are "
-                f"{'missing' if encoder_states is None else 'given'}. Expected states with cross-attention only."
-            )
+        self._check_encoded(encoder_states)
         if encoder_states is None:
             return None
         if encoder_mask is None:
             encoder_mask = ops.ones(ops.shape(encoder_states)[:2], "int32")
         return encoder_states, padding_bias(encoder_mask)
+
+    def _check_encoded(self, encoded: Any) -> None:
+        """Raises a ValueError for states without cross-attention, or cross-attention without states."""
+        if (encoded is not None) != self.config.cross_attention:
+            raise ValueError(
+                f"cross_attention is {self.config.cross_attention}, and an encoder's states are "
+                f"{'missing' if encoded is None else 'given'}. Expected states with cross-attention only."
+            )
 
     def begin(self, ids: Any, mask: Any, length: Any, encoded: list[Any] | None = None) -> tuple[Any, list[Cache]]:
         """Reads prompts and keeps their keys and values.
@@ -217,6 +221,7 @@ class GPT2(keras.layers.Layer):
         Returns:
           [B, T, D] states as of `call`, and for each layer keys and values, [B, H, L, S] each.
         """
+        self._check_encoded(encoded)
         mask = ops.cast(mask, "int32")
         states, bias = self._embed(ids, _positions(mask)), causal_bias(mask)
         caches = []
@@ -240,6 +245,7 @@ class GPT2(keras.layers.Layer):
         Returns:
           [B, Q, D] states, and the caches with the new tokens in them.
         """
+        self._check_encoded(encoded)
         texts, tokens = ops.shape(ids)
         slots = start + ops.arange(tokens)  # [Q]
         length = ops.shape(caches[0][0])[2]

@@ -7,6 +7,8 @@ graphs only. Weights are quantized by column and once, inputs by row and as they
     W = scale * w, w in -127 ... 127            scale: [M]
 """
 
+import os
+import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,11 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 
 _PRODUCT = "_QuantizedMatMul"
+
+
+def available() -> bool:
+    """Returns whether this TensorFlow has the operation."""
+    return platform.machine() in ("x86_64", "AMD64") and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 class Int8Dense(keras.layers.Layer):

@@ -98,8 +98,9 @@ class Decoder:
           The state.
         """
         end = state["next"] + num_tokens
-        greedy = tf.logical_or(tf.equal(how.temperature, 0.0), tf.equal(how.top_k, 1))
-        lookup = lookup & greedy & tf.equal(how.repetition_penalty, 1.0) & tf.equal(tf.size(how.seeds), 1)
+        lookup = (
+            lookup & sampling.is_greedy(how) & tf.equal(how.repetition_penalty, 1.0) & tf.equal(tf.size(how.seeds), 1)
+        )
 
         def unfinished(state: State) -> tf.Tensor:
             return (state["next"] < end) & ~tf.reduce_all(state["finished"])
@@ -130,7 +131,7 @@ class Decoder:
         logits = sampling.penalize(logits, state["ids"], met, how.repetition_penalty)
         step = state["next"] + 1 - state["answer"]
         tokens = tf.cond(
-            tf.equal(how.temperature, 0.0),
+            sampling.is_greedy(how),
             lambda: tf.argmax(logits, axis=-1, output_type=tf.int32),
             lambda: sampling.draw(sampling.filtered(logits, how.temperature, how.top_k, how.top_p), how.seeds, step),
         )

@@ -20,6 +20,7 @@ from docproduct.systems.generator.folder import TrainedGenerator, built
 from docproduct.systems.generator.sampling import Sampling
 
 KIND = "docproduct exported generator"
+FORMAT = 1
 CONFIG_FILE = "config.json"
 MODEL_FOLDER = "saved_model"
 PRECISIONS = ("float32", "int8")
@@ -42,13 +43,19 @@ def export(generator: TrainedGenerator, folder: str, precision: str = "float32",
       overwrite: replace `folder`.
 
     Raises:
-      ValueError: an unknown precision.
+      ValueError: an unknown precision, another dtype, cross-attention, or int8 where TensorFlow has no oneDNN.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
+    if precision == "int8" and not int8.available():
+        raise ValueError("int8 needs TensorFlow on an x86 processor, with oneDNN. Take float32.")
+    if generator.gpt2.dtype_policy.name != "float32":
+        raise ValueError(f"The generator is {generator.gpt2.dtype_policy.name}; expected float32. Load it again so.")
+    if generator.gpt2.config.cross_attention:
+        raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
     with files.whole_folder(folder, overwrite, KIND, CONFIG_FILE) as partial:
-        config = dataclasses.asdict(generator.gpt2.config)
-        files.write_json(os.path.join(partial, CONFIG_FILE), config | {"kind": KIND, "precision": precision})
+        config = {"kind": KIND, "format": FORMAT, "precision": precision} | dataclasses.asdict(generator.gpt2.config)
+        files.write_json(os.path.join(partial, CONFIG_FILE), config)
         generator.tokenizer.save(partial)
         gpt2 = generator.gpt2 if precision == "float32" else _quantized(generator.gpt2)
         _save(gpt2, generator.tokenizer.end_id, os.path.join(partial, MODEL_FOLDER))

@@ -11,7 +11,9 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-_NEVER = -1e30  # the logit of what is filtered out; softmax makes 0 of it
+_NEVER = float("-inf")  # the logit of what is filtered out; softmax makes 0 of it
+
+_LEAST = 1e-3  # of a factor on logits: float32 holds what comes of it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,10 +45,14 @@ class GenerationSettings:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"top_p is {self.top_p}; expected more than 0 and at most 1.")
-        if not 0 < self.repetition_penalty < float("inf"):
-            raise ValueError(f"repetition_penalty is {self.repetition_penalty}; expected more than 0; 1 for none.")
-        if self.temperature == float("inf"):
-            raise ValueError("temperature is inf; expected a number.")
+        if not _LEAST <= self.repetition_penalty <= 1 / _LEAST:
+            raise ValueError(
+                f"repetition_penalty is {self.repetition_penalty}; expected {_LEAST} to {1 / _LEAST:g}; 1 for none."
+            )
+        if self.temperature and not _LEAST <= self.temperature <= 1 / _LEAST:
+            raise ValueError(
+                f"temperature is {self.temperature}; expected {_LEAST} to {1 / _LEAST:g}, or 0 for the likeliest token."
+            )
 
 
 class Sampling(NamedTuple):
@@ -65,6 +71,11 @@ class Sampling(NamedTuple):
     top_p: tf.Tensor
     repetition_penalty: tf.Tensor
     seeds: tf.Tensor
+
+
+def is_greedy(how: Sampling) -> tf.Tensor:
+    """Returns a scalar bool: whether the likeliest token is always taken."""
+    return tf.equal(how.temperature, 0.0) | tf.equal(how.top_k, 1)
 
 
 def penalize(logits: tf.Tensor, ids: tf.Tensor, met: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
@@ -101,7 +112,7 @@ def filtered(logits: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p:
     Returns:
       [B, V], with a very low logit where a token is left out. Of equal logits at the edge of top-k all stay.
     """
-    logits = logits / temperature
+    logits = (logits - tf.reduce_max(logits, axis=-1, keepdims=True)) / temperature  # whatever the temperature, no inf
     size = tf.shape(logits)[-1]
     kept = tf.where(top_k > 0, tf.minimum(top_k, size), size)
 
@@ -115,7 +126,7 @@ def filtered(logits: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p:
         best = tf.math.top_k(logits, kept).values  # [B, kept], descending; the others are out already
         probs = tf.nn.softmax(best, axis=-1)
         before = tf.cumsum(probs, axis=-1, exclusive=True)  # of all that are likelier
-        lowest = tf.reduce_min(tf.where(before < top_p, best, float("inf")), axis=-1, keepdims=True)
+        lowest = tf.reduce_min(tf.where(before < top_p, best, best[:, :1]), axis=-1, keepdims=True)
         return tf.where(logits < lowest, _NEVER, logits)
 
     return tf.cond(top_p < 1.0, of_top_p, lambda: logits)

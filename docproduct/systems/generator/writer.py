@@ -10,7 +10,7 @@ import numpy as np
 from data_pipeline import files
 from data_pipeline.tokenizers import BytePairs
 from docproduct.graph_session import GraphSession
-from docproduct.systems.generator.export import CONFIG_FILE, MODEL_FOLDER, kept_names
+from docproduct.systems.generator.export import CONFIG_FILE, FORMAT, KIND, MODEL_FOLDER, kept_names
 from docproduct.systems.generator.sampling import GenerationSettings
 
 _CHUNK = 16  # tokens of a stream between two looks at what was written
@@ -42,25 +42,29 @@ class Writer:
       window: tokens of a prompt and its answer together, at most.
     """
 
-    def __init__(self, folder: str, num_threads: int | None = None):
+    def __init__(self, folder: str):
         """Loads what `export` wrote.
 
-        Args:
-          folder: the exported generator.
-          num_threads: see `GraphSession`.
+        Raises:
+          ValueError: the folder holds something else.
         """
-        config = files.read_json(os.path.join(folder, CONFIG_FILE))
-        if config is None:
-            raise ValueError(f"{folder} holds no exported generator: {CONFIG_FILE} is missing. Export the model again.")
+        config = files.read_json(os.path.join(folder, CONFIG_FILE)) or {}
+        if (config.get("kind"), config.get("format")) != (KIND, FORMAT):
+            raise ValueError(
+                f"{folder} holds no exported generator of format {FORMAT}: its {CONFIG_FILE} says "
+                f"{config.get('kind')!r}, format {config.get('format')}. Write it with generator.export."
+            )
         self.tokenizer = BytePairs.load(folder)
         self.window, self._vocab_size = config["max_positions"], config["vocab_size"]
         kept = kept_names(config["num_layers"])
-        self._session = GraphSession(os.path.join(folder, MODEL_FOLDER), kept, num_threads)
+        self._session = GraphSession(os.path.join(folder, MODEL_FOLDER), kept)
 
     def write(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> list[list[Generation]]:
         """Writes answers to prompts, all at once.
+
+        All end where the window is full for the longest prompt: write prompts of like length together.
 
         Args:
           prompts: token ids of each, of any lengths.
@@ -81,7 +85,7 @@ class Writer:
     def stream(
         self, prompt: Sequence[int], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> Iterator[Generation]:
-        """Yields the answer to a prompt while it grows, and as a whole at last; whoever stops listening stops it.
+        """Returns the answer to a prompt while it grows, and as a whole at last; whoever stops listening stops it.
 
         Args:
           prompt: its token ids.
@@ -93,8 +97,8 @@ class Writer:
         """
         if settings.num_samples != 1:
             raise ValueError(f"num_samples is {settings.num_samples}; a stream is of 1.")
-        for state in self._states([prompt], settings, lookup, _CHUNK):
-            yield self._generation(state, 0)
+        self._check([prompt])
+        return (self._generation(state, 0) for state in self._states([prompt], settings, lookup, _CHUNK))
 
     def _states(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, lookup: bool, chunk: int
