@@ -9,7 +9,7 @@ For generation, `begin` and `extend` keep the keys and values of what was read.
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -119,26 +119,29 @@ class SelfAttention(_Attention):
         room = ((0, 0), (0, 0), (0, length - ops.shape(bias)[3]), (0, 0))
         return self.output_projection(mixed), tuple(ops.pad(kept, room) for kept in new)
 
-    def extend(self, states: Any, cache: Cache, places: Any, bias: Any) -> tuple[Any, Cache]:
+    def extend(self, states: Any, cache: Cache, rows: "NewRows", bias: Any) -> tuple[Any, Cache]:
         """Attends from new tokens to what is in the cache and to one another.
 
         Args:
           states: [B * Q, D], of Q new tokens of each text.
           cache: keys and values, [B, H, L, S] each. TensorFlow writes the new ones into them: use the result instead.
-          places: [B * H * Q] int32, the rows of the new keys in the cache; see `cache_places`.
+          rows: where the new tokens' heads stand; see `new_rows`.
           bias: [B, 1, Q, L] float32.
 
         Returns:
           [B * Q, D], and the cache with the new tokens in it.
         """
         texts, tokens = ops.shape(bias)[0], ops.shape(bias)[2]
-        q, *new = self._split_heads(self.query_key_value(states), texts, tokens)
-        k, v = (_write(old, places, rows) for old, rows in zip(cache, new, strict=True))
+        qkv = ops.reshape(self.query_key_value(states), (-1, self.head_width))  # [B * Q * 3 * H, S]
+        q, *new = (ops.take(qkv, rows.split + part * self.num_heads, axis=0) for part in range(3))
+        q = ops.reshape(q, (texts, self.num_heads, tokens, self.head_width))
+        k, v = (_write(old, rows.cache, x) for old, x in zip(cache, new, strict=True))
         scores = ops.einsum("bhqs,bhls->bhql", q * self.scale, k) + ops.cast(bias, self.compute_dtype)
         # A softmax that is divided by its sum after the product: for a few rows faster than TensorFlow's own.
         likeness = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))  # [B, H, Q, L]
         mixed = ops.matmul(likeness, v) / ops.sum(likeness, axis=-1, keepdims=True)  # [B, H, Q, S]
-        return self.output_projection(_join_heads(mixed)), (k, v)
+        mixed = ops.take(ops.reshape(mixed, (-1, self.head_width)), rows.join, axis=0)
+        return self.output_projection(ops.reshape(mixed, (-1, self.num_heads * self.head_width))), (k, v)
 
 
 class CrossAttention(_Attention):
@@ -189,25 +192,35 @@ def head_width(width: int, num_heads: int) -> int:
     return width // num_heads
 
 
-def cache_places(rows: Any, length: Any, start: Any, tokens: Any) -> Any:
-    """Returns where the keys of Q new tokens stand, from slot `start` on.
+class NewRows(NamedTuple):
+    """Where the heads of Q new tokens stand, for all layers: for so few rows, gathering is faster than transposing.
 
-    Args:
-      rows: B * H, of a cache [B, H, L, S].
-      length: L.
-      start: scalar int.
-      tokens: Q.
-
-    Returns:
-      [B * H * Q] int32, rows of the cache as [B * H * L, S].
+    Attributes:
+      split: [B * H * Q] int32, the queries by text, head, token, in [B * Q * 3 * H, S]; keys follow H rows behind.
+      cache: [B * H * Q] int32, the slots of the same in a cache [B * H * L, S].
+      join: [B * Q * H] int32, what was found, by text, token, head, in [B * H * Q, S].
     """
-    return ops.reshape(ops.arange(rows)[:, None] * length + (start + ops.arange(tokens)), (-1,))
+
+    split: Any
+    cache: Any
+    join: Any
+
+
+def new_rows(texts: Any, heads: int, tokens: Any, length: Any, start: Any) -> NewRows:
+    """Returns the rows of Q = `tokens` new tokens of B = `texts` texts, from slot `start` of `length` on."""
+    b, h, q = ops.arange(texts)[:, None, None], ops.arange(heads), ops.arange(tokens)
+    by_head, by_token = h[:, None], q[:, None]
+    rows = (
+        (b * tokens + q) * 3 * heads + by_head,  # [B, H, Q]
+        (b * heads + by_head) * length + start + q,  # [B, H, Q]
+        (b * heads + h) * tokens + by_token,  # [B, Q, H]
+    )
+    return NewRows(*(ops.reshape(x, (-1,)) for x in rows))
 
 
 def _write(cache: Any, places: Any, rows: Any) -> Any:
-    """Puts [B, H, Q, S] into a cache [B, H, L, S]."""
-    width = rows.shape[-1]
-    flat, rows = ops.reshape(cache, (-1, width)), ops.reshape(rows, (-1, width))
+    """Puts [B * H * Q, S] into a cache [B, H, L, S]."""
+    flat = ops.reshape(cache, (-1, rows.shape[-1]))
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 

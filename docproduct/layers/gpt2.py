@@ -19,10 +19,11 @@ from docproduct.layers.attention import (
     HIDDEN,
     Cache,
     CrossAttention,
+    NewRows,
     SelfAttention,
-    cache_places,
     causal_bias,
     head_width,
+    new_rows,
     padding_bias,
 )
 from docproduct.layers.gpt2_config import GPT2Config
@@ -84,9 +85,9 @@ class GPT2Layer(keras.layers.Layer):
         attended, cache = self.attention.begin(self.attention_norm(states), bias, length)
         return self._rest(states + attended, self._cross(encoded)), cache
 
-    def extend(self, states: Any, cache: Cache, places: Any, bias: Any, encoded: Any = None) -> tuple[Any, Cache]:
+    def extend(self, states: Any, cache: Cache, rows: NewRows, bias: Any, encoded: Any = None) -> tuple[Any, Cache]:
         """`call` for new tokens; see `SelfAttention.extend`."""
-        attended, cache = self.attention.extend(self.attention_norm(states), cache, places, bias)
+        attended, cache = self.attention.extend(self.attention_norm(states), cache, rows, bias)
         return self._rest(states + attended, self._cross(encoded)), cache
 
     def _cross(self, encoded: Any) -> Callable[[Any], Any] | None:
@@ -252,13 +253,13 @@ class GPT2(keras.layers.Layer):
         steps = ops.arange(length)
         seen = (steps >= padding[:, None])[:, None, None, :] & (steps <= slots[:, None])  # [B, 1, Q, L]
         bias = ops.where(seen, 0.0, HIDDEN)
-        places = cache_places(texts * self.config.num_heads, length, start, tokens)
+        rows = new_rows(texts, self.config.num_heads, tokens, length, start)
         # What is proposed and never counts may stand behind the window.
         positions = ops.clip(slots - padding[:, None], 0, self.config.max_positions - 1)
         states = self._embed(ids, positions)
         result = []
         for layer, cache, kept in zip(self.layers, caches, encoded or [None] * len(self.layers), strict=True):
-            states, cache = layer.extend(states, cache, places, bias, kept)
+            states, cache = layer.extend(states, cache, rows, bias, kept)
             result.append(cache)
         return self._finish(states, ids), result
 
