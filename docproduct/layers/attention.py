@@ -237,18 +237,23 @@ def _join_heads(mixed: Any) -> Any:
     return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, h * s))
 
 
-def causal_bias(mask: Any) -> Any:
-    """Returns the attention bias of a text that is read from left to right.
+def read_before(mask: Any) -> Any:
+    """Returns what a token sees of texts that are read from left to right.
 
     Args:
-      mask: [B, T], 1 for a real token.
+      mask: [B, T] int, 0 for padding; the tokens of a text have its number, 1, or 1, 2, ... of texts packed into a row.
 
     Returns:
-      [B, 1, T, T] float32: 0 where column j is a real token and not after row i.
+      [B, T, T] bool: whether column j is a real token of row i's text and not after it.
     """
     steps = ops.arange(ops.shape(mask)[1])
-    seen = ops.cast(mask, "bool")[:, None, None, :] & (steps[None, :] <= steps[:, None])
-    return ops.where(seen, 0.0, HIDDEN)
+    own = (mask[:, None, :] == mask[:, :, None]) & (mask > 0)[:, None, :]
+    return own & (steps[None, :] <= steps[:, None])
+
+
+def hide(seen: Any) -> Any:
+    """Returns the attention bias of [B, Q, K] bool, what each token sees: [B, 1, Q, K] float32."""
+    return ops.where(seen[:, None], 0.0, HIDDEN)
 
 
 def padding_bias(mask: Any) -> Any:

@@ -16,15 +16,15 @@ from keras import ops
 
 from docproduct.layers import transformer
 from docproduct.layers.attention import (
-    HIDDEN,
     Cache,
     CrossAttention,
     NewRows,
     SelfAttention,
-    causal_bias,
     head_width,
+    hide,
     new_rows,
     padding_bias,
+    read_before,
 )
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.layers.transformer import FeedForward, LayerNorm
@@ -157,7 +157,8 @@ class GPT2(keras.layers.Layer):
 
         Args:
           ids: [B, T] int; T at most `config.max_positions`.
-          mask: [B, T], 1 for a real token, padding on either side; None: all are.
+          mask: [B, T], 1 for a real token, 0 for padding, wherever it stands; None: all are real. Of texts packed
+            into a row, the tokens of each have its number, 1, 2, ...: they see only their own, and count from 0.
           encoder_states: [B, E, encoder width], with cross-attention.
           encoder_mask: [B, E], 1 for a real one; None: all are.
           training: whether dropout acts.
@@ -167,8 +168,8 @@ class GPT2(keras.layers.Layer):
           [B, T, D] states, after the last normalization; of padding they mean nothing.
         """
         mask = ops.ones_like(ids) if mask is None else ops.cast(mask, "int32")
-        states = self.embedding_dropout(self._embed(ids, _positions(mask)), training=training)
-        bias, encoder = causal_bias(mask), self._encoder(encoder_states, encoder_mask)
+        seen, encoder = read_before(mask), self._encoder(encoder_states, encoder_mask)
+        states, bias = self.embedding_dropout(self._embed(ids, _positions(seen)), training=training), hide(seen)
         for layer in self.layers:
             states = layer(states, [bias], encoder, training=training, compiled=compiled)
         return self._finish(states, ids, compiled)
@@ -223,8 +224,8 @@ class GPT2(keras.layers.Layer):
           [B, T, D] states as of `call`, and for each layer keys and values, [B, H, L, S] each.
         """
         self._check_encoded(encoded)
-        mask = ops.cast(mask, "int32")
-        states, bias = self._embed(ids, _positions(mask)), causal_bias(mask)
+        seen = read_before(ops.cast(mask, "int32"))
+        states, bias = self._embed(ids, _positions(seen)), hide(seen)
         caches = []
         for layer, kept in zip(self.layers, encoded or [None] * len(self.layers), strict=True):
             states, cache = layer.begin(states, bias, length, kept)
@@ -251,8 +252,7 @@ class GPT2(keras.layers.Layer):
         slots = start + ops.arange(tokens)  # [Q]
         length = ops.shape(caches[0][0])[2]
         steps = ops.arange(length)
-        seen = (steps >= padding[:, None])[:, None, None, :] & (steps <= slots[:, None])  # [B, 1, Q, L]
-        bias = ops.where(seen, 0.0, HIDDEN)
+        bias = hide((steps >= padding[:, None])[:, None, :] & (steps <= slots[:, None]))  # [B, 1, Q, L]
         rows = new_rows(texts, self.config.num_heads, tokens, length, start)
         # What is proposed and never counts may stand behind the window.
         positions = ops.clip(slots - padding[:, None], 0, self.config.max_positions - 1)
@@ -272,6 +272,6 @@ class GPT2(keras.layers.Layer):
         return ops.reshape(self.final_norm(states, compiled=compiled), (*ops.shape(ids), self.config.width))
 
 
-def _positions(mask: Any) -> Any:
-    """[B, T] int -> [B, T] int: a text's first real token is at 0; padding is at 0, too."""
-    return ops.maximum(ops.cumsum(mask, axis=1) - 1, 0)
+def _positions(seen: Any) -> Any:
+    """[B, T, T] bool, what each token sees -> [B, T] int: a text's first token is at 0; padding is at 0, too."""
+    return ops.maximum(ops.sum(ops.cast(seen, "int32"), axis=-1) - 1, 0)
