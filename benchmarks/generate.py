@@ -53,7 +53,7 @@ def make_models(values: flags.FlagValues) -> None:
 def ours(folder: str) -> None:
     """Writes what each line says: tokens of the prompt, new tokens, batch size, whether to look up."""
     training.set_up()
-    writer = Writer(folder)
+    writer = Writer.load(folder)
     for line in sys.stdin:
         length, count, batch_size, lookup = map(int, line.split())
         prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length))

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import files
+from data_pipeline import files, records
 from data_pipeline.tokenizers import WordPiece
 
 MANIFEST_FILE = "manifest.json"
@@ -64,7 +64,10 @@ class PreparedFolder:
     Attributes:
       path: the folder.
       manifest: the content of manifest.json.
+      schema: of the records in its shards.
     """
+
+    schema = records.PAIR
 
     def __init__(self, path: str):
         """Opens the folder.

@@ -26,6 +26,9 @@ PAIR = {
     "answer_group": NUMBER,
 }
 
+# What a GPT-2 reads: a prompt, perhaps none, and what it shall write after it.
+TOKENS = {"prompt_ids": IDS, "target_ids": IDS, "pair_id": NUMBER}
+
 
 def serialize(columns: dict[str, Sequence[bytes]]) -> list[bytes]:
     """Returns the records of N rows.

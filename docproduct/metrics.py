@@ -1,6 +1,10 @@
-"""Ranking metrics over a matrix of scores. They know no model."""
+"""Ranking metrics over a matrix of scores, and overlap of texts. They know no model."""
+
+import re
 
 import numpy as np
+
+_WORD = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 
 
 def first_relevant_ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
@@ -27,3 +31,21 @@ def reciprocal_rank(ranks: np.ndarray, cutoff: int) -> float:
 def success(ranks: np.ndarray, cutoff: int) -> float:
     """Returns the share of queries with a relevant candidate among the first `cutoff`."""
     return float(np.mean(ranks <= cutoff))
+
+
+def rouge_l(reference: str, text: str) -> float:
+    """Returns ROUGE-L's F1 of two texts: how much of the order of their words they share, 0 to 1.
+
+    Source: Lin 2004, "ROUGE"; words as in google-research/rouge without stemming, but of any script: a Chinese
+    character is a word.
+    """
+    a, b = (_WORD.findall(part.casefold()) for part in (reference, text))
+    if not a or not b:
+        return 0.0
+    numbers = {word: number for number, word in enumerate(dict.fromkeys([*a, *b]))}
+    columns = np.array([numbers[word] for word in b])
+    longest = np.zeros(len(b) + 1, int)  # of the common subsequences of the words so far
+    for word in a:
+        with_it = np.where(columns == numbers[word], longest[:-1] + 1, 0)
+        longest[1:] = np.maximum.accumulate(np.maximum(longest[1:], with_it))
+    return float(2 * longest[-1] / (len(a) + len(b)))

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from data_pipeline import files
 from docproduct import curves, devices
+from docproduct.optimizer import adamw
 from docproduct.run_checkpoint import Checkpoint
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
@@ -89,7 +90,8 @@ class Task:
       num_rows: rows of one epoch.
       count_tokens: batch -> (real tokens, places with padding).
       evaluate: returns metrics on dev.
-      best_metric: which of these decides the epoch that is kept; higher is better.
+      best_metric: which of these decides the epoch that is kept.
+      lowest_is_best: whether a lower one is better.
       save: writes the weights of the best epoch.
       report: writes what a reader wants to know of the run, of what metrics.json will hold.
     """
@@ -102,6 +104,7 @@ class Task:
     evaluate: Callable[[], dict[str, float]]
     best_metric: str
     save: Callable[[], None]
+    lowest_is_best: bool = False
     report: Callable[[dict[str, Any]], None] = lambda history: None
 
     @property
@@ -124,8 +127,16 @@ def trainable(modules: Iterable[keras.layers.Layer]) -> list[keras.Variable]:
     return [variable for module in modules for variable in module.trainable_variables]
 
 
-def differentiate(loss: Callable[[Batch, Gather], tf.Tensor], modules: tuple[keras.layers.Layer, ...]) -> Gradients:
-    """Returns `Task.gradients` of a loss (batch, gather) -> sum over rows."""
+def differentiate(
+    loss: Callable[[Batch, Gather], tf.Tensor], modules: tuple[keras.layers.Layer, ...], chunk_size: int = 0
+) -> Gradients:
+    """Returns `Task.gradients` of a loss (batch, gather) -> sum over rows.
+
+    Args:
+      loss: with a chunk_size, a row's part must not depend on other rows, and `gather` is not to be called.
+      modules: what is trained.
+      chunk_size: rows whose activations are in memory at once; the gradients of all chunks are added up. 0: all rows.
+    """
 
     def gradients(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
         variables = trainable(modules)
@@ -134,25 +145,19 @@ def differentiate(loss: Callable[[Batch, Gather], tf.Tensor], modules: tuple[ker
         # The gradient of an embedding is sparse; it is made dense to be clipped with the others.
         return total, [tf.convert_to_tensor(found) for found in tape.gradient(total, variables)]
 
-    return gradients
+    def accumulated(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        num_chunks = -(-tf.shape(batch["pair_id"])[0] // chunk_size)
 
+        def body(chunk: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+            rows = {name: value[chunk * chunk_size : (chunk + 1) * chunk_size] for name, value in batch.items()}
+            total, parts = gradients(rows, gather)
+            return chunk + 1, [before + part for before, part in zip(sums, [total, *parts], strict=True)]
 
-class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
-    """Rises from 0 to the peak over the warm-up steps, then falls to reach 0 after the last step, in straight lines."""
+        start = [tf.zeros([]), *(tf.zeros(variable.shape) for variable in trainable(modules))]
+        _, sums = tf.while_loop(lambda chunk, _: chunk < num_chunks, body, (0, start), parallel_iterations=1)
+        return sums[0], sums[1:]
 
-    def __init__(self, peak: float, warmup_steps: int, num_steps: int):
-        self.peak, self.warmup_steps, self.num_steps = peak, warmup_steps, num_steps
-
-    def __call__(self, step: Any) -> Any:
-        """Returns the learning rate of a step, counted from 0."""
-        done = tf.cast(step, tf.float32) + 1.0
-        rising = done / max(self.warmup_steps, 1)
-        falling = (self.num_steps - done + 1.0) / max(self.num_steps - self.warmup_steps, 1)
-        return self.peak * tf.maximum(tf.minimum(rising, tf.minimum(falling, 1.0)), 0.0)
-
-    def get_config(self) -> dict[str, Any]:
-        """Returns the arguments."""
-        return {"peak": self.peak, "warmup_steps": self.warmup_steps, "num_steps": self.num_steps}
+    return accumulated if chunk_size else gradients
 
 
 def set_up(seed: int = 0, deterministic: bool = False) -> None:
@@ -276,13 +281,9 @@ def make_optimizer(
 ) -> keras.optimizers.Optimizer:
     """Returns AdamW with warm-up and linear decay, built for the task."""
     num_steps = settings.epochs * task.steps_per_epoch(settings.batch_size)
-    schedule = WarmupLinearDecay(settings.learning_rate, round(settings.warmup_share * num_steps), num_steps)
+    warmup_steps = round(settings.warmup_share * num_steps)
     with strategy.scope():
-        optimizer = keras.optimizers.AdamW(schedule, weight_decay=settings.weight_decay)
-        # A scale that is learned is no weight, either.
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "log_scale"])
-        optimizer.build(task.trainable_variables)
-    return optimizer
+        return adamw(task.trainable_variables, settings.learning_rate, warmup_steps, num_steps, settings.weight_decay)
 
 
 def step_function(
@@ -338,7 +339,8 @@ def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float], chie
     entry |= found
     history["epochs"].append(entry)
     logging.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-    if entry[task.best_metric] >= history["best"].get(task.best_metric, -np.inf):
+    best = history["best"].get(task.best_metric)
+    if best is None or (entry[task.best_metric] <= best if task.lowest_is_best else entry[task.best_metric] >= best):
         history["best"] = entry
         if chief:
             task.save()

@@ -88,7 +88,7 @@ def test_random_batches_without_buckets(prepared):
 
 
 def test_a_corpus_larger_than_the_buffer(prepared, monkeypatch):
-    monkeypatch.setattr(batches, "_MAX_SHUFFLED_RECORDS", 10)
+    monkeypatch.setattr(batches.training, "_MAX_SHUFFLED_RECORDS", 10)
     first = ids(epoch(prepared))
     assert sorted(first) == sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
     assert ids(epoch(prepared)) == first != ids(epoch(prepared, epoch=1))

@@ -43,7 +43,7 @@ def exported(generator, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def writer(exported):
-    return Writer(exported)
+    return Writer.load(exported)
 
 
 def logits(generator, ids):
@@ -86,7 +86,7 @@ def export_of_one_word(generator, token, folder):
 def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(generator, tmp_path):
     export_of_one_word(generator, 11, str(tmp_path / "e"))
     ((plain,),), ((found,),) = (
-        Writer(str(tmp_path / "e")).write([[1, 2, 3]], GenerationSettings(max_tokens=40), lookup=lookup)
+        Writer.load(str(tmp_path / "e")).write([[1, 2, 3]], GenerationSettings(max_tokens=40), lookup=lookup)
         for lookup in (False, True)
     )
     assert found.ids == plain.ids == (11,) * 40
@@ -125,7 +125,7 @@ def test_a_stream_grows_to_the_whole_and_can_be_left(writer):
 
 def test_the_end_token_ends_a_text(generator, bpe, tmp_path):
     export_of_one_word(generator, bpe.end_id, str(tmp_path / "e"))
-    for found in (row[0] for row in Writer(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(max_tokens=9))):
+    for found in (row[0] for row in Writer.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(max_tokens=9))):
         assert (found.ids, found.text, found.finished, found.passes) == ((), "", True, 1)
 
 
@@ -175,7 +175,7 @@ def test_int8_is_near_float32(generator, exported, tmp_path):
         a[0].ids == b[0].ids
         for a, b in zip(
             *(
-                Writer(f).write([[i, i + 1, i + 2] for i in range(50)], settings)
+                Writer.load(f).write([[i, i + 1, i + 2] for i in range(50)], settings)
                 for f in (exported, str(tmp_path / "int8"))
             ),
             strict=True,
@@ -335,17 +335,17 @@ def test_what_is_not_exported(generator, bpe, tmp_path, monkeypatch):
 
 def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no exported generator"):
-        Writer(str(tmp_path))
+        Writer.load(str(tmp_path))
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
     generator.save_hugging_face(str(tmp_path / "hf"))
-    with pytest.raises(ValueError, match="holds no exported generator of format 1: its config.json says None"):
-        Writer(str(tmp_path / "hf"))
+    with pytest.raises(ValueError, match="holds no exported generator of format 2: its config.json says None"):
+        Writer.load(str(tmp_path / "hf"))
     shutil.copytree(exported, tmp_path / "damaged")
     for path in (tmp_path / "damaged/saved_model/variables").iterdir():
         path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
-        Writer(str(tmp_path / "damaged"))
+        Writer.load(str(tmp_path / "damaged"))
     session = GraphSession(f"{exported}/saved_model")
     with pytest.raises(ValueError, match="begin needs the inputs max_tokens, prompt_ids, .*; received prompt_ids"):
         session.run("begin", {"prompt_ids": [[1]]})

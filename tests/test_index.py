@@ -176,10 +176,10 @@ def test_the_path_of_one_question(trained, folder):
     found = answer("what is a3?", trained, opened, k=3)
     assert found.answer == found.hits[0].answer
     shown = found.as_json()
-    assert list(shown) == ["question", "answer", "sources", "disclaimer"]
+    assert list(shown) == ["question", "answer", "generated", "near", "sources", "seconds", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
-    assert [list(source) for source in shown["sources"]] == [["score", "question", "answer"]] * 3
+    assert [list(source) for source in shown["sources"]] == [["score", "in_prompt", "question", "answer"]] * 3
     for blank in ("", " \t\n", "\u200b\ufeff"):
         with pytest.raises(ValueError, match="The question is empty"):
             answer(blank, trained, opened)
@@ -251,7 +251,7 @@ def test_words_find_what_vectors_do_not_reach(trained, prepared, tmp_path, monke
     last = opened.search(vector, opened.num_answers)[-1]
     found = opened.search(vector, 1, "answer", last.answer)
     assert len(found) == 1
-    joined = opened._join(last.answer, vector, 1, "answer")
+    joined = opened._join(last.answer, vector, opened._nearest(vector[None], 2, "answer")[0], 2, "answer")
     scores = [score for row, score in joined if opened._hit(row, score).answer == last.answer]
     assert scores == [pytest.approx(last.score, abs=1e-5)]
 

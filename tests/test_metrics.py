@@ -36,3 +36,24 @@ def test_equals_ir_measures():
     ranks = metrics.first_relevant_ranks(scores, relevant)
     assert metrics.reciprocal_rank(ranks, 10) == pytest.approx(expected[RR @ 10])
     assert metrics.success(ranks, 5) == pytest.approx(expected[Success @ 5])
+
+
+# By google-research/rouge (rouge-score 0.1.2), RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure
+@pytest.mark.parametrize(
+    ("reference", "text", "expected"),
+    [
+        ("the cat sat on the mat", "the cat was on the mat", 10 / 12),
+        ("The Cat, sat.", "cat sat", 4 / 5),
+        ("a b c d", "d c b a", 2 / 8),
+        ("a b c d", "", 0.0),
+        ("one", "two", 0.0),
+        ("x y x y x", "y x y", 6 / 8),
+    ],
+)
+def test_rouge_l(reference, text, expected):
+    assert metrics.rouge_l(reference, text) == pytest.approx(expected)
+    assert metrics.rouge_l(text, reference) == pytest.approx(expected)
+
+
+def test_rouge_l_counts_chinese_characters():
+    assert metrics.rouge_l("头痛怎么办", "头不痛") == pytest.approx(2 * 2 / 8)

@@ -39,7 +39,12 @@ def test_faiss_is_imported_in_one_file():
 
 
 def test_top_level_scripts():
-    assert {name for name in TREES if "/" not in name} == {"serve.py", "setup.py", "train_embeddings.py"}
+    assert {name for name in TREES if "/" not in name} == {
+        "serve.py",
+        "setup.py",
+        "train_embeddings.py",
+        "train_gpt2.py",
+    }
 
 
 @pytest.mark.parametrize("name", TREES)

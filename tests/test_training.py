@@ -6,7 +6,7 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-from docproduct import curves, devices, training
+from docproduct import curves, devices, optimizer, training
 from docproduct.run_checkpoint import Checkpoint
 from docproduct.training import TrainingSettings
 
@@ -33,11 +33,11 @@ def test_a_damaged_checkpoint_is_named(share, tmp_path):
 
 
 def test_schedule_by_hand():
-    schedule = training.WarmupLinearDecay(1.0, warmup_steps=2, num_steps=6)
+    schedule = optimizer.WarmupLinearDecay(1.0, warmup_steps=2, num_steps=6)
     # Up over steps 0 and 1, then down by a quarter a step: the last step still moves.
     rates = [float(schedule(tf.constant(step))) for step in range(7)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
-    assert float(training.WarmupLinearDecay(1.0, 0, 4)(tf.constant(0))) == 1.0
+    assert float(optimizer.WarmupLinearDecay(1.0, 0, 4)(tf.constant(0))) == 1.0
 
 
 def test_gradients_are_clipped_by_their_global_norm():

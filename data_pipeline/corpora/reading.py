@@ -12,10 +12,11 @@ from typing import Any, BinaryIO, TextIO
 MAX_ROW_BYTES = 64 * 2**20
 _BLOCK_BYTES = 2**18
 
-# Names that a column usually has, compared without case. The first is also our own.
+# Names that a column usually has, compared without case. The first is also our own; the last are those of tables with
+# instructions (Alpaca, ChatDoctor) and count where the others are not there.
 _USUAL_NAMES = {
-    "question": ("question", "query"),
-    "answer": ("answer", "response"),
+    "question": ("question", "query", "input"),
+    "answer": ("answer", "response", "output"),
     "source": ("source",),
     "focus": ("focus", "topic"),
 }
@@ -42,7 +43,9 @@ class Columns:
         found = {}
         for role, usual in _USUAL_NAMES.items():
             named = getattr(self, role)
-            names = [name for name in header if (name == named if named else name.strip().lower() in usual)]
+            names = [name for name in header if (name == named if named else name.strip().lower() in usual[:2])]
+            if not (names or named):
+                names = [name for name in header if name.strip().lower() in usual[2:]]
             if len(names) == 1:
                 found[role] = names[0]
             elif names:

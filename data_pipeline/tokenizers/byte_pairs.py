@@ -4,6 +4,7 @@ Source: Radford et al. 2019, openai/gpt-2 `encoder.py`; Sennrich et al. 2016. Ev
 back. Added tokens (`<question>`, ...) are ids that no text ever gets: a prompt puts them between texts.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -115,9 +116,27 @@ class BytePairs:
         """Returns the ids of each text. What looks like an added token, or like the end, is text like any other."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
-    def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids; the end and added tokens are left out, bytes that are no UTF-8 become U+FFFD."""
-        return self._tokenizer.decode([i for i in ids if i != self.end_id and i < len(self._vocab)])
+    def decode(self, ids: Iterable[int], show_added: bool = False) -> str:
+        """Returns the text of ids; bytes that are no UTF-8 become U+FFFD.
+
+        Args:
+          ids: any.
+          show_added: whether the end and added tokens are written out, with blanks around them, or left out.
+        """
+        shown = {number: token for token, number in {END: self.end_id, **self.added}.items()}
+        texts = (
+            (f" {shown[key]} " if show_added else "") if key in shown else self._tokenizer.decode(list(part))
+            for key, part in itertools.groupby(ids, lambda i: i if i in shown else None)
+        )
+        return "".join(texts).strip() if show_added else self._tokenizer.decode([i for i in ids if i not in shown])
+
+    def token_bytes(self) -> list[int]:
+        """Returns how many bytes of text each id stands for; 0 for the end and added tokens."""
+        # A character of a token in the vocabulary is a byte.
+        sizes = [0] * self.vocab_size
+        for token, number in self._vocab.items():
+            sizes[number] = len(token) if number != self.end_id else 0
+        return sizes
 
     def decode_finished(self, ids: Iterable[int]) -> str:
         """Returns the text of ids as far as further ids cannot change it: no half of a character at its end."""

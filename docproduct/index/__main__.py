@@ -30,6 +30,7 @@ def _define_flags() -> None:
     )
     flags.DEFINE_float("bm25_weight", defaults.bm25_weight, "Of BM25, with --hybrid=weight.")
     flags.DEFINE_integer("dims", defaults.dims, "First components of the vectors to keep; 0: all.")
+    flags.DEFINE_float("kept", defaults.kept, "Share of the questions with an answer that count as answered.")
     flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
     flags.DEFINE_bool("export_embeddings", defaults.export_embeddings, "Keep all vectors as .npy files.")
 
@@ -50,7 +51,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the index was not written.")
-    print(json.dumps({"index_dir": values.index_dir, **manifest["counts"]}))
+    print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], "threshold": manifest["threshold"]}))
 
 
 if __name__ == "__main__":

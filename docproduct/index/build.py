@@ -9,19 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow as tf
 
-from data_pipeline import cleaning, files
+from data_pipeline import cleaning, files, splits
 from data_pipeline.prepared import MANIFEST_FILE, PAIRS_FILE, PreparedFolder
-from docproduct.index import vectors
+from docproduct.index import threshold, vectors
 from docproduct.lexical import AUTO, HYBRIDS, Lexical
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
 KIND = "docproduct index"
-FORMAT = 2
+FORMAT = 3
 PASSAGES_FILE = "passages.parquet"
 FAISS_FILES: dict[str, str] = {"answer": "answers.faiss", "question": "questions.faiss"}
 LEXICAL_FOLDERS: dict[str, str] = {"answer": "answers.bm25", "question": "questions.bm25"}
 TEXT_COLUMNS = ["pair_id", "question", "answer", "answer_group", "source", "focus"]
+_GROUPS = ["question_group", "answer_group"]
 REMEDY = "Build it with: python -m docproduct.index --model_dir=... --prepared_dir=... --index_dir=..."
 
 _UNCUT = 2**30  # tokens: no answer is longer
@@ -41,6 +42,7 @@ class IndexSettings:
         weight: see `lexical.fuse`.
       bm25_weight: for `weight`; `docproduct.evaluate --hybrid=tune` finds a good one.
       dims: 0: whole vectors; else their first components, for a model that was trained for it (matryoshka_dims).
+      kept: share of the questions with an answer in the index that shall count as answered; see `threshold.calibrate`.
     """
 
     factory: str = "Flat"
@@ -51,11 +53,14 @@ class IndexSettings:
     hybrid: str = AUTO
     bm25_weight: float = 0.1
     dims: int = 0
+    kept: float = 0.95
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible way to join BM25."""
         if self.hybrid not in (AUTO, *HYBRIDS):
             raise ValueError(f"hybrid is {self.hybrid!r}; expected {AUTO}, {', '.join(HYBRIDS)}.")
+        if not 0 < self.kept <= 1:
+            raise ValueError(f"kept is {self.kept}; expected more than 0, and at most 1.")
         if not 0 <= self.bm25_weight < float("inf"):
             raise ValueError(f"bm25_weight is {self.bm25_weight}; expected a number from 0 up.")
 
@@ -107,9 +112,9 @@ def build(
             if settings.passage_tokens
             else retriever.embed_prepared(prepared, "answer", progress="answers"),
         }
+        heads = {side: shorten(found.head, settings.dims) for side, found in embeddings.items()}
         for side, ids in (("question", pair_ids), ("answer", passage_ids)):
-            head = shorten(embeddings[side].head, settings.dims)
-            index = vectors.make(head, ids, settings.factory, settings.search_parameters)
+            index = vectors.make(heads[side], ids, settings.factory, settings.search_parameters)
             vectors.write(index, os.path.join(folder, FAISS_FILES[side]))
             if settings.export_embeddings:
                 for name, rows_of in embeddings[side]._asdict().items():
@@ -129,6 +134,7 @@ def build(
             },
             "prepared": prepared.fingerprint(),
             "settings": dataclasses.asdict(settings),
+            "threshold": _threshold(prepared, heads, rows, settings.kept),
             "counts": {
                 "pairs": len(pairs),
                 "passages": len(passage_ids),
@@ -137,6 +143,19 @@ def build(
         }
         files.write_json(os.path.join(folder, MANIFEST_FILE), manifest)
     return manifest
+
+
+def _threshold(prepared: PreparedFolder, heads: dict[str, np.ndarray], rows: np.ndarray, kept: float) -> dict[str, Any]:
+    """Calibrates with dev's questions, or where there are none, with the others; `rows`: of each passage its pair."""
+    table = prepared.pairs([*_GROUPS, "split"])
+    keys = np.stack([table[name].to_numpy() for name in _GROUPS])  # [2, N]
+    names = table["split"].to_numpy()
+    asked = np.flatnonzero(names == splits.DEV)
+    source = splits.DEV if len(asked) else "all"
+    asked = asked if len(asked) else np.arange(len(names))
+    few = asked[np.linspace(0, len(asked) - 1, min(len(asked), threshold.MOST_QUESTIONS)).astype(int)]
+    found = threshold.calibrate(heads["question"][few], keys[:, few], heads["answer"], keys[:, rows], kept)
+    return found | {"of": source}
 
 
 def _passages(

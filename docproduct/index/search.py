@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -46,7 +47,13 @@ class Hit:
 
 
 class Index:
-    """A built index, opened for one encoder."""
+    """A built index, opened for one encoder.
+
+    Attributes:
+      manifest: the content of manifest.json.
+      num_answers: answers that can be found.
+      threshold: cosine of question and answer from which on a question counts as answered; see threshold.py.
+    """
 
     def __init__(self, index_dir: str, retriever: TrainedRetriever, device: str = "auto"):
         """Opens an index.
@@ -68,6 +75,7 @@ class Index:
                 "cannot be compared: give that encoder, or build the index again with this one."
             )
         self.num_answers: int = self.manifest["counts"]["answers"]
+        self.threshold: float = self.manifest["threshold"]["cosine"]
         self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
         self._row_of_pair = {pair_id: row for row, pair_id in enumerate(self._pairs["pair_id"].to_pylist())}
         self._group_of_row = self._pairs["answer_group"].to_numpy()
@@ -104,21 +112,29 @@ class Index:
         Raises:
           ValueError: k or search_by is out of range, or nothing was found.
         """
-        query_vector = shorten(query_vector.astype(np.float32), self.manifest["settings"]["dims"])
+        return self.search_many(query_vector[None], k, search_by, query and [query])[0]
+
+    def search_many(
+        self, query_vectors: np.ndarray, k: int, search_by: Side = "answer", queries: Sequence[str] | None = None
+    ) -> list[list[Hit]]:
+        """Finds the k nearest answers of each of Q queries: `search` with [Q, D] and Q texts."""
+        query_vectors = shorten(query_vectors.astype(np.float32), self.manifest["settings"]["dims"])
         if not 1 <= k <= self.num_answers:
             raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
         if search_by not in self._faiss:
             raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._faiss)}.")
-        if not query or not self._lexical:
-            best = self._nearest(query_vector, k, search_by)
-        else:
-            best = self._join(query, query_vector, k, search_by)
-        return [self._hit(row, score) for row, score in best[:k]]
+        joined = queries and self._lexical
+        depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if joined else k
+        best = self._nearest(query_vectors, depth, search_by)
+        if joined:
+            best = [self._join(*query, depth, search_by) for query in zip(queries, query_vectors, best, strict=True)]
+        return [[self._hit(row, score) for row, score in found[:k]] for found in best]
 
-    def _join(self, query: str, query_vector: np.ndarray, k: int, search_by: Side) -> list[tuple[int, float]]:
-        """Returns (row, cosine) of the best by vectors and BM25 together."""
-        depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers)
-        cosines = dict(self._nearest(query_vector, depth, search_by))
+    def _join(
+        self, query: str, query_vector: np.ndarray, nearest: list[tuple[int, float]], depth: int, search_by: Side
+    ) -> list[tuple[int, float]]:
+        """Returns (row, cosine) of the best by vectors, which are `nearest`, and BM25 together."""
+        cosines = dict(nearest)
         lexical = self._lexical[search_by].scores(query)  # [pairs]
         row_of_group = {int(self._group_of_row[row]): row for row in cosines}
         best = dict.fromkeys(row_of_group, 0.0)  # of each answer, its highest BM25 score
@@ -136,17 +152,20 @@ class Index:
         fused = fuse(dense, words, self._hybrid, self.manifest["settings"]["bm25_weight"])
         return [(rows[i], float(dense[i])) for i in np.argsort(-fused, kind="stable")]
 
-    def _nearest(self, query_vector: np.ndarray, k: int, search_by: Side) -> list[tuple[int, float]]:
-        """Returns (row of pairs.parquet, cosine) of at least k answers, if there are, the nearest first."""
+    def _nearest(self, query_vectors: np.ndarray, k: int, search_by: Side) -> list[list[tuple[int, float]]]:
+        """Returns for each query (row of pairs.parquet, cosine) of k answers or more, the nearest first."""
         index = self._faiss[search_by]
         most = min(index.ntotal, self._max_fetched)
-        fetched, best = 0, []
-        while len(best) < k and fetched < most:
+        best: list[list[tuple[int, float]]] = [[] for _ in query_vectors]
+        fetched, short = 0, np.arange(len(query_vectors))
+        while len(short) and fetched < most:
             # Several passages may belong to one answer: fetch more until there are k answers.
             fetched = min(2 * max(fetched, k), most)
-            scores, ids = index.search(query_vector[None], fetched)
-            best = self._best_of_each_answer(scores[0], ids[0], search_by)
-        if not best:
+            scores, ids = index.search(query_vectors[short], fetched)
+            for query, *found in zip(short, scores, ids, strict=True):
+                best[query] = self._best_of_each_answer(*found, search_by)
+            short = np.array([query for query in short if len(best[query]) < k], int)
+        if not all(best):
             raise ValueError(
                 "The index found nothing: it looked where no vector is. Build it with --search_parameters=nprobe=16, "
                 "or with --factory=Flat."

@@ -237,17 +237,17 @@ def _join_heads(mixed: Any) -> Any:
     return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, h * s))
 
 
-def read_before(mask: Any) -> Any:
+def read_before(texts: Any) -> Any:
     """Returns what a token sees of texts that are read from left to right.
 
     Args:
-      mask: [B, T] int, 0 for padding; the tokens of a text have its number, 1, or 1, 2, ... of texts packed into a row.
+      texts: [B, T] int, the text that a token belongs to, from 1; 0 for padding.
 
     Returns:
       [B, T, T] bool: whether column j is a real token of row i's text and not after it.
     """
-    steps = ops.arange(ops.shape(mask)[1])
-    own = (mask[:, None, :] == mask[:, :, None]) & (mask > 0)[:, None, :]
+    steps = ops.arange(ops.shape(texts)[1])
+    own = (texts[:, None, :] == texts[:, :, None]) & (texts > 0)[:, None, :]
     return own & (steps[None, :] <= steps[:, None])
 
 

@@ -5,6 +5,7 @@ Formats: TensorFlow 1 checkpoints (.index + .data-*), safetensors (one file or s
 
 import dataclasses
 import glob
+import hashlib
 import os
 import re
 from collections.abc import Iterable, Mapping
@@ -168,6 +169,15 @@ def save(layer: Any, path: str) -> None:
     tensors = {name: np.asarray(variable.numpy()) for name, variable in variables_by_name(layer).items()}
     with files.whole_file(path) as partial, open(partial, "wb") as file:
         file.write(safetensors.numpy.save(tensors))
+
+
+def fingerprint(layer: Any, *descriptions: str) -> str:
+    """Returns the SHA-256 of texts that describe a layer, and of all its weights."""
+    digest = hashlib.sha256("".join(descriptions).encode())
+    for name, variable in sorted(variables_by_name(layer).items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(variable.numpy()).data)
+    return digest.hexdigest()
 
 
 def variables_by_name(layer: Any) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from docproduct.layers.attention import (
     read_before,
 )
 from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.layers.recompute import recomputed
 from docproduct.layers.transformer import FeedForward, LayerNorm
 
 
@@ -147,31 +148,34 @@ class GPT2(keras.layers.Layer):
     def call(
         self,
         ids: Any,
-        mask: Any = None,
+        texts: Any = None,
         encoder_states: Any = None,
         encoder_mask: Any = None,
         training: bool = False,
         compiled: bool = False,
+        recompute: bool = False,
     ) -> Any:
         """Reads texts.
 
         Args:
           ids: [B, T] int; T at most `config.max_positions`.
-          mask: [B, T], 1 for a real token, 0 for padding, wherever it stands; None: all are real. Of texts packed
-            into a row, the tokens of each have its number, 1, 2, ...: they see only their own, and count from 0.
+          texts: [B, T] int, the text that a token belongs to, from 1; 0 for padding, wherever it stands; None: a row is
+            one text. Tokens see only their own text, and count from its beginning.
           encoder_states: [B, E, encoder width], with cross-attention.
           encoder_mask: [B, E], 1 for a real one; None: all are.
           training: whether dropout acts.
           compiled: XLA compiles what is done for each element; N must not vary much.
+          recompute: whether the gradient computes each layer again instead of keeping what it needs; see recompute.py.
 
         Returns:
           [B, T, D] states, after the last normalization; of padding they mean nothing.
         """
-        mask = ops.ones_like(ids) if mask is None else ops.cast(mask, "int32")
-        seen, encoder = read_before(mask), self._encoder(encoder_states, encoder_mask)
+        texts = ops.ones_like(ids) if texts is None else ops.cast(texts, "int32")
+        seen, encoder = read_before(texts), self._encoder(encoder_states, encoder_mask)
         states, bias = self.embedding_dropout(self._embed(ids, _positions(seen)), training=training), hide(seen)
         for layer in self.layers:
-            states = layer(states, [bias], encoder, training=training, compiled=compiled)
+            run = recomputed(layer) if recompute else layer
+            states = run(states, [bias], encoder, training=training, compiled=compiled)
         return self._finish(states, ids, compiled)
 
     def logits(self, states: Any) -> Any:

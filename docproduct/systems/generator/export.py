@@ -20,7 +20,7 @@ from docproduct.systems.generator.folder import TrainedGenerator, built
 from docproduct.systems.generator.sampling import Sampling
 
 KIND = "docproduct exported generator"
-FORMAT = 1
+FORMAT = 2
 CONFIG_FILE = "config.json"
 MODEL_FOLDER = "saved_model"
 PRECISIONS = ("float32", "int8")
@@ -54,11 +54,13 @@ def export(generator: TrainedGenerator, folder: str, precision: str = "float32",
     if generator.gpt2.config.cross_attention:
         raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
     with files.whole_folder(folder, overwrite, KIND, CONFIG_FILE) as partial:
-        config = {"kind": KIND, "format": FORMAT, "precision": precision} | dataclasses.asdict(generator.gpt2.config)
+        config = {"kind": KIND, "format": FORMAT, "precision": precision, "end_id": generator.end_id}
+        config |= dataclasses.asdict(generator.gpt2.config)
+        config["prompt"] = generator.prompt and dataclasses.asdict(generator.prompt)
         files.write_json(os.path.join(partial, CONFIG_FILE), config)
         generator.tokenizer.save(partial)
         gpt2 = generator.gpt2 if precision == "float32" else _quantized(generator.gpt2)
-        _save(gpt2, generator.tokenizer.end_id, os.path.join(partial, MODEL_FOLDER))
+        _save(gpt2, generator.end_id, os.path.join(partial, MODEL_FOLDER))
 
 
 def kept_names(num_layers: int) -> list[str]:
@@ -80,7 +82,19 @@ def state_signature(gpt2: GPT2) -> State:
     } | dict.fromkeys(kept_names(config.num_layers), cache)
 
 
+def live(generator: TrainedGenerator) -> dict[str, tf.types.experimental.ConcreteFunction]:
+    """Returns `begin` and `advance` of a generator as it is in this process."""
+    return _functions(generator.gpt2, generator.end_id)
+
+
 def _save(gpt2: GPT2, end_id: int, folder: str) -> None:
+    module = tf.Module()
+    # TensorFlow's own variables: of Keras' ones a session would restore copies.
+    module.weights = [variable.value for variable in gpt2.weights]
+    tf.saved_model.save(module, folder, _functions(gpt2, end_id))
+
+
+def _functions(gpt2: GPT2, end_id: int) -> dict[str, tf.types.experimental.ConcreteFunction]:
     decoder = Decoder(gpt2, end_id)
     state = state_signature(gpt2)
 
@@ -101,14 +115,10 @@ def _save(gpt2: GPT2, end_id: int, folder: str) -> None:
         "max_tokens": scalar,
     }
     steps = {"num_tokens": scalar, "lookup": tf.TensorSpec([], tf.bool)}
-    module = tf.Module()
-    # TensorFlow's own variables: of Keras' ones a session would restore copies.
-    module.weights = [variable.value for variable in gpt2.weights]
-    signatures = {
+    return {
         "begin": _traced(begin, prompts | _SAMPLING),
         "advance": _traced(advance, state | steps | _SAMPLING),
     }
-    tf.saved_model.save(module, folder, signatures)
 
 
 def _traced(function: Callable[..., State], signature: State) -> tf.types.experimental.ConcreteFunction:

@@ -8,15 +8,18 @@ vocab.json, merges.txt, model.safetensors, also in several files) load as well.
 """
 
 import dataclasses
-import importlib.metadata
+import json
 import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
-from data_pipeline import files
+from data_pipeline import files, prompts
+from data_pipeline.prompts import PromptSettings
 from data_pipeline.tokenizers import BytePairs
+from docproduct import provenance
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config, hugging_face_sources, openai_sources
@@ -25,6 +28,7 @@ KIND = "docproduct generator"
 FORMAT = 1
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+_TABLE = "token_embedding/embeddings"
 _OPENAI_CONFIG_FILE = "hparams.json"
 _HUGGING_FACE_WEIGHTS_FILE = "model.safetensors"
 
@@ -35,10 +39,11 @@ class TrainedGenerator:
     Attributes:
       gpt2: the model, built.
       tokenizer: what its ids mean.
+      prompt: how its prompts are made, if it was trained to answer.
     """
 
-    def __init__(self, gpt2: GPT2, tokenizer: BytePairs):
-        """Joins both.
+    def __init__(self, gpt2: GPT2, tokenizer: BytePairs, prompt: PromptSettings | None = None):
+        """Joins them.
 
         Raises:
           ValueError: the tokenizer has more ids than the model has rows.
@@ -48,21 +53,32 @@ class TrainedGenerator:
                 f"The tokenizer has {tokenizer.vocab_size} ids, the model {gpt2.config.vocab_size} rows. Give the "
                 "files that the model was trained with."
             )
-        self.gpt2, self.tokenizer = gpt2, tokenizer
+        self.gpt2, self.tokenizer, self.prompt = gpt2, tokenizer, prompt
+
+    @property
+    def end_id(self) -> int:
+        """The id that ends what it writes: the marker of prompts, if it has it."""
+        return self.tokenizer.added.get(prompts.END, self.tokenizer.end_id)
 
     @classmethod
     def make(
-        cls, config: GPT2Config, tokenizer: BytePairs, seed: int = 0, dtype: str = "float32"
+        cls,
+        config: GPT2Config,
+        tokenizer: BytePairs,
+        seed: int = 0,
+        dtype: str = "float32",
+        prompt: PromptSettings | None = None,
     ) -> "TrainedGenerator":
         """Returns a generator with random weights."""
-        return cls(built(GPT2(config, seed, dtype=dtype)), tokenizer)
+        return cls(built(GPT2(config, seed, dtype=dtype)), tokenizer, prompt)
 
     @classmethod
-    def load(cls, folder: str, dtype: str = "float32", **changed: Any) -> "TrainedGenerator":
+    def load(cls, folder: str, dtype: str = "float32", seed: int = 0, **changed: Any) -> "TrainedGenerator":
         """Loads a folder in any of the layouts above.
 
         Args:
           folder: the folder.
+          seed: of dropout.
           dtype: Keras dtype policy.
           **changed: fields of GPT2Config to set, such as dropout; sizes are as they are.
 
@@ -81,10 +97,11 @@ class TrainedGenerator:
                 raise ValueError(
                     f"{folder} has format {stored.get('format')}; expected {FORMAT}. Make the model again."
                 )
-            gpt2 = built(GPT2(GPT2Config(**stored["gpt2"] | changed), dtype=dtype))
+            gpt2 = built(GPT2(GPT2Config(**stored["gpt2"] | changed), seed, dtype=dtype))
             weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
             checkpoints.assign(gpt2, weights, os.path.join(folder, WEIGHTS_FILE))
-            return cls(gpt2, tokenizer)
+            prompt = stored.get("prompt")
+            return cls(gpt2, tokenizer, prompt and PromptSettings(**prompt))
         if hparams is not None:
             config, sources, read = GPT2Config.from_openai(hparams), openai_sources, checkpoints.read_openai_gpt2
         elif stored is not None:
@@ -95,23 +112,45 @@ class TrainedGenerator:
                 f"{folder} holds no model: neither {CONFIG_FILE} nor {_OPENAI_CONFIG_FILE} is there. Expected a GPT-2 "
                 "in OpenAI's or Hugging Face's layout, or one that was trained here."
             )
-        gpt2 = built(GPT2(dataclasses.replace(config, **changed), dtype=dtype))
+        gpt2 = built(GPT2(dataclasses.replace(config, **changed), seed, dtype=dtype))
         checkpoints.assign_from(gpt2, read(folder), sources(config), folder)
         return cls(gpt2, tokenizer)
+
+    def with_added(self, tokens: Sequence[str], prompt: PromptSettings, dtype: str, seed: int) -> "TrainedGenerator":
+        """Returns the same generator with further added tokens, and how prompts are made of them.
+
+        The token table's new rows are the mean of the others: no new token is likelier than an average one.
+        """
+        tokenizer = self.tokenizer.with_added(tokens)
+        rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
+        gpt2 = built(GPT2(dataclasses.replace(self.gpt2.config, vocab_size=rows), seed, dtype=dtype))
+        weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.gpt2).items()}
+        table = weights[_TABLE][: self.tokenizer.vocab_size]  # rows without a token may stand behind
+        new = np.repeat(table.mean(axis=0, keepdims=True), rows - len(table), axis=0)
+        checkpoints.assign(gpt2, weights | {_TABLE: np.concatenate([table, new])}, "the model before")
+        return TrainedGenerator(gpt2, tokenizer, prompt)
 
     def save(self, folder: str, overwrite: bool = False) -> None:
         """Writes the folder, whole or not at all."""
         with files.whole_folder(folder, overwrite, KIND, CONFIG_FILE) as partial:
-            versions = {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "numpy")}
-            config = {
-                "kind": KIND,
-                "format": FORMAT,
-                "gpt2": dataclasses.asdict(self.gpt2.config),
-                "versions": versions,
-            }
-            files.write_json(os.path.join(partial, CONFIG_FILE), config)
-            checkpoints.save(self.gpt2, os.path.join(partial, WEIGHTS_FILE))
-            self.tokenizer.save(partial)
+            self.save_config(partial, {})
+            self.save_weights(partial)
+
+    def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
+        """Writes everything but the weights; `training` says how they are made."""
+        config = {"kind": KIND, "format": FORMAT, "gpt2": dataclasses.asdict(self.gpt2.config), **training}
+        config |= {"prompt": self.prompt and dataclasses.asdict(self.prompt)} | provenance.here()
+        files.write_json(os.path.join(folder, CONFIG_FILE), config)
+        self.tokenizer.save(folder)
+
+    def save_weights(self, folder: str) -> None:
+        """Writes the weights."""
+        checkpoints.save(self.gpt2, os.path.join(folder, WEIGHTS_FILE))
+
+    def fingerprint(self) -> str:
+        """Returns a hash of weights, sizes and tokenizer."""
+        sizes = json.dumps(dataclasses.asdict(self.gpt2.config), sort_keys=True)
+        return checkpoints.fingerprint(self.gpt2, sizes, self.tokenizer.fingerprint)
 
     def save_hugging_face(self, folder: str, overwrite: bool = False) -> None:
         """Writes a folder that transformers' GPT2LMHeadModel and GPT2Tokenizer load, whole or not at all.

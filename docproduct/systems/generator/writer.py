@@ -2,19 +2,24 @@
 
 import dataclasses
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from data_pipeline import files
+from data_pipeline.prompts import PromptSettings
 from data_pipeline.tokenizers import BytePairs
 from docproduct.graph_session import GraphSession
-from docproduct.systems.generator.export import CONFIG_FILE, FORMAT, KIND, MODEL_FOLDER, kept_names
+from docproduct.systems.generator.export import CONFIG_FILE, FORMAT, KIND, MODEL_FOLDER, kept_names, live
+from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.sampling import GenerationSettings
 
 _CHUNK = 16  # tokens of a stream between two looks at what was written
 _LARGEST_SEED = 2**31 - 1
+
+Run = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,10 +45,26 @@ class Writer:
     Attributes:
       tokenizer: of prompts and answers.
       window: tokens of a prompt and its answer together, at most.
+      prompt: how prompts are made, if the model was trained to answer.
     """
 
-    def __init__(self, folder: str):
-        """Loads what `export` wrote.
+    def __init__(self, tokenizer: BytePairs, config: dict[str, Any], run: Run):
+        """Joins them.
+
+        Args:
+          tokenizer: of prompts and answers.
+          config: "max_positions", "vocab_size", "end_id" and "prompt" of the model, see `export`.
+          run: runs `begin` or `advance` of a `Decoder`.
+        """
+        self.tokenizer, self._run = tokenizer, run
+        self.prompt = PromptSettings(**config["prompt"]) if config["prompt"] else None
+        self.window, self._vocab_size, self._end_id = (
+            config[name] for name in ("max_positions", "vocab_size", "end_id")
+        )
+
+    @classmethod
+    def load(cls, folder: str) -> "Writer":
+        """Loads what `export` wrote, into a graph session of its own.
 
         Raises:
           ValueError: the folder holds something else.
@@ -54,10 +75,24 @@ class Writer:
                 f"{folder} holds no exported generator of format {FORMAT}: its {CONFIG_FILE} says "
                 f"{config.get('kind')!r}, format {config.get('format')}. Write it with generator.export."
             )
-        self.tokenizer = BytePairs.load(folder)
-        self.window, self._vocab_size = config["max_positions"], config["vocab_size"]
-        kept = kept_names(config["num_layers"])
-        self._session = GraphSession(os.path.join(folder, MODEL_FOLDER), kept)
+        session = GraphSession(os.path.join(folder, MODEL_FOLDER), kept_names(config["num_layers"]))
+        return cls(BytePairs.load(folder), config, session.run)
+
+    @classmethod
+    def of(cls, generator: TrainedGenerator) -> "Writer":
+        """Returns what writes with a model as it is in this process, while it is trained."""
+        functions = live(generator)
+
+        def run(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
+            found = functions[name](**{key: tf.convert_to_tensor(value) for key, value in inputs.items()})
+            kept = kept_names(generator.gpt2.config.num_layers)
+            return {key: value if key in kept else value.numpy() for key, value in found.items()}
+
+        config = dataclasses.asdict(generator.gpt2.config) | {
+            "end_id": generator.end_id,
+            "prompt": generator.prompt and dataclasses.asdict(generator.prompt),
+        }
+        return cls(generator.tokenizer, config, run)
 
     def write(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
@@ -115,11 +150,11 @@ class Writer:
         # The i-th sample has the same seed, whatever stands beside it.
         seeds = np.random.default_rng(settings.seed).integers(0, _LARGEST_SEED, settings.num_samples)
         how["seeds"] = np.tile(seeds, len(prompts))
-        state = self._session.run("begin", {"prompt_ids": ids, "prompt_lengths": lengths, "max_tokens": room, **how})
+        state = self._run("begin", {"prompt_ids": ids, "prompt_lengths": lengths, "max_tokens": room, **how})
         yield state
         while not state["finished"].all() and (left := room - _written(state)) > 0:
             steps = {"num_tokens": min(left, chunk), "lookup": lookup}
-            state = self._session.run("advance", {**state, **steps, **how})
+            state = self._run("advance", {**state, **steps, **how})
             yield state
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
@@ -140,7 +175,7 @@ class Writer:
         ids = state["ids"][row, state["answer"] : state["next"] + 1].tolist()
         finished = bool(state["finished"][row])
         if finished:
-            ids = ids[: ids.index(self.tokenizer.end_id)]
+            ids = ids[: ids.index(self._end_id)]
         decode = self.tokenizer.decode if finished else self.tokenizer.decode_finished
         return Generation(tuple(ids), decode(ids), finished, int(state["passes"]))
 

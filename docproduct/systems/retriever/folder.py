@@ -8,11 +8,8 @@ A bare encoder folder (Google's, Hugging Face's or sentence-transformers') loads
 """
 
 import dataclasses
-import hashlib
-import importlib.metadata
 import json
 import os
-import subprocess
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -25,7 +22,7 @@ from tqdm import tqdm
 from data_pipeline import batches, files, splits
 from data_pipeline.prepared import PreparedFolder
 from data_pipeline.tokenizers import WordPiece
-from docproduct import devices
+from docproduct import devices, provenance
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig
 from docproduct.lexical import Hybrid
@@ -172,17 +169,13 @@ class TrainedRetriever:
 
     def fingerprint(self) -> str:
         """Returns a hash of weights, configuration and tokenizer: equal ones give equal vectors, but for rounding."""
-        digest = hashlib.sha256(json.dumps(dataclasses.asdict(self.config), sort_keys=True).encode())
-        digest.update(self.tokenizer.fingerprint.encode())
-        for name, variable in sorted(checkpoints.variables_by_name(self.model).items()):
-            digest.update(name.encode())
-            digest.update(np.ascontiguousarray(variable.numpy()).data)
-        return digest.hexdigest()
+        sizes = json.dumps(dataclasses.asdict(self.config), sort_keys=True)
+        return checkpoints.fingerprint(self.model, sizes, self.tokenizer.fingerprint)
 
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
         """Writes everything but the weights; `training` says how they are made."""
         config = {"kind": KIND, "format": FORMAT, "retriever": dataclasses.asdict(self.config), **training}
-        files.write_json(os.path.join(folder, CONFIG_FILE), config | {"versions": _versions(), "git_commit": _commit()})
+        files.write_json(os.path.join(folder, CONFIG_FILE), config | provenance.here())
         self.tokenizer.save(folder)
 
     def save_weights(self, folder: str) -> None:
@@ -255,16 +248,3 @@ def shorten(vectors: np.ndarray, dims: int) -> np.ndarray:
         raise ValueError(f"dims is {dims}; expected 1 to {vectors.shape[-1]}, the width of this model.")
     cut = vectors[..., :dims]
     return cut / np.maximum(np.linalg.norm(cut, axis=-1, keepdims=True), 1e-12)
-
-
-def _versions() -> dict[str, str]:
-    return {name: importlib.metadata.version(name) for name in ("tensorflow", "keras", "tensorflow-text", "numpy")}
-
-
-def _commit() -> str | None:
-    """Returns the git commit of this code, None outside a git checkout."""
-    command = ["git", "-C", os.path.dirname(os.path.abspath(__file__)), "rev-parse", "HEAD"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None

@@ -2,18 +2,16 @@
 
 import dataclasses
 import os
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from data_pipeline import files, splits
 from data_pipeline.prepared import PreparedFolder
+from docproduct import cards
+from docproduct.cards import line
 from docproduct.systems.retriever.dev import Miss
 from docproduct.systems.retriever.model import RetrieverConfig
 from docproduct.training import CURVE_FILE
-
-CARD_FILE = "README.md"
-_SHOWN = 240  # characters of an answer
 
 
 def write(
@@ -49,29 +47,18 @@ def write(
         "marked as relevant count as wrong, so that the scores are lower bounds.",
         f"## Hardest misses on dev\n\n{_misses(misses)}",
     ]
-    files.write_text(os.path.join(model_dir, CARD_FILE), "\n\n".join(sections) + "\n")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    files.write_text(os.path.join(model_dir, cards.FILE), "\n\n".join(sections) + "\n")
 
 
 def _scores(history: dict[str, Any], prepared: PreparedFolder) -> str:
-    names = [name for name in history["epochs"][-1] if name != "epoch"]
-    rows = [
-        [f"{entry['epoch']}{' (kept)' if entry == history['best'] else ''}"]
-        + [f"{entry[name]:.4g}" if name in entry else "" for name in names]
-        for entry in history["epochs"]
-    ]
     pairs = prepared.num_pairs(splits.DEV)
-    return f"{pairs:,} dev pairs; epoch 0 is the model that training started from.\n\n{_table(['epoch', *names], rows)}"
+    return f"{pairs:,} dev pairs; epoch 0 is the model that training started from.\n\n{cards.epochs(history)}"
 
 
 def _joined(joined: Mapping[str, float]) -> str:
     if not joined:
         return "BM25 finds no words in these texts: the vectors are searched alone."
-    table = _table(["beside the vectors", "RR@10"], [[name, f"{score:.4f}"] for name, score in joined.items()])
+    table = cards.table(["beside the vectors", "RR@10"], [[name, f"{score:.4f}"] for name, score in joined.items()])
     return f"With BM25 (`--hybrid`); the index takes the best by default, if it gains 0.005 or more:\n\n{table}"
 
 
@@ -81,26 +68,12 @@ def _inputs(prepared: PreparedFolder) -> str:
         for entry in prepared.manifest["inputs"]
     ]
     counts = ", ".join(f"{prepared.num_pairs(split):,} {split}" for split in splits.SPLITS)
-    return f"Pairs: {counts}.\n\n{_table(['file', 'bytes', 'SHA-256'], rows)}"
+    return f"Pairs: {counts}.\n\n{cards.table(['file', 'bytes', 'SHA-256'], rows)}"
 
 
 def _settings(config: Any, retriever: RetrieverConfig) -> str:
-    flat: dict[str, Any] = {}
-    chosen = {name: getattr(retriever, name) for name in ("pooling", "max_tokens", "head", "head_depth")}
-    for name, value in dataclasses.asdict(config).items():
-        if name not in ("random_bert", "prepared_dir"):
-            inner = {"kind": "loss"}  # as the flag is called
-            flat |= (
-                {inner.get(key, key): part for key, part in value.items()} if isinstance(value, dict) else {name: value}
-            )
-    flat |= chosen
-    # Names of folders, not where they were on this machine.
-    rows = [
-        [name, f"`{os.path.basename(os.path.abspath(str(value))) if name.endswith('_dir') else value}`"]
-        for name, value in flat.items()
-        if value is not None and value != ()
-    ]
-    return _table(["setting", "value"], rows)
+    asked = {k: v for k, v in dataclasses.asdict(config).items() if k not in ("random_bert", "prepared_dir")}
+    return cards.settings(asked, {k: getattr(retriever, k) for k in ("pooling", "max_tokens", "head", "head_depth")})
 
 
 def _misses(misses: Sequence[Miss]) -> str:
@@ -108,14 +81,7 @@ def _misses(misses: Sequence[Miss]) -> str:
         return "None: every dev question has a right answer at rank 1."
     blocks = []
     for miss in misses:
-        lines = [f"* **{_line(miss.question)}** rank {miss.rank}, cosine {miss.score:.3f}: {_line(miss.answer)}"]
-        lines += [f"  * {score:.3f} {_line(question)} {_line(answer)}" for score, question, answer in miss.above]
+        lines = [f"* **{line(miss.question)}** rank {miss.rank}, cosine {miss.score:.3f}: {line(miss.answer)}"]
+        lines += [f"  * {score:.3f} {line(question)} {line(answer)}" for score, question, answer in miss.above]
         blocks.append("\n".join(lines))
     return "The best right answer, and what outranked it:\n\n" + "\n".join(blocks)
-
-
-def _line(text: str) -> str:
-    """Returns the start of a text on one line, with nothing in it that Markdown or HTML would act on."""
-    line = " ".join(text.split())
-    line = line if len(line) <= _SHOWN else f"{line[:_SHOWN].rstrip()} ..."
-    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", line)

@@ -1,18 +1,16 @@
 """Training of the retriever on a prepared folder."""
 
 import dataclasses
-import json
 import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from data_pipeline import batches, files, splits
 from data_pipeline.hard_negatives import HardNegatives
 from data_pipeline.prepared import SIDES, PreparedFolder
-from docproduct import devices, training
+from docproduct import devices, run_folder, training
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig
 from docproduct.systems.retriever import report
@@ -20,7 +18,6 @@ from docproduct.systems.retriever import task as tasks
 from docproduct.systems.retriever.dev import DevEvaluation, stored_vectors, text_vectors
 from docproduct.systems.retriever.embedding_store import open_store
 from docproduct.systems.retriever.folder import (
-    CONFIG_FILE,
     HYBRID_FILE,
     KIND,
     WEIGHTS_FILE,
@@ -30,7 +27,6 @@ from docproduct.systems.retriever.folder import (
 from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
 from docproduct.systems.retriever.start import start, training_pairs
 
-_MAY_CHANGE = ("_dir", ".precision", ".checkpoint_steps")  # for a resumed run; dtype_policy stands for the precision
 _MAX_GROUPS = 6  # of like length, on each side: each makes the graph larger
 
 
@@ -129,25 +125,14 @@ def train(
       ValueError: the prepared folder is unfinished, has no dev pairs, or was made with another tokenizer.
       FileExistsError: `model_dir` is there, and neither `resume` nor `overwrite` is on.
     """
-    if resume and overwrite:
-        raise ValueError("resume and overwrite contradict each other. Give one of them.")
     strategy = strategy or tf.distribute.get_strategy()
-    resumed = resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE))
-    if not resumed and devices.is_chief(strategy):
-        _check_free(model_dir, config, overwrite)
-    run = make_run(config, model_dir, strategy)
-    if resumed:
-        _check_same_run(model_dir, run.record)
-        if finished := files.read_json(os.path.join(model_dir, training.METRICS_FILE)):
-            logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
-            return finished
-    else:
-        if resume:
-            logging.info("There is no run in %s yet: it begins.", model_dir)
-        if devices.is_chief(strategy):
-            with files.whole_folder(model_dir, overwrite, KIND, CONFIG_FILE) as folder:
-                run.retriever.save_config(folder, run.record)
-    return training.fit(run.task, config.settings, model_dir, strategy, resume)
+
+    def run() -> run_folder.Run:
+        made = make_run(config, model_dir, strategy)
+        return run_folder.Run(made.task, made.record, lambda folder: made.retriever.save_config(folder, made.record))
+
+    inputs = (config.prepared_dir, config.encoder_dir, config.negatives_dir)
+    return run_folder.train(run, config.settings, model_dir, KIND, inputs, strategy, resume, overwrite)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -254,42 +239,3 @@ def _report(
     hybrid, tried = evaluate.choose_hybrid()
     files.write_json(os.path.join(model_dir, HYBRID_FILE), hybrid._asdict() | {"dev_RR@10": tried})
     report.write(model_dir, config, retriever.config, prepared, history, tried, evaluate.hardest_misses(10))
-
-
-def _check_free(model_dir: str, config: RetrieverTraining, overwrite: bool) -> None:
-    """Raises a FileExistsError if a model folder at this place would take something away."""
-    if not os.path.isdir(model_dir) or not os.listdir(model_dir):
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{model_dir} is not empty. Give another folder, --resume to continue an interrupted run, or --overwrite."
-        )
-    inputs = filter(None, (config.prepared_dir, config.encoder_dir, config.negatives_dir))
-    if os.path.realpath(model_dir) in map(os.path.realpath, inputs):
-        raise FileExistsError(f"{model_dir} is what is trained from. Give another folder for the model.")
-    files.check_free(model_dir, overwrite, KIND, CONFIG_FILE)
-
-
-def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
-    """Raises a ValueError unless the folder's training was begun with the same data and settings."""
-    stored = _flat(files.read_json(os.path.join(model_dir, CONFIG_FILE)))
-    # Folders may have moved; what is in them counts.
-    record = json.loads(json.dumps(record))  # tuples become lists, as in the file
-    current = {name: value for name, value in _flat(record).items() if not name.endswith(_MAY_CHANGE)}
-    changed = [
-        f"{name.removeprefix('training.').removeprefix('settings.')} was {stored.get(name)!r}, is {now!r}"
-        for name, now in current.items()
-        if stored.get(name) != now
-    ]
-    if changed:
-        raise ValueError(
-            f"{model_dir} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones. To train a "
-            "finished model further, start from it: --encoder_dir, and another --model_dir."
-        )
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

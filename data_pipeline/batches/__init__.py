@@ -1,0 +1,25 @@
+"""Batches of token ids: shuffled and bucketed by length for training, sorted by length for inference.
+
+parsing.py (records to tensors), training.py (the batches of an epoch), sorting.py (rows of like length).
+"""
+
+from data_pipeline.batches.parsing import Batches, Element, count_tokens, pad, parse
+from data_pipeline.batches.sorting import inference_batches, length_groups, length_sorted, micro_batches, side_ids
+from data_pipeline.batches.training import BatchSettings, Source, length_boundaries, training_batches
+
+__all__ = [
+    "BatchSettings",
+    "Batches",
+    "Element",
+    "Source",
+    "count_tokens",
+    "inference_batches",
+    "length_boundaries",
+    "length_groups",
+    "length_sorted",
+    "micro_batches",
+    "pad",
+    "parse",
+    "side_ids",
+    "training_batches",
+]

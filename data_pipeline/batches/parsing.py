@@ -1,0 +1,105 @@
+"""Records to tensors: parsing, padding, and the batches of a dataset with errors that name the file."""
+
+from collections.abc import Iterator, Sequence
+
+import tensorflow as tf
+
+from data_pipeline import records
+
+_PARSED_TOGETHER = 1_024  # records, where a damaged file is looked for
+
+_FEATURES = {
+    records.IDS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
+    records.NUMBER: tf.io.FixedLenFeature([], tf.int64),
+}
+
+_READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError)
+
+Element = dict[str, tf.Tensor | tf.RaggedTensor]
+
+
+class Batches:
+    """The batches of one epoch; errors name the file.
+
+    Attributes:
+      element_spec: {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta] int32, "pair_id", "question_group",
+        "answer_group": [B] int64}.
+    """
+
+    def __init__(
+        self,
+        dataset: tf.data.Dataset,
+        shards: Sequence[str],
+        schema: dict[str, str],
+        num_batches: int,
+        num_rows: int | None = None,
+    ):
+        self.element_spec = dataset.element_spec
+        self._dataset, self._shards, self._schema = dataset, shards, schema
+        self._expected = {"batches": num_batches} | ({"pairs": num_rows} if num_rows is not None else {})
+
+    def __iter__(self) -> Iterator[Element]:
+        """Yields the batches.
+
+        Raises:
+          ValueError: a shard is damaged, or holds fewer pairs than the manifest says.
+        """
+        seen = {"batches": 0, "pairs": 0}
+        try:
+            for batch in self._dataset:
+                seen["batches"] += 1
+                seen["pairs"] += len(batch["pair_id"])
+                yield batch
+        except _READ_ERRORS as error:
+            if (path := _damaged(self._shards, self._schema)) is None:
+                raise
+            raise ValueError(
+                f"{path} is missing or damaged ({error.message}). Prepare it again, with --overwrite."
+            ) from error
+        for what, expected in self._expected.items():
+            if seen[what] != expected:
+                raise ValueError(
+                    f"The shards {self._shards[0]} ... hold {seen[what]} {what}; their manifest says {expected}. "
+                    "Prepare them again, with --overwrite."
+                )
+
+
+def parse(batch: tf.Tensor, schema: dict[str, str]) -> Element:
+    """Returns the tensors of a batch of records.
+
+    Args:
+      batch: [B] serialized records.
+      schema: e.g. records.PAIR.
+
+    Returns:
+      For each name [B] int64, or [B, (T)] int32 ragged for token ids.
+    """
+    features = tf.io.parse_example(batch, {name: _FEATURES[kind] for name, kind in schema.items()})
+    return {
+        name: tf.cast(value, tf.int32) if isinstance(value, tf.RaggedTensor) else value
+        for name, value in features.items()
+    }
+
+
+def pad(ids: tf.RaggedTensor, pad_id: int, multiple: int = 1) -> tf.Tensor:
+    """Pads rows to the longest of them: [B, (T)] -> [B, T], T a multiple of `multiple`."""
+    padded = ids.to_tensor(pad_id)
+    missing = -tf.shape(padded)[1] % multiple
+    return tf.pad(padded, [[0, 0], [0, missing]], constant_values=pad_id) if multiple > 1 else padded
+
+
+def count_tokens(batch: Element, pad_id: int) -> tuple[int, int]:
+    """Returns how many tokens of a padded batch are real, and how many places it has."""
+    sides = [value.numpy() for name, value in batch.items() if name.endswith("_ids")]
+    return sum(int((ids != pad_id).sum()) for ids in sides), sum(ids.size for ids in sides)
+
+
+def _damaged(shards: Sequence[str], schema: dict[str, str]) -> str | None:
+    """Returns the shard that cannot be read, None if all can."""
+    for path in shards:
+        try:
+            for batch in tf.data.TFRecordDataset(path).batch(_PARSED_TOGETHER):
+                parse(batch, schema)
+        except _READ_ERRORS:
+            return path
+    return None

@@ -1,0 +1,124 @@
+"""Rows of a token folder from pairs: prompt and answer, with retrieved pairs in the prompt or without."""
+
+import collections
+import dataclasses
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from data_pipeline import prompts, splits
+from data_pipeline.prepared import PreparedFolder
+from data_pipeline.prompts import PromptSettings, TextPair
+from data_pipeline.token_folder import CLOSED_BOOK, TokenRow, same_folder, write
+from data_pipeline.tokenizers import BytePairs
+
+
+@dataclasses.dataclass(frozen=True)
+class FocusSample:
+    """A few pairs of the topics with most of them, as in the recipe of GPT-2 on MedQuAD.
+
+    Attributes:
+      top_foci: so many foci with the most pairs; 0: all pairs in their own splits.
+      train_per_focus: pairs of each for training.
+      dev_per_focus: pairs of each for validation.
+    """
+
+    top_foci: int = 0
+    train_per_focus: int = 4
+    dev_per_focus: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for a number out of range."""
+        for name, least in (("top_foci", 0), ("train_per_focus", 1), ("dev_per_focus", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more.")
+
+    def rows(self, prepared: PreparedFolder, seed: int) -> dict[str, np.ndarray]:
+        """Returns the rows of pairs.parquet in train and in dev; no question is in both, nor in test.
+
+        Raises:
+          ValueError: too few foci have enough pairs with unlike questions.
+        """
+        table = prepared.pairs(["split", "focus", "question_group"]).to_pydict()
+        if not self.top_foci:
+            names = np.array(table["split"])
+            return {split: np.flatnonzero(names == split) for split in (splits.TRAIN, splits.DEV)}
+        of_focus: dict[str, dict[int, int]] = collections.defaultdict(dict)
+        for row, (split, focus, group) in enumerate(zip(*table.values(), strict=True)):
+            if split != splits.TEST and focus:
+                of_focus[focus].setdefault(group, row)
+        needed = self.train_per_focus + self.dev_per_focus
+        best = sorted(of_focus.values(), key=len, reverse=True)[: self.top_foci]
+        if len(best) < self.top_foci or len(best[-1]) < needed:
+            enough = sum(len(found) >= needed for found in of_focus.values())
+            raise ValueError(
+                f"{prepared.path} has {enough} foci with {needed} questions or more; top_foci is {self.top_foci}. "
+                "Give a smaller --top_foci."
+            )
+        random = np.random.default_rng(seed)
+        drawn = np.array([random.permutation(list(found.values()))[:needed] for found in best])
+        found = {splits.TRAIN: drawn[:, : self.train_per_focus], splits.DEV: drawn[:, self.train_per_focus :]}
+        return {split: rows.reshape(-1) for split, rows in found.items()}
+
+
+class PairRows:
+    """Makes rows of pairs, and counts what was shortened.
+
+    Attributes:
+      counts: {"questions_shortened", "answers_cut"}.
+    """
+
+    def __init__(self, tokenizer: BytePairs, settings: PromptSettings):
+        """Takes a tokenizer with the markers, and the lengths."""
+        self._tokenizer, self._settings = tokenizer, settings
+        self.counts = {"questions_shortened": 0, "answers_cut": 0}
+
+    def row(self, pair_id: int, question: str, answer: str, contexts: Sequence[TextPair] = ()) -> TokenRow:
+        """Returns the row of a pair; an answer has all the room that its prompt leaves in the window."""
+        prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, contexts)
+        target = prompts.target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
+        self.counts["questions_shortened"] += prompt.shortened
+        self.counts["answers_cut"] += target[-1] != self._tokenizer.added[prompts.END]
+        return TokenRow(prompt.ids, target, pair_id)
+
+
+def write_closed_book(
+    path: str,
+    prepared: PreparedFolder,
+    tokenizer: BytePairs,
+    settings: PromptSettings,
+    sample: FocusSample = FocusSample(),
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Writes a token folder of pairs without retrieved ones, unless the same one is there.
+
+    Args:
+      path: the folder.
+      prepared: the pairs.
+      tokenizer: of the model that is trained; the markers are added.
+      settings: lengths; no contexts.
+      sample: which pairs.
+      seed: draws them.
+
+    Returns:
+      The manifest; "shortened" says what was.
+
+    Raises:
+      ValueError: see `FocusSample.rows`; or another token folder is at the path.
+    """
+    tokenizer = prompts.with_markers(tokenizer)
+    described = {"prompt": dataclasses.asdict(settings), "sample": dataclasses.asdict(sample), "seed": seed}
+    made_of = {"prepared": prepared.fingerprint()}
+    if (found := same_folder(path, CLOSED_BOOK, described, made_of, tokenizer)) is not None:
+        return found
+    pairs = prepared.pairs(["pair_id", "question", "answer"])
+    maker = PairRows(tokenizer, settings)
+
+    def of(rows: Iterable[int]) -> Iterator[TokenRow]:
+        for pair in pairs.take(rows).to_pylist():
+            yield maker.row(pair["pair_id"], pair["question"], pair["answer"])
+
+    chosen = sample.rows(prepared, seed)
+    rows = {split: of(numbers) for split, numbers in chosen.items()}
+    return write(path, CLOSED_BOOK, tokenizer, rows, described, made_of, shortened=maker.counts)

@@ -1,0 +1,133 @@
+"""Every prompt of the generator, in token ids: what training reads and what serving asks are made here.
+
+    <question> q2 <answer> a2 <end> <question> q1 <answer> a1 <end> <question> q <answer>
+
+The retrieved pairs come first, the nearest last, next to the question; each looks like a pair of its own, so that the
+closed-book prompt, which has none, is the same without them. The answer and `<end>` follow. The markers are added
+tokens: no text has their ids, whatever a user types.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data_pipeline.tokenizers import BytePairs
+
+QUESTION, ANSWER, END = ADDED = ("<question>", "<answer>", "<end>")
+_MARKERS = 3  # of a pair in a prompt
+_LEAST_CONTEXT = 16  # tokens of a retrieved pair; with less room it is left out
+
+TextPair = tuple[str, str]  # question, answer
+
+
+@dataclasses.dataclass(frozen=True)
+class PromptSettings:
+    """How long a prompt may be.
+
+    Attributes:
+      num_contexts: retrieved pairs in a prompt, at most; 0: closed book.
+      window: tokens of prompt and answer together.
+      answer_tokens: of these, what is kept free for the answer and its end.
+    """
+
+    num_contexts: int = 3
+    window: int = 512
+    answer_tokens: int = 192
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for numbers that leave no room."""
+        if self.num_contexts < 0:
+            raise ValueError(f"num_contexts is {self.num_contexts}; expected 0 or more.")
+        if not 2 <= self.answer_tokens <= self.window - _MARKERS:
+            raise ValueError(
+                f"answer_tokens is {self.answer_tokens}; expected 2 to {self.window - _MARKERS}: the window of "
+                f"{self.window} holds the prompt, too."
+            )
+
+    @property
+    def prompt_tokens(self) -> int:
+        """The tokens of a prompt, at most."""
+        return self.window - self.answer_tokens
+
+
+class Prompt(NamedTuple):
+    """A prompt.
+
+    Attributes:
+      ids: its token ids, at most `settings.prompt_tokens`.
+      num_contexts: the first so many of the retrieved pairs stand in it, whole or in part.
+      shortened: whether the question lost its end.
+    """
+
+    ids: list[int]
+    num_contexts: int
+    shortened: bool
+
+
+def with_markers(tokenizer: BytePairs) -> BytePairs:
+    """Returns a tokenizer that has the markers."""
+    return tokenizer.with_added(ADDED)
+
+
+def answer_prompt(
+    tokenizer: BytePairs, settings: PromptSettings, question: str, contexts: Sequence[TextPair] = ()
+) -> Prompt:
+    """Returns the prompt that asks for an answer.
+
+    Args:
+      tokenizer: has the markers.
+      settings: its lengths.
+      question: clean text; its end is lost where it fills the prompt.
+      contexts: retrieved pairs, the nearest first; those after the first `settings.num_contexts` are left out. They
+        share what the question leaves: the long ones lose their ends, and all of them where there is no room.
+
+    Raises:
+      ValueError: the tokenizer has no markers.
+    """
+    marker = _marker_ids(tokenizer)
+    contexts = contexts[: settings.num_contexts]
+    own, *texts = tokenizer.encode([question, *(text for pair in contexts for text in pair)])
+    room = settings.prompt_tokens - (_MARKERS - 1)
+    shortened, own = len(own) > room, own[:room]
+    pairs = [
+        [marker[QUESTION], *asked, marker[ANSWER], *answered]
+        for asked, answered in zip(texts[::2], texts[1::2], strict=True)
+    ]
+    room -= len(own)
+    # As many as have room for something.
+    pairs = pairs[: room // _LEAST_CONTEXT]
+    longest = _equal_shares([len(pair) + 1 for pair in pairs], room)
+    ids = [i for pair in reversed(pairs) for i in (*pair[: longest - 1], marker[END])]
+    return Prompt([*ids, marker[QUESTION], *own, marker[ANSWER]], len(pairs), shortened)
+
+
+def target(tokenizer: BytePairs, answer: str, room: int) -> list[int]:
+    """Returns the ids that the model shall write: the answer and `<end>`.
+
+    An answer that needs more than `room` ids is cut there, and has no end: the model shall not learn to stop there.
+    """
+    (ids,) = tokenizer.encode([answer])
+    return [*ids, _marker_ids(tokenizer)[END]][:room]
+
+
+def question_start(tokenizer: BytePairs, ids: Sequence[int]) -> int:
+    """Returns where a prompt's question begins, behind the retrieved pairs."""
+    return len(ids) - 1 - list(reversed(ids)).index(_marker_ids(tokenizer)[QUESTION])
+
+
+def _marker_ids(tokenizer: BytePairs) -> dict[str, int]:
+    if lacking := [token for token in ADDED if token not in tokenizer.added]:
+        raise ValueError(
+            f"The tokenizer has no {', '.join(lacking)}. Expected that of a generator that was trained to answer: "
+            "train it with train_gpt2.py --task=context_answer or closed_book."
+        )
+    return tokenizer.added
+
+
+def _equal_shares(lengths: Sequence[int], room: int) -> int:
+    """Returns the greatest length to which all are cut so that their sum fits; what short ones leave, long ones get."""
+    for left, length in zip(range(len(lengths), 0, -1), sorted(lengths), strict=True):
+        if length > room // left:
+            return room // left
+        room -= length
+    return max(lengths, default=0)

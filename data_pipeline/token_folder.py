@@ -1,0 +1,178 @@
+"""A token folder: rows of GPT-2 token ids to train on, each a prompt (perhaps none) and what shall follow it.
+
+    manifest.json   written last: what the rows are, tokenizer fingerprint, counts, settings, where they come from
+    train-00000-of-00004.tfrecord ...   token ids, some shards for each split
+    vocab.json merges.txt tokenizer_config.json     the tokenizer that made the ids
+
+There are three kinds of rows: context_answer (the prompt holds retrieved pairs), closed_book (the question alone) and
+language_model (no prompt; whole documents packed into windows).
+"""
+
+import collections
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_pipeline import files, records, splits
+from data_pipeline.prepared import MANIFEST_FILE, read_manifest
+from data_pipeline.tokenizers import BytePairs
+from data_pipeline.varints import varints
+
+KIND = "docproduct token rows"
+FORMAT = 1
+ROWS = CONTEXT_ANSWER, CLOSED_BOOK, LANGUAGE_MODEL = ("context_answer", "closed_book", "language_model")
+_SHARD_ROWS = 2**14
+
+
+class TokenRow(NamedTuple):
+    """A row.
+
+    Attributes:
+      prompt_ids: what is given; may be empty.
+      target_ids: what is learned: each of them after all that stands before it.
+      pair_id: the pair it was made of; of a window its number.
+    """
+
+    prompt_ids: Sequence[int]
+    target_ids: Sequence[int]
+    pair_id: int
+
+
+class TokenFolder:
+    """Reads a token folder.
+
+    Attributes:
+      path: the folder.
+      manifest: the content of manifest.json.
+      rows: what the rows are, one of `ROWS`.
+      schema: of the records in its shards.
+    """
+
+    schema = records.TOKENS
+
+    def __init__(self, path: str):
+        """Opens the folder.
+
+        Raises:
+          ValueError: it has no manifest (writing it did not end), or one of another kind or format.
+        """
+        self.path = path
+        self.manifest: dict[str, Any] = read_manifest(
+            path, KIND, FORMAT, "Make one with: python -m docproduct.contexts, or train_gpt2.py."
+        )
+        self.rows: str = self.manifest["rows"]
+
+    def fingerprint(self) -> str:
+        """Returns a hash of what the folder holds."""
+        return files.fingerprint(
+            [self.manifest[name] for name in ("rows", "tokenizer", "counts", "settings", "made_of")]
+        )
+
+    def tokenizer(self) -> BytePairs:
+        """Loads the tokenizer that made the ids.
+
+        Raises:
+          ValueError: the vocabulary in the folder is another one.
+        """
+        tokenizer = BytePairs.load(self.path)
+        if tokenizer.fingerprint != self.manifest["tokenizer"]:
+            raise ValueError(f"The vocabulary in {self.path} is not the one that made its ids. Make the folder again.")
+        return tokenizer
+
+    def num_pairs(self, split: str) -> int:
+        """Returns the number of rows in a split."""
+        return self.manifest["counts"][split]["rows"]
+
+    def longest(self) -> int:
+        """Returns the tokens of the longest row."""
+        return max(counts["longest"] for counts in self.manifest["counts"].values())
+
+    def shards(self, split: str) -> list[str]:
+        """Returns the paths of a split's TFRecord shards."""
+        return [os.path.join(self.path, name) for name in self.manifest["shards"][split]]
+
+
+def write(
+    path: str,
+    rows: str,
+    tokenizer: BytePairs,
+    of_split: Mapping[str, Iterable[TokenRow]],
+    settings: dict[str, Any],
+    made_of: Any,
+    overwrite: bool = False,
+    shortened: Mapping[str, int] | None = None,
+    tables: Mapping[str, pa.Table] | None = None,
+) -> dict[str, Any]:
+    """Writes a token folder, whole or not at all.
+
+    Args:
+      path: the folder.
+      rows: what they are, one of `ROWS`.
+      tokenizer: what made the ids.
+      of_split: the rows of each split.
+      settings: how they were made.
+      made_of: what they were made of: fingerprints.
+      overwrite: replace `path`.
+      shortened: counts of what the rows lack, looked at when all are written.
+      tables: further files, by name.
+
+    Returns:
+      The manifest.
+    """
+    with files.whole_folder(path, overwrite, KIND) as folder:
+        manifest: dict[str, Any] = {"kind": KIND, "format": FORMAT, "rows": rows, "tokenizer": tokenizer.fingerprint}
+        manifest |= {"settings": settings, "made_of": made_of, "counts": {}, "shards": {}}
+        for split in splits.SPLITS:
+            columns: dict[str, list[bytes]] = {name: [] for name in records.TOKENS}
+            sizes = []
+            for row in of_split.get(split, []):
+                sizes.append((len(row.prompt_ids), len(row.target_ids)))
+                for name, packed in columns.items():
+                    packed.append(varints(np.asarray(getattr(row, name), np.int64).reshape(-1)).tobytes())
+            prompt, target = map(sum, zip(*sizes, strict=True)) if sizes else (0, 0)
+            counts = {"rows": len(sizes), "prompt_tokens": prompt, "target_tokens": target}
+            manifest["counts"][split] = counts | {"longest": max(map(sum, sizes), default=0)}
+            manifest["shards"][split] = _write_shards(folder, split, columns)
+            if split == splits.TRAIN:
+                manifest["train_lengths"] = sorted(collections.Counter(map(sum, sizes)).items())
+        manifest["shortened"] = dict(shortened or {})
+        for name, table in (tables or {}).items():
+            pq.write_table(table, os.path.join(folder, name))
+        tokenizer.save(folder)
+        files.write_json(os.path.join(folder, MANIFEST_FILE), manifest)
+    return manifest
+
+
+def same_folder(
+    path: str, rows: str, settings: dict[str, Any], made_of: Any, tokenizer: BytePairs | None = None
+) -> dict[str, Any] | None:
+    """Returns the manifest of the token folder at `path` if it was made like this; None if there is nothing.
+
+    Raises:
+      ValueError: another one is there.
+    """
+    if not os.path.exists(os.path.join(path, MANIFEST_FILE)):
+        return None
+    manifest = TokenFolder(path).manifest
+    expected = {"rows": rows, "settings": settings, "made_of": made_of}
+    expected |= {"tokenizer": tokenizer.fingerprint} if tokenizer else {}
+    if changed := [name for name, value in expected.items() if manifest[name] != json.loads(json.dumps(value))]:
+        raise ValueError(
+            f"{path} was made of other texts or with other settings ({', '.join(changed)}). Give another folder, or "
+            "remove it."
+        )
+    return manifest
+
+
+def _write_shards(folder: str, split: str, columns: dict[str, list[bytes]]) -> list[str]:
+    num_shards = -(-len(columns["pair_id"]) // _SHARD_ROWS)
+    names = [f"{split}-{shard:05d}-of-{num_shards:05d}.tfrecord" for shard in range(num_shards)]
+    for shard, name in enumerate(names):
+        part = {column: packed[shard::num_shards] for column, packed in columns.items()}
+        records.write_shard(os.path.join(folder, name), records.serialize(part))
+    return names

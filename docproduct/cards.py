@@ -1,0 +1,49 @@
+"""What model cards are made of: tables and lines of Markdown."""
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+FILE = "README.md"
+_SHOWN = 240  # characters
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Returns a table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def epochs(history: dict[str, Any]) -> str:
+    """Returns a table of the metrics of each epoch; the one that was kept is marked."""
+    names = [name for name in history["epochs"][-1] if name != "epoch"]
+    rows = [
+        [f"{entry['epoch']}{' (kept)' if entry == history['best'] else ''}"]
+        + [f"{entry[name]:.4g}" if name in entry else "" for name in names]
+        for entry in history["epochs"]
+    ]
+    return table(["epoch", *names], rows)
+
+
+def settings(config: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
+    """Returns a table of what a training was asked for, and of what it chose; folders by name."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        inner = {"kind": "loss"}  # as the flag is called
+        flat |= {inner.get(key, key): part for key, part in value.items()} if isinstance(value, dict) else {name: value}
+    flat |= chosen
+    # Names of folders, not where they were on this machine.
+    rows = [
+        [name, f"`{os.path.basename(os.path.abspath(str(value))) if name.endswith('_dir') else value}`"]
+        for name, value in flat.items()
+        if value is not None and value != ()
+    ]
+    return table(["setting", "value"], rows)
+
+
+def line(text: str, shown: int = _SHOWN) -> str:
+    """Returns the start of a text on one line, with nothing in it that Markdown or HTML would act on."""
+    joined = " ".join(text.split())
+    joined = joined if len(joined) <= shown else f"{joined[:shown].rstrip()} ..."
+    return re.sub(r"([\\`*_\[\]<>#|])", r"\\\1", joined)

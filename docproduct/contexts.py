@@ -1,0 +1,194 @@
+"""Rows for the generator that answers from retrieved pairs: for each question its nearest pairs, without its own.
+
+    python -m docproduct.contexts --model_dir=/tmp/model --index_dir=/tmp/index --prepared_dir=/tmp/prepared \
+        --gpt2_dir=/tmp/gpt2 --tokens_dir=/tmp/contexts
+
+Retrieval is the index's and the prompt that of data_pipeline/prompts.py, as in serving. What would give the answer away
+never stands there: the pair itself, pairs with an equal question or answer, pairs whose text holds the right answer.
+Train's questions see pairs of train only, dev's see all. Ends with one line of JSON.
+"""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from absl import app, flags, logging
+from tqdm import tqdm
+
+from data_pipeline import cleaning, prompts, splits
+from data_pipeline.pair_rows import PairRows
+from data_pipeline.prepared import SIDES, PreparedFolder
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.token_folder import CONTEXT_ANSWER, TokenRow, write
+from data_pipeline.tokenizers import BytePairs
+from docproduct import devices, training
+from docproduct.index import Hit, Index
+from docproduct.systems.retriever import Side, TrainedRetriever
+
+CONTEXTS_FILE = "contexts.parquet"
+_FETCHED = (4, 32)  # hits that are looked at for each context: at first, and at most
+_TOGETHER = 256  # questions
+_COLUMNS = ["pair_id", "question", "answer", "split"]
+
+
+def gives_away(hit: Hit, pair_id: int, question: str, answer: str) -> bool:
+    """Returns whether a retrieved pair may not stand in the prompt of a pair that is trained on or scored."""
+    right = cleaning.normal_form(answer)
+    return (
+        hit.pair_id == pair_id
+        or cleaning.normal_form(hit.question) == cleaning.normal_form(question)
+        or right in cleaning.normal_form(f"{hit.question}\n{hit.answer}")
+    )
+
+
+class ContextFinder:
+    """Finds the pairs that stand in a training prompt."""
+
+    def __init__(self, index: Index, num_contexts: int, search_by: Side = "answer"):
+        """Opens the search.
+
+        Raises:
+          ValueError: the index has too few answers.
+        """
+        if index.num_answers <= num_contexts:
+            raise ValueError(
+                f"The index has {index.num_answers} answers; {num_contexts} contexts beside a question's own answer "
+                f"need {num_contexts + 1} or more. Give a smaller --num_contexts, or index more pairs."
+            )
+        self._index, self._num_contexts, self._search_by = index, num_contexts, search_by
+
+    def __call__(
+        self, query_vectors: np.ndarray, pairs: Sequence[dict[str, Any]], allowed: frozenset[int] | None = None
+    ) -> list[list[Hit]]:
+        """Returns for each question the nearest pairs that give nothing away, the nearest first.
+
+        Args:
+          query_vectors: [Q, D] float32, of the questions.
+          pairs: their pair_id, question and answer.
+          allowed: pair_ids that may be taken; None: all.
+        """
+        fetched, most = (min(factor * self._num_contexts, self._index.num_answers) for factor in _FETCHED)
+        found: list[list[Hit]] = [[] for _ in pairs]
+        short = list(range(len(pairs)))
+        while short:
+            questions = [pairs[i]["question"] for i in short]
+            hits = self._index.search_many(query_vectors[short], fetched, self._search_by, questions)
+            for i, of_question in zip(short, hits, strict=True):
+                kept = (hit for hit in of_question if allowed is None or hit.pair_id in allowed)
+                own = [pairs[i][name] for name in ("pair_id", "question", "answer")]
+                found[i] = [hit for hit in kept if not gives_away(hit, *own)][: self._num_contexts]
+            short = [i for i in short if len(found[i]) < self._num_contexts] if fetched < most else []
+            fetched = min(2 * fetched, most)
+        return found
+
+
+def make(
+    retriever: TrainedRetriever,
+    index: Index,
+    prepared: PreparedFolder,
+    tokenizer: BytePairs,
+    settings: PromptSettings,
+    tokens_dir: str,
+    search_by: Side = "answer",
+    overwrite: bool = False,
+) -> dict[str, Any]:
+    """Writes a token folder of task context_answer; contexts.parquet in it says which pairs stand in which prompt.
+
+    Args:
+      retriever: encodes the questions.
+      index: of the same pairs.
+      prepared: the pairs.
+      tokenizer: of the GPT-2; the markers are added.
+      settings: of the prompts; one context or more.
+      tokens_dir: the folder to write.
+      search_by: see `Index.search`.
+      overwrite: replace `tokens_dir`.
+
+    Returns:
+      The manifest.
+
+    Raises:
+      ValueError: no context is asked for, the index has too few answers, or holds other pairs.
+    """
+    if not settings.num_contexts:
+        raise ValueError("num_contexts is 0; expected 1 or more. Without contexts, train with --task=closed_book.")
+    if index.manifest["prepared"] != prepared.fingerprint():
+        raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
+    find = ContextFinder(index, settings.num_contexts, search_by)
+    pairs = prepared.pairs(_COLUMNS).to_pylist()
+    vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
+    of_train = frozenset(pair["pair_id"] for pair in pairs if pair["split"] == splits.TRAIN)
+    hits: list[list[Hit]] = [[] for _ in pairs]
+    with tqdm(desc="contexts", total=len(pairs), unit=" questions") as bar:
+        for split in splits.SPLITS:
+            rows = [row for row, pair in enumerate(pairs) if pair["split"] == split]
+            for few in (rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)):
+                found = find(vectors[few], [pairs[row] for row in few], of_train if split == splits.TRAIN else None)
+                for row, of_question in zip(few, found, strict=True):
+                    hits[row] = of_question
+                bar.update(len(few))
+    tokenizer = prompts.with_markers(tokenizer)
+    maker = PairRows(tokenizer, settings)
+
+    def rows(split: str) -> Iterator[TokenRow]:
+        for pair, found in zip(pairs, hits, strict=True):
+            if pair["split"] == split:
+                contexts = [(hit.question, hit.answer) for hit in found]
+                yield maker.row(pair["pair_id"], pair["question"], pair["answer"], contexts)
+
+    columns = {
+        "pair_id": [pair["pair_id"] for pair in pairs],
+        "context_pair_ids": [[hit.pair_id for hit in found] for found in hits],
+        "context_scores": [[hit.score for hit in found] for found in hits],
+    }
+    described = {"prompt": dataclasses.asdict(settings), "search_by": search_by, "index": index.manifest["settings"]}
+    made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
+    of_split = {split: rows(split) for split in splits.SPLITS}
+    tables = {CONTEXTS_FILE: pa.table(columns)}
+    return write(tokens_dir, CONTEXT_ANSWER, tokenizer, of_split, described, made_of, overwrite, maker.counts, tables)
+
+
+def _define_flags() -> None:
+    defaults = PromptSettings()
+    flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
+    flags.DEFINE_string("index_dir", None, "The index that was built with it, of prepared_dir.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "The prepared folder.", required=True)
+    flags.DEFINE_string("gpt2_dir", None, "The GPT-2 that will be trained: its tokenizer is used.", required=True)
+    flags.DEFINE_string("tokens_dir", None, "The token folder to write.", required=True)
+    flags.DEFINE_bool("overwrite", False, "Replace tokens_dir.")
+    flags.DEFINE_integer("num_contexts", defaults.num_contexts, "Retrieved pairs in a prompt, at most.")
+    flags.DEFINE_integer("window", defaults.window, "Tokens of prompt and answer: at most what the GPT-2 takes.")
+    flags.DEFINE_integer("answer_tokens", defaults.answer_tokens, "Of these, what a prompt leaves to the answer.")
+    flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
+    flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+
+
+def main(argv: list[str]) -> None:
+    """Makes what the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    logging.set_verbosity(logging.INFO)
+    values = flags.FLAGS
+    training.set_up()
+    try:
+        settings = PromptSettings(values.num_contexts, values.window, values.answer_tokens)
+        prepared, tokenizer = PreparedFolder(values.prepared_dir), BytePairs.load(values.gpt2_dir)
+        retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
+        index = Index(values.index_dir, retriever)
+        manifest = make(
+            retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.search_by, values.overwrite
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: nothing was written.")
+    print(json.dumps({"tokens_dir": values.tokens_dir, "counts": manifest["counts"]} | manifest["shortened"]))
+
+
+if __name__ == "__main__":
+    _define_flags()
+    app.run(main)

@@ -1,0 +1,130 @@
+"""Evaluation of the generator on rows of a token folder: perplexity, and answers beside the right ones."""
+
+import dataclasses
+import math
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline import batches, records
+from data_pipeline.token_folder import LANGUAGE_MODEL, TokenFolder, TokenRow
+from docproduct import metrics
+from docproduct.systems.generator.folder import TrainedGenerator
+from docproduct.systems.generator.sampling import GenerationSettings
+from docproduct.systems.generator.task import PAD, joined, next_token_losses
+from docproduct.systems.generator.writer import Writer
+
+_BATCH_TOKENS = 4_096  # read together, padding included
+_WRITTEN_TOGETHER = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Sample:
+    """An answer that was written.
+
+    Attributes:
+      prompt: its text.
+      reference: the right answer.
+      answer: what was written.
+      rouge_l: F1 of both, 0 to 1.
+    """
+
+    prompt: str
+    reference: str
+    answer: str
+    rouge_l: float
+
+
+def read_rows(folder: TokenFolder, split: str) -> list[TokenRow]:
+    """Returns all rows of a split, in the order of its shards."""
+    dataset = tf.data.TFRecordDataset(folder.shards(split)).batch(1_024)
+    found = []
+    for batch in dataset.map(lambda batch: batches.parse(batch, records.TOKENS)):
+        columns = [batch[name] for name in TokenRow._fields]
+        lists = [c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for c in columns]
+        found += [TokenRow(*row) for row in zip(*lists, strict=True)]
+    return found
+
+
+class DevEvaluation:
+    """Scores a generator on rows.
+
+    Attributes:
+      rows: what it is scored on.
+      samples: what was written when it was scored last.
+    """
+
+    def __init__(self, generator: TrainedGenerator, rows: Sequence[TokenRow], kind: str, num_answers: int = 0):
+        """Takes what to score.
+
+        Args:
+          generator: as it will be at each call.
+          rows: what to score it on.
+          kind: what the rows are, one of `token_folder.ROWS`.
+          num_answers: so many rows, spread over all, are answered, too; 0 for none, and for a language model.
+        """
+        self.rows, self.samples = rows, []
+        self._generator, packed = generator, kind == LANGUAGE_MODEL
+        count = 0 if packed else min(num_answers, len(rows))
+        self._asked = [rows[i] for i in np.linspace(0, len(rows) - 1, count).astype(int)]
+        self._bytes = np.array(generator.tokenizer.token_bytes())
+        self._writer: Writer | None = None
+        end_id = generator.tokenizer.end_id if packed else None
+
+        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2)
+        def losses(prompt_ids: tf.Tensor, target_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            tokens = joined(prompt_ids, target_ids, end_id)
+            found, places = next_token_losses(generator.gpt2, tokens)
+            return found, tf.gather_nd(tokens.ids, places)
+
+        self._losses = losses
+
+    def __call__(self) -> dict[str, float]:
+        """Returns "perplexity" per token, "byte_perplexity" per byte of text, and "ROUGE-L" if answers are written."""
+        nats, tokens, num_bytes = 0.0, 0, 0
+        for prompts, targets in self._batches():
+            losses, ids = (x.numpy() for x in self._losses(prompts, targets))
+            nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(ids)
+            num_bytes += int(self._bytes[ids].sum())
+        found = {"perplexity": math.exp(nats / tokens), "byte_perplexity": math.exp(nats / max(num_bytes, 1))}
+        if self._asked:
+            self.samples = self.write()
+            found["ROUGE-L"] = float(np.mean([sample.rouge_l for sample in self.samples]))
+        return found
+
+    def _batches(self) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        lengths = np.array([len(row.prompt_ids) + len(row.target_ids) for row in self.rows])
+        order = np.argsort(-lengths, kind="stable")
+        start = 0
+        while start < len(order):
+            size = max(1, _BATCH_TOKENS // max(1, int(lengths[order[start]])))
+            rows = [self.rows[i] for i in order[start : start + size]]
+            yield tuple(_padded([getattr(row, name) for row in rows]) for name in ("prompt_ids", "target_ids"))
+            start += size
+
+    def write(self) -> list[Sample]:
+        """Answers `num_answers` of the rows, greedily."""
+        self._writer = self._writer or Writer.of(self._generator)
+        return answers(self._writer, self._asked)
+
+
+def answers(writer: Writer, rows: Sequence[TokenRow]) -> list[Sample]:
+    """Answers the prompts of rows, greedily, each with as many tokens as its window has left."""
+    found: list[Sample | None] = [None] * len(rows)
+    order = np.argsort([len(row.prompt_ids) for row in rows], kind="stable")
+    for start in range(0, len(order), _WRITTEN_TOGETHER):
+        numbers = order[start : start + _WRITTEN_TOGETHER]  # of like length
+        asked = [rows[i] for i in numbers]
+        room = writer.window - max(len(row.prompt_ids) for row in asked)
+        room = min(room, writer.prompt.answer_tokens) if writer.prompt else room
+        written = writer.write([row.prompt_ids for row in asked], GenerationSettings(max_tokens=room))
+        for number, row, (generation,) in zip(numbers, asked, written, strict=True):
+            reference = writer.tokenizer.decode(row.target_ids)
+            prompt = writer.tokenizer.decode(row.prompt_ids, show_added=True)
+            found[number] = Sample(prompt, reference, generation.text, metrics.rouge_l(reference, generation.text))
+    return found
+
+
+def _padded(rows: Sequence[Sequence[int]]) -> tf.Tensor:
+    return batches.pad(tf.ragged.constant(rows, tf.int32, ragged_rank=1), PAD)

@@ -1,0 +1,84 @@
+"""The report of a run: README.md in the model folder, a model card with scores, settings, data, limits and samples."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipeline import files, splits
+from data_pipeline.token_folder import LANGUAGE_MODEL, TokenFolder
+from docproduct import cards
+from docproduct.systems.generator.dev import Sample
+from docproduct.systems.generator.folder import TrainedGenerator
+from docproduct.training import CURVE_FILE
+
+_SHOWN = 8  # samples
+_PROMPT = 400  # characters of a prompt's end
+
+
+def write(
+    model_dir: str,
+    config: Any,
+    generator: TrainedGenerator,
+    folder: TokenFolder,
+    history: dict[str, Any],
+    before: Sequence[Sample],
+    after: Sequence[Sample],
+) -> None:
+    """Writes the model card.
+
+    Args:
+      model_dir: the model folder.
+      config: the GeneratorTraining.
+      generator: as it was kept.
+      folder: what it was trained on.
+      history: what `training.fit` returned.
+      before: answers of the model that training started from; none, if its weights were random.
+      after: answers of the one that was kept, to the same questions.
+    """
+    name = os.path.basename(os.path.abspath(model_dir))
+    what = "writes on from a text" if folder.rows == LANGUAGE_MODEL else "writes an answer to a question"
+    sections = [
+        f"# {name}\n\nA generator made by docproduct: a GPT-2 that {what} (`--task={folder.rows}`). "
+        "**Research software: nothing it writes is medical advice, and what it writes may be wrong.**",
+        f"## Scores on dev\n\n{_scores(history, folder)}\n\n![learning curve]({CURVE_FILE})",
+    ]
+    if after:
+        sections.append(f"## Answers to dev questions\n\n{_samples(before, after)}")
+    counts = "\n".join(
+        f"* {split}: {entry['rows']:,} rows, {entry['prompt_tokens']:,} tokens of prompts, "
+        f"{entry['target_tokens']:,} of targets"
+        for split, entry in folder.manifest["counts"].items()
+    )
+    sections += [
+        f"## Data\n\n{counts}",
+        f"## Settings\n\n{cards.settings(dataclasses.asdict(config), dataclasses.asdict(generator.gpt2.config))}\n\n"
+        "All of them, versions and git commit are in `config.json`.",
+        "## Limits\n\nIt writes what is likely, which need not be true, and does not know what it does not know. It "
+        "was trained on the data above and is weaker on other topics and in other languages.",
+    ]
+    files.write_text(os.path.join(model_dir, cards.FILE), "\n\n".join(sections) + "\n")
+
+
+def _scores(history: dict[str, Any], folder: TokenFolder) -> str:
+    rows = folder.num_pairs(splits.DEV)
+    return (
+        f"{rows:,} dev rows; epoch 0 is the model that training started from. Perplexity is per token; byte_perplexity "
+        "is per byte of text, which models with other vocabularies can be compared by. ROUGE-L is of greedy answers "
+        f"to some dev questions.\n\n{cards.epochs(history)}"
+    )
+
+
+def _samples(before: Sequence[Sample], after: Sequence[Sample]) -> str:
+    shown = range(0, len(after), max(1, len(after) // _SHOWN))
+    rows = [
+        [
+            cards.line(after[i].prompt[-_PROMPT:], _PROMPT),
+            cards.line(after[i].reference),
+            *([cards.line(before[i].answer)] if before else []),
+            cards.line(after[i].answer),
+        ]
+        for i in list(shown)[:_SHOWN]
+    ]
+    header = ["prompt (its end)", "right answer", *(["before training"] if before else []), "this model"]
+    return cards.table(header, rows)

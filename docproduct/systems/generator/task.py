@@ -1,0 +1,112 @@
+"""Loss, gradients and batches of the generator, for the training loop.
+
+B rows of one replica, P tokens of the longest prompt, G of the longest target, T = P + G, N targets in a batch
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from data_pipeline import batches, splits
+from data_pipeline.batches import BatchSettings
+from data_pipeline.token_folder import TokenFolder
+from docproduct import training
+from docproduct.layers.gpt2 import GPT2
+from docproduct.training import Batch, Gather, Gradients
+
+PAD = -1  # no token has this id
+
+
+def token_batches(folder: TokenFolder, how: BatchSettings) -> Callable[[int, int], batches.Batches]:
+    """Returns `training.Task.batches` of a token folder: "prompt_ids" [B, P], "target_ids" [B, G], "pair_id" [B]."""
+    return lambda epoch, skip: batches.training_batches(folder, splits.TRAIN, how, PAD, epoch, skip)
+
+
+class Tokens(NamedTuple):
+    """Rows of a batch, put together.
+
+    Attributes:
+      ids: [B, T] int32; padding at the end, `PAD`.
+      texts: [B, T] int32: the number of the text that a token belongs to, from 1; 0 for padding.
+      counted: [B, T] bool: targets that something stands before, in their text.
+    """
+
+    ids: tf.Tensor
+    texts: tf.Tensor
+    counted: tf.Tensor
+
+
+def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None) -> Tokens:
+    """Puts prompts and targets together.
+
+    Args:
+      prompt_ids: [B, P] int32, padded behind with `PAD`.
+      target_ids: [B, G] int32, padded behind with `PAD`.
+      end_id: of packed documents: behind it another text begins; None: a row is one text.
+    """
+    ids = tf.concat([prompt_ids, target_ids], axis=1)
+    is_target = tf.concat([tf.zeros_like(prompt_ids, tf.bool), target_ids != PAD], axis=1)
+    # Padding stands behind both parts: all of it goes to the end, and what no row needs is cut.
+    order = tf.argsort(tf.cast(ids == PAD, tf.int32), axis=1, stable=True)
+    longest = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1))
+    order = order[:, : tf.maximum(longest, 2)]  # the maximum of no rows is very negative
+    ids, is_target = (tf.gather(x, order, batch_dims=1) for x in (ids, is_target))
+    texts = tf.cast(ids != PAD, tf.int32)
+    if end_id is not None:
+        texts *= 1 + tf.cumsum(tf.cast(ids == end_id, tf.int32), axis=1, exclusive=True)
+    first = texts != tf.pad(texts[:, :-1], [[0, 0], [1, 0]])
+    return Tokens(ids, texts, is_target & ~first)
+
+
+def next_token_losses(
+    gpt2: GPT2, tokens: Tokens, training: bool = False, recompute: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the negative log-likelihood of each target, given all that stands before it in its text.
+
+    Args:
+      gpt2: the model.
+      tokens: the rows.
+      training: whether dropout acts.
+      recompute: see `GPT2.call`.
+
+    Returns:
+      [N] float32, nats; and [N, 2] int64, row and column of each target.
+    """
+    places = tf.where(tokens.counted)  # [N, 2]
+    # A token is predicted at the place before it. The last column predicts nothing.
+    inputs, texts = tf.maximum(tokens.ids[:, :-1], 0), tokens.texts[:, :-1]
+    states = gpt2(inputs, texts=texts, training=training, recompute=recompute)
+    logits = gpt2.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits), places
+
+
+def gradients(gpt2: GPT2, end_id: int | None, chunk_size: int = 0, recompute: bool = False) -> Gradients:
+    """Returns `training.Task.gradients`: every target token of a batch counts alike, whatever row it stands in.
+
+    Args:
+      gpt2: the model.
+      end_id: see `joined`.
+      chunk_size: rows that are read at once; 0: all.
+      recompute: see `GPT2.call`.
+    """
+
+    def loss(batch: Batch, gather: Gather) -> tf.Tensor:
+        del gather
+        losses, places = next_token_losses(gpt2, _joined(batch, end_id), training=True, recompute=recompute)
+        return tf.reduce_sum(losses * tf.gather(batch["weight"], places[:, 0]))
+
+    of_rows = training.differentiate(loss, (gpt2,), chunk_size)
+
+    def of_batch(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        targets = tf.reduce_sum(tf.cast(_joined(batch, end_id).counted, tf.float32), axis=1)  # [B]
+        everywhere = gather(targets)  # of all replicas
+        # The loop divides by the rows: what a token weighs makes the mean over tokens of it.
+        weight = tf.cast(tf.size(everywhere), tf.float32) / tf.maximum(tf.reduce_sum(everywhere), 1.0)
+        return of_rows(batch | {"weight": tf.fill(tf.shape(targets), weight)}, gather)
+
+    return of_batch
+
+
+def _joined(batch: Batch, end_id: int | None) -> Tokens:
+    return joined(batch["prompt_ids"], batch["target_ids"], end_id)

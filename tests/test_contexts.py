@@ -1,0 +1,211 @@
+"""The pairs in a training prompt: the nearest ones, never what gives the answer away; and serving's prompts."""
+
+import os
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipeline import cleaning, prompts
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.token_folder import TokenFolder
+from data_pipeline.tokenizers import train_byte_pairs
+from docproduct import contexts, index
+from docproduct.answering import NOTHING_NEAR, answer
+from docproduct.index import Hit, Index
+from docproduct.systems.generator import Generation
+from docproduct.systems.generator.dev import read_rows
+from tests.conftest import write_csv
+
+SETTINGS = PromptSettings(2, 120, 40)
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return train_byte_pairs(["what is the cause? the x z helps against y."], 280)
+
+
+@pytest.fixture
+def opened(retriever, prepared, tmp_path):
+    index.build(retriever, prepared, str(tmp_path / "index"))
+    return Index(str(tmp_path / "index"), retriever)
+
+
+def make(retriever, opened, prepared, bpe, path, settings=SETTINGS):
+    contexts.make(retriever, opened, prepared, bpe, settings, str(path))
+    return TokenFolder(str(path))
+
+
+def test_no_prompt_gives_its_answer_away(retriever, opened, prepared, bpe, tmp_path):
+    folder = make(retriever, opened, prepared, bpe, tmp_path / "t")
+    markers = folder.tokenizer()
+    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()}
+    seen = set()
+    for split in ("train", "dev"):
+        rows = read_rows(folder, split)
+        assert {row.pair_id for row in rows} == {i for i, pair in pairs.items() if pair["split"] == split}
+        for row in rows:
+            text = cleaning.normal_form(markers.decode(row.prompt_ids, show_added=True))
+            assert cleaning.normal_form(pairs[row.pair_id]["answer"]) not in text
+            assert markers.decode(row.target_ids) == pairs[row.pair_id]["answer"]
+            assert len(row.prompt_ids) <= SETTINGS.prompt_tokens
+            assert len(row.prompt_ids) + len(row.target_ids) <= SETTINGS.window
+    table = pq.read_table(tmp_path / "t" / contexts.CONTEXTS_FILE).to_pylist()
+    for row in table:
+        assert len(row["context_pair_ids"]) == 2
+        assert row["context_scores"] == sorted(row["context_scores"], reverse=True)
+        splits = {pairs[i]["split"] for i in row["context_pair_ids"]}
+        assert splits <= ({"train"} if pairs[row["pair_id"]]["split"] == "train" else {"train", "dev"})
+        seen |= splits
+    assert seen == {"train", "dev"}
+
+
+def test_they_are_the_nearest_that_may_be_taken(retriever, opened, prepared):
+    pairs = prepared.pairs(["pair_id", "question", "answer", "answer_group"]).to_pylist()
+    questions = retriever.embed([pair["question"] for pair in pairs], "question").head
+    answers = retriever.embed([pair["answer"] for pair in pairs], "answer").head
+    found = contexts.ContextFinder(opened, 3)(questions, pairs)
+    for number, (pair, hits) in enumerate(zip(pairs, found, strict=True)):
+        best = {}
+        for row in np.argsort(-(answers @ questions[number]), kind="stable"):
+            other = pairs[row]
+            hit = Hit(0.0, other["pair_id"], other["question"], other["answer"], "", "")
+            if not contexts.gives_away(hit, pair["pair_id"], pair["question"], pair["answer"]):
+                best.setdefault(other["answer_group"], float(answers[row] @ questions[number]))
+        np.testing.assert_allclose([hit.score for hit in hits], list(best.values())[:3], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("hit", "expected"),
+    [
+        ((1, "other", "other"), True),
+        ((2, "What is  A", "other"), False),  # not in normal form: prepared texts are clean
+        ((2, "WHAT IS A", "other"), True),
+        ((2, "other", "Tea helps."), True),
+        ((2, "other", "They say: tea helps. And rest."), True),
+        ((2, "does tea helps?", "other"), True),
+        ((2, "what is b?", "Rest helps."), False),
+    ],
+)
+def test_what_gives_an_answer_away(hit, expected):
+    number, question, text = hit
+    assert contexts.gives_away(Hit(0.5, number, question, text, "", ""), 1, "what is a?", "tea helps") == expected
+
+
+class _Listening:
+    """A writer that keeps the prompts it is given."""
+
+    def __init__(self, tokenizer, prompt):
+        self.tokenizer, self.prompt, self.prompts = tokenizer, prompt, []
+
+    def write(self, prompts, settings):
+        self.prompts += prompts
+        self.settings = settings
+        return [[Generation((), " written ", True, 1)]]
+
+
+def test_serving_asks_what_training_learned(retriever, opened, prepared, bpe, tmp_path):
+    """An index without a dev pair, as in serving a new question, gives the prompt of training with the pair."""
+    folder = make(retriever, opened, prepared, bpe, tmp_path / "t")
+    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer"]).to_pylist()}
+    found = {row["pair_id"]: row for row in pq.read_table(tmp_path / "t" / contexts.CONTEXTS_FILE).to_pylist()}
+    for row in read_rows(folder, "dev")[:5]:
+        writer = _Listening(folder.tokenizer(), SETTINGS)
+        hits = [
+            Hit(score, i, pairs[i]["question"], pairs[i]["answer"], "", "")
+            for i, score in zip(
+                *(found[row.pair_id][f"context_{name}"] for name in ("pair_ids", "scores")), strict=True
+            )
+        ]
+        asked = answer(pairs[row.pair_id]["question"], retriever, _Found(hits), 2, writer=writer)
+        assert writer.prompts == [row.prompt_ids]
+        assert writer.settings.max_tokens == SETTINGS.answer_tokens
+        assert (asked.generated, asked.num_contexts) == ("written", 2)
+        assert {"encode", "search", "write"} == set(asked.seconds)
+
+
+class _Found:
+    """An index that finds what it is told."""
+
+    threshold, num_answers = -1.0, 9
+
+    def __init__(self, hits):
+        self._hits = hits
+
+    def search(self, vector, k, search_by, query):
+        del vector, search_by, query
+        return self._hits[:k]
+
+
+def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
+    writer = _Listening(prompts.with_markers(bpe), SETTINGS)
+    question = "what is a3?"
+    best = answer(question, retriever, opened).hits[0].score
+    near = answer(question, retriever, opened, writer=writer, threshold=best - 1e-4)
+    assert near.near
+    assert near.answer == near.hits[0].answer
+    far = answer(question, retriever, opened, writer=writer, threshold=best + 1e-4)
+    assert (far.near, far.answer, far.generated, far.num_contexts) == (False, NOTHING_NEAR, None, 0)
+    assert far.hits == near.hits
+    assert len(writer.prompts) == 1
+    assert far.as_json() | {"seconds": {}} == {
+        "question": question,
+        "answer": NOTHING_NEAR,
+        "generated": None,
+        "near": False,
+        "sources": [
+            {"score": round(hit.score, 4), "in_prompt": False, "question": hit.question, "answer": hit.answer}
+            for hit in near.hits
+        ],
+        "seconds": {},
+        "disclaimer": far.disclaimer,
+    }
+    assert [source["in_prompt"] for source in near.as_json()["sources"]] == [True, True, False, False, False]
+    # Compared with questions, an index has no threshold.
+    opened.threshold = 2.0
+    assert not answer(question, retriever, opened).near
+    assert answer(question, retriever, opened, search_by="question").near
+
+
+def test_a_generator_that_cannot_answer(retriever, opened, bpe):
+    with pytest.raises(ValueError, match="was not trained to answer"):
+        answer("what is a3?", retriever, opened, writer=_Listening(bpe, None), threshold=-1.0)
+
+
+def test_the_threshold_keeps_the_share_that_is_asked_for(retriever, prepared, tmp_path):
+    """By brute force over all pairs, each question with its answers and without them."""
+    table = prepared.pairs(["question", "answer", "question_group", "answer_group", "split"]).to_pylist()
+    dev = [pair for pair in table if pair["split"] == "dev"]
+    questions = retriever.embed([pair["question"] for pair in dev], "question").head
+    answers = retriever.embed([pair["answer"] for pair in table], "answer").head
+    best = {True: [], False: []}
+    for vector, pair in zip(questions, dev, strict=True):
+        own = [any(pair[g] == other[g] for g in ("question_group", "answer_group")) for other in table]
+        scores = answers @ vector
+        best[True].append(scores.max())
+        best[False].append(max(score for score, mine in zip(scores, own, strict=True) if not mine))
+    for kept in (0.5, 0.9, 1.0):
+        settings = index.IndexSettings(kept=kept)
+        found = index.build(retriever, prepared, str(tmp_path / str(kept)), settings)["threshold"]
+        passed, wrong = (sum(score >= found["cosine"] - 1e-6 for score in best[has]) for has in (True, False))
+        assert passed / len(dev) == found["recall"] >= kept
+        assert (passed - 1) / len(dev) < kept  # a higher one would lose too many
+        assert found["precision"] == pytest.approx(passed / (passed + wrong))
+        assert found["refused"] == pytest.approx(1 - wrong / len(dev))
+        assert (found["questions"], found["of"]) == (len(dev), "dev")
+    with pytest.raises(ValueError, match="kept is 0"):
+        index.IndexSettings(kept=0)
+
+
+def test_wrong_input(retriever, opened, prepared, bpe, vocab_file, tmp_path):
+    with pytest.raises(ValueError, match="num_contexts is 0; expected 1 or more"):
+        make(retriever, opened, prepared, bpe, tmp_path / "t", PromptSettings(0, 120, 40))
+    with pytest.raises(ValueError, match=r"has 60 answers; 60 contexts .* need 61 or more"):
+        make(retriever, opened, prepared, bpe, tmp_path / "t", PromptSettings(60, 120, 40))
+    few = write_csv(tmp_path / "few.csv", [(f"what is {c}?", f"the {c}.") for c in "abc"])
+    prepare(Settings((few,), vocab_file, dev_share=0.0), str(tmp_path / "few"))
+    with pytest.raises(ValueError, match="built from other pairs than"):
+        make(retriever, opened, PreparedFolder(str(tmp_path / "few")), bpe, tmp_path / "t")
+    assert not os.path.exists(tmp_path / "t")

@@ -1,0 +1,190 @@
+"""Token folders: what is written is read, packing loses nothing, and sampling keeps questions apart."""
+
+import itertools
+import json
+import os
+
+import numpy as np
+import pytest
+
+from data_pipeline import batches, packing, splits, token_folder
+from data_pipeline.batches import BatchSettings
+from data_pipeline.pair_rows import FocusSample, PairRows, write_closed_book
+from data_pipeline.prompts import PromptSettings, with_markers
+from data_pipeline.token_folder import TokenFolder, TokenRow
+from data_pipeline.tokenizers import train_byte_pairs
+from docproduct.systems.generator.dev import read_rows
+from docproduct.systems.generator.task import PAD, token_batches
+
+ROWS = [TokenRow(list(range(i % 5)), list(range(1, 2 + i % 7)), i - 20) for i in range(53)]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_byte_pairs(["what is the cause of it? it is a cold."], 300)
+
+
+def folder_of(path, tokenizer, rows=ROWS):
+    token_folder.write(str(path), "closed_book", tokenizer, {"train": iter(rows), "dev": rows[:3]}, {}, {})
+    return TokenFolder(str(path))
+
+
+def test_what_is_written_is_read(tokenizer, tmp_path):
+    folder = folder_of(tmp_path / "t", tokenizer)
+    assert (folder.num_pairs("train"), folder.num_pairs("dev"), folder.num_pairs("test")) == (53, 3, 0)
+    assert read_rows(folder, "train") == ROWS
+    assert read_rows(folder, "dev") == ROWS[:3]
+    assert folder.tokenizer().fingerprint == tokenizer.fingerprint
+    assert folder.longest() == max(len(row.prompt_ids) + len(row.target_ids) for row in ROWS)
+
+
+def test_batches_hold_every_row_once(tokenizer, tmp_path):
+    folder = folder_of(tmp_path / "t", tokenizer)
+    found = {}
+    for batch in token_batches(folder, BatchSettings(8, 2))(0, 0):
+        columns = (batch[name].numpy() for name in TokenRow._fields)
+        for prompt, target, pair in zip(*columns, strict=True):
+            assert pair not in found
+            found[pair] = TokenRow(prompt[prompt != PAD].tolist(), target[target != PAD].tolist(), pair)
+    assert sorted(found.values(), key=lambda row: row.pair_id) == ROWS
+
+
+def test_another_vocabulary_is_refused(tokenizer, tmp_path):
+    folder = folder_of(tmp_path / "t", tokenizer)
+    with_markers(tokenizer).save(folder.path)
+    with pytest.raises(ValueError, match="not the one that made its ids"):
+        folder.tokenizer()
+
+
+def test_packing_loses_nothing_and_cuts_only_what_is_too_long():
+    random = np.random.default_rng(0)
+    documents = [random.integers(1, 50, length).tolist() for length in random.integers(1, 30, 200)]
+    documents.append(list(range(1, 46)))
+    windows = packing.pack(documents, 20, 0)
+    assert all(2 <= len(window) <= 20 for window in windows)
+    # What stands between two ends, or fills a window.
+    parts = [list(part) for window in windows for zero, part in itertools.groupby(window, lambda i: i == 0) if not zero]
+    expected = [ids[start : start + 20] for ids in documents for start in range(0, len(ids), 20)]
+    # Of a document of 20 or 40 tokens, the end alone would be a part: it teaches nothing.
+    assert sorted(parts) == sorted(expected)
+    full = sum(map(len, windows)) / (20 * len(windows))
+    assert full > 0.97
+
+
+def test_documents_of_a_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("one\n\nstill  one\n<|endoftext|>\n\n<|endoftext|>\ntwo <|endoftext|> two\n", encoding="utf-8")
+    assert list(packing.read_documents(str(path))) == ["one\nstill one", "two <|endoftext|> two"]
+    lines = [f"line {i} of a long book" for i in range(3_000)]
+    path.write_text("\n".join(lines), encoding="utf-8")
+    parts = list(packing.read_documents(str(path)))
+    assert len(parts) > 3
+    assert "\n".join(parts) == "\n".join(lines)
+
+
+@pytest.mark.parametrize("content", ["", " \n\n", "<|endoftext|>\n"])
+def test_an_empty_book_is_refused(tmp_path, content):
+    path = tmp_path / "empty.txt"
+    path.write_text(content)
+    with pytest.raises(ValueError, match=r"empty.txt holds no text"):
+        packing.write_windows(str(tmp_path / "t"), [str(path)], None, 300, 32)
+    assert not (tmp_path / "t").exists()
+
+
+def test_windows_of_texts_and_pairs(prepared, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("\n<|endoftext|>\n".join(f"the document {i} says {i * i}" for i in range(40)), encoding="utf-8")
+    arguments = (str(tmp_path / "t"), [str(path)], prepared, 300, 200, 0.2, 1)
+    packing.write_windows(*arguments)
+    folder = TokenFolder(str(tmp_path / "t"))
+    tokenizer = folder.tokenizer()
+    texts = {
+        split: "".join(tokenizer.decode(row.target_ids, show_added=True) for row in read_rows(folder, split))
+        for split in ("train", "dev")
+    }
+    pairs = prepared.pairs(["question", "answer"], "dev").to_pylist()
+    assert all(pair["answer"].split()[-1] in texts["dev"] for pair in pairs)
+    told = {split: sum(f"document {i} " in texts[split] for i in range(40)) for split in texts}
+    assert told["train"] + told["dev"] == 40
+    assert told["dev"] >= 2
+    before = os.stat(folder.shards("train")[0]).st_mtime_ns
+    packing.write_windows(*arguments)  # it is there
+    assert os.stat(folder.shards("train")[0]).st_mtime_ns == before
+    with pytest.raises(ValueError, match=r"made of other texts or with other settings \(settings\)"):
+        packing.write_windows(*arguments[:-1], 2)
+
+
+def test_closed_book_rows(prepared, tokenizer, tmp_path):
+    settings = PromptSettings(0, 40, 20)
+    manifest = write_closed_book(str(tmp_path / "t"), prepared, tokenizer, settings)
+    folder = TokenFolder(str(tmp_path / "t"))
+    markers = folder.tokenizer()
+    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()}
+    for split in ("train", "dev"):
+        rows = read_rows(folder, split)
+        assert {row.pair_id for row in rows} == {i for i, pair in pairs.items() if pair["split"] == split}
+        for row in rows:
+            pair = pairs[row.pair_id]
+            question = f"<question> {pair['question']} <answer>"
+            assert markers.decode(row.prompt_ids, show_added=True) == question
+            assert markers.decode(row.target_ids) == pair["answer"]
+    assert manifest["shortened"] == {"questions_shortened": 0, "answers_cut": 0}
+
+
+def test_what_is_shortened_is_counted(tokenizer):
+    maker = PairRows(with_markers(tokenizer), PromptSettings(0, 30, 10))
+    rows = [maker.row(i, "q" * 10 * i, "a" * 9 * i) for i in range(1, 4)]
+    assert [(len(row.prompt_ids), len(row.target_ids)) for row in rows] == [(12, 10), (20, 10), (20, 10)]
+    assert maker.counts == {"questions_shortened": 2, "answers_cut": 2}
+
+
+class _Table:
+    """A prepared folder of which only the columns are asked for."""
+
+    path = "table"
+
+    def __init__(self, rows):
+        self._rows = rows
+
+    def pairs(self, columns):
+        del columns
+        return self
+
+    def to_pydict(self):
+        names = ("split", "focus", "question_group")
+        return dict(zip(names, map(list, zip(*self._rows, strict=True)), strict=True))
+
+
+def test_the_recipe_takes_a_few_pairs_of_the_largest_topics():
+    # Focus i has i + 1 questions, each with two answers; one split is test.
+    rows = [("train", f"f{i}", 100 * i + q) for i in range(9) for q in range(i + 1) for _ in range(2)]
+    rows.append(("test", "f8", 8_000))
+    found = FocusSample(3, 4, 1).rows(_Table(rows), seed=0)
+    chosen = {split: [rows[row] for row in numbers] for split, numbers in found.items()}
+    for split, count in ((splits.TRAIN, 4), (splits.DEV, 1)):
+        foci = [focus for _, focus, _ in chosen[split]]
+        assert sorted(foci) == sorted(["f6", "f7", "f8"] * count)
+    groups = [group for numbers in chosen.values() for _, _, group in numbers]
+    assert len(set(groups)) == len(groups) == 15
+    assert 8_000 not in groups
+    assert not np.array_equal(FocusSample(3, 4, 1).rows(_Table(rows), seed=1)[splits.TRAIN], found[splits.TRAIN])
+    with pytest.raises(ValueError, match=r"has 5 foci with 5 questions or more; top_foci is 6"):
+        FocusSample(6, 4, 1).rows(_Table(rows), seed=0)
+    with pytest.raises(ValueError, match="dev_per_focus is 0"):
+        FocusSample(1, 1, 0)
+
+
+def test_what_is_no_token_folder(prepared, tmp_path):
+    with pytest.raises(ValueError, match="of kind and format"):
+        TokenFolder(prepared.path)
+    with pytest.raises(ValueError, match="There is no folder"):
+        TokenFolder(str(tmp_path / "none"))
+
+
+def test_the_fingerprint_follows_the_content(tokenizer, tmp_path):
+    first, again = (folder_of(tmp_path / name, tokenizer).fingerprint() for name in ("a", "b"))
+    other = folder_of(tmp_path / "c", tokenizer, ROWS[1:]).fingerprint()
+    assert first == again != other
+    manifest = json.loads((tmp_path / "a/manifest.json").read_text())
+    assert manifest["train_lengths"] == sorted(manifest["train_lengths"])
+    assert batches.length_boundaries(manifest["train_lengths"], 4, 2)
