@@ -15,7 +15,7 @@ from data_pipeline.token_folder import LANGUAGE_MODEL, TokenRow, same_folder, wr
 from data_pipeline.tokenizers import BytePairs, train_byte_pairs
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
-_LONG = 10_000  # characters
+_LONG = 2_000  # characters
 
 
 def read_documents(path: str) -> Iterator[str]:
@@ -46,11 +46,14 @@ def _parts(text: str) -> Iterator[str]:
 
 
 def split_documents(documents: Iterable[str], seed: int, dev_share: float) -> dict[str, list[str]]:
-    """Returns the documents of train and dev: equal ones are in one split, and count once."""
+    """Returns the documents of train and dev: equal ones are in one split, and count once; dev has one at least."""
     found: dict[str, dict[int, str]] = {splits.TRAIN: {}, splits.DEV: {}}
     for document in documents:
         group = cleaning.group(document)
         found[splits.split_of(group, seed, dev_share, 0.0)].setdefault(group, document)
+    if dev_share and not found[splits.DEV] and len(found[splits.TRAIN]) > 1:
+        group, document = found[splits.TRAIN].popitem()
+        found[splits.DEV][group] = document
     return {split: list(documents.values()) for split, documents in found.items()}
 
 

@@ -78,8 +78,14 @@ def test_documents_of_a_file(tmp_path):
     lines = [f"line {i} of a long book" for i in range(3_000)]
     path.write_text("\n".join(lines), encoding="utf-8")
     parts = list(packing.read_documents(str(path)))
-    assert len(parts) > 3
+    assert len(parts) > 20
     assert "\n".join(parts) == "\n".join(lines)
+
+
+def test_a_few_documents_leave_one_for_dev():
+    for count in (2, 3, 10):
+        found = packing.split_documents([f"document {i}" for i in range(count)] * 2, 0, 1e-9)
+        assert (len(found["train"]), len(found["dev"])) == (count - 1, 1)
 
 
 @pytest.mark.parametrize("content", ["", " \n\n", "<|endoftext|>\n"])

@@ -84,7 +84,9 @@ class Writer:
         functions = live(generator)
 
         def run(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
-            found = functions[name](**{key: tf.convert_to_tensor(value) for key, value in inputs.items()})
+            expected = functions[name].structured_input_signature[1]
+            tensors = {key: tf.cast(value, expected[key].dtype) for key, value in inputs.items()}
+            found = functions[name](**tensors)
             kept = kept_names(generator.gpt2.config.num_layers)
             return {key: value if key in kept else value.numpy() for key, value in found.items()}
 

@@ -1,0 +1,277 @@
+"""Training of the generator, on tiny models and texts."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_pipeline import prompts
+from data_pipeline.packing import write_windows
+from data_pipeline.pair_rows import write_closed_book
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.token_folder import TokenFolder
+from data_pipeline.tokenizers import train_byte_pairs
+from docproduct import run_folder
+from docproduct.layers import checkpoints
+from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.systems import generator
+from docproduct.systems.generator import GeneratorTraining, TrainedGenerator, Writer, train
+from docproduct.systems.generator.dev import DevEvaluation, read_rows
+from docproduct.systems.generator.train import start
+from docproduct.training import TrainingSettings
+
+SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=48)
+SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-2, checkpoint_steps=2, seed=5, precision="float32")
+
+
+@pytest.fixture(scope="module")
+def bpe():
+    return train_byte_pairs(["what is the cause? the x z helps against y."], 280)
+
+
+@pytest.fixture(scope="module")
+def pairs_dir(prepared, bpe, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("tokens") / "pairs")
+    write_closed_book(path, prepared, bpe, PromptSettings(0, 48, 24))
+    return path
+
+
+@pytest.fixture(scope="module")
+def windows_dir(prepared, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("tokens") / "windows")
+    write_windows(path, [], prepared, 290, 40)
+    return path
+
+
+@pytest.fixture(scope="module")
+def config(pairs_dir):
+    return GeneratorTraining(pairs_dir, random_gpt2=SIZES, num_answers=3, settings=SETTINGS)
+
+
+@pytest.fixture(scope="module")
+def trained(config, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("models") / "pairs")
+    return path, train(config, path)
+
+
+def weights(path):
+    return checkpoints.read_safetensors(path, "weights.safetensors")
+
+
+def test_a_model_folder(trained, config):
+    path, history = trained
+    assert history["epochs"][-1]["perplexity"] < history["epochs"][0]["perplexity"]
+    assert set(os.listdir(path)) >= {
+        *("config.json", "weights.safetensors", "metrics.json", "learning_curve.png", "README.md"),
+        *("vocab.json", "merges.txt", "tokenizer_config.json"),
+    }
+    loaded = TrainedGenerator.load(path)
+    assert loaded.prompt == PromptSettings(0, 48, 24)
+    assert loaded.end_id == loaded.tokenizer.added["<end>"]
+    folder = TokenFolder(config.tokens_dir)
+    found = DevEvaluation(loaded, read_rows(folder, "dev"), folder.rows, 3)()
+    for name in ("perplexity", "byte_perplexity", "ROUGE-L"):
+        assert found[name] == pytest.approx(history["best"][name], rel=1e-4)
+    card = pathlib.Path(path, "README.md").read_text(encoding="utf-8")
+    for text in ("medical advice", "closed_book", "perplexity", "(kept)", "what is"):
+        assert text in card
+
+
+def test_perplexity_by_hand(trained, config):
+    path, _ = trained
+    loaded = TrainedGenerator.load(path)
+    rows = read_rows(TokenFolder(config.tokens_dir), "dev")
+    nats, num_bytes = [], 0
+    for row in rows:
+        ids = np.array([[*row.prompt_ids, *row.target_ids]])
+        logits = np.asarray(loaded.gpt2.logits(loaded.gpt2(ids)), np.float64)[0]
+        log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+        nats += [-log_probs[i - 1, ids[0, i]] for i in range(len(row.prompt_ids), ids.shape[1])]
+        num_bytes += len(loaded.tokenizer.decode(row.target_ids).encode())
+    found = DevEvaluation(loaded, rows, "closed_book")()
+    assert found == pytest.approx(
+        {"perplexity": np.exp(np.mean(nats)), "byte_perplexity": np.exp(sum(nats) / num_bytes)}, rel=1e-4
+    )
+
+
+def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
+    loaded = TrainedGenerator.load(trained[0])
+    generator.export(loaded, str(tmp_path / "e"))
+    exported, live = Writer.load(str(tmp_path / "e")), Writer.of(loaded)
+    asked = [prompts.answer_prompt(loaded.tokenizer, loaded.prompt, f"what is a{i}?").ids for i in range(3)]
+    settings = generator.GenerationSettings(max_tokens=20)
+    first, second = (writer.write(asked, settings) for writer in (exported, live))
+    assert first == second
+    assert exported.prompt == live.prompt == loaded.prompt
+    assert not any(loaded.end_id in row[0].ids for row in first)
+    chosen = dataclasses.replace(settings, temperature=1.0, seed=3)
+    assert exported.write(asked, chosen) == live.write(asked, chosen)
+
+
+@pytest.mark.parametrize("stop", [1, 3, 7])
+def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp_path, monkeypatch, stop):
+    path, history = trained
+    model_dir = str(tmp_path / "m")
+    real = run_folder.training.step_function
+
+    def failing(*arguments):
+        step, count = real(*arguments), iter(range(10**6))
+
+        def stopping(batch):
+            if next(count) == stop:
+                raise KeyboardInterrupt
+            return step(batch)
+
+        return stopping
+
+    with monkeypatch.context() as patched:
+        patched.setattr(run_folder.training, "step_function", failing)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, model_dir)
+    found = train(config, model_dir, resume=True)
+    np.testing.assert_allclose(found["losses"], history["losses"], atol=1e-6)
+    for name, value in weights(path).items():
+        np.testing.assert_allclose(weights(model_dir)[name], value, atol=1e-5)
+    other = dataclasses.replace(config, dropout=0.4)
+    with pytest.raises(ValueError, match="cannot be resumed with other settings"):
+        train(other, model_dir, resume=True)
+
+
+def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, tmp_path):
+    still = dataclasses.replace(config, dropout=0.0, settings=dataclasses.replace(SETTINGS, epochs=1))
+    plain = train(still, str(tmp_path / "plain"))["losses"]
+    for name, changed in (("chunks", {"chunk_size": 3}), ("recompute", {"recompute": True})):
+        found = train(dataclasses.replace(still, **changed), str(tmp_path / name))["losses"]
+        np.testing.assert_allclose(found, plain, atol=1e-5)
+    mirrored = train(still, str(tmp_path / "mirrored"), strategy=tf.distribute.MirroredStrategy(["/cpu:0"]))
+    np.testing.assert_allclose(mirrored["losses"], plain, atol=1e-5)
+
+
+def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
+    first = str(tmp_path / "lm")
+    history = train(GeneratorTraining(windows_dir, random_gpt2=SIZES, settings=SETTINGS), first)
+    assert history["best"]["perplexity"] < history["epochs"][0]["perplexity"]
+    assert "ROUGE-L" not in history["best"]
+    before = TrainedGenerator.load(first)
+    assert before.prompt is None
+    assert before.end_id == before.tokenizer.end_id
+    pairs = str(tmp_path / "pairs")
+    write_closed_book(pairs, prepared, before.tokenizer, PromptSettings(0, 48, 24))
+    config = GeneratorTraining(pairs, first, num_answers=2, settings=SETTINGS)
+    begun = start(config, TokenFolder(pairs))
+    table, old = (np.asarray(found.gpt2.token_embedding.embeddings) for found in (begun, before))
+    np.testing.assert_array_equal(table[: len(old)], old)
+    np.testing.assert_allclose(table[len(old) :], np.tile(old.mean(axis=0), (3, 1)), atol=1e-6)
+    states = np.zeros((1, 2), int)
+    np.testing.assert_allclose(begun.gpt2(states), before.gpt2(states), atol=1e-6)
+    train(config, str(tmp_path / "answers"))
+    card = (tmp_path / "answers/README.md").read_text(encoding="utf-8")
+    assert "before training" in card
+    # To what answers already, nothing is added.
+    again = start(dataclasses.replace(config, gpt2_dir=str(tmp_path / "answers")), TokenFolder(pairs))
+    assert again.tokenizer.fingerprint == begun.tokenizer.fingerprint
+    assert again.gpt2.config == begun.gpt2.config
+
+
+def test_rows_that_stand_behind_a_published_table_are_taken_for_the_markers(pairs_dir, bpe, tmp_path):
+    """As in BioMedLM, whose table has more rows than its tokenizer has tokens."""
+    TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=320), bpe).save(str(tmp_path / "wide"))
+    begun = start(GeneratorTraining(pairs_dir, str(tmp_path / "wide")), TokenFolder(pairs_dir))
+    assert begun.gpt2.config.vocab_size == 320
+    table = np.asarray(begun.gpt2.token_embedding.embeddings)
+    np.testing.assert_allclose(table[bpe.vocab_size], table[: bpe.vocab_size].mean(axis=0), atol=1e-6)
+
+
+def test_wrong_input(config, pairs_dir, windows_dir, prepared, bpe, tmp_path):
+    small = dataclasses.replace(config, random_gpt2=dataclasses.replace(SIZES, max_positions=40))
+    with pytest.raises(ValueError, match="window of 48 tokens; this model has 40 positions"):
+        train(small, str(tmp_path / "m"))
+    TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=270), train_byte_pairs(["other"], 270)).save(
+        str(tmp_path / "other")
+    )
+    with pytest.raises(ValueError, match="made with another vocabulary than that of"):
+        train(dataclasses.replace(config, gpt2_dir=str(tmp_path / "other")), str(tmp_path / "m"))
+    with pytest.raises(ValueError, match="chunk_size is 9; expected 0 to 8"):
+        dataclasses.replace(config, chunk_size=9)
+    with pytest.raises(ValueError, match="dropout is 1"):
+        dataclasses.replace(config, dropout=1)
+    with pytest.raises(ValueError, match="num_answers is -1"):
+        dataclasses.replace(config, num_answers=-1)
+    write_closed_book(str(tmp_path / "no_dev"), _without_dev(prepared), bpe, PromptSettings(0, 48, 24))
+    with pytest.raises(ValueError, match="has no dev rows"):
+        train(dataclasses.replace(config, tokens_dir=str(tmp_path / "no_dev")), str(tmp_path / "m"))
+    assert not (tmp_path / "m").exists()
+
+
+def _without_dev(prepared):
+    class Train:
+        path = prepared.path
+
+        def fingerprint(self):
+            return prepared.fingerprint()
+
+        def pairs(self, columns):
+            table = prepared.pairs(columns)
+            names = (
+                ["test" if name == "dev" else name for name in table["split"].to_pylist()] if "split" in columns else []
+            )
+            return table.set_column(columns.index("split"), "split", [names]) if names else table
+
+    return Train()
+
+
+SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train_gpt2.py")
+
+
+@pytest.mark.slow
+def test_the_script(prepared, tmp_path):
+    book = tmp_path / "book.txt"
+    book.write_text("\n".join(f"line {i} of the book says that {i} is {i * i}" for i in range(2_000)), encoding="utf-8")
+    small = ["--width=16", "--num_layers=1", "--num_heads=2", "--batch_size=8", "--precision=float32"]
+
+    def run(*arguments, check=True):
+        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+        return subprocess.run(
+            [sys.executable, SCRIPT, *arguments, *small], capture_output=True, text=True, check=check, env=environment
+        )
+
+    def folder(name):
+        return f"--tokens_dir={tmp_path}/{name}_tokens", f"--model_dir={tmp_path}/{name}"
+
+    arguments = ("--task=language_model", f"--text={book}", *folder("lm"), "--vocab_size=300", "--window=64")
+    killed = subprocess.Popen(
+        [sys.executable, SCRIPT, *arguments, *small, "--checkpoint_steps=2"], stderr=subprocess.PIPE, text=True
+    )
+    while not os.path.exists(tmp_path / "lm/checkpoint.safetensors") and killed.poll() is None:
+        pass
+    killed.send_signal(signal.SIGKILL)
+    killed.communicate()
+    done = run(*arguments, "--resume", "--checkpoint_steps=2")
+    found = json.loads(done.stdout)
+    assert {"model_dir", "epoch", "perplexity", "byte_perplexity"} <= set(found)
+    # `--answer_tokens` of the default would not fit.
+    arguments = ("--task=closed_book", f"--prepared_dir={prepared.path}", f"--gpt2_dir={tmp_path}/lm", *folder("pairs"))
+    done = run(*arguments, "--answer_tokens=30", "--num_answers=2")
+    assert {"perplexity", "ROUGE-L"} <= set(json.loads(done.stdout))
+    for wrong, message in (
+        (("--task=closed_book", *folder("x"), f"--prepared_dir={prepared.path}"), "closed_book needs a tokenizer"),
+        (("--task=language_model", *folder("x")), "There is no text"),
+        (("--task=context_answer", *folder("x")), "There is no folder"),
+        (("--task=poem", *folder("x")), "poem"),
+        (
+            ("--task=context_answer", f"--tokens_dir={tmp_path}/lm_tokens", f"--model_dir={tmp_path}/x"),
+            "holds rows of task language_model; expected context_answer",
+        ),
+    ):
+        done = run(*wrong, check=False)
+        assert done.returncode != 0
+        assert message in done.stderr
+        assert "Traceback" not in done.stderr
+        assert not os.path.exists(tmp_path / "x")
