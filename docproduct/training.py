@@ -20,17 +20,15 @@ from tqdm import tqdm
 
 from data_pipeline import files
 from docproduct import curves, devices
+from docproduct.gradients import Batch, Gradients, trainable
 from docproduct.optimizer import adamw
 from docproduct.run_checkpoint import Checkpoint
 
 CHECKPOINT_FILE = "checkpoint.safetensors"
 METRICS_FILE = "metrics.json"
 CURVE_FILE = "learning_curve.png"
+KEPT = ("best", "last")
 _WORTH_COMPILING = 1_000_000  # weights
-
-Batch = dict[str, tf.Tensor]
-Gather = Callable[[tf.Tensor], tf.Tensor]
-Gradients = Callable[[Batch, Gather], tuple[tf.Tensor, list[tf.Tensor]]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +45,7 @@ class TrainingSettings:
       precision: float32, bfloat16 (mixed: variables stay float32), or auto.
       checkpoint_steps: steps between two checkpoints; there is one after every epoch, too.
       seed: of weights, dropout and order.
+      keep: which epoch's weights: the best on dev, or the last.
       tensorboard_dir: where to write loss and metrics for TensorBoard; None: nowhere.
     """
 
@@ -59,12 +58,15 @@ class TrainingSettings:
     precision: str = "auto"
     checkpoint_steps: int = 200
     seed: int = 0
+    keep: str = "best"
     tensorboard_dir: str | None = None
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a number out of range, or if TensorBoard is asked for and not installed."""
         if self.tensorboard_dir and not importlib.util.find_spec("tensorboard"):
             raise ValueError("tensorboard_dir is set; TensorBoard is missing. Install it: pip install tensorboard")
+        if self.keep not in KEPT:
+            raise ValueError(f"keep is {self.keep!r}; expected {' or '.join(KEPT)}.")
         for name, low in (("epochs", 1), ("batch_size", 2), ("checkpoint_steps", 1), ("seed", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {low} or more.")
@@ -122,44 +124,6 @@ class Task:
         return -(-self.num_rows // batch_size)
 
 
-def trainable(modules: Iterable[keras.layers.Layer]) -> list[keras.Variable]:
-    """Returns the variables that are trained, in the order of `Task.gradients`."""
-    return [variable for module in modules for variable in module.trainable_variables]
-
-
-def differentiate(
-    loss: Callable[[Batch, Gather], tf.Tensor], modules: tuple[keras.layers.Layer, ...], chunk_size: int = 0
-) -> Gradients:
-    """Returns `Task.gradients` of a loss (batch, gather) -> sum over rows.
-
-    Args:
-      loss: with a chunk_size, a row's part must not depend on other rows, and `gather` is not to be called.
-      modules: what is trained.
-      chunk_size: rows whose activations are in memory at once; the gradients of all chunks are added up. 0: all rows.
-    """
-
-    def gradients(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        variables = trainable(modules)
-        with tf.GradientTape() as tape:
-            total = loss(batch, gather)
-        # The gradient of an embedding is sparse; it is made dense to be clipped with the others.
-        return total, [tf.convert_to_tensor(found) for found in tape.gradient(total, variables)]
-
-    def accumulated(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        num_chunks = -(-tf.shape(batch["pair_id"])[0] // chunk_size)
-
-        def body(chunk: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            rows = {name: value[chunk * chunk_size : (chunk + 1) * chunk_size] for name, value in batch.items()}
-            total, parts = gradients(rows, gather)
-            return chunk + 1, [before + part for before, part in zip(sums, [total, *parts], strict=True)]
-
-        start = [tf.zeros([]), *(tf.zeros(variable.shape) for variable in trainable(modules))]
-        _, sums = tf.while_loop(lambda chunk, _: chunk < num_chunks, body, (0, start), parallel_iterations=1)
-        return sums[0], sums[1:]
-
-    return accumulated if chunk_size else gradients
-
-
 def set_up(seed: int = 0, deterministic: bool = False) -> None:
     """Sets the seeds of this process and lets GPU memory grow; a script's main() calls it before anything runs.
 
@@ -213,7 +177,7 @@ def fit(
     devices.wait_for_all(strategy, len(history["losses"]))
     board = curves.Board(settings.tensorboard_dir if chief else None)
     if not history["epochs"]:
-        _evaluate(task, history, {"epoch": 0, "step": 0}, chief, board)
+        _evaluate(task, settings, history, {"epoch": 0, "step": 0}, chief, board)
     step = step_function(task, optimizer, settings.clip_norm, strategy)
     for epoch in range(len(history["epochs"]) - 1, settings.epochs):
         save_checkpoint = (lambda: checkpoint.save(history)) if chief else None
@@ -223,7 +187,7 @@ def fit(
         entry = {"epoch": epoch + 1, "step": len(losses), "loss": mean, "seconds": history["seconds"]}
         if history["places"]:
             entry["padding_share"] = 1 - history["real_tokens"] / history["places"]
-        _evaluate(task, history, entry, chief, board)
+        _evaluate(task, settings, history, entry, chief, board)
         if chief:
             checkpoint.save(history)
     if not chief:
@@ -323,8 +287,15 @@ def step_function(
     return step
 
 
-def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float], chief: bool, board: curves.Board) -> None:
-    """Appends an epoch's metrics; the chief saves the model if none before was better.
+def _evaluate(
+    task: Task,
+    settings: TrainingSettings,
+    history: dict[str, Any],
+    entry: dict[str, float],
+    chief: bool,
+    board: curves.Board,
+) -> None:
+    """Appends an epoch's metrics; the chief saves the model if it is to be kept so far.
 
     Raises:
       ValueError: a weight is not finite; the last step's loss alone cannot show that.
@@ -334,13 +305,13 @@ def _evaluate(task: Task, history: dict[str, Any], entry: dict[str, float], chie
             f"After step {entry['step']}, {len(broken)} variables are not finite ({broken[0]}, ...); the best model so "
             "far is kept. Start again with a lower --learning_rate, or with --precision=float32."
         )
-    found = task.evaluate()
-    board.add("dev", found, entry["step"])
-    entry |= found
+    metrics = task.evaluate()
+    board.add("dev", metrics, entry["step"])
+    entry |= metrics
     history["epochs"].append(entry)
     logging.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-    best = history["best"].get(task.best_metric)
-    if best is None or (entry[task.best_metric] <= best if task.lowest_is_best else entry[task.best_metric] >= best):
+    found, best = entry[task.best_metric], history["best"].get(task.best_metric, entry[task.best_metric])
+    if settings.keep == "last" or (found <= best if task.lowest_is_best else found >= best):
         history["best"] = entry
         if chief:
             task.save()

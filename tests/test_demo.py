@@ -42,13 +42,18 @@ def test_the_sample(rows):
 @pytest.mark.slow
 def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    retriever, index = demo.build("work")
+    monkeypatch.setattr(demo, "TOY_SETTINGS", training.TrainingSettings(epochs=1, batch_size=64))
+    retriever, index, writer = demo.build("work")
     first = {question: answer(question, retriever, index).hits[0].focus for question in QUESTIONS}
     wrong = {question: focus for question, focus in first.items() if focus != QUESTIONS[question]}
     assert len(wrong) <= 1, wrong
     (path,) = tmp_path.glob("work/minilm/model-*/metrics.json")
     metrics = json.loads(path.read_text())
     assert metrics["best"]["RR@10"] >= metrics["epochs"][0]["RR@10"]
+    found = answer(sample.EXAMPLE_QUESTION, retriever, index, 3, writer=writer)
+    assert found.near
+    assert found.generated
+    assert [source["in_prompt"] for source in found.as_json()["sources"]] == [True, False, False]
     # What is there is used again.
     monkeypatch.setattr(training, "fit", None)
     monkeypatch.setattr(demo.index, "build", None)
@@ -59,6 +64,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
 def test_without_the_pretrained_encoder_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "encoder_dir", lambda: None)
     monkeypatch.setattr(demo, "RANDOM_SETTINGS", training.TrainingSettings(epochs=1, batch_size=32))
-    retriever, index = demo.build(str(tmp_path))
+    monkeypatch.setattr(demo, "_writer", lambda *_: None)
+    retriever, index, _ = demo.build(str(tmp_path))
     assert "RANDOM weights" in capsys.readouterr().err
     assert answer("What is asthma?", retriever, index).hits

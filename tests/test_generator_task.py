@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.packing import pack
-from docproduct import training
+from docproduct.gradients import differentiate
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
@@ -135,7 +135,7 @@ def test_a_chunked_loss_is_summed_by_the_loop():
         return tf.reduce_sum(batch["x"]) * tf.reduce_sum(variable)
 
     batch = {"pair_id": tf.range(5, dtype=tf.int64), "x": tf.range(5.0)}
-    gradient = training.differentiate(loss, (_Only(variable),), chunk_size=2)(batch, tf.identity)[1][0]
+    gradient = differentiate(loss, (_Only(variable),), chunk_size=2)(batch, tf.identity)[1][0]
     np.testing.assert_allclose(gradient, np.full(variable.shape, 10.0))
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from docproduct import gradient_cache, training
+from docproduct import gradient_cache
+from docproduct.gradients import trainable
 from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.systems.retriever import task as tasks
 from tests.conftest import TINY_BERT
@@ -55,7 +56,7 @@ def test_gradients_are_those_of_the_plain_loss(tokenizer, rows, k, dropout):
     restart()
     found_loss, found = cached(batch)
     assert float(found_loss) == pytest.approx(float(expected_loss), abs=1e-5)
-    for ours, theirs, variable in zip(found, expected, training.trainable(modules), strict=True):
+    for ours, theirs, variable in zip(found, expected, trainable(modules), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=variable.path)
     assert max(float(tf.norm(gradient)) for gradient in found) > 0.1
     # The random states end where one pass leaves them: the next step is the same, too.

@@ -7,6 +7,7 @@ import safetensors.numpy
 import tensorflow as tf
 
 from docproduct import curves, devices, optimizer, training
+from docproduct.gradients import differentiate
 from docproduct.run_checkpoint import Checkpoint
 from docproduct.training import TrainingSettings
 
@@ -53,7 +54,7 @@ def test_gradients_are_clipped_by_their_global_norm():
     loss = lambda batch, gather: 2 * (30 * model.first[0] + 40 * model.second[0])  # noqa: E731
     task = training.Task(
         (model,),
-        training.differentiate(loss, (model,)),
+        differentiate(loss, (model,)),
         lambda e, s: dataset,
         num_rows=2,
         count_tokens=None,

@@ -11,9 +11,8 @@ import tensorflow as tf
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.token_folder import TokenFolder
-from docproduct import training
+from docproduct.gradients import Batch, Gather, Gradients, differentiate
 from docproduct.layers.gpt2 import GPT2
-from docproduct.training import Batch, Gather, Gradients
 
 PAD = -1  # no token has this id
 
@@ -96,7 +95,7 @@ def gradients(gpt2: GPT2, end_id: int | None, chunk_size: int = 0, recompute: bo
         losses, places = next_token_losses(gpt2, _joined(batch, end_id), training=True, recompute=recompute)
         return tf.reduce_sum(losses * tf.gather(batch["weight"], places[:, 0]))
 
-    of_rows = training.differentiate(loss, (gpt2,), chunk_size)
+    of_rows = differentiate(loss, (gpt2,), chunk_size)
 
     def of_batch(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
         targets = tf.reduce_sum(tf.cast(_joined(batch, end_id).counted, tf.float32), axis=1)  # [B]

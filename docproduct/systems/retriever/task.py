@@ -18,11 +18,11 @@ from data_pipeline.batches import BatchSettings
 from data_pipeline.hard_negatives import HardNegatives
 from data_pipeline.neighbors import nearest_of_all, neighbor_batches
 from data_pipeline.prepared import SIDES, PreparedFolder
-from docproduct import gradient_cache, training
+from docproduct import gradient_cache
+from docproduct.gradients import Batch, Gather, Gradients, differentiate
 from docproduct.systems.retriever.folder import TrainedRetriever
 from docproduct.systems.retriever.losses import PAIR_FEATURES, RetrievalLoss
 from docproduct.systems.retriever.model import unit
-from docproduct.training import Batch, Gather, Gradients
 
 _PAIR_SPEC = {name: tf.TensorSpec([None], tf.int64) for name in PAIR_FEATURES}
 
@@ -56,7 +56,7 @@ def gradients(
 
     if chunk_size:
         return gradient_cache.differentiate(encode, of_vectors, modules, chunk_size)
-    return training.differentiate(lambda batch, gather: of_vectors(encode(batch), batch, gather), modules)
+    return differentiate(lambda batch, gather: of_vectors(encode(batch), batch, gather), modules)
 
 
 def encode_ids(retriever: TrainedRetriever, num_groups: int, multiple: int = 1) -> gradient_cache.Encode:
