@@ -14,6 +14,7 @@ import json
 import os
 import sys
 
+import numpy as np
 from absl import app, flags, logging
 
 from data_pipeline import files, splits
@@ -102,6 +103,12 @@ def _writer(
     return generator.Writer.load(export_dir)
 
 
+def _sample_questions(count: int) -> list[str]:
+    """Returns so many questions of the sample, spread over it."""
+    questions = [pair.question for _, pair in read_pairs(sample.PAIRS_FILE, Columns(), Refusals())]
+    return [questions[i] for i in np.linspace(0, len(questions) - 1, count).astype(int)]
+
+
 def say(text: str) -> None:
     """Tells the user where the demo is."""
     print(f"\n{text}", file=sys.stderr, flush=True)
@@ -117,6 +124,9 @@ def main(argv: list[str]) -> None:
     question = values.question or sample.EXAMPLE_QUESTION
     try:
         retriever, opened, writer = build(values.work_dir)
+        for asked in _sample_questions(values.num_sample_questions):
+            written = answer(asked, retriever, opened, values.k, writer=writer).generated
+            print(f"{asked}\n    -> {written}", file=sys.stderr)
         found = answer(question, retriever, opened, values.k, writer=writer)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -128,4 +138,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("question", None, "What to ask.")
     flags.DEFINE_string("work_dir", "build/demo", "Where the demo keeps its folders.")
     flags.DEFINE_integer("k", 3, "Number of sources.")
+    flags.DEFINE_integer("num_sample_questions", 0, "Show what is written to so many of the sample's questions, too.")
     app.run(main)

@@ -1,5 +1,6 @@
 import collections
 import csv
+import dataclasses
 import json
 
 import pytest
@@ -42,7 +43,8 @@ def test_the_sample(rows):
 @pytest.mark.slow
 def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(demo, "TOY_SETTINGS", training.TrainingSettings(epochs=1, batch_size=64))
+    monkeypatch.setattr(demo, "TOY", dataclasses.replace(demo.TOY, width=16, num_layers=1, num_heads=2))
+    monkeypatch.setattr(demo, "TOY_SETTINGS", training.TrainingSettings(epochs=1, batch_size=64, keep="last"))
     retriever, index, writer = demo.build("work")
     first = {question: answer(question, retriever, index).hits[0].focus for question in QUESTIONS}
     wrong = {question: focus for question, focus in first.items() if focus != QUESTIONS[question]}

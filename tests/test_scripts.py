@@ -98,7 +98,7 @@ def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, pre
     arguments = (f"--model_dir={model}", source, f"--index_dir={index_dir}", "--passage_tokens=8")
     done = run("docproduct.index", *arguments, "--passage_overlap=1", check=True)
     manifest = json.loads((tmp_path / "index/manifest.json").read_text())
-    assert json.loads(done.stdout) == {"index_dir": index_dir} | manifest["counts"]
+    assert json.loads(done.stdout) == {"index_dir": index_dir, "threshold": manifest["threshold"]} | manifest["counts"]
     assert manifest["settings"]["passage_tokens"] == 8
     assert Index(index_dir, retriever).num_answers == 60
 

@@ -123,9 +123,28 @@ def test_weights_that_are_not_finite_are_never_saved():
     model.layers[0].bias.assign([np.nan])
     task = training.Task((model,), None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
+        history = {"best": {}, "epochs": []}
+        training._evaluate(task, TrainingSettings(), history, {"epoch": 1, "step": 7}, True, curves.Board(None))
+
+
+@pytest.mark.parametrize(
+    ("keep", "lowest_is_best", "kept"),
+    [("best", False, [0, 1, 3]), ("best", True, [0, 2]), ("last", False, [0, 1, 2, 3])],
+)
+def test_which_epoch_is_kept(keep, lowest_is_best, kept):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 2))
+    scores = iter([0.5, 0.6, 0.4, 0.6])
+    history, saved = {"best": {}, "epochs": []}, []
+    task = training.Task(
+        (model,), None, None, 4, None, lambda: {"x": next(scores)}, "x", lambda: saved.append(epoch), lowest_is_best
+    )
+    for epoch in range(4):
         training._evaluate(
-            task, {"best": {}, "epochs": []}, {"epoch": 1, "step": 7}, chief=True, board=curves.Board(None)
+            task, TrainingSettings(keep=keep), history, {"epoch": epoch, "step": 1}, True, curves.Board(None)
         )
+    assert saved == kept
+    assert history["best"]["epoch"] == kept[-1]
 
 
 def test_tensorboard_that_is_not_installed(monkeypatch):

@@ -107,7 +107,7 @@ def test_workers_need_their_addresses(monkeypatch):
 
 
 @pytest.mark.slow
-def test_killed_at_five_steps_and_resumed(small, tmp_path):
+def test_killed_at_three_steps_and_resumed(small, tmp_path):
     """SIGKILL, not an exception: nothing can be tidied up."""
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
     dropout = ["--dropout=0.1", "--head_dropout=0.1", "--checkpoint_steps=1"]
@@ -115,7 +115,7 @@ def test_killed_at_five_steps_and_resumed(small, tmp_path):
     expected = losses(whole)
     checkpoint = os.path.join(cut, training.CHECKPOINT_FILE)
     random = np.random.default_rng(0)
-    for step in sorted(random.choice(np.arange(1, len(expected) - 1), 5, replace=False)):
+    for step in sorted(random.choice(np.arange(1, len(expected) - 1), 3, replace=False)):
         process = start(small, cut, "--resume", *dropout)
         wait_for(checkpoint, process)
         while num_steps(checkpoint) < step and process.poll() is None:

@@ -66,8 +66,7 @@ class DevEvaluation:
         """
         self.rows, self.samples = rows, []
         self._generator, packed = generator, kind == LANGUAGE_MODEL
-        count = 0 if packed else min(num_answers, len(rows))
-        self._asked = [rows[i] for i in np.linspace(0, len(rows) - 1, count).astype(int)]
+        self._asked = asked_of(rows, 0 if packed else num_answers)
         self._bytes = np.array(generator.tokenizer.token_bytes())
         self._writer: Writer | None = None
         end_id = generator.tokenizer.end_id if packed else None
@@ -107,6 +106,11 @@ class DevEvaluation:
         """Answers `num_answers` of the rows, greedily."""
         self._writer = self._writer or Writer.of(self._generator)
         return answers(self._writer, self._asked)
+
+
+def asked_of(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
+    """Returns `count` of the rows, or all, spread over them."""
+    return [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
 
 
 def answers(writer: Writer, rows: Sequence[TokenRow]) -> list[Sample]:
