@@ -1,0 +1,47 @@
+"""Checks a token folder of docproduct.contexts as a whole: no right answer stands in its own prompt, none is too long.
+
+    python -m tests.check_contexts --prepared_dir=prepared --tokens_dir=contexts
+
+For corpora that are not part of the project. Prints one line of JSON, and fails if a row is wrong.
+"""
+
+import json
+import sys
+
+from absl import app, flags
+
+from data_pipeline import cleaning, splits
+from data_pipeline.prepared import PreparedFolder
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.token_folder import TokenFolder
+from docproduct.systems.generator.dev import read_rows
+
+
+def main(argv: list[str]) -> None:
+    """Checks what the flags name."""
+    del argv
+    values = flags.FLAGS
+    folder = TokenFolder(values.tokens_dir)
+    tokenizer, settings = folder.tokenizer(), PromptSettings(**folder.manifest["settings"]["prompt"])
+    pairs = PreparedFolder(values.prepared_dir).pairs(["pair_id", "answer"]).to_pydict()
+    answer_of = dict(zip(pairs["pair_id"], pairs["answer"], strict=True))
+    found = {"rows": 0, "answers_in_prompts": 0, "too_long": 0, "other_targets": 0}
+    for split in splits.SPLITS:
+        for row in read_rows(folder, split):
+            found["rows"] += 1
+            answer, prompt = answer_of[row.pair_id], tokenizer.decode(row.prompt_ids, show_added=True)
+            # The prompt may hold part of a retrieved answer: its beginning, cut anywhere.
+            contexts, _, _ = prompt.rpartition("<question>")
+            found["answers_in_prompts"] += cleaning.normal_form(answer) in cleaning.normal_form(contexts)
+            too_long = len(row.prompt_ids) > settings.prompt_tokens
+            found["too_long"] += too_long or len(row.prompt_ids) + len(row.target_ids) > settings.window
+            found["other_targets"] += not answer.startswith(tokenizer.decode_finished(row.target_ids))
+    print(json.dumps(found))
+    if any(count for name, count in found.items() if name != "rows"):
+        sys.exit("error: the folder is wrong.")
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("prepared_dir", None, "The prepared folder.", required=True)
+    flags.DEFINE_string("tokens_dir", None, "What docproduct.contexts wrote of it.", required=True)
+    app.run(main)
