@@ -69,7 +69,9 @@ def _settings(values: flags.FlagValues, writer: Writer | None) -> GenerationSett
     """Returns how to write, None where the flags leave it to the generator."""
     names = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
     given = {name: values[name].value for name in names if values[name].value is not None}
-    if not given or not writer or not writer.prompt:
+    if given and not writer:
+        raise ValueError(f"--{next(iter(given))} says how answers are written. Give --generator_dir, too.")
+    if not given or not writer.prompt:
         return None
     return GenerationSettings(**{"max_tokens": writer.prompt.answer_tokens, **given})
 

@@ -7,29 +7,18 @@ layout; without one, a small BERT with random weights is trained. Ends with one 
 that was kept.
 """
 
-import dataclasses
-import json
-import os
-import sys
+from typing import Any
 
+import tensorflow as tf
 from absl import app, flags, logging
 
-from docproduct import devices, training
+from docproduct import training_flags
 from docproduct.systems import retriever
 from docproduct.systems.retriever.losses import LOSSES
 from docproduct.systems.retriever.model import HEADS
 
 _DEFAULTS = retriever.RetrieverTraining(prepared_dir="")
 
-_HELP = {
-    "epochs": "Passes over the training pairs.",
-    "batch_size": "Pairs in a batch: the candidates of the in-batch softmax.",
-    "warmup_share": "Share of the steps in which the learning rate rises.",
-    "weight_decay": "AdamW's weight decay.",
-    "clip_norm": "Largest global norm of the gradients.",
-    "checkpoint_steps": "Steps between two checkpoints.",
-    "seed": "Of weights, dropout and order.",
-}
 _LOSS = _DEFAULTS.loss
 _LOSS_FLAGS = ("scale", "learn_scale", "false_negative_margin", "distillation_weight", "teacher_scale")
 _TRAINING_FLAGS = (
@@ -37,17 +26,13 @@ _TRAINING_FLAGS = (
     *("negatives_dir", "num_negatives", "cluster_size", "num_buckets", "pad_to_multiple"),
     *("chunk_size", "dev_train_answers"),
 )
-_SETTINGS = dataclasses.fields(training.TrainingSettings)
 _LEARNING_RATE = _DEFAULTS.settings.learning_rate
 _LEARNING_RATE_OF_HEADS = 1e-3  # alone, on vectors that do not change
 
 
 def _define_flags() -> None:
     flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
-    flags.DEFINE_string("model_dir", None, "The model folder to write.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to start from; none: a small random BERT.")
-    flags.DEFINE_bool("resume", False, "Continue the interrupted run in model_dir.")
-    flags.DEFINE_bool("overwrite", False, "Replace model_dir.")
     flags.DEFINE_enum("pooling", None, ["mean", "cls"], "Default: what the encoder's folder says, else mean.")
     flags.DEFINE_integer("max_tokens", None, "Longest text; default: what the pairs were cut at.")
     flags.DEFINE_float("dropout", None, "Dropout inside the encoder; default: as the encoder's folder says.")
@@ -75,19 +60,10 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "dev_train_answers", _DEFAULTS.dev_train_answers, "Answers of train among dev's candidates.", lower_bound=0
     )
-    flags.DEFINE_enum(
-        "strategy", "default", devices.STRATEGIES, "One device, all GPUs (mirrored), or TF_CONFIG's workers."
-    )
-    flags.DEFINE_string("tensorboard_dir", None, "Where to write curves for TensorBoard (extra tensorboard).")
     flags.DEFINE_float(
         "learning_rate", None, f"Its peak; default: {_LEARNING_RATE:g}, with --freeze_bert {_LEARNING_RATE_OF_HEADS:g}."
     )
-    flags.DEFINE_enum("keep", _DEFAULTS.settings.keep, training.KEPT, "Which epoch: the best on dev, or the last.")
-    flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
-    flags.DEFINE_enum("precision", _DEFAULTS.settings.precision, devices.PRECISIONS, "auto: bfloat16 where it is fast.")
-    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
-    for field in (field for field in _SETTINGS if field.name in _HELP):
-        define[type(field.default)](field.name, field.default, _HELP[field.name])
+    training_flags.define(_DEFAULTS.settings, but=("learning_rate",))
 
 
 def _numbers(flag: str) -> tuple[int, ...]:
@@ -103,35 +79,26 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
+    training_flags.run(flags.FLAGS, _train)
+
+
+def _train(strategy: tf.distribute.Strategy) -> dict[str, Any]:
     values = flags.FLAGS
-    try:
-        training.set_up(values.seed, values.deterministic)
-        strategy = devices.make_strategy(values.strategy)
-        if values.learning_rate is None:
-            values.learning_rate = _LEARNING_RATE_OF_HEADS if values.freeze_bert else _LEARNING_RATE
-        config = retriever.RetrieverTraining(
-            prepared_dir=values.prepared_dir,
-            encoder_dir=values.encoder_dir,
-            boundaries=_numbers("boundaries") or None,
-            loss=retriever.LossSettings(
-                kind=values.loss,
-                matryoshka_dims=_numbers("matryoshka_dims"),
-                **{name: values[name].value for name in _LOSS_FLAGS},
-            ),
-            **{name: values[name].value for name in _TRAINING_FLAGS},
-            settings=training.TrainingSettings(**{field.name: values[field.name].value for field in _SETTINGS}),
-        )
-        history = retriever.train(config, values.model_dir, values.resume, values.overwrite, strategy)
-    except (ValueError, OSError, devices.WorkerLostError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        there = os.path.exists(os.path.join(values.model_dir, training.CHECKPOINT_FILE))
-        sys.exit(
-            "interrupted: go on with the same flags and --resume in place of --overwrite. "
-            f"{values.model_dir} has {'a checkpoint' if there else 'no checkpoint yet, so that it begins anew'}; "
-            f"there is one every {values.checkpoint_steps} steps and after each epoch."
-        )
-    print(json.dumps({"model_dir": values.model_dir, **history["best"]}))
+    if values.learning_rate is None:
+        values.learning_rate = _LEARNING_RATE_OF_HEADS if values.freeze_bert else _LEARNING_RATE
+    config = retriever.RetrieverTraining(
+        prepared_dir=values.prepared_dir,
+        encoder_dir=values.encoder_dir,
+        boundaries=_numbers("boundaries") or None,
+        loss=retriever.LossSettings(
+            kind=values.loss,
+            matryoshka_dims=_numbers("matryoshka_dims"),
+            **{name: values[name].value for name in _LOSS_FLAGS},
+        ),
+        **{name: values[name].value for name in _TRAINING_FLAGS},
+        settings=training_flags.settings(values),
+    )
+    return retriever.train(config, values.model_dir, values.resume, values.overwrite, strategy)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,9 @@ it is not there yet. Ends with one line of JSON: the metrics of the epoch that w
 """
 
 import dataclasses
-import json
-import os
-import sys
+from typing import Any
 
+import tensorflow as tf
 from absl import app, flags, logging
 
 from data_pipeline.packing import write_windows
@@ -23,21 +22,11 @@ from data_pipeline.pair_rows import FocusSample, write_closed_book
 from data_pipeline.prepared import PreparedFolder
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MODEL, ROWS, TokenFolder
-from docproduct import devices, training
+from data_pipeline.tokenizers import BytePairs
+from docproduct import training_flags
 from docproduct.systems import generator
 
 _DEFAULTS = generator.GeneratorTraining(tokens_dir="")
-_SETTINGS = dataclasses.fields(training.TrainingSettings)
-_HELP = {
-    "epochs": "Passes over the training rows.",
-    "batch_size": "Rows in a step.",
-    "learning_rate": "Its peak.",
-    "warmup_share": "Share of the steps in which the learning rate rises.",
-    "weight_decay": "AdamW's weight decay.",
-    "clip_norm": "Largest global norm of the gradients.",
-    "checkpoint_steps": "Steps between two checkpoints.",
-    "seed": "Of weights, dropout, order and samples.",
-}
 _TRAINING_FLAGS = ("gpt2_dir", "dropout", "chunk_size", "recompute", "num_buckets", "num_answers")
 _SIZES = ("width", "num_layers", "num_heads")
 
@@ -45,10 +34,7 @@ _SIZES = ("width", "num_layers", "num_heads")
 def _define_flags() -> None:
     flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "What is learned.")
     flags.DEFINE_string("tokens_dir", None, "Token folder: of docproduct.contexts, else written here.", required=True)
-    flags.DEFINE_string("model_dir", None, "The model folder to write.", required=True)
     flags.DEFINE_string("gpt2_dir", None, "GPT-2 to start from; none: a small one with random weights.")
-    flags.DEFINE_bool("resume", False, "Continue the interrupted run in model_dir.")
-    flags.DEFINE_bool("overwrite", False, "Replace model_dir.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
     flags.DEFINE_string("prepared_dir", None, "closed_book: its pairs; language_model: they are documents, too.")
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
@@ -68,42 +54,33 @@ def _define_flags() -> None:
     flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")
     flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
     flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
-    flags.DEFINE_enum(
-        "strategy", "default", devices.STRATEGIES, "One device, all GPUs (mirrored), or TF_CONFIG's workers."
-    )
-    flags.DEFINE_string("tensorboard_dir", None, "Where to write curves for TensorBoard (extra tensorboard).")
-    flags.DEFINE_enum("keep", _DEFAULTS.settings.keep, training.KEPT, "Which epoch: the best on dev, or the last.")
-    flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
-    flags.DEFINE_enum("precision", _DEFAULTS.settings.precision, devices.PRECISIONS, "auto: bfloat16 where it is fast.")
-    define = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
-    for field in (field for field in _SETTINGS if field.name in _HELP):
-        define[type(field.default)](field.name, getattr(_DEFAULTS.settings, field.name), _HELP[field.name])
+    training_flags.define(_DEFAULTS.settings)
 
 
-def _make_tokens(values: flags.FlagValues) -> int:
-    """Writes the token folder, if the task asks for it and it is not there; returns the model's window.
+def _make_tokens(values: flags.FlagValues) -> TokenFolder:
+    """Returns the token folder; writes it, if the task asks for it and it is not there.
 
     Raises:
       ValueError: what it is made of is missing, or --tokens_dir holds rows of another task.
     """
-    start = generator.TrainedGenerator.load(values.gpt2_dir) if values.gpt2_dir else None
-    window = values.window or (start.gpt2.config if start else _DEFAULTS.random_gpt2).max_positions
+    gpt2_dir = values.gpt2_dir
+    window = values.window or (generator.sizes(gpt2_dir) if gpt2_dir else _DEFAULTS.random_gpt2).max_positions
     prepared = PreparedFolder(values.prepared_dir) if values.prepared_dir else None
     if values.task == LANGUAGE_MODEL:
-        tokenizer = start.tokenizer if start else values.vocab_size
+        tokenizer = BytePairs.load(gpt2_dir) if gpt2_dir else values.vocab_size
         write_windows(values.tokens_dir, values.text, prepared, tokenizer, window, values.dev_share, values.seed)
     elif values.task == CLOSED_BOOK and prepared:
-        if not start:
+        if not gpt2_dir:
             raise ValueError("closed_book needs a tokenizer. Give --gpt2_dir, perhaps of task language_model.")
         settings = PromptSettings(0, window, values.answer_tokens)
         sample = FocusSample(values.top_foci, values.train_per_focus, values.dev_per_focus)
-        write_closed_book(values.tokens_dir, prepared, start.tokenizer, settings, sample, values.seed)
+        write_closed_book(values.tokens_dir, prepared, BytePairs.load(gpt2_dir), settings, sample, values.seed)
     folder = TokenFolder(values.tokens_dir)
     if folder.rows != values.task:
         raise ValueError(f"{folder.path} holds rows of task {folder.rows}; expected {values.task}.")
     if shortened := {what: count for what, count in folder.manifest["shortened"].items() if count}:
         logging.warning("In %s: %s.", folder.path, ", ".join(f"{name} {count}" for name, count in shortened.items()))
-    return window
+    return folder
 
 
 def main(argv: list[str]) -> None:
@@ -111,28 +88,20 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
+    training_flags.run(flags.FLAGS, _train)
+
+
+def _train(strategy: tf.distribute.Strategy) -> dict[str, Any]:
     values = flags.FLAGS
-    try:
-        training.set_up(values.seed, values.deterministic)
-        strategy = devices.make_strategy(values.strategy)
-        window = _make_tokens(values)
-        sizes = {name: values[name].value for name in _SIZES} | {"max_positions": window}
-        config = generator.GeneratorTraining(
-            tokens_dir=values.tokens_dir,
-            random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
-            **{name: values[name].value for name in _TRAINING_FLAGS},
-            settings=training.TrainingSettings(**{field.name: values[field.name].value for field in _SETTINGS}),
-        )
-        history = generator.train(config, values.model_dir, values.resume, values.overwrite, strategy)
-    except (ValueError, OSError, devices.WorkerLostError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        there = os.path.exists(os.path.join(values.model_dir, training.CHECKPOINT_FILE))
-        sys.exit(
-            "interrupted: go on with the same flags and --resume in place of --overwrite. "
-            f"{values.model_dir} has {'a checkpoint' if there else 'no checkpoint yet, so that it begins anew'}."
-        )
-    print(json.dumps({"model_dir": values.model_dir, **history["best"]}))
+    folder = _make_tokens(values)
+    sizes = {name: values[name].value for name in _SIZES} | {"max_positions": folder.window()}
+    config = generator.GeneratorTraining(
+        tokens_dir=values.tokens_dir,
+        random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
+        **{name: values[name].value for name in _TRAINING_FLAGS},
+        settings=training_flags.settings(values),
+    )
+    return generator.train(config, values.model_dir, values.resume, values.overwrite, strategy)
 
 
 if __name__ == "__main__":

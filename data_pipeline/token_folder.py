@@ -88,9 +88,10 @@ class TokenFolder:
         """Returns the number of rows in a split."""
         return self.manifest["counts"][split]["rows"]
 
-    def longest(self) -> int:
-        """Returns the tokens of the longest row."""
-        return max(counts["longest"] for counts in self.manifest["counts"].values())
+    def window(self) -> int:
+        """Returns the tokens that a row has at most, as the settings say."""
+        settings = self.manifest["settings"]
+        return settings.get("prompt", settings)["window"]
 
     def shards(self, split: str) -> list[str]:
         """Returns the paths of a split's TFRecord shards."""

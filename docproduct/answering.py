@@ -91,6 +91,11 @@ def answer(
     cleaned = cleaning.clean(question)
     if not cleaned:
         raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
+    if writer and not writer.prompt:
+        raise ValueError(
+            "This generator was not trained to answer. Train it with train_gpt2.py --task=context_answer, and export "
+            "it again."
+        )
     clock = _Clock()
     query_vector = retriever.embed([cleaned], "question").head[0]  # [D]
     clock.stop("encode")
@@ -109,11 +114,6 @@ def answer(
 
 def _write(writer: Writer, question: str, hits: list[Hit], settings: GenerationSettings | None) -> tuple[str, int]:
     """Returns an answer from the first hits, and how many of them stood in the prompt."""
-    if writer.prompt is None:
-        raise ValueError(
-            "This generator was not trained to answer. Train it with train_gpt2.py --task=context_answer, and export "
-            "it again."
-        )
     contexts = [(hit.question, hit.answer) for hit in hits]
     prompt = prompts.answer_prompt(writer.tokenizer, writer.prompt, question, contexts)
     settings = settings or GenerationSettings(max_tokens=writer.prompt.answer_tokens)

@@ -19,11 +19,11 @@ import pyarrow as pa
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from data_pipeline import cleaning, prompts, splits
+from data_pipeline import cleaning, files, prompts, splits
 from data_pipeline.pair_rows import PairRows
 from data_pipeline.prepared import SIDES, PreparedFolder
 from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import CONTEXT_ANSWER, TokenRow, write
+from data_pipeline.token_folder import CONTEXT_ANSWER, KIND, TokenRow, write
 from data_pipeline.tokenizers import BytePairs
 from docproduct import devices, training
 from docproduct.index import Hit, Index
@@ -113,11 +113,13 @@ def make(
 
     Raises:
       ValueError: no context is asked for, the index has too few answers, or holds other pairs.
+      FileExistsError: `tokens_dir` is there, and `overwrite` is off.
     """
     if not settings.num_contexts:
         raise ValueError("num_contexts is 0; expected 1 or more. Without contexts, train with --task=closed_book.")
     if index.manifest["prepared"] != prepared.fingerprint():
         raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
+    files.check_free(tokens_dir, overwrite, KIND)  # before the work
     find = ContextFinder(index, settings.num_contexts, search_by)
     pairs = prepared.pairs(_COLUMNS).to_pylist()
     vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
@@ -125,8 +127,8 @@ def make(
     hits: list[list[Hit]] = [[] for _ in pairs]
     with tqdm(desc="contexts", total=len(pairs), unit=" questions") as bar:
         for split in splits.SPLITS:
-            rows = [row for row, pair in enumerate(pairs) if pair["split"] == split]
-            for few in (rows[start : start + _TOGETHER] for start in range(0, len(rows), _TOGETHER)):
+            asked = [row for row, pair in enumerate(pairs) if pair["split"] == split]
+            for few in (asked[start : start + _TOGETHER] for start in range(0, len(asked), _TOGETHER)):
                 found = find(vectors[few], [pairs[row] for row in few], of_train if split == splits.TRAIN else None)
                 for row, of_question in zip(few, found, strict=True):
                     hits[row] = of_question

@@ -84,13 +84,16 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, generator.Write
         index.build(retriever, prepared, index_dir, encoder_name=model_dir)
     opened = index.Index(index_dir, retriever)
     say("4. Training a toy generator")
-    return retriever, opened, _writer(retriever, opened, prepared, f"{start_dir}/generator-{run}")
+    return retriever, opened, _writer(retriever, opened, prepared, start_dir)
 
 
 def _writer(
-    retriever: TrainedRetriever, opened: index.Index, prepared: PreparedFolder, folder: str
+    retriever: TrainedRetriever, opened: index.Index, prepared: PreparedFolder, start_dir: str
 ) -> generator.Writer:
     """Trains a small GPT-2 with random weights on the sample, unless it is there."""
+    made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY]
+    made_of += [dataclasses.asdict(part) for part in (TOY, TOY_PROMPT, TOY_SETTINGS)]
+    folder = os.path.join(start_dir, f"generator-{files.fingerprint(made_of)[:12]}")
     tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "export"))
     if not os.path.isdir(tokens_dir):
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
@@ -130,7 +133,10 @@ def main(argv: list[str]) -> None:
         found = answer(question, retriever, opened, values.k, writer=writer)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    say(f"5. Question: {question}\n\n{found.answer}\n\n{_TOY_NOTE}\n\n{found.generated}\n\n{found.disclaimer}\n")
+    say(f"5. Question: {question}\n\n{found.answer}")
+    if found.generated is not None:
+        say(f"{_TOY_NOTE}\n\n{found.generated}")
+    say(f"{found.disclaimer}\n")
     print(json.dumps(found.as_json() | {"generated_by": _TOY_NOTE}, ensure_ascii=False))
 
 

@@ -29,7 +29,7 @@ def main(argv: list[str]) -> None:
     for split in splits.SPLITS:
         for row in read_rows(folder, split):
             found["rows"] += 1
-            answer, prompt = answer_of[row.pair_id], tokenizer.decode(row.prompt_ids, show_added=True)
+            answer, prompt = answer_of[row.pair_id], tokenizer.show(row.prompt_ids)
             # The prompt may hold part of a retrieved answer: its beginning, cut anywhere.
             contexts, _, _ = prompt.rpartition("<question>")
             found["answers_in_prompts"] += cleaning.normal_form(answer) in cleaning.normal_form(contexts)

@@ -69,6 +69,8 @@ def test_the_end_and_added_tokens_are_ids_that_no_text_gets(bpe):
     assert bpe.added == {"<question>": bpe.vocab_size - 2, "<answer>": bpe.vocab_size - 1}
     (ids,) = bpe.encode(["hot"])
     assert bpe.decode([bpe.added["<question>"], *ids, bpe.end_id]) == "hot"
+    assert bpe.decode([*ids, bpe.vocab_size + 3]) == "hot"  # a row that a published table has beyond its vocabulary
+    assert bpe.show([bpe.added["<question>"], *ids, bpe.end_id]) == "<question> hot <|endoftext|>"
     more = bpe.with_added(["<end>", "<question>"])
     assert more.added == bpe.added | {"<end>": bpe.vocab_size}
     assert more.encode(["hot <end>"]) == bpe.encode(["hot <end>"])

@@ -47,7 +47,7 @@ def test_no_prompt_gives_its_answer_away(retriever, opened, prepared, bpe, tmp_p
         rows = read_rows(folder, split)
         assert {row.pair_id for row in rows} == {i for i, pair in pairs.items() if pair["split"] == split}
         for row in rows:
-            text = cleaning.normal_form(markers.decode(row.prompt_ids, show_added=True))
+            text = cleaning.normal_form(markers.show(row.prompt_ids))
             assert cleaning.normal_form(pairs[row.pair_id]["answer"]) not in text
             assert markers.decode(row.target_ids) == pairs[row.pair_id]["answer"]
             assert len(row.prompt_ids) <= SETTINGS.prompt_tokens
@@ -204,6 +204,10 @@ def test_wrong_input(retriever, opened, prepared, bpe, vocab_file, tmp_path):
         make(retriever, opened, prepared, bpe, tmp_path / "t", PromptSettings(0, 120, 40))
     with pytest.raises(ValueError, match=r"has 60 answers; 60 contexts .* need 61 or more"):
         make(retriever, opened, prepared, bpe, tmp_path / "t", PromptSettings(60, 120, 40))
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "a.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="there exists already"):
+        make(None, opened, prepared, bpe, tmp_path / "there")  # known before anything is embedded
     few = write_csv(tmp_path / "few.csv", [(f"what is {c}?", f"the {c}.") for c in "abc"])
     prepare(Settings((few,), vocab_file, dev_share=0.0), str(tmp_path / "few"))
     with pytest.raises(ValueError, match="built from other pairs than"):

@@ -16,14 +16,14 @@ def tokenizer():
 
 
 def shown(tokenizer, ids):
-    return tokenizer.decode(ids, show_added=True)
+    return tokenizer.show(ids)
 
 
 def test_the_nearest_pair_stands_next_to_the_question(tokenizer):
     prompt = answer_prompt(tokenizer, PromptSettings(2, 400, 20), "what?", CONTEXTS)
     far = " ".join(["far"] * 40)
     expected = (
-        f"<question> far? <answer> {far}  <end>  <question> near? <answer> near one <end>  <question> what? <answer>"
+        f"<question> far? <answer> {far} <end> <question> near? <answer> near one <end> <question> what? <answer>"
     )
     assert shown(tokenizer, prompt.ids) == expected
     assert (prompt.num_contexts, prompt.shortened) == (2, False)

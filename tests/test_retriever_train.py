@@ -20,6 +20,7 @@ from docproduct.systems.retriever import (
     train,
 )
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
+from docproduct.systems.retriever.start import start
 from tests.conftest import SETTINGS, SIZES, VOCAB
 from tests.test_checkpoints import google_tensors, write_hugging_face
 
@@ -345,7 +346,7 @@ def test_heads(head, config, tmp_path):
         TrainedRetriever.load(str(tmp_path / "m"), head="residual" if head != "residual" else "none")
     # A second round needs none of the flags again, and may change what no weight depends on.
     second = dataclasses.replace(config, encoder_dir=str(tmp_path / "m"), max_tokens=30, head_dropout=0.3)
-    again = train_module.make_run(second, "", tf.distribute.get_strategy()).retriever.config
+    again = start(second, PreparedFolder(second.prepared_dir)).config
     assert again == dataclasses.replace(found.config, max_tokens=30, head_dropout=0.3)
     if head == "none":
         with pytest.raises(ValueError, match="nothing is trained"):

@@ -41,7 +41,12 @@ def test_serve(retriever, prepared, tmp_path):
     assert done.stderr.count("not medical advice") == 2
     assert done.stderr.count("error: The question is empty") == 1
 
-    for arguments, message in ((["--question= "], "The question is empty"), (["--question=a", "--k=99"], "k is 99")):
+    wrong = [
+        (["--question= "], "The question is empty"),
+        (["--question=a", "--k=99"], "k is 99"),
+        (["--question=a", "--temperature=1"], "--temperature says how answers are written. Give --generator_dir"),
+    ]
+    for arguments, message in wrong:
         done = run("serve.py", *folders, *arguments)
         assert done.returncode == 1
         assert message in done.stderr

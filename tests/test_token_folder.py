@@ -35,7 +35,8 @@ def test_what_is_written_is_read(tokenizer, tmp_path):
     assert read_rows(folder, "train") == ROWS
     assert read_rows(folder, "dev") == ROWS[:3]
     assert folder.tokenizer().fingerprint == tokenizer.fingerprint
-    assert folder.longest() == max(len(row.prompt_ids) + len(row.target_ids) for row in ROWS)
+    longest = max(len(row.prompt_ids) + len(row.target_ids) for row in ROWS)
+    assert folder.manifest["counts"]["train"]["longest"] == longest
 
 
 def test_batches_hold_every_row_once(tokenizer, tmp_path):
@@ -105,8 +106,7 @@ def test_windows_of_texts_and_pairs(prepared, tmp_path):
     folder = TokenFolder(str(tmp_path / "t"))
     tokenizer = folder.tokenizer()
     texts = {
-        split: "".join(tokenizer.decode(row.target_ids, show_added=True) for row in read_rows(folder, split))
-        for split in ("train", "dev")
+        split: "".join(tokenizer.show(row.target_ids) for row in read_rows(folder, split)) for split in ("train", "dev")
     }
     pairs = prepared.pairs(["question", "answer"], "dev").to_pylist()
     assert all(pair["answer"].split()[-1] in texts["dev"] for pair in pairs)
@@ -132,7 +132,7 @@ def test_closed_book_rows(prepared, tokenizer, tmp_path):
         for row in rows:
             pair = pairs[row.pair_id]
             question = f"<question> {pair['question']} <answer>"
-            assert markers.decode(row.prompt_ids, show_added=True) == question
+            assert markers.show(row.prompt_ids) == question
             assert markers.decode(row.target_ids) == pair["answer"]
     assert manifest["shortened"] == {"questions_shortened": 0, "answers_cut": 0}
 

@@ -4,7 +4,14 @@ parsing.py (records to tensors), training.py (the batches of an epoch), sorting.
 """
 
 from data_pipeline.batches.parsing import Batches, Element, count_tokens, pad, parse
-from data_pipeline.batches.sorting import inference_batches, length_groups, length_sorted, micro_batches, side_ids
+from data_pipeline.batches.sorting import (
+    inference_batches,
+    length_groups,
+    length_order,
+    length_sorted,
+    micro_batches,
+    side_ids,
+)
 from data_pipeline.batches.training import BatchSettings, Source, length_boundaries, training_batches
 
 __all__ = [
@@ -16,6 +23,7 @@ __all__ = [
     "inference_batches",
     "length_boundaries",
     "length_groups",
+    "length_order",
     "length_sorted",
     "micro_batches",
     "pad",

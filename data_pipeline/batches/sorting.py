@@ -61,6 +61,24 @@ def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 
     return groups, tf.argsort(order)
 
 
+def length_order(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
+    """Yields the positions of all rows in batches of like length, the longest first.
+
+    Args:
+      lengths: [N] int.
+      batch_tokens: places in a batch, padding included; a longer row is a batch of its own.
+
+    Yields:
+      [B] int.
+    """
+    order = np.argsort(-lengths, kind="stable")
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
+        yield order[start : start + size]
+        start += size
+
+
 def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields all rows in batches of like length, the longest first, so that a lack of memory shows at once.
 
@@ -72,14 +90,8 @@ def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Itera
     Yields:
       rows [B] int, the positions in `ids`; and ids [B, T] int32. `out[rows] = ...` restores the order.
     """
-    lengths = ids.row_lengths().numpy()
-    order = np.argsort(-lengths, kind="stable")
-    start = 0
-    while start < len(order):
-        size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
-        rows = order[start : start + size]
+    for rows in length_order(ids.row_lengths().numpy(), batch_tokens):
         yield rows, pad(tf.gather(ids, rows), pad_id).numpy()
-        start += size
 
 
 def inference_batches(

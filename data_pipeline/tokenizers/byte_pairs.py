@@ -116,19 +116,15 @@ class BytePairs:
         """Returns the ids of each text. What looks like an added token, or like the end, is text like any other."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
-    def decode(self, ids: Iterable[int], show_added: bool = False) -> str:
-        """Returns the text of ids; bytes that are no UTF-8 become U+FFFD.
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns the text of ids, of added tokens and the end none; bytes that are no UTF-8 become U+FFFD."""
+        return self._tokenizer.decode([i for i in ids if i != self.end_id and i < len(self._vocab)])
 
-        Args:
-          ids: any.
-          show_added: whether the end and added tokens are written out, with blanks around them, or left out.
-        """
-        shown = {number: token for token, number in {END: self.end_id, **self.added}.items()}
-        texts = (
-            (f" {shown[key]} " if show_added else "") if key in shown else self._tokenizer.decode(list(part))
-            for key, part in itertools.groupby(ids, lambda i: i if i in shown else None)
-        )
-        return "".join(texts).strip() if show_added else self._tokenizer.decode([i for i in ids if i not in shown])
+    def show(self, ids: Iterable[int]) -> str:
+        """Returns the text of ids for people: the end and added tokens are written out, with blanks around them."""
+        names = {number: token for token, number in {END: self.end_id, **self.added}.items()}
+        parts = itertools.groupby(ids, names.get)
+        return " ".join(name or self.decode(part).strip() for name, part in parts)
 
     def token_bytes(self) -> list[int]:
         """Returns how many bytes of text each id stands for; 0 for the end and added tokens."""

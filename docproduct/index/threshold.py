@@ -22,9 +22,9 @@ def calibrate(
     without them, where it should not.
 
     Args:
-      question_vectors: [Q, D] float32, unit norm.
+      question_vectors: [Q, D] float32, unit norm; one or more.
       question_keys: [2, Q] int64, question group and answer group of each.
-      answer_vectors: [P, D] float32, unit norm, Q or more.
+      answer_vectors: [P, D] float32, unit norm.
       answer_keys: [2, P] int64, the same of each candidate; equal in one of them means that it answers the question.
       kept: share of the questions with an answer that shall pass, 0 to 1.
 

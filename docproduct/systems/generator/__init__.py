@@ -6,7 +6,7 @@ writer.py (texts, in a graph session of its own).
 """
 
 from docproduct.systems.generator.export import export
-from docproduct.systems.generator.folder import TrainedGenerator
+from docproduct.systems.generator.folder import TrainedGenerator, sizes
 from docproduct.systems.generator.sampling import GenerationSettings
 from docproduct.systems.generator.train import GeneratorTraining, train
 from docproduct.systems.generator.writer import Generation, Writer
@@ -18,5 +18,6 @@ __all__ = [
     "TrainedGenerator",
     "Writer",
     "export",
+    "sizes",
     "train",
 ]

@@ -94,13 +94,9 @@ class DevEvaluation:
 
     def _batches(self) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         lengths = np.array([len(row.prompt_ids) + len(row.target_ids) for row in self.rows])
-        order = np.argsort(-lengths, kind="stable")
-        start = 0
-        while start < len(order):
-            size = max(1, _BATCH_TOKENS // max(1, int(lengths[order[start]])))
-            rows = [self.rows[i] for i in order[start : start + size]]
+        for positions in batches.length_order(lengths, _BATCH_TOKENS):
+            rows = [self.rows[i] for i in positions]
             yield tuple(_padded([getattr(row, name) for row in rows]) for name in ("prompt_ids", "target_ids"))
-            start += size
 
     def write(self) -> list[Sample]:
         """Answers `num_answers` of the rows, greedily."""
@@ -125,7 +121,7 @@ def answers(writer: Writer, rows: Sequence[TokenRow]) -> list[Sample]:
         written = writer.write([row.prompt_ids for row in asked], GenerationSettings(max_tokens=room))
         for number, row, (generation,) in zip(numbers, asked, written, strict=True):
             reference = writer.tokenizer.decode(row.target_ids)
-            prompt = writer.tokenizer.decode(row.prompt_ids, show_added=True)
+            prompt = writer.tokenizer.show(row.prompt_ids)
             found[number] = Sample(prompt, reference, generation.text, metrics.rouge_l(reference, generation.text))
     return found
 

@@ -30,6 +30,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 _TABLE = "token_embedding/embeddings"
 _OPENAI_CONFIG_FILE = "hparams.json"
+_OURS, _OPENAI, _HUGGING_FACE = ("ours", "openai", "hugging_face")  # layouts
 _HUGGING_FACE_WEIGHTS_FILE = "model.safetensors"
 
 
@@ -86,35 +87,18 @@ class TrainedGenerator:
           ValueError: no such folder, or its files do not fit together.
           FileNotFoundError: it has no tokenizer.
         """
-        if not os.path.isdir(folder):
-            raise ValueError(
-                f"There is no folder {folder}. Expected a model's folder; names on a hub are not looked up."
-            )
-        stored, hparams = (files.read_json(os.path.join(folder, name)) for name in (CONFIG_FILE, _OPENAI_CONFIG_FILE))
+        layout, config, prompt = _read_config(folder)
         tokenizer = BytePairs.load(folder)
-        if stored is not None and stored.get("kind") == KIND:
-            if stored.get("format") != FORMAT:
-                raise ValueError(
-                    f"{folder} has format {stored.get('format')}; expected {FORMAT}. Make the model again."
-                )
-            gpt2 = built(GPT2(GPT2Config(**stored["gpt2"] | changed), seed, dtype=dtype))
+        gpt2 = built(GPT2(dataclasses.replace(config, **changed), seed, dtype=dtype))
+        if layout == _OURS:
             weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
             checkpoints.assign(gpt2, weights, os.path.join(folder, WEIGHTS_FILE))
-            prompt = stored.get("prompt")
-            return cls(gpt2, tokenizer, prompt and PromptSettings(**prompt))
-        if hparams is not None:
-            config, sources, read = GPT2Config.from_openai(hparams), openai_sources, checkpoints.read_openai_gpt2
-        elif stored is not None:
-            config, sources = GPT2Config.from_hugging_face(stored), hugging_face_sources
-            read = checkpoints.read_hugging_face_gpt2
+        elif layout == _OPENAI:
+            checkpoints.assign_from(gpt2, checkpoints.read_openai_gpt2(folder), openai_sources(config), folder)
         else:
-            raise ValueError(
-                f"{folder} holds no model: neither {CONFIG_FILE} nor {_OPENAI_CONFIG_FILE} is there. Expected a GPT-2 "
-                "in OpenAI's or Hugging Face's layout, or one that was trained here."
-            )
-        gpt2 = built(GPT2(dataclasses.replace(config, **changed), seed, dtype=dtype))
-        checkpoints.assign_from(gpt2, read(folder), sources(config), folder)
-        return cls(gpt2, tokenizer)
+            tensors = checkpoints.read_hugging_face_gpt2(folder)
+            checkpoints.assign_from(gpt2, tensors, hugging_face_sources(config), folder)
+        return cls(gpt2, tokenizer, prompt)
 
     def with_added(self, tokens: Sequence[str], prompt: PromptSettings, dtype: str, seed: int) -> "TrainedGenerator":
         """Returns the same generator with further added tokens, and how prompts are made of them.
@@ -172,6 +156,35 @@ class TrainedGenerator:
             with open(os.path.join(partial, _HUGGING_FACE_WEIGHTS_FILE), "wb") as file:
                 file.write(data)
             self.tokenizer.save(partial)
+
+
+def sizes(folder: str) -> GPT2Config:
+    """Returns the sizes of the model in a folder of any layout, without its weights.
+
+    Raises:
+      ValueError: as of `TrainedGenerator.load`.
+    """
+    return _read_config(folder)[1]
+
+
+def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
+    """Returns the layout of a folder, the model's sizes, and how prompts are made if it was trained to answer."""
+    if not os.path.isdir(folder):
+        raise ValueError(f"There is no folder {folder}. Expected a model's folder; names on a hub are not looked up.")
+    stored, hparams = (files.read_json(os.path.join(folder, name)) for name in (CONFIG_FILE, _OPENAI_CONFIG_FILE))
+    if stored is not None and stored.get("kind") == KIND:
+        if stored.get("format") != FORMAT:
+            raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Make the model again.")
+        prompt = stored.get("prompt")
+        return _OURS, GPT2Config(**stored["gpt2"]), prompt and PromptSettings(**prompt)
+    if hparams is not None:
+        return _OPENAI, GPT2Config.from_openai(hparams), None
+    if stored is not None:
+        return _HUGGING_FACE, GPT2Config.from_hugging_face(stored), None
+    raise ValueError(
+        f"{folder} holds no model: neither {CONFIG_FILE} nor {_OPENAI_CONFIG_FILE} is there. Expected a GPT-2 in "
+        "OpenAI's or Hugging Face's layout, or one that was trained here."
+    )
 
 
 def built(gpt2: GPT2) -> GPT2:

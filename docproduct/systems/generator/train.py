@@ -149,10 +149,9 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     else:
         sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **rates)
         generator = TrainedGenerator.make(sizes, tokenizer, seed, dtype, prompt)
-    window = prompt.window if prompt else folder.longest()
-    if window > generator.gpt2.config.max_positions:
+    if folder.window() > generator.gpt2.config.max_positions:
         raise ValueError(
-            f"{folder.path} was made for a window of {window} tokens; this model has "
+            f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
             f"{generator.gpt2.config.max_positions} positions. Make it again with a smaller --window."
         )
     return generator

@@ -127,32 +127,20 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
 
-    def run() -> run_folder.Run:
-        made = make_run(config, model_dir, strategy)
-        return run_folder.Run(made.task, made.record, lambda folder: made.retriever.save_config(folder, made.record))
-
     inputs = (config.prepared_dir, config.encoder_dir, config.negatives_dir)
-    return run_folder.train(run, config.settings, model_dir, KIND, inputs, strategy, resume, overwrite)
+    return run_folder.train(
+        lambda: make_run(config, model_dir, strategy),
+        config.settings,
+        model_dir,
+        KIND,
+        inputs,
+        strategy,
+        resume,
+        overwrite,
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """What a training works with.
-
-    Attributes:
-      prepared: the pairs.
-      retriever: what is trained, with its start weights.
-      task: for the training loop.
-      record: what must be equal for a run to be resumed; stands in config.json.
-    """
-
-    prepared: PreparedFolder
-    retriever: TrainedRetriever
-    task: training.Task
-    record: dict[str, Any]
-
-
-def make_run(config: RetrieverTraining, model_dir: str, strategy: tf.distribute.Strategy) -> Run:
+def make_run(config: RetrieverTraining, model_dir: str, strategy: tf.distribute.Strategy) -> run_folder.Run:
     """Makes the model and the task of a training, and writes nothing but the store of a frozen encoder."""
     prepared = training_pairs(config)
     seed = config.settings.seed
@@ -208,7 +196,7 @@ def make_run(config: RetrieverTraining, model_dir: str, strategy: tf.distribute.
         save=lambda: retriever.save_weights(model_dir),
         report=lambda history: _report(config, prepared, retriever, evaluate, model_dir, history),
     )
-    return Run(prepared, retriever, task, record)
+    return run_folder.Run(task, record, lambda folder: retriever.save_config(folder, record))
 
 
 def _stored(
