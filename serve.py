@@ -1,74 +1,67 @@
-"""Answers questions from an index: one with --question, else at a prompt.
+"""Answers questions from an index: one with --question, as a service with --port, else at a prompt.
 
     python serve.py --model_dir=/tmp/model --index_dir=/tmp/index --question="How is asthma treated?"
+    python serve.py --model_dir=/tmp/model --index_dir=/tmp/index --port=8080      # http://127.0.0.1:8080/
 
 With --generator_dir, what docproduct.export wrote, an answer is written from the hits. With --question it prints all
-and ends with one line of JSON. Without, it asks until the input ends (Ctrl-D), and shows answers on standard error.
+and ends with one line of JSON. At the prompt it asks until the input ends (Ctrl-D); answers are on standard error.
 """
 
 import functools
 import json
+import os
 import sys
-from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from data_pipeline import files
 from data_pipeline.prepared import SIDES
-from docproduct import training
-from docproduct.answering import Answer, answer
+from docproduct import terminal, training
+from docproduct.answering import answer, stream
 from docproduct.index import Index
 from docproduct.systems.generator import GenerationSettings, Writer
 from docproduct.systems.retriever import TrainedRetriever
 
-
-def show(found: Answer) -> None:
-    """Prints an answer for people, on standard error, so that standard output holds only JSON."""
-    lines = [f"\n{found.answer}\n"]
-    if found.generated is not None:
-        lines.append(f"Written by the generator, from the sources marked with *:\n\n{found.generated}\n")
-    for number, hit in enumerate(found.hits, 1):
-        mark = "*" if number <= found.num_contexts else " "
-        lines.append(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.question}  [{hit.source}]")
-    times = ", ".join(f"{step} {seconds * 1_000:.0f} ms" for step, seconds in found.seconds.items())
-    print("\n".join([*lines, f"\n{times}\n\n{found.disclaimer}\n"]), file=sys.stderr)
+_WRITING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
+_ASKING = ("k", "search_by", *_WRITING)  # what each request of a service says for itself
 
 
 def main(argv: list[str]) -> None:
-    """Answers one question, or one after another."""
+    """Answers one question, or one after another, or whoever asks the service."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
     logging.set_verbosity(logging.WARNING)
     training.set_up()
     values = flags.FLAGS
     try:
+        if values.port is not None:
+            _serve(values)
+            return
         retriever = TrainedRetriever.load(values.model_dir)
         index = Index(values.index_dir, retriever, values.index_device)
         writer = Writer.load(values.generator_dir) if values.generator_dir else None
-        k = min(5, index.num_answers) if values.k is None else values.k
-        ask = functools.partial(
-            answer,
-            retriever=retriever,
-            index=index,
-            k=k,
-            search_by=values.search_by,
-            writer=writer,
-            settings=_settings(values, writer),
-            threshold=values.threshold,
-        )
+        how = {
+            "retriever": retriever,
+            "index": index,
+            "k": min(5, index.num_answers) if values.k is None else values.k,
+            "search_by": values.search_by,
+            "writer": writer,
+            "settings": _settings(values, writer),
+            "threshold": values.threshold,
+        }
         if values.question is not None:
-            found = ask(values.question)
-            show(found)
+            found = answer(values.question, **how)
+            terminal.show(iter([found]))
             print(json.dumps(found.as_json(), ensure_ascii=False))
             return
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    converse(ask, index.num_answers)
+    terminal.converse(functools.partial(stream, **how), index.num_answers)
 
 
 def _settings(values: flags.FlagValues, writer: Writer | None) -> GenerationSettings | None:
     """Returns how to write, None where the flags leave it to the generator."""
-    names = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
-    given = {name: values[name].value for name in names if values[name].value is not None}
+    given = {name: values[name].value for name in _WRITING if values[name].value is not None}
     if given and not writer:
         raise ValueError(f"--{next(iter(given))} says how answers are written. Give --generator_dir, too.")
     if not given or not writer.prompt:
@@ -76,20 +69,37 @@ def _settings(values: flags.FlagValues, writer: Writer | None) -> GenerationSett
     return GenerationSettings(**{"max_tokens": writer.prompt.answer_tokens, **given})
 
 
-def converse(ask: Callable[[str], Answer], num_answers: int) -> None:
-    """Answers one line of standard input after another; a question that cannot be answered ends nothing."""
-    print(f"{num_answers} answers. Ask a question; Ctrl-D ends.", file=sys.stderr)
-    while True:
-        print("Question: ", end="", file=sys.stderr, flush=True)
-        try:
-            line = sys.stdin.readline()
-            if not line:
-                return
-            show(ask(line.strip()))
-        except ValueError as error:
-            print(f"error: {error}", file=sys.stderr)
-        except KeyboardInterrupt:
-            return
+def _serve(values: flags.FlagValues) -> None:
+    # Here, as answering in the terminal needs none of it.
+    from docproduct.web.engine import Folders
+    from docproduct.web.protection import Limits
+    from docproduct.web.server import serve
+    from docproduct.web.service import ServiceSettings
+
+    if values.question is not None:
+        raise ValueError("--question answers one question, --port starts a service. Give one of them.")
+    if given := [name for name in _ASKING if values[name].present]:
+        raise ValueError(f"--{given[0]} belongs to a single question; a service is told it with each request.")
+    if values.log_questions:
+        logging.set_verbosity(logging.INFO)
+    limits = Limits(_token(values.token_file), values.rate_limit, hosts=tuple(values.allowed_hosts))
+    settings = ServiceSettings(
+        max_batch=values.max_batch,
+        max_wait=values.max_wait_ms / 1_000,
+        max_waiting=values.max_waiting,
+        timeout=values.timeout,
+        log_questions=values.log_questions,
+        limits=limits,
+    )
+    names = ("model_dir", "index_dir", "generator_dir", "index_device", "threshold")
+    serve(Folders(**{name: values[name].value for name in names}), values.host, values.port, settings)
+
+
+def _token(path: str | None) -> str | None:
+    """Returns the token that clients must send; it is no flag, as a process's flags are seen by all users."""
+    if path is None:
+        return os.environ.get("DOCPRODUCT_TOKEN") or None
+    return files.read_text(path).strip()
 
 
 def _define_flags() -> None:
@@ -98,7 +108,7 @@ def _define_flags() -> None:
     flags.DEFINE_string("question", None, "Answer this question and end.")
     flags.DEFINE_integer("k", None, "Number of sources; default: 5, or all answers of a smaller index.")
     flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
-    flags.DEFINE_float("threshold", None, "Cosine from which a hit is near enough; default: the index's own.")
+    flags.DEFINE_float("threshold", None, "Cosine from which an answer is near enough; default: the index's.")
     flags.DEFINE_string("generator_dir", None, "Generator that docproduct.export wrote; none: hits are quoted only.")
     flags.DEFINE_integer("max_tokens", None, "Longest answer it writes; default: as it was trained.")
     flags.DEFINE_float("temperature", None, "Of its draws; default: 0, always the likeliest token.")
@@ -107,6 +117,16 @@ def _define_flags() -> None:
     flags.DEFINE_float("repetition_penalty", None, "Above 1, tokens that were met are less likely; default: 1.")
     flags.DEFINE_integer("seed", None, "Of its draws; default: 0.")
     flags.DEFINE_enum("index_device", "auto", ["auto", "cpu", "gpu"], "Where FAISS searches.")
+    flags.DEFINE_integer("port", None, "Start a service with a page here; 0: any free port.", 0, 65_535)
+    flags.DEFINE_string("host", "127.0.0.1", "Where it listens; 0.0.0.0: other machines reach it.")
+    flags.DEFINE_list("allowed_hosts", [], "Names it may be called by; default: on 127.0.0.1 its own, else any.")
+    flags.DEFINE_string("token_file", None, "File with the token that clients must send; or DOCPRODUCT_TOKEN.")
+    flags.DEFINE_string("rate_limit", None, "Requests of one address, such as 60/minute; default: any number.")
+    flags.DEFINE_integer("max_batch", 32, "Questions that are answered together.", 1)
+    flags.DEFINE_float("max_wait_ms", 2.0, "Longest wait of a question for others, in milliseconds.", 0.0, 1_000.0)
+    flags.DEFINE_integer("max_waiting", 128, "Questions that may wait; more are answered with 503.", 1)
+    flags.DEFINE_float("timeout", 60.0, "Seconds until a request is given up.", 0.1)
+    flags.DEFINE_bool("log_questions", False, "Log requests with their questions; else only warnings.")
 
 
 if __name__ == "__main__":

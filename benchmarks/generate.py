@@ -9,6 +9,7 @@ prompt look-up does to verify a proposal. Ends with one line of JSON.
 
 import json
 import os
+import shutil
 import statistics
 import sys
 import time
@@ -18,7 +19,7 @@ from absl import app, flags
 
 from benchmarks import measuring
 from data_pipeline.tokenizers import BytePairs
-from docproduct import training
+from docproduct import saved_models, training
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
@@ -47,7 +48,10 @@ def make_models(values: flags.FlagValues) -> None:
     variables["final_norm/beta"].assign(10 * variables["token_embedding/embeddings"][_WRITTEN])
     generator.save_hugging_face(os.path.join(values.work_dir, "hugging_face"), overwrite=True)
     for precision in PRECISIONS:
-        export(generator, os.path.join(values.work_dir, precision), precision, overwrite=True)
+        export_dir = os.path.join(values.work_dir, precision)
+        for version in saved_models.versions(export_dir):
+            shutil.rmtree(version)
+        export(generator, export_dir, precision)
 
 
 def ours(folder: str) -> None:

@@ -2,19 +2,44 @@
 
 question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search, k hits
          -> near enough? -> prompts, the first hits and the question -> generator's graph session -> answer, sources
+
+The service (docproduct/web) takes the same steps, with the questions of several clients together.
 """
 
 import dataclasses
 import time
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from data_pipeline import cleaning, prompts
+from docproduct import emergency
 from docproduct.index import Hit, Index
 from docproduct.systems.generator import GenerationSettings, Writer
 from docproduct.systems.retriever import Side, TrainedRetriever
 
 DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."
 NOTHING_NEAR = "No stored answer is near enough to this question to answer it."
+
+
+@dataclasses.dataclass(frozen=True)
+class Query:
+    """What is asked.
+
+    Attributes:
+      question: any text but blanks; beyond the encoder's longest text its end is lost.
+      k: number of sources, 1 to `index.num_answers`; an approximate index may find fewer.
+      search_by: compare the question with answers, or with the questions they answer.
+    """
+
+    question: str
+    k: int = 5
+    search_by: Side = "answer"
+
+    def check(self, index: Index) -> None:
+        """Raises a ValueError if the index cannot be asked this."""
+        if not cleaning.clean(self.question):
+            raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
+        index.check(self.k, self.search_by)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +53,8 @@ class Answer:
       near: whether a hit is near enough to answer the question.
       generated: what the generator wrote; None without one, and where nothing is near.
       num_contexts: the first so many hits stood in the generator's prompt.
-      seconds: what each step took.
+      seconds: what each step took; of questions that were asked together, for all of them.
+      emergency: what to do at once, if the question speaks of an emergency; shown before all else.
       disclaimer: is shown with every answer.
     """
 
@@ -39,6 +65,7 @@ class Answer:
     generated: str | None
     num_contexts: int
     seconds: dict[str, float]
+    emergency: str | None = None
     disclaimer: str = DISCLAIMER
 
     def as_json(self) -> dict[str, Any]:
@@ -47,8 +74,7 @@ class Answer:
             {
                 "score": round(hit.score, 4),
                 "in_prompt": number < self.num_contexts,
-                "question": hit.question,
-                "answer": hit.answer,
+                **{name: getattr(hit, name) for name in ("question", "answer", "source", "focus")},
             }
             for number, hit in enumerate(self.hits)
         ]
@@ -59,8 +85,72 @@ class Answer:
             "near": self.near,
             "sources": sources,
             "seconds": {step: round(seconds, 4) for step, seconds in self.seconds.items()},
+            "emergency": self.emergency,
             "disclaimer": self.disclaimer,
         }
+
+
+def retrieve(
+    queries: Sequence[Query], retriever: TrainedRetriever, index: Index, threshold: float | None = None
+) -> list[Answer]:
+    """Finds the nearest answers of each query; nothing is written yet.
+
+    Args:
+      queries: one or more; they are encoded together.
+      retriever: the encoder that the index was opened for.
+      index: where to search.
+      threshold: cosine of the question with the best hit's answer from which on it is near enough, also if questions
+        are searched; None: the index's.
+
+    Raises:
+      ValueError: a question is blank, or k is out of range.
+    """
+    for query in queries:
+        query.check(index)
+    start = time.perf_counter()
+    questions = [cleaning.clean(query.question) for query in queries]
+    vectors = retriever.embed(questions, "question").head  # [Q, D]
+    encoded = time.perf_counter()
+    # Those with equal settings are searched together: each finds what it would find alone.
+    alike: dict[tuple[int, Side], list[int]] = {}
+    for row, query in enumerate(queries):
+        alike.setdefault((query.k, query.search_by), []).append(row)
+    hits: list[list[Hit]] = [[] for _ in queries]
+    for (k, search_by), rows in alike.items():
+        found = index.search_many(vectors[rows], k, search_by, [questions[row] for row in rows])
+        for row, of_question in zip(rows, found, strict=True):
+            hits[row] = of_question
+    seconds = {"encode": encoded - start, "search": time.perf_counter() - encoded}
+    answers = []
+    threshold = index.threshold if threshold is None else threshold
+    for query, vector, found in zip(queries, vectors, hits, strict=True):
+        by_answer = query.search_by == "answer"
+        cosine = max(hit.score for hit in found) if by_answer else index.answer_cosine(vector, found)
+        near = cosine >= threshold
+        shown = found[0].answer if near else NOTHING_NEAR
+        advice = emergency.advice(query.question)
+        answers.append(Answer(query.question, shown, tuple(found), near, None, 0, seconds, advice))
+    return answers
+
+
+def prompt_of(found: Answer, writer: Writer) -> prompts.Prompt:
+    """Returns the prompt that asks the generator, with the first hits in it."""
+    contexts = [(hit.question, hit.answer) for hit in found.hits]
+    return prompts.answer_prompt(writer.tokenizer, writer.prompt, cleaning.clean(found.question), contexts)
+
+
+def written(found: Answer, text: str, seconds: float) -> Answer:
+    """Returns the answer with what the generator wrote, so far or whole."""
+    return dataclasses.replace(found, generated=text.strip(), seconds={**found.seconds, "write": seconds})
+
+
+def check_writer(writer: Writer) -> None:
+    """Raises a ValueError if a generator was not trained to answer."""
+    if not writer.prompt:
+        raise ValueError(
+            "This generator was not trained to answer. Train it with train_gpt2.py --task=context_answer, and export "
+            "it again."
+        )
 
 
 def answer(
@@ -76,58 +166,49 @@ def answer(
     """Answers one question from the nearest answers of the index.
 
     Args:
-      question: any text but blanks; beyond the encoder's longest text its end is lost.
-      retriever: the encoder that the index was opened for.
+      question: see `Query`, as for the next but two.
+      retriever: see `retrieve`, as for the next one and threshold.
       index: where to search.
-      k: number of sources, 1 to `index.num_answers`; an approximate index may find fewer.
-      search_by: compare the question with answers, or with the questions they answer.
+      k: number of sources.
+      search_by: answer or question.
       writer: writes an answer from the first hits; None: the best one is quoted only.
       settings: how it writes; None: greedily, with the room that its prompts leave.
-      threshold: cosine that the best hit needs; None: the index's for search_by answer, none for question.
+      threshold: cosine from which on a hit is near enough.
 
     Raises:
       ValueError: the question is blank, k is out of range, or the generator was not trained to answer.
     """
-    cleaned = cleaning.clean(question)
-    if not cleaned:
-        raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
-    if writer and not writer.prompt:
-        raise ValueError(
-            "This generator was not trained to answer. Train it with train_gpt2.py --task=context_answer, and export "
-            "it again."
-        )
-    clock = _Clock()
-    query_vector = retriever.embed([cleaned], "question").head[0]  # [D]
-    clock.stop("encode")
-    hits = index.search(query_vector, k, search_by, cleaned)
-    clock.stop("search")
-    if threshold is None:
-        threshold = index.threshold if search_by == "answer" else -1.0
-    near = max(hit.score for hit in hits) >= threshold
-    generated, num_contexts = None, 0
-    if writer and near:
-        generated, num_contexts = _write(writer, cleaned, hits, settings)
-        clock.stop("write")
-    shown = hits[0].answer if near else NOTHING_NEAR
-    return Answer(question, shown, tuple(hits), near, generated, num_contexts, clock.seconds)
+    *_, whole = stream(question, retriever, index, k, search_by, writer, settings, threshold, in_pieces=False)
+    return whole
 
 
-def _write(writer: Writer, question: str, hits: list[Hit], settings: GenerationSettings | None) -> tuple[str, int]:
-    """Returns an answer from the first hits, and how many of them stood in the prompt."""
-    contexts = [(hit.question, hit.answer) for hit in hits]
-    prompt = prompts.answer_prompt(writer.tokenizer, writer.prompt, question, contexts)
+def stream(
+    question: str,
+    retriever: TrainedRetriever,
+    index: Index,
+    k: int = 5,
+    search_by: Side = "answer",
+    writer: Writer | None = None,
+    settings: GenerationSettings | None = None,
+    threshold: float | None = None,
+    in_pieces: bool = True,
+) -> Iterator[Answer]:
+    """Yields what was found, then the same with what is written, while it grows, and as a whole at last.
+
+    Arguments and errors are those of `answer`; without `in_pieces`, which is a little faster, it does not grow.
+    """
+    if writer:
+        check_writer(writer)
+    (found,) = retrieve([Query(question, k, search_by)], retriever, index, threshold)
+    if not writer or not found.near:
+        yield found
+        return
+    start = time.perf_counter()
+    prompt = prompt_of(found, writer)
+    found = dataclasses.replace(found, num_contexts=prompt.num_contexts)
+    yield found
     settings = settings or GenerationSettings(max_tokens=writer.prompt.answer_tokens)
-    ((generation,),) = writer.write([prompt.ids], dataclasses.replace(settings, num_samples=1))
-    return generation.text.strip(), prompt.num_contexts
-
-
-class _Clock:
-    """Measures the steps of an answer."""
-
-    def __init__(self):
-        self.seconds: dict[str, float] = {}
-        self._start = time.perf_counter()
-
-    def stop(self, step: str) -> None:
-        now = time.perf_counter()
-        self.seconds[step], self._start = now - self._start, now
+    settings = dataclasses.replace(settings, num_samples=1)
+    growing = writer.stream(prompt.ids, settings) if in_pieces else writer.write([prompt.ids], settings)[0]
+    for generation in growing:
+        yield written(found, generation.text, time.perf_counter() - start)

@@ -23,7 +23,7 @@ from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.tokenizers import train_byte_pairs, train_wordpiece
-from docproduct import contexts, index, sample, training
+from docproduct import contexts, index, sample, saved_models, training
 from docproduct.answering import answer
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems import generator
@@ -94,14 +94,14 @@ def _writer(
     made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY]
     made_of += [dataclasses.asdict(part) for part in (TOY, TOY_PROMPT, TOY_SETTINGS)]
     folder = os.path.join(start_dir, f"generator-{files.fingerprint(made_of)[:12]}")
-    tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "export"))
+    tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "saved_model"))
     if not os.path.isdir(tokens_dir):
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
         contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
     config = generator.GeneratorTraining(tokens_dir, random_gpt2=TOY, num_answers=0, settings=TOY_SETTINGS)
     generator.train(config, model_dir, resume=True)
-    if not os.path.isdir(export_dir):
+    if not saved_models.versions(export_dir):
         generator.export(generator.TrainedGenerator.load(model_dir), export_dir)
     return generator.Writer.load(export_dir)
 

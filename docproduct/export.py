@@ -1,19 +1,76 @@
-"""Exports a trained generator, or a GPT-2 in a published layout, for serving.
+"""Exports a trained model, or one in a published layout, as a SavedModel for TensorFlow Serving or any TensorFlow.
 
-    python -m docproduct.export --model_dir=/tmp/answers --export_dir=/tmp/answers_int8 --precision=int8
+    python -m docproduct.export --model_dir=model                        # a retriever: ids to vectors
+    python -m docproduct.export --model_dir=model --index_dir=index      # also texts to vectors, and to answers
+    python -m docproduct.export --model_dir=answers --precision=int8     # a generator
 
-Ends with one line of JSON.
+What the folder holds is seen from its files. Each export is a new version; see saved_models.py. Ends with one line of
+JSON: the version's folder and its signatures.
 """
 
 import json
+import os
 import sys
 
 from absl import app, flags
 
+from data_pipeline import files
 from docproduct import training
 from docproduct.layers import int8
-from docproduct.systems.generator import TrainedGenerator, export
+from docproduct.systems import generator, retriever
 from docproduct.systems.generator.export import PRECISIONS
+from docproduct.systems.generator.folder import KIND as GENERATOR
+from docproduct.systems.retriever.folder import KIND as RETRIEVER
+
+_CONFIG_FILE = "config.json"
+_FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # that mean something for one kind alone
+# Files of published layouts, in the order in which they decide.
+_PUBLISHED = {"hparams.json": GENERATOR, "bert_config.json": RETRIEVER, "modules.json": RETRIEVER}
+_PUBLISHED_TYPES = {"gpt2": GENERATOR, "bert": RETRIEVER}
+
+
+def kind_of(model_dir: str) -> str:
+    """Returns what a model folder holds: the kind of a retriever, or of a generator.
+
+    Raises:
+      ValueError: something else, or a training that has not ended.
+    """
+    if not os.path.isdir(model_dir):
+        raise ValueError(
+            f"There is no folder {model_dir}. Expected a model's folder; names on a hub are not looked up."
+        )
+    stored = files.read_json(os.path.join(model_dir, _CONFIG_FILE)) or {}
+    if stored.get("kind") in _FLAGS:
+        if "training" in stored and not os.path.isfile(os.path.join(model_dir, training.METRICS_FILE)):
+            raise ValueError(
+                f"The training in {model_dir} has not ended. To finish it, give the training script its flags and "
+                "--resume."
+            )
+        return stored["kind"]
+    for name, kind in _PUBLISHED.items():
+        if os.path.isfile(os.path.join(model_dir, name)):
+            return kind
+    found = stored.get("model_type", "bert" if "hidden_act" in stored else None)
+    if found not in _PUBLISHED_TYPES:
+        says = f"its {_CONFIG_FILE} is of {stored.get('kind') or found!r}" if stored else f"it has no {_CONFIG_FILE}"
+        raise ValueError(
+            f"{model_dir} holds no retriever and no generator: {says}. Expected what train_embeddings.py or "
+            "train_gpt2.py wrote, or a BERT or GPT-2 in a published layout."
+        )
+    return _PUBLISHED_TYPES[found]
+
+
+def export(model_dir: str, export_dir: str, strings: bool, index_dir: str | None, precision: str) -> str:
+    """Exports the model of a folder; the arguments are the flags. Returns the version's folder."""
+    if kind_of(model_dir) == GENERATOR:
+        precision = precision if precision != "auto" else "int8" if int8.available() else "float32"
+        return generator.export(generator.TrainedGenerator.load(model_dir), export_dir, precision)
+    trained = retriever.TrainedRetriever.load(model_dir)
+    if not index_dir:
+        return retriever.export(trained, export_dir, strings)
+    from docproduct.index import Index  # needs faiss, which a server without an index does not
+
+    return retriever.export(trained, export_dir, strings, Index(index_dir, trained, device="cpu").searched_answers())
 
 
 def main(argv: list[str]) -> None:
@@ -21,20 +78,28 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
-    precision = values.precision if values.precision != "auto" else "int8" if int8.available() else "float32"
     training.set_up()
+    export_dir = values.export_dir or os.path.join(values.model_dir, "saved_model")
     try:
-        export(TrainedGenerator.load(values.model_dir), values.export_dir, precision, values.overwrite)
+        kind = kind_of(values.model_dir)
+        for other in _FLAGS.keys() - {kind}:
+            for name in _FLAGS[other]:
+                if values[name].present:
+                    raise ValueError(f"--{name} is for a {other}; {values.model_dir} holds a {kind}. Leave it out.")
+        version = export(values.model_dir, export_dir, values.strings, values.index_dir, values.precision)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing was written.")
-    print(json.dumps({"export_dir": values.export_dir, "precision": precision}))
+    print(json.dumps({"version": version, "kind": kind}))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", None, "What train_gpt2.py wrote, or a GPT-2 folder.", required=True)
-    flags.DEFINE_string("export_dir", None, "The folder to write.", required=True)
-    flags.DEFINE_enum("precision", "float32", ["auto", *PRECISIONS], "auto: int8 where TensorFlow has its products.")
-    flags.DEFINE_bool("overwrite", False, "Replace export_dir.")
+    flags.DEFINE_string("model_dir", None, "What a training wrote, or a BERT or GPT-2 folder.", required=True)
+    flags.DEFINE_string("export_dir", None, "Where the versions are; default: saved_model in model_dir.")
+    flags.DEFINE_bool("strings", False, "Of a retriever: with signatures that take texts.")
+    flags.DEFINE_string("index_dir", None, "Of a retriever: the index that the signature retrieve searches.")
+    flags.DEFINE_enum(
+        "precision", "float32", ["auto", *PRECISIONS], "Of a generator; auto: int8 where TensorFlow has its products."
+    )
     app.run(main)

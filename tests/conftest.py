@@ -15,6 +15,9 @@ from docproduct import demo
 from docproduct.layers.bert import BertConfig
 from docproduct.systems.retriever import Retriever, RetrieverConfig, RetrieverTraining, TrainedRetriever
 from docproduct.training import TrainingSettings
+from docproduct.web.engine import Reloadable
+from docproduct.web.server import create_app
+from tests.serving import running, write_folders
 
 LETTERS = string.ascii_lowercase + string.digits
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "is", "the", "helps", "against", "?", ".", ","]
@@ -62,6 +65,24 @@ TINY_BERT = BertConfig(
 @pytest.fixture
 def retriever(tokenizer):
     return TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
+
+
+@pytest.fixture(scope="session")
+def folders(tokenizer, prepared, tmp_path_factory):
+    """Of a service: tiny models with random weights."""
+    model = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
+    return write_folders(model, prepared, tmp_path_factory.mktemp("service") / "s")
+
+
+@pytest.fixture(scope="module")
+def source(folders):
+    return Reloadable(folders)
+
+
+@pytest.fixture(scope="module")
+def client(source):
+    with running(create_app(source)) as found:
+        yield found
 
 
 @pytest.fixture(scope="session")

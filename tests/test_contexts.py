@@ -134,9 +134,12 @@ class _Found:
     def __init__(self, hits):
         self._hits = hits
 
-    def search(self, vector, k, search_by, query):
-        del vector, search_by, query
-        return self._hits[:k]
+    def check(self, k, search_by):
+        pass
+
+    def search_many(self, vectors, k, search_by, queries):
+        del vectors, search_by, queries
+        return [self._hits[:k]]
 
 
 def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
@@ -157,16 +160,20 @@ def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
         "near": False,
         "sources": [
             {"score": round(hit.score, 4), "in_prompt": False, "question": hit.question, "answer": hit.answer}
+            | {"source": "pairs.csv", "focus": ""}
             for hit in near.hits
         ],
         "seconds": {},
+        "emergency": None,
         "disclaimer": far.disclaimer,
     }
     assert [source["in_prompt"] for source in near.as_json()["sources"]] == [True, True, False, False, False]
-    # Compared with questions, an index has no threshold.
-    opened.threshold = 2.0
-    assert not answer(question, retriever, opened).near
-    assert answer(question, retriever, opened, search_by="question").near
+    # Compared with questions, the answers of what is found decide.
+    by_question = answer(question, retriever, opened, search_by="question")
+    vectors = retriever.embed([hit.answer for hit in by_question.hits], "answer").head
+    cosine = float((vectors @ retriever.embed([question], "question").head[0]).max())
+    for threshold, near in ((cosine - 1e-4, True), (cosine + 1e-4, False)):
+        assert answer(question, retriever, opened, search_by="question", threshold=threshold).near == near
 
 
 def test_a_generator_that_cannot_answer(retriever, opened, bpe):

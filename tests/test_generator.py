@@ -339,13 +339,13 @@ def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
     generator.save_hugging_face(str(tmp_path / "hf"))
-    with pytest.raises(ValueError, match="holds no exported generator of format 2: its config.json says None"):
+    with pytest.raises(ValueError, match="holds no exported generator of format 3: its config.json says None"):
         Writer.load(str(tmp_path / "hf"))
     shutil.copytree(exported, tmp_path / "damaged")
-    for path in (tmp_path / "damaged/saved_model/variables").iterdir():
+    for path in (tmp_path / "damaged/1/variables").iterdir():
         path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         Writer.load(str(tmp_path / "damaged"))
-    session = GraphSession(f"{exported}/saved_model")
+    session = GraphSession(f"{exported}/1")
     with pytest.raises(ValueError, match="begin needs the inputs max_tokens, prompt_ids, .*; received prompt_ids"):
         session.run("begin", {"prompt_ids": [[1]]})

@@ -176,10 +176,12 @@ def test_the_path_of_one_question(trained, folder):
     found = answer("what is a3?", trained, opened, k=3)
     assert found.answer == found.hits[0].answer
     shown = found.as_json()
-    assert list(shown) == ["question", "answer", "generated", "near", "sources", "seconds", "disclaimer"]
+    assert list(shown) == ["question", "answer", "generated", "near", "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
-    assert [list(source) for source in shown["sources"]] == [["score", "in_prompt", "question", "answer"]] * 3
+    assert [list(source) for source in shown["sources"]] == [
+        ["score", "in_prompt", "question", "answer", "source", "focus"]
+    ] * 3
     for blank in ("", " \t\n", "\u200b\ufeff"):
         with pytest.raises(ValueError, match="The question is empty"):
             answer(blank, trained, opened)

@@ -20,6 +20,7 @@ from docproduct.index.build import (
 )
 from docproduct.lexical import Lexical, fuse, top
 from docproduct.systems.retriever import Side, TrainedRetriever
+from docproduct.systems.retriever.export import SearchedAnswers
 from docproduct.systems.retriever.folder import shorten
 
 _HYBRID_DEPTH = 100  # candidates of each ranking that are joined
@@ -81,6 +82,9 @@ class Index:
         self._group_of_row = self._pairs["answer_group"].to_numpy()
         passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE)).to_pydict()
         self._pair_of_passage = dict(zip(passages["passage_id"], passages["pair_id"], strict=True))
+        self._passages_of_row: dict[int, list[int]] = {}
+        for passage, pair in self._pair_of_passage.items():
+            self._passages_of_row.setdefault(self._row_of_pair[pair], []).append(passage)
         self._on_cpu = {by: vectors.read(os.path.join(index_dir, name), REMEDY) for by, name in FAISS_FILES.items()}
         self._faiss = {by: vectors.on_device(index, device) for by, index in self._on_cpu.items()}
         self._max_fetched = vectors.most_found(device)
@@ -91,9 +95,6 @@ class Index:
                 by: Lexical.load(os.path.join(index_dir, name), len(self._pairs))
                 for by, name in LEXICAL_FOLDERS.items()
             }
-            self._passages_of_row: dict[int, list[int]] = {}
-            for passage, pair in self._pair_of_passage.items():
-                self._passages_of_row.setdefault(self._row_of_pair[pair], []).append(passage)
 
     def search(
         self, query_vector: np.ndarray, k: int, search_by: Side = "answer", query: str | None = None
@@ -114,21 +115,43 @@ class Index:
         """
         return self.search_many(query_vector[None], k, search_by, query and [query])[0]
 
+    def answer_cosine(self, query_vector: np.ndarray, hits: Sequence[Hit]) -> float:
+        """Returns the highest cosine of a query, [D] float32, and the answers of hits: what `threshold` is for."""
+        query_vector = shorten(query_vector.astype(np.float32), self.manifest["settings"]["dims"])
+        rows = [self._row_of_pair[hit.pair_id] for hit in hits]
+        passages = np.array([passage for row in rows for passage in self._passages_of_row[row]])
+        return float(vectors.inner_products(self._on_cpu["answer"], passages, query_vector).max())
+
+    def questions(self) -> list[str]:
+        """Returns the question of each pair."""
+        return self._pairs["question"].to_pylist()
+
+    def check(self, k: int, search_by: str) -> None:
+        """Raises a ValueError if so many answers cannot be found, or not by this."""
+        if not 1 <= k <= self.num_answers:
+            raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
+        if search_by not in self._faiss:
+            raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._faiss)}.")
+
     def search_many(
         self, query_vectors: np.ndarray, k: int, search_by: Side = "answer", queries: Sequence[str] | None = None
     ) -> list[list[Hit]]:
         """Finds the k nearest answers of each of Q queries: `search` with [Q, D] and Q texts."""
         query_vectors = shorten(query_vectors.astype(np.float32), self.manifest["settings"]["dims"])
-        if not 1 <= k <= self.num_answers:
-            raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
-        if search_by not in self._faiss:
-            raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._faiss)}.")
+        self.check(k, search_by)
         joined = queries and self._lexical
         depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if joined else k
         best = self._nearest(query_vectors, depth, search_by)
         if joined:
             best = [self._join(*query, depth, search_by) for query in zip(queries, query_vectors, best, strict=True)]
         return [[self._hit(row, score) for row, score in found[:k]] for found in best]
+
+    def searched_answers(self) -> SearchedAnswers:
+        """Returns all that a search by answers and vectors looks at, for an export."""
+        passages, found = vectors.contents(self._on_cpu["answer"])
+        pair_ids = np.array([self._pair_of_passage[passage] for passage in passages.tolist()], np.int64)
+        rows = [self._row_of_pair[pair] for pair in pair_ids.tolist()]
+        return SearchedAnswers(found, self._group_of_row[rows], pair_ids)
 
     def _join(
         self, query: str, query_vector: np.ndarray, nearest: list[tuple[int, float]], depth: int, search_by: Side

@@ -67,12 +67,24 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
 
 def inner_products(index: Any, ids: np.ndarray, query: np.ndarray) -> np.ndarray:
     """Returns the inner products of a query with vectors of an index on the CPU: [K] ids, [D] -> [K] float32."""
+    return _vectors_of(index, ids) @ query
+
+
+def contents(index: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the ids of an index on the CPU, in the order in which they were added, [N] int64; and its vectors.
+
+    The vectors, [N, D] float32, are those that were added, or what a compressed index made of them.
+    """
+    ids = faiss.vector_to_array(index.id_map)
+    return ids, _vectors_of(index, ids)
+
+
+def _vectors_of(index: Any, ids: np.ndarray) -> np.ndarray:
     try:
-        rows = index.reconstruct_batch(ids)
+        return index.reconstruct_batch(ids)
     except RuntimeError:
         faiss.extract_index_ivf(index).make_direct_map()  # lists know their vectors, not where a vector is
-        rows = index.reconstruct_batch(ids)
-    return rows @ query
+        return index.reconstruct_batch(ids)
 
 
 def write(index: Any, path: str) -> None:

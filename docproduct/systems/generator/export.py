@@ -1,6 +1,10 @@
-"""The generator as a SavedModel: `begin` and `advance`, see decoding.py, with plain tensors as inputs and outputs.
+"""The generator as a SavedModel, with plain tensors as inputs and outputs.
 
-The folder: config.json, vocab.json, merges.txt, tokenizer_config.json and saved_model/.
+    generate   prompts -> all that is written; the default signature of a server
+    begin      prompts -> state, see decoding.py
+    advance    state -> state, some tokens later: for a text that is shown while it grows
+
+The version's own files: config.json, vocab.json, merges.txt, tokenizer_config.json.
 """
 
 import dataclasses
@@ -12,17 +16,16 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline import files
+from docproduct import saved_models
 from docproduct.layers import int8
 from docproduct.layers.checkpoints import variables_by_name
 from docproduct.layers.gpt2 import GPT2
-from docproduct.systems.generator.decoding import Decoder, State
+from docproduct.systems.generator.decoding import PROPOSED, Decoder, State
 from docproduct.systems.generator.folder import TrainedGenerator, built
 from docproduct.systems.generator.sampling import Sampling
 
 KIND = "docproduct exported generator"
-FORMAT = 2
-CONFIG_FILE = "config.json"
-MODEL_FOLDER = "saved_model"
+FORMAT = 3
 PRECISIONS = ("float32", "int8")
 _SAMPLING = Sampling(
     temperature=tf.TensorSpec([], tf.float32),
@@ -31,19 +34,27 @@ _SAMPLING = Sampling(
     repetition_penalty=tf.TensorSpec([], tf.float32),
     seeds=tf.TensorSpec([None], tf.int32),
 )._asdict()
+_PROMPTS = {
+    "prompt_ids": tf.TensorSpec([None, None], tf.int32),
+    "prompt_lengths": tf.TensorSpec([None], tf.int32),
+    "max_tokens": tf.TensorSpec([], tf.int32),
+}
 
 
-def export(generator: TrainedGenerator, folder: str, precision: str = "float32", overwrite: bool = False) -> None:
-    """Writes the generator so that `Writer`, or any TensorFlow program, can use it; whole or not at all.
+def export(generator: TrainedGenerator, export_dir: str, precision: str = "float32") -> str:
+    """Writes the next version of an export, for `Writer` or any TensorFlow program; whole or not at all.
 
     Args:
       generator: in float32.
-      folder: where to write.
+      export_dir: holds the versions; see saved_models.py.
       precision: float32, or int8: dense layers with int8 weights, for x86 processors.
-      overwrite: replace `folder`.
+
+    Returns:
+      The version's folder.
 
     Raises:
       ValueError: an unknown precision, another dtype, cross-attention, or int8 where TensorFlow has no oneDNN.
+      FileExistsError: `export_dir` holds something else.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
@@ -53,14 +64,16 @@ def export(generator: TrainedGenerator, folder: str, precision: str = "float32",
         raise ValueError(f"The generator is {generator.gpt2.dtype_policy.name}; expected float32. Load it again so.")
     if generator.gpt2.config.cross_attention:
         raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
-    with files.whole_folder(folder, overwrite, KIND, CONFIG_FILE) as partial:
+    with saved_models.new_version(export_dir, KIND) as partial:
+        gpt2 = generator.gpt2 if precision == "float32" else _quantized(generator.gpt2)
+        _save(gpt2, generator.end_id, partial)
+        own = saved_models.own_files(partial)
         config = {"kind": KIND, "format": FORMAT, "precision": precision, "end_id": generator.end_id}
         config |= dataclasses.asdict(generator.gpt2.config)
         config["prompt"] = generator.prompt and dataclasses.asdict(generator.prompt)
-        files.write_json(os.path.join(partial, CONFIG_FILE), config)
-        generator.tokenizer.save(partial)
-        gpt2 = generator.gpt2 if precision == "float32" else _quantized(generator.gpt2)
-        _save(gpt2, generator.end_id, os.path.join(partial, MODEL_FOLDER))
+        files.write_json(os.path.join(own, saved_models.CONFIG_FILE), config)
+        generator.tokenizer.save(own)
+    return saved_models.newest(export_dir)
 
 
 def kept_names(num_layers: int) -> list[str]:
@@ -82,21 +95,23 @@ def state_signature(gpt2: GPT2) -> State:
     } | dict.fromkeys(kept_names(config.num_layers), cache)
 
 
-def live(generator: TrainedGenerator) -> dict[str, tf.types.experimental.ConcreteFunction]:
+def live(generator: TrainedGenerator) -> saved_models.Functions:
     """Returns `begin` and `advance` of a generator as it is in this process."""
-    return _functions(generator.gpt2, generator.end_id)
+    return _functions(Decoder(generator.gpt2, generator.end_id))
 
 
 def _save(gpt2: GPT2, end_id: int, folder: str) -> None:
     module = tf.Module()
     # TensorFlow's own variables: of Keras' ones a session would restore copies.
     module.weights = [variable.value for variable in gpt2.weights]
-    tf.saved_model.save(module, folder, _functions(gpt2, end_id))
+    functions = _functions(Decoder(gpt2, end_id))
+    generate = saved_models.traced(_generate(functions, gpt2.config.max_positions, end_id), _PROMPTS | _SAMPLING)
+    default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
+    saved_models.save(folder, module, functions | {"generate": generate, default: generate}, _requests(gpt2, default))
 
 
-def _functions(gpt2: GPT2, end_id: int) -> dict[str, tf.types.experimental.ConcreteFunction]:
-    decoder = Decoder(gpt2, end_id)
-    state = state_signature(gpt2)
+def _functions(decoder: Decoder) -> saved_models.Functions:
+    state = state_signature(decoder.gpt2)
 
     def sampling(inputs: State) -> Sampling:
         return Sampling(*(inputs.pop(name) for name in _SAMPLING))
@@ -108,22 +123,68 @@ def _functions(gpt2: GPT2, end_id: int) -> dict[str, tf.types.experimental.Concr
         parts = {name: inputs.pop(name) for name in state}
         return decoder.advance(parts, how=sampling(inputs), **inputs)
 
-    scalar = tf.TensorSpec([], tf.int32)
-    prompts = {
-        "prompt_ids": tf.TensorSpec([None, None], tf.int32),
-        "prompt_lengths": tf.TensorSpec([None], tf.int32),
-        "max_tokens": scalar,
-    }
-    steps = {"num_tokens": scalar, "lookup": tf.TensorSpec([], tf.bool)}
+    steps = {"num_tokens": tf.TensorSpec([], tf.int32), "lookup": tf.TensorSpec([], tf.bool)}
     return {
-        "begin": _traced(begin, prompts | _SAMPLING),
-        "advance": _traced(advance, state | steps | _SAMPLING),
+        "begin": saved_models.traced(begin, _PROMPTS | _SAMPLING),
+        "advance": saved_models.traced(advance, state | steps | _SAMPLING),
     }
 
 
-def _traced(function: Callable[..., State], signature: State) -> tf.types.experimental.ConcreteFunction:
-    named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in signature.items()}
-    return tf.function(function, autograph=False).get_concrete_function(**named)
+def _generate(functions: saved_models.Functions, window: int, end_id: int) -> Callable[..., State]:
+    """Returns a function that writes whole texts, with `begin` and `advance`, which are not traced again.
+
+    Its inputs are those of `Decoder.begin`; max_tokens is cut where the window is full for the longest prompt. Its
+    outputs, with N tokens in the longest of B texts: ids [B, N] int32, the end token behind a text that ended; lengths
+    [B] int32, without the end token, so that a text of length N has not ended.
+    """
+
+    def generate(prompt_ids: tf.Tensor, prompt_lengths: tf.Tensor, max_tokens: tf.Tensor, **how: tf.Tensor) -> State:
+        with tf.control_dependencies(_checks(prompt_ids, prompt_lengths, max_tokens, how["seeds"], window)):
+            longest = tf.reduce_max(prompt_lengths)
+            prompt_ids = prompt_ids[:, :longest]
+        room = tf.minimum(max_tokens, window - longest)
+        state = functions["begin"](prompt_ids=prompt_ids, prompt_lengths=prompt_lengths, max_tokens=room, **how)
+        state = functions["advance"](num_tokens=room - 1, lookup=tf.constant(True), **state, **how)
+        ids = state["ids"][:, state["answer"] : state["next"] + 1]  # [B, N]
+        unended = tf.math.cumprod(tf.cast(tf.not_equal(ids, end_id), tf.int32), axis=1)
+        return {"ids": ids, "lengths": tf.reduce_sum(unended, axis=1)}
+
+    return generate
+
+
+def _checks(
+    prompt_ids: tf.Tensor, prompt_lengths: tf.Tensor, max_tokens: tf.Tensor, seeds: tf.Tensor, window: int
+) -> list[tf.Operation]:
+    """Returns operations that let a request fail, with a message, if it would read or write beside its texts."""
+    longest = tf.minimum(tf.shape(prompt_ids)[1], window - 1)
+    num_prompts, num_texts = tf.shape(prompt_ids)[0], tf.size(seeds)
+    rows = tf.stack([tf.size(prompt_lengths), num_texts // num_prompts * num_prompts])
+    expected = tf.stack([num_prompts, tf.maximum(num_texts, num_prompts)])
+    limit = f"A prompt is longer than its row of prompt_ids or than {window - 1}: the window holds the answer, too."
+    counts = "Expected a length for each prompt, and a seed for each text: as many as prompts, or twice as many, ..."
+    check = tf.debugging
+    return [
+        check.assert_positive(max_tokens, message="max_tokens is 0 or less; expected 1 or more."),
+        check.assert_positive(prompt_lengths, message="prompt_lengths has a 0; expected 1 or more tokens each."),
+        check.assert_less_equal(prompt_lengths, longest, message=limit),
+        check.assert_equal(rows, expected, message=counts),
+    ]
+
+
+def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
+    """Returns a request for each signature: one token after a prompt of one, or after what `begin` made of it."""
+    how = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "seeds": [0]}
+    prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | how
+    slots = 1 + 2 + PROPOSED
+    state = {"ids": np.zeros([1, slots]), "padding": [0], "answer": 1, "next": 1, "finished": [False], "passes": 1}
+    cache = np.zeros([1, gpt2.config.num_heads, slots, gpt2.config.width // gpt2.config.num_heads])
+    state |= dict.fromkeys(kept_names(gpt2.config.num_layers), cache)
+    return {
+        "begin": prompt,
+        "advance": state | {"num_tokens": 1, "lookup": True} | how,
+        "generate": prompt,
+        default: prompt,
+    }
 
 
 def _quantized(gpt2: GPT2) -> GPT2:

@@ -11,8 +11,9 @@ import tensorflow as tf
 from data_pipeline import files
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.tokenizers import BytePairs
+from docproduct import saved_models
 from docproduct.graph_session import GraphSession
-from docproduct.systems.generator.export import CONFIG_FILE, FORMAT, KIND, MODEL_FOLDER, kept_names, live
+from docproduct.systems.generator.export import FORMAT, KIND, kept_names, live
 from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.sampling import GenerationSettings
 
@@ -66,17 +67,22 @@ class Writer:
     def load(cls, folder: str) -> "Writer":
         """Loads what `export` wrote, into a graph session of its own.
 
+        Args:
+          folder: an export, whose newest version is taken, or a version.
+
         Raises:
           ValueError: the folder holds something else.
         """
-        config = files.read_json(os.path.join(folder, CONFIG_FILE)) or {}
+        version = saved_models.newest(folder)
+        own = saved_models.own_files(version)
+        config = files.read_json(os.path.join(own, saved_models.CONFIG_FILE)) or {}
         if (config.get("kind"), config.get("format")) != (KIND, FORMAT):
             raise ValueError(
-                f"{folder} holds no exported generator of format {FORMAT}: its {CONFIG_FILE} says "
-                f"{config.get('kind')!r}, format {config.get('format')}. Write it with generator.export."
+                f"{folder} holds no exported generator of format {FORMAT}: its {saved_models.CONFIG_FILE} says "
+                f"{config.get('kind')!r}, format {config.get('format')}. Write it with python -m docproduct.export."
             )
-        session = GraphSession(os.path.join(folder, MODEL_FOLDER), kept_names(config["num_layers"]))
-        return cls(BytePairs.load(folder), config, session.run)
+        session = GraphSession(version, kept_names(config["num_layers"]))
+        return cls(BytePairs.load(own), config, session.run)
 
     @classmethod
     def of(cls, generator: TrainedGenerator) -> "Writer":
@@ -132,10 +138,17 @@ class Writer:
         Raises:
           ValueError: as of `write`, or more than one sample is asked for.
         """
+        return (found[0] for found in self.stream_many([prompt], settings, lookup))
+
+    def stream_many(
+        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
+    ) -> Iterator[list[Generation]]:
+        """Returns the answers to prompts, one to each, while they grow; otherwise like `stream`."""
         if settings.num_samples != 1:
             raise ValueError(f"num_samples is {settings.num_samples}; a stream is of 1.")
-        self._check([prompt])
-        return (self._generation(state, 0) for state in self._states([prompt], settings, lookup, _CHUNK))
+        self._check(prompts)
+        states = self._states(prompts, settings, lookup, _CHUNK)
+        return ([self._generation(state, row) for row in range(len(prompts))] for state in states)
 
     def _states(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, lookup: bool, chunk: int

@@ -1,0 +1,247 @@
+"""The service under load: alone, with 32 clients, and with ten times as many as it can bear; beside a minimal peer.
+
+    python -m benchmarks.serve_load --encoder_dir=ENCODER --work_dir=serve --peer_python=PYTHON
+
+Retrieval (POST /v1/retrieve) over synthetic pairs with the lengths of MedQuAD. Their vectors are random: exact search
+takes the same time whatever they are, and encoding 100,000 answers takes an hour. Clients and service share the
+machine; clients keep their connections, and ask again as soon as they are answered. Ends with one line of JSON.
+"""
+
+import asyncio
+import collections
+import dataclasses
+import json
+import os
+import re
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import numpy as np
+from absl import app, flags
+
+from benchmarks import measuring, synthetic_corpus
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
+from docproduct import index, training
+from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever.folder import Embeddings
+
+_PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve_peer.py")
+_K = 5
+
+
+@dataclasses.dataclass
+class Load:
+    """What clients saw.
+
+    Attributes:
+      seconds: of each request that was answered with 200.
+      statuses: how many got which; 0: no answer.
+      lasted: seconds of all of it.
+    """
+
+    seconds: list[float]
+    statuses: collections.Counter[int]
+    lasted: float
+
+    @property
+    def requests_per_s(self) -> float:
+        """Requests that were answered with 200, a second."""
+        return len(self.seconds) / self.lasted
+
+    def percentile_ms(self, share: float) -> float:
+        """Returns a percentile of the time to an answer."""
+        return 1_000 * float(np.percentile(self.seconds, share))
+
+
+async def put_load(port: int, questions: Sequence[str], clients: int, duration: float) -> Load:
+    """Lets clients ask for a while."""
+    load = Load([], collections.Counter(), 0.0)
+    start = time.perf_counter()
+
+    async def client(number: int) -> None:
+        reader = writer = None
+        asked = number
+        while time.perf_counter() - start < duration:
+            body = json.dumps({"question": questions[asked % len(questions)], "k": _K}).encode()
+            asked += clients
+            sent = time.perf_counter()
+            try:
+                if writer is None:
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                head = f"POST /v1/retrieve HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n"
+                writer.write(f"{head}Content-Type: application/json\r\n\r\n".encode() + body)
+                answer = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 60)
+                await reader.readexactly(int(re.search(rb"content-length: *(\d+)", answer, re.IGNORECASE)[1]))
+                status = int(answer[9:12])
+            except (OSError, asyncio.IncompleteReadError, TimeoutError):
+                status, writer = 0, None
+            load.statuses[status] += 1
+            if status == 200:
+                load.seconds.append(time.perf_counter() - sent)
+            else:
+                await asyncio.sleep(0.05)  # a polite client waits; ten times as many are impolite enough
+        if writer:
+            writer.close()
+
+    await asyncio.gather(*(client(number) for number in range(clients)))
+    load.lasted = time.perf_counter() - start
+    return load
+
+
+class Service:
+    """A process that serves.
+
+    Attributes:
+      ready_seconds: from its start to its first answer to /readyz.
+    """
+
+    def __init__(self, command: Sequence[str], port: int):
+        self.port, start = port, time.perf_counter()
+        self.process = subprocess.Popen(command, env=measuring.all_cores() | {"TF_CPP_MIN_LOG_LEVEL": "3"})
+        while not self._is_ready():
+            if self.process.poll() is not None:
+                raise RuntimeError(f"{command[1]} has ended; see its message above.")
+            time.sleep(0.05)
+        self.ready_seconds = time.perf_counter() - start
+
+    def _is_ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), timeout=1) as connection:
+                connection.sendall(b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+                return b" 200 " in connection.recv(100)
+        except OSError:
+            return False
+
+    def load(self, questions: Sequence[str], clients: int, duration: float) -> Load:
+        """Puts load on it."""
+        return asyncio.run(put_load(self.port, questions, clients, duration))
+
+    def memory_mib(self) -> float:
+        """Returns its private memory."""
+        with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
+            return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
+
+    def stop(self) -> None:
+        """Ends it."""
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+
+def build(work_dir: str, encoder_dir: str, num_pairs: int) -> tuple[str, str, str]:
+    """Makes index, vectors and texts, unless they are there; returns their paths."""
+    vocab = os.path.join(encoder_dir, "vocab.txt")
+    folder = os.path.join(work_dir, str(num_pairs))
+    prepared_dir, index_dir, vectors, texts = (
+        os.path.join(folder, name) for name in ("prepared", "index", "vectors.npy", "texts.json")
+    )
+    if os.path.exists(texts):
+        return index_dir, vectors, texts
+    corpus = synthetic_corpus.cached(work_dir, num_pairs * 102 // 100, vocab)  # some are repeated, and count once
+    if not os.path.isdir(prepared_dir):
+        prepare(Settings((corpus,), encoder_dir, dev_share=0.01), prepared_dir)
+    prepared = PreparedFolder(prepared_dir)
+    retriever = TrainedRetriever.load(encoder_dir)
+    random = np.random.default_rng(0)
+    rows = len(prepared.pairs(["pair_id"]))
+
+    def embed_prepared(*_: object, **__: object) -> Embeddings:
+        found = random.standard_normal((rows, retriever.config.bert.width), np.float32)
+        found /= np.linalg.norm(found, axis=1, keepdims=True)
+        return Embeddings(found, found)
+
+    retriever.embed_prepared = embed_prepared
+    index.build(retriever, prepared, index_dir, encoder_name=encoder_dir, overwrite=True)
+    np.save(vectors, embed_prepared().head)
+    with open(texts, "w", encoding="utf-8") as file:
+        json.dump(prepared.pairs(["question", "answer"]).to_pylist(), file)
+    return index_dir, vectors, texts
+
+
+def main(argv: list[str]) -> None:
+    """Measures."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    values = flags.FLAGS
+    training.set_up()
+    duration, rounds = (2.0, 1) if values.quick else (values.duration, values.rounds)
+    num_pairs = 2_000 if values.quick else values.num_pairs
+    index_dir, vectors, texts = build(values.work_dir, values.encoder_dir, num_pairs)
+    with open(texts, encoding="utf-8") as file:
+        questions = [pair["question"] for pair in json.load(file)[:5_000]]
+    ours = Service(
+        [sys.executable, "serve.py", f"--model_dir={values.encoder_dir}", f"--index_dir={index_dir}", "--port=8081"],
+        8081,
+    )
+    services = {"docproduct": ours}
+    try:
+        if values.peer_python:
+            command = [values.peer_python, _PEER, f"--encoder_dir={values.encoder_dir}", "--port=8082"]
+            services["peer"] = Service([*command, f"--vectors={vectors}", f"--texts={texts}"], 8082)
+        found: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+        for service in services.values():
+            service.load(questions, 4, 1.0)
+        for _ in range(rounds):
+            for name, service in services.items():
+                alone = service.load(questions, 1, duration)
+                many = service.load(questions, values.clients, duration)
+                for load in (alone, many):
+                    if set(load.statuses) != {200}:
+                        raise RuntimeError(f"{name} answered with {dict(load.statuses)}; expected 200 only.")
+                found["alone, p50", name].append(alone.percentile_ms(50))
+                found["requests a second", name].append(many.requests_per_s)
+                found["p50", name].append(many.percentile_ms(50))
+                found["p99", name].append(many.percentile_ms(99))
+        before = ours.memory_mib()
+        overload = ours.load(questions, 10 * values.clients, duration)
+        grown = ours.memory_mib() - before
+        start = time.perf_counter()
+        recovered = ours.load(questions, 1, 1.0)
+        first = recovered.seconds[0]
+    finally:
+        for service in services.values():
+            service.stop()
+    for name in services:
+        rows = [(what, found[what, name], "/s" if "second" in what else "ms") for what, n in found if n == name]
+        measuring.show(f"{name}, {values.clients} clients, {num_pairs:,} answers", rows)
+    print(f"\nready after {', '.join(f'{name} {s.ready_seconds:.1f} s' for name, s in services.items())}")
+    print(
+        f"{10 * values.clients} clients: {dict(overload.statuses)}, memory {grown:+.0f} MiB of {before:.0f}, "
+        f"{overload.requests_per_s:.0f} answered a second; first answer afterwards after {1_000 * first:.0f} ms "
+        f"({time.perf_counter() - start:.1f} s watched)"
+    )
+    medians = {key: statistics.median(numbers) for key, numbers in found.items()}
+    against = "peer" if "peer" in services else None
+
+    def metric(name: str, unit: str, what: str) -> dict[str, object]:
+        peers = {"peer": medians[what, "peer"]} if against else None
+        return measuring.metric(name, unit, medians[what, "docproduct"], peers, against)
+
+    metrics = [
+        metric("requests_per_s", "/s", "requests a second"),
+        metric("p50_ms", "ms", "alone, p50"),
+        metric("p99_ms", "ms", "p99"),
+        measuring.metric("ready_seconds", "s", ours.ready_seconds),
+        measuring.metric("overload_memory", "MiB", grown),
+        measuring.metric("recovery", "s", first),
+    ]
+    measuring.finish("serve_load", ["tensorflow", "faiss-cpu", "fastapi", "uvicorn"], metrics)
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("encoder_dir", None, "all-MiniLM-L6-v2, or another encoder.", required=True)
+    flags.DEFINE_string("work_dir", "build/serve", "Where index and texts are kept.")
+    flags.DEFINE_string(
+        "peer_python", None, "Interpreter with sentence-transformers, faiss and fastapi; none: no peer."
+    )
+    flags.DEFINE_integer("num_pairs", 100_000, "Stored pairs.")
+    flags.DEFINE_integer("clients", 32, "That ask at once.")
+    flags.DEFINE_integer("rounds", 3, "Of all services, in turn.")
+    flags.DEFINE_float("duration", 10.0, "Seconds of each load.")
+    flags.DEFINE_bool("quick", False, "2,000 pairs, one short round.")
+    app.run(main)

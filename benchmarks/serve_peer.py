@@ -1,0 +1,55 @@
+"""The peer of benchmarks/serve_load.py: FastAPI, sentence-transformers and FAISS, as many write such a service.
+
+    PYTHON benchmarks/serve_peer.py --encoder_dir=ENCODER --vectors=vectors.npy --texts=texts.json --port=8082
+
+Runs in an interpreter of its own; nothing of this project is imported.
+"""
+
+import argparse
+import json
+
+import faiss
+import numpy as np
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel
+from sentence_transformers import SentenceTransformer
+
+
+class Question(BaseModel):
+    """What is asked."""
+
+    question: str
+    k: int = 5
+
+
+def main() -> None:
+    """Serves."""
+    parser = argparse.ArgumentParser()
+    for name in ("encoder_dir", "vectors", "texts", "port"):
+        parser.add_argument(f"--{name}", required=True)
+    values = parser.parse_args()
+    model = SentenceTransformer(values.encoder_dir, device="cpu")
+    vectors = np.load(values.vectors)
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(vectors)
+    with open(values.texts, encoding="utf-8") as file:
+        texts = json.load(file)
+    app = FastAPI()
+
+    @app.get("/readyz")
+    def ready() -> dict[str, str]:
+        return {"status": "ready"}
+
+    @app.post("/v1/retrieve")
+    def retrieve(asked: Question) -> dict[str, list[dict[str, object]]]:
+        query = model.encode([asked.question], normalize_embeddings=True)
+        scores, rows = index.search(query, asked.k)
+        return {"sources": [{"score": float(s), **texts[r]} for s, r in zip(scores[0], rows[0], strict=True)]}
+
+    model.encode(["warm up"])
+    uvicorn.run(app, port=int(values.port), log_level="warning", access_log=False)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,132 @@
+"""What the service is asked, and what it answers, as its OpenAPI page shows it."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MAX_K = 50
+MAX_QUESTION_CHARS = 2_000
+MAX_TEXT_CHARS = 20_000
+MAX_TEXTS = 64
+_LARGEST_SEED = 2**31 - 1
+
+Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS)]
+Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
+
+
+class RetrieveRequest(BaseModel):
+    """A question."""
+
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    question: Question = Field(examples=["What helps against a cough?"])
+    k: int | None = Field(None, ge=1, le=MAX_K, description="Number of sources; default: 5, or all of a smaller index.")
+    search_by: Literal["answer", "question"] = Field("answer", description="What the question is compared with.")
+
+
+class AnswerRequest(RetrieveRequest):
+    """A question, and how its answer is written."""
+
+    generate: bool = Field(True, description="Whether an answer is written; else the nearest one is quoted only.")
+    max_tokens: int | None = Field(None, ge=1, le=4_096, description="Longest written answer.")
+    temperature: float = Field(0.0, ge=0.0, le=2.0, description="0: always the likeliest token.")
+    top_k: int = Field(0, ge=0, le=100_000, description="Only the k likeliest tokens; 0: all.")
+    top_p: float = Field(1.0, gt=0.0, le=1.0, description="Only the likeliest tokens of this probability together.")
+    repetition_penalty: float = Field(1.0, ge=0.1, le=10.0, description="Above 1, met tokens are less likely.")
+    seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Of the draws.")
+    stream: bool = Field(False, description="Server-sent events: answer, text ..., done; or error.")
+
+
+class EmbeddingsRequest(BaseModel):
+    """Texts, as OpenAI's clients send them; what else they send is ignored."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
+
+    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    model: str | None = Field(None, max_length=200, description="Is given back; there is one model.")
+    side: Literal["question", "answer"] = Field("question", description="Whose head the texts pass.")
+    encoding_format: Literal["float", "base64"] = Field("float", description="base64: of little-endian float32.")
+    dimensions: int | None = Field(None, ge=1, description="First components only, as unit vectors.")
+
+
+class Source(BaseModel):
+    """A stored pair that was found."""
+
+    score: float = Field(description="Cosine, -1 to 1.")
+    in_prompt: bool = Field(description="Whether the written answer was written from it.")
+    question: str
+    answer: str
+    source: str
+    focus: str
+
+
+class RetrieveResponse(BaseModel):
+    """What was found."""
+
+    question: str
+    near: bool = Field(description="Whether something is near enough to answer the question.")
+    sources: list[Source]
+    seconds: dict[str, float]
+    emergency: str | None = Field(description="What to do at once, if the question speaks of an emergency.")
+    disclaimer: str
+
+
+class AnswerResponse(RetrieveResponse):
+    """What was found, and what was written from it."""
+
+    answer: str = Field(description="The nearest stored answer, quoted; or that none is near enough.")
+    generated: str | None = Field(description="What the generator wrote.")
+
+
+class Embedding(BaseModel):
+    """The vector of a text."""
+
+    object: Literal["embedding"] = "embedding"
+    index: int
+    embedding: list[float] | str
+
+
+class Usage(BaseModel):
+    """Tokens that were encoded."""
+
+    prompt_tokens: int
+    total_tokens: int
+
+
+class EmbeddingsResponse(BaseModel):
+    """Vectors, as OpenAI's clients read them."""
+
+    object: Literal["list"] = "list"
+    data: list[Embedding]
+    model: str
+    usage: Usage
+
+
+class Info(BaseModel):
+    """What a page needs to know."""
+
+    num_answers: int
+    generator: bool
+    max_k: int
+    max_question_chars: int
+    max_tokens: int | None
+    examples: list[str]
+    disclaimer: str
+
+
+class Error(BaseModel):
+    """What went wrong, in words."""
+
+    message: str
+    type: str
+
+
+class ErrorResponse(BaseModel):
+    """The body of every answer with status 400 or more."""
+
+    error: Error
+
+
+def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Returns how the OpenAPI page describes these errors."""
+    return {status: {"model": ErrorResponse} for status in statuses}

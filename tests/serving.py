@@ -1,0 +1,71 @@
+"""A small service for tests: folders of tiny models, and a server in a thread."""
+
+import contextlib
+import json
+import threading
+import time
+
+import httpx
+import uvicorn
+
+from data_pipeline import prompts
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.tokenizers import train_byte_pairs
+from docproduct import index
+from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.systems import generator
+from docproduct.systems.generator import TrainedGenerator
+from docproduct.web.engine import Folders
+
+PROMPT = PromptSettings(2, 120, 40)
+SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=120)
+
+
+def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
+    """Writes model, index and generator into a folder and returns where they are."""
+    folder.mkdir(exist_ok=True)
+    model = folder / "model"
+    model.mkdir()
+    retriever.save_config(str(model), {})
+    retriever.save_weights(str(model))
+    index.build(retriever, prepared, str(folder / "index"), index.IndexSettings(**settings))
+    bpe = prompts.with_markers(train_byte_pairs(["what is the cause? the x z helps against y."], 280))
+    sizes = GPT2Config(**{**SIZES.__dict__, "vocab_size": bpe.vocab_size})
+    generator.export(TrainedGenerator.make(sizes, bpe, 3, "float32", PROMPT), str(folder / "generator"))
+    return Folders(*(str(folder / name) for name in ("model", "index", "generator")), threshold=threshold)
+
+
+@contextlib.contextmanager
+def running(app, **options):
+    """Serves an app in a thread; gives a client for it."""
+    config = uvicorn.Config(app, port=0, http="h11", log_level="critical", access_log=False, **options)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            assert thread.is_alive()
+            time.sleep(0.01)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+def events(text):
+    """Returns (name, data) of the server-sent events in a text."""
+    found = []
+    for block in text.split("\n\n")[:-1]:
+        name, data = block.split("\n")
+        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return found
+
+
+def message(response, status, kind):
+    assert response.status_code == status, response.text
+    assert response.headers["content-type"] == "application/json"
+    error = response.json()["error"]
+    assert error["type"] == kind
+    return error["message"]

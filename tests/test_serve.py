@@ -1,0 +1,141 @@
+"""serve.py as a process: a question, a terminal, a service and its signals."""
+
+import contextlib
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import httpx
+import pytest
+
+from tests.serving import events
+from tests.test_scripts import TOP
+
+pytestmark = pytest.mark.slow
+
+
+def arguments(folders):
+    names = ("model_dir", "index_dir", "generator_dir", "threshold")
+    return [f"--{name}={getattr(folders, name)}" for name in names]
+
+
+@contextlib.contextmanager
+def service(*given):
+    """Starts the service; gives its process and a client."""
+    command = [sys.executable, str(TOP / "serve.py"), "--port=0", *given]
+    with subprocess.Popen(command, cwd=TOP, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            said = []
+            for line in process.stderr:
+                said.append(line)
+                if found := re.search(r"Ready: (http://\S+:\d+)/", line):
+                    break
+            else:
+                pytest.fail("".join(said))
+            reading = threading.Thread(target=lambda: said.extend(process.stderr))
+            reading.start()
+            process.said = said
+            with httpx.Client(base_url=found[1], timeout=60) as client:
+                end = time.monotonic() + 20
+                while True:
+                    with contextlib.suppress(httpx.TransportError):
+                        if client.get("/readyz").status_code == 200:
+                            break
+                    assert time.monotonic() < end
+                    time.sleep(0.05)
+                yield process, client
+        finally:
+            process.terminate()
+            process.wait(30)
+            reading.join()
+
+
+def test_a_service_and_its_signals(folders, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("s3cret\n")
+    with service(*arguments(folders), f"--token_file={token}") as (process, client):
+        assert client.post("/v1/retrieve", json={"question": "a"}).status_code == 401
+        client.headers["Authorization"] = "Bearer s3cret"
+        # A second one on the same port ends at once, and says why.
+        port = f"--port={client.base_url.port}"
+        command = [sys.executable, str(TOP / "serve.py"), *arguments(folders), port]
+        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+        assert done.returncode == 1
+        assert f"error: Cannot listen on 127.0.0.1:{client.base_url.port}" in done.stderr
+
+        process.send_signal(signal.SIGHUP)
+        end = time.monotonic() + 60
+        while 'docproduct_reloads_total{result="done"} 1.0' not in client.get("/metrics").text:
+            assert time.monotonic() < end
+            assert client.post("/v1/retrieve", json={"question": "what is a3?"}).status_code == 200
+
+        # An answer that is being written when the service is to end is written to its end.
+        with client.stream("POST", "/v1/answer", json={"question": "what is a3?", "stream": True}) as response:
+            chunks = response.iter_text()
+            text = next(chunks)
+            process.send_signal(signal.SIGTERM)
+            text += "".join(chunks)
+        assert events(text)[-1][0] == "done"
+        assert process.wait(30) in (0, -signal.SIGTERM)  # uvicorn ends as the signal says, after its work
+    assert "Traceback" not in "".join(process.said)
+    assert "a3" not in "".join(process.said)
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        (["--question=a"], "--question answers one question, --port starts a service"),
+        (["--k=3"], "--k belongs to a single question"),
+        (["--rate_limit=often"], "rate is 'often'"),
+        (["--model_dir=/nowhere"], "/nowhere"),
+    ],
+)
+def test_wrong_flags(folders, given, said):
+    command = [sys.executable, str(TOP / "serve.py"), *arguments(folders), "--port=0", *given]
+    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def wait_for(terminal, text):
+    """Reads what a terminal shows until a text stands there."""
+    shown, end = b"", time.monotonic() + 60
+    while text not in shown:
+        assert time.monotonic() < end, shown
+        if select.select([terminal], [], [], 1)[0]:
+            shown += os.read(terminal, 4_096)
+
+
+def test_a_terminal(folders, tmp_path):
+    """In a real one: lines are edited, questions come back with the arrow key, answers grow."""
+    parent, child = pty.openpty()
+    command = [sys.executable, str(TOP / "serve.py"), *arguments(folders)]
+    environment = os.environ | {"XDG_STATE_HOME": str(tmp_path), "TERM": "xterm"}
+    with subprocess.Popen(
+        command, cwd=TOP, stdin=child, stdout=child, stderr=subprocess.PIPE, text=True, env=environment
+    ) as process:
+        os.close(child)
+        said = []
+        reading = threading.Thread(target=lambda: said.append(process.stderr.read()))
+        reading.start()
+        try:
+            for line in ("what is a3?\n", "/sources\n", "\x1b[A\x1b[A\n", "\x04"):
+                wait_for(parent, b"Question: ")
+                os.write(parent, line.encode())
+            assert process.wait(30) == 0
+        finally:
+            process.kill()
+            reading.join()
+            os.close(parent)
+    said = said[0]
+    assert said.count("Written by the generator") == 2
+    assert said.count("not medical advice") == 3
+    assert (tmp_path / "docproduct" / "history").read_text().split("\n")[0] == "what is a3?"
+    assert oct((tmp_path / "docproduct" / "history").stat().st_mode)[-3:] == "600"

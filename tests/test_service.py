@@ -1,0 +1,281 @@
+"""The service: its routes, its queues, what it refuses."""
+
+import base64
+import concurrent.futures
+import pathlib
+import shutil
+import socket
+import threading
+import time
+
+import httpx
+import numpy as np
+import pytest
+
+from docproduct import answering, emergency
+from docproduct.systems.generator import GenerationSettings
+from docproduct.web import schemas
+from docproduct.web.engine import Engine, Reloadable
+from docproduct.web.server import create_app
+from docproduct.web.service import ServiceSettings
+from tests.serving import PROMPT, events, message, running
+
+QUESTION = {"question": "what is a3?"}
+
+
+def alone(engine, question="what is a3?", k=5, search_by="answer"):
+    (found,) = engine.retrieve([answering.Query(question, k, search_by)])
+    return found.as_json() | {"seconds": {}}
+
+
+def timeless(response):
+    assert response.status_code == 200, response.text
+    return response.json() | {"seconds": {}}
+
+
+def test_what_is_found_is_what_one_question_finds(client, source):
+    expected = alone(source.engine)
+    found = timeless(client.post("/v1/retrieve", json=QUESTION))
+    assert found == {name: expected[name] for name in schemas.RetrieveResponse.model_fields}
+    assert timeless(client.post("/v1/answer", json=QUESTION | {"generate": False})) == expected
+    by_question = alone(source.engine, k=2, search_by="question")
+    asked = QUESTION | {"k": 2, "search_by": "question", "generate": False}
+    assert timeless(client.post("/v1/answer", json=asked)) == by_question
+
+
+def test_a_stream_ends_with_the_whole_answer(client, source):
+    whole = timeless(client.post("/v1/answer", json=QUESTION))
+    writer = source.engine.writer
+    prompt = answering.prompt_of(source.engine.retrieve([answering.Query("what is a3?")])[0], writer)
+    ((generation,),) = writer.write([prompt.ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
+    assert whole["generated"] == generation.text.strip()
+    assert [one["in_prompt"] for one in whole["sources"]] == [True, True, False, False, False]
+    response = client.post("/v1/answer", json=QUESTION | {"stream": True})
+    assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
+    (first, found), *pieces, (last, done) = events(response.text)
+    assert (first, last) == ("answer", "done")
+    assert [one.pop("in_prompt") for one in found["sources"]] == [True, True, False, False, False]
+    expected = alone(source.engine)
+    assert not any(one.pop("in_prompt") for one in expected["sources"])
+    assert found | {"seconds": {}} == expected
+    assert len(pieces) > 1
+    assert {name for name, _ in pieces} == {"text"}
+    assert "".join(data["text"] for _, data in pieces) == done["generated"]
+    assert done | {"seconds": {}} == whole
+    assert set(done["seconds"]) == {"encode", "search", "write"}
+
+
+def test_settings_reach_the_generator(client):
+    texts = {}
+    for changed in ({}, {"max_tokens": 5}, {"temperature": 1.5, "seed": 1}, {"temperature": 1.5, "seed": 2}):
+        texts[str(changed)] = client.post("/v1/answer", json=QUESTION | changed).json()["generated"]
+    assert len(set(texts.values())) == 4
+    again = client.post("/v1/answer", json=QUESTION | {"temperature": 1.5, "seed": 2}).json()["generated"]
+    assert again == texts[str({"temperature": 1.5, "seed": 2})]
+    said = message(client.post("/v1/answer", json=QUESTION | {"max_tokens": 41}), 422, "invalid_request")
+    assert said == "max_tokens is 41; expected 1 to 40, what this generator was trained for."
+
+
+def test_clients_share_batches_and_get_their_own_answers(source):
+    questions = [f"what is {letter}{i}?" for letter in "abc" for i in range(20)]
+    app = create_app(source, ServiceSettings(max_wait=0.05))
+    with running(app) as client, concurrent.futures.ThreadPoolExecutor(20) as threads:
+        found = list(threads.map(lambda q: timeless(client.post("/v1/retrieve", json={"question": q})), questions))
+        counted = client.get("/metrics").text
+    for question, one in zip(questions, found, strict=True):
+        expected = alone(source.engine, question)
+        assert one["question"] == question
+        assert [s["question"] for s in one["sources"]] == [s["question"] for s in expected["sources"]]
+        np.testing.assert_allclose(
+            [s["score"] for s in one["sources"]], [s["score"] for s in expected["sources"]], atol=2e-4
+        )
+    numbers = dict(line.rsplit(" ", 1) for line in counted.splitlines() if not line.startswith("#"))
+    assert float(numbers['docproduct_batch_size_sum{queue="retrieval"}']) == 60
+    assert float(numbers['docproduct_batch_size_count{queue="retrieval"}']) < 30
+    assert float(numbers['docproduct_requests_total{route="/v1/retrieve",status="200"}']) == 60
+    assert float(numbers['docproduct_waiting{queue="retrieval"}']) == 0
+
+
+def test_embeddings_are_those_of_the_retriever(client, source):
+    texts = ["the x z 3.", "a"]
+    for side in ("question", "answer"):
+        expected = source.engine.embed(texts, side)
+        found = client.post("/v1/embeddings", json={"input": texts, "side": side, "model": "m", "user": "u"}).json()
+        np.testing.assert_allclose([one["embedding"] for one in found["data"]], expected, atol=1e-6)
+        assert [one["index"] for one in found["data"]] == [0, 1]
+        assert found["model"] == "m"
+        assert found["usage"]["total_tokens"] == 7 + 3  # [CLS] the x z 3 . [SEP]; [CLS] a [SEP]
+    one = client.post("/v1/embeddings", json={"input": "a", "side": "answer", "encoding_format": "base64"}).json()
+    vector = np.frombuffer(base64.b64decode(one["data"][0]["embedding"]), "<f4")
+    np.testing.assert_allclose(vector, expected[1], atol=1e-6)
+    short = client.post("/v1/embeddings", json={"input": "a", "side": "answer", "dimensions": 4}).json()
+    cut = expected[1][:4]
+    np.testing.assert_allclose(short["data"][0]["embedding"], cut / np.linalg.norm(cut), atol=1e-6)
+    said = message(client.post("/v1/embeddings", json={"input": "a", "dimensions": 99}), 422, "invalid_request")
+    assert said == "dims is 99; expected 1 to 10, the width of this model."
+
+
+def test_what_a_page_needs(client, source):
+    info = client.get("/v1/info").json()
+    assert (info["num_answers"], info["generator"], info["max_k"], info["max_tokens"]) == (60, True, 50, 40)
+    assert len(info["examples"]) == 6
+    assert set(info["examples"]) <= set(source.engine.index.questions())
+    assert client.get("/healthz").json() == {"status": "ok"}
+    assert client.get("/readyz").json() == {"status": "ready"}
+    page = client.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "script-src 'self';" in page.headers["content-security-policy"]
+    assert client.get("/docs").status_code == 200
+    assert "://" not in client.get("/docs").text.replace("http://www.w3.org", "")
+    assert client.get("/docs/swagger-ui.css").status_code == 200
+    assert {"/v1/answer", "/v1/retrieve", "/v1/embeddings"} <= set(client.get("/openapi.json").json()["paths"])
+
+
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ({}, "question: Field required"),
+        ({"question": ""}, "question: String should have at least 1 character"),
+        ({"question": " \u200b\n"}, "The question is empty"),
+        ({"question": "a" * 2_001}, "question: String should have at most 2000 characters"),
+        ({"question": 5}, "question: Input should be a valid string"),
+        ({"question": "a", "k": 0}, "k: Input should be greater than or equal to 1"),
+        ({"question": "a", "search_by": "both"}, "search_by: Input should be 'answer' or 'question'"),
+        ({"question": "a", "kk": 3}, "kk: Extra inputs are not permitted"),
+        ([], "body: Input should be a valid dictionary"),
+    ],
+)
+def test_bad_requests_are_told_what_is_wrong(client, body, said):
+    assert message(client.post("/v1/retrieve", json=body), 422, "invalid_request").startswith(said)
+    streamed = body | {"stream": True} if isinstance(body, dict) else body
+    assert message(client.post("/v1/answer", json=streamed), 422, "invalid_request").startswith(said)
+
+
+class _Slow(Reloadable):
+    """A source whose engine waits for an event before it finds anything."""
+
+    def __init__(self, engine):
+        self.engine, self.go_on, self.asked = self, threading.Event(), 0
+        self.index, self.writer, self.examples, self._engine = engine.index, None, [], engine
+
+    def retrieve(self, queries):
+        self.asked += len(queries)
+        assert self.go_on.wait(20)
+        return self._engine.retrieve(queries)
+
+
+def post_all(client, count):
+    threads = concurrent.futures.ThreadPoolExecutor(count)
+    return threads, [threads.submit(client.post, "/v1/retrieve", json=QUESTION) for _ in range(count)]
+
+
+def wait_until(condition):
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def test_what_cannot_wait_is_refused_at_once(source):
+    slow = _Slow(source.engine)
+    with running(create_app(slow, ServiceSettings(max_batch=2, max_wait=0.0, max_waiting=3))) as client:
+        threads, futures = post_all(client, 20)
+        with threads:
+            wait_until(lambda: sum(future.done() for future in futures) >= 15)
+            slow.go_on.set()
+        statuses = [future.result().status_code for future in futures]
+        assert set(statuses) == {200, 503}
+        assert 3 <= statuses.count(200) <= 5
+        refused = next(future.result() for future in futures if future.result().status_code == 503)
+        message(refused, 503, "overloaded")
+        assert refused.headers["retry-after"] == "1"
+        assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
+
+
+def test_what_takes_too_long_is_given_up(source):
+    slow = _Slow(source.engine)
+    with running(create_app(slow, ServiceSettings(timeout=0.3, max_batch=1))) as client:
+        threads, futures = post_all(client, 4)
+        with threads:
+            for future in futures:
+                message(future.result(), 504, "timeout")
+        slow.go_on.set()
+        assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
+        assert slow.asked == 2  # the first, and the last: those that waited in vain were never worked on
+
+
+def test_a_client_that_goes_frees_its_place(source):
+    slow = _Slow(source.engine)
+    body = b'{"question": "a"}'
+    head = b"POST /v1/retrieve HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
+    with running(create_app(slow, ServiceSettings(max_batch=1, max_wait=0.0, max_waiting=4))) as client:
+        gone = []
+        for number in range(5):  # one is worked on, four wait
+            gone.append(socket.create_connection((client.base_url.host, client.base_url.port)))
+            gone[-1].sendall(head % len(body) + body)
+            if not number:
+                wait_until(lambda: slow.asked == 1)
+        wait_until(lambda: 'docproduct_waiting{queue="retrieval"} 4.0' in client.get("/metrics").text)
+        for connection in gone:
+            connection.close()
+        wait_until(lambda: 'route="/v1/retrieve",status="499"} 5.0' in client.get("/metrics").text)
+        slow.go_on.set()
+        assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
+        assert slow.asked == 2
+
+
+def test_an_error_of_ours_is_a_500_that_tells_nothing(source):
+    slow = _Slow(source.engine)
+    slow.retrieve = lambda queries: [][0]
+    with running(create_app(slow)) as client:
+        said = message(client.post("/v1/retrieve", json=QUESTION), 500, "internal")
+        assert "log" in said
+        assert "index out of range" not in said
+
+
+def test_an_emergency_comes_with_every_kind_of_answer(client):
+    question = {"question": "I have chest pain and trouble breathing"}
+    asked = question | {"max_tokens": 3}
+    for response in (client.post("/v1/answer", json=asked), client.post("/v1/retrieve", json=question)):
+        assert response.json()["emergency"] == emergency.ADVICE
+        assert "not medical advice" in response.json()["disclaimer"]
+    (_, first), *_ = events(client.post("/v1/answer", json=asked | {"stream": True}).text)
+    assert first["emergency"] == emergency.ADVICE
+
+
+@pytest.mark.slow
+def test_reloading(folders, tmp_path):
+    """While clients ask: a new index is taken up, a vanished model changes nothing, no request fails."""
+    shutil.copytree(pathlib.Path(folders.model_dir).parent, tmp_path / "s")
+    mine = type(folders)(*(str(tmp_path / "s" / name) for name in ("model", "index", "generator")), threshold=-1.0)
+    source = Reloadable(mine)
+    first = source.engine
+    stop, statuses = threading.Event(), []
+    with running(create_app(source)) as client, httpx.Client(base_url=client.base_url, timeout=30) as other:
+
+        def ask():
+            while not stop.is_set():
+                statuses.append(other.post("/v1/answer", json=QUESTION | {"max_tokens": 3}).status_code)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        try:
+            assert source.reload()
+            assert source.engine is not first
+            second = source.engine
+            shutil.rmtree(tmp_path / "s" / "model")
+            assert not source.reload()
+            assert source.engine is second
+            wait_until(lambda: len(statuses) > 3)
+        finally:
+            stop.set()
+            asking.join()
+    assert set(statuses) == {200}
+
+
+def test_an_engine_needs_a_generator_that_answers(source):
+    class Untrained:
+        prompt = None
+
+    with pytest.raises(ValueError, match="was not trained to answer"):
+        Engine(source.engine._retriever, source.engine.index, Untrained())
