@@ -109,7 +109,7 @@ def retrieve(
         query.check(index)
     start = time.perf_counter()
     questions = [cleaning.clean(query.question) for query in queries]
-    vectors = retriever.embed(questions, "question").head  # [Q, D]
+    vectors = retriever.embed_few(questions, "question")  # [Q, D]
     encoded = time.perf_counter()
     # Those with equal settings are searched together: each finds what it would find alone.
     alike: dict[tuple[int, Side], list[int]] = {}

@@ -84,22 +84,26 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, generator.Write
         index.build(retriever, prepared, index_dir, encoder_name=model_dir)
     opened = index.Index(index_dir, retriever)
     say("4. Training a toy generator")
-    return retriever, opened, _writer(retriever, opened, prepared, start_dir)
+    return retriever, opened, toy_writer(retriever, opened, prepared, start_dir)
 
 
-def _writer(
-    retriever: TrainedRetriever, opened: index.Index, prepared: PreparedFolder, start_dir: str
+def toy_writer(
+    retriever: TrainedRetriever,
+    opened: index.Index,
+    prepared: PreparedFolder,
+    start_dir: str,
+    settings: training.TrainingSettings = TOY_SETTINGS,
 ) -> generator.Writer:
     """Trains a small GPT-2 with random weights on the sample, unless it is there."""
     made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY]
-    made_of += [dataclasses.asdict(part) for part in (TOY, TOY_PROMPT, TOY_SETTINGS)]
+    made_of += [dataclasses.asdict(part) for part in (TOY, TOY_PROMPT, settings)]
     folder = os.path.join(start_dir, f"generator-{files.fingerprint(made_of)[:12]}")
     tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "saved_model"))
     if not os.path.isdir(tokens_dir):
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
         contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
-    config = generator.GeneratorTraining(tokens_dir, random_gpt2=TOY, num_answers=0, settings=TOY_SETTINGS)
+    config = generator.GeneratorTraining(tokens_dir, random_gpt2=TOY, num_answers=0, settings=settings)
     generator.train(config, model_dir, resume=True)
     if not saved_models.versions(export_dir):
         generator.export(generator.TrainedGenerator.load(model_dir), export_dir)

@@ -66,7 +66,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
 def test_without_the_pretrained_encoder_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "encoder_dir", lambda: None)
     monkeypatch.setattr(demo, "RANDOM_SETTINGS", training.TrainingSettings(epochs=1, batch_size=32))
-    monkeypatch.setattr(demo, "_writer", lambda *_: None)
+    monkeypatch.setattr(demo, "toy_writer", lambda *_: None)
     retriever, index, _ = demo.build(str(tmp_path))
     assert "RANDOM weights" in capsys.readouterr().err
     assert answer("What is asthma?", retriever, index).hits

@@ -79,6 +79,28 @@ def test_answers_that_grow_together_end_each_by_itself():
     assert in_loop(work) == [4]
 
 
+def test_a_client_alone_does_not_wait_for_others():
+    async def work(executor):
+        sizes = []
+        batcher = Batcher(lambda items: items, executor, 4, 0.2, 10, sizes.append)
+        start = time.perf_counter()
+        for i in range(5):
+            await batcher(i)
+        alone = time.perf_counter() - start
+        await asyncio.gather(*(batcher(i) for i in range(3)))  # now it is known that there are several
+
+        async def later():
+            await asyncio.sleep(0.05)
+            return await batcher(8)
+
+        await asyncio.gather(batcher(7), later())
+        return alone, sizes
+
+    alone, sizes = in_loop(work)
+    assert alone < 0.2
+    assert sizes == [1] * 5 + [3, 2]
+
+
 def test_a_batch_that_fails_tells_all_who_wait():
     async def work(executor):
         def run(items):

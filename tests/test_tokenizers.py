@@ -94,6 +94,16 @@ def test_padding_may_be_the_last_row(tmp_path):
     np.testing.assert_allclose(retriever.embed(texts, "answer").head, alone, atol=1e-5)
 
 
+def test_a_few_texts_sooner(tokenizer, retriever):
+    texts = ["what is a3?", "\u4e2d\u6587 b", "", "the " * 40, "[SEP] ?!", "A\u0301"]
+    assert tokenizer.encode_few(texts, 20) == tokenizer.encode(texts, 20).to_list()
+    for side in ("question", "answer"):
+        expected = retriever.embed(texts, side).head
+        np.testing.assert_allclose(retriever.embed_few(texts, side), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="max_tokens is 1"):
+        tokenizer.encode_few(texts, 1)
+
+
 def test_bad_vocabularies(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No vocabulary at .*vocab.txt"):
         WordPiece.load(str(tmp_path))

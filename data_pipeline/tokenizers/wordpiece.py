@@ -129,6 +129,12 @@ class WordPiece:
         edge = tf.ones([pieces.nrows(), 1], tf.int32)
         return tf.concat([edge * self._start_id, pieces, edge * self._end_id], axis=1)
 
+    def encode_few(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """Returns what `encode` does for clean texts, as lists; sooner for a few, as each of its ops takes a while."""
+        _check_max_tokens(max_tokens)
+        found = self._reference.encode_batch_fast([_spaced(text) for text in texts], add_special_tokens=False)
+        return [[self._start_id, *encoding.ids[: max_tokens - 2], self._end_id] for encoding in found]
+
     def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
         """Tokenizes clean texts word by word, into the varints that a record holds.
 

@@ -15,6 +15,8 @@ except ImportError as error:
         "faiss is not installed. Install docproduct with the extra cpu or gpu (never both): pip install -e '.[cpu]'."
     ) from error
 
+# From so many queries on, one matrix product for all of them; FAISS would begin much later to read the vectors once.
+faiss.cvar.distance_compute_blas_threshold = 4
 _MAX_GPU_K = 2_048  # FAISS on a GPU finds no more at once
 
 

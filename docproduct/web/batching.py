@@ -17,8 +17,8 @@ class OverloadedError(RuntimeError):
 class Batcher(Generic[Item, Result]):
     """Gathers items that arrive while others are worked on.
 
-    A batch begins as soon as the thread is free: alone, an item waits at most `max_wait`. Whoever stops waiting for an
-    item takes it out of the queue.
+    A batch begins as soon as the thread is free; while several clients are there, which the last batch tells, it waits
+    up to `max_wait` for others. Whoever stops waiting for an item takes it out of the queue.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class Batcher(Generic[Item, Result]):
         self._max_batch, self._max_wait, self._max_waiting = max_batch, max_wait, max_waiting
         self._waiting: collections.deque[tuple[Item, asyncio.Future[Result]]] = collections.deque()
         self._worker: asyncio.Task[None] | None = None
+        self._last_size = 0
 
     @property
     def num_waiting(self) -> int:
@@ -70,7 +71,7 @@ class Batcher(Generic[Item, Result]):
         """Works until nothing waits."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            if self._max_wait and len(self._waiting) < self._max_batch:
+            if self._last_size > 1 and len(self._waiting) < min(self._last_size, self._max_batch):
                 await asyncio.sleep(self._max_wait)
             batch: list[tuple[Item, asyncio.Future[Result]]] = []
             while self._waiting and len(batch) < self._max_batch:
@@ -79,6 +80,7 @@ class Batcher(Generic[Item, Result]):
                     batch.append(entry)
             if not batch:
                 continue
+            self._last_size = len(batch)
             self._seen(len(batch))
             try:
                 results = await loop.run_in_executor(self._executor, self._run, [item for item, _ in batch])

@@ -36,6 +36,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 HYBRID_FILE = "hybrid.json"
 BATCH_TOKENS = 8_192  # encoded together: enough for fast matrix products
+_FEW_TOKENS = 256  # the same for a few texts: little padding counts for more
 _ROW_MULTIPLE = 1_024  # divides BATCH_TOKENS, so that few rows are added
 _NUM_GROUPS = 4  # of like length in a batch
 _MAY_CHANGE = ("max_tokens", "head_dropout", "matryoshka_dims")  # of a trained retriever: no weight depends on them
@@ -110,6 +111,18 @@ class TrainedRetriever:
         """
         ids = self.tokenizer.encode(list(texts), self.config.max_tokens)
         return self.embed_ids(ids, side, batch_tokens, progress)
+
+    def embed_few(self, texts: Sequence[str], side: Side) -> np.ndarray:
+        """Encodes a few clean texts as soon as possible: [N, D] float32, unit norm, as `embed`'s `head`."""
+        rows = self.tokenizer.encode_few(texts, self.config.max_tokens)
+        lengths = np.array([len(row) for row in rows])
+        result = np.empty((len(rows), self.config.bert.width), np.float32)
+        for positions in batches.length_order(lengths, _FEW_TOKENS):
+            ids = np.full((len(positions), lengths[positions].max()), self.tokenizer.pad_id, np.int32)
+            for place, position in enumerate(positions):
+                ids[place, : lengths[position]] = rows[position]
+            result[positions] = self._encode[side](ids)[1]
+        return result
 
     def embed_ids(
         self, ids: tf.RaggedTensor, side: Side, batch_tokens: int = BATCH_TOKENS, progress: str | None = None
