@@ -23,7 +23,7 @@ from data_pipeline.prepared import PreparedFolder
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MODEL, ROWS, TokenFolder
 from data_pipeline.tokenizers import BytePairs
-from docproduct import training_flags
+from docproduct import devices, training_flags
 from docproduct.systems import generator
 
 _DEFAULTS = generator.GeneratorTraining(tokens_dir="")
@@ -93,7 +93,10 @@ def main(argv: list[str]) -> None:
 
 def _train(strategy: tf.distribute.Strategy) -> dict[str, Any]:
     values = flags.FLAGS
-    folder = _make_tokens(values)
+    # Of several workers one writes the token folder, and all read it.
+    folder = _make_tokens(values) if devices.is_chief(strategy) else None
+    devices.wait_for_all(strategy, 0)
+    folder = folder or TokenFolder(values.tokens_dir)
     sizes = {name: values[name].value for name in _SIZES} | {"max_positions": folder.window()}
     config = generator.GeneratorTraining(
         tokens_dir=values.tokens_dir,

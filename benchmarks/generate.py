@@ -4,7 +4,9 @@
 
 Random weights, greedy, a thread for each core. All processes are warm and work in turn. Decoding is what remains of the
 time without the reading of the prompt and its first token. Also: what reading eight tokens at once costs, in steps, as
-prompt look-up does to verify a proposal. Ends with one line of JSON.
+prompt look-up does to verify a proposal; and, of a trained generator (--trained_dir, an export, with --tokens_dir, the
+rows of docproduct.contexts), how many tokens a pass writes with look-up on dev's questions: `accepted_per_step`, which
+such a run measures alone. Ends with one line of JSON.
 """
 
 import json
@@ -18,11 +20,14 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import measuring
+from data_pipeline import splits
+from data_pipeline.token_folder import TokenFolder
 from data_pipeline.tokenizers import BytePairs
 from docproduct import saved_models, training
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
+from docproduct.systems.generator.dev import asked_of, read_rows
 from docproduct.systems.generator.export import PRECISIONS
 
 _PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generation_peer.py")
@@ -82,6 +87,9 @@ def main(argv: list[str]) -> None:
         return
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    if values.trained_dir:
+        measuring.finish("generate", ["tensorflow", "keras"], accepted_per_step(values))
+        return
     make_models(values)
     flags_given = [f"--vocab_dir={values.vocab_dir}", f"--work_dir={values.work_dir}"]
     commands = {
@@ -105,6 +113,33 @@ def main(argv: list[str]) -> None:
         for contestant in contestants.values():
             contestant.stop()
     measuring.finish("generate", ["tensorflow", "keras"], metrics)
+
+
+def accepted_per_step(values: flags.FlagValues) -> list[dict]:
+    """Prints and returns how many tokens a pass writes, and how much sooner look-up ends, on questions of dev."""
+    training.set_up()
+    writer = Writer.load(values.trained_dir)
+    rows = asked_of(read_rows(TokenFolder(values.tokens_dir), splits.DEV), values.num_questions)
+    totals = {}
+    for lookup in (False, True):
+        found = [_write(writer, row.prompt_ids, lookup) for row in [rows[0], *rows]][1:]  # the first warms up
+        totals[lookup] = np.sum(found, axis=0)  # tokens, passes, seconds
+    accepted, sooner = totals[True][0] / totals[True][1], totals[False][2] / totals[True][2]
+    measuring.show(
+        f"Look-up on {len(rows)} questions", [("tokens a pass", [accepted], ""), ("sooner", [sooner], "times")]
+    )
+    return [
+        measuring.metric("accepted_per_step", "tokens", accepted),
+        measuring.metric("lookup_sooner", "times", sooner),
+    ]
+
+
+def _write(writer: Writer, prompt_ids: list[int], lookup: bool) -> tuple[int, int, float]:
+    """Returns tokens, passes and seconds of an answer."""
+    settings = GenerationSettings(max_tokens=writer.window - len(prompt_ids))
+    start = time.perf_counter()
+    ((found,),) = writer.write([prompt_ids], settings, lookup=lookup)
+    return len(found.ids), found.passes, time.perf_counter() - start
 
 
 def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagValues, batch_size: int) -> list[dict]:
@@ -151,8 +186,11 @@ def _measure_verification(contestants: dict[str, measuring.Contestant], values: 
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("vocab_dir", None, "Folder with GPT-2's encoder.json and vocab.bpe.", required=True)
-    flags.DEFINE_string("work_dir", None, "Where the models are kept.", required=True)
+    flags.DEFINE_string("vocab_dir", None, "Folder with GPT-2's encoder.json and vocab.bpe.")
+    flags.DEFINE_string("work_dir", "build/generate", "Where the models are kept.")
+    flags.DEFINE_string("trained_dir", None, "A trained generator's export, for accepted_per_step alone.")
+    flags.DEFINE_string("tokens_dir", None, "With it: rows of docproduct.contexts.")
+    flags.DEFINE_integer("num_questions", 50, "With it: questions of dev.")
     flags.DEFINE_string("peer_python", None, "Interpreter that has the peers; default: no peer.")
     flags.DEFINE_integer("num_layers", 12, "Layers of the model.")
     flags.DEFINE_integer("prompt_tokens", 512, "Tokens of a prompt.")

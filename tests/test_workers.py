@@ -27,17 +27,20 @@ def small(corpus, vocab_file, tmp_path_factory):
     return folder
 
 
-def start(prepared_dir, model_dir, *flags, workers=None, index=0):
+def start(prepared_dir, model_dir, *flags, **workers):
+    script = ["train_embeddings.py", f"--prepared_dir={prepared_dir}", f"--model_dir={model_dir}"]
+    return start_script(*script, *FLAGS, *flags, **workers)
+
+
+def start_script(script, *flags, workers=None, index=0):
     environment = dict(os.environ)
     if workers:
         environment["TF_CONFIG"] = json.dumps(
             {"cluster": {"worker": workers}, "task": {"type": "worker", "index": index}}
         )
         flags = ["--strategy=multi_worker", *flags]
-    command = [sys.executable, "train_embeddings.py", f"--prepared_dir={prepared_dir}", f"--model_dir={model_dir}"]
-    return subprocess.Popen(
-        [*command, *FLAGS, *flags], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
-    )
+    command = [sys.executable, script, *flags]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def finish(process, seconds=300):
@@ -96,6 +99,38 @@ def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
         code, _, errors = finish(process)
         assert code == 0, errors[-2000:]
     np.testing.assert_allclose(losses(two), expected, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_two_workers_train_the_generator_of_one_process(small, tmp_path):
+    """The first one makes the vocabulary and the windows, too."""
+    sizes = [
+        "--task=language_model",
+        "--vocab_size=290",
+        "--window=40",
+        "--width=16",
+        "--num_layers=1",
+        "--num_heads=2",
+    ]
+    sizes += ["--num_heads=2", "--batch_size=8", "--learning_rate=1e-2", "--dropout=0", "--precision=float32"]
+    sizes += ["--seed=5", "--epochs=2"]
+
+    def begin(name, **workers):
+        folders = [
+            f"--prepared_dir={small}",
+            f"--tokens_dir={tmp_path}/{name}_tokens",
+            f"--model_dir={tmp_path}/{name}",
+        ]
+        return start_script("train_gpt2.py", *folders, *sizes, **workers)
+
+    code, _, errors = finish(begin("one"))
+    assert code == 0, errors[-2000:]
+    workers = free_ports(2)
+    for process in [begin("two", workers=workers, index=i) for i in range(2)]:
+        code, _, errors = finish(process)
+        assert code == 0, errors[-2000:]
+    assert len(losses(tmp_path / "one")) >= 6
+    np.testing.assert_allclose(losses(tmp_path / "two"), losses(tmp_path / "one"), atol=1e-5)
 
 
 def test_workers_need_their_addresses(monkeypatch):
