@@ -20,7 +20,8 @@ from data_pipeline.pair_rows import write_closed_book
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.token_folder import TokenFolder
 from data_pipeline.tokenizers import train_byte_pairs
-from docproduct import run_folder
+from docproduct import answering, index, run_folder, starter
+from docproduct.index import Index
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems import generator
@@ -288,3 +289,26 @@ def test_what_a_task_is_made_of_is_asked_for(prepared, tmp_path):
     with pytest.raises(ValueError, match="closed_book needs a tokenizer"):
         train_gpt2._make_tokens(values)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_starter_is_made_once(retriever, prepared, tmp_path):
+    index.build(retriever, prepared, str(tmp_path / "index"))
+    found = Index(str(tmp_path / "index"), retriever)
+    (tmp_path / "more.txt").write_text("the cause of x is y. " * 50)
+    how = {
+        "language": dataclasses.replace(SETTINGS, epochs=1),
+        "answers": dataclasses.replace(SETTINGS, epochs=1),
+        "sizes": SIZES,
+        "vocabulary": 290,
+        "prompt": PromptSettings(1, 48, 20),
+    }
+    arguments = (prepared, retriever, found, [str(tmp_path / "more.txt")], str(tmp_path / "starter"))
+    best = starter.make(*arguments, **how)
+    assert best["perplexity"] < 290
+    writer = Writer.load(str(tmp_path / "starter" / "saved_model"))
+    assert writer.prompt == how["prompt"]
+    assert answering.answer("what is a3?", retriever, found, writer=writer, threshold=-1.0).generated is not None
+    # What is there is used again.
+    assert starter.make(*arguments, **how) == best
+    assert os.listdir(tmp_path / "starter" / "saved_model").count("2") == 0

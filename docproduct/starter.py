@@ -1,0 +1,118 @@
+"""A starter generator: the best small GPT-2 that a few hours of two cores give, from nothing but your own texts.
+
+    python -m docproduct.starter --prepared_dir=prepared --model_dir=model --index_dir=index --text=more.txt \
+        --starter_dir=starter
+    python serve.py --model_dir=model --index_dir=index --generator_dir=starter/saved_model --port=8080
+
+It learns a vocabulary of 8,192 byte pairs and the language of pairs and texts (--task=language_model), then to answer
+from retrieved pairs (docproduct.contexts, --task=context_answer), and is exported. What was killed goes on with the
+same command. 6.9 million weights: 14 MB in float16. Ends with one line of JSON: the metrics of the epoch that was kept.
+"""
+
+import dataclasses
+import json
+import os
+import sys
+from typing import Any
+
+from absl import app, flags, logging
+
+from data_pipeline.packing import write_windows
+from data_pipeline.prepared import PreparedFolder
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.tokenizers import BytePairs
+from docproduct import contexts, saved_models, training
+from docproduct.index import Index
+from docproduct.layers import int8
+from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.systems import generator
+from docproduct.systems.retriever import TrainedRetriever
+
+VOCABULARY = 8_192
+SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
+PROMPT = PromptSettings(num_contexts=2, window=320, answer_tokens=128)
+LANGUAGE = training.TrainingSettings(
+    epochs=3, batch_size=16, learning_rate=1.5e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=60
+)
+ANSWERS = training.TrainingSettings(epochs=1, batch_size=16, learning_rate=6e-4, checkpoint_steps=60)
+
+
+def make(
+    prepared: PreparedFolder,
+    retriever: TrainedRetriever,
+    index: Index,
+    text_files: list[str],
+    folder: str,
+    language: training.TrainingSettings = LANGUAGE,
+    answers: training.TrainingSettings = ANSWERS,
+    sizes: GPT2Config = SIZES,
+    vocabulary: int = VOCABULARY,
+    prompt: PromptSettings = PROMPT,
+) -> dict[str, Any]:
+    """Trains and exports a starter generator, as far as that is not done.
+
+    Args:
+      prepared: the pairs.
+      retriever: finds what stands in its prompts.
+      index: of the same pairs.
+      text_files: more to read, see `packing.read_documents`.
+      folder: what is made: windows, language_model, contexts, answers, saved_model.
+      language: how the language is learned.
+      answers: how answering is learned.
+      sizes: of the model.
+      vocabulary: ids of its tokenizer.
+      prompt: how its prompts are made.
+
+    Returns:
+      The metrics of the epoch that was kept.
+    """
+    windows, language_model, rows, model, exported = (
+        os.path.join(folder, name) for name in ("windows", "language_model", "contexts", "answers", "saved_model")
+    )
+    write_windows(windows, text_files, prepared, vocabulary, sizes.max_positions, seed=language.seed)
+    config = generator.GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
+    generator.train(config, language_model, resume=True)
+    if not os.path.isdir(rows):
+        contexts.make(retriever, index, prepared, BytePairs.load(language_model), prompt, rows)
+    config = generator.GeneratorTraining(rows, gpt2_dir=language_model, dropout=0.0, settings=answers)
+    history = generator.train(config, model, resume=True)
+    if not saved_models.versions(exported):
+        precision = "int8" if int8.available() else "float32"
+        generator.export(generator.TrainedGenerator.load(model), exported, precision)
+    return history["best"]
+
+
+def main(argv: list[str]) -> None:
+    """Makes what the flags describe."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    logging.set_verbosity(logging.INFO)
+    values = flags.FLAGS
+    training.set_up()
+    try:
+        retriever = TrainedRetriever.load_for_many(values.model_dir)
+        best = make(
+            PreparedFolder(values.prepared_dir),
+            retriever,
+            Index(values.index_dir, retriever),
+            values.text,
+            values.starter_dir,
+            dataclasses.replace(LANGUAGE, epochs=values.language_epochs),
+            dataclasses.replace(ANSWERS, epochs=values.answer_epochs),
+        )
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted: the same command goes on.")
+    print(json.dumps({"generator_dir": os.path.join(values.starter_dir, "saved_model"), **best}))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("prepared_dir", None, "The pairs.", required=True)
+    flags.DEFINE_string("model_dir", None, "The retriever that was trained on them.", required=True)
+    flags.DEFINE_string("index_dir", None, "Its index of them.", required=True)
+    flags.DEFINE_string("starter_dir", None, "Where all of it is kept.", required=True)
+    flags.DEFINE_list("text", [], "Files of plain text to read, too; <|endoftext|> on a line ends a document.")
+    flags.DEFINE_integer("language_epochs", LANGUAGE.epochs, "Passes over pairs and texts.")
+    flags.DEFINE_integer("answer_epochs", ANSWERS.epochs, "Passes over the questions.")
+    app.run(main)
