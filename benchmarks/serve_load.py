@@ -133,10 +133,10 @@ class Service:
         self.process.wait(60)
 
 
-def build(work_dir: str, encoder_dir: str, num_pairs: int) -> tuple[str, str, str]:
+def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tuple[str, str, str]:
     """Makes index, vectors and texts, unless they are there; returns their paths."""
     vocab = os.path.join(encoder_dir, "vocab.txt")
-    folder = os.path.join(work_dir, str(num_pairs))
+    folder = os.path.join(work_dir, f"{num_pairs}-{factory}")
     prepared_dir, index_dir, vectors, texts = (
         os.path.join(folder, name) for name in ("prepared", "index", "vectors.npy", "texts.json")
     )
@@ -156,7 +156,8 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int) -> tuple[str, str, st
         return Embeddings(found, found)
 
     retriever.embed_prepared = embed_prepared
-    index.build(retriever, prepared, index_dir, encoder_name=encoder_dir, overwrite=True)
+    settings = index.IndexSettings(factory)
+    index.build(retriever, prepared, index_dir, settings, encoder_name=encoder_dir, overwrite=True)
     np.save(vectors, embed_prepared().head)
     with open(texts, "w", encoding="utf-8") as file:
         json.dump(prepared.pairs(["question", "answer"]).to_pylist(), file)
@@ -171,7 +172,7 @@ def main(argv: list[str]) -> None:
     training.set_up()
     duration, rounds = (2.0, 1) if values.quick else (values.duration, values.rounds)
     num_pairs = 2_000 if values.quick else values.num_pairs
-    index_dir, vectors, texts = build(values.work_dir, values.encoder_dir, num_pairs)
+    index_dir, vectors, texts = build(values.work_dir, values.encoder_dir, num_pairs, values.factory)
     with open(texts, encoding="utf-8") as file:
         questions = [pair["question"] for pair in json.load(file)[:5_000]]
     ours = Service(
@@ -182,7 +183,9 @@ def main(argv: list[str]) -> None:
     try:
         if values.peer_python:
             command = [values.peer_python, _PEER, f"--encoder_dir={values.encoder_dir}", "--port=8082"]
-            services["peer"] = Service([*command, f"--vectors={vectors}", f"--texts={texts}"], 8082)
+            services["peer"] = Service(
+                [*command, f"--vectors={vectors}", f"--texts={texts}", f"--factory={values.factory}"], 8082
+            )
         found: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
         for service in services.values():
             service.load(questions, 4, 1.0)
@@ -208,7 +211,7 @@ def main(argv: list[str]) -> None:
             service.stop()
     for name in services:
         rows = [(what, found[what, name], "/s" if "second" in what else "ms") for what, n in found if n == name]
-        measuring.show(f"{name}, {values.clients} clients, {num_pairs:,} answers", rows)
+        measuring.show(f"{name}, {values.clients} clients, {num_pairs:,} answers, {values.factory}", rows)
     print(f"\nready after {', '.join(f'{name} {s.ready_seconds:.1f} s' for name, s in services.items())}")
     print(
         f"{10 * values.clients} clients: {dict(overload.statuses)}, memory {grown:+.0f} MiB of {before:.0f}, "
@@ -239,6 +242,7 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "peer_python", None, "Interpreter with sentence-transformers, faiss and fastapi; none: no peer."
     )
+    flags.DEFINE_string("factory", "Flat", "FAISS index of all services: Flat (exact), HNSW32, ...")
     flags.DEFINE_integer("num_pairs", 100_000, "Stored pairs.")
     flags.DEFINE_integer("clients", 32, "That ask at once.")
     flags.DEFINE_integer("rounds", 3, "Of all services, in turn.")

@@ -26,12 +26,12 @@ class Question(BaseModel):
 def main() -> None:
     """Serves."""
     parser = argparse.ArgumentParser()
-    for name in ("encoder_dir", "vectors", "texts", "port"):
+    for name in ("encoder_dir", "vectors", "texts", "factory", "port"):
         parser.add_argument(f"--{name}", required=True)
     values = parser.parse_args()
     model = SentenceTransformer(values.encoder_dir, device="cpu")
     vectors = np.load(values.vectors)
-    index = faiss.IndexFlatIP(vectors.shape[1])
+    index = faiss.index_factory(vectors.shape[1], values.factory, faiss.METRIC_INNER_PRODUCT)
     index.add(vectors)
     with open(values.texts, encoding="utf-8") as file:
         texts = json.load(file)
