@@ -23,6 +23,8 @@ from docproduct.systems.generator import GenerationSettings, Writer
 from docproduct.systems.retriever import TrainedRetriever
 
 _WRITING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
+_SERVING = ("host", "allowed_hosts", "trusted_proxies", "token_file", "rate_limit", "max_batch", "max_wait_ms")
+_SERVING += ("max_waiting", "timeout", "log_questions")
 _ASKING = ("k", "search_by", *_WRITING)  # what each request of a service says for itself
 
 
@@ -37,6 +39,8 @@ def main(argv: list[str]) -> None:
         if values.port is not None:
             _serve(values)
             return
+        if given := [name for name in _SERVING if values[name].present]:
+            raise ValueError(f"--{given[0]} is for a service. Give --port, too.")
         retriever = TrainedRetriever.load(values.model_dir)
         index = Index(values.index_dir, retriever, values.index_device)
         writer = Writer.load(values.generator_dir) if values.generator_dir else None
@@ -56,6 +60,8 @@ def main(argv: list[str]) -> None:
             return
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit("interrupted.")
     terminal.converse(functools.partial(stream, **how), index.num_answers)
 
 
@@ -92,7 +98,13 @@ def _serve(values: flags.FlagValues) -> None:
         limits=limits,
     )
     names = ("model_dir", "index_dir", "generator_dir", "index_device", "threshold")
-    serve(Folders(**{name: values[name].value for name in names}), values.host, values.port, settings)
+    serve(
+        Folders(**{name: values[name].value for name in names}),
+        values.host,
+        values.port,
+        settings,
+        values.trusted_proxies,
+    )
 
 
 def _token(path: str | None) -> str | None:
@@ -119,7 +131,8 @@ def _define_flags() -> None:
     flags.DEFINE_enum("index_device", "auto", ["auto", "cpu", "gpu"], "Where FAISS searches.")
     flags.DEFINE_integer("port", None, "Start a service with a page here; 0: any free port.", 0, 65_535)
     flags.DEFINE_string("host", "127.0.0.1", "Where it listens; 0.0.0.0: other machines reach it.")
-    flags.DEFINE_list("allowed_hosts", [], "Names it may be called by; default: on 127.0.0.1 its own, else any.")
+    flags.DEFINE_list("allowed_hosts", [], "Names it has, beside localhost; default: on 127.0.0.1 none, else any.")
+    flags.DEFINE_list("trusted_proxies", [], "Addresses of proxies whose X-Forwarded-For names the client.")
     flags.DEFINE_string("token_file", None, "File with the token that clients must send; or DOCPRODUCT_TOKEN.")
     flags.DEFINE_string("rate_limit", None, "Requests of one address, such as 60/minute; default: any number.")
     flags.DEFINE_integer("max_batch", 32, "Questions that are answered together.", 1)

@@ -99,8 +99,8 @@ def retrieve(
       queries: one or more; they are encoded together.
       retriever: the encoder that the index was opened for.
       index: where to search.
-      threshold: cosine of the question with the best hit's answer from which on it is near enough, also if questions
-        are searched; None: the index's.
+      threshold: cosine of the question with any hit's answer from which on it is near enough, also if questions are
+        searched; None: the index's.
 
     Raises:
       ValueError: a question is blank, or k is out of range.

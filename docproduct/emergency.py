@@ -22,7 +22,7 @@ _CJK = "\u3400-\u9fff"
 
 def advice(question: str) -> str | None:
     """Returns what to do at once, None for a question that speaks of no emergency."""
-    text = cleaning.clean(question).casefold().replace("\u2019", "'")
+    text = re.sub("[\u2019\u00b4`]", "'", cleaning.clean(question).casefold())
     return ADVICE if any(all(term.search(text) for term in terms) for terms in _patterns()) else None
 
 
@@ -34,6 +34,12 @@ def _patterns() -> tuple[tuple[re.Pattern[str], ...], ...]:
 
 
 def _pattern(term: str) -> re.Pattern[str]:
-    """Returns what finds a term as whole words; a * stands for any letters; Chinese has no blanks between words."""
-    letters = re.escape(term.casefold()).replace(r"\*", r"\w*").replace(r"\ ", r"\s+")
-    return re.compile(letters if re.search(f"[{_CJK}]", term) else rf"(?<!\w){letters}(?!\w)")
+    """Returns what finds a term as whole words; a * stands for any letters; Chinese has no blanks between words.
+
+    A Chinese character after ! must not stand before the term, with which it would be another word.
+    """
+    term, _, not_before = term.casefold().partition("!")
+    letters = re.escape(term.strip()).replace(r"\*", r"\w*").replace(r"\ ", r"\s+")
+    if re.search(f"[{_CJK}]", term):
+        return re.compile(f"(?<![{not_before.strip()}]){letters}" if not_before else letters)
+    return re.compile(rf"(?<!\w){letters}(?!\w)")

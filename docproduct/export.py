@@ -4,8 +4,9 @@
     python -m docproduct.export --model_dir=model --index_dir=index      # also texts to vectors, and to answers
     python -m docproduct.export --model_dir=answers --precision=int8     # a generator
 
-What the folder holds is seen from its files. Each export is a new version; see saved_models.py. Ends with one line of
-JSON: the version's folder and its signatures.
+What the folder holds is seen from its files. Each export is a new version; see saved_models.py. Signatures that take
+texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one line of
+JSON: the version's folder and what it holds.
 """
 
 import json
@@ -15,7 +16,7 @@ import sys
 from absl import app, flags
 
 from data_pipeline import files
-from docproduct import training
+from docproduct import saved_models, training
 from docproduct.layers import int8
 from docproduct.systems import generator, retriever
 from docproduct.systems.generator.export import PRECISIONS
@@ -91,7 +92,9 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing was written.")
-    print(json.dumps({"version": version, "kind": kind}))
+    config = files.read_json(os.path.join(saved_models.own_files(version), saved_models.CONFIG_FILE))
+    held = {name: config[name] for name in ("precision", "signatures") if name in config}
+    print(json.dumps({"version": version, "kind": kind, **held}))
 
 
 if __name__ == "__main__":

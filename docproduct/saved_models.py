@@ -39,8 +39,9 @@ def new_version(export_dir: str, kind: str) -> Iterator[str]:
     Raises:
       FileExistsError: `export_dir` is a file, or holds something else than versions of this kind.
     """
-    _check_holds(export_dir, kind)
+    _check_holds(export_dir, kind)  # before a lock is put there
     with files.taking_turns(os.path.join(export_dir, _LOCK)):
+        _check_holds(export_dir, kind)
         number = max(_numbers(export_dir), default=0) + 1
         with files.whole_folder(os.path.join(export_dir, str(number))) as partial:
             yield partial

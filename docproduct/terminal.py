@@ -1,6 +1,6 @@
 """Questions and answers in a terminal: answers grow as they are written, and the arrow keys bring questions back.
 
-All of it is on standard error, so that standard output holds only JSON.
+All but the prompt is on standard error, so that standard output holds only JSON.
 """
 
 import contextlib

@@ -63,8 +63,8 @@ def test_an_answer_that_nobody_reads_is_not_written():
 
 def test_answers_that_grow_together_end_each_by_itself():
     async def work(executor):
-        room, writer, seen = WritingRoom(executor, 8, 9), _Endless(), []
-        room._seen = seen.append
+        writer, seen = _Endless(), []
+        room = WritingRoom(executor, 8, 9, seen.append)
         first = [room.write(writer, [1], GenerationSettings()) for _ in range(3)]
         long = room.write(writer, [1, 2], GenerationSettings())
         pending = [asyncio.ensure_future(anext(one)) for one in (*first, long)]

@@ -2,11 +2,13 @@
 
 import base64
 import concurrent.futures
+import gc
 import pathlib
 import shutil
 import socket
 import threading
 import time
+import weakref
 
 import httpx
 import numpy as np
@@ -99,7 +101,7 @@ def test_clients_share_batches_and_get_their_own_answers(source):
 def test_embeddings_are_those_of_the_retriever(client, source):
     texts = ["the x z 3.", "a"]
     for side in ("question", "answer"):
-        expected = source.engine.embed(texts, side)
+        expected, _ = source.engine.embed(texts, side)
         found = client.post("/v1/embeddings", json={"input": texts, "side": side, "model": "m", "user": "u"}).json()
         np.testing.assert_allclose([one["embedding"] for one in found["data"]], expected, atol=1e-6)
         assert [one["index"] for one in found["data"]] == [0, 1]
@@ -142,7 +144,7 @@ def test_what_a_page_needs(client, source):
         ({"question": "a", "k": 0}, "k: Input should be greater than or equal to 1"),
         ({"question": "a", "search_by": "both"}, "search_by: Input should be 'answer' or 'question'"),
         ({"question": "a", "kk": 3}, "kk: Extra inputs are not permitted"),
-        ([], "body: Input should be a valid dictionary"),
+        ([], "The body is no JSON object, or its header"),
     ],
 )
 def test_bad_requests_are_told_what_is_wrong(client, body, said):
@@ -162,6 +164,11 @@ class _Slow(Reloadable):
         self.asked += len(queries)
         assert self.go_on.wait(20)
         return self._engine.retrieve(queries)
+
+
+def test_an_index_that_became_smaller_spoils_no_batch(source):
+    found = source.engine.retrieve([answering.Query("what is a3?", 40), answering.Query("what is a3?", 99)])
+    assert [len(one.hits) for one in found] == [40, 60]
 
 
 def post_all(client, count):
@@ -230,6 +237,9 @@ def test_an_error_of_ours_is_a_500_that_tells_nothing(source):
     with running(create_app(slow)) as client:
         said = message(client.post("/v1/retrieve", json=QUESTION), 500, "internal")
         assert "log" in said
+        counted = client.get("/metrics").text
+        assert 'docproduct_requests_total{route="/v1/retrieve",status="500"} 1.0' in counted
+        assert client.post("/v1/retrieve", json=QUESTION).headers["x-content-type-options"] == "nosniff"
         assert "index out of range" not in said
 
 
@@ -262,6 +272,9 @@ def test_reloading(folders, tmp_path):
         try:
             assert source.reload()
             assert source.engine is not first
+            old = weakref.ref(first._retriever)
+            del first
+            wait_until(lambda: old() is None or gc.collect() < 0)
             second = source.engine
             shutil.rmtree(tmp_path / "s" / "model")
             assert not source.reload()

@@ -127,6 +127,7 @@ def build(
         manifest = {
             "kind": KIND,
             "format": FORMAT,
+            "sha256": {name: files.sha256(os.path.join(folder, name)) for name in FAISS_FILES.values()},
             "encoder": {
                 "name": encoder_name,
                 "fingerprint": retriever.fingerprint(),

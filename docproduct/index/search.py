@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow.parquet as pq
 
+from data_pipeline import files
 from data_pipeline.prepared import PAIRS_FILE, read_manifest
 from docproduct.index import vectors
 from docproduct.index.build import (
@@ -85,6 +86,10 @@ class Index:
         self._passages_of_row: dict[int, list[int]] = {}
         for passage, pair in self._pair_of_passage.items():
             self._passages_of_row.setdefault(self._row_of_pair[pair], []).append(passage)
+        for name, written in self.manifest.get("sha256", {}).items():
+            path = os.path.join(index_dir, name)
+            if os.path.isfile(path) and files.sha256(path) != written:
+                raise ValueError(f"{path} is missing or damaged (its bytes are not those that were written). {REMEDY}")
         self._on_cpu = {by: vectors.read(os.path.join(index_dir, name), REMEDY) for by, name in FAISS_FILES.items()}
         self._faiss = {by: vectors.on_device(index, device) for by, index in self._on_cpu.items()}
         self._max_fetched = vectors.most_found(device)

@@ -2,6 +2,7 @@
 
 import asyncio
 import collections
+import contextlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from typing import Generic, TypeVar
@@ -44,12 +45,17 @@ class Batcher(Generic[Item, Result]):
         self._max_batch, self._max_wait, self._max_waiting = max_batch, max_wait, max_waiting
         self._waiting: collections.deque[tuple[Item, asyncio.Future[Result]]] = collections.deque()
         self._worker: asyncio.Task[None] | None = None
-        self._last_size = 0
+        self._last_size, self._enough = 0, asyncio.Event()
 
     @property
     def num_waiting(self) -> int:
         """Items that wait, those that nobody waits for any more included."""
         return len(self._waiting)
+
+    @property
+    def _wanted(self) -> int:
+        """Items that are not waited for any longer: as many as there were the last time."""
+        return min(self._last_size, self._max_batch)
 
     async def __call__(self, item: Item) -> Result:
         """Returns an item's result.
@@ -63,6 +69,8 @@ class Batcher(Generic[Item, Result]):
             raise OverloadedError(f"{len(self._waiting)} requests wait already.")
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((item, future))
+        if len(self._waiting) >= self._wanted:
+            self._enough.set()
         if self._worker is None or self._worker.done():
             self._worker = asyncio.create_task(self._work())
         return await future
@@ -71,8 +79,10 @@ class Batcher(Generic[Item, Result]):
         """Works until nothing waits."""
         loop = asyncio.get_running_loop()
         while self._waiting:
-            if self._last_size > 1 and len(self._waiting) < min(self._last_size, self._max_batch):
-                await asyncio.sleep(self._max_wait)
+            if self._last_size > 1 and len(self._waiting) < self._wanted:
+                self._enough.clear()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._enough.wait(), self._max_wait)
             batch: list[tuple[Item, asyncio.Future[Result]]] = []
             while self._waiting and len(batch) < self._max_batch:
                 entry = self._waiting.popleft()
@@ -81,14 +91,13 @@ class Batcher(Generic[Item, Result]):
             if not batch:
                 continue
             self._last_size = len(batch)
-            self._seen(len(batch))
             try:
+                self._seen(len(batch))
                 results = await loop.run_in_executor(self._executor, self._run, [item for item, _ in batch])
+                for (_, future), result in zip(batch, results, strict=True):
+                    if not future.done():
+                        future.set_result(result)
             except Exception as error:
                 for _, future in batch:
                     if not future.done():
                         future.set_exception(error)
-                continue
-            for (_, future), result in zip(batch, results, strict=True):
-                if not future.done():
-                    future.set_result(result)

@@ -1,6 +1,7 @@
 """What answers: retriever, index and generator, loaded together and exchanged together."""
 
 import dataclasses
+import gc
 import threading
 from collections.abc import Sequence
 
@@ -76,17 +77,16 @@ class Engine:
         return cls(retriever, index, writer, folders.threshold)
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
-        """Finds the nearest answers of each query."""
+        """Finds the nearest answers of each query; fewer than k where the index has not so many."""
+        # They may have been checked with another index, before a reload.
+        most = self.index.num_answers
+        queries = [dataclasses.replace(query, k=min(query.k, most)) for query in queries]
         return answering.retrieve(queries, self._retriever, self.index, self._threshold)
 
-    def embed(self, texts: Sequence[str], side: Side) -> np.ndarray:
-        """Returns vectors of N texts, [N, D] float32, unit norm."""
-        return self._retriever.embed(texts, side).head
-
-    def count_tokens(self, texts: Sequence[str]) -> int:
-        """Returns how many tokens are encoded."""
-        tokenizer = self._retriever.tokenizer
-        return int(tokenizer.encode(list(texts), self._retriever.config.max_tokens).row_lengths().numpy().sum())
+    def embed(self, texts: Sequence[str], side: Side) -> tuple[np.ndarray, int]:
+        """Returns vectors of N texts, [N, D] float32, unit norm; and how many tokens were encoded."""
+        ids = self._retriever.tokenizer.encode(list(texts), self._retriever.config.max_tokens)
+        return self._retriever.embed_ids(ids, side).head, int(ids.row_lengths().numpy().sum())
 
     def writing_settings(self, max_tokens: int | None, **how: float) -> GenerationSettings:
         """Returns how to write: at most as long as prompts leave room for.
@@ -118,24 +118,27 @@ class Reloadable:
 
     def __init__(self, folders: Folders):
         """Loads it."""
-        self._folders, self._reloading = folders, threading.Lock()
+        self._folders, self._reloading, self._again = folders, threading.Lock(), threading.Event()
         self.engine = Engine.load(folders)
 
     def reload(self) -> bool:
         """Loads the folders again; the old engine answers until the new one can, and stays if it cannot.
 
+        One that is asked for while another is under way begins after it, as files may have changed since that began.
+
         Returns:
           Whether a new one answers.
         """
-        if not self._reloading.acquire(blocking=False):
-            logging.warning("A reload is under way already.")
-            return False
-        try:
-            self.engine = Engine.load(self._folders)
-        except Exception as error:
-            logging.error("Not reloaded, the old models and index go on: %s", error)
-            return False
-        finally:
-            self._reloading.release()
-        logging.warning("Models and index were loaded anew.")
-        return True
+        self._again.set()
+        with self._reloading:
+            if not self._again.is_set():  # another one that was asked for later has done it
+                return True
+            self._again.clear()
+            try:
+                self.engine = Engine.load(self._folders)
+            except Exception as error:
+                logging.error("Not reloaded, the old models and index go on: %s", error)
+                return False
+            gc.collect()  # the old retriever stands in cycles, which nothing else would break soon
+            logging.warning("Models and index were loaded anew.")
+            return True

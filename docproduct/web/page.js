@@ -56,9 +56,10 @@ async function* readEvents(stream) {
       const blocks = buffer.split("\n\n");
       buffer = blocks.pop();
       for (const block of blocks) {
-        const name = /^event: ?(.*)$/m.exec(block)?.[1] ?? "message";
-        const data = [...block.matchAll(/^data: ?(.*)$/gm)].map((line) => line[1]);
-        if (data.length) yield [name, JSON.parse(data.join("\n"))];
+        // Not by a regular expression: for it, U+2028 in a text would end a line, too.
+        const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `));
+        const [event, data] = [field("event"), field("data")].map((lines) => lines[0]?.replace(/^\w+: /, ""));
+        if (data) yield [event ?? "message", JSON.parse(data)];
       }
     }
   } finally {
@@ -83,7 +84,7 @@ function newEntry(question) {
 async function run(entry) {
   running?.abort();
   const controller = (running = new AbortController());
-  Object.assign(entry, { state: "searching", result: null, written: "", trouble: "" });
+  Object.assign(entry, { state: "searching", result: null, written: "", trouble: "", needsToken: false });
   show(entry);
   announce("Searching.");
   try {

@@ -8,6 +8,7 @@ import dataclasses
 import hmac
 import itertools
 import json
+import math
 import re
 import time
 
@@ -16,11 +17,13 @@ from absl import logging
 from limits.storage import MemoryStorage
 from limits.strategies import MovingWindowRateLimiter
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from docproduct.web.measures import Measures
 
-PUBLIC = ("/", "/static", "/docs", "/openapi.json", "/healthz", "/readyz")  # without a token
+PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")  # without a token
+_GONE = 499  # is logged where a client has gone before it was answered
 HEADER_BYTES = 16 * 1024
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -45,6 +48,7 @@ class Limits:
       rate: requests of one address, such as "60/minute"; None: any number.
       body_bytes: longest body.
       body_seconds: longest time to send it.
+      read_seconds: longest time in which a client reads nothing of an answer.
       hosts: names by which the service may be called; empty: any.
     """
 
@@ -52,6 +56,7 @@ class Limits:
     rate: str | None = None
     body_bytes: int = 256 * 1024
     body_seconds: float = 10.0
+    read_seconds: float = 30.0
     hosts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -93,7 +98,7 @@ class Protection:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start, status = time.perf_counter(), 499  # what is logged when the client has gone before an answer
+        start, status = time.perf_counter(), _GONE
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -104,7 +109,14 @@ class Protection:
                     headers[name] = value
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _PAGE_POLICY
-            await send(message)
+            async with asyncio.timeout(self._allowed.read_seconds):
+                await send(message)
+
+        async def refuse(error: RefusedError) -> None:
+            # What is left of a body that is too large is not read.
+            headers = error.headers | {"Connection": "close"}
+            body = error_body(error.kind, error.message)
+            await Response(body, error.status, headers, "application/json")(scope, receive, sending)
 
         try:
             try:
@@ -112,25 +124,30 @@ class Protection:
                 if sum(map(len, itertools.chain(*scope["headers"]))) > HEADER_BYTES:
                     raise RefusedError(431, "too_large", f"The headers are longer than {HEADER_BYTES} bytes.")
                 self._check_host(headers)
+                self._check_rate(scope)  # before the token, which is not to be guessed
                 self._check_token(scope["path"], headers)
-                self._check_rate(scope)
                 receive = await self._receive_body(headers, receive)
-            except RefusedError as refused:
-                await _refuse(refused, sending)
+            except RefusedError as error:
+                await refuse(error)
                 return
             await self._app(scope, receive, sending)
+        except TimeoutError:
+            logging.warning("A client read nothing for %.0f seconds; it was hung up on.", self._allowed.read_seconds)
+        except Exception:
+            logging.exception("%s %s failed.", scope["method"], _route(scope))
+            if status != _GONE:  # it has begun to answer: the connection is closed
+                raise
+            await refuse(RefusedError(500, "internal", "Something went wrong here; the service's log says more."))
         finally:
             seconds = time.perf_counter() - start
-            # A route that there is not could have any name: it would be a series of its own.
-            route = getattr(scope.get("route"), "path", None) or "none"
+            route = _route(scope)
             self._measures.requests.labels(route, str(status)).inc()
             self._measures.seconds.labels(route).observe(seconds)
             logging.info("%s %s %d %.0f ms", scope["method"], route, status, 1_000 * seconds)
 
     def _check_host(self, headers: Headers) -> None:
         """Refuses other names: a page of another site could give its own name this address."""
-        name = re.sub(r":\d*$", "", headers.get("host", "")).lower()
-        if self._allowed.hosts and name not in self._allowed.hosts:
+        if self._allowed.hosts and _name(headers.get("host", "")) not in map(_name, self._allowed.hosts):
             raise RefusedError(400, "invalid_request", "The service is not called by this name; see --allowed_hosts.")
 
     def _check_token(self, path: str, headers: Headers) -> None:
@@ -149,7 +166,7 @@ class Protection:
         client = scope["client"][0] if scope.get("client") else "unknown"
         if not self._limiter.hit(self._rate, client):
             reset = self._limiter.get_window_stats(self._rate, client).reset_time
-            wait = max(1, round(reset - time.time()))
+            wait = max(1, math.ceil(reset - time.time()))
             message = f"More than {self._allowed.rate} requests of one client. Try again in {wait} seconds."
             raise RefusedError(429, "rate_limited", message, {"Retry-After": str(wait)})
 
@@ -179,10 +196,11 @@ class Protection:
         return again
 
 
-async def _refuse(refused: RefusedError, send: Send) -> None:
-    body = error_body(refused.kind, refused.message)
-    # What is left of a body that is too large is not read.
-    headers = {"Content-Type": "application/json", "Content-Length": str(len(body)), "Connection": "close"}
-    raw = [(name.lower().encode(), value.encode()) for name, value in (headers | refused.headers).items()]
-    await send({"type": "http.response.start", "status": refused.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body})
+def _name(host: str) -> str:
+    """Returns a host without its port."""
+    return re.sub(r":\d*$", "", host.strip()).lower()
+
+
+def _route(scope: Scope) -> str:
+    """Returns the route of a request; one that there is not could have any name, and would be a series of its own."""
+    return getattr(scope.get("route"), "path", None) or "none"

@@ -7,7 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 MAX_K = 50
 MAX_QUESTION_CHARS = 2_000
 MAX_TEXT_CHARS = 20_000
-MAX_TEXTS = 64
+MAX_TEXTS = 256
 _LARGEST_SEED = 2**31 - 1
 
 Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS)]

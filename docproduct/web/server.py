@@ -8,20 +8,22 @@ import asyncio
 import contextlib
 import dataclasses
 import importlib.resources
+import ipaddress
 import math
 import pathlib
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
 import prometheus_client
 import uvicorn
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
@@ -34,7 +36,8 @@ from docproduct.web.protection import HEADER_BYTES, Protection, error_body
 from docproduct.web.service import ClientGoneError, InvalidRequestError, Service, ServiceSettings, explained, last
 
 _FOLDER = pathlib.Path(__file__).parent
-_LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")  # as an argument, and in a Host header
+_LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_MOST_CONNECTIONS = 800  # a process has 1,024 files as a rule
 _RETRY_SECONDS = 1
 _SWAGGER = {"js": "swagger-ui-bundle.js", "css": "swagger-ui.css", "favicon": "favicon-32x32.png"}
 
@@ -70,6 +73,8 @@ def create_app(source: Reloadable, settings: ServiceSettings = ServiceSettings()
         docs_url=None,
         redoc_url=None,
         lifespan=lifespan,
+        # For the page of the API alone, so that it asks for the token; Protection checks it.
+        dependencies=[Depends(HTTPBearer(auto_error=False))] if settings.limits.token else [],
     )
     app.state.service = service
     app.add_middleware(Protection, allowed=settings.limits, measures=measures)
@@ -86,11 +91,17 @@ def _add_errors(app: FastAPI) -> None:
 
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         del request
-        # What was sent is not sent back: it may be anything.
-        if any(e["type"] == "json_invalid" for e in error.errors()):
+        # The values that were sent are not sent back: they may be anything.
+        errors = error.errors()
+        if any(one["type"] == "json_invalid" for one in errors):
             return respond(422, "invalid_request", "The body is no JSON. Expected a JSON object.")
-        places = (".".join(str(part) for part in e["loc"] if part != "body") or "body" for e in error.errors())
-        said = "; ".join(f"{place}: {e['msg']}" for place, e in zip(places, error.errors(), strict=True))
+        if any(one["type"] == "model_attributes_type" for one in errors):
+            message = "The body is no JSON object, or its header is not Content-Type: application/json."
+            return respond(422, "invalid_request", message)
+        # Without the parts that name types.
+        named = ([part for part in map(str, one["loc"]) if part != "body" and "str" not in part] for one in errors)
+        places = (".".join(parts) or "body" for parts in named)
+        said = "; ".join(f"{place}: {one['msg']}" for place, one in zip(places, errors, strict=True))
         return respond(422, "invalid_request", said.encode("utf-8", "replace").decode()[:1_000])
 
     async def http(request: Request, error: HTTPException) -> Response:
@@ -107,7 +118,7 @@ def _add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    for kind in (InvalidRequestError, TimeoutError, OverloadedError, ClientGoneError, Exception):
+    for kind in (InvalidRequestError, TimeoutError, OverloadedError, ClientGoneError):
         app.add_exception_handler(kind, other)
 
 
@@ -117,34 +128,39 @@ def _add_api(app: FastAPI, service: Service) -> None:
     @app.post("/v1/answer", response_model=schemas.AnswerResponse, responses=refusals)
     async def answer(asked: schemas.AnswerRequest, request: Request) -> Response:
         """Answers a question from the nearest stored answers; with `stream`, as server-sent events."""
-        answers = service.answer(asked)
+        answers, deadline = service.answer(asked), service.deadline()
         if not asked.stream:
-            return JSONResponse((await service.while_connected(request, last(answers))).as_json())
-        found = await service.while_connected(request, anext(answers))  # what goes wrong here still has a status
+            return JSONResponse((await service.while_connected(request, last(answers), deadline)).as_json())
+        # What goes wrong here still has a status.
+        found = await service.while_connected(request, anext(answers), deadline)
         headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(service.events(found, answers), media_type="text/event-stream", headers=headers)
+        return StreamingResponse(
+            service.events(found, answers, deadline), media_type="text/event-stream", headers=headers
+        )
 
     @app.post("/v1/retrieve", response_model=schemas.RetrieveResponse, responses=refusals)
     async def retrieve(asked: schemas.RetrieveRequest, request: Request) -> Response:
         """Finds the nearest stored answers."""
-        found = (await service.while_connected(request, service.retrieve(asked))).as_json()
+        found = (await service.while_connected(request, service.retrieve(asked), service.deadline())).as_json()
         return JSONResponse({name: found[name] for name in schemas.RetrieveResponse.model_fields})
 
     @app.post("/v1/embeddings", responses=refusals)
     async def embeddings(asked: schemas.EmbeddingsRequest, request: Request) -> schemas.EmbeddingsResponse:
         """Encodes texts, in the form of OpenAI's route of this name."""
-        return await service.while_connected(request, service.embeddings(asked))
+        return await service.while_connected(request, service.embeddings(asked), service.deadline())
 
     @app.get("/v1/info", responses=schemas.responses(401, 429, 500))
     async def info() -> schemas.Info:
         """Tells what can be asked."""
         return service.info()
 
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:
         """Tells that the process lives."""
         return {"status": "ok"}
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def readyz() -> dict[str, str]:
         """Tells that questions are answered: models and index are loaded before the port is opened."""
@@ -175,27 +191,37 @@ def _add_pages(app: FastAPI) -> None:
     app.mount("/docs", StaticFiles(directory=str(importlib.resources.files("fastapi_swagger") / "resources")))
 
 
-def serve(folders: Folders, host: str, port: int, settings: ServiceSettings = ServiceSettings()) -> None:
+def serve(
+    folders: Folders,
+    host: str,
+    port: int,
+    settings: ServiceSettings = ServiceSettings(),
+    trusted_proxies: Sequence[str] = (),
+) -> None:
     """Serves until SIGTERM or SIGINT; what runs then is finished. SIGHUP loads models and index again.
 
     Args:
       folders: what answers.
       host: where to listen; other machines reach it only where this is not a loopback address.
       port: of the host; 0: any that is free.
-      settings: how the service works; without limits.hosts, a loopback address is called by its own names only: no
-        page of another site shall reach it under a name of its own.
+      settings: how the service works. It answers to limits.hosts and its loopback names; without them, on a loopback
+        address to these alone (no page of another site shall reach it under a name of its own), else to any.
+      trusted_proxies: addresses whose X-Forwarded-For names the client.
 
     Raises:
       OSError: the port is taken, or a file cannot be read.
       ValueError: one of the folders is damaged, unfinished, or does not fit the others.
     """
-    if not settings.limits.hosts and host in _LOOPBACK:
-        settings = dataclasses.replace(settings, limits=dataclasses.replace(settings.limits, hosts=_LOOPBACK))
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until there is something to load again
+    if settings.limits.hosts or _is_loopback(host):
+        names = (*settings.limits.hosts, *_LOOPBACK, f"[{host}]" if ":" in host else host)
+        settings = dataclasses.replace(settings, limits=dataclasses.replace(settings.limits, hosts=names))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listening.bind((host, port))  # before the models are loaded, which takes seconds
+            listening.bind((host, port))
+            listening.listen()  # before the models are loaded, which takes seconds: who asks now waits
         except OSError as error:
             said = f"Cannot listen on {host}:{port} ({error.strerror}). Give another --port or --host."
             raise OSError(said) from error
@@ -203,11 +229,24 @@ def serve(folders: Folders, host: str, port: int, settings: ServiceSettings = Se
             create_app(Reloadable(folders), settings),
             http="h11",  # it limits the size of headers
             h11_max_incomplete_event_size=HEADER_BYTES,
+            proxy_headers=bool(trusted_proxies),
+            forwarded_allow_ips=list(trusted_proxies),
+            limit_concurrency=_MOST_CONNECTIONS,
             access_log=False,  # Protection has one, without what stands in paths and bodies
             log_level="warning",
-            timeout_graceful_shutdown=math.ceil(settings.timeout),
+            timeout_graceful_shutdown=math.ceil(settings.limits.body_seconds + settings.timeout),
             server_header=False,
         )
         name = f"[{host}]" if family == socket.AF_INET6 else host
         print(f"Ready: http://{name}:{listening.getsockname()[1]}/ (page), /docs (API). Ctrl-C ends.", file=sys.stderr)
-        uvicorn.Server(config).run(sockets=[listening])
+        with contextlib.suppress(KeyboardInterrupt):  # uvicorn has ended as it should
+            uvicorn.Server(config).run(sockets=[listening])
+
+
+def _is_loopback(host: str) -> bool:
+    if host in _LOOPBACK:
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False

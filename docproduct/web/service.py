@@ -25,6 +25,7 @@ from docproduct.web.protection import Limits, error_body
 from docproduct.web.writing import WritingRoom
 
 T = TypeVar("T")
+_HOW = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")  # of a request, is passed to the generator
 
 
 @dataclasses.dataclass(frozen=True)
@@ -98,11 +99,12 @@ class Service:
         return self.measures.batch_size.labels(queue).observe
 
     def _embed(self, items: list[schemas.EmbeddingsRequest]) -> list[tuple[np.ndarray, int]]:
-        found = []
-        for item in items:
-            texts = [item.input] if isinstance(item.input, str) else item.input
-            found.append((self.engine.embed(texts, item.side), self.engine.count_tokens(texts)))
-        return found
+        engine = self.engine
+        return [engine.embed([i.input] if isinstance(i.input, str) else i.input, i.side) for i in items]
+
+    def deadline(self) -> float:
+        """Returns until when a request that begins now may take, by `time.perf_counter`."""
+        return time.perf_counter() + self._settings.timeout
 
     async def retrieve(self, asked: schemas.RetrieveRequest) -> Answer:
         """Finds the nearest answers."""
@@ -119,13 +121,13 @@ class Service:
         engine = self.engine
         settings = None
         if engine.writer and asked.generate:
-            how = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")
             with _asked_for():
-                settings = engine.writing_settings(asked.max_tokens, **{name: getattr(asked, name) for name in how})
+                settings = engine.writing_settings(asked.max_tokens, **{name: getattr(asked, name) for name in _HOW})
         found = await self.retrieve(asked)
         if settings is None or not found.near:
             yield found
             return
+        self._writing.check_room()  # before anything is sent: a stream that has begun has no other status
         start = time.perf_counter()
         prompt = answering.prompt_of(found, engine.writer)
         found = dataclasses.replace(found, num_contexts=prompt.num_contexts)
@@ -175,11 +177,11 @@ class Service:
         done = await asyncio.get_running_loop().run_in_executor(None, self._source.reload)
         self.measures.reloads.labels("done" if done else "failed").inc()
 
-    async def while_connected(self, request: Request, work: Awaitable[T]) -> T:
+    async def while_connected(self, request: Request, work: Awaitable[T], deadline: float) -> T:
         """Returns what the work gives, unless the client goes or it takes too long: then the work is given up."""
         task, gone = asyncio.ensure_future(work), asyncio.ensure_future(_gone(request))
         try:
-            async with asyncio.timeout(self._settings.timeout):
+            async with asyncio.timeout(deadline - time.perf_counter()):
                 await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 return task.result()
@@ -188,13 +190,15 @@ class Service:
             gone.cancel()
             task.cancel()
 
-    async def events(self, found: Answer, answers: AsyncIterator[Answer]) -> AsyncIterator[bytes]:
+    async def events(self, found: Answer, answers: AsyncIterator[Answer], deadline: float) -> AsyncIterator[bytes]:
         """Yields server-sent events: what was found, pieces of what is written, and the whole at last."""
-        shown, end = "", time.perf_counter() + self._settings.timeout
+        shown = ""
         try:
             async with contextlib.aclosing(answers):
                 yield _event("answer", found.as_json())
-                while (more := await asyncio.wait_for(anext(answers, None), end - time.perf_counter())) is not None:
+                while (
+                    more := await asyncio.wait_for(anext(answers, None), deadline - time.perf_counter())
+                ) is not None:
                     found = more
                     if piece := found.generated[len(shown) :]:
                         yield _event("text", {"text": piece})
@@ -221,8 +225,8 @@ async def last(answers: AsyncIterator[Answer]) -> Answer:
     """Returns the whole answer."""
     async with contextlib.aclosing(answers):
         async for found in answers:
-            last = found
-    return last
+            whole = found
+    return whole
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:

@@ -53,14 +53,18 @@ class WritingRoom:
         """Prompts that wait."""
         return len(self._waiting)
 
+    def check_room(self) -> None:
+        """Raises an OverloadedError if too many prompts wait."""
+        if len(self._waiting) >= self._max_waiting:
+            raise OverloadedError(f"{len(self._waiting)} answers wait to be written already.")
+
     async def write(self, writer: Writer, prompt: list[int], settings: GenerationSettings) -> AsyncIterator[Generation]:
         """Yields an answer while it grows; whoever stops listening stops it.
 
         Raises:
           OverloadedError: too many prompts wait.
         """
-        if len(self._waiting) >= self._max_waiting:
-            raise OverloadedError(f"{len(self._waiting)} answers wait to be written already.")
+        self.check_room()
         job = _Job(writer, prompt, settings)
         self._waiting.append(job)
         if self._worker is None or self._worker.done():
@@ -84,8 +88,12 @@ class WritingRoom:
             batch = alike[: self._max_batch]
             for job in batch:
                 self._waiting.remove(job)
-            self._seen(len(batch))
-            await loop.run_in_executor(self._executor, _write, batch, loop)
+            try:
+                self._seen(len(batch))
+                await loop.run_in_executor(self._executor, _write, batch, loop)
+            except Exception as error:
+                for job in batch:
+                    job.pieces.put_nowait(error)
 
 
 def _write(batch: list[_Job], loop: asyncio.AbstractEventLoop) -> None:

@@ -73,6 +73,8 @@ class Writer:
         Raises:
           ValueError: the folder holds something else.
         """
+        if not os.path.isdir(folder):
+            raise ValueError(f"There is no folder {folder}. Expected what python -m docproduct.export wrote.")
         version = saved_models.newest(folder)
         own = saved_models.own_files(version)
         config = files.read_json(os.path.join(own, saved_models.CONFIG_FILE)) or {}
