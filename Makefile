@@ -1,5 +1,5 @@
 # make demo   trains on the bundled sample and answers a question; make demo QUESTION="..." asks your own ($$ for a $)
-# make test   lint and all tests;  make lint   ruff only
+# make test   lint and all tests but the longest;  make test-long   those;  make lint   ruff only
 # Each makes .venv first if it is missing. The GPU build: make demo EXTRA=gpu, in a fresh checkout.
 
 PYTHON ?= python3
@@ -10,13 +10,16 @@ BIN := .venv/bin
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export QUESTION  # reaches the shell as a variable, so that quotes in it stay as they are
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-long lint format clean
 
 demo: .venv/installed .venv/encoder
 	$(BIN)/python -m docproduct.demo --question="$$QUESTION"
 
 test: lint .venv/encoder
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
+
+test-long: .venv/encoder
+	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

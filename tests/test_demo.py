@@ -40,7 +40,7 @@ def test_the_sample(rows):
     assert not {cleaning.group(question) for question in QUESTIONS} & {cleaning.group(row["question"]) for row in rows}
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "TOY", dataclasses.replace(demo.TOY, width=16, num_layers=1, num_heads=2))

@@ -245,7 +245,7 @@ def test_requests_that_cannot_be_answered(from_ids, name, message):
     assert message in from_ids[name]["error"]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_an_encoder_that_others_trained(minilm, tmp_path):
     """all-MiniLM-L6-v2, from its package: texts of many lengths, one beyond what it takes."""
     version = export(minilm, str(tmp_path / "e"), True, None, "float32")

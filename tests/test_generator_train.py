@@ -146,6 +146,7 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp
         train(other, model_dir, resume=True)
 
 
+@pytest.mark.long
 def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, tmp_path):
     still = dataclasses.replace(config, dropout=0.0, settings=dataclasses.replace(SETTINGS, epochs=1))
     plain = train(still, str(tmp_path / "plain"))["losses"]
@@ -232,7 +233,7 @@ def _without_dev(prepared):
 SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train_gpt2.py")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_the_script(prepared, tmp_path):
     book = tmp_path / "book.txt"
     book.write_text("\n".join(f"line {i} of the book says that {i} is {i * i}" for i in range(2_000)), encoding="utf-8")
@@ -291,7 +292,7 @@ def test_what_a_task_is_made_of_is_asked_for(prepared, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     index.build(retriever, prepared, str(tmp_path / "index"))
     found = Index(str(tmp_path / "index"), retriever)

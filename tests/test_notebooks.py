@@ -31,7 +31,7 @@ def test_no_output_is_stored(path):
     assert path.stat().st_size < 20_000
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_it_runs(path, minilm, tmp_path):
     del minilm

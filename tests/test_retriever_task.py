@@ -17,6 +17,7 @@ from docproduct.systems.retriever.embedding_store import open_store
 from tests.conftest import SETTINGS
 
 
+@pytest.mark.long
 def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
     """The whole way: mine with a trained model, train again with K negatives, in both kinds of training."""
     settings = dataclasses.replace(SETTINGS, epochs=1)

@@ -121,7 +121,7 @@ def test_a_folder_is_not_overwritten_or_resumed_by_mistake(config, first_run, fi
         train(other, folder, resume=True)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_replicas_give_the_losses_of_one_device(small, tmp_path):
     """Two logical devices with half of each batch: embeddings are gathered, so that all answers are candidates."""
     code = f"""

@@ -21,7 +21,7 @@ def run(script, *arguments, **options):
     return subprocess.run(command, cwd=TOP, capture_output=True, text=True, **options)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_serve(retriever, prepared, tmp_path):
     randomize(retriever.model)
     model, index = tmp_path / "model", str(tmp_path / "index")
@@ -53,7 +53,7 @@ def test_serve(retriever, prepared, tmp_path):
         assert "Traceback" not in done.stderr
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_train_embeddings(prepared, tmp_path):
     done = run("train_embeddings.py", f"--prepared_dir={tmp_path}", f"--model_dir={tmp_path}/model")
     assert done.returncode == 1

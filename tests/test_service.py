@@ -253,7 +253,7 @@ def test_an_emergency_comes_with_every_kind_of_answer(client):
     assert first["emergency"] == emergency.ADVICE
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_reloading(folders, tmp_path):
     """While clients ask: a new index is taken up, a vanished model changes nothing, no request fails."""
     shutil.copytree(pathlib.Path(folders.model_dir).parent, tmp_path / "s")

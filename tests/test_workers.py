@@ -76,7 +76,7 @@ def wait_for(path, process, seconds=200):
         time.sleep(0.05)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     code, _, errors = finish(start(small, one))
@@ -101,7 +101,7 @@ def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
     np.testing.assert_allclose(losses(two), expected, atol=1e-5)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_two_workers_train_the_generator_of_one_process(small, tmp_path):
     """The first one makes the vocabulary and the windows, too."""
     sizes = [
@@ -141,7 +141,7 @@ def test_workers_need_their_addresses(monkeypatch):
         devices.make_strategy("many")
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_killed_at_three_steps_and_resumed(small, tmp_path):
     """SIGKILL, not an exception: nothing can be tidied up."""
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")

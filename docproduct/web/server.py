@@ -217,7 +217,8 @@ def serve(
         names = (*settings.limits.hosts, *_LOOPBACK, f"[{host}]" if ":" in host else host)
         settings = dataclasses.replace(settings, limits=dataclasses.replace(settings.limits, hosts=names))
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as listening:
+    # The protocol is named, as asyncio sends small packets at once only where it is.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((host, port))
