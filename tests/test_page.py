@@ -384,6 +384,15 @@ def test_a_service_that_ends_in_the_middle(page, server, engine):
     assert page.violations() == []
 
 
+def test_line_separators_in_a_question_are_text(page):
+    """JavaScript takes U+2028 for the end of a line; JSON, and the events, do not."""
+    page.js("document.getElementById('question').value = arguments[0]", "a cold\u2028or two")
+    page.at("#question").send_keys(Keys.ENTER)
+    page.until(lambda: page.at("#submit").text == "Ask" and page.shows("#answer"))
+    assert page.text("#trouble_words") == ""
+    assert page.text("#written_text") == WRITTEN
+
+
 def test_a_generator_that_fails(page, engine):
     engine.writer.fails = True
     page.ask("asthma")

@@ -87,6 +87,14 @@ def test_a_service_and_its_signals(folders, tmp_path):
     assert "a3" not in "".join(process.said)
 
 
+def test_ctrl_c_ends_without_a_traceback(folders):
+    with service(*arguments(folders)) as (process, client):
+        assert client.post("/v1/retrieve", json={"question": "what is a3?"}).status_code == 200
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 0
+    assert "Traceback" not in "".join(process.said)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

@@ -166,6 +166,14 @@ class _Slow(Reloadable):
         return self._engine.retrieve(queries)
 
 
+def test_errors_name_the_field(client):
+    wrong = {"question": "a", "stream": 5}
+    said = message(client.post("/v1/answer", json=wrong), 422, "invalid_request")
+    assert said.startswith("stream: Input should be a valid boolean")
+    said = message(client.post("/v1/embeddings", json={"input": 5}), 422, "invalid_request")
+    assert said == "input: Input should be a valid string; input: Input should be a valid list"
+
+
 def test_an_index_that_became_smaller_spoils_no_batch(source):
     found = source.engine.retrieve([answering.Query("what is a3?", 40), answering.Query("what is a3?", 99)])
     assert [len(one.hits) for one in found] == [40, 60]

@@ -98,8 +98,8 @@ def _add_errors(app: FastAPI) -> None:
         if any(one["type"] == "model_attributes_type" for one in errors):
             message = "The body is no JSON object, or its header is not Content-Type: application/json."
             return respond(422, "invalid_request", message)
-        # Without the parts that name types.
-        named = ([part for part in map(str, one["loc"]) if part != "body" and "str" not in part] for one in errors)
+        # Without the parts that name types, such as list[constrained-str].
+        named = ([part for part in map(str, one["loc"]) if part != "body" and "-str" not in part] for one in errors)
         places = (".".join(parts) or "body" for parts in named)
         said = "; ".join(f"{place}: {one['msg']}" for place, one in zip(places, errors, strict=True))
         return respond(422, "invalid_request", said.encode("utf-8", "replace").decode()[:1_000])
@@ -163,7 +163,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def readyz() -> dict[str, str]:
-        """Tells that questions are answered: models and index are loaded before the port is opened."""
+        """Tells that questions are answered: models and index are loaded before anything is."""
         return {"status": "ready"}
 
     @app.get("/metrics", responses=schemas.responses(401))
