@@ -36,8 +36,8 @@ def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
 
 
 @contextlib.contextmanager
-def running(app, **options):
-    """Serves an app in a thread; gives a client for it."""
+def in_thread(app, **options):
+    """Serves an app in a thread; gives the server, with its address as `url`."""
     config = uvicorn.Config(app, port=0, http="h11", log_level="critical", access_log=False, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -46,12 +46,18 @@ def running(app, **options):
         while not server.started:
             assert thread.is_alive()
             time.sleep(0.01)
-        port = server.servers[0].sockets[0].getsockname()[1]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
-            yield client
+        server.url = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}/"
+        yield server
     finally:
         server.should_exit = True
         thread.join()
+
+
+@contextlib.contextmanager
+def running(app, **options):
+    """Serves an app in a thread; gives a client for it."""
+    with in_thread(app, **options) as server, httpx.Client(base_url=server.url, timeout=30) as client:
+        yield client
 
 
 def events(text):

@@ -24,6 +24,7 @@ from docproduct import emergency
         ("What is now known about stroke?", False),
         ("Can I stop taking seizure medicine?", False),
         ("vomiting and blood test", False),
+        ("Why does my infection not respond to antibiotics?", False),
         ("What helps against a cough?", False),
         ("How do I breathe better at night?", False),
         ("What is a chest cold?", False),

@@ -1,7 +1,6 @@
 """What answers: retriever, index and generator, loaded together and exchanged together."""
 
 import dataclasses
-import gc
 import threading
 from collections.abc import Sequence
 
@@ -118,7 +117,7 @@ class Reloadable:
 
     def __init__(self, folders: Folders):
         """Loads it."""
-        self._folders, self._reloading, self._again = folders, threading.Lock(), threading.Event()
+        self._folders, self._reloading = folders, threading.Lock()
         self.engine = Engine.load(folders)
 
     def reload(self) -> bool:
@@ -129,16 +128,11 @@ class Reloadable:
         Returns:
           Whether a new one answers.
         """
-        self._again.set()
         with self._reloading:
-            if not self._again.is_set():  # another one that was asked for later has done it
-                return True
-            self._again.clear()
             try:
                 self.engine = Engine.load(self._folders)
             except Exception as error:
                 logging.error("Not reloaded, the old models and index go on: %s", error)
                 return False
-            gc.collect()  # the old retriever stands in cycles, which nothing else would break soon
             logging.warning("Models and index were loaded anew.")
             return True

@@ -14,6 +14,7 @@ import pathlib
 import signal
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
@@ -61,7 +62,7 @@ def create_app(source: Reloadable, settings: ServiceSettings = ServiceSettings()
             reloads.add(task := asyncio.ensure_future(service.reload()))
             task.add_done_callback(reloads.discard)
 
-        with contextlib.suppress(RuntimeError, ValueError, NotImplementedError):  # not in the main thread, as in tests
+        if threading.current_thread() is threading.main_thread():  # no other one is told of signals
             loop.add_signal_handler(signal.SIGHUP, reload)
         yield
         await loop.run_in_executor(None, service.close)
@@ -163,7 +164,7 @@ def _add_api(app: FastAPI, service: Service) -> None:
     @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz")
     async def readyz() -> dict[str, str]:
-        """Tells that questions are answered: models and index are loaded before anything is."""
+        """Tells that questions are answered: until models and index are loaded, nothing is, this neither."""
         return {"status": "ready"}
 
     @app.get("/metrics", responses=schemas.responses(401))

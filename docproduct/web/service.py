@@ -4,6 +4,7 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import gc
 import json
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -176,6 +177,9 @@ class Service:
         """Exchanges models and index, while the old ones answer."""
         done = await asyncio.get_running_loop().run_in_executor(None, self._source.reload)
         self.measures.reloads.labels("done" if done else "failed").inc()
+        # What the old ones still answer ends by then. They stand in cycles, which nothing else would break soon.
+        await asyncio.sleep(self._settings.timeout)
+        gc.collect()
 
     async def while_connected(self, request: Request, work: Awaitable[T], deadline: float) -> T:
         """Returns what the work gives, unless the client goes or it takes too long: then the work is given up."""
