@@ -77,6 +77,31 @@ def test_they_are_the_nearest_that_may_be_taken(retriever, opened, prepared):
         np.testing.assert_allclose([hit.score for hit in hits], list(best.values())[:3], atol=1e-5)
 
 
+class _Ranked:
+    """An index that finds pair 0 first, then pair 1, ..., whatever is asked."""
+
+    num_answers = 1_000
+
+    def __init__(self):
+        self.asked_for = []
+
+    def search_many(self, vectors, k, search_by, questions):
+        self.asked_for.append((len(questions), k))
+        return [[Hit(0.5, i, f"what is {i}?", f"{i} helps", "", "") for i in range(k)] for _ in questions]
+
+
+def test_more_are_looked_at_where_the_first_may_not_be_taken():
+    ranked, pairs = _Ranked(), [{"pair_id": 2_000, "question": "q", "answer": "a cure"}] * 3
+    find = contexts.ContextFinder(ranked, 2)
+    found = find(np.zeros((3, 4), np.float32), pairs, allowed=frozenset({0, 20, 40, 900}))
+    assert [[hit.pair_id for hit in hits] for hits in found] == [[0, 20]] * 3
+    assert ranked.asked_for == [(3, 8), (3, 16), (3, 32)]
+    # Not for ever: what 32 times as many do not hold is left out.
+    found = find(np.zeros((3, 4), np.float32), pairs, allowed=frozenset({0, 900}))
+    assert [[hit.pair_id for hit in hits] for hits in found] == [[0]] * 3
+    assert ranked.asked_for[-1] == (3, 64)
+
+
 @pytest.mark.parametrize(
     ("hit", "expected"),
     [
