@@ -12,6 +12,7 @@ it is not there yet. Ends with one line of JSON: the metrics of the epoch that w
 """
 
 import dataclasses
+import os
 from typing import Any
 
 import tensorflow as tf
@@ -29,6 +30,7 @@ from docproduct.systems import generator
 _DEFAULTS = generator.GeneratorTraining(tokens_dir="")
 _TRAINING_FLAGS = ("gpt2_dir", "dropout", "chunk_size", "recompute", "num_buckets", "num_answers")
 _SIZES = ("width", "num_layers", "num_heads")
+_RANDOM_LEARNING_RATE = 1e-3
 
 
 def _define_flags() -> None:
@@ -54,7 +56,9 @@ def _define_flags() -> None:
     flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")
     flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
     flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
-    training_flags.define(_DEFAULTS.settings)
+    rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"
+    flags.DEFINE_float("learning_rate", None, f"Its peak; default: {rates}. Small models take more than large ones.")
+    training_flags.define(_DEFAULTS.settings, but=("learning_rate",))
 
 
 def _make_tokens(values: flags.FlagValues) -> TokenFolder:
@@ -64,9 +68,12 @@ def _make_tokens(values: flags.FlagValues) -> TokenFolder:
       ValueError: what it is made of is missing, or --tokens_dir holds rows of another task.
     """
     gpt2_dir = values.gpt2_dir
-    window = values.window or (generator.sizes(gpt2_dir) if gpt2_dir else _DEFAULTS.random_gpt2).max_positions
+    most = generator.sizes(gpt2_dir).max_positions if gpt2_dir else None
+    window = values.window or most or _DEFAULTS.random_gpt2.max_positions
+    if most and window > most:
+        raise ValueError(f"window is {window}; expected at most {most}, the positions of {gpt2_dir}.")
     prepared = PreparedFolder(values.prepared_dir) if values.prepared_dir else None
-    if values.task == LANGUAGE_MODEL:
+    if values.task == LANGUAGE_MODEL and (values.text or prepared or not os.path.exists(values.tokens_dir)):
         tokenizer = BytePairs.load(gpt2_dir) if gpt2_dir else values.vocab_size
         write_windows(values.tokens_dir, values.text, prepared, tokenizer, window, values.dev_share, values.seed)
     elif values.task == CLOSED_BOOK and prepared:
@@ -93,6 +100,8 @@ def main(argv: list[str]) -> None:
 
 def _train(strategy: tf.distribute.Strategy) -> dict[str, Any]:
     values = flags.FLAGS
+    if values.learning_rate is None:
+        values.learning_rate = _DEFAULTS.settings.learning_rate if values.gpt2_dir else _RANDOM_LEARNING_RATE
     # Of several workers one writes the token folder, and all read it.
     folder = _make_tokens(values) if devices.is_chief(strategy) else None
     devices.wait_for_all(strategy, 0)

@@ -3,13 +3,17 @@
     python -m benchmarks.answers --prepared_dir=prepared --tokens_dir=contexts --model_dir=answers \
         --closed_book_dir=closed_book
 
-Perplexity of dev's right answers, per token and per byte: with the retrieved pairs in the prompt, with those of another
-question (the control), without any, and by a closed-book model with the same vocabulary. ROUGE-L of greedy answers to
-some dev questions, and of the nearest answer that may stand in the prompt. Ends with one line of JSON.
+Perplexity of dev's right answers (as many of their tokens as a prompt leaves room for), per token and per byte: with
+the retrieved pairs in the prompt, with those of another question (the control), without any, and by a closed-book model
+with the same vocabulary. ROUGE-L with the whole right answers: of greedy answers to some dev questions, and of the
+nearest answer that may stand in the prompt, whole, and cut to as many tokens. Ends with one line of JSON.
 """
 
+import json
 import os
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -18,41 +22,99 @@ from absl import app, flags
 from benchmarks import measuring
 from data_pipeline import prompts, splits
 from data_pipeline.prepared import PreparedFolder
-from data_pipeline.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, TokenFolder, TokenRow
+from data_pipeline.prompts import PromptSettings
+from data_pipeline.token_folder import CONTEXT_ANSWER, TokenFolder, TokenRow
+from data_pipeline.tokenizers import BytePairs
 from docproduct import training
-from docproduct.contexts import CONTEXTS_FILE
+from docproduct.contexts import CONTEXTS_FILE, gives_away
+from docproduct.index import Hit
 from docproduct.metrics import rouge_l
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.dev import DevEvaluation, asked_of, read_rows
+from docproduct.systems.generator.folder import CONFIG_FILE
+from docproduct.training import METRICS_FILE
 
 
-def without_contexts(rows: Sequence[TokenRow], starts: Sequence[int]) -> list[TokenRow]:
-    """Returns the rows with their questions alone."""
-    return [row._replace(prompt_ids=row.prompt_ids[start:]) for row, start in zip(rows, starts, strict=True)]
+class Questions:
+    """Dev's questions in every form.
+
+    Attributes:
+      rows: as they were trained on; but of every answer as many tokens as any prompt leaves room for.
+    """
+
+    def __init__(self, tokens_dir: str, prepared_dir: str, max_rows: int = 0):
+        """Reads `max_rows` of them; 0: all.
+
+        Raises:
+          ValueError: there are fewer than two, or they were made of other pairs.
+        """
+        folder, prepared = TokenFolder(tokens_dir), PreparedFolder(prepared_dir)
+        if folder.rows != CONTEXT_ANSWER or folder.manifest["made_of"]["prepared"] != prepared.fingerprint():
+            raise ValueError(f"{tokens_dir} was not made by docproduct.contexts from {prepared_dir}.")
+        self.tokenizer: BytePairs = folder.tokenizer()
+        self._settings = PromptSettings(**folder.manifest["settings"]["prompt"])
+        found = pq.read_table(os.path.join(tokens_dir, CONTEXTS_FILE)).to_pylist()
+        self._contexts = {row["pair_id"]: row["context_pair_ids"] for row in found}
+        pairs = prepared.pairs(["pair_id", "question", "answer"]).to_pylist()
+        self._pairs = {pair["pair_id"]: pair for pair in pairs}
+        rows = read_rows(folder, splits.DEV)[: max_rows or None]
+        if len(rows) < 2:
+            raise ValueError(f"{tokens_dir} has {len(rows)} rows of dev; expected 2 or more.")
+        self.rows = [row._replace(target_ids=row.target_ids[: self._settings.answer_tokens]) for row in rows]
+
+    def alone(self) -> list[TokenRow]:
+        """Returns the rows with their questions alone."""
+        return [self._with(row, []) for row in self.rows]
+
+    def with_other_contexts(self) -> list[TokenRow]:
+        """Returns each row with the retrieved pairs of another one, drawn once, but for what gives its answer away."""
+        order = np.random.default_rng(0).permutation(len(self.rows))
+        other = dict(zip(order, np.roll(order, 1), strict=True))
+        return [self._with(row, self._contexts[self.rows[other[i]].pair_id]) for i, row in enumerate(self.rows)]
+
+    def _with(self, row: TokenRow, context_ids: Sequence[int]) -> TokenRow:
+        pair, pairs = self._pairs[row.pair_id], [self._pairs[i] for i in context_ids]
+        hits = [Hit(0.0, other["pair_id"], other["question"], other["answer"], "", "") for other in pairs]
+        own = (pair["pair_id"], pair["question"], pair["answer"])
+        contexts = [(hit.question, hit.answer) for hit in hits if not gives_away(hit, *own)]
+        made = prompts.answer_prompt(self.tokenizer, self._settings, pair["question"], contexts)
+        return row._replace(prompt_ids=made.ids)
+
+    def scores(self, answers: Mapping[int, str]) -> float:
+        """Returns the mean ROUGE-L of answers, by pair_id, with the whole right ones."""
+        return float(np.mean([rouge_l(self._pairs[i]["answer"], answer) for i, answer in answers.items()]))
+
+    def nearest_answers(self, rows: Sequence[TokenRow], cut: bool) -> dict[int, str]:
+        """Returns the nearest answer of each row that may stand in its prompt; an empty text if there is none."""
+        near = {row.pair_id: self._contexts[row.pair_id][:1] for row in rows}
+        answers = {row: "".join(self._pairs[i]["answer"] for i in ids) for row, ids in near.items()}
+        if cut:
+            ids = self.tokenizer.encode(list(answers.values()))
+            texts = [self.tokenizer.decode(of_text[: self._settings.answer_tokens]) for of_text in ids]
+            answers = dict(zip(answers, texts, strict=True))
+        return answers
 
 
-def with_other_contexts(rows: Sequence[TokenRow], starts: Sequence[int], window: int) -> list[TokenRow]:
-    """Returns the rows with the retrieved pairs of other rows, cut at their beginning where the window needs it."""
-    order = np.random.default_rng(0).permutation(len(rows))
-    found = []
-    for place, i in enumerate(order):
-        other = order[(place + 1) % len(order)]
-        question = rows[i].prompt_ids[starts[i] :]
-        room = window - len(question) - len(rows[i].target_ids)
-        contexts = rows[other].prompt_ids[: starts[other]]
-        found.append(rows[i]._replace(prompt_ids=[*contexts[max(0, len(contexts) - room) :], *question]))
-    return found
+def load(model_dir: str, tokenizer: BytePairs) -> TrainedGenerator:
+    """Loads a contestant and prints what it was trained on.
 
-
-def nearest_answer_score(values: flags.FlagValues, rows: Sequence[TokenRow]) -> float:
-    """Returns the mean ROUGE-L of the nearest answers that may stand in the prompts, as they are."""
-    pairs = PreparedFolder(values.prepared_dir).pairs(["pair_id", "answer"])
-    answer_of = dict(zip(*pairs.to_pydict().values(), strict=True))
-    found = pq.read_table(os.path.join(values.tokens_dir, CONTEXTS_FILE)).to_pylist()
-    nearest = {row["pair_id"]: row["context_pair_ids"] for row in found}
-    return float(
-        np.mean([rouge_l(answer_of[row.pair_id], answer_of[near[0]]) for row in rows if (near := nearest[row.pair_id])])
+    Raises:
+      ValueError: it has another vocabulary: a token would not be the same for both.
+    """
+    generator = TrainedGenerator.load(model_dir)
+    if generator.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ValueError(f"{model_dir} has another vocabulary than --tokens_dir: perplexities cannot be compared.")
+    history, config = (_read_json(os.path.join(model_dir, name)) for name in (METRICS_FILE, CONFIG_FILE))
+    print(
+        f"{model_dir}: {len(history['losses']):,} steps on {history['real_tokens']:,} tokens, "
+        f"{history['seconds'] / 60:.1f} min; start {config['start'][:12]}"
     )
+    return generator
+
+
+def _read_json(path: str) -> dict[str, Any]:
+    with open(path, encoding="utf-8") as file:
+        return json.load(file)
 
 
 def main(argv: list[str]) -> None:
@@ -61,30 +123,44 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
     training.set_up()
-    folder = TokenFolder(values.tokens_dir)
-    rows = read_rows(folder, splits.DEV)[: values.max_rows or None]
-    tokenizer, window = folder.tokenizer(), folder.manifest["settings"]["prompt"]["window"]
-    starts = [prompts.question_start(tokenizer, row.prompt_ids) for row in rows]
-    alone, shuffled = without_contexts(rows, starts), with_other_contexts(rows, starts, window)
-    contestants = {"with contexts": (values.model_dir, rows, CONTEXT_ANSWER, values.count)}
-    contestants["with another question's contexts"] = (values.model_dir, shuffled, CONTEXT_ANSWER, 0)
-    contestants["without contexts"] = (values.model_dir, alone, CLOSED_BOOK, 0)
-    if values.closed_book_dir:
-        contestants["closed book"] = (values.closed_book_dir, alone, CLOSED_BOOK, values.count)
-    scores = {}
-    for name, (model_dir, asked, kind, count) in contestants.items():
-        scores[name] = DevEvaluation(TrainedGenerator.load(model_dir), asked, kind, count)()
-        print(name, "  ".join(f"{metric} {score:.4f}" for metric, score in scores[name].items()), flush=True)
-    nearest = nearest_answer_score(values, asked_of(rows, values.count))
-    print(f"nearest answer  ROUGE-L {nearest:.4f}")
-    ours = scores.pop("with contexts")
-    peers = {name: found["perplexity"] for name, found in scores.items()}
-    rouge = {name: found["ROUGE-L"] for name, found in scores.items() if "ROUGE-L" in found}
-    metrics = [
-        measuring.metric("dev_perplexity", "", ours["perplexity"], peers),
-        measuring.metric("rouge_l", "", ours["ROUGE-L"], rouge | {"nearest answer": nearest}),
-    ]
+    try:
+        metrics = _measure(values)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
     measuring.finish("answers", ["tensorflow", "keras"], metrics)
+
+
+def _measure(values: flags.FlagValues) -> list[dict[str, Any]]:
+    """Prints and returns the figures."""
+    questions = Questions(values.tokens_dir, values.prepared_dir, values.max_rows)
+    ours = load(values.model_dir, questions.tokenizer)
+    contestants = {
+        "with contexts": (ours, questions.rows, values.count),
+        "with another question's contexts": (ours, questions.with_other_contexts(), 0),
+        "without contexts": (ours, questions.alone(), 0),
+    }
+    if values.closed_book_dir:
+        closed_book = load(values.closed_book_dir, questions.tokenizer)
+        contestants["closed book"] = (closed_book, questions.alone(), values.count)
+    asked = asked_of(questions.rows, values.count)
+    scores, rouge = {}, {}
+    for name, (generator, rows, count) in contestants.items():
+        evaluate = DevEvaluation(generator, rows, CONTEXT_ANSWER, count)
+        scores[name] = evaluate()
+        if count:
+            texts = [sample.answer for sample in evaluate.samples]
+            rouge[name] = questions.scores(dict(zip([row.pair_id for row in asked], texts, strict=True)))
+    rouge["nearest answer"] = questions.scores(questions.nearest_answers(asked, cut=False))
+    rouge["nearest answer, cut"] = questions.scores(questions.nearest_answers(asked, cut=True))
+    metrics = []
+    against = "closed book" if values.closed_book_dir else "without contexts"
+    for name in ("perplexity", "byte_perplexity"):
+        measuring.show(f"{name}, {len(questions.rows)} answers", [(who, [s[name]], "") for who, s in scores.items()])
+        peers = {who: found[name] for who, found in scores.items() if who != "with contexts"}
+        metrics.append(measuring.metric(name, "perplexity", scores["with contexts"][name], peers, against))
+    measuring.show(f"ROUGE-L, {len(asked)} answers", [(who, [found], "") for who, found in rouge.items()])
+    metrics.append(measuring.metric("rouge_l", "ROUGE-L", rouge.pop("with contexts"), rouge, "nearest answer"))
+    return metrics
 
 
 if __name__ == "__main__":
@@ -92,6 +168,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("tokens_dir", None, "What docproduct.contexts wrote of it.", required=True)
     flags.DEFINE_string("model_dir", None, "What train_gpt2.py --task=context_answer wrote.", required=True)
     flags.DEFINE_string("closed_book_dir", None, "What train_gpt2.py --task=closed_book wrote; none: left out.")
-    flags.DEFINE_integer("count", 100, "Dev questions that are answered, for ROUGE-L.")
+    flags.DEFINE_integer("count", 100, "Dev questions that are answered, for ROUGE-L.", lower_bound=1)
     flags.DEFINE_integer("max_rows", 0, "Dev rows, at most; 0: all.")
     app.run(main)

@@ -118,8 +118,10 @@ def main(argv: list[str]) -> None:
 def accepted_per_step(values: flags.FlagValues) -> list[dict]:
     """Prints and returns how many tokens a pass writes, and how much sooner look-up ends, on questions of dev."""
     training.set_up()
-    writer = Writer.load(values.trained_dir)
-    rows = asked_of(read_rows(TokenFolder(values.tokens_dir), splits.DEV), values.num_questions)
+    writer, folder = Writer.load(values.trained_dir), TokenFolder(values.tokens_dir)
+    if writer.prompt is None or writer.tokenizer.fingerprint != folder.tokenizer().fingerprint:
+        sys.exit(f"error: {values.trained_dir} was not trained to answer, or not with the vocabulary of {folder.path}.")
+    rows = asked_of(read_rows(folder, splits.DEV), values.num_questions)
     totals = {}
     for lookup in (False, True):
         found = [_write(writer, row.prompt_ids, lookup) for row in [rows[0], *rows]][1:]  # the first warms up
@@ -136,7 +138,7 @@ def accepted_per_step(values: flags.FlagValues) -> list[dict]:
 
 def _write(writer: Writer, prompt_ids: list[int], lookup: bool) -> tuple[int, int, float]:
     """Returns tokens, passes and seconds of an answer."""
-    settings = GenerationSettings(max_tokens=writer.window - len(prompt_ids))
+    settings = GenerationSettings(max_tokens=writer.prompt.answer_tokens)  # as in serving
     start = time.perf_counter()
     ((found,),) = writer.write([prompt_ids], settings, lookup=lookup)
     return len(found.ids), found.passes, time.perf_counter() - start

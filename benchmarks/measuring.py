@@ -71,7 +71,7 @@ def metric(
     """Returns one entry of the JSON line; `ratio` is above 1 when ours is better."""
     ratio = None
     if against:
-        lower_is_better = unit in ("s", "ms", "MiB", "share")
+        lower_is_better = unit in ("s", "ms", "MiB", "share", "perplexity")
         ratio = peers[against] / ours if lower_is_better else ours / peers[against]
     return {"name": name, "unit": unit, "ours": ours, "against": against, "peers": peers or {}, "ratio": ratio}
 

@@ -5,11 +5,14 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 from absl import logging
+
+_PARTIAL = re.compile(r".+\.\d+\.partial")
 
 
 @contextlib.contextmanager
@@ -22,6 +25,13 @@ def whole_file(path: str) -> Iterator[str]:
     finally:
         if os.path.exists(partial):
             os.remove(partial)
+
+
+def remove_partial(folder: str) -> None:
+    """Removes what killed processes left of files that were to be whole; nobody may be writing there."""
+    for name in os.listdir(folder):
+        if _PARTIAL.fullmatch(name):
+            os.remove(os.path.join(folder, name))
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ whole. The end token separates what is packed: a model that reads each text by i
 """
 
 import bisect
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -15,19 +16,21 @@ from data_pipeline.token_folder import LANGUAGE_MODEL, TokenRow, same_folder, wr
 from data_pipeline.tokenizers import BytePairs, train_byte_pairs
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
-_LONG = 2_000  # characters
+_LONG = 2_000  # characters; a part has up to twice as many
+_SEPARATOR = re.compile(rf"^[^\S\n]*{re.escape(END_OF_TEXT)}[^\S\n]*$", re.MULTILINE)
 
 
 def read_documents(path: str) -> Iterator[str]:
-    """Yields the documents of a UTF-8 text file: lines that are `<|endoftext|>` stand between them.
+    """Yields the documents of a UTF-8 text file: lines that are `<|endoftext|>`, blanks aside, stand between them.
 
-    A long one, such as a book, is cut at ends of lines into parts that count as documents: some of them can be dev.
+    A long one, such as a book, is cut into parts that count as documents, at ends of lines or, where these are far
+    apart, of words: some of them can be dev.
 
     Raises:
       ValueError: the file is not UTF-8, or holds no text.
     """
     found = 0
-    for part in f"\n{files.read_text(path)}\n".split(f"\n{END_OF_TEXT}\n"):
+    for part in _SEPARATOR.split(files.read_text(path)):
         if text := cleaning.clean(part):
             found += 1
             yield from _parts(text)
@@ -38,8 +41,9 @@ def read_documents(path: str) -> Iterator[str]:
 def _parts(text: str) -> Iterator[str]:
     start = 0
     while len(text) - start > 2 * _LONG:
-        end = text.find("\n", start + _LONG)
-        end = end if end >= 0 else start + _LONG  # a text without lines
+        least, most = start + _LONG, start + 2 * _LONG
+        ends = (text.find("\n", least, most), text.find(" ", least, most), most)
+        end = next(end for end in ends if end >= 0)
         yield text[start:end].strip()
         start = end
     yield text[start:].strip()
@@ -115,7 +119,7 @@ def write_windows(
       The manifest.
 
     Raises:
-      ValueError: there is no text, or another token folder is at the path.
+      ValueError: there is no text, or none in train or dev; or another token folder is at the path.
     """
     splits.check_shares(dev_share, 0.0)
     if not window >= 2:
@@ -123,7 +127,7 @@ def write_windows(
     if not text_files and prepared is None:
         raise ValueError("There is no text. Expected text files, or a prepared folder.")
     made_of = {"texts": [files.sha256(name) for name in text_files], "prepared": prepared and prepared.fingerprint()}
-    settings = {"window": window, "dev_share": dev_share, "seed": seed}
+    settings = {"window": window} | ({"dev_share": dev_share, "seed": seed} if text_files else {})
     settings["vocabulary"] = tokenizer if isinstance(tokenizer, int) else tokenizer.fingerprint
     if (found := same_folder(path, LANGUAGE_MODEL, settings, made_of)) is not None:
         return found
@@ -132,6 +136,12 @@ def write_windows(
         if prepared is not None:
             pairs = prepared.pairs(["question", "answer"], split).to_pydict()
             texts += [f"{question}\n{answer}" for question, answer in zip(*pairs.values(), strict=True)]
+    for split, texts in documents.items():
+        if not texts:
+            raise ValueError(
+                f"No document is in {split}. Give more texts or another --dev_share; pairs have their splits from "
+                "data_pipeline.prepare."
+            )
     if isinstance(tokenizer, int):
         tokenizer = train_byte_pairs(documents[splits.TRAIN], tokenizer)
     windows = {split: pack(tokenizer.encode(texts), window, tokenizer.end_id) for split, texts in documents.items()}

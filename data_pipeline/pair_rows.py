@@ -16,7 +16,9 @@ from data_pipeline.tokenizers import BytePairs
 
 @dataclasses.dataclass(frozen=True)
 class FocusSample:
-    """A few pairs of the topics with most of them, as in the recipe of GPT-2 on MedQuAD.
+    """A few pairs of the topics with most of them in train, as in the recipe of GPT-2 on MedQuAD.
+
+    All are drawn from the prepared folder's train, so that its own dev and test stay unseen.
 
     Attributes:
       top_foci: so many foci with the most pairs; 0: all pairs in their own splits.
@@ -35,7 +37,7 @@ class FocusSample:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more.")
 
     def rows(self, prepared: PreparedFolder, seed: int) -> dict[str, np.ndarray]:
-        """Returns the rows of pairs.parquet in train and in dev; no question is in both, nor in test.
+        """Returns the rows of pairs.parquet in train and in dev; no question is in both, nor under two foci.
 
         Raises:
           ValueError: too few foci have enough pairs with unlike questions.
@@ -46,18 +48,22 @@ class FocusSample:
             return {split: np.flatnonzero(names == split) for split in (splits.TRAIN, splits.DEV)}
         of_focus: dict[str, dict[int, int]] = collections.defaultdict(dict)
         for row, (split, focus, group) in enumerate(zip(*table.values(), strict=True)):
-            if split != splits.TEST and focus:
+            if split == splits.TRAIN and focus:
                 of_focus[focus].setdefault(group, row)
         needed = self.train_per_focus + self.dev_per_focus
-        best = sorted(of_focus.values(), key=len, reverse=True)[: self.top_foci]
-        if len(best) < self.top_foci or len(best[-1]) < needed:
-            enough = sum(len(found) >= needed for found in of_focus.values())
+        best: list[list[int]] = []
+        taken: set[int] = set()  # groups
+        for found in sorted(of_focus.values(), key=len, reverse=True):
+            if len(free := {group: row for group, row in found.items() if group not in taken}) >= needed:
+                best.append(list(free.values()))
+                taken |= free.keys()
+        if len(best) < self.top_foci:
             raise ValueError(
-                f"{prepared.path} has {enough} foci with {needed} questions or more; top_foci is {self.top_foci}. "
-                "Give a smaller --top_foci."
+                f"The train part of {prepared.path} has {len(best)} foci with {needed} questions or more; top_foci is "
+                f"{self.top_foci}. Give a smaller --top_foci, or prepare a table with a column focus (topic)."
             )
         random = np.random.default_rng(seed)
-        drawn = np.array([random.permutation(list(found.values()))[:needed] for found in best])
+        drawn = np.array([random.permutation(rows)[:needed] for rows in best[: self.top_foci]])
         found = {splits.TRAIN: drawn[:, : self.train_per_focus], splits.DEV: drawn[:, self.train_per_focus :]}
         return {split: rows.reshape(-1) for split, rows in found.items()}
 
@@ -66,19 +72,21 @@ class PairRows:
     """Makes rows of pairs, and counts what was shortened.
 
     Attributes:
-      counts: {"questions_shortened", "answers_cut"}.
+      counts: {"questions_shortened", "answers_cut"} of rows; {"contexts_missing"}: so many retrieved pairs fewer than
+        asked for stand in prompts, as no others may be taken, or they have no room.
     """
 
     def __init__(self, tokenizer: BytePairs, settings: PromptSettings):
         """Takes a tokenizer with the markers, and the lengths."""
         self._tokenizer, self._settings = tokenizer, settings
-        self.counts = {"questions_shortened": 0, "answers_cut": 0}
+        self.counts = {"questions_shortened": 0, "answers_cut": 0, "contexts_missing": 0}
 
     def row(self, pair_id: int, question: str, answer: str, contexts: Sequence[TextPair] = ()) -> TokenRow:
         """Returns the row of a pair; an answer has all the room that its prompt leaves in the window."""
         prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, contexts)
         target = prompts.target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
         self.counts["questions_shortened"] += prompt.shortened
+        self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
         self.counts["answers_cut"] += target[-1] != self._tokenizer.added[prompts.END]
         return TokenRow(prompt.ids, target, pair_id)
 
@@ -108,7 +116,8 @@ def write_closed_book(
       ValueError: see `FocusSample.rows`; or another token folder is at the path.
     """
     tokenizer = prompts.with_markers(tokenizer)
-    described = {"prompt": dataclasses.asdict(settings), "sample": dataclasses.asdict(sample), "seed": seed}
+    described = {"prompt": dataclasses.asdict(settings), "sample": dataclasses.asdict(sample)}
+    described["seed"] = seed if sample.top_foci else None  # it draws nothing else
     made_of = {"prepared": prepared.fingerprint()}
     if (found := same_folder(path, CLOSED_BOOK, described, made_of, tokenizer)) is not None:
         return found
@@ -120,5 +129,10 @@ def write_closed_book(
             yield maker.row(pair["pair_id"], pair["question"], pair["answer"])
 
     chosen = sample.rows(prepared, seed)
+    for split, numbers in chosen.items():
+        if not len(numbers):
+            raise ValueError(
+                f"{prepared.path} has no {split} pairs. Prepare it again, of more pairs or with another --dev_share."
+            )
     rows = {split: of(numbers) for split, numbers in chosen.items()}
     return write(path, CLOSED_BOOK, tokenizer, rows, described, made_of, shortened=maker.counts)

@@ -15,7 +15,7 @@ from data_pipeline.tokenizers import BytePairs
 
 QUESTION, ANSWER, END = ADDED = ("<question>", "<answer>", "<end>")
 _MARKERS = 3  # of a pair in a prompt
-_LEAST_CONTEXT = 16  # tokens of a retrieved pair; with less room it is left out
+_LEAST_CONTEXT = 32  # tokens of a retrieved pair; with less room it is left out
 
 TextPair = tuple[str, str]  # question, answer
 
@@ -79,7 +79,8 @@ def answer_prompt(
       settings: its lengths.
       question: clean text; its end is lost where it fills the prompt.
       contexts: retrieved pairs, the nearest first; those after the first `settings.num_contexts` are left out. They
-        share what the question leaves: the long ones lose their ends, and all of them where there is no room.
+        share what the question leaves: a long one loses the end of its answer, and that of its question where this
+        takes more than half of its share. Where there is no room, they are left out, the furthest first.
 
     Raises:
       ValueError: the tokenizer has no markers.
@@ -89,15 +90,13 @@ def answer_prompt(
     own, *texts = tokenizer.encode([question, *(text for pair in contexts for text in pair)])
     room = settings.prompt_tokens - (_MARKERS - 1)
     shortened, own = len(own) > room, own[:room]
-    pairs = [
-        [marker[QUESTION], *asked, marker[ANSWER], *answered]
-        for asked, answered in zip(texts[::2], texts[1::2], strict=True)
-    ]
     room -= len(own)
-    # As many as have room for something.
-    pairs = pairs[: room // _LEAST_CONTEXT]
-    longest = _equal_shares([len(pair) + 1 for pair in pairs], room)
-    ids = [i for pair in reversed(pairs) for i in (*pair[: longest - 1], marker[END])]
+    pairs = list(zip(texts[::2], texts[1::2], strict=True))[: room // _LEAST_CONTEXT]  # as many as have room
+    longest = _equal_shares([len(asked) + len(answered) + _MARKERS for asked, answered in pairs], room) - _MARKERS
+    ids = []
+    for asked, answered in reversed(pairs):
+        asked = asked[: max(longest // 2, longest - len(answered))]
+        ids += [marker[QUESTION], *asked, marker[ANSWER], *answered[: longest - len(asked)], marker[END]]
     return Prompt([*ids, marker[QUESTION], *own, marker[ANSWER]], len(pairs), shortened)
 
 

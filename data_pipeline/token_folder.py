@@ -27,6 +27,15 @@ KIND = "docproduct token rows"
 FORMAT = 1
 ROWS = CONTEXT_ANSWER, CLOSED_BOOK, LANGUAGE_MODEL = ("context_answer", "closed_book", "language_model")
 _SHARD_ROWS = 2**14
+# What is known by its hash alone.
+_WORDS = {
+    "made_of": "other texts",
+    "texts": "other texts",
+    "prepared": "other pairs",
+    "encoder": "pairs that another encoder found",
+    "tokenizer": "another vocabulary",
+    "vocabulary": "another vocabulary",
+}
 
 
 class TokenRow(NamedTuple):
@@ -162,12 +171,22 @@ def same_folder(
     manifest = TokenFolder(path).manifest
     expected = {"rows": rows, "settings": settings, "made_of": made_of}
     expected |= {"tokenizer": tokenizer.fingerprint} if tokenizer else {}
-    if changed := [name for name, value in expected.items() if manifest[name] != json.loads(json.dumps(value))]:
-        raise ValueError(
-            f"{path} was made of other texts or with other settings ({', '.join(changed)}). Give another folder, or "
-            "remove it."
-        )
+    stored, asked = ({name: data[name] for name in expected} for data in (manifest, json.loads(json.dumps(expected))))
+    if changed := _changes(stored, asked):
+        raise ValueError(f"{path} was made differently: {'; '.join(changed)}. Give another folder, or remove that one.")
     return manifest
+
+
+def _changes(stored: Any, asked: Any, name: str = "") -> list[str]:
+    """Returns what differs in nested settings, in words."""
+    if stored == asked:
+        return []
+    if isinstance(stored, dict) and isinstance(asked, dict):
+        keys = dict.fromkeys([*stored, *asked])
+        return [text for key in keys for text in _changes(stored.get(key), asked.get(key), _WORDS.get(key, key))]
+    if name in _WORDS.values():
+        return [f"of {name}"]
+    return [f"{name} was {stored}, is {asked}"]
 
 
 def _write_shards(folder: str, split: str, columns: dict[str, list[bytes]]) -> list[str]:

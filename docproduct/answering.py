@@ -13,7 +13,7 @@ from typing import Any
 
 from data_pipeline import cleaning, prompts
 from docproduct import emergency
-from docproduct.index import Hit, Index
+from docproduct.index import Found, Hit, Index
 from docproduct.systems.generator import GenerationSettings, Writer
 from docproduct.systems.retriever import Side, TrainedRetriever
 
@@ -50,9 +50,10 @@ class Answer:
       question: as it was asked.
       answer: the answer of the best hit, quoted; or that nothing is near enough.
       hits: what was found, the best first.
-      near: whether a hit is near enough to answer the question.
+      near: whether any answer of the index is near enough to the question.
       generated: what the generator wrote; None without one, and where nothing is near.
       num_contexts: the first so many hits stood in the generator's prompt.
+      shortened: whether the question was too long for the generator, and lost its end there.
       seconds: what each step took; of questions that were asked together, for all of them.
       emergency: what to do at once, if the question speaks of an emergency; shown before all else.
       disclaimer: is shown with every answer.
@@ -67,6 +68,7 @@ class Answer:
     seconds: dict[str, float]
     emergency: str | None = None
     disclaimer: str = DISCLAIMER
+    shortened: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Returns what scripts and services print."""
@@ -82,6 +84,7 @@ class Answer:
             "question": self.question,
             "answer": self.answer,
             "generated": self.generated,
+            "question_shortened": self.shortened,
             "near": self.near,
             "sources": sources,
             "seconds": {step: round(seconds, 4) for step, seconds in self.seconds.items()},
@@ -99,8 +102,8 @@ def retrieve(
       queries: one or more; they are encoded together.
       retriever: the encoder that the index was opened for.
       index: where to search.
-      threshold: cosine of the question with any hit's answer from which on it is near enough, also if questions are
-        searched; None: the index's.
+      threshold: cosine of the question and the nearest answer of the index from which on it is near enough, however
+        it is searched; None: the index's.
 
     Raises:
       ValueError: a question is blank, or k is out of range.
@@ -115,28 +118,27 @@ def retrieve(
     alike: dict[tuple[int, Side], list[int]] = {}
     for row, query in enumerate(queries):
         alike.setdefault((query.k, query.search_by), []).append(row)
-    hits: list[list[Hit]] = [[] for _ in queries]
+    found: dict[int, Found] = {}
     for (k, search_by), rows in alike.items():
-        found = index.search_many(vectors[rows], k, search_by, [questions[row] for row in rows])
-        for row, of_question in zip(rows, found, strict=True):
-            hits[row] = of_question
+        of_rows = index.search_many(vectors[rows], k, search_by, [questions[row] for row in rows])
+        found |= dict(zip(rows, of_rows, strict=True))
     seconds = {"encode": encoded - start, "search": time.perf_counter() - encoded}
     answers = []
     threshold = index.threshold if threshold is None else threshold
-    for query, vector, found in zip(queries, vectors, hits, strict=True):
-        by_answer = query.search_by == "answer"
-        cosine = max(hit.score for hit in found) if by_answer else index.answer_cosine(vector, found)
+    for row, query in enumerate(queries):
+        hits, cosine = found[row]
         near = cosine >= threshold
-        shown = found[0].answer if near else NOTHING_NEAR
+        shown = hits[0].answer if near else NOTHING_NEAR
         advice = emergency.advice(query.question)
-        answers.append(Answer(query.question, shown, tuple(found), near, None, 0, seconds, advice))
+        answers.append(Answer(query.question, shown, tuple(hits), near, None, 0, seconds, advice))
     return answers
 
 
-def prompt_of(found: Answer, writer: Writer) -> prompts.Prompt:
-    """Returns the prompt that asks the generator, with the first hits in it."""
+def asked(found: Answer, writer: Writer) -> tuple[Answer, list[int]]:
+    """Returns the answer with what stands in the generator's prompt, the first hits, and the ids of that prompt."""
     contexts = [(hit.question, hit.answer) for hit in found.hits]
-    return prompts.answer_prompt(writer.tokenizer, writer.prompt, cleaning.clean(found.question), contexts)
+    prompt = prompts.answer_prompt(writer.tokenizer, writer.prompt, cleaning.clean(found.question), contexts)
+    return dataclasses.replace(found, num_contexts=prompt.num_contexts, shortened=prompt.shortened), prompt.ids
 
 
 def written(found: Answer, text: str, seconds: float) -> Answer:
@@ -204,11 +206,10 @@ def stream(
         yield found
         return
     start = time.perf_counter()
-    prompt = prompt_of(found, writer)
-    found = dataclasses.replace(found, num_contexts=prompt.num_contexts)
+    found, prompt_ids = asked(found, writer)
     yield found
     settings = settings or GenerationSettings(max_tokens=writer.prompt.answer_tokens)
     settings = dataclasses.replace(settings, num_samples=1)
-    growing = writer.stream(prompt.ids, settings) if in_pieces else writer.write([prompt.ids], settings)[0]
+    growing = writer.stream(prompt_ids, settings) if in_pieces else writer.write([prompt_ids], settings)[0]
     for generation in growing:
         yield written(found, generation.text, time.perf_counter() - start)

@@ -4,7 +4,8 @@
         --gpt2_dir=/tmp/gpt2 --tokens_dir=/tmp/contexts
 
 Retrieval is the index's and the prompt that of data_pipeline/prompts.py, as in serving. What would give the answer away
-never stands there: the pair itself, pairs with an equal question or answer, pairs whose text holds the right answer.
+never stands there: the pair itself, pairs with an equal question or answer, pairs whose text holds the right answer
+(but for one of fewer than six characters, such as "Yes.").
 Train's questions see pairs of train only, dev's see all. Ends with one line of JSON.
 """
 
@@ -23,16 +24,18 @@ from data_pipeline import cleaning, files, prompts, splits
 from data_pipeline.pair_rows import PairRows
 from data_pipeline.prepared import SIDES, PreparedFolder
 from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import CONTEXT_ANSWER, KIND, TokenRow, write
+from data_pipeline.token_folder import CONTEXT_ANSWER, KIND, TokenRow, same_folder, write
 from data_pipeline.tokenizers import BytePairs
 from docproduct import devices, training
 from docproduct.index import Hit, Index
+from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
 
 CONTEXTS_FILE = "contexts.parquet"
 _FETCHED = (4, 32)  # hits that are looked at for each context: at first, and at most
 _TOGETHER = 256  # questions
 _COLUMNS = ["pair_id", "question", "answer", "split"]
+_TELLING = 6  # characters: shorter answers, such as "Yes." and "no", stand in many texts and tell nothing there
 
 
 def gives_away(hit: Hit, pair_id: int, question: str, answer: str) -> bool:
@@ -41,7 +44,8 @@ def gives_away(hit: Hit, pair_id: int, question: str, answer: str) -> bool:
     return (
         hit.pair_id == pair_id
         or cleaning.normal_form(hit.question) == cleaning.normal_form(question)
-        or right in cleaning.normal_form(f"{hit.question}\n{hit.answer}")
+        or cleaning.normal_form(hit.answer) == right
+        or (len(right) >= _TELLING and right in cleaning.normal_form(f"{hit.question}\n{hit.answer}"))
     )
 
 
@@ -76,9 +80,9 @@ class ContextFinder:
         short = list(range(len(pairs)))
         while short:
             questions = [pairs[i]["question"] for i in short]
-            hits = self._index.search_many(query_vectors[short], fetched, self._search_by, questions)
-            for i, of_question in zip(short, hits, strict=True):
-                kept = (hit for hit in of_question if allowed is None or hit.pair_id in allowed)
+            of_questions = self._index.search_many(query_vectors[short], fetched, self._search_by, questions)
+            for i, (hits, _) in zip(short, of_questions, strict=True):
+                kept = (hit for hit in hits if allowed is None or hit.pair_id in allowed)
                 own = [pairs[i][name] for name in ("pair_id", "question", "answer")]
                 found[i] = [hit for hit in kept if not gives_away(hit, *own)][: self._num_contexts]
             short = [i for i in short if len(found[i]) < self._num_contexts] if fetched < most else []
@@ -96,7 +100,9 @@ def make(
     search_by: Side = "answer",
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Writes a token folder of task context_answer; contexts.parquet in it says which pairs stand in which prompt.
+    """Writes a token folder of task context_answer, unless the same one is there.
+
+    contexts.parquet in it says which pairs were found for which prompt; the nearest stand in it, as many as have room.
 
     Args:
       retriever: encodes the questions.
@@ -112,13 +118,20 @@ def make(
       The manifest.
 
     Raises:
-      ValueError: no context is asked for, the index has too few answers, or holds other pairs.
-      FileExistsError: `tokens_dir` is there, and `overwrite` is off.
+      ValueError: no context is asked for, the index has too few answers, or holds other pairs; or another token folder
+        is there, and `overwrite` is off.
+      FileExistsError: `tokens_dir` is something else.
     """
     if not settings.num_contexts:
         raise ValueError("num_contexts is 0; expected 1 or more. Without contexts, train with --task=closed_book.")
     if index.manifest["prepared"] != prepared.fingerprint():
         raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
+    tokenizer = prompts.with_markers(tokenizer)
+    described = {"prompt": dataclasses.asdict(settings), "search_by": search_by, "index": index.manifest["settings"]}
+    made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
+    there = None if overwrite else same_folder(tokens_dir, CONTEXT_ANSWER, described, made_of, tokenizer)
+    if there is not None:
+        return there
     files.check_free(tokens_dir, overwrite, KIND)  # before the work
     find = ContextFinder(index, settings.num_contexts, search_by)
     pairs = prepared.pairs(_COLUMNS).to_pylist()
@@ -133,7 +146,6 @@ def make(
                 for row, of_question in zip(few, found, strict=True):
                     hits[row] = of_question
                 bar.update(len(few))
-    tokenizer = prompts.with_markers(tokenizer)
     maker = PairRows(tokenizer, settings)
 
     def rows(split: str) -> Iterator[TokenRow]:
@@ -147,8 +159,6 @@ def make(
         "context_pair_ids": [[hit.pair_id for hit in found] for found in hits],
         "context_scores": [[hit.score for hit in found] for found in hits],
     }
-    described = {"prompt": dataclasses.asdict(settings), "search_by": search_by, "index": index.manifest["settings"]}
-    made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
     of_split = {split: rows(split) for split in splits.SPLITS}
     tables = {CONTEXTS_FILE: pa.table(columns)}
     return write(tokens_dir, CONTEXT_ANSWER, tokenizer, of_split, described, made_of, overwrite, maker.counts, tables)
@@ -163,7 +173,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("tokens_dir", None, "The token folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace tokens_dir.")
     flags.DEFINE_integer("num_contexts", defaults.num_contexts, "Retrieved pairs in a prompt, at most.")
-    flags.DEFINE_integer("window", defaults.window, "Tokens of prompt and answer: at most what the GPT-2 takes.")
+    flags.DEFINE_integer(
+        "window", None, f"Tokens of prompt and answer; default: {defaults.window}, or what the GPT-2 takes."
+    )
     flags.DEFINE_integer("answer_tokens", defaults.answer_tokens, "Of these, what a prompt leaves to the answer.")
     flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
     flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
@@ -177,7 +189,11 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     training.set_up()
     try:
-        settings = PromptSettings(values.num_contexts, values.window, values.answer_tokens)
+        most = generator.sizes(values.gpt2_dir).max_positions
+        window = min(PromptSettings.window, most) if values.window is None else values.window
+        if window > most:
+            raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.gpt2_dir}.")
+        settings = PromptSettings(values.num_contexts, window, values.answer_tokens)
         prepared, tokenizer = PreparedFolder(values.prepared_dir), BytePairs.load(values.gpt2_dir)
         retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
         index = Index(values.index_dir, retriever)

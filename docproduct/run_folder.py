@@ -68,6 +68,8 @@ def train(
     run = make_run()
     if resumed:
         _check_same_run(model_dir, run.record)
+        if devices.is_chief(strategy):
+            files.remove_partial(model_dir)
         if finished := files.read_json(os.path.join(model_dir, training.METRICS_FILE)):
             logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
             return finished

@@ -32,9 +32,9 @@ VOCABULARY = 8_192
 SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
 PROMPT = PromptSettings(num_contexts=2, window=320, answer_tokens=128)
 LANGUAGE = training.TrainingSettings(
-    epochs=3, batch_size=16, learning_rate=1.5e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=60
+    epochs=3, batch_size=4, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=240
 )
-ANSWERS = training.TrainingSettings(epochs=1, batch_size=16, learning_rate=6e-4, checkpoint_steps=60)
+ANSWERS = training.TrainingSettings(epochs=1, batch_size=8, learning_rate=5e-4, checkpoint_steps=120)
 
 
 def make(
@@ -72,8 +72,7 @@ def make(
     write_windows(windows, text_files, prepared, vocabulary, sizes.max_positions, seed=language.seed)
     config = generator.GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
     generator.train(config, language_model, resume=True)
-    if not os.path.isdir(rows):
-        contexts.make(retriever, index, prepared, BytePairs.load(language_model), prompt, rows)
+    contexts.make(retriever, index, prepared, BytePairs.load(language_model), prompt, rows)
     config = generator.GeneratorTraining(rows, gpt2_dir=language_model, dropout=0.0, settings=answers)
     history = generator.train(config, model, resume=True)
     if not saved_models.versions(exported):

@@ -25,7 +25,9 @@ def show(answers: Iterator[Answer]) -> Answer:
             _print(f"\n{found.answer}\n")
         if found.generated is not None:
             if shown is None:
-                _print("Written by the generator, from the sources marked with *:\n")
+                sources = "from the sources marked with *" if found.num_contexts else "without sources"
+                cut = "; the question is too long for it, and lost its end" if found.shortened else ""
+                _print(f"Written by the generator, {sources}{cut}:\n")
             _print(found.generated[len(shown or "") :], end="")
             shown = found.generated
     if shown is not None:

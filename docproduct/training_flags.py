@@ -24,9 +24,13 @@ _HELP = {
 }
 
 
+# --help shows them as the script's own.
+_OTHERS = ["model_dir", "resume", "overwrite", "strategy", "deterministic", "tensorboard_dir", "keep", "precision"]
+
+
 def define(defaults: training.TrainingSettings, but: Sequence[str] = ()) -> None:
     """Defines a flag for each field of TrainingSettings `but` some, and those of folder, restart and devices."""
-    flags.DEFINE_string("model_dir", None, "The model folder to write.", required=True)
+    flags.DEFINE_string("model_dir", None, "The model folder to write (required).", required=True)
     flags.DEFINE_bool("resume", False, "Continue the interrupted run in model_dir.")
     flags.DEFINE_bool("overwrite", False, "Replace model_dir.")
     flags.DEFINE_enum(
@@ -41,6 +45,8 @@ def define(defaults: training.TrainingSettings, but: Sequence[str] = ()) -> None
         if name not in but:
             default = getattr(defaults, name)
             of_type[type(default)](name, default, text)
+    for name in (*_OTHERS, *(name for name in _HELP if name not in but)):
+        flags.declare_key_flag(name)
 
 
 def settings(values: flags.FlagValues) -> training.TrainingSettings:

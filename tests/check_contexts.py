@@ -32,7 +32,9 @@ def main(argv: list[str]) -> None:
             answer, prompt = answer_of[row.pair_id], tokenizer.show(row.prompt_ids)
             # The prompt may hold part of a retrieved answer: its beginning, cut anywhere.
             contexts, _, _ = prompt.rpartition("<question>")
-            found["answers_in_prompts"] += cleaning.normal_form(answer) in cleaning.normal_form(contexts)
+            # Shorter ones, such as "no", are parts of words.
+            telling = len(cleaning.normal_form(answer)) >= 6
+            found["answers_in_prompts"] += telling and cleaning.normal_form(answer) in cleaning.normal_form(contexts)
             too_long = len(row.prompt_ids) > settings.prompt_tokens
             found["too_long"] += too_long or len(row.prompt_ids) + len(row.target_ids) > settings.window
             found["other_targets"] += not answer.startswith(tokenizer.decode_finished(row.target_ids))

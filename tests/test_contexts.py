@@ -1,5 +1,6 @@
 """The pairs in a training prompt: the nearest ones, never what gives the answer away; and serving's prompts."""
 
+import itertools
 import os
 
 import numpy as np
@@ -13,8 +14,8 @@ from data_pipeline.prompts import PromptSettings
 from data_pipeline.token_folder import TokenFolder
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import contexts, index
-from docproduct.answering import NOTHING_NEAR, answer
-from docproduct.index import Hit, Index
+from docproduct.answering import NOTHING_NEAR, Query, answer, retrieve
+from docproduct.index import Found, Hit, Index
 from docproduct.systems.generator import Generation
 from docproduct.systems.generator.dev import read_rows
 from tests.conftest import write_csv
@@ -52,6 +53,10 @@ def test_no_prompt_gives_its_answer_away(retriever, opened, prepared, bpe, tmp_p
             assert markers.decode(row.target_ids) == pairs[row.pair_id]["answer"]
             assert len(row.prompt_ids) <= SETTINGS.prompt_tokens
             assert len(row.prompt_ids) + len(row.target_ids) <= SETTINGS.window
+    marker, standing = markers.added["<question>"], 0
+    for split in ("train", "dev"):
+        standing += sum(list(row.prompt_ids).count(marker) - 1 for row in read_rows(folder, split))
+    assert folder.manifest["shortened"]["contexts_missing"] == 2 * len(pairs) - standing
     table = pq.read_table(tmp_path / "t" / contexts.CONTEXTS_FILE).to_pylist()
     for row in table:
         assert len(row["context_pair_ids"]) == 2
@@ -87,7 +92,8 @@ class _Ranked:
 
     def search_many(self, vectors, k, search_by, questions):
         self.asked_for.append((len(questions), k))
-        return [[Hit(0.5, i, f"what is {i}?", f"{i} helps", "", "") for i in range(k)] for _ in questions]
+        hits = [Hit(0.5, i, f"what is {i}?", f"{i} helps", "", "") for i in range(k)]
+        return [Found(hits, 0.5)] * len(questions)
 
 
 def test_more_are_looked_at_where_the_first_may_not_be_taken():
@@ -119,6 +125,16 @@ def test_what_gives_an_answer_away(hit, expected):
     assert contexts.gives_away(Hit(0.5, number, question, text, "", ""), 1, "what is a?", "tea helps") == expected
 
 
+def test_a_short_answer_is_given_away_by_an_equal_one_alone():
+    def gives_away(text, answer):
+        return contexts.gives_away(Hit(0.5, 2, "what is b?", text, "", ""), 1, "what is a?", answer)
+
+    assert not gives_away("Rest, and do not worry.", "no")
+    assert not gives_away("可以喝茶", "可以")
+    assert gives_away("NO", "no")
+    assert gives_away("It is unknown.", "unknow")
+
+
 class _Listening:
     """A writer that keeps the prompts it is given."""
 
@@ -131,8 +147,29 @@ class _Listening:
         return [[Generation((), " written ", True, 1)]]
 
 
+@pytest.mark.parametrize("hybrid", ["none", "rrf"])
+def test_serving_finds_what_training_found(retriever, prepared, bpe, tmp_path, hybrid):
+    """Serving's search, without what gives the answer away, finds the pairs of the training prompt."""
+    index.build(retriever, prepared, str(tmp_path / "index"), index.IndexSettings(hybrid=hybrid))
+    opened = Index(str(tmp_path / "index"), retriever)
+    make(retriever, opened, prepared, bpe, tmp_path / "t")
+    of_training = pq.read_table(tmp_path / "t" / contexts.CONTEXTS_FILE).to_pylist()
+    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()}
+    compared = 0
+    for row in of_training:
+        pair = pairs[row["pair_id"]]
+        if pair["split"] == "dev":
+            (found,) = retrieve([Query(pair["question"], 20)], retriever, opened)
+            own = (row["pair_id"], pair["question"], pair["answer"])
+            hits = [hit for hit in found.hits if not contexts.gives_away(hit, *own)]
+            # Of the pairs of one answer, which are equally near, rounding decides which is found.
+            assert [hit.answer for hit in hits[:2]] == [pairs[i]["answer"] for i in row["context_pair_ids"]]
+            compared += 1
+    assert compared > 2
+
+
 def test_serving_asks_what_training_learned(retriever, opened, prepared, bpe, tmp_path):
-    """An index without a dev pair, as in serving a new question, gives the prompt of training with the pair."""
+    """What was found becomes the same prompt in serving and in training."""
     folder = make(retriever, opened, prepared, bpe, tmp_path / "t")
     pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer"]).to_pylist()}
     found = {row["pair_id"]: row for row in pq.read_table(tmp_path / "t" / contexts.CONTEXTS_FILE).to_pylist()}
@@ -164,7 +201,14 @@ class _Found:
 
     def search_many(self, vectors, k, search_by, queries):
         del vectors, search_by, queries
-        return [self._hits[:k]]
+        return [Found(self._hits[:k], 1.0)]
+
+
+def test_a_question_that_is_too_long_is_told(retriever, opened, bpe):
+    writer = _Listening(prompts.with_markers(bpe), SETTINGS)
+    for question, expected in (("what is a3? " * 40, (True, 0)), ("what is a3?", (False, 2))):
+        found = answer(question, retriever, opened, writer=writer, threshold=-1.0)
+        assert (found.as_json()["question_shortened"], found.num_contexts) == expected
 
 
 def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
@@ -182,6 +226,7 @@ def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
         "question": question,
         "answer": NOTHING_NEAR,
         "generated": None,
+        "question_shortened": False,
         "near": False,
         "sources": [
             {"score": round(hit.score, 4), "in_prompt": False, "question": hit.question, "answer": hit.answer}
@@ -193,12 +238,20 @@ def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
         "disclaimer": far.disclaimer,
     }
     assert [source["in_prompt"] for source in near.as_json()["sources"]] == [True, True, False, False, False]
-    # Compared with questions, the answers of what is found decide.
-    by_question = answer(question, retriever, opened, search_by="question")
-    vectors = retriever.embed([hit.answer for hit in by_question.hits], "answer").head
-    cosine = float((vectors @ retriever.embed([question], "question").head[0]).max())
-    for threshold, near in ((cosine - 1e-4, True), (cosine + 1e-4, False)):
-        assert answer(question, retriever, opened, search_by="question", threshold=threshold).near == near
+
+
+@pytest.mark.parametrize("hybrid", ["none", "rrf"])
+def test_the_nearest_answer_decides_however_it_is_searched(retriever, prepared, tmp_path, hybrid):
+    index.build(retriever, prepared, str(tmp_path / "index"), index.IndexSettings(hybrid=hybrid))
+    opened = Index(str(tmp_path / "index"), retriever)
+    questions = prepared.pairs(["question"])["question"].to_pylist()[:6]
+    answers = retriever.embed(prepared.pairs(["answer"])["answer"].to_pylist(), "answer").head
+    cosines = (retriever.embed(questions, "question").head @ answers.T).max(axis=1)
+    for search_by, k in itertools.product(("answer", "question"), (1, 5)):
+        queries = [Query(question, k, search_by) for question in questions]
+        for query, cosine in zip(queries, cosines.tolist(), strict=True):
+            for threshold, near in ((cosine - 1e-4, True), (cosine + 1e-4, False)):
+                assert retrieve([query], retriever, opened, threshold)[0].near == near
 
 
 def test_a_generator_that_cannot_answer(retriever, opened, bpe):
@@ -236,10 +289,16 @@ def test_wrong_input(retriever, opened, prepared, bpe, vocab_file, tmp_path):
         make(retriever, opened, prepared, bpe, tmp_path / "t", PromptSettings(0, 120, 40))
     with pytest.raises(ValueError, match=r"has 60 answers; 60 contexts .* need 61 or more"):
         make(retriever, opened, prepared, bpe, tmp_path / "t", PromptSettings(60, 120, 40))
+    made = make(retriever, opened, prepared, bpe, tmp_path / "made", PromptSettings(1, 120, 40))
+    before = os.stat(made.shards("train")[0]).st_mtime_ns
+    make(retriever, opened, prepared, bpe, tmp_path / "made", PromptSettings(1, 120, 40))  # it is there
+    assert os.stat(made.shards("train")[0]).st_mtime_ns == before
+    with pytest.raises(ValueError, match="made was made differently: num_contexts was 1, is 2"):
+        make(retriever, opened, prepared, bpe, tmp_path / "made")
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "a.txt").write_text("mine")
     with pytest.raises(FileExistsError, match="there exists already"):
-        make(None, opened, prepared, bpe, tmp_path / "there")  # known before anything is embedded
+        make(retriever, opened, prepared, bpe, tmp_path / "there")
     few = write_csv(tmp_path / "few.csv", [(f"what is {c}?", f"the {c}.") for c in "abc"])
     prepare(Settings((few,), vocab_file, dev_share=0.0), str(tmp_path / "few"))
     with pytest.raises(ValueError, match="built from other pairs than"):

@@ -123,7 +123,7 @@ def test_texts_have_the_same_vectors(trained, from_text, side):
 def test_retrieve_finds_what_the_index_finds(trained, forms, from_text, name, k):
     index, answers, found = forms[1][name], forms[2], from_text[name, "retrieve", k]
     assert index.num_answers == 30
-    hits = index.search_many(trained.embed(QUESTIONS, "question").head, min(k, 30))
+    hits = [query.hits for query in index.search_many(trained.embed(QUESTIONS, "question").head, min(k, 30))]
     # Of the pairs of one answer, which are equally near, rounding decides which FAISS finds.
     assert [[answers[i] for i in row] for row in found["pair_ids"]] == [[hit.answer for hit in row] for row in hits]
     np.testing.assert_allclose(found["scores"], [[hit.score for hit in row] for row in hits], atol=1e-5)

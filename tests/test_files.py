@@ -17,6 +17,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
 
 
+def test_what_a_killed_process_left_is_removed(tmp_path):
+    for name in ("weights.safetensors", "weights.safetensors.123.partial", "mine.partial"):
+        (tmp_path / name).write_text("x")
+    files.remove_partial(str(tmp_path))
+    assert sorted(os.listdir(tmp_path)) == ["mine.partial", "weights.safetensors"]
+
+
 def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     path = tmp_path / "folder"
     with pytest.raises(RuntimeError, match="power cut"), files.whole_folder(str(path)) as partial:

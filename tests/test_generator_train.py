@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 
 import train_gpt2
-from data_pipeline import prompts
+from data_pipeline import prompts, token_folder
 from data_pipeline.packing import write_windows
 from data_pipeline.pair_rows import write_closed_book
 from data_pipeline.prompts import PromptSettings
@@ -207,7 +207,10 @@ def test_wrong_input(config, pairs_dir, windows_dir, prepared, bpe, tmp_path):
         dataclasses.replace(config, dropout=1)
     with pytest.raises(ValueError, match="num_answers is -1"):
         dataclasses.replace(config, num_answers=-1)
-    write_closed_book(str(tmp_path / "no_dev"), _without_dev(prepared), bpe, PromptSettings(0, 48, 24))
+    with pytest.raises(ValueError, match="has no dev pairs. Prepare it again"):
+        write_closed_book(str(tmp_path / "no_dev"), _without_dev(prepared), bpe, PromptSettings(0, 48, 24))
+    rows = {"train": read_rows(TokenFolder(pairs_dir), "dev")}
+    token_folder.write(str(tmp_path / "no_dev"), "closed_book", bpe, rows, {}, {})
     with pytest.raises(ValueError, match="has no dev rows"):
         train(dataclasses.replace(config, tokens_dir=str(tmp_path / "no_dev")), str(tmp_path / "m"))
     assert not (tmp_path / "m").exists()
@@ -248,6 +251,8 @@ def test_the_script(prepared, tmp_path):
     def folder(name):
         return f"--tokens_dir={tmp_path}/{name}_tokens", f"--model_dir={tmp_path}/{name}"
 
+    shown = run("--help", check=False).stdout
+    assert all(f"--{name}:" in shown for name in ("task", "tokens_dir", "learning_rate", "epochs", "[no]resume"))
     arguments = ("--task=language_model", f"--text={book}", *folder("lm"), "--vocab_size=300", "--window=64")
     killed = subprocess.Popen(
         [sys.executable, SCRIPT, *arguments, *small, "--checkpoint_steps=2"], stderr=subprocess.PIPE, text=True
@@ -277,7 +282,7 @@ def test_the_script(prepared, tmp_path):
         assert not os.path.exists(tmp_path / "x")
 
 
-def test_what_a_task_is_made_of_is_asked_for(prepared, tmp_path):
+def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, tmp_path):
     values = types.SimpleNamespace(
         **{"gpt2_dir": None, "window": None, "prepared_dir": None, "text": [], "vocab_size": 300, "seed": 0},
         **{"dev_share": 0.05, "tokens_dir": str(tmp_path / "t")},
@@ -286,6 +291,8 @@ def test_what_a_task_is_made_of_is_asked_for(prepared, tmp_path):
         values.task = task
         with pytest.raises(ValueError, match=message):
             train_gpt2._make_tokens(values)
+    values.task, values.tokens_dir = "language_model", windows_dir
+    assert train_gpt2._make_tokens(values).rows == "language_model"  # what is there needs no text
     values.task, values.prepared_dir = "closed_book", prepared.path
     with pytest.raises(ValueError, match="closed_book needs a tokenizer"):
         train_gpt2._make_tokens(values)

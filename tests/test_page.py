@@ -6,6 +6,7 @@ REQUIRE_BROWSER is set.
 
 import asyncio
 import contextlib
+import dataclasses
 import importlib
 import importlib.util
 import json
@@ -232,7 +233,7 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def engine(monkeypatch):
-    monkeypatch.setattr(answering, "prompt_of", lambda found, writer: SimpleNamespace(ids=[1], num_contexts=2))
+    monkeypatch.setattr(answering, "asked", lambda found, writer: (dataclasses.replace(found, num_contexts=2), [1]))
     engine = Engine(Writer())
     engine.writer.go_on.set()
     return engine

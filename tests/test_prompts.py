@@ -47,8 +47,8 @@ def test_a_prompt_is_never_too_long_and_the_question_is_cut_last(tokenizer, wind
         start = prompts.question_start(tokenizer, prompt.ids)
         assert shown(tokenizer, prompt.ids[start:]) == f"<question> {question} <answer>"
         # Each pair that stands there begins as it should, and ends with its mark.
-        assert prompt.ids[:start].count(tokenizer.added["<question>"]) == prompt.num_contexts
-        assert prompt.ids[:start].count(tokenizer.added["<end>"]) == prompt.num_contexts
+        for marker in ("<question>", "<answer>", "<end>"):
+            assert prompt.ids[:start].count(tokenizer.added[marker]) == prompt.num_contexts
         assert prompt.ids[start - 1] == tokenizer.added["<end>"]
     assert prompt.shortened == (len(tokenizer.encode([question])[0]) + 2 > window - 10)
 
@@ -64,6 +64,24 @@ def test_long_pairs_share_what_short_ones_leave(tokenizer):
     ends = [i for i, token in enumerate(ids) if token == tokenizer.added["<end>"]]
     short = 1 + 1 + 1 + 5 + 1  # marker, q, marker, five letters, end
     assert [ends[0] + 1, ends[1] - ends[0], ends[2] - ends[1]] == [(100 - short) // 2, short, (100 - short) // 2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "answered", "expected"),
+    [  # of 50 tokens, 3 are markers
+        (80, 80, (23, 24)),
+        (80, 10, (37, 10)),
+        (10, 80, (10, 37)),
+        (24, 23, (24, 23)),
+        (24, 24, (23, 24)),
+    ],
+)
+def test_a_long_question_leaves_its_answer_half_the_share(tokenizer, asked, answered, expected):
+    question = len(answer_prompt(tokenizer, PromptSettings(0, 200, 10), "q").ids)
+    ids = answer_prompt(tokenizer, PromptSettings(1, 50 + question + 10, 10), "q", [("x" * asked, "x" * answered)]).ids
+    marker = tokenizer.added
+    assert ids.index(marker["<answer>"]) - 1 == expected[0]
+    assert ids.index(marker["<end>"]) - ids.index(marker["<answer>"]) - 1 == expected[1]
 
 
 def test_a_target_ends_unless_it_is_cut(tokenizer):

@@ -50,8 +50,8 @@ def test_what_is_found_is_what_one_question_finds(client, source):
 def test_a_stream_ends_with_the_whole_answer(client, source):
     whole = timeless(client.post("/v1/answer", json=QUESTION))
     writer = source.engine.writer
-    prompt = answering.prompt_of(source.engine.retrieve([answering.Query("what is a3?")])[0], writer)
-    ((generation,),) = writer.write([prompt.ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
+    _, prompt_ids = answering.asked(source.engine.retrieve([answering.Query("what is a3?")])[0], writer)
+    ((generation,),) = writer.write([prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
     assert whole["generated"] == generation.text.strip()
     assert [one["in_prompt"] for one in whole["sources"]] == [True, True, False, False, False]
     response = client.post("/v1/answer", json=QUESTION | {"stream": True})

@@ -3,6 +3,7 @@
 import itertools
 import json
 import os
+import pathlib
 
 import numpy as np
 import pytest
@@ -83,6 +84,31 @@ def test_documents_of_a_file(tmp_path):
     assert "\n".join(parts) == "\n".join(lines)
 
 
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"one\r\n<|endoftext|>\r\ntwo\r\n",
+        b"one\n<|endoftext|>\n<|endoftext|>\ntwo",
+        b"<|endoftext|>\none\n \t<|endoftext|> \ntwo\n<|endoftext|>",
+    ],
+)
+def test_separators_as_editors_leave_them(tmp_path, content):
+    path = tmp_path / "a.txt"
+    path.write_bytes(content)
+    assert list(packing.read_documents(str(path))) == ["one", "two"]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\nshort\nlines\n"])
+@pytest.mark.parametrize("word", ["word ", "詞"])
+def test_a_book_of_endless_lines_is_cut(tmp_path, word, end):
+    path = tmp_path / "a.txt"
+    path.write_text(word * 5_000 + end, encoding="utf-8")
+    parts = list(packing.read_documents(str(path)))
+    assert max(map(len, parts)) <= 4_000
+    assert sum(part.count(word.strip()) for part in parts) == 5_000  # no word is cut
+    assert len(parts) > 1
+
+
 def test_a_few_documents_leave_one_for_dev():
     for count in (2, 3, 10):
         found = packing.split_documents([f"document {i}" for i in range(count)] * 2, 0, 1e-9)
@@ -116,8 +142,15 @@ def test_windows_of_texts_and_pairs(prepared, tmp_path):
     before = os.stat(folder.shards("train")[0]).st_mtime_ns
     packing.write_windows(*arguments)  # it is there
     assert os.stat(folder.shards("train")[0]).st_mtime_ns == before
-    with pytest.raises(ValueError, match=r"made of other texts or with other settings \(settings\)"):
+    with pytest.raises(ValueError, match=r"was made differently: seed was 1, is 2\. Give another"):
         packing.write_windows(*arguments[:-1], 2)
+    with pytest.raises(ValueError, match=r"200, is 100; .* seed was 1, is None; of another vocabulary; of other texts"):
+        packing.write_windows(str(tmp_path / "t"), [], prepared, 301, 100, 0.2, 1)
+    with pytest.raises(ValueError, match="No document is in dev"):
+        packing.write_windows(str(tmp_path / "none"), [str(tmp_path / "a.txt")], None, 300, 200, 0.0)
+    assert not (tmp_path / "none").exists()
+    packing.write_windows(str(tmp_path / "pairs"), [], prepared, 300, 200, seed=1)
+    packing.write_windows(str(tmp_path / "pairs"), [], prepared, 300, 200, seed=2)  # it draws nothing of pairs
 
 
 def test_closed_book_rows(prepared, tokenizer, tmp_path):
@@ -134,14 +167,14 @@ def test_closed_book_rows(prepared, tokenizer, tmp_path):
             question = f"<question> {pair['question']} <answer>"
             assert markers.show(row.prompt_ids) == question
             assert markers.decode(row.target_ids) == pair["answer"]
-    assert manifest["shortened"] == {"questions_shortened": 0, "answers_cut": 0}
+    assert manifest["shortened"] == {"questions_shortened": 0, "answers_cut": 0, "contexts_missing": 0}
 
 
 def test_what_is_shortened_is_counted(tokenizer):
     maker = PairRows(with_markers(tokenizer), PromptSettings(0, 30, 10))
     rows = [maker.row(i, "q" * 10 * i, "a" * 9 * i) for i in range(1, 4)]
     assert [(len(row.prompt_ids), len(row.target_ids)) for row in rows] == [(12, 10), (20, 10), (20, 10)]
-    assert maker.counts == {"questions_shortened": 2, "answers_cut": 2}
+    assert maker.counts == {"questions_shortened": 2, "answers_cut": 2, "contexts_missing": 0}
 
 
 class _Table:
@@ -162,9 +195,10 @@ class _Table:
 
 
 def test_the_recipe_takes_a_few_pairs_of_the_largest_topics():
-    # Focus i has i + 1 questions, each with two answers; one split is test.
+    # Focus i has i + 1 questions, each with two answers; those of F8 stand under f8, too, but for two.
     rows = [("train", f"f{i}", 100 * i + q) for i in range(9) for q in range(i + 1) for _ in range(2)]
-    rows.append(("test", "f8", 8_000))
+    rows += [("train", "F8", group) for group in (800, 801, 802, 803, 804, 805, 9_000, 9_001)]
+    rows += [(split, "f8", 8_000) for split in ("dev", "test")]
     found = FocusSample(3, 4, 1).rows(_Table(rows), seed=0)
     chosen = {split: [rows[row] for row in numbers] for split, numbers in found.items()}
     for split, count in ((splits.TRAIN, 4), (splits.DEV, 1)):
@@ -172,12 +206,25 @@ def test_the_recipe_takes_a_few_pairs_of_the_largest_topics():
         assert sorted(foci) == sorted(["f6", "f7", "f8"] * count)
     groups = [group for numbers in chosen.values() for _, _, group in numbers]
     assert len(set(groups)) == len(groups) == 15
-    assert 8_000 not in groups
+    assert 8_000 not in groups  # the prepared folder's own dev and test stay unseen
+    more = FocusSample(5, 4, 1).rows(_Table(rows), seed=0)
+    foci = {rows[row][1] for numbers in more.values() for row in numbers}
+    assert foci == {"f4", "f5", "f6", "f7", "f8"}
     assert not np.array_equal(FocusSample(3, 4, 1).rows(_Table(rows), seed=1)[splits.TRAIN], found[splits.TRAIN])
     with pytest.raises(ValueError, match=r"has 5 foci with 5 questions or more; top_foci is 6"):
         FocusSample(6, 4, 1).rows(_Table(rows), seed=0)
     with pytest.raises(ValueError, match="dev_per_focus is 0"):
         FocusSample(1, 1, 0)
+
+
+def test_damaged_rows_are_told(tokenizer, tmp_path):
+    folder = folder_of(tmp_path / "t", tokenizer)
+    (shard,) = folder.shards("dev")
+    content = pathlib.Path(shard).read_bytes()
+    for damaged, message in ((content[:-5], "missing or damaged"), (b"", "hold 0 batches; their manifest says 1")):
+        pathlib.Path(shard).write_bytes(damaged)
+        with pytest.raises(ValueError, match=message):
+            read_rows(folder, "dev")
 
 
 def test_what_is_no_token_folder(prepared, tmp_path):

@@ -54,13 +54,13 @@ class Batches:
             if (path := _damaged(self._shards, self._schema)) is None:
                 raise
             raise ValueError(
-                f"{path} is missing or damaged ({error.message}). Prepare it again, with --overwrite."
+                f"{path} is missing or damaged ({error.message}). Remove its folder, and make it again."
             ) from error
         for what, expected in self._expected.items():
             if seen[what] != expected:
                 raise ValueError(
                     f"The shards {self._shards[0]} ... hold {seen[what]} {what}; their manifest says {expected}. "
-                    "Prepare them again, with --overwrite."
+                    "Remove their folder, and make it again."
                 )
 
 

@@ -15,7 +15,7 @@ Ends with one line of JSON: the counts.
 """
 
 from docproduct.index.build import IndexSettings, build
-from docproduct.index.search import Hit, Index
+from docproduct.index.search import Found, Hit, Index
 from docproduct.index.vectors import nearest
 
-__all__ = ["Hit", "Index", "IndexSettings", "build", "nearest"]
+__all__ = ["Found", "Hit", "Index", "IndexSettings", "build", "nearest"]

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -46,6 +47,18 @@ class Hit:
     answer: str
     source: str
     focus: str
+
+
+class Found(NamedTuple):
+    """What a query found.
+
+    Attributes:
+      hits: the best first, no two with the same answer.
+      cosine: the highest of the query and any answer of the index, a hit or not: what `Index.threshold` is for.
+    """
+
+    hits: list[Hit]
+    cosine: float
 
 
 class Index:
@@ -118,14 +131,7 @@ class Index:
         Raises:
           ValueError: k or search_by is out of range, or nothing was found.
         """
-        return self.search_many(query_vector[None], k, search_by, query and [query])[0]
-
-    def answer_cosine(self, query_vector: np.ndarray, hits: Sequence[Hit]) -> float:
-        """Returns the highest cosine of a query, [D] float32, and the answers of hits: what `threshold` is for."""
-        query_vector = shorten(query_vector.astype(np.float32), self.manifest["settings"]["dims"])
-        rows = [self._row_of_pair[hit.pair_id] for hit in hits]
-        passages = np.array([passage for row in rows for passage in self._passages_of_row[row]])
-        return float(vectors.inner_products(self._on_cpu["answer"], passages, query_vector).max())
+        return self.search_many(query_vector[None], k, search_by, query and [query])[0].hits
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""
@@ -140,16 +146,19 @@ class Index:
 
     def search_many(
         self, query_vectors: np.ndarray, k: int, search_by: Side = "answer", queries: Sequence[str] | None = None
-    ) -> list[list[Hit]]:
-        """Finds the k nearest answers of each of Q queries: `search` with [Q, D] and Q texts."""
+    ) -> list[Found]:
+        """Finds the k nearest answers of each of Q queries: `search` with [Q, D] and Q texts; and how near they are."""
         query_vectors = shorten(query_vectors.astype(np.float32), self.manifest["settings"]["dims"])
         self.check(k, search_by)
         joined = queries and self._lexical
         depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if joined else k
         best = self._nearest(query_vectors, depth, search_by)
+        by_answer = best if search_by == "answer" else self._nearest(query_vectors, 1, "answer")
+        cosines = [nearest[0][1] for nearest in by_answer]
         if joined:
             best = [self._join(*query, depth, search_by) for query in zip(queries, query_vectors, best, strict=True)]
-        return [[self._hit(row, score) for row, score in found[:k]] for found in best]
+        hits = [[self._hit(row, score) for row, score in ranked[:k]] for ranked in best]
+        return [Found(*found) for found in zip(hits, cosines, strict=True)]
 
     def searched_answers(self) -> SearchedAnswers:
         """Returns all that a search by answers and vectors looks at, for an export."""

@@ -180,6 +180,7 @@ function update(entry) {
   if (!result) return;
   at("disclaimer").textContent = result.disclaimer;
   at("from_marked").hidden = !(at("from_nearest").hidden = result.sources.some((source) => source.in_prompt));
+  at("shortened").hidden = !result.question_shortened;
   if (!at("quoted").hidden) showQuoted(entry);
   at("far_words").textContent = result.answer;
   at("copy").textContent = "Copy answer";

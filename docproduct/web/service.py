@@ -130,11 +130,10 @@ class Service:
             return
         self._writing.check_room()  # before anything is sent: a stream that has begun has no other status
         start = time.perf_counter()
-        prompt = answering.prompt_of(found, engine.writer)
-        found = dataclasses.replace(found, num_contexts=prompt.num_contexts)
+        found, prompt_ids = answering.asked(found, engine.writer)
         yield found
         tokens = 0
-        writing = self._writing.write(engine.writer, prompt.ids, settings)
+        writing = self._writing.write(engine.writer, prompt_ids, settings)
         try:
             async for generation in writing:
                 tokens = len(generation.ids)

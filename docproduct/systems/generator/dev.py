@@ -17,6 +17,7 @@ from docproduct.systems.generator.writer import Writer
 
 _BATCH_TOKENS = 4_096  # read together, padding included
 _WRITTEN_TOGETHER = 8
+_READ_TOGETHER = 1_024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,10 +38,16 @@ class Sample:
 
 
 def read_rows(folder: TokenFolder, split: str) -> list[TokenRow]:
-    """Returns all rows of a split, in the order of its shards."""
-    dataset = tf.data.TFRecordDataset(folder.shards(split)).batch(1_024)
+    """Returns all rows of a split, in the order of its shards.
+
+    Raises:
+      ValueError: a shard is damaged, or lacks rows.
+    """
+    shards, num_rows = folder.shards(split), folder.num_pairs(split)
+    dataset = tf.data.TFRecordDataset(shards).batch(_READ_TOGETHER)
+    dataset = dataset.map(lambda batch: batches.parse(batch, records.TOKENS))
     found = []
-    for batch in dataset.map(lambda batch: batches.parse(batch, records.TOKENS)):
+    for batch in batches.Batches(dataset, shards, records.TOKENS, -(-num_rows // _READ_TOGETHER), num_rows):
         columns = [batch[name] for name in TokenRow._fields]
         lists = [c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for c in columns]
         found += [TokenRow(*row) for row in zip(*lists, strict=True)]

@@ -102,7 +102,8 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
     for split in (splits.TRAIN, splits.DEV):
         if not folder.num_pairs(split):
             raise ValueError(
-                f"{folder.path} has no {split} rows. Make it again of more texts, or with another --dev_share."
+                f"{folder.path} has no {split} rows. Make it again, of more pairs or texts, or with another "
+                "--dev_share: of data_pipeline.prepare for pairs, of train_gpt2.py for texts."
             )
     seed, packed = config.settings.seed, folder.rows == LANGUAGE_MODEL
     with strategy.scope():
