@@ -46,6 +46,8 @@ class TrainingSettings:
       checkpoint_steps: steps between two checkpoints; there is one after every epoch, too.
       seed: of weights, dropout and order.
       keep: which epoch's weights: the best on dev, or the last.
+      patience: end after so many epochs in a row without a better one; 0: never. The learning rate still falls as for
+        all epochs.
       tensorboard_dir: where to write loss and metrics for TensorBoard; None: nowhere.
     """
 
@@ -59,6 +61,7 @@ class TrainingSettings:
     checkpoint_steps: int = 200
     seed: int = 0
     keep: str = "best"
+    patience: int = 0
     tensorboard_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -67,7 +70,9 @@ class TrainingSettings:
             raise ValueError("tensorboard_dir is set; TensorBoard is missing. Install it: pip install tensorboard")
         if self.keep not in KEPT:
             raise ValueError(f"keep is {self.keep!r}; expected {' or '.join(KEPT)}.")
-        for name, low in (("epochs", 1), ("batch_size", 2), ("checkpoint_steps", 1), ("seed", 0)):
+        if self.patience and self.keep == "last":
+            raise ValueError("patience is for the best epoch; keep is 'last'. Give one of them.")
+        for name, low in (("epochs", 1), ("batch_size", 2), ("checkpoint_steps", 1), ("seed", 0), ("patience", 0)):
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {low} or more.")
         for name in ("learning_rate", "clip_norm"):
@@ -180,6 +185,9 @@ def fit(
         _evaluate(task, settings, history, {"epoch": 0, "step": 0}, chief, board)
     step = step_function(task, optimizer, settings.clip_norm, strategy)
     for epoch in range(len(history["epochs"]) - 1, settings.epochs):
+        if 0 < settings.patience <= history["epochs"][-1]["epoch"] - history["best"]["epoch"]:
+            logging.info("No better epoch in %d: the training ends here.", settings.patience)
+            break
         save_checkpoint = (lambda: checkpoint.save(history)) if chief else None
         _train_epoch(task, settings, step, epoch, history, save_checkpoint, board)
         losses = history["losses"]

@@ -20,6 +20,7 @@ _HELP = {
     "weight_decay": "AdamW's weight decay.",
     "clip_norm": "Largest global norm of the gradients.",
     "checkpoint_steps": "Steps between two checkpoints.",
+    "patience": "End after so many epochs in a row without a better one; 0: never.",
     "seed": "Of weights, dropout, order and samples.",
 }
 

@@ -77,6 +77,8 @@ def test_gradients_are_clipped_by_their_global_norm():
         {"warmup_share": 2.0},
         {"clip_norm": 0.0},
         {"weight_decay": -1.0},
+        {"patience": -1},
+        {"patience": 1, "keep": "last"},
     ],
 )
 def test_impossible_settings(wrong):
@@ -145,6 +147,28 @@ def test_which_epoch_is_kept(keep, lowest_is_best, kept):
         )
     assert saved == kept
     assert history["best"]["epoch"] == kept[-1]
+
+
+@pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 2), (2, 5), (3, 6)])
+def test_patience(tmp_path, patience, epochs):
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 1))
+    scores = [0.0, 0.5, 0.4, 0.6, 0.1, 0.2, 0.3]  # of the untrained model, and of six epochs
+    seen = []
+
+    def evaluate():
+        seen.append(scores[len(seen)])
+        return {"x": seen[-1]}
+
+    dataset = tf.data.Dataset.from_tensors({"pair_id": tf.constant([1, 2], tf.int64)})
+    loss = lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1))))  # noqa: E731
+    task = training.Task(
+        (model,), differentiate(loss, (model,)), lambda e, s: dataset, 2, lambda b: (1, 1), evaluate, "x", lambda: None
+    )
+    settings = TrainingSettings(epochs=6, batch_size=2, patience=patience)
+    history = training.fit(task, settings, str(tmp_path), tf.distribute.get_strategy())
+    assert len(seen) == len(history["epochs"]) == epochs + 1
+    assert history["best"]["x"] == max(seen)
 
 
 def test_tensorboard_that_is_not_installed(monkeypatch):
