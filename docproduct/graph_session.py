@@ -14,6 +14,7 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.core.protobuf import rewriter_config_pb2
 from tensorflow.python.saved_model import loader_impl
+from tensorflow.python.util import deprecation
 
 v1 = tf.compat.v1
 
@@ -48,7 +49,8 @@ class GraphSession:
                 fed = _kept_inputs(folder, kept)
                 values = {name: value for name, (_, value) in fed.items()}
                 self._session = v1.Session(graph=graph, config=_config())
-                meta = v1.saved_model.load(self._session, _TAGS, folder, input_map=values)
+                with deprecation.silence():  # it is the one loader for sessions
+                    meta = v1.saved_model.load(self._session, _TAGS, folder, input_map=values)
             except (OSError, RuntimeError, tf.errors.OpError) as error:
                 raise ValueError(f"{folder} holds no whole SavedModel ({error}). Export the model again.") from error
             self._signatures = {}

@@ -72,7 +72,13 @@ def save(folder: str, module: tf.Module, functions: Functions, requests: Request
       requests: for each signature a small request, which is run before the first real one: the first run of a graph
         takes seconds.
     """
-    tf.saved_model.save(module, folder, functions)
+    logger = tf.get_logger()
+    level = logger.level
+    logger.setLevel("ERROR")  # it would tell which names of inputs it changes inside, hundreds of them
+    try:
+        tf.saved_model.save(module, folder, functions)
+    finally:
+        logger.setLevel(level)
     os.makedirs(own_files(folder), exist_ok=True)
     with tf.io.TFRecordWriter(os.path.join(own_files(folder), WARMUP_FILE)) as file:
         for signature, inputs in requests.items():
