@@ -13,12 +13,8 @@ from data_pipeline import files
 from docproduct import devices, training
 
 CONFIG_FILE = "config.json"
-_MAY_CHANGE = (
-    "_dir",
-    ".precision",
-    ".checkpoint_steps",
-    ".patience",
-)  # for a resumed run; dtype_policy stands for the precision
+# For a resumed run; dtype_policy stands for the precision.
+_MAY_CHANGE = ("_dir", ".precision", ".checkpoint_steps", ".patience")
 
 
 @dataclasses.dataclass(frozen=True)
