@@ -16,6 +16,7 @@ from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import contexts, index
 from docproduct.answering import NOTHING_NEAR, Query, answer, retrieve
 from docproduct.index import Found, Hit, Index
+from docproduct.index.threshold import calibrate
 from docproduct.systems.generator import Generation
 from docproduct.systems.generator.dev import read_rows
 from tests.conftest import write_csv
@@ -257,6 +258,19 @@ def test_the_nearest_answer_decides_however_it_is_searched(retriever, prepared, 
 def test_a_generator_that_cannot_answer(retriever, opened, bpe):
     with pytest.raises(ValueError, match="was not trained to answer"):
         answer("what is a3?", retriever, opened, writer=_Listening(bpe, None), threshold=-1.0)
+
+
+def test_a_threshold_by_hand():
+    # The vectors of both questions are the axes: a column has the cosines of one question with all answers.
+    answers = np.array([[1.0, 0.1], [0.9, 0.2], [0.5, 0.7], [0.3, 0.65], [0.2, 0.4]], np.float32)
+    # The first two answer the first question, one of them by its text alone; the next two the second one.
+    keys = np.array([[0, 9, 1, 1, 7], [0, 0, 5, 8, 7]])
+    questions = np.array([[0, 1], [0, 5]])
+    found = calibrate(np.eye(2, dtype=np.float32), questions, answers, keys, 1.0)
+    # With their answers the best cosines are 1 and 0.7, without them 0.5 and 0.4.
+    assert found == {"cosine": pytest.approx(0.7), "precision": 1, "recall": 1, "refused": 1, "questions": 2}
+    found = calibrate(np.eye(2, dtype=np.float32), questions, answers, keys, 0.5)
+    assert (found["cosine"], found["recall"]) == (1, 0.5)
 
 
 def test_the_threshold_keeps_the_share_that_is_asked_for(retriever, prepared, tmp_path):
