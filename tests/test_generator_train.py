@@ -26,8 +26,9 @@ from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems import generator
 from docproduct.systems.generator import GeneratorTraining, TrainedGenerator, Writer, train
+from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
-from docproduct.systems.generator.train import start
+from docproduct.systems.generator.train import make_run, start
 from docproduct.training import TrainingSettings
 
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=48)
@@ -155,6 +156,22 @@ def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, t
         np.testing.assert_allclose(found, plain, atol=1e-5)
     mirrored = train(still, str(tmp_path / "mirrored"), strategy=tf.distribute.MirroredStrategy(["/cpu:0"]))
     np.testing.assert_allclose(mirrored["losses"], plain, atol=1e-5)
+
+
+def test_training_reads_each_packed_document_by_itself(config, windows_dir, tmp_path):
+    config = dataclasses.replace(config, tokens_dir=windows_dir, dropout=0.0)
+    task = make_run(config, str(tmp_path / "m"), tf.distribute.get_strategy()).task
+    batch = next(iter(task.batches(0, 0)))
+    folder = TokenFolder(windows_dir)
+    end_id = folder.tokenizer().end_id
+    assert (batch["target_ids"][:, 1:-1].numpy() == end_id).any()  # several stand in a window
+    gpt2 = start(config, folder).gpt2
+    found, apart, together = (
+        float(gradients(batch, tf.identity)[0])
+        for gradients in (task.gradients, tasks.gradients(gpt2, end_id), tasks.gradients(gpt2, None))
+    )
+    assert found == pytest.approx(apart, rel=1e-6)
+    assert found != pytest.approx(together, rel=1e-5)
 
 
 def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
