@@ -28,7 +28,7 @@ from docproduct import devices, training_flags
 from docproduct.systems import generator
 
 _DEFAULTS = generator.GeneratorTraining(tokens_dir="")
-_TRAINING_FLAGS = ("gpt2_dir", "dropout", "chunk_size", "recompute", "num_buckets", "num_answers")
+_TRAINING_FLAGS = ("gpt2_dir", "dropout", "chunk_size", "recompute", "prompt_weight", "num_buckets", "num_answers")
 _SIZES = ("width", "num_layers", "num_heads")
 _RANDOM_LEARNING_RATE = 1e-3
 
@@ -54,6 +54,8 @@ def _define_flags() -> None:
     flags.DEFINE_float("dropout", None, "Default: what the model's folder says.")
     flags.DEFINE_integer("chunk_size", _DEFAULTS.chunk_size, "Rows read at once, gradients added up; 0: the batch.")
     flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")
+    prompt_help = "What a token of a prompt counts in the loss; one of an answer counts 1."
+    flags.DEFINE_float("prompt_weight", _DEFAULTS.prompt_weight, prompt_help)
     flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
     flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"

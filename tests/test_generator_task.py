@@ -78,6 +78,16 @@ def test_every_target_of_a_batch_counts_alike(gpt2):
     assert float(total) / len(PROMPTS) == pytest.approx(np.mean(each), abs=1e-4)
 
 
+def test_prompts_count_as_they_are_weighted(gpt2):
+    total, _ = gradients_of(gpt2, batch_of(PROMPTS, TARGETS, 6, 5), None, 0, False, 0.25)
+    losses, weights = [], []
+    for prompt, target in zip(PROMPTS, TARGETS, strict=True):
+        found = by_hand(gpt2, [], [*prompt, *target])
+        losses += found
+        weights += [0.25 if i < len(prompt) - 1 else 1.0 for i in range(len(found))]
+    assert float(total) / len(PROMPTS) == pytest.approx(np.average(losses, weights=weights), abs=1e-4)
+
+
 @pytest.mark.parametrize("chunk_size", [1, 2, 3])
 def test_accumulated_gradients_are_those_of_the_batch(gpt2, chunk_size):
     batch = batch_of(PROMPTS, TARGETS)

@@ -222,6 +222,8 @@ def test_wrong_input(config, pairs_dir, windows_dir, prepared, bpe, tmp_path):
         dataclasses.replace(config, chunk_size=9)
     with pytest.raises(ValueError, match="dropout is 1"):
         dataclasses.replace(config, dropout=1)
+    with pytest.raises(ValueError, match="prompt_weight is 1.5; expected 0 to 1"):
+        dataclasses.replace(config, prompt_weight=1.5)
     with pytest.raises(ValueError, match="num_answers is -1"):
         dataclasses.replace(config, num_answers=-1)
     with pytest.raises(ValueError, match="has no dev pairs. Prepare it again"):

@@ -28,40 +28,42 @@ class Tokens(NamedTuple):
     Attributes:
       ids: [B, T] int32; padding at the end, `PAD`.
       texts: [B, T] int32: the number of the text that a token belongs to, from 1; 0 for padding.
-      counted: [B, T] bool: targets that something stands before, in their text.
+      weights: [B, T] float32, in the loss: 1 for targets, less for what is given; 0 for padding, and where nothing
+        stands before in its text.
     """
 
     ids: tf.Tensor
     texts: tf.Tensor
-    counted: tf.Tensor
+    weights: tf.Tensor
 
 
-def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None) -> Tokens:
+def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None, prompt_weight: float = 0.0) -> Tokens:
     """Puts prompts and targets together.
 
     Args:
       prompt_ids: [B, P] int32, padded behind with `PAD`.
       target_ids: [B, G] int32, padded behind with `PAD`.
       end_id: of packed documents: behind it another text begins; None: a row is one text.
+      prompt_weight: what a token of a prompt counts.
     """
     ids = tf.concat([prompt_ids, target_ids], axis=1)
-    is_target = tf.concat([tf.zeros_like(prompt_ids, tf.bool), target_ids != PAD], axis=1)
+    weights = [tf.where(part != PAD, weight, 0.0) for part, weight in ((prompt_ids, prompt_weight), (target_ids, 1.0))]
     # Padding stands behind both parts: all of it goes to the end, and what no row needs is cut.
     order = tf.argsort(tf.cast(ids == PAD, tf.int32), axis=1, stable=True)
     longest = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1))
     order = order[:, : tf.maximum(longest, 2)]  # the maximum of no rows is very negative
-    ids, is_target = (tf.gather(x, order, batch_dims=1) for x in (ids, is_target))
+    ids, weights = (tf.gather(x, order, batch_dims=1) for x in (ids, tf.concat(weights, axis=1)))
     texts = tf.cast(ids != PAD, tf.int32)
     if end_id is not None:
         texts *= 1 + tf.cumsum(tf.cast(ids == end_id, tf.int32), axis=1, exclusive=True)
     first = texts != tf.pad(texts[:, :-1], [[0, 0], [1, 0]])
-    return Tokens(ids, texts, is_target & ~first)
+    return Tokens(ids, texts, tf.where(first, 0.0, weights))
 
 
 def next_token_losses(
     gpt2: GPT2, tokens: Tokens, training: bool = False, recompute: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the negative log-likelihood of each target, given all that stands before it in its text.
+    """Returns the negative log-likelihood of each token that counts, given all that stands before it in its text.
 
     Args:
       gpt2: the model.
@@ -70,9 +72,9 @@ def next_token_losses(
       recompute: see `GPT2.call`.
 
     Returns:
-      [N] float32, nats; and [N, 2] int64, row and column of each target.
+      [N] float32, nats, whatever its weight; and [N, 2] int64, row and column of each.
     """
-    places = tf.where(tokens.counted)  # [N, 2]
+    places = tf.where(tokens.weights > 0)  # [N, 2]
     # A token is predicted at the place before it. The last column predicts nothing.
     inputs, texts = tf.maximum(tokens.ids[:, :-1], 0), tokens.texts[:, :-1]
     states = gpt2(inputs, texts=texts, training=training, recompute=recompute)
@@ -80,7 +82,9 @@ def next_token_losses(
     return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits), places
 
 
-def gradients(gpt2: GPT2, end_id: int | None, chunk_size: int = 0, recompute: bool = False) -> Gradients:
+def gradients(
+    gpt2: GPT2, end_id: int | None, chunk_size: int = 0, recompute: bool = False, prompt_weight: float = 0.0
+) -> Gradients:
     """Returns `training.Task.gradients`: every target token of a batch counts alike, whatever row it stands in.
 
     Args:
@@ -88,24 +92,27 @@ def gradients(gpt2: GPT2, end_id: int | None, chunk_size: int = 0, recompute: bo
       end_id: see `joined`.
       chunk_size: rows that are read at once; 0: all.
       recompute: see `GPT2.call`.
+      prompt_weight: see `joined`. Prompts are learned, too: there is more to learn from, for little more time. Source:
+        Shi et al. 2024, "Instruction Tuning With Loss Over Instructions".
     """
+
+    def tokens_of(batch: Batch) -> Tokens:
+        return joined(batch["prompt_ids"], batch["target_ids"], end_id, prompt_weight)
 
     def loss(batch: Batch, gather: Gather) -> tf.Tensor:
         del gather
-        losses, places = next_token_losses(gpt2, _joined(batch, end_id), training=True, recompute=recompute)
-        return tf.reduce_sum(losses * tf.gather(batch["weight"], places[:, 0]))
+        tokens = tokens_of(batch)
+        losses, places = next_token_losses(gpt2, tokens, training=True, recompute=recompute)
+        weights = tf.gather_nd(tokens.weights, places) * tf.gather(batch["weight"], places[:, 0])
+        return tf.reduce_sum(losses * weights)
 
     of_rows = differentiate(loss, (gpt2,), chunk_size)
 
     def of_batch(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        targets = tf.reduce_sum(tf.cast(_joined(batch, end_id).counted, tf.float32), axis=1)  # [B]
-        everywhere = gather(targets)  # of all replicas
+        counted = tf.reduce_sum(tokens_of(batch).weights, axis=1)  # [B]
+        everywhere = gather(counted)  # of all replicas
         # The loop divides by the rows: what a token weighs makes the mean over tokens of it.
         weight = tf.cast(tf.size(everywhere), tf.float32) / tf.maximum(tf.reduce_sum(everywhere), 1.0)
-        return of_rows(batch | {"weight": tf.fill(tf.shape(targets), weight)}, gather)
+        return of_rows(batch | {"weight": tf.fill(tf.shape(counted), weight)}, gather)
 
     return of_batch
-
-
-def _joined(batch: Batch, end_id: int | None) -> Tokens:
-    return joined(batch["prompt_ids"], batch["target_ids"], end_id)

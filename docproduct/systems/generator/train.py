@@ -32,6 +32,7 @@ class GeneratorTraining:
       dropout: rate on states, embeddings and attention; None: what gpt2_dir says.
       chunk_size: rows whose activations are in memory at once, of a batch whose gradients are added up; 0: all.
       recompute: gradient checkpointing: the memory of one layer, and a third more time.
+      prompt_weight: what a token of a prompt counts in the loss, 0 to 1; one of an answer counts 1.
       num_buckets: classes of like length that batches are drawn from; 1: of any length.
       num_answers: dev questions that are answered after every epoch, for ROUGE-L.
       settings: the loop's.
@@ -43,6 +44,7 @@ class GeneratorTraining:
     dropout: float | None = None
     chunk_size: int = 0
     recompute: bool = False
+    prompt_weight: float = 0.0
     num_buckets: int = 16
     num_answers: int = 16
     settings: training.TrainingSettings = training.TrainingSettings(batch_size=16)
@@ -55,6 +57,8 @@ class GeneratorTraining:
             )
         if self.num_answers < 0:
             raise ValueError(f"num_answers is {self.num_answers}; expected 0 or more.")
+        if not 0 <= self.prompt_weight <= 1:
+            raise ValueError(f"prompt_weight is {self.prompt_weight}; expected 0 to 1.")
         if not 0 <= (self.dropout or 0) < 1:
             raise ValueError(f"dropout is {self.dropout}; expected 0 or more, and less than 1.")
 
@@ -113,7 +117,7 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
     evaluate = DevEvaluation(generator, read_rows(folder, splits.DEV), folder.rows, config.num_answers)
     task = training.Task(
         modules=(generator.gpt2,),
-        gradients=tasks.gradients(generator.gpt2, end_id, config.chunk_size, config.recompute),
+        gradients=tasks.gradients(generator.gpt2, end_id, config.chunk_size, config.recompute, config.prompt_weight),
         batches=tasks.token_batches(folder, how),
         num_rows=folder.num_pairs(splits.TRAIN),
         count_tokens=lambda batch: batches.count_tokens(batch, tasks.PAD),
