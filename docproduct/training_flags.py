@@ -12,6 +12,8 @@ from absl import flags
 
 from docproduct import devices, training
 
+flags.disclaim_key_flags()  # they are the script's own: its --help shows them
+
 _HELP = {
     "epochs": "Passes over the training rows.",
     "batch_size": "Rows of a step, over all replicas.",
@@ -23,10 +25,6 @@ _HELP = {
     "patience": "End after so many epochs in a row without a better one; 0: never.",
     "seed": "Of weights, dropout, order and samples.",
 }
-
-
-# --help shows them as the script's own.
-_OTHERS = ["model_dir", "resume", "overwrite", "strategy", "deterministic", "tensorboard_dir", "keep", "precision"]
 
 
 def define(defaults: training.TrainingSettings, but: Sequence[str] = ()) -> None:
@@ -46,8 +44,6 @@ def define(defaults: training.TrainingSettings, but: Sequence[str] = ()) -> None
         if name not in but:
             default = getattr(defaults, name)
             of_type[type(default)](name, default, text)
-    for name in (*_OTHERS, *(name for name in _HELP if name not in but)):
-        flags.declare_key_flag(name)
 
 
 def settings(values: flags.FlagValues) -> training.TrainingSettings:
