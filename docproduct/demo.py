@@ -38,6 +38,7 @@ TOY = GPT2Config(width=256, num_layers=2, num_heads=4, max_positions=192, dropou
 TOY_PROMPT = PromptSettings(num_contexts=1, window=192, answer_tokens=128)
 TOY_SETTINGS = training.TrainingSettings(epochs=14, batch_size=8, learning_rate=2e-3, keep="last")
 _TOY_VOCABULARY = 2_048
+_TOY_PROMPT_WEIGHT = 1.0
 _TOY_NOTE = "The work of a toy model that has read a few hundred pairs: it shows how the parts join, not how well."
 
 
@@ -95,7 +96,7 @@ def toy_writer(
     settings: training.TrainingSettings = TOY_SETTINGS,
 ) -> generator.Writer:
     """Trains a small GPT-2 with random weights on the sample, unless it is there."""
-    made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY]
+    made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY, _TOY_PROMPT_WEIGHT]
     made_of += [dataclasses.asdict(part) for part in (TOY, TOY_PROMPT, settings)]
     folder = os.path.join(start_dir, f"generator-{files.fingerprint(made_of)[:12]}")
     tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "saved_model"))
@@ -103,7 +104,9 @@ def toy_writer(
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
         contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
-    config = generator.GeneratorTraining(tokens_dir, random_gpt2=TOY, num_answers=0, settings=settings)
+    config = generator.GeneratorTraining(
+        tokens_dir, random_gpt2=TOY, prompt_weight=_TOY_PROMPT_WEIGHT, num_answers=0, settings=settings
+    )
     generator.train(config, model_dir, resume=True)
     if not saved_models.versions(export_dir):
         generator.export(generator.TrainedGenerator.load(model_dir), export_dir)
