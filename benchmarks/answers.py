@@ -9,7 +9,6 @@ with the same vocabulary. ROUGE-L with the whole right answers: of greedy answer
 nearest answer that may stand in the prompt, whole, and cut to as many tokens. Ends with one line of JSON.
 """
 
-import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -20,7 +19,7 @@ import pyarrow.parquet as pq
 from absl import app, flags
 
 from benchmarks import measuring
-from data_pipeline import prompts, splits
+from data_pipeline import files, prompts, splits
 from data_pipeline.prepared import PreparedFolder
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.token_folder import CONTEXT_ANSWER, TokenFolder, TokenRow
@@ -99,22 +98,19 @@ def load(model_dir: str, tokenizer: BytePairs) -> TrainedGenerator:
     """Loads a contestant and prints what it was trained on.
 
     Raises:
-      ValueError: it has another vocabulary: a token would not be the same for both.
+      ValueError: it has another vocabulary (a token would not be the same for both), or is not trained to the end.
     """
     generator = TrainedGenerator.load(model_dir)
     if generator.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ValueError(f"{model_dir} has another vocabulary than --tokens_dir: perplexities cannot be compared.")
-    history, config = (_read_json(os.path.join(model_dir, name)) for name in (METRICS_FILE, CONFIG_FILE))
+    history, config = (files.read_json(os.path.join(model_dir, name)) for name in (METRICS_FILE, CONFIG_FILE))
+    if history is None:
+        raise ValueError(f"{model_dir} has no {METRICS_FILE}: its training has not ended. Go on with --resume.")
     print(
         f"{model_dir}: {len(history['losses']):,} steps on {history['real_tokens']:,} tokens, "
         f"{history['seconds'] / 60:.1f} min; start {config['start'][:12]}"
     )
     return generator
-
-
-def _read_json(path: str) -> dict[str, Any]:
-    with open(path, encoding="utf-8") as file:
-        return json.load(file)
 
 
 def main(argv: list[str]) -> None:

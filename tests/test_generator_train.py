@@ -138,7 +138,9 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp
         patched.setattr(run_folder.training, "step_function", failing)
         with pytest.raises(KeyboardInterrupt):
             train(config, model_dir)
+    pathlib.Path(model_dir, "weights.safetensors.1.partial").write_text("half")  # as a kill leaves it
     found = train(config, model_dir, resume=True)
+    assert not [name for name in os.listdir(model_dir) if name.endswith(".partial")]
     np.testing.assert_allclose(found["losses"], history["losses"], atol=1e-6)
     for name, value in weights(path).items():
         np.testing.assert_allclose(weights(model_dir)[name], value, atol=1e-5)
@@ -301,7 +303,7 @@ def test_the_script(prepared, tmp_path):
         assert not os.path.exists(tmp_path / "x")
 
 
-def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, tmp_path):
+def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, bpe, tmp_path):
     values = types.SimpleNamespace(
         **{"gpt2_dir": None, "window": None, "prepared_dir": None, "text": [], "vocab_size": 300, "seed": 0},
         **{"dev_share": 0.05, "tokens_dir": str(tmp_path / "t")},
@@ -316,6 +318,11 @@ def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, tmp_path):
     with pytest.raises(ValueError, match="closed_book needs a tokenizer"):
         train_gpt2._make_tokens(values)
     assert list(tmp_path.iterdir()) == []
+    TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=280), bpe).save(str(tmp_path / "small"))
+    values.gpt2_dir, values.window, values.tokens_dir = str(tmp_path / "small"), 49, str(tmp_path / "t")
+    with pytest.raises(ValueError, match="window is 49; expected at most 48, the positions of"):
+        train_gpt2._make_tokens(values)
+    assert not (tmp_path / "t").exists()
 
 
 @pytest.mark.long

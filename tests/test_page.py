@@ -233,7 +233,11 @@ def driver(tmp_path_factory):
 
 @pytest.fixture
 def engine(monkeypatch):
-    monkeypatch.setattr(answering, "asked", lambda found, writer: (dataclasses.replace(found, num_contexts=2), [1]))
+    def asked(found, writer):
+        shortened = "very long" in found.question
+        return dataclasses.replace(found, num_contexts=0 if shortened else 2, shortened=shortened), [1]
+
+    monkeypatch.setattr(answering, "asked", asked)
     engine = Engine(Writer())
     engine.writer.go_on.set()
     return engine
@@ -342,6 +346,13 @@ def test_settings_reach_the_service(page, engine):
     page.ask("a cold")
     assert page.text("#quoted_text").startswith("An inhaler opens")
     assert not page.shows("#written")
+
+
+def test_a_question_that_lost_its_end_is_told(page):
+    page.ask("asthma")
+    assert not page.shows("#shortened")
+    page.ask("a very long question")
+    assert page.text("#written .label").split()[:9] == "Written by a machine The question is too long".split()
 
 
 def test_stop_keeps_what_was_written_and_frees_the_service(page, engine):

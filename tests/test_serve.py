@@ -14,6 +14,9 @@ import time
 import httpx
 import pytest
 
+from docproduct import terminal
+from docproduct.answering import Answer
+from docproduct.index import Hit
 from tests.serving import events
 from tests.test_scripts import TOP
 
@@ -119,6 +122,21 @@ def wait_for(terminal, text):
         assert time.monotonic() < end, shown
         if select.select([terminal], [], [], 1)[0]:
             shown += os.read(terminal, 4_096)
+
+
+@pytest.mark.parametrize(
+    ("num_contexts", "shortened", "words"),
+    [
+        (1, False, "from the sources marked with *:"),
+        (0, False, "without sources:"),
+        (0, True, "without sources; the question is too long for it, and lost its end:"),
+    ],
+)
+def test_what_an_answer_was_written_from(capsys, num_contexts, shortened, words):
+    hit = Hit(0.5, 1, "what is it?", "a cold", "s", "")
+    found = Answer("q", "a cold", (hit,), True, "written", num_contexts, {}, shortened=shortened)
+    terminal.show(iter([found]))
+    assert f"Written by the generator, {words}\n" in capsys.readouterr().err
 
 
 def test_a_terminal(folders, tmp_path):

@@ -179,7 +179,9 @@ function update(entry) {
   showWritten(entry);
   if (!result) return;
   at("disclaimer").textContent = result.disclaimer;
-  at("from_marked").hidden = !(at("from_nearest").hidden = result.sources.some((source) => source.in_prompt));
+  const read = result.sources.some((source) => source.in_prompt);
+  at("from_marked").hidden = !read;
+  at("from_nearest").hidden = read || result.question_shortened; // it has left no room for them
   at("shortened").hidden = !result.question_shortened;
   if (!at("quoted").hidden) showQuoted(entry);
   at("far_words").textContent = result.answer;
