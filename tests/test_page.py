@@ -352,7 +352,8 @@ def test_a_question_that_lost_its_end_is_told(page):
     page.ask("asthma")
     assert not page.shows("#shortened")
     page.ask("a very long question")
-    assert page.text("#written .label").split()[:9] == "Written by a machine The question is too long".split()
+    told = page.text("#written .label").replace("\n", " ")
+    assert told.startswith("Written by a machine The question is too long for it")
 
 
 def test_stop_keeps_what_was_written_and_frees_the_service(page, engine):
