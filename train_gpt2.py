@@ -28,7 +28,16 @@ from docproduct import devices, training_flags
 from docproduct.systems import generator
 
 _DEFAULTS = generator.GeneratorTraining(tokens_dir="")
-_TRAINING_FLAGS = ("gpt2_dir", "dropout", "chunk_size", "recompute", "prompt_weight", "num_buckets", "num_answers")
+_TRAINING_FLAGS = (
+    "gpt2_dir",
+    "copying",
+    "dropout",
+    "chunk_size",
+    "recompute",
+    "prompt_weight",
+    "num_buckets",
+    "num_answers",
+)
 _SIZES = ("width", "num_layers", "num_heads")
 _RANDOM_LEARNING_RATE = 1e-3
 
@@ -51,6 +60,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --gpt2_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --gpt2_dir: heads.")
+    flags.DEFINE_bool("copying", _DEFAULTS.copying, "Without --gpt2_dir: begin with heads that copy.")
     flags.DEFINE_float("dropout", None, "Default: what the model's folder says.")
     flags.DEFINE_integer("chunk_size", _DEFAULTS.chunk_size, "Rows read at once, gradients added up; 0: the batch.")
     flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")

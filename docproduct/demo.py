@@ -96,18 +96,18 @@ def toy_writer(
     settings: training.TrainingSettings = TOY_SETTINGS,
 ) -> generator.Writer:
     """Trains a small GPT-2 with random weights on the sample, unless it is there."""
-    made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY, _TOY_PROMPT_WEIGHT]
-    made_of += [dataclasses.asdict(part) for part in (TOY, TOY_PROMPT, settings)]
+    config = generator.GeneratorTraining(
+        "", random_gpt2=TOY, prompt_weight=_TOY_PROMPT_WEIGHT, num_answers=0, settings=settings
+    )
+    made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY]
+    made_of += [dataclasses.asdict(part) for part in (TOY_PROMPT, config)]
     folder = os.path.join(start_dir, f"generator-{files.fingerprint(made_of)[:12]}")
     tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "saved_model"))
     if not os.path.isdir(tokens_dir):
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
         contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
-    config = generator.GeneratorTraining(
-        tokens_dir, random_gpt2=TOY, prompt_weight=_TOY_PROMPT_WEIGHT, num_answers=0, settings=settings
-    )
-    generator.train(config, model_dir, resume=True)
+    generator.train(dataclasses.replace(config, tokens_dir=tokens_dir), model_dir, resume=True)
     if not saved_models.versions(export_dir):
         generator.export(generator.TrainedGenerator.load(model_dir), export_dir)
     return generator.Writer.load(export_dir)

@@ -30,7 +30,7 @@ from docproduct.systems.retriever import TrainedRetriever
 
 VOCABULARY = 8_192
 SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
-PROMPT = PromptSettings(num_contexts=2, window=320, answer_tokens=128)
+PROMPT = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
 LANGUAGE = training.TrainingSettings(
     epochs=3, batch_size=4, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=240
 )
@@ -73,7 +73,9 @@ def make(
     config = generator.GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
     generator.train(config, language_model, resume=True)
     contexts.make(retriever, index, prepared, BytePairs.load(language_model), prompt, rows)
-    config = generator.GeneratorTraining(rows, gpt2_dir=language_model, dropout=0.0, settings=answers)
+    config = generator.GeneratorTraining(
+        rows, gpt2_dir=language_model, dropout=0.0, prompt_weight=1.0, settings=answers
+    )
     history = generator.train(config, model, resume=True)
     if not saved_models.versions(exported):
         precision = "int8" if int8.available() else "float32"

@@ -202,6 +202,22 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
     assert again.gpt2.config == begun.gpt2.config
 
 
+def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_path):
+    """Where there is room and nobody says otherwise; a model that is given stays as it is."""
+    roomy = dataclasses.replace(SIZES, num_layers=2, num_heads=4)
+    folder = TokenFolder(pairs_dir)
+
+    def gammas(**changed):
+        return start(dataclasses.replace(config, **changed), folder).gpt2.final_norm.gamma.numpy()
+
+    assert (gammas() == 1).all()
+    assert (gammas(random_gpt2=roomy, copying=False) == 1).all()
+    assert (gammas(random_gpt2=roomy) < 1).all()
+    given = TrainedGenerator.make(dataclasses.replace(roomy, vocab_size=bpe.vocab_size), bpe)
+    given.save(str(tmp_path / "given"))
+    assert (gammas(gpt2_dir=str(tmp_path / "given")) == 1).all()
+
+
 def test_rows_that_stand_behind_a_published_table_are_taken_for_the_markers(pairs_dir, bpe, tmp_path):
     """As in BioMedLM, whose table has more rows than its tokenizer has tokens."""
     TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=320), bpe).save(str(tmp_path / "wide"))

@@ -11,7 +11,7 @@ from data_pipeline import batches, prompts, splits
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.token_folder import LANGUAGE_MODEL, TokenFolder
 from docproduct import devices, run_folder, training
-from docproduct.layers import checkpoints
+from docproduct.layers import checkpoints, copying
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import report
 from docproduct.systems.generator import task as tasks
@@ -29,6 +29,7 @@ class GeneratorTraining:
       tokens_dir: the token folder; it decides the task.
       gpt2_dir: the model to start from, in OpenAI's, Hugging Face's or our layout; None: random weights.
       random_gpt2: sizes of the model with random weights; the token folder's tokenizer decides vocab_size.
+      copying: whether random weights begin with heads that copy, if there is room; see layers/copying.py.
       dropout: rate on states, embeddings and attention; None: what gpt2_dir says.
       chunk_size: rows whose activations are in memory at once, of a batch whose gradients are added up; 0: all.
       recompute: gradient checkpointing: the memory of one layer, and a third more time.
@@ -41,6 +42,7 @@ class GeneratorTraining:
     tokens_dir: str
     gpt2_dir: str | None = None
     random_gpt2: GPT2Config = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512)
+    copying: bool = True
     dropout: float | None = None
     chunk_size: int = 0
     recompute: bool = False
@@ -154,6 +156,8 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     else:
         sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **rates)
         generator = TrainedGenerator.make(sizes, tokenizer, seed, dtype, prompt)
+        if config.copying and copying.can_copy(sizes):
+            copying.start_copying(generator.gpt2)
     if folder.window() > generator.gpt2.config.max_positions:
         raise ValueError(
             f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
