@@ -60,7 +60,9 @@ def _define_flags() -> None:
     flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --gpt2_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --gpt2_dir: heads.")
-    flags.DEFINE_bool("copying", _DEFAULTS.copying, "Without --gpt2_dir: begin with heads that copy.")
+    flags.DEFINE_bool(
+        "copying", _DEFAULTS.copying, "Without --gpt2_dir: begin with heads that copy, if 4 have 32 dimensions."
+    )
     flags.DEFINE_float("dropout", None, "Default: what the model's folder says.")
     flags.DEFINE_integer("chunk_size", _DEFAULTS.chunk_size, "Rows read at once, gradients added up; 0: the batch.")
     flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")

@@ -204,18 +204,24 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
 
 def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_path):
     """Where there is room and nobody says otherwise; a model that is given stays as it is."""
-    roomy = dataclasses.replace(SIZES, num_layers=2, num_heads=4)
+    large = dataclasses.replace(SIZES, width=128, num_layers=2, num_heads=4)
     folder = TokenFolder(pairs_dir)
 
-    def gammas(**changed):
-        return start(dataclasses.replace(config, **changed), folder).gpt2.final_norm.gamma.numpy()
+    def begun(**changed):
+        return start(dataclasses.replace(config, **changed), folder).fingerprint()
 
-    assert (gammas() == 1).all()
-    assert (gammas(random_gpt2=roomy, copying=False) == 1).all()
-    assert (gammas(random_gpt2=roomy) < 1).all()
-    given = TrainedGenerator.make(dataclasses.replace(roomy, vocab_size=bpe.vocab_size), bpe)
+    def made(sizes, tokenizer=folder.tokenizer()):
+        sizes = dataclasses.replace(sizes, vocab_size=tokenizer.vocab_size)
+        return TrainedGenerator.make(sizes, tokenizer, SETTINGS.seed)
+
+    assert begun() == made(SIZES).fingerprint()
+    assert begun(random_gpt2=large, copying=False) == made(large).fingerprint()
+    assert begun(random_gpt2=large) != made(large).fingerprint()
+    given = made(large, bpe)
     given.save(str(tmp_path / "given"))
-    assert (gammas(gpt2_dir=str(tmp_path / "given")) == 1).all()
+    recorded = make_run(dataclasses.replace(config, gpt2_dir=str(tmp_path / "given")), "", tf.distribute.get_strategy())
+    assert recorded.record["training"]["copying"] is False
+    assert recorded.record["start"] == given.with_added(prompts.ADDED, None, "float32", 0).fingerprint()
 
 
 def test_rows_that_stand_behind_a_published_table_are_taken_for_the_markers(pairs_dir, bpe, tmp_path):
@@ -362,3 +368,5 @@ def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     # What is there is used again.
     assert starter.make(*arguments, **how) == best
     assert os.listdir(tmp_path / "starter" / "saved_model").count("2") == 0
+    with pytest.raises(ValueError, match="contexts was made differently: .*answer_tokens was 20, is 24"):
+        starter.make(*arguments, **how | {"prompt": PromptSettings(1, 48, 24)})

@@ -6,100 +6,122 @@ tokens, and predicts what followed there. From random weights they form late, af
 small machine ever reads. Here they are built, and training goes on from them. That weights begin as what training would
 make of them is the idea of Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers".
 
-    D width, H heads, S = D / H; the states' dimensions: positions [S / 2], the token 2 before [S / 2], the token before
-    [S], content [D - 2 S]
-"""
+    D width, H heads, S = D / H; the dimensions of the states: positions [S / 2], the token two back [S / 2], the token
+    one back [S], content [D - 2 S]
 
-from typing import Any
+Made for widths of some hundred: what is copied weighs the more, the wider the model.
+"""
 
 import numpy as np
 
+from docproduct.layers.attention import SelfAttention
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config
 
-# Of the embeddings. An optimizer's step moves a weight by the learning rate: with GPT-2's 0.02 and a rate of 0.001 the
-# heads' embeddings were gone after some 50 steps, and the copying with them.
+# Standard deviation of the embeddings. A step of Adam moves a weight by about the learning rate: with GPT-2's 0.02 and
+# a rate of 0.001, what the heads look for was gone within some hundred steps, and the copying with it.
 _STD = 0.3
-_PEAK = 6.0  # what is looked for has scores so far above the others', in nats
-_FASTEST, _SLOWEST = 2.5, 2 * np.pi / 1_024  # radians per position
+_PEAK = 6.0  # nats that a score has more: one position beside its neighbor, one matching token beside others
 _WRITTEN = 3.0  # what the heads write, in _STD
+_FASTEST, _SLOWEST = 2.5, 2 * np.pi / 1_024  # radians a position: neighbors differ, and those far apart do
+_LEAST_HEAD = 32  # S; of smaller ones, the first layer's heads do not find their position
 
 
 def can_copy(config: GPT2Config) -> bool:
-    """Returns whether there is room for the heads: two layers, four heads, S a multiple of 4."""
-    return config.num_layers >= 2 and config.num_heads >= 4 and config.width // config.num_heads % 4 == 0
+    """Returns whether a model can: 2 layers and 4 heads or more, S a multiple of 4, and 32 or more."""
+    size = config.width // config.num_heads
+    return config.num_layers >= 2 and config.num_heads >= 4 and size >= _LEAST_HEAD and size % 4 == 0
 
 
 def start_copying(gpt2: GPT2) -> None:
     """Gives a GPT-2 with random weights those of one that copies.
 
-    The first two layers get the heads; all other branches begin at zero, so that nothing drowns what the heads write.
+    The first two layers get the heads; what layers add to the states is zero elsewhere, so that nothing drowns what the
+    heads write. Logits stay about as small as they were.
 
     Raises:
-      ValueError: there is no room, see `can_copy`.
+      ValueError: it is too small, see `can_copy`.
     """
     config = gpt2.config
     if not can_copy(config):
         raise ValueError(
             f"{config.num_layers} layers of {config.num_heads} heads, width {config.width}; expected 2 layers and 4 "
-            "heads or more, and heads of a multiple of 4."
+            f"heads or more, and heads of a multiple of 4, {_LEAST_HEAD} or more."
         )
-    width, size = config.width, config.width // config.num_heads
-    half = size // 2
-    position, second, first, content = np.split(np.arange(width), np.cumsum([half, half, size]))
-    turns = np.geomspace(_FASTEST, _SLOWEST, half // 2)  # of each pair of sine and cosine, from position to position
+    size = config.width // config.num_heads
+    position, two_back, one_back, content = np.split(np.arange(config.width), np.cumsum([size // 2, size // 2, size]))
+    turns = np.geomspace(_FASTEST, _SLOWEST, size // 4)  # of each pair of sine and cosine
     _embed(gpt2, position, turns)
     for layer in gpt2.layers:
-        for branch in (layer.attention, layer.feed_forward):
-            branch.output_projection.kernel.assign(np.zeros(branch.output_projection.kernel.shape))
-
-    # Normalized states: the product of a pair of sine and cosine with itself is 2, with its neighbor's 2 cos(turn).
-    before = _Heads(gpt2.layers[0].attention)
-    factor = np.sqrt(_PEAK / (before.scale * 2 * np.sum(1 - np.cos(turns))))
-    for head, (steps, written) in enumerate(((1, first), (2, second))):
-        before.query[position, head, :half] = factor * _turned_back(steps * turns)
-        before.key[position, head, :half] = factor * np.eye(half)
-        before.value[content[:size], head] = np.eye(size)
-        before.output[head, : len(written), written] = _WRITTEN * _STD * np.eye(len(written))
-    before.assign()
-
-    # `first` and `second` of the states have grown: normalized, what was written there and the rest have these sizes.
-    norm = np.sqrt(1 + _WRITTEN**2 * (size + half) / width)
-    written, rest = _WRITTEN / norm, 1 / norm
-    again = _Heads(gpt2.layers[1].attention)
-    one, two = (np.sqrt(_PEAK / (again.scale * half * written * asked)) for asked in (rest, written))
-    for head in range(config.num_heads - 2):
-        # This token stood before what is looked for,
-        again.query[content[:half], head, :half] = one * np.eye(half)
-        again.key[first[:half], head, :half] = one * np.eye(half)
-        # and the token before this one 2 before it.
-        again.query[first[:half], head, half:] = two * np.eye(half)
-        again.key[second, head, half:] = two * np.eye(half)
-        copied = content[head * size : (head + 1) * size]
-        again.value[copied, head, :size] = np.eye(size)
-        again.output[head, :size, copied] = _WRITTEN * _STD / rest * np.eye(size)
-    again.assign()
+        branches = [layer.attention, layer.feed_forward, *([layer.cross_attention] if config.cross_attention else [])]
+        for branch in branches:
+            kernel = branch.output_projection.kernel
+            kernel.assign(np.zeros(kernel.shape, "float32"))
+    _build_previous_token_heads(gpt2.layers[0].attention, position, content, (one_back, two_back), turns)
+    _build_induction_heads(gpt2.layers[1].attention, content, one_back, two_back)
 
 
 def _embed(gpt2: GPT2, position: np.ndarray, turns: np.ndarray) -> None:
-    """Keeps the dimensions `position` to the positions, which are sines and cosines; logits stay as they were."""
-    config = gpt2.config
-    growth = _STD / config.initializer_range
-    tokens = growth * gpt2.token_embedding.embeddings.numpy()
+    """Keeps the dimensions `position` to the positions, which are sines and cosines."""
+    tokens = gpt2.token_embedding.embeddings.numpy()  # [V, D]
+    growth = _STD / tokens.std()
+    tokens = growth * tokens
     tokens[:, position] = 0
     gpt2.token_embedding.embeddings.assign(tokens)
-    gpt2.final_norm.gamma.assign(np.full(config.width, 1 / growth))
-    angles = np.arange(config.max_positions)[:, None] * turns
-    table = np.zeros((config.max_positions, config.width))
+    gpt2.final_norm.gamma.assign(np.full(gpt2.config.width, 1 / growth))
+    angles = np.arange(gpt2.config.max_positions)[:, None] * turns  # [positions, S / 4]
+    table = np.zeros((gpt2.config.max_positions, gpt2.config.width))
     table[:, position] = _STD * np.sqrt(2) * np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
     gpt2.position_embedding.embeddings.assign(table)
 
 
-class _Heads:
-    """Kernels of an attention layer by head: query, key, value [D, H, S], output [H, S, D]; scale of its scores."""
+def _build_previous_token_heads(
+    attention: SelfAttention,
+    position: np.ndarray,
+    content: np.ndarray,
+    backs: tuple[np.ndarray, np.ndarray],
+    turns: np.ndarray,
+) -> None:
+    """Makes two heads: one writes the content of the token one back, one that of the token two back, into `backs`."""
+    heads, half, size = _Heads(attention), len(position), attention.head_width
+    # The states are normalized: a pair of sine and cosine times itself is 2, times its neighbor 2 cos(turn).
+    factor = np.sqrt(_PEAK / (attention.scale * 2 * np.sum(1 - np.cos(turns))))
+    for head, back in enumerate(backs):
+        heads.query[position, head, :half] = factor * _turned_back((head + 1) * turns)  # [S / 2, S / 2]
+        heads.key[position, head, :half] = factor * np.eye(half)
+        heads.value[content[:size], head] = np.eye(size)
+        heads.output[head][: len(back), back] = _WRITTEN * _STD * np.eye(len(back))
+    heads.assign()
 
-    def __init__(self, attention: Any):
-        self._attention, self.scale = attention, attention.scale
+
+def _build_induction_heads(
+    attention: SelfAttention, content: np.ndarray, one_back: np.ndarray, two_back: np.ndarray
+) -> None:
+    """Makes H - 2 heads, which copy S dimensions of the content each."""
+    heads, half, size = _Heads(attention), len(two_back), attention.head_width
+    width = len(content) + 2 * size
+    # What was written has grown the states: normalized, it and the rest have these deviations.
+    norm = np.sqrt(1 + _WRITTEN**2 * (len(one_back) + len(two_back)) / width)
+    written, rest = _WRITTEN / norm, 1 / norm
+    own, previous = (np.sqrt(_PEAK / (attention.scale * half * written * asked)) for asked in (rest, written))
+    for head in range(attention.num_heads - 2):
+        # This token stands one before what is looked for,
+        heads.query[content[:half], head, :half] = own * np.eye(half)
+        heads.key[one_back[:half], head, :half] = own * np.eye(half)
+        # and the token one back stands two before it.
+        heads.query[one_back[:half], head, half:] = previous * np.eye(half)
+        heads.key[two_back, head, half:] = previous * np.eye(half)
+        copied = content[head * size :][:size]
+        heads.value[copied, head] = np.eye(size)
+        heads.output[head][:, copied] = _WRITTEN * _STD / rest * np.eye(size)
+    heads.assign()
+
+
+class _Heads:
+    """Kernels of an attention layer by head: query, key, value [D, H, S], output [H, S, D]."""
+
+    def __init__(self, attention: SelfAttention):
+        self._attention = attention
         kernel = np.array(attention.query_key_value.kernel.numpy())
         kernel = kernel.reshape(len(kernel), 3, attention.num_heads, attention.head_width)
         self.query, self.key, self.value = (kernel[:, part] for part in range(3))

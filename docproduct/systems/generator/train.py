@@ -11,7 +11,8 @@ from data_pipeline import batches, prompts, splits
 from data_pipeline.prompts import PromptSettings
 from data_pipeline.token_folder import LANGUAGE_MODEL, TokenFolder
 from docproduct import devices, run_folder, training
-from docproduct.layers import checkpoints, copying
+from docproduct.layers import checkpoints
+from docproduct.layers.copying import can_copy, start_copying
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import report
 from docproduct.systems.generator import task as tasks
@@ -29,7 +30,8 @@ class GeneratorTraining:
       tokens_dir: the token folder; it decides the task.
       gpt2_dir: the model to start from, in OpenAI's, Hugging Face's or our layout; None: random weights.
       random_gpt2: sizes of the model with random weights; the token folder's tokenizer decides vocab_size.
-      copying: whether random weights begin with heads that copy, if there is room; see layers/copying.py.
+      copying: whether random weights begin with heads that copy; of a model too small for them (see
+        layers/copying.py) they do not, nor does gpt2_dir.
       dropout: rate on states, embeddings and attention; None: what gpt2_dir says.
       chunk_size: rows whose activations are in memory at once, of a batch whose gradients are added up; 0: all.
       recompute: gradient checkpointing: the memory of one layer, and a third more time.
@@ -104,6 +106,8 @@ def train(
 
 def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.Strategy) -> run_folder.Run:
     """Makes the model and the task of a training, and writes nothing."""
+    config = dataclasses.replace(config, copying=_copies(config))
+    logging.info("Heads that copy from the first step: %s.", "built" if config.copying else "none")
     folder = TokenFolder(config.tokens_dir)
     for split in (splits.TRAIN, splits.DEV):
         if not folder.num_pairs(split):
@@ -156,14 +160,19 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     else:
         sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **rates)
         generator = TrainedGenerator.make(sizes, tokenizer, seed, dtype, prompt)
-        if config.copying and copying.can_copy(sizes):
-            copying.start_copying(generator.gpt2)
+        if _copies(config):
+            start_copying(generator.gpt2)
     if folder.window() > generator.gpt2.config.max_positions:
         raise ValueError(
             f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
             f"{generator.gpt2.config.max_positions} positions. Make it again with a smaller --window."
         )
     return generator
+
+
+def _copies(config: GeneratorTraining) -> bool:
+    """Returns whether training begins with heads that copy."""
+    return config.copying and not config.gpt2_dir and can_copy(config.random_gpt2)
 
 
 def _evaluate(evaluate: DevEvaluation) -> dict[str, float]:
