@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from docproduct.layers.attention import hide, read_before
 from docproduct.layers.copying import can_copy, start_copying
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config
@@ -40,8 +41,8 @@ def repeated(seed: int = 0) -> np.ndarray:
 
 def losses(model: GPT2, ids: np.ndarray) -> np.ndarray:
     """[B, T] ids -> [B, T - 1] nats, of each token behind those before it."""
-    logits = model.logits(model(ids)).numpy().astype(np.float64)[:, :-1]
-    return np.log(np.exp(logits).sum(-1)) - np.take_along_axis(logits, ids[:, 1:, None], -1)[..., 0]
+    logits = model.logits(model(ids))[:, :-1]
+    return tf.nn.sparse_softmax_cross_entropy_with_logits(ids[:, 1:], logits).numpy()
 
 
 def right(model: GPT2, ids: np.ndarray) -> np.ndarray:
@@ -106,21 +107,18 @@ def test_heads_of_the_second_layer_see_what_followed(gpt2: GPT2) -> None:
     """In a repeated text nearly all of the attention is on the place behind the first one of the same two tokens."""
     ids = repeated()[0]
     states = embedded(gpt2, ids)
-    states += gpt2.layers[0].attention(gpt2.layers[0].attention_norm(states), [causal(len(ids))]).numpy()
+    bias = hide(read_before(np.ones((1, len(ids)), int)))
+    states += gpt2.layers[0].attention(gpt2.layers[0].attention_norm(states), [bias]).numpy()
     for head in range(CONFIG.num_heads - 2):
         seen = np.diagonal(attention_of(gpt2.layers[1], head, states), 1 - ONCE)[2:]
         assert seen.mean() > 0.9
 
 
-def causal(length: int) -> np.ndarray:
-    """[1, 1, T, T] bias."""
-    return np.where(np.tri(length, dtype=bool), 0, -1e9)[None, None].astype("float32")
-
-
 def test_nothing_else_is_added_to_the_states(gpt2: GPT2) -> None:
     """A layer behind the second changes nothing; positions have dimensions of their own."""
     states = np.random.default_rng(0).normal(size=(10, CONFIG.width)).astype("float32")
-    np.testing.assert_array_equal(gpt2.layers[2](states, [causal(10)]), states)
+    bias = hide(read_before(np.ones((1, 10), int)))
+    np.testing.assert_array_equal(gpt2.layers[2](states, [bias]), states)
     tokens, positions = gpt2.token_embedding.embeddings.numpy(), gpt2.position_embedding.embeddings.numpy()
     assert not (np.abs(tokens).sum(axis=0) * np.abs(positions).sum(axis=0)).any()
 
@@ -138,7 +136,7 @@ def test_training_goes_on_from_them() -> None:
     @tf.function
     def step(ids: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
-            logits = model.logits(model(ids[:, :-1]))
+            logits = model.logits(model(ids))[:, :-1]
             loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(ids[:, 1:], logits))
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
 

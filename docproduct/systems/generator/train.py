@@ -107,7 +107,8 @@ def train(
 def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.Strategy) -> run_folder.Run:
     """Makes the model and the task of a training, and writes nothing."""
     config = dataclasses.replace(config, copying=_copies(config))
-    logging.info("Heads that copy from the first step: %s.", "built" if config.copying else "none")
+    if not config.gpt2_dir:
+        logging.info("Random weights begin %s heads that copy.", "with" if config.copying else "without")
     folder = TokenFolder(config.tokens_dir)
     for split in (splits.TRAIN, splits.DEV):
         if not folder.num_pairs(split):
