@@ -219,7 +219,8 @@ def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_p
     assert begun(random_gpt2=large) != made(large).fingerprint()
     given = made(large, bpe)
     given.save(str(tmp_path / "given"))
-    recorded = make_run(dataclasses.replace(config, gpt2_dir=str(tmp_path / "given")), "", tf.distribute.get_strategy())
+    from_given = dataclasses.replace(config, random_gpt2=large, gpt2_dir=str(tmp_path / "given"))
+    recorded = make_run(from_given, "", tf.distribute.get_strategy())
     assert recorded.record["training"]["copying"] is False
     assert recorded.record["start"] == given.with_added(prompts.ADDED, None, "float32", 0).fingerprint()
 
