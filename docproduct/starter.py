@@ -31,10 +31,11 @@ from docproduct.systems.retriever import TrainedRetriever
 VOCABULARY = 8_192
 SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
 PROMPT = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
+# A model this small, with so little to read, gains most from many steps: batches are small.
 LANGUAGE = training.TrainingSettings(
-    epochs=3, batch_size=4, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=240
+    epochs=3, batch_size=2, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=480
 )
-ANSWERS = training.TrainingSettings(epochs=1, batch_size=8, learning_rate=5e-4, checkpoint_steps=120)
+ANSWERS = training.TrainingSettings(epochs=1, batch_size=2, learning_rate=1e-3, checkpoint_steps=480)
 
 
 def make(
