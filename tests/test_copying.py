@@ -95,15 +95,7 @@ def test_two_tokens_decide(gpt2: GPT2) -> None:
     assert right(gpt2, ids)[:, [ONCE + 20, ONCE + 40]].mean() > 0.8
 
 
-def test_four_tokens_decide(gpt2: GPT2) -> None:
-    """Where each token stands in many places, and many pairs in more than one, four tell which place it is."""
-    ids = repeated() % 20
-    found = right(gpt2, ids)
-    assert found[:, : ONCE - 1].mean() < 0.3
-    assert found[:, ONCE + 3 :].mean() > 0.9
-
-
-@pytest.mark.parametrize(("head", "steps"), [(0, 1), (1, 2), (2, 3), (3, 4)])
+@pytest.mark.parametrize(("head", "steps"), [(0, 1), (1, 2)])
 def test_heads_of_the_first_layer_see_the_tokens_before(gpt2: GPT2, head: int, steps: int) -> None:
     """At each position nearly all of the attention is `steps` back."""
     ids = np.random.default_rng(1).integers(0, CONFIG.vocab_size, CONFIG.max_positions)
@@ -112,14 +104,14 @@ def test_heads_of_the_first_layer_see_the_tokens_before(gpt2: GPT2, head: int, s
 
 
 def test_heads_of_the_second_layer_see_what_followed(gpt2: GPT2) -> None:
-    """In a repeated text nearly all of the attention is on the place behind the first one of the same tokens."""
+    """In a repeated text nearly all of the attention is on the place behind the first one of the same two tokens."""
     ids = repeated()[0]
     states = embedded(gpt2, ids)
     bias = hide(read_before(np.ones((1, len(ids)), int)))
     states += gpt2.layers[0].attention(gpt2.layers[0].attention_norm(states), [bias]).numpy()
-    for head, compared in enumerate((2, 2, 4, 4)):
-        seen = np.diagonal(attention_of(gpt2.layers[1], head, states), 1 - ONCE)
-        assert seen[compared:].mean() > 0.9
+    for head in range(CONFIG.num_heads - 2):
+        seen = np.diagonal(attention_of(gpt2.layers[1], head, states), 1 - ONCE)[2:]
+        assert seen.mean() > 0.9
 
 
 def test_nothing_else_is_added_to_the_states(gpt2: GPT2) -> None:

@@ -6,10 +6,8 @@ tokens, and predicts what followed there. From random weights they form late, af
 small machine ever reads. Here they are built, and training goes on from them. That weights begin as what training would
 make of them is the idea of Trockman and Kolter 2023, "Mimetic Initialization of Self-Attention Layers".
 
-Half of the induction heads compare two tokens, half of them four: that two are the same is often chance.
-
-    D width, H heads, S = D / H; the dimensions of the states: positions [S / 2], the tokens one and two back [S / 2]
-    each, three and four back [S / 4] each, content [D - 2 S]
+    D width, H heads, S = D / H; the dimensions of the states: positions [S / 2], the token two back [S / 2], the token
+    one back [S], content [D - 2 S]
 
 Made for widths of some hundred: what is copied weighs the more, the wider the model.
 """
@@ -23,12 +21,7 @@ from docproduct.layers.gpt2_config import GPT2Config
 # Standard deviation of the embeddings. A step of Adam moves a weight by about the learning rate: with GPT-2's 0.02 and
 # a rate of 0.001, what the heads look for was gone within some hundred steps, and the copying with it.
 _STD = 0.3
-# Nats that the score of one position has more than its neighbor's. Training takes from it: with 6, after 4,650 steps a
-# third of the attention was left where it belongs, three back; with 24, all of it.
-_PEAK = 24.0
-# By the tokens that a head compares: nats that a score has more for each that is the same. Where four are compared, one
-# does not outweigh some hundred places where none is.
-_PEAKS = {2: 6.0, 4: 4.0}
+_PEAK = 6.0  # nats that a score has more: one position beside its neighbor, one matching token beside others
 _WRITTEN = 3.0  # what the heads write, in _STD
 _FASTEST, _SLOWEST = 2.5, 2 * np.pi / 1_024  # radians a position: neighbors differ, and those far apart do
 _LEAST_HEAD = 32  # S; of smaller ones, the first layer's heads do not find their position
@@ -56,8 +49,7 @@ def start_copying(gpt2: GPT2) -> None:
             f"heads or more, and heads of a multiple of 4, {_LEAST_HEAD} or more."
         )
     size = config.width // config.num_heads
-    sizes = [size // 2, size // 2, size // 2, size // 4, size // 4]  # and the rest
-    position, *backs, content = np.split(np.arange(config.width), np.cumsum(sizes))
+    position, two_back, one_back, content = np.split(np.arange(config.width), np.cumsum([size // 2, size // 2, size]))
     turns = np.geomspace(_FASTEST, _SLOWEST, size // 4)  # of each pair of sine and cosine
     _embed(gpt2, position, turns)
     for layer in gpt2.layers:
@@ -65,8 +57,8 @@ def start_copying(gpt2: GPT2) -> None:
         for branch in branches:
             kernel = branch.output_projection.kernel
             kernel.assign(np.zeros(kernel.shape, "float32"))
-    _build_previous_token_heads(gpt2.layers[0].attention, position, content, backs, turns)
-    _build_induction_heads(gpt2.layers[1].attention, content, backs)
+    _build_previous_token_heads(gpt2.layers[0].attention, position, content, (one_back, two_back), turns)
+    _build_induction_heads(gpt2.layers[1].attention, content, one_back, two_back)
 
 
 def _embed(gpt2: GPT2, position: np.ndarray, turns: np.ndarray) -> None:
@@ -84,40 +76,44 @@ def _embed(gpt2: GPT2, position: np.ndarray, turns: np.ndarray) -> None:
 
 
 def _build_previous_token_heads(
-    attention: SelfAttention, position: np.ndarray, content: np.ndarray, backs: list[np.ndarray], turns: np.ndarray
+    attention: SelfAttention,
+    position: np.ndarray,
+    content: np.ndarray,
+    backs: tuple[np.ndarray, np.ndarray],
+    turns: np.ndarray,
 ) -> None:
-    """Makes a head for each of `backs`, which writes some content of the token one, two, ... back into it."""
-    heads, half = _Heads(attention), len(position)
+    """Makes two heads: one writes the content of the token one back, one that of the token two back, into `backs`."""
+    heads, half, size = _Heads(attention), len(position), attention.head_width
     # The states are normalized: a pair of sine and cosine times itself is 2, times its neighbor 2 cos(turn).
     factor = np.sqrt(_PEAK / (attention.scale * 2 * np.sum(1 - np.cos(turns))))
     for head, back in enumerate(backs):
         heads.query[position, head, :half] = factor * _turned_back((head + 1) * turns)  # [S / 2, S / 2]
         heads.key[position, head, :half] = factor * np.eye(half)
-        heads.value[content[: len(back)], head, : len(back)] = np.eye(len(back))
+        heads.value[content[:size], head] = np.eye(size)
         heads.output[head][: len(back), back] = _WRITTEN * _STD * np.eye(len(back))
     heads.assign()
 
 
-def _build_induction_heads(attention: SelfAttention, content: np.ndarray, backs: list[np.ndarray]) -> None:
-    """Makes heads that copy S dimensions of the content each: half of them compare two tokens, half four."""
-    heads, size = _Heads(attention), attention.head_width
-    in_backs = sum(map(len, backs))
+def _build_induction_heads(
+    attention: SelfAttention, content: np.ndarray, one_back: np.ndarray, two_back: np.ndarray
+) -> None:
+    """Makes H - 2 heads, which copy S dimensions of the content each."""
+    heads, half, size = _Heads(attention), len(two_back), attention.head_width
+    width = len(content) + 2 * size
     # What was written has grown the states: normalized, it and the rest have these deviations.
-    norm = np.sqrt(1 + _WRITTEN**2 * in_backs / (in_backs + len(content)))
+    norm = np.sqrt(1 + _WRITTEN**2 * (len(one_back) + len(two_back)) / width)
     written, rest = _WRITTEN / norm, 1 / norm
-    groups = np.array_split(np.arange(attention.num_heads), len(_PEAKS))
-    for group, (length, peak) in zip(groups, _PEAKS.items(), strict=True):
-        compared = size // length  # dimensions of each token
-        for number, head in enumerate(group):
-            # This token stands one before what is looked for, the one before it two, and so on.
-            for back, (here, there) in enumerate(zip([content, *backs], backs[:length], strict=False)):
-                factor = np.sqrt(peak / (attention.scale * compared * written * (written if back else rest)))
-                dimensions = slice(back * compared, (back + 1) * compared)
-                heads.query[here[:compared], head, dimensions] = factor * np.eye(compared)
-                heads.key[there[:compared], head, dimensions] = factor * np.eye(compared)
-            copied = content[number * size :][:size]  # fewer, or none, of the last heads
-            heads.value[copied, head, : len(copied)] = np.eye(len(copied))
-            heads.output[head][: len(copied), copied] = _WRITTEN * _STD / rest * np.eye(len(copied))
+    own, previous = (np.sqrt(_PEAK / (attention.scale * half * written * asked)) for asked in (rest, written))
+    for head in range(attention.num_heads - 2):
+        # This token stands one before what is looked for,
+        heads.query[content[:half], head, :half] = own * np.eye(half)
+        heads.key[one_back[:half], head, :half] = own * np.eye(half)
+        # and the token one back stands two before it.
+        heads.query[one_back[:half], head, half:] = previous * np.eye(half)
+        heads.key[two_back, head, half:] = previous * np.eye(half)
+        copied = content[head * size :][:size]
+        heads.value[copied, head] = np.eye(size)
+        heads.output[head][:, copied] = _WRITTEN * _STD / rest * np.eye(size)
     heads.assign()
 
 
