@@ -2,7 +2,8 @@
 
 Source: best-fit packing, Ding et al. 2024 ("Fewer Truncations Improve Language Modeling"): a document is cut only where
 it is longer than a window, and its parts are put where they fit best, so that windows are full and most documents stay
-whole. The end token separates what is packed: a model that reads each text by itself starts anew behind it.
+whole. The end token begins each text and ends the last, as in GPT-2's own training: a model that reads each text by
+itself starts anew with it, and predicts first tokens, too.
 """
 
 import bisect
@@ -67,18 +68,13 @@ def pack(documents: Iterable[Sequence[int]], window: int, end_id: int) -> list[l
     Args:
       documents: token ids of each.
       window: tokens of a window, at most; 2 or more.
-      end_id: stands behind every document.
+      end_id: begins every part of a document, and ends the window, where it has room.
 
     Returns:
       The windows, each of 2 to `window` tokens.
     """
-    parts = [
-        part
-        for ids in documents
-        for ids in [[*ids, end_id]]
-        for start in range(0, len(ids), window)
-        if len(part := ids[start : start + window]) > 1  # a token alone teaches nothing
-    ]
+    size = window - 1
+    parts = [[end_id, *ids[start : start + size]] for ids in documents for start in range(0, len(ids), size)]
     windows: list[list[int]] = []
     # (room, number) of windows that are not full, sorted.
     open_windows: list[tuple[int, int]] = []
@@ -88,11 +84,12 @@ def pack(documents: Iterable[Sequence[int]], window: int, end_id: int) -> list[l
             room, number = open_windows.pop(place)
             windows[number] += part
         else:
-            room, number = window, len(windows)
+            room, number = size, len(windows)
             windows.append(list(part))
         if (left := room - len(part)) > 1:
             bisect.insort(open_windows, (left, number))
-    return windows
+    # A part that fills its window is most often cut: no end is learned there.
+    return [[*ids, end_id][:window] for ids in windows]
 
 
 def write_windows(

@@ -64,7 +64,7 @@ def test_packed_equals_unpacked(gpt2):
     windows = pack(documents, 16, end_id=0)
     assert len(windows) < len(documents)
     losses, _ = next_token_losses(gpt2, joined(padded([[]] * len(windows), 0), padded(windows), end_id=0))
-    expected = [loss for ids in documents for loss in by_hand(gpt2, [], [*ids, 0])]
+    expected = [loss for ids in documents for loss in by_hand(gpt2, [], [0, *ids, 0])]
     np.testing.assert_allclose(sorted(losses.numpy()), sorted(expected), atol=1e-4)
 
 

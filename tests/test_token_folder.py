@@ -66,9 +66,11 @@ def test_packing_loses_nothing_and_cuts_only_what_is_too_long():
     assert all(2 <= len(window) <= 20 for window in windows)
     # What stands between two ends, or fills a window.
     parts = [list(part) for window in windows for zero, part in itertools.groupby(window, lambda i: i == 0) if not zero]
-    expected = [ids[start : start + 20] for ids in documents for start in range(0, len(ids), 20)]
-    # Of a document of 20 or 40 tokens, the end alone would be a part: it teaches nothing.
+    expected = [ids[start : start + 19] for ids in documents for start in range(0, len(ids), 19)]
     assert sorted(parts) == sorted(expected)
+    assert all(window[0] == 0 for window in windows)
+    # A part of 19 tokens leaves no room for an end: most often it has none.
+    assert all((window[-1] == 0) == (0 in window[1:]) for window in windows)
     full = sum(map(len, windows)) / (20 * len(windows))
     assert full > 0.97
 

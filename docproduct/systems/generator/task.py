@@ -27,9 +27,8 @@ class Tokens(NamedTuple):
 
     Attributes:
       ids: [B, T] int32; padding at the end, `PAD`.
-      texts: [B, T] int32: the number of the text that a token belongs to, from 1; 0 for padding.
-      weights: [B, T] float32, in the loss: 1 for targets, less for what is given; 0 for padding, and where nothing
-        stands before in its text.
+      texts: [B, T] int32: the number of the text that a token belongs to, above 0; 0 for padding.
+      weights: [B, T] float32, in the loss: 1 for targets, less for what is given; 0 for padding, and for the first.
     """
 
     ids: tf.Tensor
@@ -43,7 +42,7 @@ def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None, pro
     Args:
       prompt_ids: [B, P] int32, padded behind with `PAD`.
       target_ids: [B, G] int32, padded behind with `PAD`.
-      end_id: of packed documents: behind it another text begins; None: a row is one text.
+      end_id: of packed documents: with it another text begins; None: a row is one text.
       prompt_weight: what a token of a prompt counts.
     """
     ids = tf.concat([prompt_ids, target_ids], axis=1)
@@ -55,15 +54,16 @@ def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None, pro
     ids, weights = (tf.gather(x, order, batch_dims=1) for x in (ids, tf.concat(weights, axis=1)))
     texts = tf.cast(ids != PAD, tf.int32)
     if end_id is not None:
-        texts *= 1 + tf.cumsum(tf.cast(ids == end_id, tf.int32), axis=1, exclusive=True)
-    first = texts != tf.pad(texts[:, :-1], [[0, 0], [1, 0]])
-    return Tokens(ids, texts, tf.where(first, 0.0, weights))
+        texts *= 1 + tf.cumsum(tf.cast(ids == end_id, tf.int32), axis=1)
+    return Tokens(ids, texts, tf.pad(weights[:, 1:], [[0, 0], [1, 0]]))
 
 
 def next_token_losses(
     gpt2: GPT2, tokens: Tokens, training: bool = False, recompute: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the negative log-likelihood of each token that counts, given all that stands before it in its text.
+
+    An end token that begins a text ends the one before: it is predicted from that one.
 
     Args:
       gpt2: the model.

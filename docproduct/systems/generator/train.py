@@ -162,7 +162,8 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
         sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **rates)
         generator = TrainedGenerator.make(sizes, tokenizer, seed, dtype, prompt)
         if _copies(config):
-            start_copying(generator.gpt2)
+            # What texts begin with: documents, and prompts.
+            start_copying(generator.gpt2, [tokenizer.end_id, *([tokenizer.added[prompts.QUESTION]] if prompt else [])])
     if folder.window() > generator.gpt2.config.max_positions:
         raise ValueError(
             f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
