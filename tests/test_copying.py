@@ -93,7 +93,7 @@ def test_what_was_read_once_is_predicted(changed: dict[str, int], dtype: str) ->
     config = dataclasses.replace(CONFIG, **changed)
     found = right(copying(config, dtype), repeated())
     assert found[:, :ONCE].mean() < 0.02
-    assert found[:, ONCE + 2 :].mean() > 0.85
+    assert found[:, ONCE + 2 :].mean() > 0.9
     assert right(built(GPT2(config, seed=1)), repeated())[:, ONCE:].mean() < 0.02
 
 
@@ -118,7 +118,7 @@ def test_heads_of_the_second_layer_see_what_followed(gpt2: GPT2) -> None:
     states = after_the_first_layer(gpt2, repeated()[0])
     for head in range(CONFIG.num_heads - 2):
         seen = np.diagonal(attention_of(gpt2.layers[1], head, states), 1 - ONCE)
-        assert seen[3:].mean() > 0.85
+        assert seen[3:].mean() > 0.9
 
 
 def test_heads_that_find_nothing_rest_on_the_first_token(gpt2: GPT2) -> None:

@@ -133,7 +133,9 @@ def _build_induction_heads(
     # What was written has grown the states: normalized, it and the rest have these deviations.
     norm = np.sqrt(1 + _WRITTEN**2 * (len(one_back) + len(two_back)) / width)
     written, rest = _WRITTEN / norm, 1 / norm
-    own, previous = (np.sqrt(_PEAK / (attention.scale * half * written * asked)) for asked in (rest, written))
+    # One dimension of a head is kept for the first token.
+    compared = ((half, rest), (half - 1, written))
+    own, previous = (np.sqrt(_PEAK / (attention.scale * dims * written * asked)) for dims, asked in compared)
     # The first token, which nothing is written into, has S / 4 cosines of 1 (times the square root of 2).
     cosines, signs = position[half // 2 :], _signs(position)[half // 2 :]
     at_first = np.sqrt(_REST / (attention.scale * len(cosines) * np.sqrt(2)))
