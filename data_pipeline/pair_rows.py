@@ -81,12 +81,20 @@ class PairRows:
         self._tokenizer, self._settings = tokenizer, settings
         self.counts = {"questions_shortened": 0, "answers_cut": 0, "contexts_missing": 0}
 
-    def row(self, pair_id: int, question: str, answer: str, contexts: Sequence[TextPair] = ()) -> TokenRow:
-        """Returns the row of a pair; an answer has all the room that its prompt leaves in the window."""
-        prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, contexts)
+    def row(self, pair_id: int, question: str, answer: str, contexts: Sequence[TextPair] | None = None) -> TokenRow:
+        """Returns the row of a pair; an answer has all the room that its prompt leaves in the window.
+
+        Args:
+          pair_id: of the pair.
+          question: its question.
+          answer: its answer.
+          contexts: retrieved pairs, the nearest first; None: the question shall stand alone.
+        """
+        prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, contexts or ())
         target = prompts.target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
         self.counts["questions_shortened"] += prompt.shortened
-        self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
+        if contexts is not None:
+            self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
         self.counts["answers_cut"] += target[-1] != self._tokenizer.added[prompts.END]
         return TokenRow(prompt.ids, target, pair_id)
 

@@ -6,7 +6,9 @@
 Retrieval is the index's and the prompt that of data_pipeline/prompts.py, as in serving. What would give the answer away
 never stands there: the pair itself, pairs with an equal question or answer, pairs whose text holds the right answer
 (but for one of fewer than six characters, such as "Yes.").
-Train's questions see pairs of train only, dev's see all. Ends with one line of JSON.
+Train's questions see pairs of train only, dev's see all. With --alone each of train's questions has a row without
+retrieved pairs, too: such rows are several times shorter, so that more is learned from as many tokens, and
+--context_share gives the others to some of the questions only. Ends with one line of JSON.
 """
 
 import dataclasses
@@ -99,6 +101,8 @@ def make(
     tokens_dir: str,
     search_by: Side = "answer",
     overwrite: bool = False,
+    context_share: float = 1.0,
+    alone: bool = False,
 ) -> dict[str, Any]:
     """Writes a token folder of task context_answer, unless the same one is there.
 
@@ -113,21 +117,26 @@ def make(
       tokens_dir: the folder to write.
       search_by: see `Index.search`.
       overwrite: replace `tokens_dir`.
+      context_share: share of train's questions that have a row with retrieved pairs.
+      alone: whether each of train's questions has a row without them.
 
     Returns:
       The manifest.
 
     Raises:
-      ValueError: no context is asked for, the index has too few answers, or holds other pairs; or another token folder
-        is there, and `overwrite` is off.
+      ValueError: no context is asked for, the share is out of range, the index has too few answers, or holds other
+        pairs; or another token folder is there, and `overwrite` is off.
       FileExistsError: `tokens_dir` is something else.
     """
     if not settings.num_contexts:
         raise ValueError("num_contexts is 0; expected 1 or more. Without contexts, train with --task=closed_book.")
+    if not 0 < context_share <= 1:
+        raise ValueError(f"context_share is {context_share}; expected above 0, and at most 1.")
     if index.manifest["prepared"] != prepared.fingerprint():
         raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
     tokenizer = prompts.with_markers(tokenizer)
     described = {"prompt": dataclasses.asdict(settings), "search_by": search_by, "index": index.manifest["settings"]}
+    described |= {"context_share": context_share, "alone": alone}
     made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
     there = None if overwrite else same_folder(tokens_dir, CONTEXT_ANSWER, described, made_of, tokenizer)
     if there is not None:
@@ -137,27 +146,31 @@ def make(
     pairs = prepared.pairs(_COLUMNS).to_pylist()
     vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
     of_train = frozenset(pair["pair_id"] for pair in pairs if pair["split"] == splits.TRAIN)
-    hits: list[list[Hit]] = [[] for _ in pairs]
-    with tqdm(desc="contexts", total=len(pairs), unit=" questions") as bar:
-        for split in splits.SPLITS:
-            asked = [row for row, pair in enumerate(pairs) if pair["split"] == split]
+    rows_of = {split: [row for row, pair in enumerate(pairs) if pair["split"] == split] for split in splits.SPLITS}
+    train = rows_of[splits.TRAIN]
+    drawn = np.random.default_rng(0).permutation(len(train))[: round(context_share * len(train))]
+    asked_of = rows_of | {splits.TRAIN: [train[i] for i in np.sort(drawn)]}
+    hits: dict[int, list[Hit]] = {}
+    with tqdm(desc="contexts", total=sum(map(len, asked_of.values())), unit=" questions") as bar:
+        for split, asked in asked_of.items():
             for few in (asked[start : start + _TOGETHER] for start in range(0, len(asked), _TOGETHER)):
                 found = find(vectors[few], [pairs[row] for row in few], of_train if split == splits.TRAIN else None)
-                for row, of_question in zip(few, found, strict=True):
-                    hits[row] = of_question
+                hits |= zip(few, found, strict=True)
                 bar.update(len(few))
     maker = PairRows(tokenizer, settings)
 
     def rows(split: str) -> Iterator[TokenRow]:
-        for pair, found in zip(pairs, hits, strict=True):
-            if pair["split"] == split:
-                contexts = [(hit.question, hit.answer) for hit in found]
-                yield maker.row(pair["pair_id"], pair["question"], pair["answer"], contexts)
+        for row in rows_of[split]:
+            own = [pairs[row][name] for name in ("pair_id", "question", "answer")]
+            if row in hits:
+                yield maker.row(*own, [(hit.question, hit.answer) for hit in hits[row]])
+            if alone and split == splits.TRAIN:
+                yield maker.row(*own)
 
     columns = {
-        "pair_id": [pair["pair_id"] for pair in pairs],
-        "context_pair_ids": [[hit.pair_id for hit in found] for found in hits],
-        "context_scores": [[hit.score for hit in found] for found in hits],
+        "pair_id": [pairs[row]["pair_id"] for row in hits],
+        "context_pair_ids": [[hit.pair_id for hit in found] for found in hits.values()],
+        "context_scores": [[hit.score for hit in found] for found in hits.values()],
     }
     of_split = {split: rows(split) for split in splits.SPLITS}
     tables = {CONTEXTS_FILE: pa.table(columns)}
@@ -178,6 +191,8 @@ def _define_flags() -> None:
     )
     flags.DEFINE_integer("answer_tokens", defaults.answer_tokens, "Of these, what a prompt leaves to the answer.")
     flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
+    flags.DEFINE_float("context_share", 1.0, "Share of train's questions that have a row with retrieved pairs.")
+    flags.DEFINE_bool("alone", False, "Each of train's questions has a row without retrieved pairs, too.")
     flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 
 
@@ -198,7 +213,16 @@ def main(argv: list[str]) -> None:
         retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
         index = Index(values.index_dir, retriever)
         manifest = make(
-            retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.search_by, values.overwrite
+            retriever,
+            index,
+            prepared,
+            tokenizer,
+            settings,
+            values.tokens_dir,
+            values.search_by,
+            values.overwrite,
+            values.context_share,
+            values.alone,
         )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline import cleaning, prompts
+from data_pipeline.pair_rows import write_closed_book
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
 from data_pipeline.prompts import PromptSettings
@@ -35,8 +36,8 @@ def opened(retriever, prepared, tmp_path):
     return Index(str(tmp_path / "index"), retriever)
 
 
-def make(retriever, opened, prepared, bpe, path, settings=SETTINGS):
-    contexts.make(retriever, opened, prepared, bpe, settings, str(path))
+def make(retriever, opened, prepared, bpe, path, settings=SETTINGS, **how):
+    contexts.make(retriever, opened, prepared, bpe, settings, str(path), **how)
     return TokenFolder(str(path))
 
 
@@ -66,6 +67,42 @@ def test_no_prompt_gives_its_answer_away(retriever, opened, prepared, bpe, tmp_p
         assert splits <= ({"train"} if pairs[row["pair_id"]]["split"] == "train" else {"train", "dev"})
         seen |= splits
     assert seen == {"train", "dev"}
+
+
+def test_a_share_of_the_questions_and_all_of_them_alone(retriever, opened, prepared, bpe, tmp_path):
+    whole = make(retriever, opened, prepared, bpe, tmp_path / "whole")
+    mixed = make(retriever, opened, prepared, bpe, tmp_path / "mixed", context_share=0.25, alone=True)
+    half = make(retriever, opened, prepared, bpe, tmp_path / "half", context_share=0.5)
+    write_closed_book(
+        str(tmp_path / "alone"), prepared, bpe, PromptSettings(0, SETTINGS.window, SETTINGS.answer_tokens)
+    )
+    of = {name: rows_of(TokenFolder(str(tmp_path / name))) for name in ("whole", "mixed", "half", "alone")}
+    share = round(0.25 * len(of["whole"]["train"]))
+    assert of["mixed"]["train"] >= of["alone"]["train"]
+    drawn = of["mixed"]["train"] - of["alone"]["train"]
+    assert len(drawn) == share
+    assert drawn < of["half"]["train"] < of["whole"]["train"]
+    assert len(of["half"]["train"]) == round(0.5 * len(of["whole"]["train"]))
+    assert of["mixed"]["dev"] == of["half"]["dev"] == of["whole"]["dev"]
+    marker = mixed.tokenizer().added["<question>"]
+    standing = sum(prompt.count(marker) - 1 for prompt, *_ in [*drawn, *of["mixed"]["dev"]])
+    assert mixed.manifest["shortened"]["contexts_missing"] == 2 * (share + len(of["mixed"]["dev"])) - standing
+    found = pq.read_table(tmp_path / "half" / contexts.CONTEXTS_FILE)["pair_id"].to_pylist()
+    assert sorted(found) == sorted(row[2] for split in ("train", "dev") for row in of["half"][split])
+    assert half.fingerprint() != whole.fingerprint()
+    with pytest.raises(ValueError, match="made differently: context_share was 0.5, is 1.0"):
+        make(retriever, opened, prepared, bpe, tmp_path / "half")
+    for wrong in (0, 1.1):
+        with pytest.raises(ValueError, match=f"context_share is {wrong}; expected above 0, and at most 1"):
+            make(retriever, opened, prepared, bpe, tmp_path / "wrong", context_share=wrong)
+
+
+def rows_of(folder):
+    """The rows of each split, as tuples."""
+    return {
+        split: {(tuple(row.prompt_ids), tuple(row.target_ids), row.pair_id) for row in read_rows(folder, split)}
+        for split in ("train", "dev")
+    }
 
 
 def test_they_are_the_nearest_that_may_be_taken(retriever, opened, prepared):
