@@ -35,6 +35,8 @@ _TRAINING_FLAGS = (
     "chunk_size",
     "recompute",
     "prompt_weight",
+    "pointer",
+    "pairs_apart",
     "num_buckets",
     "num_answers",
 )
@@ -68,6 +70,10 @@ def _define_flags() -> None:
     flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")
     prompt_help = "What a token of a prompt counts in the loss; one of an answer counts 1."
     flags.DEFINE_float("prompt_weight", _DEFAULTS.prompt_weight, prompt_help)
+    pointer_help = "context_answer, closed_book: the model gets a pointer, which copies from the prompt."
+    flags.DEFINE_bool("pointer", _DEFAULTS.pointer, pointer_help)
+    apart_help = "It reads each pair of a prompt by itself, and only the pointer looks at the others: for small models."
+    flags.DEFINE_bool("pairs_apart", _DEFAULTS.pairs_apart, apart_help)
     flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
     flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"

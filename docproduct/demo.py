@@ -97,7 +97,13 @@ def toy_writer(
 ) -> generator.Writer:
     """Trains a small GPT-2 with random weights on the sample, unless it is there."""
     config = generator.GeneratorTraining(
-        "", random_gpt2=TOY, prompt_weight=_TOY_PROMPT_WEIGHT, num_answers=0, settings=settings
+        "",
+        random_gpt2=TOY,
+        prompt_weight=_TOY_PROMPT_WEIGHT,
+        pointer=True,
+        pairs_apart=True,
+        num_answers=0,
+        settings=settings,
     )
     made_of = [prepared.fingerprint(), retriever.fingerprint(), _TOY_VOCABULARY]
     made_of += [dataclasses.asdict(part) for part in (TOY_PROMPT, config)]

@@ -339,7 +339,7 @@ def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
     generator.save_hugging_face(str(tmp_path / "hf"))
-    with pytest.raises(ValueError, match="holds no exported generator of format 3: its config.json says None"):
+    with pytest.raises(ValueError, match="holds no exported generator of format 4: its config.json says None"):
         Writer.load(str(tmp_path / "hf"))
     shutil.copytree(exported, tmp_path / "damaged")
     for path in (tmp_path / "damaged/1/variables").iterdir():

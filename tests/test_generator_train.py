@@ -151,7 +151,9 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp
 
 @pytest.mark.long
 def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, tmp_path):
-    still = dataclasses.replace(config, dropout=0.0, settings=dataclasses.replace(SETTINGS, epochs=1))
+    still = dataclasses.replace(
+        config, dropout=0.0, pointer=True, pairs_apart=True, settings=dataclasses.replace(SETTINGS, epochs=1)
+    )
     plain = train(still, str(tmp_path / "plain"))["losses"]
     for name, changed in (("chunks", {"chunk_size": 3}), ("recompute", {"recompute": True})):
         found = train(dataclasses.replace(still, **changed), str(tmp_path / name))["losses"]
@@ -202,6 +204,31 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
     assert again.gpt2.config == begun.gpt2.config
 
 
+@pytest.mark.parametrize("from_folder", [True, False])
+def test_a_pointer_and_parts_are_added_to_what_shall_answer(config, pairs_dir, bpe, tmp_path, from_folder):
+    given = TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=bpe.vocab_size), bpe)
+    given.save(str(tmp_path / "given"))
+    changed = {"gpt2_dir": str(tmp_path / "given")} if from_folder else {}
+    config = dataclasses.replace(config, pointer=True, pairs_apart=True, **changed)
+    begun = start(config, TokenFolder(pairs_dir))
+    assert begun.gpt2.config.pointer
+    assert begun.gpt2.config.part_token == begun.tokenizer.added["<question>"]
+    if from_folder:
+        weights = checkpoints.variables_by_name(begun.gpt2)
+        kept = checkpoints.variables_by_name(given.gpt2)
+        for name in kept.keys() - {"token_embedding/embeddings"}:
+            np.testing.assert_array_equal(weights[name], kept[name])
+    losses = train(config, str(tmp_path / "m"))["losses"]
+    assert np.mean(losses[-3:]) < np.mean(losses[:3])
+    trained = TrainedGenerator.load(str(tmp_path / "m"))
+    assert trained.gpt2.config == begun.gpt2.config
+    before, after = (np.asarray(found.gpt2.pointer.equal_bias) for found in (begun, trained))
+    assert not np.array_equal(before, after)
+    # A model that has them keeps them, whatever is asked for.
+    again = start(dataclasses.replace(config, gpt2_dir=str(tmp_path / "m"), pointer=False), TokenFolder(pairs_dir))
+    assert again.gpt2.config == begun.gpt2.config
+
+
 def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_path):
     """Where there is room and nobody says otherwise; a model that is given stays as it is."""
     large = dataclasses.replace(SIZES, width=128, num_layers=2, num_heads=4)
@@ -222,7 +249,7 @@ def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_p
     from_given = dataclasses.replace(config, random_gpt2=large, gpt2_dir=str(tmp_path / "given"))
     recorded = make_run(from_given, "", tf.distribute.get_strategy())
     assert recorded.record["training"]["copying"] is False
-    assert recorded.record["start"] == given.with_added(prompts.ADDED, None, "float32", 0).fingerprint()
+    assert recorded.record["start"] == given.with_markers(None, "float32", 0).fingerprint()
 
 
 def test_rows_that_stand_behind_a_published_table_are_taken_for_the_markers(pairs_dir, bpe, tmp_path):

@@ -64,7 +64,7 @@ def test_penalty_by_hand():
 class Successor:
     """A model that writes the next number."""
 
-    config = types.SimpleNamespace(num_layers=1)
+    config, pointer = types.SimpleNamespace(num_layers=1, part_token=None), None
 
     def begin(self, ids, mask, length):
         return ids[..., None], [(tf.zeros([1, 1, length, 1]),) * 2]

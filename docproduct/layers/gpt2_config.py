@@ -28,6 +28,10 @@ class GPT2Config:
       scale_attention_by_layer: scores of layer i (from 1) are divided by i, too; BioMedLM's family.
       cross_attention: every layer attends to the states of an encoder, of `encoder_width`.
       encoder_width: None: D.
+      pointer: whether the next token may be copied from what was read, see layers/pointer.py.
+      part_token: the id that begins a part of a text: attention looks at a token's own part only, and counts from its
+        beginning, so that what stands before it leaves a part as it is; the pointer looks at all. None: a text is one
+        part.
     """
 
     vocab_size: int = 50257
@@ -45,6 +49,8 @@ class GPT2Config:
     scale_attention_by_layer: bool = False
     cross_attention: bool = False
     encoder_width: int | None = None
+    pointer: bool = False
+    part_token: int | None = None
 
     def __post_init__(self) -> None:
         """Raises a ValueError for sizes that cannot be."""
@@ -115,6 +121,8 @@ class GPT2Config:
             raise ValueError(
                 f"encoder_width is {self.encoder_width}; Hugging Face's GPT-2 attends to states of its own width only."
             )
+        if self.pointer or self.part_token is not None:
+            raise ValueError("The model has a pointer, or reads parts; Hugging Face's GPT-2 cannot.")
         names = {ours: theirs for theirs, ours in reversed(HUGGING_FACE_ACTIVATIONS.items())}
         return {
             "architectures": ["GPT2LMHeadModel"],

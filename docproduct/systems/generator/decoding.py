@@ -15,11 +15,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from docproduct.layers.attention import Cache
 from docproduct.layers.gpt2 import GPT2
 from docproduct.systems.generator import sampling
 from docproduct.systems.generator.sampling import Sampling
 
 PROPOSED = 7  # tokens in a pass of look-up, beside the last one
+_TINY = 1e-9
 _NGRAMS = (3, 2)  # so many last tokens are looked up, the longest first
 
 State = dict[str, tf.Tensor]
@@ -28,10 +30,12 @@ State = dict[str, tf.Tensor]
 class Decoder:
     """Writes texts with a GPT-2.
 
-    The state, beside each layer's keys and values (key_0, value_0, ... [B, H, L, S]):
+    The state, beside each layer's keys and values (key_0, value_0, ... [B, H, L, S]), and the keys of the pointer, if
+    there is one (pointer_key [B, L, size]):
 
         ids        [B, L] int32: prompt and answer; a prompt ends where the answers of all texts begin
         padding    [B] int32: slots before the prompt
+        part       [B] int32: the slot where the prompt's last part begins; see `GPT2Config.part_token`
         answer     scalar int32: the slot of the first token that was written
         next       scalar int32: the slot of the last one, which is not in the cache yet
         finished   [B] bool: the end token was written
@@ -68,21 +72,24 @@ class Decoder:
         ids = tf.where(mask, tf.gather(prompt_ids, tf.maximum(columns, 0), batch_dims=1), 0)
         slots = longest + max_tokens + PROPOSED
         states, caches = self.gpt2.begin(ids, mask, slots)
-        copies = tf.size(how.seeds) // tf.shape(ids)[0]
-        logits = tf.repeat(self.gpt2.logits(states[:, -1]), copies, axis=0)
-        ids = tf.repeat(tf.pad(ids, [[0, 0], [0, slots - longest]]), copies, axis=0)
         state = {
-            "ids": ids,
-            "padding": tf.repeat(padding, copies),
+            "ids": tf.pad(ids, [[0, 0], [0, slots - longest]]),
+            "padding": padding,
+            "part": self._last_part(ids, padding),
+        }
+        if self.gpt2.pointer is not None:
+            keys = self.gpt2.pointer.keys(states)
+            state["pointer_key"] = tf.pad(keys, [[0, 0], [0, slots - longest], [0, 0]])
+        state |= _named(caches)
+        copies = tf.size(how.seeds) // tf.shape(ids)[0]
+        state = {name: tf.repeat(part, copies, axis=0) for name, part in state.items()} | {
             "answer": longest,
             "next": longest - 1,
             "finished": tf.zeros_like(how.seeds, tf.bool),
             "passes": tf.ones([], tf.int32),
         }
-        for i, cache in enumerate(caches):
-            for name, kept in zip(("key", "value"), cache, strict=True):
-                state[f"{name}_{i}"] = tf.repeat(kept, copies, axis=0)
-        return self._write(state, logits, how)
+        logits = self._logits(state, tf.repeat(states[:, -1:], copies, axis=0))
+        return self._write(state, logits[:, 0], how)
 
     def advance(self, state: State, num_tokens: tf.Tensor, lookup: tf.Tensor, how: Sampling) -> State:
         """Writes until each answer has ended, or `num_tokens` more were written.
@@ -120,9 +127,46 @@ class Decoder:
     def _step(self, state: State, how: Sampling) -> State:
         """Reads the last token, and writes one more."""
         last = tf.gather(state["ids"], state["next"], axis=1)[:, None]  # [B, 1]
-        states, caches = self.gpt2.extend(last, state["padding"], self._caches(state), state["next"])
-        state = self._with_caches(state, caches)
-        return self._write(state, self.gpt2.logits(states[:, 0]), how)
+        state, logits = self._read(state, last)
+        return self._write(state, logits[:, 0], how)
+
+    def _read(self, state: State, ids: tf.Tensor) -> tuple[State, tf.Tensor]:
+        """Reads [B, Q] tokens from the slot of the last one on; returns the state, and [B, Q, V] logits behind each."""
+        config = self.gpt2.config
+        caches = [(state[f"key_{i}"], state[f"value_{i}"]) for i in range(config.num_layers)]
+        states, caches = self.gpt2.extend(ids, state["part"], caches, state["next"])
+        state = state | _named(caches) | {"passes": state["passes"] + 1}
+        if self.gpt2.pointer is not None:
+            columns = tf.range(tf.shape(state["ids"])[1]) - state["next"]  # [L]: of each slot in what is read
+            read = (columns >= 0) & (columns < tf.shape(ids)[1])
+            columns = tf.where(read, columns, 0)
+            keys = tf.gather(self.gpt2.pointer.keys(states), columns, axis=1)
+            state["pointer_key"] = tf.where(read[:, None], keys, state["pointer_key"])
+            state["ids"] = tf.where(read, tf.gather(ids, columns, axis=1), state["ids"])
+        return state, self._logits(state, states)
+
+    def _logits(self, state: State, states: tf.Tensor) -> tf.Tensor:
+        """Returns [B, Q, V] logits behind the states of the tokens from the slot of the last one on, [B, Q, D]."""
+        logits, pointer = self.gpt2.logits(states), self.gpt2.pointer
+        if pointer is None:
+            return logits
+        ids, count = state["ids"], tf.shape(states)[1]
+        readable = tf.range(tf.shape(ids)[1]) >= state["padding"][:, None]
+        slots = state["next"] + tf.range(count)
+        compared = tf.where(readable, ids, -1)  # padding equals no token
+        of_vocabulary, parts = pointer(states, slots, state["pointer_key"], compared, readable)
+        probs = of_vocabulary[..., None] * tf.nn.softmax(logits)
+        rows, tokens = tf.meshgrid(tf.range(tf.shape(ids)[0]), tf.range(count), indexing="ij")  # [B, Q]
+        following = tf.roll(ids, -1, axis=1)  # what stands behind each slot; what is behind the last one has no part
+        places = [tf.broadcast_to(x, tf.shape(parts)) for x in (rows[..., None], tokens[..., None], following[:, None])]
+        return tf.math.log(tf.tensor_scatter_nd_add(probs, tf.stack(places, axis=-1), parts) + _TINY)
+
+    def _last_part(self, ids: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
+        """[B, T] prompts that end at the last column -> [B], the slot where the last part begins."""
+        if self.gpt2.config.part_token is None:
+            return padding
+        begins = tf.equal(ids, self.gpt2.config.part_token) & (tf.range(tf.shape(ids)[1]) >= padding[:, None])
+        return tf.maximum(padding, tf.reduce_max(tf.where(begins, tf.range(tf.shape(ids)[1]), -1), axis=1))
 
     def _write(self, state: State, logits: tf.Tensor, how: Sampling) -> State:
         """Chooses a token for each text, [B, V] logits, and writes it behind the last one."""
@@ -146,8 +190,8 @@ class Decoder:
         """Reads the last token and what is proposed to follow, and writes what the model says as far as both agree."""
         ids, slot = state["ids"], state["next"]
         read = tf.concat([ids[:, slot], proposal], axis=0)[None]  # [1, PROPOSED + 1]
-        states, caches = self.gpt2.extend(read, state["padding"], self._caches(state), slot)
-        said = tf.argmax(self.gpt2.logits(states[0]), axis=-1, output_type=tf.int32)  # [PROPOSED + 1]
+        state, logits = self._read(state, read)
+        said = tf.argmax(logits[0], axis=-1, output_type=tf.int32)  # [PROPOSED + 1]
         right = tf.math.cumprod(tf.cast(tf.equal(said[:-1], proposal), tf.int32))
         # Behind the first wrong proposal nothing counts, nor behind an end; and the last slots are for proposals only.
         ends = tf.cast(tf.equal(said, self.end_id), tf.int32)
@@ -157,20 +201,16 @@ class Decoder:
         slots = tf.range(tf.shape(ids)[1])
         written = tf.gather(said, tf.clip_by_value(slots - slot - 1, 0, PROPOSED))
         new = (slots > slot) & (slots <= slot + count)
-        state = self._with_caches(state, caches)
         return state | {
             "ids": tf.where(new, written, ids),
             "next": slot + count,
             "finished": tf.equal(said[count - 1], self.end_id)[None],
         }
 
-    def _caches(self, state: State) -> list[tuple[tf.Tensor, tf.Tensor]]:
-        return [(state[f"key_{i}"], state[f"value_{i}"]) for i in range(self.gpt2.config.num_layers)]
 
-    def _with_caches(self, state: State, caches: list[tuple[tf.Tensor, tf.Tensor]]) -> State:
-        keys, values = zip(*caches, strict=True)
-        kept = {f"{name}_{i}": x for name, parts in (("key", keys), ("value", values)) for i, x in enumerate(parts)}
-        return state | kept | {"passes": state["passes"] + 1}
+def _named(caches: list[Cache]) -> State:
+    """Returns keys and values of all layers as parts of the state."""
+    return {f"{name}_{i}": x for i, cache in enumerate(caches) for name, x in zip(("key", "value"), cache, strict=True)}
 
 
 def propose(ids: tf.Tensor, last: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from data_pipeline import files
 from docproduct import saved_models
-from docproduct.layers import int8
+from docproduct.layers import int8, pointer
 from docproduct.layers.checkpoints import variables_by_name
 from docproduct.layers.gpt2 import GPT2
 from docproduct.systems.generator.decoding import PROPOSED, Decoder, State
@@ -25,7 +25,7 @@ from docproduct.systems.generator.folder import TrainedGenerator, built
 from docproduct.systems.generator.sampling import Sampling
 
 KIND = "docproduct exported generator"
-FORMAT = 3
+FORMAT = 4
 PRECISIONS = ("float32", "int8")
 _SAMPLING = Sampling(
     temperature=tf.TensorSpec([], tf.float32),
@@ -76,23 +76,27 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
     return saved_models.newest(export_dir)
 
 
-def kept_names(num_layers: int) -> list[str]:
+def kept_names(num_layers: int, pointer: bool) -> list[str]:
     """Returns the parts of the state that stay in a session: keys and values."""
-    return [f"{part}_{i}" for i in range(num_layers) for part in ("key", "value")]
+    return [f"{part}_{i}" for i in range(num_layers) for part in ("key", "value")] + pointer * ["pointer_key"]
 
 
 def state_signature(gpt2: GPT2) -> State:
     """Returns what the state of a `Decoder` is made of."""
     config = gpt2.config
     cache = tf.TensorSpec([None, config.num_heads, None, config.width // config.num_heads], gpt2.compute_dtype)
+    caches = dict.fromkeys(kept_names(config.num_layers, False), cache)
+    if config.pointer:
+        caches["pointer_key"] = tf.TensorSpec([None, None, pointer.SIZE], tf.float32)
     return {
         "ids": tf.TensorSpec([None, None], tf.int32),
         "padding": tf.TensorSpec([None], tf.int32),
+        "part": tf.TensorSpec([None], tf.int32),
         "answer": tf.TensorSpec([], tf.int32),
         "next": tf.TensorSpec([], tf.int32),
         "finished": tf.TensorSpec([None], tf.bool),
         "passes": tf.TensorSpec([], tf.int32),
-    } | dict.fromkeys(kept_names(config.num_layers), cache)
+    } | caches
 
 
 def live(generator: TrainedGenerator) -> saved_models.Functions:
@@ -176,9 +180,11 @@ def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
     how = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "seeds": [0]}
     prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | how
     slots = 1 + 2 + PROPOSED
-    state = {"ids": np.zeros([1, slots]), "padding": [0], "answer": 1, "next": 1, "finished": [False], "passes": 1}
-    cache = np.zeros([1, gpt2.config.num_heads, slots, gpt2.config.width // gpt2.config.num_heads])
-    state |= dict.fromkeys(kept_names(gpt2.config.num_layers), cache)
+    state = {"ids": np.zeros([1, slots]), "padding": [0], "part": [0], "answer": 1, "next": 1, "finished": [False]}
+    state["passes"] = 1
+    for name, spec in state_signature(gpt2).items():
+        if name not in state:  # keys and values
+            state[name] = np.zeros([1 if i == 0 else size or slots for i, size in enumerate(spec.shape)])
     return {
         "begin": prompt,
         "advance": state | {"num_tokens": 1, "lookup": True} | how,

@@ -10,7 +10,7 @@ vocab.json, merges.txt, model.safetensors, also in several files) load as well.
 import dataclasses
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -100,15 +100,33 @@ class TrainedGenerator:
             checkpoints.assign_from(gpt2, tensors, hugging_face_sources(config), folder)
         return cls(gpt2, tokenizer, prompt)
 
-    def with_added(self, tokens: Sequence[str], prompt: PromptSettings, dtype: str, seed: int) -> "TrainedGenerator":
-        """Returns the same generator with further added tokens, and how prompts are made of them.
+    def with_markers(
+        self, prompt: PromptSettings, dtype: str, seed: int, pointer: bool = False, pairs_apart: bool = False
+    ) -> "TrainedGenerator":
+        """Returns the same generator with the markers, and how prompts are made of them.
 
         The token table's new rows are the mean of the others: no new token is likelier than an average one.
+
+        Args:
+          prompt: how prompts are made.
+          dtype: Keras dtype policy.
+          seed: of dropout, and of a new pointer.
+          pointer: whether it gets a pointer, if it has none.
+          pairs_apart: whether the pairs of a prompt are its parts; see `GPT2Config`.
         """
-        tokenizer = self.tokenizer.with_added(tokens)
+        tokenizer = prompts.with_markers(self.tokenizer)
         rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
-        gpt2 = built(GPT2(dataclasses.replace(self.gpt2.config, vocab_size=rows), seed, dtype=dtype))
-        weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.gpt2).items()}
+        config = dataclasses.replace(self.gpt2.config, vocab_size=rows)
+        if pointer:
+            config = dataclasses.replace(config, pointer=True)
+        if pairs_apart:
+            config = dataclasses.replace(config, part_token=tokenizer.added[prompts.QUESTION])
+        gpt2 = built(GPT2(config, seed, dtype=dtype))
+        weights, own = (
+            {name: variable.numpy() for name, variable in checkpoints.variables_by_name(model).items()}
+            for model in (gpt2, self.gpt2)
+        )
+        weights |= own
         table = weights[_TABLE][: self.tokenizer.vocab_size]  # rows without a token may stand behind
         new = np.repeat(table.mean(axis=0, keepdims=True), rows - len(table), axis=0)
         checkpoints.assign(gpt2, weights | {_TABLE: np.concatenate([table, new])}, "the model before")

@@ -12,9 +12,12 @@ from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.token_folder import TokenFolder
 from docproduct.gradients import Batch, Gather, Gradients, differentiate
+from docproduct.layers.attention import read_before
 from docproduct.layers.gpt2 import GPT2
+from docproduct.layers.pointer import Pointer
 
 PAD = -1  # no token has this id
+_TINY = 1e-9
 
 
 def token_batches(folder: TokenFolder, how: BatchSettings) -> Callable[[int, int], batches.Batches]:
@@ -79,7 +82,20 @@ def next_token_losses(
     inputs, texts = tf.maximum(tokens.ids[:, :-1], 0), tokens.texts[:, :-1]
     states = gpt2(inputs, texts=texts, training=training, recompute=recompute)
     logits = gpt2.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
-    return tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits), places
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
+    if gpt2.pointer is not None:
+        of_vocabulary, copied = (tf.gather_nd(x, places - [0, 1]) for x in _pointed(gpt2.pointer, states, tokens))
+        losses = -tf.math.log(of_vocabulary * tf.exp(-losses) + copied + _TINY)
+    return losses, places
+
+
+def _pointed(pointer: Pointer, states: tf.Tensor, tokens: Tokens) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns [B, T - 1] twice: the vocabulary's part of each next token, and the part that is copied and right."""
+    inputs, following, texts = tokens.ids[:, :-1], tokens.ids[:, 1:], tokens.texts[:, :-1]
+    slots = tf.range(tf.shape(inputs)[1])
+    of_vocabulary, parts = pointer(states, slots, pointer.keys(states), inputs, read_before(texts))
+    same = tf.equal(following[:, None, :], following[:, :, None])  # [B, T - 1, T - 1]
+    return of_vocabulary, tf.reduce_sum(tf.where(same, parts, 0.0), axis=-1)
 
 
 def gradients(

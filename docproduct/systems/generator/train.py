@@ -36,6 +36,9 @@ class GeneratorTraining:
       chunk_size: rows whose activations are in memory at once, of a batch whose gradients are added up; 0: all.
       recompute: gradient checkpointing: the memory of one layer, and a third more time.
       prompt_weight: what a token of a prompt counts in the loss, 0 to 1; one of an answer counts 1.
+      pointer: whether a model that learns to answer gets a pointer, which copies from prompts; see layers/pointer.py.
+      pairs_apart: whether such a model reads each pair of a prompt by itself, and the pointer alone looks at the
+        others: for small models, which a long prompt distracts.
       num_buckets: classes of like length that batches are drawn from; 1: of any length.
       num_answers: dev questions that are answered after every epoch, for ROUGE-L.
       settings: the loop's.
@@ -49,6 +52,8 @@ class GeneratorTraining:
     chunk_size: int = 0
     recompute: bool = False
     prompt_weight: float = 0.0
+    pointer: bool = False
+    pairs_apart: bool = False
     num_buckets: int = 16
     num_answers: int = 16
     settings: training.TrainingSettings = training.TrainingSettings(batch_size=16)
@@ -152,7 +157,7 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     if config.gpt2_dir:
         generator = TrainedGenerator.load(config.gpt2_dir, dtype, seed, **rates)
         if prompt:
-            generator = generator.with_added(prompts.ADDED, prompt, dtype, seed)
+            generator = generator.with_markers(prompt, dtype, seed, config.pointer, config.pairs_apart)
         if generator.tokenizer.fingerprint != tokenizer.fingerprint:
             raise ValueError(
                 f"{folder.path} was made with another vocabulary than that of {config.gpt2_dir}. Make it again with "
@@ -160,6 +165,10 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
             )
     else:
         sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **rates)
+        if prompt and config.pointer:
+            sizes = dataclasses.replace(sizes, pointer=True)
+        if prompt and config.pairs_apart:
+            sizes = dataclasses.replace(sizes, part_token=tokenizer.added[prompts.QUESTION])
         generator = TrainedGenerator.make(sizes, tokenizer, seed, dtype, prompt)
         if _copies(config):
             # What texts begin with: documents, and prompts.

@@ -83,7 +83,7 @@ class Writer:
                 f"{folder} holds no exported generator of format {FORMAT}: its {saved_models.CONFIG_FILE} says "
                 f"{config.get('kind')!r}, format {config.get('format')}. Write it with python -m docproduct.export."
             )
-        session = GraphSession(version, kept_names(config["num_layers"]))
+        session = GraphSession(version, kept_names(config["num_layers"], config["pointer"]))
         return cls(BytePairs.load(own), config, session.run)
 
     @classmethod
@@ -95,7 +95,7 @@ class Writer:
             expected = functions[name].structured_input_signature[1]
             tensors = {key: tf.cast(value, expected[key].dtype) for key, value in inputs.items()}
             found = functions[name](**tensors)
-            kept = kept_names(generator.gpt2.config.num_layers)
+            kept = kept_names(generator.gpt2.config.num_layers, generator.gpt2.config.pointer)
             return {key: value if key in kept else value.numpy() for key, value in found.items()}
 
         config = dataclasses.asdict(generator.gpt2.config) | {

@@ -1,0 +1,154 @@
+"""The pointer and parts: against NumPy, in training and where it writes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from data_pipeline.tokenizers import train_byte_pairs
+from docproduct.layers.gpt2 import GPT2
+from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.layers.pointer import equal_before
+from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
+from docproduct.systems.generator.folder import built
+from docproduct.systems.generator.task import PAD, joined, next_token_losses
+from tests.test_bert import randomize
+from tests.test_gpt2 import build
+
+PART = 1
+CONFIG = GPT2Config(
+    vocab_size=23, width=12, num_layers=2, num_heads=3, max_positions=24, dropout=0, attention_dropout=0, pointer=True
+)
+APART = dataclasses.replace(CONFIG, part_token=PART)
+TEXT = [1, 5, 6, 7, 8, 2, 1, 9, 5, 6, 7, 3, 1, 5, 6, 7, 8, 5]
+PARTS = [TEXT[:6], TEXT[6:12], TEXT[12:]]
+
+
+def made(config):
+    gpt2 = build(config)
+    randomize(gpt2)
+    return gpt2
+
+
+def test_equal_tokens_by_hand():
+    ids = np.array([[4, 5, 6, 7, 5, 6, 7, 8], [4, 4, 4, 4, 4, 4, 4, 4]])
+    found = equal_before(ids, np.array([0, 6, 7])).numpy()
+    assert found[0].tolist() == [
+        [1, 0, 0, 0, 0, 0, 0, 0],
+        [0, 0, 0, 3, 0, 0, 5, 0],  # 5 6 7
+        [0, 0, 0, 0, 0, 0, 0, 5],
+    ]
+    assert found[1, 1].tolist() == [1, 2, 3, 4, 5, 5, 5, 5]  # no longer than five
+
+
+def mixture(gpt2, ids, probs, states, begin=0):
+    """The probabilities behind the last token of a text, in NumPy; [V]."""
+    weights = {name: np.asarray(getattr(gpt2.pointer, name), np.float64) for name in ("query_kernel", "key_kernel")}
+    states = np.asarray(states, np.float64)
+    states = (states - states.mean(-1, keepdims=True)) / np.sqrt(states.var(-1, keepdims=True) + 1e-6)
+    query, last = states[-1] @ weights["query_kernel"], len(ids) - 1
+    scores = [float(states[-1] @ np.asarray(gpt2.pointer.sentinel)) + float(gpt2.pointer.sentinel_bias)]
+    for place in range(begin, last):
+        count = 0
+        while count < 5 and place - count >= 0 and ids[place - count] == ids[last - count]:
+            count += 1
+        scores.append(query @ (states[place] @ weights["key_kernel"]) / 64 + float(gpt2.pointer.equal_bias[count]))
+    parts = np.exp(scores - np.max(scores))
+    parts /= parts.sum()
+    result = parts[0] * probs
+    for part, place in zip(parts[1:], range(begin, last), strict=True):
+        result[ids[place + 1]] += part
+    return result
+
+
+@pytest.mark.parametrize("config", [CONFIG, APART])
+def test_what_is_learned_is_the_mixture(config):
+    """Rows with other lengths beside them: padding is never copied from."""
+    gpt2 = made(config)
+    rows = [TEXT, TEXT[:9], TEXT[3:17]]
+    padded = tf.ragged.constant(rows, tf.int32).to_tensor(PAD)
+    losses, places = next_token_losses(gpt2, joined(padded[:, :0], padded, None))
+    for row, ids in enumerate(rows):
+        states = gpt2(np.array([ids]))[0]
+        probs = tf.nn.softmax(gpt2.logits(states)).numpy().astype(float)
+        expected = [-np.log(mixture(gpt2, ids[:t], probs[t - 1], states[:t])[ids[t]]) for t in range(1, len(ids))]
+        np.testing.assert_allclose(losses[places[:, 0] == row], expected, atol=1e-4)
+
+
+def test_a_packed_text_is_not_copied_from():
+    """Of two texts in a window each is learned as if it stood alone."""
+    gpt2 = made(CONFIG)
+    first, second = [0, 5, 6, 7, 8], [0, 5, 6, 9, 9]
+    window = tf.constant([[*first, *second, 0]])
+    losses, _ = next_token_losses(gpt2, joined(window[:, :0], window, end_id=0))
+    alone = [
+        next_token_losses(gpt2, joined(x[:, :0], x, None))[0] for x in (tf.constant([[*t, 0]]) for t in (first, second))
+    ]
+    np.testing.assert_allclose(losses, np.concatenate(alone), atol=1e-5)
+
+
+def test_a_part_is_read_as_if_it_stood_alone():
+    gpt2 = made(APART)
+    together = gpt2(np.array([TEXT]))[0]
+    np.testing.assert_allclose(together, np.concatenate([gpt2(np.array([part]))[0] for part in PARTS]), atol=1e-5)
+    whole = made(CONFIG)
+    assert np.abs(whole(np.array([TEXT]))[0] - together).max() > 0.1
+
+
+def test_it_copies():
+    """Where five tokens are equal, an untrained pointer is worth as much as the vocabulary."""
+    gpt2 = build(CONFIG)
+    ids = [2, 3, 4, 5, 6, 7, 8, 2, 3, 4, 5, 6, 7, 8]
+    losses, _ = next_token_losses(gpt2, joined(tf.zeros([1, 0], tf.int32), tf.constant([ids]), None))
+    assert losses.numpy()[:6].min() > 2.5
+    assert losses.numpy()[-2:].max() < 1.0
+
+
+@pytest.fixture(scope="module")
+def answering():
+    """A generator of both, that writes of all its tokens."""
+    bpe = train_byte_pairs(["what is the cause? the x z helps against y."], 280)
+    config = dataclasses.replace(APART, vocab_size=bpe.vocab_size, max_positions=64, initializer_range=0.3)
+    gpt2 = built(GPT2(config, seed=3))
+    gpt2.pointer.sentinel_bias.assign(2.0)
+    return TrainedGenerator(gpt2, bpe)
+
+
+def prompts(count):
+    rng = np.random.default_rng(0)
+    found = [rng.integers(30, 38, 4 + i).tolist() for i in range(count)]
+    return [[PART, *ids[:3], PART, *ids[2:]] if i % 2 else ids for i, ids in enumerate(found)]
+
+
+def greedy(gpt2, prompt, count):
+    """Every token read anew, with the parts mixed in NumPy; and how many were not the vocabulary's likeliest."""
+    ids, others = list(prompt), 0
+    last_part = max((i for i, token in enumerate(prompt) if token == PART), default=0)
+    while len(ids) < len(prompt) + count:
+        texts = np.array([[1] * last_part + [2] * (len(ids) - last_part)])
+        states = gpt2(np.array([ids]), texts)[0]  # what is written begins no part
+        probs = tf.nn.softmax(gpt2.logits(states[-1])).numpy().astype(float)
+        ids.append(int(np.argmax(mixture(gpt2, ids, probs, states))))
+        others += ids[-1] != int(np.argmax(probs))
+    return ids[len(prompt) :], others
+
+
+def test_the_session_writes_the_mixture(answering, tmp_path):
+    """Alone and together, with look-up and without, whole and as a stream; and it is a folder like others."""
+    export(answering, str(tmp_path / "e"))
+    writer, settings = Writer.load(str(tmp_path / "e")), GenerationSettings(max_tokens=16)
+    expected, others = zip(*(greedy(answering.gpt2, prompt, 16) for prompt in prompts(6)), strict=True)
+    assert sum(others) > 5
+    for prompt, ids in zip(prompts(6), expected, strict=True):
+        for lookup in (False, True):
+            ((found,),) = writer.write([prompt], settings, lookup=lookup)
+            assert list(found.ids) == ids
+        *_, last = writer.stream(prompt, settings)
+        assert list(last.ids) == ids
+    assert [list(found.ids) for (found,) in writer.write(prompts(6), settings)] == list(expected)
+    answering.save(str(tmp_path / "folder"))
+    again = Writer.of(TrainedGenerator.load(str(tmp_path / "folder")))
+    assert [list(found.ids) for (found,) in again.write(prompts(6), settings)] == list(expected)
+    with pytest.raises(ValueError, match="has a pointer, or reads parts"):
+        answering.save_hugging_face(str(tmp_path / "hf"))
