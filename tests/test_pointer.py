@@ -111,7 +111,8 @@ def answering():
     bpe = train_byte_pairs(["what is the cause? the x z helps against y."], 280)
     config = dataclasses.replace(APART, vocab_size=bpe.vocab_size, max_positions=64, initializer_range=0.3)
     gpt2 = built(GPT2(config, seed=3))
-    gpt2.pointer.sentinel_bias.assign(5.5)  # it copies about every second token
+    gpt2.pointer.query_kernel.assign(8 * gpt2.pointer.query_kernel)
+    gpt2.pointer.sentinel_bias.assign(8.0)  # it copies some of the tokens
     return TrainedGenerator(gpt2, bpe)
 
 
@@ -139,7 +140,7 @@ def test_the_session_writes_the_mixture(answering, tmp_path):
     export(answering, str(tmp_path / "e"))
     writer, settings = Writer.load(str(tmp_path / "e")), GenerationSettings(max_tokens=16)
     expected, others = zip(*(greedy(answering.gpt2, prompt, 16) for prompt in prompts(6)), strict=True)
-    assert 20 < sum(others) < 76  # of 96: of both kinds
+    assert 15 < sum(others) < 76  # of 96: of both kinds
     for prompt, ids in zip(prompts(6), expected, strict=True):
         for lookup in (False, True):
             ((found,),) = writer.write([prompt], settings, lookup=lookup)
