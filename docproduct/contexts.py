@@ -7,8 +7,8 @@ Retrieval is the index's and the prompt that of data_pipeline/prompts.py, as in 
 never stands there: the pair itself, pairs with an equal question or answer, pairs whose text holds the right answer
 (but for one of fewer than six characters, such as "Yes.").
 Train's questions see pairs of train only, dev's see all. With --alone each of train's questions has a row without
-retrieved pairs, too: such rows are several times shorter, so that more is learned from as many tokens, and
---context_share gives the others to some of the questions only. Ends with one line of JSON.
+retrieved pairs, too, which is shorter; --context_share gives the longer ones to some of the questions only. Ends with
+one line of JSON.
 """
 
 import dataclasses

@@ -225,8 +225,13 @@ def test_a_pointer_and_parts_are_added_to_what_shall_answer(config, pairs_dir, b
     before, after = (np.asarray(found.gpt2.pointer.equal_bias) for found in (begun, trained))
     assert not np.array_equal(before, after)
     # A model that has them keeps them, whatever is asked for.
-    again = start(dataclasses.replace(config, gpt2_dir=str(tmp_path / "m"), pointer=False), TokenFolder(pairs_dir))
+    again = start(
+        dataclasses.replace(config, gpt2_dir=str(tmp_path / "m"), pointer=False, pairs_apart=False),
+        TokenFolder(pairs_dir),
+    )
     assert again.gpt2.config == begun.gpt2.config
+    with pytest.raises(ValueError, match="pairs_apart is on, pointer off"):
+        dataclasses.replace(config, pointer=False)
 
 
 def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_path):

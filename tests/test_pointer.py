@@ -42,14 +42,14 @@ def test_equal_tokens_by_hand():
     assert found[1, 1].tolist() == [1, 2, 3, 4, 5, 5, 5, 5]  # no longer than five
 
 
-def mixture(gpt2, ids, probs, states, begin=0):
+def mixture(gpt2, ids, probs, states):
     """The probabilities behind the last token of a text, in NumPy; [V]."""
     weights = {name: np.asarray(getattr(gpt2.pointer, name), np.float64) for name in ("query_kernel", "key_kernel")}
     states = np.asarray(states, np.float64)
     states = (states - states.mean(-1, keepdims=True)) / np.sqrt(states.var(-1, keepdims=True) + 1e-6)
     query, last = states[-1] @ weights["query_kernel"], len(ids) - 1
     scores = [float(states[-1] @ np.asarray(gpt2.pointer.sentinel)) + float(gpt2.pointer.sentinel_bias)]
-    for place in range(begin, last):
+    for place in range(last):
         count = 0
         while count < 5 and place - count >= 0 and ids[place - count] == ids[last - count]:
             count += 1
@@ -57,7 +57,7 @@ def mixture(gpt2, ids, probs, states, begin=0):
     parts = np.exp(scores - np.max(scores))
     parts /= parts.sum()
     result = parts[0] * probs
-    for part, place in zip(parts[1:], range(begin, last), strict=True):
+    for part, place in zip(parts[1:], range(last), strict=True):
         result[ids[place + 1]] += part
     return result
 
@@ -153,3 +153,20 @@ def test_the_session_writes_the_mixture(answering, tmp_path):
     assert [list(found.ids) for (found,) in again.write(prompts(6), settings)] == list(expected)
     with pytest.raises(ValueError, match="has a pointer, or reads parts"):
         answering.save_hugging_face(str(tmp_path / "hf"))
+
+
+def test_padding_before_a_prompt_equals_no_token(answering):
+    """Beside a longer prompt as alone: the first 5, behind padding, is no more like the last one than the second is."""
+    pointer = answering.gpt2.pointer
+    before = [weight.numpy() for weight in pointer.weights]
+    prompt, settings = [5, 8, 9, 5, 7, 0, 5], GenerationSettings(max_tokens=1)
+    try:
+        pointer.query_kernel.assign(0 * pointer.query_kernel)
+        pointer.sentinel_bias.assign(-20.0)
+        pointer.equal_bias.assign([0.0, 1.0, 20.0, 20.0, 20.0, 20.0])
+        writer = Writer.of(answering)
+        alone, (beside, _) = writer.write([prompt], settings), writer.write([prompt, [*range(30, 42)]], settings)
+        assert alone[0][0].ids == beside[0].ids == (7,)
+    finally:
+        for weight, value in zip(pointer.weights, before, strict=True):
+            weight.assign(value)

@@ -17,6 +17,7 @@ from keras import ops
 from docproduct.layers.attention import HIDDEN
 
 SIZE = 64
+TINY = 1e-9  # a probability may be 0; its logarithm is taken
 _LONGEST = 5  # tokens before two places that are compared
 _NAT_A_TOKEN = 1.0  # at first, for each equal one
 _SENTINEL = 5.0  # at first, what the vocabulary is worth: as much as five equal tokens
@@ -52,7 +53,8 @@ class Pointer(keras.layers.Layer):
           slots: [Q] int, the slots of these tokens.
           keys: [B, L, S], of all that was read.
           ids: [B, L] int.
-          readable: [B, L] or [B, Q, L] bool: real tokens of the same text. Only those before the place count.
+          readable: [B, Q, L] bool, or one row for all, [B, 1, L]: real tokens of the same text. Only those before the
+            place count.
 
         Returns:
           [B, Q] float32, the vocabulary's part; [B, Q, L] float32, the parts of the tokens that stand behind each slot.
@@ -61,7 +63,6 @@ class Pointer(keras.layers.Layer):
         scores = ops.matmul(ops.matmul(states, self.query_kernel), ops.transpose(keys, (0, 2, 1))) / SIZE
         scores = scores + ops.take(self.equal_bias, equal_before(ids, slots), axis=0)
         before = ops.arange(ops.shape(ids)[1]) < slots[:, None]  # [Q, L]
-        readable = readable if len(readable.shape) == 3 else readable[:, None]
         scores = ops.where(readable & before, scores, HIDDEN)
         sentinel = ops.matmul(states, self.sentinel[:, None]) + self.sentinel_bias  # [B, Q, 1]
         parts = ops.softmax(ops.concatenate([sentinel, scores], axis=-1), axis=-1)

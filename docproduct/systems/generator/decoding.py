@@ -17,11 +17,11 @@ import tensorflow as tf
 
 from docproduct.layers.attention import Cache
 from docproduct.layers.gpt2 import GPT2
+from docproduct.layers.pointer import TINY
 from docproduct.systems.generator import sampling
 from docproduct.systems.generator.sampling import Sampling
 
 PROPOSED = 7  # tokens in a pass of look-up, beside the last one
-_TINY = 1e-9
 _NGRAMS = (3, 2)  # so many last tokens are looked up, the longest first
 
 State = dict[str, tf.Tensor]
@@ -154,12 +154,12 @@ class Decoder:
         readable = tf.range(tf.shape(ids)[1]) >= state["padding"][:, None]
         slots = state["next"] + tf.range(count)
         compared = tf.where(readable, ids, -1)  # padding equals no token
-        of_vocabulary, parts = pointer(states, slots, state["pointer_key"], compared, readable)
+        of_vocabulary, parts = pointer(states, slots, state["pointer_key"], compared, readable[:, None])
         probs = of_vocabulary[..., None] * tf.nn.softmax(logits)
         rows, tokens = tf.meshgrid(tf.range(tf.shape(ids)[0]), tf.range(count), indexing="ij")  # [B, Q]
         following = tf.roll(ids, -1, axis=1)  # what stands behind each slot; what is behind the last one has no part
         places = [tf.broadcast_to(x, tf.shape(parts)) for x in (rows[..., None], tokens[..., None], following[:, None])]
-        return tf.math.log(tf.tensor_scatter_nd_add(probs, tf.stack(places, axis=-1), parts) + _TINY)
+        return tf.math.log(tf.tensor_scatter_nd_add(probs, tf.stack(places, axis=-1), parts) + TINY)
 
     def _last_part(self, ids: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
         """[B, T] prompts that end at the last column -> [B], the slot where the last part begins."""

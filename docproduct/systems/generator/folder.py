@@ -116,11 +116,7 @@ class TrainedGenerator:
         """
         tokenizer = prompts.with_markers(self.tokenizer)
         rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
-        config = dataclasses.replace(self.gpt2.config, vocab_size=rows)
-        if pointer:
-            config = dataclasses.replace(config, pointer=True)
-        if pairs_apart:
-            config = dataclasses.replace(config, part_token=tokenizer.added[prompts.QUESTION])
+        config = answering(dataclasses.replace(self.gpt2.config, vocab_size=rows), tokenizer, pointer, pairs_apart)
         gpt2 = built(GPT2(config, seed, dtype=dtype))
         weights, own = (
             {name: variable.numpy() for name, variable in checkpoints.variables_by_name(model).items()}
@@ -174,6 +170,20 @@ class TrainedGenerator:
             with open(os.path.join(partial, _HUGGING_FACE_WEIGHTS_FILE), "wb") as file:
                 file.write(data)
             self.tokenizer.save(partial)
+
+
+def answering(config: GPT2Config, tokenizer: BytePairs, pointer: bool, pairs_apart: bool) -> GPT2Config:
+    """Returns the config of a model that answers, which keeps a pointer and parts that it has.
+
+    Args:
+      config: as it is.
+      tokenizer: has the markers.
+      pointer: whether it gets a pointer.
+      pairs_apart: whether the pairs of a prompt are its parts.
+    """
+    if pointer:
+        config = dataclasses.replace(config, pointer=True)
+    return dataclasses.replace(config, part_token=tokenizer.added[prompts.QUESTION]) if pairs_apart else config
 
 
 def sizes(folder: str) -> GPT2Config:

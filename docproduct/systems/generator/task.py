@@ -14,10 +14,9 @@ from data_pipeline.token_folder import TokenFolder
 from docproduct.gradients import Batch, Gather, Gradients, differentiate
 from docproduct.layers.attention import read_before
 from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.pointer import Pointer
+from docproduct.layers.pointer import TINY, Pointer
 
 PAD = -1  # no token has this id
-_TINY = 1e-9
 
 
 def token_batches(folder: TokenFolder, how: BatchSettings) -> Callable[[int, int], batches.Batches]:
@@ -85,7 +84,7 @@ def next_token_losses(
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
     if gpt2.pointer is not None:
         of_vocabulary, copied = (tf.gather_nd(x, places - [0, 1]) for x in _pointed(gpt2.pointer, states, tokens))
-        losses = -tf.math.log(of_vocabulary * tf.exp(-losses) + copied + _TINY)
+        losses = -tf.math.log(of_vocabulary * tf.exp(-losses) + copied + TINY)
     return losses, places
 
 

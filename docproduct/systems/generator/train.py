@@ -17,7 +17,7 @@ from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import report
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.dev import DevEvaluation, Sample, read_rows
-from docproduct.systems.generator.folder import KIND, WEIGHTS_FILE, TrainedGenerator
+from docproduct.systems.generator.folder import KIND, WEIGHTS_FILE, TrainedGenerator, answering
 
 _SHOWN = 2  # answers in the log, each epoch
 
@@ -66,6 +66,8 @@ class GeneratorTraining:
             )
         if self.num_answers < 0:
             raise ValueError(f"num_answers is {self.num_answers}; expected 0 or more.")
+        if self.pairs_apart and not self.pointer:
+            raise ValueError("pairs_apart is on, pointer off: nothing would look at the retrieved pairs. Give both.")
         if not 0 <= self.prompt_weight <= 1:
             raise ValueError(f"prompt_weight is {self.prompt_weight}; expected 0 to 1.")
         if not 0 <= (self.dropout or 0) < 1:
@@ -165,10 +167,8 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
             )
     else:
         sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **rates)
-        if prompt and config.pointer:
-            sizes = dataclasses.replace(sizes, pointer=True)
-        if prompt and config.pairs_apart:
-            sizes = dataclasses.replace(sizes, part_token=tokenizer.added[prompts.QUESTION])
+        if prompt:
+            sizes = answering(sizes, tokenizer, config.pointer, config.pairs_apart)
         generator = TrainedGenerator.make(sizes, tokenizer, seed, dtype, prompt)
         if _copies(config):
             # What texts begin with: documents, and prompts.
