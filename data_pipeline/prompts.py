@@ -96,7 +96,8 @@ def answer_prompt(
     ids = []
     for asked, answered in reversed(pairs):
         asked = asked[: max(longest // 2, longest - len(answered))]
-        ids += [marker[QUESTION], *asked, marker[ANSWER], *answered[: longest - len(asked)], marker[END]]
+        # What is cut has no end, as in `target`.
+        ids += [marker[QUESTION], *asked, marker[ANSWER], *[*answered, marker[END]][: longest + 1 - len(asked)]]
     return Prompt([*ids, marker[QUESTION], *own, marker[ANSWER]], len(pairs), shortened)
 
 

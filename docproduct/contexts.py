@@ -149,6 +149,8 @@ def make(
     rows_of = {split: [row for row, pair in enumerate(pairs) if pair["split"] == split] for split in splits.SPLITS}
     train = rows_of[splits.TRAIN]
     drawn = np.random.default_rng(0).permutation(len(train))[: round(context_share * len(train))]
+    if train and not drawn.size:
+        raise ValueError(f"context_share is {context_share}: of {len(train)} questions of train none is drawn.")
     asked_of = rows_of | {splits.TRAIN: [train[i] for i in np.sort(drawn)]}
     hits: dict[int, list[Hit]] = {}
     with tqdm(desc="contexts", total=sum(map(len, asked_of.values())), unit=" questions") as bar:
@@ -191,7 +193,11 @@ def _define_flags() -> None:
     )
     flags.DEFINE_integer("answer_tokens", defaults.answer_tokens, "Of these, what a prompt leaves to the answer.")
     flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
-    flags.DEFINE_float("context_share", 1.0, "Share of train's questions that have a row with retrieved pairs.")
+    flags.DEFINE_float(
+        "context_share",
+        1.0,
+        "Share of train's questions that have a row with retrieved pairs; without --alone the others are left out.",
+    )
     flags.DEFINE_bool("alone", False, "Each of train's questions has a row without retrieved pairs, too.")
     flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 

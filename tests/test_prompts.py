@@ -46,10 +46,14 @@ def test_a_prompt_is_never_too_long_and_the_question_is_cut_last(tokenizer, wind
     if prompt.num_contexts:
         start = prompts.question_start(tokenizer, prompt.ids)
         assert shown(tokenizer, prompt.ids[start:]) == f"<question> {question} <answer>"
-        # Each pair that stands there begins as it should, and ends with its mark.
-        for marker in ("<question>", "<answer>", "<end>"):
+        # Each pair that stands there begins as it should, and ends with its mark, unless its answer was cut.
+        for marker in ("<question>", "<answer>"):
             assert prompt.ids[:start].count(tokenizer.added[marker]) == prompt.num_contexts
-        assert prompt.ids[start - 1] == tokenizer.added["<end>"]
+        pairs = shown(tokenizer, prompt.ids[:start]).split("<question> ")[1:]
+        for pair, (_, answer) in zip(reversed(pairs), CONTEXTS, strict=False):
+            assert ("<end>" in pair) == (f"<answer> {answer.strip()} <end>" in pair)
+        assert window < 300 or "<end>" in pairs[0]
+        assert window > 133 or shown(tokenizer, prompt.ids).count("<end>") < 3
     assert prompt.shortened == (len(tokenizer.encode([question])[0]) + 2 > window - 10)
 
 
@@ -61,17 +65,17 @@ def test_long_pairs_share_what_short_ones_leave(tokenizer):
     settings = PromptSettings(3, 100 + question + 10, 10)
     pairs = [("q", long), ("q", "sssss"), ("q", long)]
     ids = answer_prompt(tokenizer, settings, "q", pairs).ids
-    ends = [i for i, token in enumerate(ids) if token == tokenizer.added["<end>"]]
+    begins = [i for i, token in enumerate(ids) if token == tokenizer.added["<question>"]]
     short = 1 + 1 + 1 + 5 + 1  # marker, q, marker, five letters, end
-    assert [ends[0] + 1, ends[1] - ends[0], ends[2] - ends[1]] == [(100 - short) // 2, short, (100 - short) // 2]
+    assert begins == [0, (100 - short) // 2, (100 - short) // 2 + short, 2 * ((100 - short) // 2) + short]
 
 
 @pytest.mark.parametrize(
     ("asked", "answered", "expected"),
-    [  # of 50 tokens, 3 are markers
-        (80, 80, (23, 24)),
+    [  # of 50 tokens, 3 are markers, or 2 where the answer was cut, which then has no end
+        (80, 80, (23, 25)),
         (80, 10, (37, 10)),
-        (10, 80, (10, 37)),
+        (10, 80, (10, 38)),
         (24, 23, (24, 23)),
         (24, 24, (23, 24)),
     ],
@@ -81,7 +85,9 @@ def test_a_long_question_leaves_its_answer_half_the_share(tokenizer, asked, answ
     ids = answer_prompt(tokenizer, PromptSettings(1, 50 + question + 10, 10), "q", [("x" * asked, "x" * answered)]).ids
     marker = tokenizer.added
     assert ids.index(marker["<answer>"]) - 1 == expected[0]
-    assert ids.index(marker["<end>"]) - ids.index(marker["<answer>"]) - 1 == expected[1]
+    end = ids.index(marker["<question>"], 1) - (marker["<end>"] in ids)
+    assert end - ids.index(marker["<answer>"]) - 1 == expected[1]
+    assert (marker["<end>"] in ids) == (expected[1] == answered)
 
 
 def test_a_target_ends_unless_it_is_cut(tokenizer):

@@ -141,7 +141,7 @@ class GPT2(keras.layers.Layer):
         self.head = None if tied_head else dense(config.vocab_size, config.initializer_range, seeds, "head", dtype)
         if self.head is not None:
             self.head.build((None, config.width))  # `call` does not run it
-        self.pointer = Pointer(config.width, seeds, dtype) if config.pointer else None
+        self.pointer = Pointer(config.width, seeds) if config.pointer else None
         if self.pointer is not None:
             self.pointer.build()
 

@@ -58,6 +58,12 @@ class GPT2Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         head_width(self.width, self.num_heads)
+        if self.part_token is not None and not self.pointer:
+            raise ValueError(
+                "Parts are read apart, and there is no pointer: nothing would look at the others. Take both."
+            )
+        if self.part_token is not None and not 0 <= self.part_token < self.vocab_size:
+            raise ValueError(f"part_token is {self.part_token}; expected 0 to {self.vocab_size - 1}.")
 
     @property
     def feed_forward_width(self) -> int:
@@ -122,7 +128,10 @@ class GPT2Config:
                 f"encoder_width is {self.encoder_width}; Hugging Face's GPT-2 attends to states of its own width only."
             )
         if self.pointer or self.part_token is not None:
-            raise ValueError("The model has a pointer, or reads parts; Hugging Face's GPT-2 cannot.")
+            raise ValueError(
+                "The model has a pointer, or reads parts; Hugging Face's GPT-2 cannot. Take docproduct.export, or "
+                "train without --pointer."
+            )
         names = {ours: theirs for theirs, ours in reversed(HUGGING_FACE_ACTIVATIONS.items())}
         return {
             "architectures": ["GPT2LMHeadModel"],

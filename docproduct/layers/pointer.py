@@ -1,7 +1,8 @@
 """A pointer beside a GPT-2's vocabulary: what stood behind a like place before is copied from there.
 
 Source: Merity et al. 2017, "Pointer Sentinel Mixture Models". Differences: places are compared by the model's last
-states and by how many tokens before them are equal, as prompt look-up does; the sentinel is a product with the state.
+states and by how many of the tokens that end there are equal, as prompt look-up does; the sentinel is a product with
+the state.
 
     p(w) = g * p_vocabulary(w) + sum of a_j over the places j that w stands behind;  (g, a) = softmax(sentinel, scores)
 
@@ -17,18 +18,19 @@ from keras import ops
 from docproduct.layers.attention import HIDDEN
 
 SIZE = 64
-TINY = 1e-9  # a probability may be 0; its logarithm is taken
-_LONGEST = 5  # tokens before two places that are compared
-_NAT_A_TOKEN = 1.0  # at first, for each equal one
-_SENTINEL = 5.0  # at first, what the vocabulary is worth: as much as five equal tokens
+_LONGEST = 5  # tokens that are compared
+# At first, the scores of places with 0, 1, ... 5 equal tokens, beside a sentinel of 0. Fitted beside a small model that
+# answered MedQuAD's questions, rounded. Places without an equal token are many: they shall hardly count.
+_EQUAL_BIAS = (-10.0, -5.0, -3.5, -2.5, -1.5, -0.5)
+_NOTHING = 1e-30  # stands for a probability of 0, whose logarithm is taken
 
 
 class Pointer(keras.layers.Layer):
     """Says how much of the next token's probability is the vocabulary's, and how much each earlier place's."""
 
-    def __init__(self, width: int, seeds: Iterator[int], dtype: Any = None):
-        """Makes one for states of `width`; its weights are float32."""
-        super().__init__(name="pointer", dtype=dtype, autocast=False)
+    def __init__(self, width: int, seeds: Iterator[int]):
+        """Makes one for states of `width`; it is float32, whatever the model is."""
+        super().__init__(name="pointer", dtype="float32", autocast=False)
         self._width = width
         self._initializer = keras.initializers.Orthogonal(seed=next(seeds))
 
@@ -37,9 +39,8 @@ class Pointer(keras.layers.Layer):
         self.key_kernel = self.add_weight(shape=(self._width, SIZE), initializer=self._initializer, name="key")
         self.query_kernel = self.add_weight(shape=(self._width, SIZE), initializer=self._initializer, name="query")
         self.sentinel = self.add_weight(shape=(self._width,), initializer="zeros", name="sentinel")
-        bias = keras.initializers.Constant(_SENTINEL)
-        self.sentinel_bias = self.add_weight(shape=(), initializer=bias, name="sentinel_bias")
-        self.equal_bias = self.add_weight(shape=(_LONGEST + 1,), initializer=_a_nat_each, name="equal_bias")
+        self.sentinel_bias = self.add_weight(shape=(), initializer="zeros", name="sentinel_bias")
+        self.equal_bias = self.add_weight(shape=(_LONGEST + 1,), initializer=_equal_bias, name="equal_bias")
 
     def keys(self, states: Any) -> Any:
         """[B, T, D] last states -> [B, T, S] float32."""
@@ -57,27 +58,39 @@ class Pointer(keras.layers.Layer):
             place count.
 
         Returns:
-          [B, Q] float32, the vocabulary's part; [B, Q, L] float32, the parts of the tokens that stand behind each slot.
+          [B, Q] float32, the logarithm of the gate g; [B, Q, L] float32, the probabilities a of what stands behind each
+          slot. See `log_mixture`.
         """
         states = _normal(states)
         scores = ops.matmul(ops.matmul(states, self.query_kernel), ops.transpose(keys, (0, 2, 1))) / SIZE
-        scores = scores + ops.take(self.equal_bias, equal_before(ids, slots), axis=0)
+        scores = scores + ops.take(self.equal_bias, common_suffix_lengths(ids, slots), axis=0)
         before = ops.arange(ops.shape(ids)[1]) < slots[:, None]  # [Q, L]
         scores = ops.where(readable & before, scores, HIDDEN)
         sentinel = ops.matmul(states, self.sentinel[:, None]) + self.sentinel_bias  # [B, Q, 1]
-        parts = ops.softmax(ops.concatenate([sentinel, scores], axis=-1), axis=-1)
-        return parts[..., 0], parts[..., 1:]
+        logs = ops.log_softmax(ops.concatenate([sentinel, scores], axis=-1), axis=-1)
+        return logs[..., 0], ops.exp(logs[..., 1:])
 
 
-def equal_before(ids: Any, slots: Any) -> Any:
-    """Returns how many of the tokens that end at a slot are those that end at each other one, at most five.
+def log_mixture(log_gate: Any, log_vocabulary: Any, copied: Any) -> Any:
+    """Returns the logarithm of g * p_vocabulary(w) + the sum of a_j; all of one shape, or broadcast.
+
+    Args:
+      log_gate: of `Pointer`.
+      log_vocabulary: the logarithm of p_vocabulary(w).
+      copied: the sum of a_j over the places that w stands behind.
+    """
+    return ops.logaddexp(log_gate + log_vocabulary, ops.log(copied + _NOTHING))
+
+
+def common_suffix_lengths(ids: Any, slots: Any) -> Any:
+    """Compares the text up to each of some slots with the text up to every slot.
 
     Args:
       ids: [B, L] int.
       slots: [Q] int.
 
     Returns:
-      [B, Q, L] int32; at the beginning of a text fewer are compared.
+      [B, Q, L] int32: how many tokens at their ends are equal, at most five.
     """
     length = ops.shape(ids)[1]
     places = ops.arange(length)
@@ -99,5 +112,5 @@ def _normal(states: Any) -> Any:
     return (states - mean) * ops.rsqrt(variance + 1e-6)
 
 
-def _a_nat_each(shape: tuple[int, ...], dtype: Any = None) -> Any:
-    return _NAT_A_TOKEN * ops.arange(shape[0], dtype=dtype or "float32")
+def _equal_bias(shape: tuple[int, ...], dtype: Any = None) -> Any:
+    return ops.reshape(ops.convert_to_tensor(_EQUAL_BIAS, dtype or "float32"), shape)

@@ -11,13 +11,13 @@ the same, the passes fewer.
     B texts, T longest prompt, L slots, V vocabulary, S settings
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
 from docproduct.layers.attention import Cache
 from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.pointer import TINY
+from docproduct.layers.pointer import log_mixture
 from docproduct.systems.generator import sampling
 from docproduct.systems.generator.sampling import Sampling
 
@@ -42,9 +42,9 @@ class Decoder:
         passes     scalar int32: how often the model was run since `begin`
     """
 
-    def __init__(self, gpt2: GPT2, end_id: int):
-        """Takes a built model; `end_id` ends a text."""
-        self.gpt2, self.end_id = gpt2, end_id
+    def __init__(self, gpt2: GPT2, end_id: int, suppressed_ids: Sequence[int] = ()):
+        """Takes a built model; `end_id` ends a text, `suppressed_ids` are never written."""
+        self.gpt2, self.end_id, self.suppressed_ids = gpt2, end_id, list(suppressed_ids)
 
     def begin(
         self,
@@ -147,19 +147,29 @@ class Decoder:
 
     def _logits(self, state: State, states: tf.Tensor) -> tf.Tensor:
         """Returns [B, Q, V] logits behind the states of the tokens from the slot of the last one on, [B, Q, D]."""
-        logits, pointer = self.gpt2.logits(states), self.gpt2.pointer
-        if pointer is None:
-            return logits
+        logits = self.gpt2.logits(states)
+        if self.gpt2.pointer is not None:
+            logits = self._mixed(state, states, logits)
+        if self.suppressed_ids:
+            suppressed = tf.reduce_any(tf.equal(tf.range(tf.shape(logits)[-1])[:, None], self.suppressed_ids), axis=1)
+            logits = tf.where(suppressed, sampling.NEVER, logits)
+        return logits
+
+    def _mixed(self, state: State, states: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        """Returns `logits` with what the pointer copies; see `_logits`. They are the same where it copies nothing."""
         ids, count = state["ids"], tf.shape(states)[1]
         readable = tf.range(tf.shape(ids)[1]) >= state["padding"][:, None]
         slots = state["next"] + tf.range(count)
         compared = tf.where(readable, ids, -1)  # padding equals no token
-        of_vocabulary, parts = pointer(states, slots, state["pointer_key"], compared, readable[:, None])
-        probs = of_vocabulary[..., None] * tf.nn.softmax(logits)
+        log_gate, copied = self.gpt2.pointer(states, slots, state["pointer_key"], compared, readable[:, None])
         rows, tokens = tf.meshgrid(tf.range(tf.shape(ids)[0]), tf.range(count), indexing="ij")  # [B, Q]
-        following = tf.roll(ids, -1, axis=1)  # what stands behind each slot; what is behind the last one has no part
-        places = [tf.broadcast_to(x, tf.shape(parts)) for x in (rows[..., None], tokens[..., None], following[:, None])]
-        return tf.math.log(tf.tensor_scatter_nd_add(probs, tf.stack(places, axis=-1), parts) + TINY)
+        following = tf.roll(ids, -1, axis=1)  # what stands behind each slot; the last one is never copied from
+        places = [
+            tf.broadcast_to(x, tf.shape(copied)) for x in (rows[..., None], tokens[..., None], following[:, None])
+        ]
+        copied = tf.scatter_nd(tf.stack(places, axis=-1), copied, tf.shape(logits))  # [B, Q, V]
+        total = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
+        return log_mixture(log_gate[..., None], logits - total, copied) + total
 
     def _last_part(self, ids: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
         """[B, T] prompts that end at the last column -> [B], the slot where the last part begins."""

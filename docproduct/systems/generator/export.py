@@ -66,7 +66,7 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
         raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
     with saved_models.new_version(export_dir, KIND) as partial:
         gpt2 = generator.gpt2 if precision == "float32" else _quantized(generator.gpt2)
-        _save(gpt2, generator.end_id, partial)
+        _save(Decoder(gpt2, generator.end_id, generator.suppressed_ids), partial)
         own = saved_models.own_files(partial)
         config = {"kind": KIND, "format": FORMAT, "precision": precision, "end_id": generator.end_id}
         config |= dataclasses.asdict(generator.gpt2.config)
@@ -76,9 +76,10 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
     return saved_models.newest(export_dir)
 
 
-def kept_names(num_layers: int, pointer: bool) -> list[str]:
-    """Returns the parts of the state that stay in a session: keys and values."""
-    return [f"{part}_{i}" for i in range(num_layers) for part in ("key", "value")] + pointer * ["pointer_key"]
+def kept_names(num_layers: int, has_pointer: bool) -> list[str]:
+    """Returns the parts of the state that stay in a session: keys and values, and keys of the pointer."""
+    layers = [f"{part}_{i}" for i in range(num_layers) for part in ("key", "value")]
+    return [*layers, "pointer_key"] if has_pointer else layers
 
 
 def state_signature(gpt2: GPT2) -> State:
@@ -101,15 +102,16 @@ def state_signature(gpt2: GPT2) -> State:
 
 def live(generator: TrainedGenerator) -> saved_models.Functions:
     """Returns `begin` and `advance` of a generator as it is in this process."""
-    return _functions(Decoder(generator.gpt2, generator.end_id))
+    return _functions(Decoder(generator.gpt2, generator.end_id, generator.suppressed_ids))
 
 
-def _save(gpt2: GPT2, end_id: int, folder: str) -> None:
-    module = tf.Module()
+def _save(decoder: Decoder, folder: str) -> None:
+    gpt2, module = decoder.gpt2, tf.Module()
     # TensorFlow's own variables: of Keras' ones a session would restore copies.
     module.weights = [variable.value for variable in gpt2.weights]
-    functions = _functions(Decoder(gpt2, end_id))
-    generate = saved_models.traced(_generate(functions, gpt2.config.max_positions, end_id), _PROMPTS | _SAMPLING)
+    functions = _functions(decoder)
+    generate = _generate(functions, gpt2.config.max_positions, decoder.end_id)
+    generate = saved_models.traced(generate, _PROMPTS | _SAMPLING)
     default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     saved_models.save(folder, module, functions | {"generate": generate, default: generate}, _requests(gpt2, default))
 
@@ -215,6 +217,6 @@ def _quantized(gpt2: GPT2) -> GPT2:
         name = layer.path.removeprefix(f"{result.path}/")
         layer.take(*(values.pop(f"{name}/{part}").numpy() for part in ("kernel", "bias")))
     variables = variables_by_name(result)
-    for name, value in values.items():  # embeddings and norms
+    for name, value in values.items():  # embeddings, norms, pointer
         variables[name].assign(value)
     return result

@@ -61,6 +61,12 @@ class TrainedGenerator:
         """The id that ends what it writes: the marker of prompts, if it has it."""
         return self.tokenizer.added.get(prompts.END, self.tokenizer.end_id)
 
+    @property
+    def suppressed_ids(self) -> list[int]:
+        """The ids that it never writes: the other markers, which no answer holds."""
+        added = self.tokenizer.added
+        return [added[marker] for marker in (prompts.QUESTION, prompts.ANSWER) if marker in added]
+
     @classmethod
     def make(
         cls,

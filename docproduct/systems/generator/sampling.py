@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-_NEVER = float("-inf")  # the logit of what is filtered out; softmax makes 0 of it
+NEVER = float("-inf")  # the logit of what is filtered out; softmax makes 0 of it
 
 _LEAST = 1e-3  # of a factor on logits: float32 holds what comes of it
 
@@ -118,7 +118,7 @@ def filtered(logits: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p:
 
     def of_top_k() -> tf.Tensor:
         lowest = tf.math.top_k(logits, kept).values[:, -1:]
-        return tf.where(logits < lowest, _NEVER, logits)
+        return tf.where(logits < lowest, NEVER, logits)
 
     logits = tf.cond(kept < size, of_top_k, lambda: logits)
 
@@ -127,7 +127,7 @@ def filtered(logits: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p:
         probs = tf.nn.softmax(best, axis=-1)
         before = tf.cumsum(probs, axis=-1, exclusive=True)  # of all that are likelier
         lowest = tf.reduce_min(tf.where(before < top_p, best, best[:, :1]), axis=-1, keepdims=True)
-        return tf.where(logits < lowest, _NEVER, logits)
+        return tf.where(logits < lowest, NEVER, logits)
 
     return tf.cond(top_p < 1.0, of_top_p, lambda: logits)
 

@@ -14,7 +14,7 @@ from data_pipeline.token_folder import TokenFolder
 from docproduct.gradients import Batch, Gather, Gradients, differentiate
 from docproduct.layers.attention import read_before
 from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.pointer import TINY, Pointer
+from docproduct.layers.pointer import Pointer, log_mixture
 
 PAD = -1  # no token has this id
 
@@ -83,18 +83,18 @@ def next_token_losses(
     logits = gpt2.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
     if gpt2.pointer is not None:
-        of_vocabulary, copied = (tf.gather_nd(x, places - [0, 1]) for x in _pointed(gpt2.pointer, states, tokens))
-        losses = -tf.math.log(of_vocabulary * tf.exp(-losses) + copied + TINY)
+        log_gate, copied = (tf.gather_nd(x, places - [0, 1]) for x in _pointed(gpt2.pointer, states, tokens))
+        losses = -log_mixture(log_gate, -losses, copied)
     return losses, places
 
 
 def _pointed(pointer: Pointer, states: tf.Tensor, tokens: Tokens) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns [B, T - 1] twice: the vocabulary's part of each next token, and the part that is copied and right."""
+    """Returns, at each place, the logarithm of the gate, and how likely the right token is copied; [B, T - 1] each."""
     inputs, following, texts = tokens.ids[:, :-1], tokens.ids[:, 1:], tokens.texts[:, :-1]
     slots = tf.range(tf.shape(inputs)[1])
-    of_vocabulary, parts = pointer(states, slots, pointer.keys(states), inputs, read_before(texts))
+    log_gate, copied = pointer(states, slots, pointer.keys(states), inputs, read_before(texts))
     same = tf.equal(following[:, None, :], following[:, :, None])  # [B, T - 1, T - 1]
-    return of_vocabulary, tf.reduce_sum(tf.where(same, parts, 0.0), axis=-1)
+    return log_gate, tf.reduce_sum(tf.where(same, copied, 0.0), axis=-1)
 
 
 def gradients(

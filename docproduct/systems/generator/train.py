@@ -66,8 +66,6 @@ class GeneratorTraining:
             )
         if self.num_answers < 0:
             raise ValueError(f"num_answers is {self.num_answers}; expected 0 or more.")
-        if self.pairs_apart and not self.pointer:
-            raise ValueError("pairs_apart is on, pointer off: nothing would look at the retrieved pairs. Give both.")
         if not 0 <= self.prompt_weight <= 1:
             raise ValueError(f"prompt_weight is {self.prompt_weight}; expected 0 to 1.")
         if not 0 <= (self.dropout or 0) < 1:
@@ -155,6 +153,8 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     tokenizer, seed = folder.tokenizer(), config.settings.seed
     dtype = devices.dtype_policy(config.settings.precision)
     prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
+    if prompt is None and (config.pointer or config.pairs_apart):
+        raise ValueError(f"pointer and pairs_apart are for models that answer; {folder.path} is for language_model.")
     rates = {} if config.dropout is None else {"dropout": config.dropout, "attention_dropout": config.dropout}
     if config.gpt2_dir:
         generator = TrainedGenerator.load(config.gpt2_dir, dtype, seed, **rates)
