@@ -14,11 +14,11 @@ import pytest
 import tensorflow as tf
 
 import train_gpt2
-from data_pipeline import prompts, token_folder
+from data_pipeline import prompts, splits, token_folder
 from data_pipeline.packing import write_windows
-from data_pipeline.pair_rows import write_closed_book
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import TokenFolder
+from data_pipeline.pair_rows import PairRows, write_closed_book
+from data_pipeline.prompts import PromptSettings, with_markers
+from data_pipeline.token_folder import CONTEXT_ANSWER, TokenFolder
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import answering, index, run_folder, starter
 from docproduct.index import Index
@@ -44,6 +44,26 @@ def bpe():
 def pairs_dir(prepared, bpe, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("tokens") / "pairs")
     write_closed_book(path, prepared, bpe, PromptSettings(0, 48, 24))
+    return path
+
+
+@pytest.fixture(scope="module")
+def contexts_dir(prepared, bpe, tmp_path_factory):
+    """In each prompt two other pairs of its split stand before the question."""
+    path, settings, tokenizer = (
+        str(tmp_path_factory.mktemp("tokens") / "c"),
+        PromptSettings(2, 120, 16),
+        with_markers(bpe),
+    )
+    maker, pairs = PairRows(tokenizer, settings), prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()
+    of_split = {}
+    for split in splits.SPLITS:
+        own = [tuple(pair.values())[:3] for pair in pairs if pair["split"] == split]
+        of_split[split] = [
+            maker.row(*pair, [own[i - 1][1:], own[i - 2][1:]]) for i, pair in enumerate(own) if len(own) > 2
+        ]
+    settings = {"prompt": dataclasses.asdict(settings)}
+    token_folder.write(path, CONTEXT_ANSWER, tokenizer, of_split, settings, {}, shortened=maker.counts)
     return path
 
 
@@ -150,11 +170,19 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp
 
 
 @pytest.mark.long
-def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, tmp_path):
+def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, contexts_dir, tmp_path):
     still = dataclasses.replace(
-        config, dropout=0.0, pointer=True, pairs_apart=True, settings=dataclasses.replace(SETTINGS, epochs=1)
+        config,
+        tokens_dir=contexts_dir,
+        random_gpt2=dataclasses.replace(SIZES, max_positions=120),
+        dropout=0.0,
+        pointer=True,
+        pairs_apart=True,
+        settings=dataclasses.replace(SETTINGS, epochs=1),
     )
     plain = train(still, str(tmp_path / "plain"))["losses"]
+    together = train(dataclasses.replace(still, pairs_apart=False), str(tmp_path / "together"))["losses"]
+    assert np.abs(np.subtract(plain, together)).max() > 1e-3
     for name, changed in (("chunks", {"chunk_size": 3}), ("recompute", {"recompute": True})):
         found = train(dataclasses.replace(still, **changed), str(tmp_path / name))["losses"]
         np.testing.assert_allclose(found, plain, atol=1e-5)
@@ -205,12 +233,14 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
 
 
 @pytest.mark.parametrize("from_folder", [True, False])
-def test_a_pointer_and_parts_are_added_to_what_shall_answer(config, pairs_dir, bpe, tmp_path, from_folder):
-    given = TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=bpe.vocab_size), bpe)
+def test_a_pointer_and_parts_are_added_to_what_shall_answer(config, contexts_dir, bpe, tmp_path, from_folder):
+    sizes, folder = dataclasses.replace(SIZES, max_positions=120), TokenFolder(contexts_dir)
+    config = dataclasses.replace(config, tokens_dir=contexts_dir, random_gpt2=sizes)
+    given = TrainedGenerator.make(dataclasses.replace(sizes, vocab_size=bpe.vocab_size), bpe)
     given.save(str(tmp_path / "given"))
     changed = {"gpt2_dir": str(tmp_path / "given")} if from_folder else {}
     config = dataclasses.replace(config, pointer=True, pairs_apart=True, **changed)
-    begun = start(config, TokenFolder(pairs_dir))
+    begun = start(config, folder)
     assert begun.gpt2.config.pointer
     assert begun.gpt2.config.part_token == begun.tokenizer.added["<question>"]
     if from_folder:
@@ -227,11 +257,16 @@ def test_a_pointer_and_parts_are_added_to_what_shall_answer(config, pairs_dir, b
     # A model that has them keeps them, whatever is asked for.
     again = start(
         dataclasses.replace(config, gpt2_dir=str(tmp_path / "m"), pointer=False, pairs_apart=False),
-        TokenFolder(pairs_dir),
+        folder,
     )
     assert again.gpt2.config == begun.gpt2.config
     with pytest.raises(ValueError, match="there is no pointer"):
-        start(dataclasses.replace(config, pointer=False), TokenFolder(pairs_dir))
+        start(dataclasses.replace(config, pointer=False), folder)
+
+
+def test_a_pointer_is_for_models_that_answer(config, windows_dir):
+    with pytest.raises(ValueError, match="for models that answer"):
+        start(dataclasses.replace(config, tokens_dir=windows_dir, pointer=True), TokenFolder(windows_dir))
 
 
 def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_path):
