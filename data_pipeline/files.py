@@ -161,8 +161,10 @@ def read_text(path: str) -> str:
     """Returns the text of a UTF-8 file.
 
     Raises:
+      FileNotFoundError: there is none.
       ValueError: it is not UTF-8.
     """
+    size(path)
     with open(path, encoding="utf-8", newline="\n") as file:
         try:
             return file.read()

@@ -14,7 +14,7 @@ from typing import Any
 from data_pipeline import cleaning, prompts
 from docproduct import emergency
 from docproduct.index import Found, Hit, Index
-from docproduct.systems.generator import GenerationSettings, Writer
+from docproduct.systems.generator import Generation, GenerationSettings, Writer
 from docproduct.systems.retriever import Side, TrainedRetriever
 
 DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."
@@ -53,6 +53,7 @@ class Answer:
       near: whether any answer of the index is near enough to the question.
       generated: what the generator wrote; None without one, and where nothing is near.
       num_contexts: the first so many hits stood in the generator's prompt.
+      finished: whether the generator ended its answer; else the limit of tokens cut it, or it is not whole yet.
       shortened: whether the question was too long for the generator, and lost its end there.
       seconds: what each step took; of questions that were asked together, for all of them.
       emergency: what to do at once, if the question speaks of an emergency; shown before all else.
@@ -68,6 +69,7 @@ class Answer:
     seconds: dict[str, float]
     emergency: str | None = None
     disclaimer: str = DISCLAIMER
+    finished: bool = False
     shortened: bool = False
 
     def as_json(self) -> dict[str, Any]:
@@ -84,6 +86,7 @@ class Answer:
             "question": self.question,
             "answer": self.answer,
             "generated": self.generated,
+            "finished": self.finished,
             "question_shortened": self.shortened,
             "near": self.near,
             "sources": sources,
@@ -141,9 +144,12 @@ def asked(found: Answer, writer: Writer) -> tuple[Answer, list[int]]:
     return dataclasses.replace(found, num_contexts=prompt.num_contexts, shortened=prompt.shortened), prompt.ids
 
 
-def written(found: Answer, text: str, seconds: float) -> Answer:
+def written(found: Answer, generation: Generation, seconds: float) -> Answer:
     """Returns the answer with what the generator wrote, so far or whole."""
-    return dataclasses.replace(found, generated=text.strip(), seconds={**found.seconds, "write": seconds})
+    seconds_of = {**found.seconds, "write": seconds}
+    return dataclasses.replace(
+        found, generated=generation.text.strip(), finished=generation.finished, seconds=seconds_of
+    )
 
 
 def check_writer(writer: Writer) -> None:
@@ -212,4 +218,4 @@ def stream(
     settings = dataclasses.replace(settings, num_samples=1)
     growing = writer.stream(prompt_ids, settings) if in_pieces else writer.write([prompt_ids], settings)[0]
     for generation in growing:
-        yield written(found, generation.text, time.perf_counter() - start)
+        yield written(found, generation, time.perf_counter() - start)

@@ -151,6 +151,10 @@ def make(
     drawn = np.random.default_rng(0).permutation(len(train))[: round(context_share * len(train))]
     if train and not drawn.size:
         raise ValueError(f"context_share is {context_share}: of {len(train)} questions of train none is drawn.")
+    if not alone and drawn.size < len(train):
+        logging.warning(
+            "%d of train's %d questions are left out. --alone keeps them.", len(train) - drawn.size, len(train)
+        )
     asked_of = rows_of | {splits.TRAIN: [train[i] for i in np.sort(drawn)]}
     hits: dict[int, list[Hit]] = {}
     with tqdm(desc="contexts", total=sum(map(len, asked_of.values())), unit=" questions") as bar:

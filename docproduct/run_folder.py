@@ -110,7 +110,7 @@ def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
     if changed:
         raise ValueError(
             f"{model_dir} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones. To train a "
-            "finished model further, start from it, with another --model_dir."
+            "finished model further, start from it, in another folder."
         )
 
 

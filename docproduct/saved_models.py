@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from absl import logging
 
 from data_pipeline import files
 from data_pipeline.varints import varints
@@ -73,12 +74,14 @@ def save(folder: str, module: tf.Module, functions: Functions, requests: Request
         takes seconds.
     """
     logger = tf.get_logger()
-    level = logger.level
+    level, verbosity = logger.level, logging.get_verbosity()
     logger.setLevel("ERROR")  # it would tell which names of inputs it changes inside, hundreds of them
+    logging.set_verbosity(logging.ERROR)
     try:
         tf.saved_model.save(module, folder, functions)
     finally:
         logger.setLevel(level)
+        logging.set_verbosity(verbosity)
     os.makedirs(own_files(folder), exist_ok=True)
     with tf.io.TFRecordWriter(os.path.join(own_files(folder), WARMUP_FILE)) as file:
         for signature, inputs in requests.items():

@@ -31,7 +31,7 @@ def show(answers: Iterator[Answer]) -> Answer:
             _print(found.generated[len(shown or "") :], end="")
             shown = found.generated
     if shown is not None:
-        _print("\n")
+        _print("\n" if found.finished else " ... (cut at the limit of tokens)\n")
     for number, hit in enumerate(found.hits, 1):
         mark = "*" if number <= found.num_contexts else " "
         _print(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.question}  [{hit.source}]")

@@ -68,7 +68,7 @@ def run(values: flags.FlagValues, train: Callable[[tf.distribute.Strategy], dict
     except KeyboardInterrupt:
         there = os.path.exists(os.path.join(values.model_dir, training.CHECKPOINT_FILE))
         sys.exit(
-            "interrupted: go on with the same flags and --resume in place of --overwrite. "
+            "interrupted: go on with the same flags and --resume, without --overwrite. "
             f"{values.model_dir} has {'a checkpoint' if there else 'no checkpoint yet, so that it begins anew'}; "
             f"there is one every {values.checkpoint_steps} steps and after each epoch."
         )

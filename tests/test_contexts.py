@@ -255,6 +255,7 @@ def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
     best = answer(question, retriever, opened).hits[0].score
     near = answer(question, retriever, opened, writer=writer, threshold=best - 1e-4)
     assert near.near
+    assert (near.generated, near.as_json()["finished"]) == ("written", True)
     assert near.answer == near.hits[0].answer
     far = answer(question, retriever, opened, writer=writer, threshold=best + 1e-4)
     assert (far.near, far.answer, far.generated, far.num_contexts) == (False, NOTHING_NEAR, None, 0)
@@ -264,6 +265,7 @@ def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
         "question": question,
         "answer": NOTHING_NEAR,
         "generated": None,
+        "finished": False,
         "question_shortened": False,
         "near": False,
         "sources": [

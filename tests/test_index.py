@@ -176,7 +176,7 @@ def test_the_path_of_one_question(trained, folder):
     found = answer("what is a3?", trained, opened, k=3)
     assert found.answer == found.hits[0].answer
     shown = found.as_json()
-    written = ["generated", "question_shortened"]
+    written = ["generated", "finished", "question_shortened"]
     assert list(shown) == ["question", "answer", *written, "near", "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER

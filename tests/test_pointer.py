@@ -78,6 +78,17 @@ def test_what_is_learned_is_the_mixture(config):
         np.testing.assert_allclose(losses[places[:, 0] == row], expected, atol=1e-4)
 
 
+def test_in_bfloat16_the_pointer_stays_in_float32():
+    exact, rough = built(GPT2(APART, seed=3)), built(GPT2(APART, seed=3, dtype="mixed_bfloat16"))
+    rows = tf.constant([TEXT])
+    for variables in zip(exact.weights, rough.weights, strict=True):
+        variables[1].assign(variables[0])
+    found, expected = (next_token_losses(gpt2, joined(rows[:, :0], rows, None))[0] for gpt2 in (rough, exact))
+    assert found.dtype == tf.float32
+    np.testing.assert_allclose(found, expected, atol=0.1)
+    assert {weight.dtype for weight in rough.pointer.weights} == {"float32"}
+
+
 def test_a_packed_text_is_not_copied_from():
     """Of two texts in a window each is learned as if it stood alone."""
     gpt2 = made(CONFIG)

@@ -76,6 +76,7 @@ class AnswerResponse(RetrieveResponse):
 
     answer: str = Field(description="The nearest stored answer, quoted; or that none is near enough.")
     generated: str | None = Field(description="What the generator wrote.")
+    finished: bool = Field(description="Whether the generator ended its answer; else the limit of tokens cut it.")
     question_shortened: bool = Field(description="Whether the generator read the question without its end.")
 
 

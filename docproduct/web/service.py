@@ -137,7 +137,7 @@ class Service:
         try:
             async for generation in writing:
                 tokens = len(generation.ids)
-                yield answering.written(found, generation.text, time.perf_counter() - start)
+                yield answering.written(found, generation, time.perf_counter() - start)
         finally:
             await writing.aclose()
             self.measures.tokens.inc(tokens)

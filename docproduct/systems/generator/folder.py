@@ -213,6 +213,8 @@ def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
         return _OURS, GPT2Config(**stored["gpt2"]), prompt and PromptSettings(**prompt)
     if hparams is not None:
         return _OPENAI, GPT2Config.from_openai(hparams), None
+    if stored is not None and str(stored.get("kind", "")).startswith("docproduct"):
+        raise ValueError(f"{folder} holds a {stored['kind']}; expected a GPT-2.")
     if stored is not None:
         return _HUGGING_FACE, GPT2Config.from_hugging_face(stored), None
     raise ValueError(

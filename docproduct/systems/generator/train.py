@@ -113,7 +113,10 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
     """Makes the model and the task of a training, and writes nothing."""
     config = dataclasses.replace(config, copying=_copies(config))
     if not config.gpt2_dir:
-        logging.info("Random weights begin %s heads that copy.", "with" if config.copying else "without")
+        logging.info(
+            "Random weights begin %s.",
+            "with heads that copy" if config.copying else "without heads that copy (2 layers with 4 heads of 32 would)",
+        )
     folder = TokenFolder(config.tokens_dir)
     for split in (splits.TRAIN, splits.DEV):
         if not folder.num_pairs(split):
@@ -124,6 +127,9 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
     seed, packed = config.settings.seed, folder.rows == LANGUAGE_MODEL
     with strategy.scope():
         generator = start(config, folder)
+    # A model that has them already keeps them: the record says what it has.
+    sizes = generator.gpt2.config
+    config = dataclasses.replace(config, pointer=sizes.pointer, pairs_apart=sizes.part_token is not None)
     how = batches.BatchSettings(config.settings.batch_size, config.num_buckets, seed=seed)
     end_id = generator.tokenizer.end_id if packed else None
     evaluate = DevEvaluation(generator, read_rows(folder, splits.DEV), folder.rows, config.num_answers)

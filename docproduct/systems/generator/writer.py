@@ -81,7 +81,8 @@ class Writer:
         if (config.get("kind"), config.get("format")) != (KIND, FORMAT):
             raise ValueError(
                 f"{folder} holds no exported generator of format {FORMAT}: its {saved_models.CONFIG_FILE} says "
-                f"{config.get('kind')!r}, format {config.get('format')}. Write it with python -m docproduct.export."
+                f"{config.get('kind')!r}, format {config.get('format')}. Export the trained model with python -m "
+                "docproduct.export."
             )
         session = GraphSession(version, kept_names(config["num_layers"], config["pointer"]))
         return cls(BytePairs.load(own), config, session.run)
