@@ -6,6 +6,8 @@ gradients over the replicas, clips their global norm, and steps AdamW with warm-
 
 import dataclasses
 import importlib.util
+import itertools
+import math
 import os
 import random
 import time
@@ -48,6 +50,8 @@ class TrainingSettings:
       keep: which epoch's weights: the best on dev, or the last.
       patience: end after so many epochs in a row without a better one; 0: never. The learning rate still falls as for
         all epochs.
+      max_steps: end after so many steps, where the learning rate is 0, and score the part of an epoch as one; 0: do all
+        epochs.
       tensorboard_dir: where to write loss and metrics for TensorBoard; None: nowhere.
     """
 
@@ -62,6 +66,7 @@ class TrainingSettings:
     seed: int = 0
     keep: str = "best"
     patience: int = 0
+    max_steps: int = 0
     tensorboard_dir: str | None = None
 
     def __post_init__(self) -> None:
@@ -72,7 +77,8 @@ class TrainingSettings:
             raise ValueError(f"keep is {self.keep!r}; expected {' or '.join(KEPT)}.")
         if self.patience and self.keep == "last":
             raise ValueError("patience is for the best epoch; keep is 'last'. Give one of them.")
-        for name, low in (("epochs", 1), ("batch_size", 2), ("checkpoint_steps", 1), ("seed", 0), ("patience", 0)):
+        least = {"epochs": 1, "batch_size": 2, "checkpoint_steps": 1, "seed": 0, "patience": 0, "max_steps": 0}
+        for name, low in least.items():
             if getattr(self, name) < low:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected {low} or more.")
         for name in ("learning_rate", "clip_norm"):
@@ -82,6 +88,10 @@ class TrainingSettings:
             raise ValueError(f"weight_decay is {self.weight_decay}; expected 0 or more.")
         if not 0 <= self.warmup_share <= 1:
             raise ValueError(f"warmup_share is {self.warmup_share}; expected 0 to 1.")
+
+    def num_steps(self, steps_per_epoch: int) -> int:
+        """Returns the steps of all epochs, at most `max_steps`."""
+        return min(self.epochs * steps_per_epoch, self.max_steps or math.inf)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -184,7 +194,8 @@ def fit(
     if not history["epochs"]:
         _evaluate(task, settings, history, {"epoch": 0, "step": 0}, chief, board)
     step = step_function(task, optimizer, settings.clip_norm, strategy)
-    for epoch in range(len(history["epochs"]) - 1, settings.epochs):
+    num_epochs = -(-settings.num_steps(steps_per_epoch) // steps_per_epoch)
+    for epoch in range(len(history["epochs"]) - 1, num_epochs):
         if 0 < settings.patience <= history["epochs"][-1]["epoch"] - history["best"]["epoch"]:
             logging.info("No better epoch in %d: the training ends here.", settings.patience)
             break
@@ -228,7 +239,8 @@ def _train_epoch(
     title = f"epoch {epoch + 1}/{settings.epochs}"
     with tqdm(desc=title, total=task.num_rows, initial=done * settings.batch_size, unit=" pairs") as bar:
         start = time.perf_counter()
-        for batch in task.batches(epoch, done):
+        left = settings.num_steps(task.steps_per_epoch(settings.batch_size)) - len(losses)
+        for batch in itertools.islice(task.batches(epoch, done), left):
             with devices.with_all_workers(f"Step {len(losses) + 1}"):
                 losses.append(float(step(batch)))
             if not np.isfinite(losses[-1]):
@@ -252,7 +264,7 @@ def make_optimizer(
     task: Task, settings: TrainingSettings, strategy: tf.distribute.Strategy
 ) -> keras.optimizers.Optimizer:
     """Returns AdamW with warm-up and linear decay, built for the task."""
-    num_steps = settings.epochs * task.steps_per_epoch(settings.batch_size)
+    num_steps = settings.num_steps(task.steps_per_epoch(settings.batch_size))
     warmup_steps = round(settings.warmup_share * num_steps)
     with strategy.scope():
         return adamw(task.trainable_variables, settings.learning_rate, warmup_steps, num_steps, settings.weight_decay)

@@ -78,6 +78,7 @@ def test_gradients_are_clipped_by_their_global_norm():
         {"clip_norm": 0.0},
         {"weight_decay": -1.0},
         {"patience": -1},
+        {"max_steps": -1},
         {"patience": 1, "keep": "last"},
     ],
 )
@@ -169,6 +170,37 @@ def test_patience(tmp_path, patience, epochs):
     history = training.fit(task, settings, str(tmp_path), tf.distribute.get_strategy())
     assert len(seen) == len(history["epochs"]) == epochs + 1
     assert history["best"]["x"] == max(seen)
+
+
+def test_max_steps(tmp_path):
+    """They end a training within an epoch, which is scored; where they end one, all is as if there were no more."""
+
+    def run(name, **settings):
+        model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
+        model.build((None, 1))
+        loss = lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1))) ** 2)  # noqa: E731
+        batch = tf.data.Dataset.from_tensors({"pair_id": tf.constant([1, 2], tf.int64)})
+        task = training.Task(
+            modules=(model,),
+            gradients=differentiate(loss, (model,)),
+            batches=lambda epoch, skip: batch.repeat(3).skip(skip),
+            num_rows=6,
+            count_tokens=lambda batch: (1, 1),
+            evaluate=lambda: {"x": -float(np.abs(model.get_weights()[0]).sum())},
+            best_metric="x",
+            save=lambda: None,
+        )
+        settings = TrainingSettings(batch_size=2, learning_rate=0.1, warmup_share=0.5, **settings)
+        (tmp_path / name).mkdir()
+        return training.fit(task, settings, str(tmp_path / name), tf.distribute.get_strategy())
+
+    history = run("cut", epochs=4, max_steps=5)
+    assert len(history["losses"]) == history["real_tokens"] == 5
+    assert [entry["step"] for entry in history["epochs"]] == [0, 3, 5]
+    plain = run("plain", epochs=2)
+    assert (
+        run("even", epochs=4, max_steps=6)["losses"] == plain["losses"] == run("few", epochs=2, max_steps=9)["losses"]
+    )
 
 
 def test_tensorboard_that_is_not_installed(monkeypatch):
