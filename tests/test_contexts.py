@@ -77,6 +77,8 @@ def test_a_share_of_the_questions_and_all_of_them_alone(retriever, opened, prepa
         str(tmp_path / "alone"), prepared, bpe, PromptSettings(0, SETTINGS.window, SETTINGS.answer_tokens)
     )
     of = {name: rows_of(TokenFolder(str(tmp_path / name))) for name in ("whole", "mixed", "half", "alone")}
+    with pytest.raises(ValueError, match="of .* questions of train none is drawn"):
+        make(retriever, opened, prepared, bpe, tmp_path / "none", context_share=1e-6, alone=True)
     share = round(0.25 * len(of["whole"]["train"]))
     assert of["mixed"]["train"] >= of["alone"]["train"]
     drawn = of["mixed"]["train"] - of["alone"]["train"]

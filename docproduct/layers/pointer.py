@@ -19,8 +19,8 @@ from docproduct.layers.attention import HIDDEN
 
 SIZE = 64
 _LONGEST = 5  # tokens that are compared
-# At first, the scores of places with 0, 1, ... 5 equal tokens, beside a sentinel of 0. Fitted beside a small model that
-# answered MedQuAD's questions, rounded. Places without an equal token are many: they shall hardly count.
+# At first, the scores of places with 0, 1, ... 5 equal tokens, beside a sentinel of 0. Fitted beside a small model, on
+# some of MedQuAD's dev questions, and rounded. Places without an equal token are many: they shall hardly count.
 _EQUAL_BIAS = (-10.0, -5.0, -3.5, -2.5, -1.5, -0.5)
 _NOTHING = 1e-30  # stands for a probability of 0, whose logarithm is taken
 

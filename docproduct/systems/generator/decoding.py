@@ -13,6 +13,7 @@ the same, the passes fewer.
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from docproduct.layers.attention import Cache
@@ -151,7 +152,7 @@ class Decoder:
         if self.gpt2.pointer is not None:
             logits = self._mixed(state, states, logits)
         if self.suppressed_ids:
-            suppressed = tf.reduce_any(tf.equal(tf.range(tf.shape(logits)[-1])[:, None], self.suppressed_ids), axis=1)
+            suppressed = np.isin(np.arange(logits.shape[-1]), self.suppressed_ids)  # a constant of the graph
             logits = tf.where(suppressed, sampling.NEVER, logits)
         return logits
 
