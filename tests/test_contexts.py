@@ -69,10 +69,12 @@ def test_no_prompt_gives_its_answer_away(retriever, opened, prepared, bpe, tmp_p
     assert seen == {"train", "dev"}
 
 
-def test_a_share_of_the_questions_and_all_of_them_alone(retriever, opened, prepared, bpe, tmp_path):
+def test_a_share_of_the_questions_and_all_of_them_alone(retriever, opened, prepared, bpe, tmp_path, caplog):
     whole = make(retriever, opened, prepared, bpe, tmp_path / "whole")
     mixed = make(retriever, opened, prepared, bpe, tmp_path / "mixed", context_share=0.25, alone=True)
+    assert "left out" not in caplog.text
     half = make(retriever, opened, prepared, bpe, tmp_path / "half", context_share=0.5)
+    assert "questions are left out. --alone keeps them." in caplog.text
     write_closed_book(
         str(tmp_path / "alone"), prepared, bpe, PromptSettings(0, SETTINGS.window, SETTINGS.answer_tokens)
     )

@@ -17,6 +17,14 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
 
 
+def test_a_text_is_utf8(tmp_path):
+    (tmp_path / "f.txt").write_bytes("qué".encode("latin-1"))
+    with pytest.raises(ValueError, match="f.txt is not UTF-8"):
+        files.read_text(str(tmp_path / "f.txt"))
+    with pytest.raises(FileNotFoundError, match="No file at .*g.txt"):
+        files.read_text(str(tmp_path / "g.txt"))
+
+
 def test_what_a_killed_process_left_is_removed(tmp_path):
     for name in ("weights.safetensors", "weights.safetensors.123.partial", "mine.partial"):
         (tmp_path / name).write_text("x")

@@ -279,6 +279,11 @@ def write_openai(folder, generator):
         (lambda folder: (folder / "vocab.json").unlink(), FileNotFoundError, "has no vocab.json"),
         (lambda folder: (folder / "config.json").unlink(), ValueError, "holds no model: neither config.json"),
         (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), ValueError, "cannot be read"),
+        (
+            lambda folder: rewrite(folder, kind="docproduct retriever"),
+            ValueError,
+            "holds a docproduct retriever; expected a GPT-2",
+        ),
         (lambda folder: shrink(folder), ValueError, r"h.0.mlp.c_fc.weight has shape \[32, 100\]"),
         (
             lambda folder: rewrite(folder, vocab_size=500),

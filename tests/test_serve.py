@@ -1,6 +1,7 @@
 """serve.py as a process: a question, a terminal, a service and its signals."""
 
 import contextlib
+import dataclasses
 import os
 import pty
 import re
@@ -135,8 +136,9 @@ def wait_for(terminal, text):
 def test_what_an_answer_was_written_from(capsys, num_contexts, shortened, words):
     hit = Hit(0.5, 1, "what is it?", "a cold", "s", "")
     found = Answer("q", "a cold", (hit,), True, "written", num_contexts, {}, shortened=shortened)
-    terminal.show(iter([found]))
-    assert f"Written by the generator, {words}\n" in capsys.readouterr().err
+    for finished, end in ((True, "written\n"), (False, "written ... (cut at the limit of tokens)\n")):
+        terminal.show(iter([dataclasses.replace(found, finished=finished)]))
+        assert f"Written by the generator, {words}\n\n{end}" in capsys.readouterr().err
 
 
 def test_a_terminal(folders, tmp_path):
