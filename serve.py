@@ -22,7 +22,7 @@ from docproduct.index import Index
 from docproduct.systems.generator import GenerationSettings, Writer
 from docproduct.systems.retriever import TrainedRetriever
 
-_WRITING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "seed")
+_WRITING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "seed")
 _SERVING = ("host", "allowed_hosts", "trusted_proxies", "token_file", "rate_limit", "max_batch", "max_wait_ms")
 _SERVING += ("max_waiting", "timeout", "log_questions")
 _ASKING = ("k", "search_by", *_WRITING)  # what each request of a service says for itself
@@ -127,6 +127,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("top_k", None, "Only the k likeliest tokens; default: all.")
     flags.DEFINE_float("top_p", None, "Only the likeliest tokens of this probability together; default: all.")
     flags.DEFINE_float("repetition_penalty", None, "Above 1, tokens that were met are less likely; default: 1.")
+    flags.DEFINE_integer("no_repeat_ngram_size", None, "No run of so many tokens twice; 0: any; default: 8.")
     flags.DEFINE_integer("seed", None, "Of its draws; default: 0.")
     flags.DEFINE_enum("index_device", "auto", ["auto", "cpu", "gpu"], "Where FAISS searches.")
     flags.DEFINE_integer("port", None, "Start a service with a page here; 0: any free port.", 0, 65_535)

@@ -50,7 +50,7 @@ QUESTIONS = ["what is 3?", "The z, Z\u00e9 z", "what helps against x" * 9, "\U00
 DEPTHS = (1, 5, 30, 99)
 PROMPTS = [[7, 8, 9, 7, 8], [200, 20, 31], [11] * 9, [5, 2]]
 BERT = dataclasses.replace(TINY_BERT, num_layers=1)
-HOW = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0}
+HOW = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
 def outside(jobs, folder, text):
@@ -156,7 +156,13 @@ def request(prompts, max_tokens, columns=0, **how):
     return named | HOW | {"seeds": [0] * len(prompts)} | how
 
 
-SAMPLED = {"temperature": 1.0, "top_p": 0.9, "repetition_penalty": 1.2, "seeds": [5, 6, 7, 8]}
+SAMPLED = {
+    "temperature": 1.0,
+    "top_p": 0.9,
+    "repetition_penalty": 1.2,
+    "no_repeat_ngram_size": 2,
+    "seeds": [5, 6, 7, 8],
+}
 REQUESTS = {
     "greedy": request(PROMPTS, 12),
     "padded": request(PROMPTS, 12, columns=9),
@@ -210,7 +216,7 @@ def test_generate_in_int8_writes_what_the_writer_writes(written, tmp_path):
     if not int8.available():
         pytest.skip("int8 needs oneDNN")
     version = generator.export(written, str(tmp_path / "e"), "int8")
-    together = Writer.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(max_tokens=12))
+    together = Writer.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0))
     (found,) = outside([(version, "generate", REQUESTS["greedy"])], tmp_path, False)
     expected = [list(row[0].ids) for row in together]
     assert [ids[:length] for ids, length in zip(found["ids"], found["lengths"], strict=True)] == expected

@@ -50,25 +50,36 @@ def logits(generator, ids):
     return generator.gpt2.logits(generator.gpt2(np.array([ids])))[0, -1].numpy()
 
 
-def greedy(generator, prompt, count):
+def repeating(answer, size):
+    """The tokens that would end a run of so many that stands in the answer."""
+    runs = [answer[i : i + size] for i in range(len(answer) - size + 1)] if size else []
+    return [run[-1] for run in runs if [*answer, run[-1]][-size:] == run]
+
+
+def greedy(generator, prompt, count, size=0):
+    """Above a size of 0 no run of so many tokens is written twice."""
     ids = list(prompt)
     while len(ids) < len(prompt) + count:
-        ids.append(int(np.argmax(logits(generator, ids))))
+        scores = logits(generator, ids)
+        scores[repeating(ids[len(prompt) :], size)] = -np.inf
+        ids.append(int(np.argmax(scores)))
         if ids[-1] == generator.tokenizer.end_id:
             return ids[len(prompt) : -1]
     return ids[len(prompt) :]
 
 
-def test_the_session_writes_what_the_model_says(generator, writer):
-    settings = GenerationSettings(max_tokens=20)
-    for prompt in PROMPTS:
-        expected = greedy(generator, prompt, 20)
+@pytest.mark.parametrize("size", [0, 1, 2, 4])
+def test_the_session_writes_what_the_model_says(generator, writer, size):
+    settings = GenerationSettings(max_tokens=20, no_repeat_ngram_size=size)
+    every = [greedy(generator, prompt, 20, size) for prompt in PROMPTS]
+    assert (every == [greedy(generator, prompt, 20) for prompt in PROMPTS]) == (not size)
+    for prompt, expected in zip(PROMPTS, every, strict=True):
         for lookup in (False, True):
             ((found,),) = writer.write([prompt], settings, lookup=lookup)
             assert list(found.ids) == expected
             assert found.passes <= 20
     together = writer.write(PROMPTS, settings)
-    assert [list(found.ids) for (found,) in together] == [greedy(generator, prompt, 20) for prompt in PROMPTS]
+    assert [list(found.ids) for (found,) in together] == every
 
 
 def export_of_one_word(generator, token, folder):
@@ -85,9 +96,9 @@ def export_of_one_word(generator, token, folder):
 
 def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(generator, tmp_path):
     export_of_one_word(generator, 11, str(tmp_path / "e"))
+    settings = GenerationSettings(max_tokens=40, no_repeat_ngram_size=0)
     ((plain,),), ((found,),) = (
-        Writer.load(str(tmp_path / "e")).write([[1, 2, 3]], GenerationSettings(max_tokens=40), lookup=lookup)
-        for lookup in (False, True)
+        Writer.load(str(tmp_path / "e")).write([[1, 2, 3]], settings, lookup=lookup) for lookup in (False, True)
     )
     assert found.ids == plain.ids == (11,) * 40
     assert plain.passes == 40
@@ -344,7 +355,7 @@ def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
     generator.save_hugging_face(str(tmp_path / "hf"))
-    with pytest.raises(ValueError, match="holds no exported generator of format 4: its config.json says None"):
+    with pytest.raises(ValueError, match="holds no exported generator of format 5: its config.json says None"):
         Writer.load(str(tmp_path / "hf"))
     shutil.copytree(exported, tmp_path / "damaged")
     for path in (tmp_path / "damaged/1/variables").iterdir():
@@ -352,5 +363,5 @@ def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         Writer.load(str(tmp_path / "damaged"))
     session = GraphSession(f"{exported}/1")
-    with pytest.raises(ValueError, match="begin needs the inputs max_tokens, prompt_ids, .*; received prompt_ids"):
+    with pytest.raises(ValueError, match="begin needs the inputs max_tokens, .*prompt_ids, .*; received prompt_ids"):
         session.run("begin", {"prompt_ids": [[1]]})

@@ -16,6 +16,7 @@ from docproduct.systems.generator import GenerationSettings, TrainedGenerator, W
 from docproduct.systems.generator.folder import built
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
 from tests.test_bert import randomize
+from tests.test_generator import repeating
 from tests.test_gpt2 import build
 
 PART = 1
@@ -160,7 +161,7 @@ def next_logits(gpt2, ids):
     return logits, np.log(mixture(gpt2, ids, np.exp(logits - total), states)) + total
 
 
-def greedy(gpt2, prompt, count, penalty=1.0):
+def greedy(gpt2, prompt, count, penalty=1.0, size=0):
     """What is written, and how much of it was not the vocabulary's likeliest."""
     ids, others = list(prompt), 0
     while len(ids) < len(prompt) + count:
@@ -168,6 +169,7 @@ def greedy(gpt2, prompt, count, penalty=1.0):
         for logits in (alone, mixed):
             met = logits[np.unique(ids)]
             logits[np.unique(ids)] = np.where(met > 0, met / penalty, met * penalty)
+            logits[repeating(ids[len(prompt) :], size)] = -np.inf
         ids.append(int(np.argmax(mixed)))
         others += ids[-1] != int(np.argmax(alone))
     assert PART not in ids[len(prompt) :]  # it would begin a part here
@@ -177,7 +179,7 @@ def greedy(gpt2, prompt, count, penalty=1.0):
 def test_the_session_writes_the_mixture(answering, tmp_path):
     """Alone and together, with look-up and without, whole and as a stream; and it is a folder like others."""
     export(answering, str(tmp_path / "e"))
-    writer, settings = Writer.load(str(tmp_path / "e")), GenerationSettings(max_tokens=16)
+    writer, settings = Writer.load(str(tmp_path / "e")), GenerationSettings(16, no_repeat_ngram_size=0)
     expected, others = zip(*(greedy(answering.gpt2, prompt, 16) for prompt in prompts(6)), strict=True)
     assert 15 < sum(others) < 76  # of 96: of both kinds
     fewer = 0
@@ -205,6 +207,20 @@ def test_a_penalty_acts_on_what_is_copied(answering):
         expected, _ = greedy(answering.gpt2, prompt, 12, penalty=4.0)
         ((found,),) = Writer.of(answering).write([prompt], settings)
         assert list(found.ids) == expected != greedy(answering.gpt2, prompt, 12)[0]
+
+
+def test_no_run_is_copied_twice(answering):
+    """Neither token by token, nor with look-up."""
+    writer, settings = Writer.of(answering), GenerationSettings(24, no_repeat_ngram_size=4)
+    with changed(answering.gpt2.pointer, sentinel_bias=0.0):
+        for prompt in prompts(7)[::2]:
+            expected, copied = greedy(answering.gpt2, prompt, 24, size=4)
+            assert copied > 3
+            assert expected != greedy(answering.gpt2, prompt, 24)[0]
+            for lookup in (False, True):
+                ((found,),) = writer.write([prompt], settings, lookup=lookup)
+                assert list(found.ids) == expected
+    assert found.passes < 24
 
 
 def test_draws_are_of_the_mixture(answering):

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from docproduct.systems.generator import GenerationSettings
 from docproduct.systems.generator.decoding import Decoder, propose
-from docproduct.systems.generator.sampling import Sampling, draw, filtered, penalize
+from docproduct.systems.generator.sampling import NEVER, Sampling, draw, filtered, penalize, without_repeats
 
 
 def reference_probs(logits, temperature, top_k, top_p):
@@ -61,6 +61,28 @@ def test_penalty_by_hand():
     np.testing.assert_array_equal(penalize(logits, ids, met, tf.constant(1.0)), logits)
 
 
+@pytest.mark.parametrize(
+    ("size", "left_out"),
+    [
+        (0, [[], []]),
+        (1, [[1, 2, 3, 4], [1, 2, 3]]),
+        (2, [[4], [2, 3]]),
+        (3, [[4], [3]]),
+        (4, [[4], []]),
+        (5, [[], []]),
+        (64, [[], []]),
+    ],
+)
+def test_what_would_repeat_a_run_by_hand(size, left_out):
+    """Answers of 8 and 6 tokens behind prompts of 3, whose runs may be repeated; what stands behind means nothing."""
+    ids = tf.constant([[7, 4, 9, 1, 2, 3, 4, 2, 1, 2, 3, 3], [2, 2, 5, 1, 2, 2, 3, 2, 2, 5, 2, 5]])
+    last = tf.constant([10, 8])
+    logits = tf.zeros([2, 10])
+    found = without_repeats(logits, ids, tf.constant(3), last, tf.constant(size)).numpy()
+    assert [np.flatnonzero(row == NEVER).tolist() for row in found] == left_out
+    assert (found[found != NEVER] == 0).all()
+
+
 class Successor:
     """A model that writes the next number."""
 
@@ -78,7 +100,9 @@ class Successor:
 
 def test_an_end_within_a_proposal_ends_the_text():
     decoder = Decoder(Successor(), end_id=5)
-    how = Sampling(tf.constant(0.0), tf.constant(0), tf.constant(1.0), tf.constant(1.0), tf.constant([0]))
+    how = Sampling(
+        tf.constant(0.0), tf.constant(0), tf.constant(1.0), tf.constant(1.0), tf.constant(0), tf.constant([0])
+    )
     state = decoder.begin(tf.constant([[1, 2, 3, 4, 5, 6, 7, 8, 1, 2]]), tf.constant([10]), tf.constant(9), how)
     state = decoder.advance(state, tf.constant(8), tf.constant(True), how)  # 4, 5, 6, 7, 8 are proposed, and right
     assert state["ids"][0, 10 : state["next"] + 1].numpy().tolist() == [3, 4, 5]
@@ -117,6 +141,8 @@ def test_what_is_proposed(ids, expected):
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_k": -1}, "top_k is -1"),
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size is -1; expected 1 to 64, or 0"),
+        ({"no_repeat_ngram_size": 65}, "no_repeat_ngram_size is 65"),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"seed": -1}, "seed is -1"),
     ],

@@ -33,6 +33,7 @@ class AnswerRequest(RetrieveRequest):
     top_k: int = Field(0, ge=0, le=100_000, description="Only the k likeliest tokens; 0: all.")
     top_p: float = Field(1.0, gt=0.0, le=1.0, description="Only the likeliest tokens of this probability together.")
     repetition_penalty: float = Field(1.0, ge=0.1, le=10.0, description="Above 1, met tokens are less likely.")
+    no_repeat_ngram_size: int = Field(8, ge=0, le=64, description="No run of so many tokens twice; 0: any may.")
     seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Of the draws.")
     stream: bool = Field(False, description="Server-sent events: answer, text ..., done; or error.")
 

@@ -26,7 +26,7 @@ from docproduct.web.protection import Limits, error_body
 from docproduct.web.writing import WritingRoom
 
 T = TypeVar("T")
-_HOW = ("temperature", "top_k", "top_p", "repetition_penalty", "seed")  # of a request, is passed to the generator
+_HOW = ("temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "seed")  # of a request
 
 
 @dataclasses.dataclass(frozen=True)

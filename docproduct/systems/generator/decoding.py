@@ -118,7 +118,7 @@ class Decoder:
 
         def step_or_verify(state: State) -> State:
             proposal, found = propose(state["ids"][0], state["next"], PROPOSED)
-            return tf.cond(found, lambda: self._verify(state, proposal), lambda: step(state))
+            return tf.cond(found, lambda: self._verify(state, proposal, how), lambda: step(state))
 
         def loop(body: Callable[[State], State]) -> Callable[[], State]:
             return lambda: tf.while_loop(unfinished, lambda state: [body(state)], [state], parallel_iterations=1)[0]
@@ -138,12 +138,8 @@ class Decoder:
         states, caches = self.gpt2.extend(ids, state["part"], caches, state["next"])
         state = state | _named(caches) | {"passes": state["passes"] + 1}
         if self.gpt2.pointer is not None:
-            columns = tf.range(tf.shape(state["ids"])[1]) - state["next"]  # [L]: of each slot in what is read
-            read = (columns >= 0) & (columns < tf.shape(ids)[1])
-            columns = tf.where(read, columns, 0)
-            keys = tf.gather(self.gpt2.pointer.keys(states), columns, axis=1)
-            state["pointer_key"] = tf.where(read[:, None], keys, state["pointer_key"])
-            state["ids"] = tf.where(read, tf.gather(ids, columns, axis=1), state["ids"])
+            state["pointer_key"] = _placed(state["pointer_key"], self.gpt2.pointer.keys(states), state["next"])
+            state["ids"] = _placed(state["ids"], ids, state["next"])
         return state, self._logits(state, states)
 
     def _logits(self, state: State, states: tf.Tensor) -> tf.Tensor:
@@ -184,6 +180,8 @@ class Decoder:
         slots = tf.range(tf.shape(state["ids"])[1])
         met = (slots >= state["padding"][:, None]) & (slots <= state["next"])  # [B, L]
         logits = sampling.penalize(logits, state["ids"], met, how.repetition_penalty)
+        last = tf.repeat(state["next"], tf.shape(logits)[0])
+        logits = sampling.without_repeats(logits, state["ids"], state["answer"], last, how.no_repeat_ngram_size)
         step = state["next"] + 1 - state["answer"]
         tokens = tf.cond(
             sampling.is_greedy(how),
@@ -197,12 +195,15 @@ class Decoder:
             "finished": state["finished"] | tf.equal(tokens, self.end_id),
         }
 
-    def _verify(self, state: State, proposal: tf.Tensor) -> State:
+    def _verify(self, state: State, proposal: tf.Tensor, how: Sampling) -> State:
         """Reads the last token and what is proposed to follow, and writes what the model says as far as both agree."""
         ids, slot = state["ids"], state["next"]
         read = tf.concat([ids[:, slot], proposal], axis=0)[None]  # [1, PROPOSED + 1]
         state, logits = self._read(state, read)
-        said = tf.argmax(logits[0], axis=-1, output_type=tf.int32)  # [PROPOSED + 1]
+        texts = tf.repeat(_placed(ids, read, slot), PROPOSED + 1, axis=0)  # the i-th ends behind i proposals
+        last = slot + tf.range(PROPOSED + 1)
+        logits = sampling.without_repeats(logits[0], texts, state["answer"], last, how.no_repeat_ngram_size)
+        said = tf.argmax(logits, axis=-1, output_type=tf.int32)  # [PROPOSED + 1]
         right = tf.math.cumprod(tf.cast(tf.equal(said[:-1], proposal), tf.int32))
         # Behind the first wrong proposal nothing counts, nor behind an end; and the last slots are for proposals only.
         ends = tf.cast(tf.equal(said, self.end_id), tf.int32)
@@ -217,6 +218,14 @@ class Decoder:
             "next": slot + count,
             "finished": tf.equal(said[count - 1], self.end_id)[None],
         }
+
+
+def _placed(whole: tf.Tensor, part: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
+    """[B, L, ...] with [B, Q, ...] in the place of what stands there from the slot `start` on."""
+    columns = tf.range(tf.shape(whole)[1]) - start  # [L]: of each slot in the part
+    within = (columns >= 0) & (columns < tf.shape(part)[1])
+    taken = tf.gather(part, tf.where(within, columns, 0), axis=1)
+    return tf.where(tf.reshape(within, [-1] + [1] * (whole.shape.rank - 2)), taken, whole)
 
 
 def _named(caches: list[Cache]) -> State:

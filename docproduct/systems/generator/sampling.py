@@ -1,7 +1,8 @@
-"""The choice of the next token, inside a graph: penalty, temperature, top-k, top-p, draw.
+"""The choice of the next token, inside a graph: penalty, no repeats, temperature, top-k, top-p, draw.
 
-Sources: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p), Keskar et al. 2019 (repetition penalty). The order is
-that of Hugging Face's `generate`. All settings are tensors: other values need no other graph.
+Sources: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p), Keskar et al. 2019 (repetition penalty), Paulus et al.
+2017 (no repeated n-grams). The order is that of Hugging Face's `generate`. All settings are tensors: other values need
+no other graph.
 
     B texts, V vocabulary, L slots
 """
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import tensorflow as tf
 
 NEVER = float("-inf")  # the logit of what is filtered out; softmax makes 0 of it
+
+LONGEST_NGRAM = 64  # of `no_repeat_ngram_size`
 
 _LEAST = 1e-3  # of a factor on logits: float32 holds what comes of it
 
@@ -26,6 +29,8 @@ class GenerationSettings:
       top_k: only the k likeliest tokens; 0: all.
       top_p: only the likeliest tokens that together have this probability; 1: all.
       repetition_penalty: divides the logits of tokens that were met, also in the prompt; multiplies negative ones.
+      no_repeat_ngram_size: no run of so many tokens stands in an answer twice: small models go round in circles. What
+        stands in the prompt may be quoted. 0: any may.
       num_samples: answers for each prompt.
       seed: of the draws; the i-th sample of a prompt depends on nothing else.
     """
@@ -35,6 +40,7 @@ class GenerationSettings:
     top_k: int = 0
     top_p: float = 1.0
     repetition_penalty: float = 1.0
+    no_repeat_ngram_size: int = 8  # names are shorter, mostly
     num_samples: int = 1
     seed: int = 0
 
@@ -48,6 +54,10 @@ class GenerationSettings:
         if not _LEAST <= self.repetition_penalty <= 1 / _LEAST:
             raise ValueError(
                 f"repetition_penalty is {self.repetition_penalty}; expected {_LEAST} to {1 / _LEAST:g}; 1 for none."
+            )
+        if not 0 <= self.no_repeat_ngram_size <= LONGEST_NGRAM:
+            raise ValueError(
+                f"no_repeat_ngram_size is {self.no_repeat_ngram_size}; expected 1 to {LONGEST_NGRAM}, or 0 for none."
             )
         if self.temperature and not _LEAST <= self.temperature <= 1 / _LEAST:
             raise ValueError(
@@ -63,6 +73,7 @@ class Sampling(NamedTuple):
       top_k: scalar int32.
       top_p: scalar float32.
       repetition_penalty: scalar float32.
+      no_repeat_ngram_size: scalar int32.
       seeds: [B] int32.
     """
 
@@ -70,6 +81,7 @@ class Sampling(NamedTuple):
     top_k: tf.Tensor
     top_p: tf.Tensor
     repetition_penalty: tf.Tensor
+    no_repeat_ngram_size: tf.Tensor
     seeds: tf.Tensor
 
 
@@ -98,6 +110,34 @@ def penalize(logits: tf.Tensor, ids: tf.Tensor, met: tf.Tensor, penalty: tf.Tens
         return tf.where(seen, tf.where(logits > 0, logits / penalty, logits * penalty), logits)
 
     return tf.cond(tf.equal(penalty, 1.0), lambda: logits, penalized)
+
+
+def without_repeats(logits: tf.Tensor, ids: tf.Tensor, first: tf.Tensor, last: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Leaves out each token that would end a run of tokens that was written already.
+
+    Args:
+      logits: [B, V] float32.
+      ids: [B, L] int32.
+      first: scalar int32, the slot where the answers begin.
+      last: [B] int32, the slot of the last token of each.
+      size: scalar int32, tokens in a run; 0 leaves all as it is.
+
+    Returns:
+      [B, V], with `NEVER` where a token is left out.
+    """
+
+    def left_out() -> tf.Tensor:
+        slots, back = tf.range(tf.shape(ids)[1]), tf.range(1, size)  # [L], [size - 1]
+        # Where a run ends at a slot, and begins like the one that the next token ends.
+        before = tf.gather(ids, tf.maximum(slots[:, None] - back, 0), axis=1)  # [B, L, size - 1]
+        latest = tf.gather(ids, tf.maximum(last[:, None] + 1 - back, 0), batch_dims=1)  # [B, size - 1]
+        ends = tf.reduce_all(tf.equal(before, latest[:, None]), axis=-1)
+        ends &= (slots - (size - 1) >= first) & (slots <= last[:, None])  # [B, L]
+        rows = tf.where(ends)  # [n, 2] row and slot
+        places = tf.concat([rows[:, :1], tf.cast(tf.gather_nd(ids, rows), tf.int64)[:, None]], axis=1)
+        return tf.tensor_scatter_nd_update(logits, places, tf.fill(tf.shape(places)[:1], NEVER))
+
+    return tf.cond(size > 0, left_out, lambda: logits)
 
 
 def filtered(logits: tf.Tensor, temperature: tf.Tensor, top_k: tf.Tensor, top_p: tf.Tensor) -> tf.Tensor:
