@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import concurrent.futures
+import dataclasses
 import gc
 import pathlib
 import shutil
@@ -35,6 +36,15 @@ def alone(engine, question="what is a3?", k=5, search_by="answer"):
 def timeless(response):
     assert response.status_code == 200, response.text
     return response.json() | {"seconds": {}}
+
+
+def test_a_request_that_says_nothing_is_written_like_any_text():
+    fields, settings = schemas.AnswerRequest.model_fields, GenerationSettings()
+    how = [field.name for field in dataclasses.fields(settings) if field.name in fields]
+    assert len(how) == 7
+    assert {name: fields[name].default for name in how if name != "max_tokens"} == {
+        name: getattr(settings, name) for name in how if name != "max_tokens"
+    }
 
 
 def test_what_is_found_is_what_one_question_finds(client, source):

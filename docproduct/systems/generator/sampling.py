@@ -14,9 +14,8 @@ import tensorflow as tf
 
 NEVER = float("-inf")  # the logit of what is filtered out; softmax makes 0 of it
 
-LONGEST_NGRAM = 64  # of `no_repeat_ngram_size`
-
 _LEAST = 1e-3  # of a factor on logits: float32 holds what comes of it
+_LONGEST_NGRAM = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,9 +54,9 @@ class GenerationSettings:
             raise ValueError(
                 f"repetition_penalty is {self.repetition_penalty}; expected {_LEAST} to {1 / _LEAST:g}; 1 for none."
             )
-        if not 0 <= self.no_repeat_ngram_size <= LONGEST_NGRAM:
+        if not 0 <= self.no_repeat_ngram_size <= _LONGEST_NGRAM:
             raise ValueError(
-                f"no_repeat_ngram_size is {self.no_repeat_ngram_size}; expected 1 to {LONGEST_NGRAM}, or 0 for none."
+                f"no_repeat_ngram_size is {self.no_repeat_ngram_size}; expected 1 to {_LONGEST_NGRAM}, or 0 for none."
             )
         if self.temperature and not _LEAST <= self.temperature <= 1 / _LEAST:
             raise ValueError(
