@@ -233,7 +233,7 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
 
 
 @pytest.mark.parametrize("from_folder", [True, False])
-def test_a_pointer_and_parts_are_added_to_what_shall_answer(config, contexts_dir, bpe, tmp_path, from_folder):
+def test_a_pointer_and_segments_are_added_to_what_shall_answer(config, contexts_dir, bpe, tmp_path, from_folder):
     sizes, folder = dataclasses.replace(SIZES, max_positions=120), TokenFolder(contexts_dir)
     config = dataclasses.replace(config, tokens_dir=contexts_dir, random_gpt2=sizes)
     given = TrainedGenerator.make(dataclasses.replace(sizes, vocab_size=bpe.vocab_size), bpe)
@@ -242,7 +242,7 @@ def test_a_pointer_and_parts_are_added_to_what_shall_answer(config, contexts_dir
     config = dataclasses.replace(config, pointer=True, pairs_apart=True, **changed)
     begun = start(config, folder)
     assert begun.gpt2.config.pointer
-    assert begun.gpt2.config.part_token == begun.tokenizer.added["<question>"]
+    assert begun.gpt2.config.segment_token == begun.tokenizer.added["<question>"]
     if from_folder:
         weights = checkpoints.variables_by_name(begun.gpt2)
         kept = checkpoints.variables_by_name(given.gpt2)

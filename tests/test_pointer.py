@@ -1,4 +1,4 @@
-"""The pointer and parts: against NumPy, in training and where it writes."""
+"""The pointer and segments: against NumPy, in training and where it writes."""
 
 import contextlib
 import dataclasses
@@ -19,13 +19,13 @@ from tests.test_bert import randomize
 from tests.test_generator import repeating
 from tests.test_gpt2 import build
 
-PART = 1
+SEGMENT = 1
 CONFIG = GPT2Config(
     vocab_size=23, width=12, num_layers=2, num_heads=3, max_positions=24, dropout=0, attention_dropout=0, pointer=True
 )
-APART = dataclasses.replace(CONFIG, part_token=PART)
+ASEGMENT = dataclasses.replace(CONFIG, segment_token=SEGMENT)
 TEXT = [1, 5, 6, 7, 8, 2, 1, 9, 5, 6, 7, 3, 1, 5, 6, 7, 8, 5]
-PARTS = [TEXT[:6], TEXT[6:12], TEXT[12:]]
+SEGMENTS = [TEXT[:6], TEXT[6:12], TEXT[12:]]
 
 
 def made(config):
@@ -65,7 +65,7 @@ def mixture(gpt2, ids, probs, states):
     return result
 
 
-@pytest.mark.parametrize("config", [CONFIG, APART])
+@pytest.mark.parametrize("config", [CONFIG, ASEGMENT])
 def test_what_is_learned_is_the_mixture(config):
     """Rows with other lengths beside them: padding is never copied from."""
     gpt2 = made(config)
@@ -80,7 +80,7 @@ def test_what_is_learned_is_the_mixture(config):
 
 
 def test_in_bfloat16_the_pointer_stays_in_float32():
-    exact, rough = built(GPT2(APART, seed=3)), built(GPT2(APART, seed=3, dtype="mixed_bfloat16"))
+    exact, rough = built(GPT2(ASEGMENT, seed=3)), built(GPT2(ASEGMENT, seed=3, dtype="mixed_bfloat16"))
     rows = tf.constant([TEXT])
     for variables in zip(exact.weights, rough.weights, strict=True):
         variables[1].assign(variables[0])
@@ -102,10 +102,10 @@ def test_a_packed_text_is_not_copied_from():
     np.testing.assert_allclose(losses, np.concatenate(alone), atol=1e-5)
 
 
-def test_a_part_is_read_as_if_it_stood_alone():
-    gpt2 = made(APART)
+def test_a_segment_is_read_as_if_it_stood_alone():
+    gpt2 = made(ASEGMENT)
     together = gpt2(np.array([TEXT]))[0]
-    np.testing.assert_allclose(together, np.concatenate([gpt2(np.array([part]))[0] for part in PARTS]), atol=1e-5)
+    np.testing.assert_allclose(together, np.concatenate([gpt2(np.array([ids]))[0] for ids in SEGMENTS]), atol=1e-5)
     whole = made(CONFIG)
     assert np.abs(whole(np.array([TEXT]))[0] - together).max() > 0.1
 
@@ -127,7 +127,7 @@ def test_it_copies():
 def answering():
     """A generator of both, that writes of all its tokens."""
     bpe = train_byte_pairs(["what is the cause? the x z helps against y."], 280)
-    config = dataclasses.replace(APART, vocab_size=bpe.vocab_size, max_positions=64, initializer_range=0.3)
+    config = dataclasses.replace(ASEGMENT, vocab_size=bpe.vocab_size, max_positions=64, initializer_range=0.3)
     gpt2 = built(GPT2(config, seed=3))
     gpt2.pointer.query_kernel.assign(8 * gpt2.pointer.query_kernel)
     gpt2.pointer.equal_bias.assign(np.arange(6.0))
@@ -150,7 +150,7 @@ def changed(pointer, **values):
 def prompts(count):
     rng = np.random.default_rng(0)
     found = [rng.integers(30, 38, 4 + i).tolist() for i in range(count)]
-    return [[PART, *ids[:3], PART, *ids[2:]] if i % 2 else ids for i, ids in enumerate(found)]
+    return [[SEGMENT, *ids[:3], SEGMENT, *ids[2:]] if i % 2 else ids for i, ids in enumerate(found)]
 
 
 def next_logits(gpt2, ids):
@@ -172,7 +172,7 @@ def greedy(gpt2, prompt, count, penalty=1.0, size=0):
             logits[repeating(ids[len(prompt) :], size)] = -np.inf
         ids.append(int(np.argmax(mixed)))
         others += ids[-1] != int(np.argmax(alone))
-    assert PART not in ids[len(prompt) :]  # it would begin a part here
+    assert SEGMENT not in ids[len(prompt) :]  # it would begin a segment here
     return ids[len(prompt) :], others
 
 
@@ -197,7 +197,7 @@ def test_the_session_writes_the_mixture(answering, tmp_path):
     answering.save(str(tmp_path / "folder"))
     again = Writer.of(TrainedGenerator.load(str(tmp_path / "folder")))
     assert [list(found.ids) for (found,) in again.write(prompts(6), settings)] == list(expected)
-    with pytest.raises(ValueError, match="has a pointer, or reads parts"):
+    with pytest.raises(ValueError, match="has a pointer, or reads segments"):
         answering.save_hugging_face(str(tmp_path / "hf"))
 
 
@@ -240,7 +240,7 @@ def test_draws_are_of_the_mixture(answering):
 def test_markers_are_never_written(answering):
     """Though it copies only, and they follow in the prompt."""
     bpe = with_markers(answering.tokenizer)
-    gpt2 = built(GPT2(dataclasses.replace(APART, vocab_size=bpe.vocab_size), seed=3))
+    gpt2 = built(GPT2(dataclasses.replace(ASEGMENT, vocab_size=bpe.vocab_size), seed=3))
     gpt2.pointer.sentinel_bias.assign(-50.0)
     question, answer, _ = (bpe.added[marker] for marker in ADDED)
     writer = Writer.of(TrainedGenerator(gpt2, bpe))

@@ -175,7 +175,7 @@ class GPT2(keras.layers.Layer):
           [B, T, D] states, after the last normalization; of padding they mean nothing.
         """
         texts = ops.ones_like(ids, dtype="int32") if texts is None else ops.cast(texts, "int32")
-        seen, encoder = read_before(self._parts(ids, texts)), self._encoder(encoder_states, encoder_mask)
+        seen, encoder = read_before(self._segments(ids, texts)), self._encoder(encoder_states, encoder_mask)
         states, bias = self.embedding_dropout(self._embed(ids, _positions(seen)), training=training), hide(seen)
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
@@ -232,7 +232,7 @@ class GPT2(keras.layers.Layer):
           [B, T, D] states as of `call`, and for each layer keys and values, [B, H, L, S] each.
         """
         self._check_encoded(encoded)
-        seen = read_before(self._parts(ids, ops.cast(mask, "int32")))
+        seen = read_before(self._segments(ids, ops.cast(mask, "int32")))
         states, bias = self._embed(ids, _positions(seen)), hide(seen)
         caches = []
         for layer, kept in zip(self.layers, encoded or [None] * len(self.layers), strict=True):
@@ -247,7 +247,7 @@ class GPT2(keras.layers.Layer):
 
         Args:
           ids: [B, Q] int; start + Q at most the cache's L.
-          padding: [B] int, how many slots before each text, or its last part, it does not see.
+          padding: [B] int, how many slots before each text, or its last segment, it does not see.
           caches: of `begin` or `extend`, which are written into; the result takes their place.
           start: scalar int, the slot of the first of them; later slots are written anew.
           encoded: what `encoded` returned.
@@ -271,11 +271,11 @@ class GPT2(keras.layers.Layer):
             result.append(cache)
         return self._finish(states, ids), result
 
-    def _parts(self, ids: Any, texts: Any) -> Any:
-        """[B, T] ids and numbers of texts -> [B, T] numbers of parts."""
-        if self.config.part_token is None:
+    def _segments(self, ids: Any, texts: Any) -> Any:
+        """[B, T] ids and numbers of texts -> [B, T] numbers of segments."""
+        if self.config.segment_token is None:
             return texts
-        begun = ops.cumsum(ops.cast(ids == self.config.part_token, "int32"), axis=1)
+        begun = ops.cumsum(ops.cast(ids == self.config.segment_token, "int32"), axis=1)
         return ops.where(texts > 0, texts * (ops.shape(ids)[1] + 1) + begun, 0)
 
     def _embed(self, ids: Any, positions: Any) -> Any:

@@ -29,9 +29,9 @@ class GPT2Config:
       cross_attention: every layer attends to the states of an encoder, of `encoder_width`.
       encoder_width: None: D.
       pointer: whether the next token may be copied from what was read, see layers/pointer.py.
-      part_token: the id that begins a part of a text: attention looks at a token's own part only, and counts from its
-        beginning, so that what stands before it leaves a part as it is; the pointer looks at all. None: a text is one
-        part.
+      segment_token: the id that begins a segment of a text: attention looks at a token's own segment only, and counts
+        from its beginning, so that what stands before it leaves a segment as it is; the pointer looks at all. None: a
+        text is one segment.
     """
 
     vocab_size: int = 50257
@@ -50,7 +50,7 @@ class GPT2Config:
     cross_attention: bool = False
     encoder_width: int | None = None
     pointer: bool = False
-    part_token: int | None = None
+    segment_token: int | None = None
 
     def __post_init__(self) -> None:
         """Raises a ValueError for sizes that cannot be."""
@@ -58,12 +58,12 @@ class GPT2Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         head_width(self.width, self.num_heads)
-        if self.part_token is not None and not self.pointer:
+        if self.segment_token is not None and not self.pointer:
             raise ValueError(
-                "Parts are read apart, and there is no pointer: nothing would look at the others. Take both."
+                "Segments are read apart, and there is no pointer: nothing would look at the others. Take both."
             )
-        if self.part_token is not None and not 0 <= self.part_token < self.vocab_size:
-            raise ValueError(f"part_token is {self.part_token}; expected 0 to {self.vocab_size - 1}.")
+        if self.segment_token is not None and not 0 <= self.segment_token < self.vocab_size:
+            raise ValueError(f"segment_token is {self.segment_token}; expected 0 to {self.vocab_size - 1}.")
 
     @property
     def feed_forward_width(self) -> int:
@@ -127,9 +127,9 @@ class GPT2Config:
             raise ValueError(
                 f"encoder_width is {self.encoder_width}; Hugging Face's GPT-2 attends to states of its own width only."
             )
-        if self.pointer or self.part_token is not None:
+        if self.pointer or self.segment_token is not None:
             raise ValueError(
-                "The model has a pointer, or reads parts; Hugging Face's GPT-2 cannot. Take docproduct.export, or "
+                "The model has a pointer, or reads segments; Hugging Face's GPT-2 cannot. Take docproduct.export, or "
                 "train without --pointer."
             )
         names = {ours: theirs for theirs, ours in reversed(HUGGING_FACE_ACTIVATIONS.items())}

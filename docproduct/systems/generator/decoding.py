@@ -36,7 +36,7 @@ class Decoder:
 
         ids        [B, L] int32: prompt and answer; a prompt ends where the answers of all texts begin
         padding    [B] int32: slots before the prompt
-        part       [B] int32: the slot where the prompt's last part begins; see `GPT2Config.part_token`
+        segment    [B] int32: the slot where the prompt's last segment begins; see `GPT2Config.segment_token`
         answer     scalar int32: the slot of the first token that was written
         next       scalar int32: the slot of the last one, which is not in the cache yet
         finished   [B] bool: the end token was written
@@ -76,7 +76,7 @@ class Decoder:
         state = {
             "ids": tf.pad(ids, [[0, 0], [0, slots - longest]]),
             "padding": padding,
-            "part": self._last_part(ids, padding),
+            "segment": self._last_segment(ids, padding),
         }
         if self.gpt2.pointer is not None:
             keys = self.gpt2.pointer.keys(states)
@@ -135,7 +135,7 @@ class Decoder:
         """Reads [B, Q] tokens from the slot of the last one on; returns the state, and [B, Q, V] logits behind each."""
         config = self.gpt2.config
         caches = [(state[f"key_{i}"], state[f"value_{i}"]) for i in range(config.num_layers)]
-        states, caches = self.gpt2.extend(ids, state["part"], caches, state["next"])
+        states, caches = self.gpt2.extend(ids, state["segment"], caches, state["next"])
         state = state | _named(caches) | {"passes": state["passes"] + 1}
         if self.gpt2.pointer is not None:
             state["pointer_key"] = _placed(state["pointer_key"], self.gpt2.pointer.keys(states), state["next"])
@@ -168,11 +168,11 @@ class Decoder:
         total = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
         return log_mixture(log_gate[..., None], logits - total, copied) + total
 
-    def _last_part(self, ids: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
-        """[B, T] prompts that end at the last column -> [B], the slot where the last part begins."""
-        if self.gpt2.config.part_token is None:
+    def _last_segment(self, ids: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
+        """[B, T] prompts that end at the last column -> [B], the slot where the last segment begins."""
+        if self.gpt2.config.segment_token is None:
             return padding
-        begins = tf.equal(ids, self.gpt2.config.part_token) & (tf.range(tf.shape(ids)[1]) >= padding[:, None])
+        begins = tf.equal(ids, self.gpt2.config.segment_token) & (tf.range(tf.shape(ids)[1]) >= padding[:, None])
         return tf.maximum(padding, tf.reduce_max(tf.where(begins, tf.range(tf.shape(ids)[1]), -1), axis=1))
 
     def _write(self, state: State, logits: tf.Tensor, how: Sampling) -> State:

@@ -93,7 +93,7 @@ def state_signature(gpt2: GPT2) -> State:
     return {
         "ids": tf.TensorSpec([None, None], tf.int32),
         "padding": tf.TensorSpec([None], tf.int32),
-        "part": tf.TensorSpec([None], tf.int32),
+        "segment": tf.TensorSpec([None], tf.int32),
         "answer": tf.TensorSpec([], tf.int32),
         "next": tf.TensorSpec([], tf.int32),
         "finished": tf.TensorSpec([None], tf.bool),
@@ -127,8 +127,8 @@ def _functions(decoder: Decoder) -> saved_models.Functions:
         return decoder.begin(how=sampling(inputs), **inputs)
 
     def advance(**inputs: tf.Tensor) -> State:
-        parts = {name: inputs.pop(name) for name in state}
-        return decoder.advance(parts, how=sampling(inputs), **inputs)
+        before = {name: inputs.pop(name) for name in state}
+        return decoder.advance(before, how=sampling(inputs), **inputs)
 
     steps = {"num_tokens": tf.TensorSpec([], tf.int32), "lookup": tf.TensorSpec([], tf.bool)}
     return {
@@ -184,7 +184,7 @@ def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
     how["seeds"] = [0]
     prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | how
     slots = 1 + 2 + PROPOSED
-    state = {"ids": np.zeros([1, slots]), "padding": [0], "part": [0], "answer": 1, "next": 1, "finished": [False]}
+    state = {"ids": np.zeros([1, slots]), "padding": [0], "segment": [0], "answer": 1, "next": 1, "finished": [False]}
     state["passes"] = 1
     for name, spec in state_signature(gpt2).items():
         if name not in state:  # keys and values

@@ -25,7 +25,7 @@ from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config, hugging_face_sources, openai_sources
 
 KIND = "docproduct generator"
-FORMAT = 1
+FORMAT = 2
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 _TABLE = "token_embedding/embeddings"
@@ -118,7 +118,7 @@ class TrainedGenerator:
           dtype: Keras dtype policy.
           seed: of dropout, and of a new pointer.
           pointer: whether it gets a pointer, if it has none.
-          pairs_apart: whether the pairs of a prompt are its parts; see `GPT2Config`.
+          pairs_apart: whether the pairs of a prompt are its segments; see `GPT2Config`.
         """
         tokenizer = prompts.with_markers(self.tokenizer)
         rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
@@ -179,17 +179,17 @@ class TrainedGenerator:
 
 
 def answering(config: GPT2Config, tokenizer: BytePairs, pointer: bool, pairs_apart: bool) -> GPT2Config:
-    """Returns the config of a model that answers, which keeps a pointer and parts that it has.
+    """Returns the config of a model that answers, which keeps a pointer and segments that it has.
 
     Args:
       config: as it is.
       tokenizer: has the markers.
       pointer: whether it gets a pointer.
-      pairs_apart: whether the pairs of a prompt are its parts.
+      pairs_apart: whether the pairs of a prompt are its segments.
     """
     if pointer:
         config = dataclasses.replace(config, pointer=True)
-    return dataclasses.replace(config, part_token=tokenizer.added[prompts.QUESTION]) if pairs_apart else config
+    return dataclasses.replace(config, segment_token=tokenizer.added[prompts.QUESTION]) if pairs_apart else config
 
 
 def sizes(folder: str) -> GPT2Config:

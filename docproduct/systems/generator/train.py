@@ -129,7 +129,7 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
         generator = start(config, folder)
     # A model that has them already keeps them: the record says what it has.
     sizes = generator.gpt2.config
-    config = dataclasses.replace(config, pointer=sizes.pointer, pairs_apart=sizes.part_token is not None)
+    config = dataclasses.replace(config, pointer=sizes.pointer, pairs_apart=sizes.segment_token is not None)
     how = batches.BatchSettings(config.settings.batch_size, config.num_buckets, seed=seed)
     end_id = generator.tokenizer.end_id if packed else None
     evaluate = DevEvaluation(generator, read_rows(folder, splits.DEV), folder.rows, config.num_answers)
