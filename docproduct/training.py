@@ -7,7 +7,6 @@ gradients over the replicas, clips their global norm, and steps AdamW with warm-
 import dataclasses
 import importlib.util
 import itertools
-import math
 import os
 import random
 import time
@@ -50,8 +49,8 @@ class TrainingSettings:
       keep: which epoch's weights: the best on dev, or the last.
       patience: end after so many epochs in a row without a better one; 0: never. The learning rate still falls as for
         all epochs.
-      max_steps: end after so many steps, where the learning rate is 0, and score the part of an epoch as one; 0: do all
-        epochs.
+      max_steps: end after so many steps, if all epochs have as many; the learning rate is 0 there, and the part of an
+        epoch is scored as one. 0: do all epochs.
       tensorboard_dir: where to write loss and metrics for TensorBoard; None: nowhere.
     """
 
@@ -91,7 +90,8 @@ class TrainingSettings:
 
     def num_steps(self, steps_per_epoch: int) -> int:
         """Returns the steps of all epochs, at most `max_steps`."""
-        return min(self.epochs * steps_per_epoch, self.max_steps or math.inf)
+        every = self.epochs * steps_per_epoch
+        return min(every, self.max_steps or every)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -23,7 +23,7 @@ _HELP = {
     "clip_norm": "Largest global norm of the gradients.",
     "checkpoint_steps": "Steps between two checkpoints.",
     "patience": "End after so many epochs in a row without a better one; 0: never.",
-    "max_steps": "End after so many steps, within an epoch, too; 0: after all epochs.",
+    "max_steps": "End after so many steps, if --epochs has as many, within an epoch, too; 0: after all epochs.",
     "seed": "Of weights, dropout, order and samples.",
 }
 

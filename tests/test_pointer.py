@@ -23,7 +23,7 @@ SEGMENT = 1
 CONFIG = GPT2Config(
     vocab_size=23, width=12, num_layers=2, num_heads=3, max_positions=24, dropout=0, attention_dropout=0, pointer=True
 )
-ASEGMENT = dataclasses.replace(CONFIG, segment_token=SEGMENT)
+APART = dataclasses.replace(CONFIG, segment_token=SEGMENT)
 TEXT = [1, 5, 6, 7, 8, 2, 1, 9, 5, 6, 7, 3, 1, 5, 6, 7, 8, 5]
 SEGMENTS = [TEXT[:6], TEXT[6:12], TEXT[12:]]
 
@@ -65,7 +65,7 @@ def mixture(gpt2, ids, probs, states):
     return result
 
 
-@pytest.mark.parametrize("config", [CONFIG, ASEGMENT])
+@pytest.mark.parametrize("config", [CONFIG, APART])
 def test_what_is_learned_is_the_mixture(config):
     """Rows with other lengths beside them: padding is never copied from."""
     gpt2 = made(config)
@@ -80,7 +80,7 @@ def test_what_is_learned_is_the_mixture(config):
 
 
 def test_in_bfloat16_the_pointer_stays_in_float32():
-    exact, rough = built(GPT2(ASEGMENT, seed=3)), built(GPT2(ASEGMENT, seed=3, dtype="mixed_bfloat16"))
+    exact, rough = built(GPT2(APART, seed=3)), built(GPT2(APART, seed=3, dtype="mixed_bfloat16"))
     rows = tf.constant([TEXT])
     for variables in zip(exact.weights, rough.weights, strict=True):
         variables[1].assign(variables[0])
@@ -103,7 +103,7 @@ def test_a_packed_text_is_not_copied_from():
 
 
 def test_a_segment_is_read_as_if_it_stood_alone():
-    gpt2 = made(ASEGMENT)
+    gpt2 = made(APART)
     together = gpt2(np.array([TEXT]))[0]
     np.testing.assert_allclose(together, np.concatenate([gpt2(np.array([ids]))[0] for ids in SEGMENTS]), atol=1e-5)
     whole = made(CONFIG)
@@ -127,7 +127,7 @@ def test_it_copies():
 def answering():
     """A generator of both, that writes of all its tokens."""
     bpe = train_byte_pairs(["what is the cause? the x z helps against y."], 280)
-    config = dataclasses.replace(ASEGMENT, vocab_size=bpe.vocab_size, max_positions=64, initializer_range=0.3)
+    config = dataclasses.replace(APART, vocab_size=bpe.vocab_size, max_positions=64, initializer_range=0.3)
     gpt2 = built(GPT2(config, seed=3))
     gpt2.pointer.query_kernel.assign(8 * gpt2.pointer.query_kernel)
     gpt2.pointer.equal_bias.assign(np.arange(6.0))
@@ -240,7 +240,7 @@ def test_draws_are_of_the_mixture(answering):
 def test_markers_are_never_written(answering):
     """Though it copies only, and they follow in the prompt."""
     bpe = with_markers(answering.tokenizer)
-    gpt2 = built(GPT2(dataclasses.replace(ASEGMENT, vocab_size=bpe.vocab_size), seed=3))
+    gpt2 = built(GPT2(dataclasses.replace(APART, vocab_size=bpe.vocab_size), seed=3))
     gpt2.pointer.sentinel_bias.assign(-50.0)
     question, answer, _ = (bpe.added[marker] for marker in ADDED)
     writer = Writer.of(TrainedGenerator(gpt2, bpe))

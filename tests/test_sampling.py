@@ -70,7 +70,7 @@ def test_penalty_by_hand():
         (3, [[4], [3]]),
         (4, [[4], []]),
         (5, [[], []]),
-        (64, [[], []]),
+        (2**31 - 1, [[], []]),
     ],
 )
 def test_what_would_repeat_a_run_by_hand(size, left_out):

@@ -15,9 +15,11 @@ import time
 import httpx
 import pytest
 
+import serve
 from docproduct import terminal
 from docproduct.answering import Answer
 from docproduct.index import Hit
+from docproduct.systems.generator import GenerationSettings
 from tests.serving import events
 from tests.test_scripts import TOP
 
@@ -123,6 +125,10 @@ def wait_for(terminal, text):
         assert time.monotonic() < end, shown
         if select.select([terminal], [], [], 1)[0]:
             shown += os.read(terminal, 4_096)
+
+
+def test_every_writing_setting_has_a_flag():
+    assert {*serve._WRITING, "num_samples"} == {field.name for field in dataclasses.fields(GenerationSettings)}
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ import pytest
 
 from docproduct import answering, emergency
 from docproduct.systems.generator import GenerationSettings
-from docproduct.web import schemas
+from docproduct.web import schemas, service
 from docproduct.web.engine import Engine, Reloadable
 from docproduct.web.measures import Measures
 from docproduct.web.server import create_app
@@ -41,7 +41,8 @@ def timeless(response):
 def test_a_request_that_says_nothing_is_written_like_any_text():
     fields, settings = schemas.AnswerRequest.model_fields, GenerationSettings()
     how = [field.name for field in dataclasses.fields(settings) if field.name in fields]
-    assert len(how) == 7
+    assert {*service._HOW, "max_tokens"} == set(how)
+    assert {*how, "num_samples"} == {field.name for field in dataclasses.fields(settings)}
     assert {name: fields[name].default for name in how if name != "max_tokens"} == {
         name: getattr(settings, name) for name in how if name != "max_tokens"
     }

@@ -175,7 +175,15 @@ def test_patience(tmp_path, patience, epochs):
 def test_max_steps(tmp_path):
     """They end a training within an epoch, which is scored; where they end one, all is as if there were no more."""
 
-    def run(name, **settings):
+    def run(name, killed_at=None, **settings):
+        steps = []
+
+        def count_tokens(batch):
+            steps.append(batch)
+            if len(steps) == killed_at:
+                raise KeyboardInterrupt
+            return 1, 1
+
         model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
         model.build((None, 1))
         loss = lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1))) ** 2)  # noqa: E731
@@ -185,18 +193,21 @@ def test_max_steps(tmp_path):
             gradients=differentiate(loss, (model,)),
             batches=lambda epoch, skip: batch.repeat(3).skip(skip),
             num_rows=6,
-            count_tokens=lambda batch: (1, 1),
+            count_tokens=count_tokens,
             evaluate=lambda: {"x": -float(np.abs(model.get_weights()[0]).sum())},
             best_metric="x",
             save=lambda: None,
         )
         settings = TrainingSettings(batch_size=2, learning_rate=0.1, warmup_share=0.5, **settings)
-        (tmp_path / name).mkdir()
+        (tmp_path / name).mkdir(exist_ok=True)
         return training.fit(task, settings, str(tmp_path / name), tf.distribute.get_strategy())
 
     history = run("cut", epochs=4, max_steps=5)
     assert len(history["losses"]) == history["real_tokens"] == 5
     assert [entry["step"] for entry in history["epochs"]] == [0, 3, 5]
+    with pytest.raises(KeyboardInterrupt):
+        run("killed", killed_at=5, epochs=4, max_steps=5, checkpoint_steps=1)
+    assert run("killed", epochs=4, max_steps=5, checkpoint_steps=1)["losses"] == history["losses"]
     plain = run("plain", epochs=2)
     assert (
         run("even", epochs=4, max_steps=6)["losses"] == plain["losses"] == run("few", epochs=2, max_steps=9)["losses"]

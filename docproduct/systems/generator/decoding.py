@@ -132,14 +132,17 @@ class Decoder:
         return self._write(state, logits[:, 0], how)
 
     def _read(self, state: State, ids: tf.Tensor) -> tuple[State, tf.Tensor]:
-        """Reads [B, Q] tokens from the slot of the last one on; returns the state, and [B, Q, V] logits behind each."""
+        """Reads [B, Q] tokens, which stand in the state's ids from the slot of the last one on.
+
+        Returns:
+          The state, and [B, Q, V] logits behind each of them.
+        """
         config = self.gpt2.config
         caches = [(state[f"key_{i}"], state[f"value_{i}"]) for i in range(config.num_layers)]
         states, caches = self.gpt2.extend(ids, state["segment"], caches, state["next"])
         state = state | _named(caches) | {"passes": state["passes"] + 1}
         if self.gpt2.pointer is not None:
             state["pointer_key"] = _placed(state["pointer_key"], self.gpt2.pointer.keys(states), state["next"])
-            state["ids"] = _placed(state["ids"], ids, state["next"])
         return state, self._logits(state, states)
 
     def _logits(self, state: State, states: tf.Tensor) -> tf.Tensor:
@@ -199,8 +202,8 @@ class Decoder:
         """Reads the last token and what is proposed to follow, and writes what the model says as far as both agree."""
         ids, slot = state["ids"], state["next"]
         read = tf.concat([ids[:, slot], proposal], axis=0)[None]  # [1, PROPOSED + 1]
-        state, logits = self._read(state, read)
-        texts = tf.repeat(_placed(ids, read, slot), PROPOSED + 1, axis=0)  # the i-th ends behind i proposals
+        state, logits = self._read(state | {"ids": _placed(ids, read, slot)}, read)
+        texts = tf.repeat(state["ids"], PROPOSED + 1, axis=0)  # the i-th ends behind i proposals
         last = slot + tf.range(PROPOSED + 1)
         logits = sampling.without_repeats(logits[0], texts, state["answer"], last, how.no_repeat_ngram_size)
         said = tf.argmax(logits, axis=-1, output_type=tf.int32)  # [PROPOSED + 1]

@@ -124,9 +124,11 @@ def without_repeats(logits: tf.Tensor, ids: tf.Tensor, first: tf.Tensor, last: t
     Returns:
       [B, V], with `NEVER` where a token is left out.
     """
+    size = tf.minimum(size, tf.shape(ids)[1] + 1)  # a longer run cannot be; a server's clients may send any number
 
     def left_out() -> tf.Tensor:
-        slots, back = tf.range(tf.shape(ids)[1]), tf.range(1, size)  # [L], [size - 1]
+        slots = tf.range(tf.shape(ids)[1])
+        back = tf.range(1, size)  # [size - 1]
         # Where a run ends at a slot, and begins like the one that the next token ends.
         before = tf.gather(ids, tf.maximum(slots[:, None] - back, 0), axis=1)  # [B, L, size - 1]
         latest = tf.gather(ids, tf.maximum(last[:, None] + 1 - back, 0), batch_dims=1)  # [B, size - 1]
