@@ -5,10 +5,11 @@
 Random weights, greedy, a thread for each core. All processes are warm and work in turn. Decoding is what remains of the
 time without the reading of the prompt and its first token. Also: what reading eight tokens at once costs, in steps, as
 prompt look-up does to verify a proposal; and, of a trained generator (--trained_dir, an export, with --tokens_dir, the
-rows of docproduct.contexts), how many tokens a pass writes with look-up on dev's questions: `accepted_per_step`, which
-such a run measures alone. Ends with one line of JSON.
+rows of docproduct.contexts), which such a run measures alone, how many tokens a pass writes with look-up on dev's
+questions, `accepted_per_step`, and how many of its answers go round in circles. Ends with one line of JSON.
 """
 
+import collections
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ from data_pipeline.tokenizers import BytePairs
 from docproduct import saved_models, training
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.metrics import rouge_l
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
 from docproduct.systems.generator.dev import asked_of, read_rows
 from docproduct.systems.generator.export import PRECISIONS
@@ -88,7 +90,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     if values.trained_dir:
-        measuring.finish("generate", ["tensorflow", "keras"], accepted_per_step(values))
+        measuring.finish("generate", ["tensorflow", "keras"], trained(values))
         return
     make_models(values)
     flags_given = [f"--vocab_dir={values.vocab_dir}", f"--work_dir={values.work_dir}"]
@@ -115,33 +117,39 @@ def main(argv: list[str]) -> None:
     measuring.finish("generate", ["tensorflow", "keras"], metrics)
 
 
-def accepted_per_step(values: flags.FlagValues) -> list[dict]:
-    """Prints and returns how many tokens a pass writes, and how much sooner look-up ends, on questions of dev."""
+def trained(values: flags.FlagValues) -> list[dict]:
+    """Prints and returns how a trained generator writes its answers to questions of dev.
+
+    Tokens a pass, and how much sooner it ends, with look-up; ROUGE-L with the right answers; and the share of answers
+    that go round in circles: in which four words follow each other more than three times.
+    """
     training.set_up()
     writer, folder = Writer.load(values.trained_dir), TokenFolder(values.tokens_dir)
     if writer.prompt is None or writer.tokenizer.fingerprint != folder.tokenizer().fingerprint:
         sys.exit(f"error: {values.trained_dir} was not trained to answer, or not with the vocabulary of {folder.path}.")
     rows = asked_of(read_rows(folder, splits.DEV), values.num_questions)
-    totals = {}
+    settings = GenerationSettings(writer.prompt.answer_tokens, no_repeat_ngram_size=values.no_repeat_ngram_size)
+    seconds = {}
     for lookup in (False, True):
-        found = [_write(writer, row.prompt_ids, lookup) for row in [rows[0], *rows]][1:]  # the first warms up
-        totals[lookup] = np.sum(found, axis=0)  # tokens, passes, seconds
-    accepted, sooner = totals[True][0] / totals[True][1], totals[False][2] / totals[True][2]
-    measuring.show(
-        f"Look-up on {len(rows)} questions", [("tokens a pass", [accepted], ""), ("sooner", [sooner], "times")]
-    )
-    return [
-        measuring.metric("accepted_per_step", "tokens", accepted),
-        measuring.metric("lookup_sooner", "times", sooner),
+        writer.write([rows[0].prompt_ids], settings, lookup=lookup)  # warms up
+        start = time.perf_counter()
+        answers = [writer.write([row.prompt_ids], settings, lookup=lookup)[0][0] for row in rows]
+        seconds[lookup] = time.perf_counter() - start
+    texts = [answer.text for answer in answers]
+    right = [writer.tokenizer.decode(row.target_ids) for row in rows]
+    figures = [
+        ("accepted_per_step", "tokens", sum(len(a.ids) for a in answers) / sum(a.passes for a in answers)),
+        ("lookup_sooner", "times", seconds[False] / seconds[True]),
+        ("rouge_l", "ROUGE-L", statistics.mean(map(rouge_l, right, texts))),
+        ("circling", "share", statistics.mean(map(_circles, texts))),
     ]
+    measuring.show(f"Answers to {len(rows)} questions", [(name, [figure], unit) for name, unit, figure in figures])
+    return [measuring.metric(*figure) for figure in figures]
 
 
-def _write(writer: Writer, prompt_ids: list[int], lookup: bool) -> tuple[int, int, float]:
-    """Returns tokens, passes and seconds of an answer."""
-    settings = GenerationSettings(max_tokens=writer.prompt.answer_tokens)  # as in serving
-    start = time.perf_counter()
-    ((found,),) = writer.write([prompt_ids], settings, lookup=lookup)
-    return len(found.ids), found.passes, time.perf_counter() - start
+def _circles(text: str) -> bool:
+    words = text.split()
+    return max(collections.Counter(zip(*(words[i:] for i in range(4)), strict=False)).values(), default=0) > 3
 
 
 def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagValues, batch_size: int) -> list[dict]:
@@ -190,9 +198,11 @@ def _measure_verification(contestants: dict[str, measuring.Contestant], values: 
 if __name__ == "__main__":
     flags.DEFINE_string("vocab_dir", None, "Folder with GPT-2's encoder.json and vocab.bpe.")
     flags.DEFINE_string("work_dir", "build/generate", "Where the models are kept.")
-    flags.DEFINE_string("trained_dir", None, "A trained generator's export, for accepted_per_step alone.")
+    flags.DEFINE_string("trained_dir", None, "A trained generator's export, to measure its answers alone.")
     flags.DEFINE_string("tokens_dir", None, "With it: rows of docproduct.contexts.")
     flags.DEFINE_integer("num_questions", 50, "With it: questions of dev.")
+    longest_run = "With it: no run of so many tokens twice; 0: any may."
+    flags.DEFINE_integer("no_repeat_ngram_size", GenerationSettings.no_repeat_ngram_size, longest_run)
     flags.DEFINE_string("peer_python", None, "Interpreter that has the peers; default: no peer.")
     flags.DEFINE_integer("num_layers", 12, "Layers of the model.")
     flags.DEFINE_integer("prompt_tokens", 512, "Tokens of a prompt.")

@@ -98,7 +98,7 @@ def _config() -> Any:
     # Operations run one after the other in the thread that asks: they are many and small, and each passing of one to
     # another thread takes longer than it does. Within a product all threads work.
     config = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=-1)
-    # The graph's optimizer takes more than half of the first run, seconds, and makes none of the later ones faster.
+    # The graph's optimizer takes seconds of the first run, and makes none of the later ones faster.
     config.graph_options.rewrite_options.disable_meta_optimizer = True
     return config
 

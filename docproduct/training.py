@@ -93,6 +93,10 @@ class TrainingSettings:
         every = self.epochs * steps_per_epoch
         return min(every, self.max_steps or every)
 
+    def num_epochs(self, steps_per_epoch: int) -> int:
+        """Returns how many epochs these steps are; the last one may be a part of one."""
+        return -(-self.num_steps(steps_per_epoch) // steps_per_epoch)
+
 
 @dataclasses.dataclass(frozen=True)
 class Task:
@@ -194,8 +198,7 @@ def fit(
     if not history["epochs"]:
         _evaluate(task, settings, history, {"epoch": 0, "step": 0}, chief, board)
     step = step_function(task, optimizer, settings.clip_norm, strategy)
-    num_epochs = -(-settings.num_steps(steps_per_epoch) // steps_per_epoch)
-    for epoch in range(len(history["epochs"]) - 1, num_epochs):
+    for epoch in range(len(history["epochs"]) - 1, settings.num_epochs(steps_per_epoch)):
         if 0 < settings.patience <= history["epochs"][-1]["epoch"] - history["best"]["epoch"]:
             logging.info("No better epoch in %d: the training ends here.", settings.patience)
             break
@@ -234,12 +237,12 @@ def _train_epoch(
     board: curves.Board,
 ) -> None:
     """Does what is left of an epoch; appends the loss of each step and adds up the time."""
-    losses = history["losses"]
-    done = len(losses) - epoch * task.steps_per_epoch(settings.batch_size)  # steps of this epoch before a restart
-    title = f"epoch {epoch + 1}/{settings.epochs}"
+    losses, steps_per_epoch = history["losses"], task.steps_per_epoch(settings.batch_size)
+    done = len(losses) - epoch * steps_per_epoch  # steps of this epoch before a restart
+    left = settings.num_steps(steps_per_epoch) - len(losses)  # of this epoch and the next ones
+    title = f"epoch {epoch + 1}/{settings.num_epochs(steps_per_epoch)}"
     with tqdm(desc=title, total=task.num_rows, initial=done * settings.batch_size, unit=" pairs") as bar:
         start = time.perf_counter()
-        left = settings.num_steps(task.steps_per_epoch(settings.batch_size)) - len(losses)
         for batch in itertools.islice(task.batches(epoch, done), left):
             with devices.with_all_workers(f"Step {len(losses) + 1}"):
                 losses.append(float(step(batch)))

@@ -57,3 +57,9 @@ def gpt2_ids(text, vocab, ranks, words):
             words[word] = [vocab[part] for part in parts]
         ids += words[word]
     return ids
+
+
+def repeating(answer, size):
+    """The tokens that would end a run of so many that stands in the answer."""
+    runs = [answer[i : i + size] for i in range(len(answer) - size + 1)] if size else []
+    return [run[-1] for run in runs if [*answer, run[-1]][-size:] == run]

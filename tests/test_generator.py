@@ -3,12 +3,10 @@
 import concurrent.futures
 import csv
 import dataclasses
-import json
 import shutil
 
 import numpy as np
 import pytest
-import safetensors.numpy
 import tensorflow as tf
 
 from data_pipeline.tokenizers import train_byte_pairs
@@ -16,8 +14,9 @@ from docproduct import sample
 from docproduct.graph_session import GraphSession
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import Bert, BertConfig
-from docproduct.layers.gpt2_config import GPT2Config, openai_sources
+from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
+from tests.reference import repeating
 
 PROMPTS = [[7, 8, 9, 7, 8], [300, 20, 31], [11] * 9, [5, 2]]
 
@@ -48,12 +47,6 @@ def writer(exported):
 
 def logits(generator, ids):
     return generator.gpt2.logits(generator.gpt2(np.array([ids])))[0, -1].numpy()
-
-
-def repeating(answer, size):
-    """The tokens that would end a run of so many that stands in the answer."""
-    runs = [answer[i : i + size] for i in range(len(answer) - size + 1)] if size else []
-    return [run[-1] for run in runs if [*answer, run[-1]][-size:] == run]
 
 
 def greedy(generator, prompt, count, size=0):
@@ -237,91 +230,6 @@ def test_encoder_and_generator_answer_from_eight_threads(writer, tmp_path):
         assert list(pool.map(answer, questions[200:])) == alone[200:]
     assert memory_mib() < before + 20
     assert tf.executing_eagerly()  # the sessions left nothing behind in this thread
-
-
-def test_folders(generator, tmp_path):
-    ids = np.array([[1, 2, 3, 4]])
-    expected = generator.gpt2(ids)
-    generator.save(str(tmp_path / "own"))
-    generator.save_hugging_face(str(tmp_path / "hf"))
-    # transformers writes names without a prefix, causal masks and the head; large models in several files.
-    (tmp_path / "parts").mkdir()
-    tensors = safetensors.numpy.load_file(tmp_path / "hf/model.safetensors")
-    tensors = {name.removeprefix("transformer."): value for name, value in tensors.items()}
-    tensors |= {"h.0.attn.bias": np.ones((1, 1, 64, 64), bool), "lm_head.weight": tensors["wte.weight"]}
-    names = sorted(tensors)
-    parts = {"a.safetensors": names[:5], "b.safetensors": names[5:]}
-    for name, part in parts.items():
-        safetensors.numpy.save_file({key: tensors[key] for key in part}, tmp_path / "parts" / name)
-    weight_map = {key: name for name, part in parts.items() for key in part}
-    (tmp_path / "parts/model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    for name in ("config.json", "vocab.json", "merges.txt"):
-        (tmp_path / "parts" / name).write_text((tmp_path / "hf" / name).read_text())
-    write_openai(tmp_path / "openai", generator)
-    for name in ("own", "hf", "parts", "openai"):
-        found = TrainedGenerator.load(str(tmp_path / name))
-        np.testing.assert_array_equal(found.gpt2(ids), expected)
-        assert found.tokenizer.fingerprint == generator.tokenizer.fingerprint
-    changed = TrainedGenerator.load(str(tmp_path / "own"), dropout=0.0)
-    assert changed.gpt2.config.dropout == 0.0
-
-
-def write_openai(folder, generator):
-    folder.mkdir()
-    config = generator.gpt2.config
-    hparams = {"n_vocab": config.vocab_size, "n_ctx": config.max_positions, "n_embd": config.width}
-    hparams |= {"n_head": config.num_heads, "n_layer": config.num_layers}
-    (folder / "hparams.json").write_text(json.dumps(hparams))
-    generator.tokenizer.save(str(folder))
-    (folder / "vocab.json").rename(folder / "encoder.json")
-    (folder / "merges.txt").rename(folder / "vocab.bpe")
-    values = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(generator.gpt2).items()}
-    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
-        for ours, source in openai_sources(config).items():
-            value = values[ours][None] if ours.endswith("kernel") else values[ours]
-            tf.compat.v1.get_variable(source.names[0], initializer=value, use_resource=False)
-        session.run(tf.compat.v1.global_variables_initializer())
-        tf.compat.v1.train.Saver().save(session, str(folder / "model.ckpt"), write_meta_graph=False)
-
-
-@pytest.mark.parametrize(
-    ("change", "error", "message"),
-    [
-        (lambda folder: (folder / "vocab.json").unlink(), FileNotFoundError, "has no vocab.json"),
-        (lambda folder: (folder / "config.json").unlink(), ValueError, "holds no model: neither config.json"),
-        (lambda folder: (folder / "model.safetensors").write_bytes(b"x"), ValueError, "cannot be read"),
-        (
-            lambda folder: rewrite(folder, kind="docproduct retriever"),
-            ValueError,
-            "holds a docproduct retriever; expected a GPT-2",
-        ),
-        (lambda folder: shrink(folder), ValueError, r"h.0.mlp.c_fc.weight has shape \[32, 100\]"),
-        (
-            lambda folder: rewrite(folder, vocab_size=500),
-            ValueError,
-            "The tokenizer has 600 ids, the model 500 rows|shape",
-        ),
-    ],
-)
-def test_folders_that_do_not_fit_are_named(generator, tmp_path, change, error, message):
-    folder = tmp_path / "hf"
-    generator.save_hugging_face(str(folder))
-    change(folder)
-    with pytest.raises(error, match=message):
-        TrainedGenerator.load(str(folder))
-    with pytest.raises(ValueError, match="There is no folder"):
-        TrainedGenerator.load("gpt2-medium")
-
-
-def shrink(folder):
-    tensors = safetensors.numpy.load_file(folder / "model.safetensors")
-    name = "transformer.h.0.mlp.c_fc.weight"
-    safetensors.numpy.save_file(tensors | {name: tensors[name][:, :100].copy()}, folder / "model.safetensors")
-
-
-def rewrite(folder, **changed):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | changed))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from docproduct.layers.pointer import common_suffix_lengths
 from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
 from docproduct.systems.generator.folder import built
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
+from tests.reference import repeating
 from tests.test_bert import randomize
-from tests.test_generator import repeating
 from tests.test_gpt2 import build
 
 SEGMENT = 1

@@ -3,4 +3,5 @@
 import os
 
 PAIRS_FILE = os.path.join(os.path.dirname(__file__), "pairs.csv")
-EXAMPLE_QUESTION = "Every spring I sneeze and my eyes itch. What could it be?"
+# One of them: the demo's toy generator knows no other.
+EXAMPLE_QUESTION = "I keep waking up drenched and burning hot from menopause; how do I cool down naturally?"

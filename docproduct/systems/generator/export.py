@@ -22,7 +22,7 @@ from docproduct.layers.checkpoints import variables_by_name
 from docproduct.layers.gpt2 import GPT2
 from docproduct.systems.generator.decoding import PROPOSED, Decoder, State
 from docproduct.systems.generator.folder import TrainedGenerator, built
-from docproduct.systems.generator.sampling import Sampling
+from docproduct.systems.generator.sampling import GenerationSettings, Sampling
 
 KIND = "docproduct exported generator"
 FORMAT = 5
@@ -180,8 +180,7 @@ def _checks(
 
 def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
     """Returns a request for each signature: one token after a prompt of one, or after what `begin` made of it."""
-    how = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
-    how["seeds"] = [0]
+    how = GenerationSettings().choice() | {"seeds": [0]}
     prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | how
     slots = 1 + 2 + PROPOSED
     state = {"ids": np.zeros([1, slots]), "padding": [0], "segment": [0], "answer": 1, "next": 1, "finished": [False]}

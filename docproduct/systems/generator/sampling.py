@@ -63,6 +63,10 @@ class GenerationSettings:
                 f"temperature is {self.temperature}; expected {_LEAST} to {1 / _LEAST:g}, or 0 for the likeliest token."
             )
 
+    def choice(self) -> dict[str, float]:
+        """Returns what `Sampling` holds, but for the seeds."""
+        return {name: getattr(self, name) for name in Sampling._fields if name != "seeds"}
+
 
 class Sampling(NamedTuple):
     """The same inside a graph.

@@ -15,7 +15,7 @@ from docproduct import saved_models
 from docproduct.graph_session import GraphSession
 from docproduct.systems.generator.export import FORMAT, KIND, kept_names, live
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.sampling import GenerationSettings, Sampling
+from docproduct.systems.generator.sampling import GenerationSettings
 
 _CHUNK = 16  # tokens of a stream between two looks at what was written
 _LARGEST_SEED = 2**31 - 1
@@ -164,7 +164,7 @@ class Writer:
         ids = np.zeros((len(prompts), longest), np.int32)
         for row, prompt in zip(ids, prompts, strict=True):
             row[: len(prompt)] = prompt
-        how = {name: getattr(settings, name) for name in Sampling._fields if name != "seeds"}
+        how = settings.choice()
         # The i-th sample has the same seed, whatever stands beside it.
         seeds = np.random.default_rng(settings.seed).integers(0, _LARGEST_SEED, settings.num_samples)
         how["seeds"] = np.tile(seeds, len(prompts))
