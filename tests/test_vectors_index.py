@@ -73,6 +73,13 @@ def test_a_file_of_0_2_0(tmp_path, column):
     assert found.manifest["counts"] == {"pairs": 3, "passages": 3, "answers": 3}
 
 
+def test_many_batches_of_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("docproduct.index.vector_table._BATCH_ROWS", 2)
+    check(opened(write(tmp_path / "t.parquet", q=QUESTIONS, a=as_text(ANSWERS)), tmp_path / "i", "q", "a"))
+    np.save(tmp_path / "q.npy", np.array(QUESTIONS))
+    check(opened(tmp_path / "t.parquet", tmp_path / "j", str(tmp_path / "q.npy"), "a"))
+
+
 def test_any_two_columns_and_text_columns_by_name(tmp_path):
     table = pa.table({"Frage": TEXTS["question"], "Antwort": TEXTS["answer"], "q": QUESTIONS, "a": ANSWERS})
     pq.write_table(table, tmp_path / "t.parquet")
