@@ -217,12 +217,6 @@ def test_sentence_transformers_files_decide_pooling_and_length(tmp_path):
         config = {"model_max_length": stored, "do_lower_case": True}
         (tmp_path / "new/tokenizer_config.json").write_text(json.dumps(config))
         assert load_encoder(str(tmp_path / "new"))[0].config.max_tokens == expected
-    sentence_transformers(tmp_path / "max", modules, {"pooling_mode_max_tokens": True})
-    with pytest.raises(ValueError, match=r"pools by \['max'\]; expected mean or cls"):
-        load_encoder(str(tmp_path / "max"))
-    sentence_transformers(tmp_path / "dense", [*modules, ("3", "Dense")], {"pooling_mode": "cls"})
-    with pytest.raises(ValueError, match="has a module Dense"):
-        load_encoder(str(tmp_path / "dense"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "model.safetensors.index.json"])

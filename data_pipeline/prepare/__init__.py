@@ -26,7 +26,7 @@ from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.prepare import chunks, duplicates, shards
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 __all__ = ["Columns", "Settings", "prepare"]
 
@@ -56,7 +56,8 @@ def prepare(
       ValueError: an input is damaged, or no pair is left.
       FileExistsError: `output_dir` holds something else, and `overwrite` is off.
     """
-    tokenizer = WordPiece.load(settings.tokenizer, settings.lower_case)
+    tokenizer = load_tokenizer(settings.tokenizer, settings.lower_case)
+    settings = settings.with_prompts()
     sizes = {path: files.size(path) for path in settings.paths()}
     for path in sizes:  # an unknown format or a missing column is found now, not after hours
         next(read_pairs(path, settings.columns, Refusals()), None)
@@ -69,7 +70,7 @@ def prepare(
 
 def _prepare(
     settings: Settings,
-    tokenizer: WordPiece,
+    tokenizer: Tokenizer,
     sizes: dict[str, int],
     found: dict[str, Any] | None,
     output_dir: str,
@@ -121,7 +122,7 @@ def _prepare(
     return prepared.PreparedFolder(output_dir).manifest
 
 
-def _state(settings: Settings, tokenizer: WordPiece, inputs: Sequence[dict[str, Any]], boilerplate: str | None) -> str:
+def _state(settings: Settings, tokenizer: Tokenizer, inputs: Sequence[dict[str, Any]], boilerplate: str | None) -> str:
     """Returns the hash of everything that decides the content of the folder."""
     packages = ("tokenizers", "datasketch", "numpy", "pyarrow", "xxhash")
     content = [

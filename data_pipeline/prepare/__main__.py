@@ -20,8 +20,10 @@ def _define_flags() -> None:
     flags.DEFINE_list("test_input", [], "Files whose pairs are all test; their questions are kept out of the rest.")
     flags.DEFINE_string("output_dir", None, "The prepared folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
-    flags.DEFINE_string("tokenizer", None, "Model folder with vocab.txt, or a vocabulary file.", required=True)
+    flags.DEFINE_string("tokenizer", None, "Model folder, or a vocabulary file (vocab.txt).", required=True)
     flags.DEFINE_enum("case", "auto", ["auto", "lower", "cased"], "Casing of the vocabulary; auto asks its folder.")
+    flags.DEFINE_string("question_prompt", None, 'What the encoder expects before a question: "query: ".')
+    flags.DEFINE_string("answer_prompt", None, 'The same before an answer: "passage: ". Default: as its folder says.')
     for field in dataclasses.fields(Columns):
         flags.DEFINE_string(f"{field.name}_column", None, f"Column with the {field.name}; usual names are recognised.")
     flags.DEFINE_integer("max_question_tokens", Settings.max_question_tokens, "Longer questions lose their end.")
@@ -58,6 +60,8 @@ def main(argv: list[str]) -> None:
             columns=Columns(*(values[f"{field.name}_column"].value for field in dataclasses.fields(Columns))),
             tokenizer=values.tokenizer,
             lower_case={"auto": None, "lower": True, "cased": False}[values.case],
+            question_prompt=values.question_prompt,
+            answer_prompt=values.answer_prompt,
             max_question_tokens=values.max_question_tokens,
             max_answer_tokens=values.max_answer_tokens,
             dev_share=dev_share,

@@ -20,7 +20,7 @@ from data_pipeline.prepare import duplicates
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.scrubbing import Scrubber
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 _MAX_PAIRS = 4_096  # of a chunk
 _MAX_CHARACTERS = 4 * 2**20
@@ -99,10 +99,10 @@ def _read(settings: Settings, refusals: Refusals) -> Iterator[tuple[str, str, li
 
 
 @functools.lru_cache(maxsize=1)
-def _tools(settings: Settings, state: str) -> tuple[WordPiece, Scrubber]:
+def _tools(settings: Settings, state: str) -> tuple[Tokenizer, Scrubber]:
     """Returns what a process needs for all its chunks; `state` tells corpora with equal settings apart."""
     del state
-    return WordPiece.load(settings.tokenizer, settings.lower_case), Scrubber(settings.scrub)
+    return load_tokenizer(settings.tokenizer, settings.lower_case), Scrubber(settings.scrub)
 
 
 def _convert(
@@ -122,6 +122,7 @@ def _convert(
         ("question", questions, settings.max_question_tokens),
         ("answer", answers, settings.max_answer_tokens),
     ):
+        texts = settings.prompts().add(texts, side)
         columns[f"{side}_ids"], columns[f"{side}_tokens"] = tokenizer.pack_words(texts, longest)
     near = settings.duplicates == "near"
     columns["signature"] = duplicates.signatures(questions, answers) if near else [None] * len(groups)

@@ -93,7 +93,7 @@ def build(
         method, weight = retriever.hybrid
         settings = dataclasses.replace(settings, hybrid=method, bm25_weight=weight)
     # Before the work: what FAISS cannot build, and vectors that are shorter than asked for.
-    width = shorten(np.ones((1, retriever.config.bert.width), np.float32), settings.dims).shape[1]
+    width = shorten(np.ones((1, retriever.config.width), np.float32), settings.dims).shape[1]
     vectors.check(width, settings.factory, settings.search_parameters)
     pairs = prepared.pairs(TEXT_COLUMNS)
     pair_ids = pairs["pair_id"].to_numpy()
