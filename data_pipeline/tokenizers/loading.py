@@ -38,8 +38,8 @@ def load_tokenizer(path: str, lower_case: bool | None = None) -> Tokenizer:
     Args:
       path: a folder with tokenizer.json or vocab.txt; a sentence-transformers folder that keeps them in the folder of
         its Transformer module; or a vocab.txt.
-      lower_case: None: what the folder says; without a word of it, a vocabulary in which no word has a capital letter
-        is taken as lower-cased.
+      lower_case: None: what the folder says. Without a word of it, text is lower-cased for a sentence-transformers
+        folder, as transformers does it, and for any other if no word of its vocabulary has a capital letter.
 
     Raises:
       FileNotFoundError: no vocabulary there.
@@ -68,6 +68,8 @@ def load_tokenizer(path: str, lower_case: bool | None = None) -> Tokenizer:
         lines = files.read_text(vocab_file).removesuffix("\n").split("\n")
         vocab = [line.rstrip("\r") for line in lines]
         says = {name: config.get(name) for name in _SAME_FIELDS}
+    if says["do_lower_case"] is None and os.path.isfile(os.path.join(path, MODULES_FILE)):
+        says["do_lower_case"] = True
     return _wordpiece(vocab, says, lower_case, lower_first)
 
 
