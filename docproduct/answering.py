@@ -50,7 +50,7 @@ class Answer:
       question: as it was asked.
       answer: the answer of the best hit, quoted; or that nothing is near enough.
       hits: what was found, the best first.
-      near: whether any answer of the index is near enough to the question.
+      near: whether any answer of the index is near enough to the question, or the question is stored.
       generated: what the generator wrote; None without one, and where nothing is near.
       num_contexts: the first so many hits stood in the generator's prompt.
       finished: whether the generator ended its answer; else the limit of tokens cut it, or it is not whole yet.
@@ -106,7 +106,7 @@ def retrieve(
       retriever: the encoder that the index was opened for.
       index: where to search.
       threshold: cosine of the question and the nearest answer of the index from which on it is near enough, however
-        it is searched; None: the index's.
+        it is searched; None: the index's. A stored question that is asked word for word is near at any threshold.
 
     Raises:
       ValueError: a question is blank, or k is out of range.
@@ -129,11 +129,11 @@ def retrieve(
     answers = []
     threshold = index.threshold if threshold is None else threshold
     for row, query in enumerate(queries):
-        hits, cosine = found[row]
-        near = cosine >= threshold
+        hits = tuple(found[row].hits)
+        near = found[row].stored or found[row].cosine >= threshold
         shown = hits[0].answer if near else NOTHING_NEAR
         advice = emergency.advice(query.question)
-        answers.append(Answer(query.question, shown, tuple(hits), near, None, 0, seconds, advice))
+        answers.append(Answer(query.question, shown, hits, near, None, 0, seconds, advice))
     return answers
 
 
@@ -181,7 +181,7 @@ def answer(
       search_by: answer or question.
       writer: writes an answer from the first hits; None: the best one is quoted only.
       settings: how it writes; None: greedily, with the room that its prompts leave.
-      threshold: cosine from which on a hit is near enough.
+      threshold: cosine from which on a hit is near enough; see `retrieve`.
 
     Raises:
       ValueError: the question is blank, k is out of range, or the generator was not trained to answer.

@@ -83,8 +83,8 @@ class ContextFinder:
         while short:
             questions = [pairs[i]["question"] for i in short]
             of_questions = self._index.search_many(query_vectors[short], fetched, self._search_by, questions)
-            for i, (hits, _) in zip(short, of_questions, strict=True):
-                kept = (hit for hit in hits if allowed is None or hit.pair_id in allowed)
+            for i, of_question in zip(short, of_questions, strict=True):
+                kept = (hit for hit in of_question.hits if allowed is None or hit.pair_id in allowed)
                 own = [pairs[i][name] for name in ("pair_id", "question", "answer")]
                 found[i] = [hit for hit in kept if not gives_away(hit, *own)][: self._num_contexts]
             short = [i for i in short if len(found[i]) < self._num_contexts] if fetched < most else []

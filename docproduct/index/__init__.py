@@ -14,8 +14,9 @@ equal answers are one hit. build.py writes the folder, search.py opens it; only 
 Ends with one line of JSON: the counts.
 """
 
-from docproduct.index.build import IndexSettings, build
+from docproduct.index.build import build
 from docproduct.index.search import Found, Hit, Index
+from docproduct.index.settings import IndexSettings
 from docproduct.index.vectors import nearest
 
 __all__ = ["Found", "Hit", "Index", "IndexSettings", "build", "nearest"]

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from data_pipeline.prepared import PreparedFolder
 from docproduct import devices, training
@@ -30,7 +30,7 @@ def _define_flags() -> None:
     )
     flags.DEFINE_float("bm25_weight", defaults.bm25_weight, "Of BM25, with --hybrid=weight.")
     flags.DEFINE_integer("dims", defaults.dims, "First components of the vectors to keep; 0: all.")
-    flags.DEFINE_float("kept", defaults.kept, "Share of the questions with an answer that count as answered.")
+    flags.DEFINE_float("kept", defaults.kept, "Share of new questions with an answer that shall count as answered.")
     flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
     flags.DEFINE_bool("export_embeddings", defaults.export_embeddings, "Keep all vectors as .npy files.")
 
@@ -39,6 +39,7 @@ def main(argv: list[str]) -> None:
     """Builds the index that the flags describe."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
     try:
         chosen = {field.name: values[field.name].value for field in dataclasses.fields(IndexSettings)}

@@ -5,64 +5,18 @@ import os
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import tensorflow as tf
 
-from data_pipeline import cleaning, files, splits
-from data_pipeline.prepared import MANIFEST_FILE, PAIRS_FILE, PreparedFolder
-from docproduct.index import threshold, vectors
-from docproduct.lexical import AUTO, HYBRIDS, Lexical
+from data_pipeline import files
+from data_pipeline.prepared import PreparedFolder
+from docproduct.index import vectors
+from docproduct.index.folder import KIND, LEXICAL_FOLDERS, TEXT_COLUMNS, Content, write
+from docproduct.index.settings import IndexSettings
+from docproduct.lexical import AUTO, Lexical
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
-KIND = "docproduct index"
-FORMAT = 3
-PASSAGES_FILE = "passages.parquet"
-FAISS_FILES: dict[str, str] = {"answer": "answers.faiss", "question": "questions.faiss"}
-LEXICAL_FOLDERS: dict[str, str] = {"answer": "answers.bm25", "question": "questions.bm25"}
-TEXT_COLUMNS = ["pair_id", "question", "answer", "answer_group", "source", "focus"]
-_GROUPS = ["question_group", "answer_group"]
-REMEDY = "Build it with: python -m docproduct.index --model_dir=... --prepared_dir=... --index_dir=..."
-
 _UNCUT = 2**30  # tokens: no answer is longer
-
-
-@dataclasses.dataclass(frozen=True)
-class IndexSettings:
-    """How an index is built.
-
-    Attributes:
-      factory: FAISS factory string, e.g. Flat (exact), HNSW32, IVF256,Flat.
-      search_parameters: how thorough an approximate index searches, e.g. nprobe=16 (IVF) or efSearch=64 (HNSW).
-      passage_tokens: 0: an answer is one passage, what the encoder takes of it. Else: passages of so many tokens.
-      passage_overlap: tokens that a passage shares with the next.
-      export_embeddings: keep all vectors as .npy files.
-      hybrid: how BM25 counts beside the vectors. auto: as was best on dev when the retriever was trained; none, rrf or
-        weight: see `lexical.fuse`.
-      bm25_weight: for `weight`; `docproduct.evaluate --hybrid=tune` finds a good one.
-      dims: 0: whole vectors; else their first components, for a model that was trained for it (matryoshka_dims).
-      kept: share of the questions with an answer in the index that shall count as answered; see `threshold.calibrate`.
-    """
-
-    factory: str = "Flat"
-    search_parameters: str = ""
-    passage_tokens: int = 0
-    passage_overlap: int = 32
-    export_embeddings: bool = False
-    hybrid: str = AUTO
-    bm25_weight: float = 0.1
-    dims: int = 0
-    kept: float = 0.95
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError for an impossible way to join BM25."""
-        if self.hybrid not in (AUTO, *HYBRIDS):
-            raise ValueError(f"hybrid is {self.hybrid!r}; expected {AUTO}, {', '.join(HYBRIDS)}.")
-        if not 0 < self.kept <= 1:
-            raise ValueError(f"kept is {self.kept}; expected more than 0, and at most 1.")
-        if not 0 <= self.bm25_weight < float("inf"):
-            raise ValueError(f"bm25_weight is {self.bm25_weight}; expected a number from 0 up.")
 
 
 def build(
@@ -96,15 +50,20 @@ def build(
     width = shorten(np.ones((1, retriever.config.width), np.float32), settings.dims).shape[1]
     vectors.check(width, settings.factory, settings.search_parameters)
     pairs = prepared.pairs(TEXT_COLUMNS)
-    pair_ids = pairs["pair_id"].to_numpy()
     passages, rows, numbers = None, np.arange(len(pairs)), np.zeros(len(pairs), int)
     if settings.passage_tokens:
         passages, rows, numbers = _passages(pairs["answer"].to_pylist(), retriever, settings)
-    passage_ids = np.array(
-        [cleaning.hash64(f"{pair_ids[row]}:{number}") for row, number in zip(rows, numbers, strict=True)]
-    )
     # Texts without words are known before the work, too.
     lexical = {side: Lexical.build(pairs[side].to_pylist()) for side in LEXICAL_FOLDERS if settings.hybrid != "none"}
+    described = {
+        "encoder": {
+            "name": encoder_name,
+            "fingerprint": retriever.fingerprint(),
+            "dtype_policy": retriever.dtype_policy,
+        },
+        "prepared": prepared.fingerprint(),
+        "settings": dataclasses.asdict(settings),
+    }
     with files.whole_folder(index_dir, overwrite, KIND) as folder:
         embeddings = {
             "question": retriever.embed_prepared(prepared, "question", progress="questions"),
@@ -112,51 +71,13 @@ def build(
             if settings.passage_tokens
             else retriever.embed_prepared(prepared, "answer", progress="answers"),
         }
-        heads = {side: shorten(found.head, settings.dims) for side, found in embeddings.items()}
-        for side, ids in (("question", pair_ids), ("answer", passage_ids)):
-            index = vectors.make(heads[side], ids, settings.factory, settings.search_parameters)
-            vectors.write(index, os.path.join(folder, FAISS_FILES[side]))
-            if settings.export_embeddings:
-                for name, rows_of in embeddings[side]._asdict().items():
+        if settings.export_embeddings:
+            for side, of_side in embeddings.items():
+                for name, rows_of in of_side._asdict().items():
                     np.save(os.path.join(folder, f"{side}_{name}.npy"), rows_of)
-        for side, words in lexical.items():
-            words.save(os.path.join(folder, LEXICAL_FOLDERS[side]))
-        pq.write_table(pairs, os.path.join(folder, PAIRS_FILE))
-        table = pa.table({"passage_id": passage_ids, "pair_id": pair_ids[rows]})
-        pq.write_table(table, os.path.join(folder, PASSAGES_FILE))
-        manifest = {
-            "kind": KIND,
-            "format": FORMAT,
-            "sha256": {name: files.sha256(os.path.join(folder, name)) for name in FAISS_FILES.values()},
-            "encoder": {
-                "name": encoder_name,
-                "fingerprint": retriever.fingerprint(),
-                "dtype_policy": retriever.dtype_policy,
-            },
-            "prepared": prepared.fingerprint(),
-            "settings": dataclasses.asdict(settings),
-            "threshold": _threshold(prepared, heads, rows, settings.kept),
-            "counts": {
-                "pairs": len(pairs),
-                "passages": len(passage_ids),
-                "answers": len(np.unique(pairs["answer_group"].to_numpy())),
-            },
-        }
-        files.write_json(os.path.join(folder, MANIFEST_FILE), manifest)
-    return manifest
-
-
-def _threshold(prepared: PreparedFolder, heads: dict[str, np.ndarray], rows: np.ndarray, kept: float) -> dict[str, Any]:
-    """Calibrates with dev's questions, or where there are none, with the others; `rows`: of each passage its pair."""
-    table = prepared.pairs([*_GROUPS, "split"])
-    keys = np.stack([table[name].to_numpy() for name in _GROUPS])  # [2, N]
-    names = table["split"].to_numpy()
-    asked = np.flatnonzero(names == splits.DEV)
-    source = splits.DEV if len(asked) else "all"
-    asked = asked if len(asked) else np.arange(len(names))
-    few = asked[np.linspace(0, len(asked) - 1, min(len(asked), threshold.MOST_QUESTIONS)).astype(int)]
-    found = threshold.calibrate(heads["question"][few], keys[:, few], heads["answer"], keys[:, rows], kept)
-    return found | {"of": source}
+        heads = {side: shorten(of_side.head, settings.dims) for side, of_side in embeddings.items()}
+        content = Content(pairs, prepared.pairs(["split"])["split"].to_numpy(), heads, rows, numbers)
+        return write(folder, content, lexical, settings, described)
 
 
 def _passages(

@@ -10,22 +10,25 @@ import pyarrow.parquet as pq
 
 from data_pipeline import files
 from data_pipeline.prepared import PAIRS_FILE, read_manifest
-from docproduct.index import vectors
-from docproduct.index.build import (
+from docproduct.index import threshold, vectors
+from docproduct.index.folder import (
     FAISS_FILES,
     FORMAT,
     KIND,
     LEXICAL_FOLDERS,
     PASSAGES_FILE,
     REMEDY,
-    TEXT_COLUMNS,
+    SHOWN_COLUMNS,
 )
+from docproduct.index.stored import StoredQuestions
 from docproduct.lexical import Lexical, fuse, top
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.export import SearchedAnswers
 from docproduct.systems.retriever.folder import shorten
 
 _HYBRID_DEPTH = 100  # candidates of each ranking that are joined
+
+Ranked = list[tuple[int, float]]  # (row of pairs.parquet, cosine), the best first
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,12 +56,14 @@ class Found(NamedTuple):
     """What a query found.
 
     Attributes:
-      hits: the best first, no two with the same answer.
+      hits: the best first, no two with the same answer. Those of a stored question that was asked come before others.
       cosine: the highest of the query and any answer of the index, a hit or not: what `Index.threshold` is for.
+      stored: whether the query is a stored question, which is always near enough.
     """
 
     hits: list[Hit]
     cosine: float
+    stored: bool = False
 
 
 class Index:
@@ -67,7 +72,8 @@ class Index:
     Attributes:
       manifest: the content of manifest.json.
       num_answers: answers that can be found.
-      threshold: cosine of question and answer from which on a question counts as answered; see threshold.py.
+      threshold: cosine of question and answer from which on a question counts as answered, lowered by what rounding
+        may take; see threshold.py.
     """
 
     def __init__(self, index_dir: str, retriever: TrainedRetriever, device: str = "auto"):
@@ -90,15 +96,21 @@ class Index:
                 "cannot be compared: give that encoder, or build the index again with this one."
             )
         self.num_answers: int = self.manifest["counts"]["answers"]
-        self.threshold: float = self.manifest["threshold"]["cosine"]
+        rounding = threshold.margin(built_with["dtype_policy"])
+        self.threshold: float = self.manifest["threshold"]["cosine"] - rounding
         self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
-        self._row_of_pair = {pair_id: row for row, pair_id in enumerate(self._pairs["pair_id"].to_pylist())}
+        passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE))
+        pair_ids = self._pairs["pair_id"].to_pylist()
+        row_of_pair = {pair_id: row for row, pair_id in enumerate(pair_ids)}
+        passage_ids = passages["passage_id"].to_pylist()
+        rows = [row_of_pair[pair_id] for pair_id in passages["pair_id"].to_pylist()]
+        self._row_of = {"question": row_of_pair, "answer": dict(zip(passage_ids, rows, strict=True))}  # by FAISS's id
+        self._ids_of: dict[str, list[list[int]]] = {"question": [[pair_id] for pair_id in pair_ids]}  # by row
+        self._ids_of["answer"] = [[] for _ in pair_ids]
+        for passage_id, row in zip(passage_ids, rows, strict=True):
+            self._ids_of["answer"][row].append(passage_id)
         self._group_of_row = self._pairs["answer_group"].to_numpy()
-        passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE)).to_pydict()
-        self._pair_of_passage = dict(zip(passages["passage_id"], passages["pair_id"], strict=True))
-        self._passages_of_row: dict[int, list[int]] = {}
-        for passage, pair in self._pair_of_passage.items():
-            self._passages_of_row.setdefault(self._row_of_pair[pair], []).append(passage)
+        self._stored = StoredQuestions(self._pairs)
         for name, written in self.manifest.get("sha256", {}).items():
             path = os.path.join(index_dir, name)
             if os.path.isfile(path) and files.sha256(path) != written:
@@ -123,7 +135,8 @@ class Index:
           query_vector: [D] float32, unit norm, from `encode_question`.
           k: how many, 1 to `num_answers`.
           search_by: compare the query with answers, or with the questions that they answer.
-          query: its text, for an index that was built with BM25; None: by vectors alone.
+          query: its clean text, which finds a stored question word for word, and counts in an index that was built with
+            BM25; None: by vectors alone.
 
         Returns:
           k hits, the best first, no two with the same answer; an approximate index may find fewer, at least one.
@@ -147,30 +160,67 @@ class Index:
     def search_many(
         self, query_vectors: np.ndarray, k: int, search_by: Side = "answer", queries: Sequence[str] | None = None
     ) -> list[Found]:
-        """Finds the k nearest answers of each of Q queries: `search` with [Q, D] and Q texts; and how near they are."""
+        """Finds the k nearest answers of each of Q queries: `search` with [Q, D] and Q texts; and how near they are.
+
+        The answers of a stored question come first, by their cosines, wherever else they would stand: an approximate
+        index may not find them, nor a small k, and a threshold may refuse them.
+        """
         query_vectors = shorten(query_vectors.astype(np.float32), self.manifest["settings"]["dims"])
         self.check(k, search_by)
         joined = queries and self._lexical
         depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if joined else k
         best = self._nearest(query_vectors, depth, search_by)
         by_answer = best if search_by == "answer" else self._nearest(query_vectors, 1, "answer")
-        cosines = [nearest[0][1] for nearest in by_answer]
         if joined:
             best = [self._join(*query, depth, search_by) for query in zip(queries, query_vectors, best, strict=True)]
-        hits = [[self._hit(row, score) for row, score in ranked[:k]] for ranked in best]
-        return [Found(*found) for found in zip(hits, cosines, strict=True)]
+        own: list[dict[str, Ranked]] = [{}] * len(query_vectors)
+        if queries:
+            own = [self._own(*query, {search_by, "answer"}) for query in zip(queries, query_vectors, strict=True)]
+        found = []
+        for mine, ranked, answers in zip(own, best, by_answer, strict=True):
+            ranked = self._once(mine.get(search_by, []) + ranked)
+            cosines = [cosine for _, cosine in answers[:1] + mine.get("answer", [])[:1]]
+            if not (ranked and cosines):
+                raise ValueError(
+                    "The index found nothing: it looked where no vector is. Build it with "
+                    "--search_parameters=nprobe=16, or with --factory=Flat."
+                )
+            found.append(Found([self._hit(*place) for place in ranked[:k]], max(cosines), bool(mine)))
+        return found
 
     def searched_answers(self) -> SearchedAnswers:
         """Returns all that a search by answers and vectors looks at, for an export."""
         passages, found = vectors.contents(self._on_cpu["answer"])
-        pair_ids = np.array([self._pair_of_passage[passage] for passage in passages.tolist()], np.int64)
-        rows = [self._row_of_pair[pair] for pair in pair_ids.tolist()]
-        return SearchedAnswers(found, self._group_of_row[rows], pair_ids)
+        rows = [self._row_of["answer"][passage] for passage in passages.tolist()]
+        return SearchedAnswers(found, self._group_of_row[rows], self._pairs["pair_id"].to_numpy()[rows])
 
-    def _join(
-        self, query: str, query_vector: np.ndarray, nearest: list[tuple[int, float]], depth: int, search_by: Side
-    ) -> list[tuple[int, float]]:
-        """Returns (row, cosine) of the best by vectors, which are `nearest`, and BM25 together."""
+    def _own(self, query: str, query_vector: np.ndarray, sides: set[Side]) -> dict[str, Ranked]:
+        """Returns the pairs whose question is the query, ranked by each of these sides; nothing if there are none."""
+        rows = self._stored.rows(query)
+        if not len(rows):
+            return {}
+        cosines = {side: self._cosines(rows, query_vector, side) for side in sides}
+        return {
+            side: [(int(rows[i]), float(values[i])) for i in np.argsort(-values, kind="stable")]
+            for side, values in cosines.items()
+        }
+
+    def _cosines(self, rows: np.ndarray, query_vector: np.ndarray, side: Side) -> np.ndarray:
+        """Returns the cosine of a query with each of these pairs: its question, or the best passage of its answer."""
+        ids = [self._ids_of[side][row] for row in rows.tolist()]
+        products = vectors.inner_products(self._on_cpu[side], np.concatenate(ids), query_vector)
+        starts = np.cumsum([0, *map(len, ids[:-1])])
+        return np.maximum.reduceat(products, starts)
+
+    def _once(self, ranked: Ranked) -> Ranked:
+        """Returns the first of each answer group."""
+        first: dict[int, tuple[int, float]] = {}
+        for row, cosine in ranked:
+            first.setdefault(int(self._group_of_row[row]), (row, cosine))
+        return list(first.values())
+
+    def _join(self, query: str, query_vector: np.ndarray, nearest: Ranked, depth: int, search_by: Side) -> Ranked:
+        """Returns the best by vectors, which are `nearest`, and BM25 together, with their cosines."""
         cosines = dict(nearest)
         lexical = self._lexical[search_by].scores(query)  # [pairs]
         row_of_group = {int(self._group_of_row[row]): row for row in cosines}
@@ -181,19 +231,18 @@ class Index:
                 best[group] = float(lexical[row])
             if lexical[row] > 0 and group not in row_of_group:
                 row_of_group[group] = row
-                ids = self._passages_of_row[row] if search_by == "answer" else [self._pairs["pair_id"][row].as_py()]
-                cosines[row] = float(vectors.inner_products(self._on_cpu[search_by], np.array(ids), query_vector).max())
+                cosines[row] = float(self._cosines(np.array([row]), query_vector, search_by)[0])
         rows, dense = list(row_of_group.values()), np.array([cosines[row] for row in row_of_group.values()])
         # What BM25 does not have among its first counts as the text of its row says.
         words = np.array([best[group] or float(lexical[row]) for group, row in row_of_group.items()])
         fused = fuse(dense, words, self._hybrid, self.manifest["settings"]["bm25_weight"])
         return [(rows[i], float(dense[i])) for i in np.argsort(-fused, kind="stable")]
 
-    def _nearest(self, query_vectors: np.ndarray, k: int, search_by: Side) -> list[list[tuple[int, float]]]:
-        """Returns for each query (row of pairs.parquet, cosine) of k answers or more, the nearest first."""
+    def _nearest(self, query_vectors: np.ndarray, k: int, search_by: Side) -> list[Ranked]:
+        """Returns for each query k answers or more; an approximate index may find fewer, or none."""
         index = self._faiss[search_by]
         most = min(index.ntotal, self._max_fetched)
-        best: list[list[tuple[int, float]]] = [[] for _ in query_vectors]
+        best: list[Ranked] = [[] for _ in query_vectors]
         fetched, short = 0, np.arange(len(query_vectors))
         while len(short) and fetched < most:
             # Several passages may belong to one answer: fetch more until there are k answers.
@@ -202,22 +251,14 @@ class Index:
             for query, *found in zip(short, scores, ids, strict=True):
                 best[query] = self._best_of_each_answer(*found, search_by)
             short = np.array([query for query in short if len(best[query]) < k], int)
-        if not all(best):
-            raise ValueError(
-                "The index found nothing: it looked where no vector is. Build it with --search_parameters=nprobe=16, "
-                "or with --factory=Flat."
-            )
         return best
 
-    def _best_of_each_answer(self, scores: np.ndarray, ids: np.ndarray, search_by: Side) -> list[tuple[int, float]]:
-        """Returns (row of pairs.parquet, score), the first of each answer group; both inputs are sorted by score."""
-        best: dict[int, tuple[int, float]] = {}
-        for score, found in zip(scores.tolist(), ids.tolist(), strict=True):
-            if found in (self._pair_of_passage if search_by == "answer" else self._row_of_pair):
-                row = self._row_of_pair[self._pair_of_passage[found] if search_by == "answer" else found]
-                best.setdefault(int(self._group_of_row[row]), (row, score))
-        return list(best.values())
+    def _best_of_each_answer(self, scores: np.ndarray, ids: np.ndarray, search_by: Side) -> Ranked:
+        """Returns the first of each answer group; both inputs are sorted by score."""
+        row_of = self._row_of[search_by]
+        places = zip(ids.tolist(), scores.tolist(), strict=True)
+        return self._once([(row_of[found], score) for found, score in places if found in row_of])
 
     def _hit(self, row: int, score: float) -> Hit:
-        values = {name: self._pairs[name][row].as_py() for name in TEXT_COLUMNS if name != "answer_group"}
+        values = {name: self._pairs[name][row].as_py() for name in SHOWN_COLUMNS}
         return Hit(score=score, **values)
