@@ -6,9 +6,20 @@ import pathlib
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from docproduct.systems.retriever import TrainedRetriever
+from data_pipeline import batches
+from data_pipeline.encoder_prompts import EncoderPrompts
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
+from docproduct.answering import answer
+from docproduct.index import Index, IndexSettings, build
+from docproduct.index.build import _passages
+from docproduct.systems.retriever import RetrieverTraining, TrainedRetriever, export, train
+from docproduct.systems.retriever.start import start
+from docproduct.training import TrainingSettings
 from tests import encoder_folders
+from tests.conftest import write_csv
 
 GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/encoder_vectors.json").read_text(encoding="utf-8"))
 TEXTS = list(encoder_folders.TEXTS)
@@ -170,3 +181,68 @@ def test_the_layer_before_the_last_is_pooled(tmp_path):
     np.testing.assert_allclose(shorter.model.pool(ids)[0], np.mean(first, axis=0), atol=1e-5)
     with pytest.raises(ValueError, match="pooled_layer is -3; expected -1, the last layer, to -2"):
         TrainedRetriever.load(str(tmp_path), pooled_layer=-3)
+
+
+def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
+    encoder_folders.write(str(tmp_path / "encoder"), "query and document")
+    rows = [(f"what is {letter}?", f"the {letter} is {letter * 3}") for letter in "abcdefghijklmnopqrst"]
+    table = write_csv(tmp_path / "pairs.csv", rows)
+    settings = Settings(
+        (table,), str(tmp_path / "encoder"), max_question_tokens=16, max_answer_tokens=16, dev_share=0.3
+    )
+    prepare(settings, str(tmp_path / "prepared"))
+    prepared = PreparedFolder(str(tmp_path / "prepared"))
+    bare = TrainedRetriever.load(str(tmp_path / "encoder"))
+    for side in ("question", "answer"):
+        texts = prepared.pairs([side])[side].to_pylist()
+        expected = bare.embed(texts, side).head
+        np.testing.assert_allclose(bare.embed_prepared(prepared, side).head, expected, atol=1e-6)
+        # The ids in the shards hold the prompts: the texts are not tokenized again.
+        shards = [i for _, batch in batches.inference_batches(prepared, side, 64, 0) for i in batch[:, 1].tolist()]
+        word = {"question": "query", "answer": "passage"}[side]
+        assert set(shards) == {encoder_folders.VOCAB.index(word)}
+    config = RetrieverTraining(
+        str(tmp_path / "prepared"), str(tmp_path / "encoder"), settings=TrainingSettings(epochs=1, batch_size=4)
+    )
+    train(config, str(tmp_path / "model"))
+    trained = TrainedRetriever.load(str(tmp_path / "model"))
+    assert trained.prompts == bare.prompts == EncoderPrompts("query: ", "passage: ")
+    build(trained, prepared, str(tmp_path / "index"))
+    found = answer("what is c?", trained, Index(str(tmp_path / "index"), trained), k=3)
+    vectors = trained.embed([found.hits[0].answer], "answer").head @ trained.embed(["what is c?"], "question").head[0]
+    assert found.hits[0].score == pytest.approx(float(vectors[0]), abs=1e-5)
+    passages, _, _ = _passages(["a b c d e"], trained, IndexSettings(passage_tokens=7, passage_overlap=1))
+    assert [" ".join(trained.tokenizer.decode(ids)) for ids in passages.to_list()] == [
+        "[CLS] passage : a b c [SEP]",
+        "[CLS] passage : c d e [SEP]",
+    ]
+    loaded = tf.saved_model.load(export(trained, str(tmp_path / "export"), strings=True))
+    served = loaded.signatures["encode_answer_text"](answers=tf.constant(TEXTS[:3]))["vectors"]
+    np.testing.assert_allclose(served, trained.embed(TEXTS[:3], "answer").head, atol=1e-5)
+
+
+def test_prompts_by_flag_and_other_ones_than_the_encoders(tmp_path):
+    table = write_csv(tmp_path / "pairs.csv", [(f"what is {i}?", f"the {i}") for i in range(9)])
+    encoder_folders.write(str(tmp_path / "plain"), "mean")
+    encoder_folders.write(str(tmp_path / "prompted"), "query and document")
+    settings = Settings(
+        (table,), str(tmp_path / "plain"), question_prompt="query: ", dev_share=0.4,
+        max_question_tokens=16, max_answer_tokens=16,
+    )  # fmt: skip
+    prepare(settings, str(tmp_path / "prepared"))
+    prepared = PreparedFolder(str(tmp_path / "prepared"))
+    assert prepared.prompts() == EncoderPrompts("query: ", "")
+    config = RetrieverTraining(str(tmp_path / "prepared"), str(tmp_path / "plain"))
+    assert start(config, prepared).prompts == EncoderPrompts("query: ", "")
+    config = RetrieverTraining(str(tmp_path / "prepared"), str(tmp_path / "prompted"))
+    with pytest.raises(ValueError, match=r"was prepared with EncoderPrompts\(question='query: ', answer=''\); .*again"):
+        start(config, prepared)
+
+
+def test_a_unigram_encoder_exports_ids_and_refuses_texts(tmp_path):
+    encoder_folders.write(str(tmp_path / "encoder"), "unigram")
+    retriever = TrainedRetriever.load(str(tmp_path / "encoder"))
+    assert tf.saved_model.load(export(retriever, str(tmp_path / "export"))).signatures["encode_question"]
+    with pytest.raises(ValueError, match="runs in Python alone.*export ids only"):
+        export(retriever, str(tmp_path / "texts"), strings=True)
+    assert not (tmp_path / "texts").exists()
