@@ -37,11 +37,13 @@ setup(
         "tqdm>=4.67,<5",
         "uvicorn==0.54.*",
         "xxhash>=3.5,<5",
+        "zstandard>=0.23,<1",
     ],
     extras_require={
         "cpu": ["faiss-cpu==1.15.*"],
         "gpu": ["faiss-gpu==1.15.*", "tensorflow[and-cuda]==2.21.*"],
         "tensorboard": ["tensorboard==2.21.*"],
+        "xlsx": ["python-calamine>=0.6,<1"],
         "dev": [
             "axe-core-python==0.1.*",
             "httpx==0.28.*",
@@ -49,6 +51,7 @@ setup(
             "ipykernel>=7",
             "pytest==9.*",
             "pytest-xdist==3.*",
+            "python-calamine>=0.6,<1",
             "regex>=2026.1",
             "ruff==0.17.*",
             "schemathesis==4.*",

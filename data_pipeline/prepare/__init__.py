@@ -112,6 +112,7 @@ def _prepare(
             "counts": counts,
             "refused": refused,
             "changed": changed,
+            "noted": reports[-1]["noted"],
             "shards": names,
             "train_lengths": lengths,
             "settings": dataclasses.asdict(settings),

@@ -1,7 +1,6 @@
 """The script: python -m data_pipeline.prepare."""
 
 import concurrent.futures.process
-import dataclasses
 import gc
 import json
 import sys
@@ -9,23 +8,29 @@ import sys
 from absl import app, flags
 
 from data_pipeline import splits
-from data_pipeline.corpora import Columns
+from data_pipeline.corpora import ROLES, Columns, find_inputs
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 
 
 def _define_flags() -> None:
-    flags.DEFINE_list("input", [], "Files with pairs (.csv .tsv .json .jsonl, also .gz), split by question.")
-    flags.DEFINE_list("dev_input", [], "Files whose pairs are all dev; their questions are kept out of train.")
-    flags.DEFINE_list("test_input", [], "Files whose pairs are all test; their questions are kept out of the rest.")
+    files_help = "Files, folders or patterns with pairs, commas between: CSV, TSV, JSON, JSON Lines, Parquet, .xlsx"
+    flags.DEFINE_multi_string("input", [], f"{files_help}; split by question.")
+    flags.DEFINE_multi_string("dev_input", [], "Files whose pairs are all dev; their questions are kept out of train.")
+    flags.DEFINE_multi_string(
+        "test_input", [], "Files whose pairs are all test; their questions are in no other split."
+    )
     flags.DEFINE_string("output_dir", None, "The prepared folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
     flags.DEFINE_string("tokenizer", None, "Model folder, or a vocabulary file (vocab.txt).", required=True)
     flags.DEFINE_enum("case", "auto", ["auto", "lower", "cased"], "Casing of the vocabulary; auto asks its folder.")
     flags.DEFINE_string("question_prompt", None, 'What the encoder expects before a question: "query: ".')
     flags.DEFINE_string("answer_prompt", None, 'The same before an answer: "passage: ". Default: as its folder says.')
-    for field in dataclasses.fields(Columns):
-        flags.DEFINE_string(f"{field.name}_column", None, f"Column with the {field.name}; usual names are recognised.")
+    for role in ROLES:
+        text = f"Column with the {role}, by name or as #3; usual names are recognised."
+        flags.DEFINE_string(f"{role}_column", None, text)
+    flags.DEFINE_string("delimiter", None, r"Between fields of a table (\t: a tab); default: as its header looks.")
+    flags.DEFINE_list("header", [], "Names of the columns of a table without a header line: question,answer.")
     flags.DEFINE_integer("max_question_tokens", Settings.max_question_tokens, "Longer questions lose their end.")
     flags.DEFINE_integer("max_answer_tokens", Settings.max_answer_tokens, "Longer answers lose their end.")
     flags.DEFINE_float("dev_share", None, "Share of questions for dev; 0.05, or 0 where dev_input is given.")
@@ -54,10 +59,14 @@ def main(argv: list[str]) -> None:
         dev_share = 0.0 if values.dev_input else Settings.dev_share
     try:
         settings = Settings(
-            inputs=tuple(values.input),
-            dev_inputs=tuple(values.dev_input),
-            test_inputs=tuple(values.test_input),
-            columns=Columns(*(values[f"{field.name}_column"].value for field in dataclasses.fields(Columns))),
+            inputs=find_inputs(values.input),
+            dev_inputs=find_inputs(values.dev_input),
+            test_inputs=find_inputs(values.test_input),
+            columns=Columns(
+                *(values[f"{role}_column"].value for role in ROLES),
+                delimiter=values.delimiter and values.delimiter.replace("\\t", "\t"),
+                header=tuple(values.header),
+            ),
             tokenizer=values.tokenizer,
             lower_case={"auto": None, "lower": True, "cased": False}[values.case],
             question_prompt=values.question_prompt,
@@ -83,7 +92,7 @@ def main(argv: list[str]) -> None:
         sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
     if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name]["pairs"]]:
         print(f"No pair is in {' and '.join(empty)}: a model cannot be trained and judged on this.", file=sys.stderr)
-    shown = {name: manifest[name] for name in ("counts", "refused", "changed")}
+    shown = {name: manifest[name] for name in ("counts", "refused", "changed", "noted")}
     print(json.dumps({"output_dir": values.output_dir} | shown))
 
 

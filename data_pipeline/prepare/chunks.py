@@ -57,7 +57,7 @@ def write(settings: Settings, state: str, work: str, workers: Workers, progress:
 
     Returns:
       Reports {"rows": read, "refused": see `Refusals.report`, "changed": {what: texts}}, one a chunk, and last that of
-      the readers, whose rows are those that it refused.
+      the readers, whose rows are those that it refused, with "noted": see `Refusals.notes`.
     """
     all_read = os.path.join(work, _ALL_READ_FILE)
     if (reports := files.read_json(all_read)) is not None:
@@ -77,7 +77,8 @@ def write(settings: Settings, state: str, work: str, workers: Workers, progress:
     for _ in workers.map(_convert, missing()):
         pass
     reports = [_report(path_of(work, number)) for number in range(num_chunks)]
-    reports.append({"rows": sum(refusals.counts.values()), "refused": refusals.report(), "changed": {}})
+    of_readers = {"rows": sum(refusals.counts.values()), "refused": refusals.report(), "noted": refusals.notes()}
+    reports.append({**of_readers, "changed": {}})
     files.write_json(all_read, reports)
     return reports
 
