@@ -14,6 +14,9 @@ _UNREADABLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]"
 )
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers, which Unicode files under letters and symbols
+# How programs write "no value": pandas, R, databases and their clients, spreadsheets. `none`, `na` and `Null` (zero in
+# German) are words of people.
+_NULL_WORD = re.compile(r"[+-]?(?:nan|NaN|NAN)|<NaN>|[(<\[]?(?:null|NULL)[)>\]]?|#?[Nn]/[Aa]|#?NA|<NA>|NaT|None|\\N")
 _CLOSING_MARKS = " .?!。？！…"
 
 # What ends an address: white space, marks that no address holds, and entities that stand for these; but `&lt;=5` is a
@@ -36,15 +39,15 @@ _ADDRESS_OR_ENTITY = re.compile(
 )
 
 
-def clean(text: str) -> str:
+def clean(text: str, entities: bool = True) -> str:
     """Returns `text` as a reader should see it.
 
     HTML entities are decoded (see `decode_entities`), Unicode is in NFC, control characters and invisible marks are
     gone, a run of white space with a line break is one line break and any other run one blank; where nothing visible is
     left, it is "". Cleaning a clean text changes nothing, unless decoding left another entity behind (`&amp;lt;` is the
-    text `&lt;`).
+    text `&lt;`). Where `entities` is off, they stay: the text is one that a parser of HTML has made.
     """
-    if "&" in text:
+    if entities and "&" in text:
         text = decode_entities(text)
     if text.isascii() and text.isprintable():  # most texts: nothing but blanks between visible characters
         return " ".join(text.split()) if "  " in text else text.strip()
@@ -69,11 +72,14 @@ def decode_entities(text: str) -> str:
 
 
 def _decoded(match: re.Match[str]) -> str:
-    entity = match["entity"]
-    if entity is None or (entity[0] != "#" and f"{entity};" not in html.entities.html5):
-        return match[0]
-    character = html.unescape(match[0])
-    return match[0] if character in ("", "\ufffd") else character  # a number that is no character's
+    return (match["entity"] and character_of(match[0])) or match[0]
+
+
+def character_of(entity: str) -> str:
+    """Returns the characters that an entity, from `&` to `;`, stands for; "" if it is not known."""
+    if entity[1:2] != "#" and entity[1:] not in html.entities.html5:
+        return ""
+    return html.unescape(entity).replace("\ufffd", "")  # which stands for numbers that are no character's
 
 
 def _single_blanks(line: str) -> str:
@@ -85,6 +91,11 @@ def _single_blanks(line: str) -> str:
 def _is_visible(character: str) -> bool:
     """Whether it is a letter, number, mark of punctuation or symbol that leaves ink."""
     return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK_LETTERS
+
+
+def is_null_word(text: str) -> bool:
+    """Returns whether a clean text is nothing but a word for "no value", such as NULL, nan or N/A."""
+    return len(text) <= 6 and _NULL_WORD.fullmatch(text) is not None
 
 
 def normal_form(text: str) -> str:
