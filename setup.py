@@ -31,6 +31,7 @@ setup(
         "prometheus-client==0.26.*",
         "pyarrow==26.*",
         "safetensors==0.8.*",
+        "selectolax==1.0.*",
         "tensorflow==2.21.*",
         "tensorflow-text>=2.21.1,<2.22",  # 2.21.0 fails at import
         "tokenizers==0.23.*",

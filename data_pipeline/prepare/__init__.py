@@ -23,7 +23,7 @@ from typing import Any
 
 from data_pipeline import files, prepared, splits
 from data_pipeline.corpora import Columns, Refusals, read_pairs
-from data_pipeline.prepare import chunks, duplicates, shards
+from data_pipeline.prepare import chunks, duplicates, html_columns, shards
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
@@ -80,6 +80,8 @@ def _prepare(
 ) -> dict[str, Any]:
     """Writes the folder, unless the one that was found is it."""
     inputs = [{"path": path, "bytes": sizes[path], "sha256": files.sha256(path)} for path in settings.paths()]
+    for entry in inputs:
+        entry["html"] = html_columns.find(settings, entry["path"])
     times = [os.stat(path).st_mtime_ns for path in settings.paths()]
     settings = settings.with_num_shards(inputs)
     boilerplate = None
@@ -94,7 +96,9 @@ def _prepare(
         if (manifest := prepared.find_manifest(result)) is not None:
             return manifest  # killed when all was done
         os.makedirs(work, exist_ok=True)
-        reports = chunks.write(settings, state, work, workers, progress)
+        reports = chunks.write(
+            settings, {entry["path"]: entry["html"] for entry in inputs}, state, work, workers, progress
+        )
         chunk_paths = [chunks.path_of(work, number) for number in range(len(reports) - 1)]
         duplicates.find(settings, chunk_paths, work, progress)
         shard_reports = shards.write(settings, chunk_paths, result, work, workers, progress)
@@ -125,14 +129,14 @@ def _prepare(
 
 def _state(settings: Settings, tokenizer: Tokenizer, inputs: Sequence[dict[str, Any]], boilerplate: str | None) -> str:
     """Returns the hash of everything that decides the content of the folder."""
-    packages = ("tokenizers", "datasketch", "numpy", "pyarrow", "xxhash")
+    packages = ("tokenizers", "datasketch", "numpy", "pyarrow", "selectolax", "xxhash")
     content = [
         prepared.FORMAT,
         chunks.LIMITS,
         duplicates.SIGNATURE,
         prepared.content_settings(dataclasses.asdict(settings)),
         tokenizer.fingerprint,
-        [entry["sha256"] for entry in inputs],
+        [(entry["sha256"], entry["html"]) for entry in inputs],
         boilerplate,
         unicodedata.unidata_version,
         [importlib.metadata.version(package) for package in packages],

@@ -4,12 +4,14 @@ import concurrent.futures.process
 import gc
 import json
 import sys
+from typing import Any
 
 from absl import app, flags
 
 from data_pipeline import splits
 from data_pipeline.corpora import ROLES, Columns, find_inputs
 from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare.settings import HTML_MODES
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 
 
@@ -37,6 +39,13 @@ def _define_flags() -> None:
     flags.DEFINE_float("test_share", Settings.test_share, "Share of questions for test.")
     flags.DEFINE_enum("duplicates", Settings.duplicates, ["exact", "near"], "Which pairs are refused as repeated.")
     flags.DEFINE_float("near_threshold", Settings.near_threshold, "Jaccard similarity of near duplicates.")
+    flags.DEFINE_enum(
+        "html",
+        Settings.html,
+        HTML_MODES,
+        "Turn HTML into text: auto: in columns where most texts hold tags; or keep it.",
+    )
+    flags.DEFINE_bool("keep_null_words", False, "Take NULL, nan, N/A and the like for texts, not for empty fields.")
     flags.DEFINE_bool("strip_boilerplate", False, "Take set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "The set phrases: a file of patterns.")
     flags.DEFINE_bool("mask_links", False, "Put [link] for web addresses.")
@@ -80,6 +89,8 @@ def main(argv: list[str]) -> None:
             scrub=ScrubSettings(
                 values.boilerplate if values.strip_boilerplate else None, values.mask_links, values.mask_personal
             ),
+            html=values.html,
+            keep_null_words=values.keep_null_words,
             num_shards=values.num_shards,
             seed=values.seed,
         )
@@ -92,8 +103,21 @@ def main(argv: list[str]) -> None:
         sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
     if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name]["pairs"]]:
         print(f"No pair is in {' and '.join(empty)}: a model cannot be trained and judged on this.", file=sys.stderr)
+    _tell(manifest)
     shown = {name: manifest[name] for name in ("counts", "refused", "changed", "noted")}
     print(json.dumps({"output_dir": values.output_dir} | shown))
+
+
+def _tell(manifest: dict[str, Any]) -> None:
+    """Says what was decided about HTML, on standard error."""
+    for entry in manifest["inputs"]:
+        if entry.get("html"):
+            sides = " and ".join(f"{side}s" for side in entry["html"])
+            print(f"{entry['path']}: most {sides} hold HTML tags; they are turned into text.", file=sys.stderr)
+    kept = {what: count for what, count in manifest["changed"].items() if what.endswith("kept")}
+    if kept and manifest["settings"]["html"] == "auto":
+        found = "; ".join(f"{count} {what}" for what, count in kept.items())
+        print(f"{found}: most texts of their columns hold none. --html=text turns them into text.", file=sys.stderr)
 
 
 if __name__ == "__main__":

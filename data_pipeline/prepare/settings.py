@@ -12,6 +12,7 @@ from data_pipeline.scrubbing import ScrubSettings
 _SHARD_BYTES = 16 * 2**20  # of input text; a worker holds one shard in memory
 _GZIP_RATIO = 4
 _MIN_SHARDS = 8
+HTML_MODES = ("auto", "keep", "text")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +36,9 @@ class Settings:
       duplicates: exact: a pair equal to an earlier one is refused; near: also one that shares most of its words' order.
       near_threshold: Jaccard similarity of word triples from which two pairs are near duplicates.
       scrub: what is taken out of the texts.
+      html: auto: the HTML of a file's questions or answers is turned into text where most of them hold some; text: it
+        always is; keep: never.
+      keep_null_words: take NULL, nan and the like for texts, where they are a whole field.
       num_shards: TFRecord files for each split, at most; 0: as many as keep one small enough for memory.
       seed: draws the split.
     """
@@ -54,6 +58,8 @@ class Settings:
     duplicates: str = "exact"
     near_threshold: float = 0.8
     scrub: ScrubSettings = ScrubSettings()
+    html: str = "auto"
+    keep_null_words: bool = False
     num_shards: int = 0
     seed: int = 0
 
@@ -67,6 +73,8 @@ class Settings:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 3 or more: [CLS], a token, [SEP].")
         if self.duplicates not in ("exact", "near"):
             raise ValueError(f"duplicates is {self.duplicates!r}; expected exact or near.")
+        if self.html not in HTML_MODES:
+            raise ValueError(f"html is {self.html!r}; expected one of {', '.join(HTML_MODES)}.")
         if not 0 < self.near_threshold <= 1:
             raise ValueError(f"near_threshold is {self.near_threshold}; expected more than 0, up to 1.")
 
