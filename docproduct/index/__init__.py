@@ -10,13 +10,16 @@
     *_encoder.npy *_head.npy   with --export_embeddings: BERT's vectors and the heads', in the order of the Parquet rows
 
 An answer is one passage (its first tokens) or several overlapping ones; a hit is the best passage of an answer, and
-equal answers are one hit. build.py writes the folder, search.py opens it; only vectors.py imports faiss.
+equal answers are one hit. build.py makes it of texts, precomputed.py of vectors that you have; folder.py writes it,
+search.py opens it, threshold.py says what is near enough; only vectors.py imports faiss.
 Ends with one line of JSON: the counts.
 """
 
 from docproduct.index.build import build
+from docproduct.index.precomputed import build_from_vectors
 from docproduct.index.search import Found, Hit, Index
 from docproduct.index.settings import IndexSettings
+from docproduct.index.vector_table import VectorTable
 from docproduct.index.vectors import nearest
 
-__all__ = ["Found", "Hit", "Index", "IndexSettings", "build", "nearest"]
+__all__ = ["Found", "Hit", "Index", "IndexSettings", "VectorTable", "build", "build_from_vectors", "nearest"]

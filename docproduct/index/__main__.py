@@ -3,20 +3,29 @@
 import dataclasses
 import json
 import sys
+from typing import Any
 
 from absl import app, flags, logging
 
+from data_pipeline.corpora import Columns
 from data_pipeline.prepared import PreparedFolder
 from docproduct import devices, training
-from docproduct.index import IndexSettings, build
+from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
 from docproduct.lexical import AUTO, HYBRIDS
 from docproduct.systems.retriever import TrainedRetriever
 
 
 def _define_flags() -> None:
     defaults = IndexSettings()
-    flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
-    flags.DEFINE_string("prepared_dir", None, "The prepared folder whose pairs are indexed.", required=True)
+    flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.")
+    flags.DEFINE_string("prepared_dir", None, "The prepared folder whose pairs are indexed.")
+    flags.DEFINE_string(
+        "vectors", None, "Instead of prepared_dir: Parquet file of pairs with their vectors; model_dir: what made them."
+    )
+    flags.DEFINE_string("question_vectors", "", "Its column, or an .npy file; default: Q_FFNN_embeds, if it is there.")
+    flags.DEFINE_string("answer_vectors", "", "The same of the answers; default: A_FFNN_embeds.")
+    for role in dataclasses.fields(Columns):
+        flags.DEFINE_string(f"{role.name}_column", None, f"Column of the {role.name} in vectors.")
     flags.DEFINE_string("index_dir", None, "The index folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace index_dir if it is there.")
     flags.DEFINE_string("factory", defaults.factory, "FAISS factory string: Flat, HNSW32, IVF256,Flat, ...")
@@ -45,14 +54,31 @@ def main(argv: list[str]) -> None:
         chosen = {field.name: values[field.name].value for field in dataclasses.fields(IndexSettings)}
         settings = IndexSettings(**chosen)
         training.set_up()
-        retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
-        prepared = PreparedFolder(values.prepared_dir)
-        manifest = build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite)
+        manifest = _build(values, settings)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: the index was not written.")
     print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], "threshold": manifest["threshold"]}))
+
+
+def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
+    """Builds the index from texts or from vectors; returns its manifest."""
+    if bool(values.vectors) == bool(values.prepared_dir):
+        raise ValueError("Give --prepared_dir, pairs to encode, or --vectors, pairs with their vectors: one of both.")
+    where = values.index_dir, settings
+    if values.vectors:
+        columns = Columns(**{role.name: values[f"{role.name}_column"].value for role in dataclasses.fields(Columns)})
+        table = VectorTable(values.vectors, values.question_vectors, values.answer_vectors, columns)
+        retriever = TrainedRetriever.load(values.model_dir) if values.model_dir else None
+        return build_from_vectors(table, *where, retriever, values.model_dir or "", values.overwrite)
+    if not values.model_dir:
+        raise ValueError("--model_dir is missing: the encoder that makes the vectors of --prepared_dir.")
+    if given := [name for name in ("question_vectors", "answer_vectors") if values[name].present]:
+        raise ValueError(f"--{given[0]} belongs to --vectors.")
+    retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
+    prepared = PreparedFolder(values.prepared_dir)
+    return build(retriever, prepared, *where, values.model_dir, values.overwrite)
 
 
 if __name__ == "__main__":

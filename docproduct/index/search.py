@@ -76,25 +76,23 @@ class Index:
         may take; see threshold.py.
     """
 
-    def __init__(self, index_dir: str, retriever: TrainedRetriever, device: str = "auto"):
+    def __init__(self, index_dir: str, retriever: TrainedRetriever | None, device: str = "auto"):
         """Opens an index.
 
         Args:
-          index_dir: what `build` wrote.
-          retriever: the encoder whose vectors will be searched; it must be the one of the index.
+          index_dir: what `build` or `build_from_vectors` wrote.
+          retriever: the encoder whose vectors will be searched; it must be the one of the index. None: see
+            `open_vectors`.
           device: cpu, gpu, or auto: the GPU if faiss-gpu and one are there.
 
         Raises:
           ValueError: no finished index, or one of another encoder.
         """
         self.manifest = read_manifest(index_dir, KIND, FORMAT, REMEDY)
-        built_with, received = self.manifest["encoder"], retriever.fingerprint()
-        if built_with["fingerprint"] != received:
-            raise ValueError(
-                f"{index_dir} was built with the encoder {built_with['name']!r} (fingerprint "
-                f"{built_with['fingerprint'][:12]}); received one with fingerprint {received[:12]}. Their vectors "
-                "cannot be compared: give that encoder, or build the index again with this one."
-            )
+        built_with = self.manifest["encoder"]
+        self._normalize = retriever is None
+        if retriever is not None:
+            _check_encoder(index_dir, built_with, retriever.fingerprint())
         self.num_answers: int = self.manifest["counts"]["answers"]
         rounding = threshold.margin(built_with["dtype_policy"])
         self.threshold: float = self.manifest["threshold"]["cosine"] - rounding
@@ -115,7 +113,10 @@ class Index:
             path = os.path.join(index_dir, name)
             if os.path.isfile(path) and files.sha256(path) != written:
                 raise ValueError(f"{path} is missing or damaged (its bytes are not those that were written). {REMEDY}")
-        self._on_cpu = {by: vectors.read(os.path.join(index_dir, name), REMEDY) for by, name in FAISS_FILES.items()}
+        written = self.manifest.get("sha256", FAISS_FILES.values())
+        sides = {by: name for by, name in FAISS_FILES.items() if name in written}  # precomputed vectors may have one
+        self._on_cpu = {by: vectors.read(os.path.join(index_dir, name), REMEDY) for by, name in sides.items()}
+        self._nearness: Side = "answer" if "answer" in sides else "question"
         self._faiss = {by: vectors.on_device(index, device) for by, index in self._on_cpu.items()}
         self._max_fetched = vectors.most_found(device)
         self._hybrid: str = self.manifest["settings"]["hybrid"]
@@ -126,13 +127,21 @@ class Index:
                 for by, name in LEXICAL_FOLDERS.items()
             }
 
+    @classmethod
+    def open_vectors(cls, index_dir: str, device: str = "auto") -> "Index":
+        """Opens an index without its encoder, to be searched with vectors that you have.
+
+        They may have any norm; they must come from the encoder that made the index's, which nothing here can check.
+        """
+        return cls(index_dir, None, device)
+
     def search(
         self, query_vector: np.ndarray, k: int, search_by: Side = "answer", query: str | None = None
     ) -> list[Hit]:
         """Finds the k nearest answers.
 
         Args:
-          query_vector: [D] float32, unit norm, from `encode_question`.
+          query_vector: [D] float32, of a question; unit norm, unless the index is open for vectors.
           k: how many, 1 to `num_answers`.
           search_by: compare the query with answers, or with the questions that they answer.
           query: its clean text, which finds a stored question word for word, and counts in an index that was built with
@@ -142,9 +151,9 @@ class Index:
           k hits, the best first, no two with the same answer; an approximate index may find fewer, at least one.
 
         Raises:
-          ValueError: k or search_by is out of range, or nothing was found.
+          ValueError: no vector of this width, k or search_by is out of range, or nothing was found.
         """
-        return self.search_many(query_vector[None], k, search_by, query and [query])[0].hits
+        return self.search_many(np.asarray(query_vector)[None], k, search_by, query and [query])[0].hits
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""
@@ -155,7 +164,7 @@ class Index:
         if not 1 <= k <= self.num_answers:
             raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
         if search_by not in self._faiss:
-            raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._faiss)}.")
+            raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._faiss)}, which this index has.")
 
     def search_many(
         self, query_vectors: np.ndarray, k: int, search_by: Side = "answer", queries: Sequence[str] | None = None
@@ -165,21 +174,21 @@ class Index:
         The answers of a stored question come first, by their cosines, wherever else they would stand: an approximate
         index may not find them, nor a small k, and a threshold may refuse them.
         """
-        query_vectors = shorten(query_vectors.astype(np.float32), self.manifest["settings"]["dims"])
+        query_vectors = self._checked(query_vectors)
         self.check(k, search_by)
         joined = queries and self._lexical
         depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if joined else k
         best = self._nearest(query_vectors, depth, search_by)
-        by_answer = best if search_by == "answer" else self._nearest(query_vectors, 1, "answer")
+        nearest = best if search_by == self._nearness else self._nearest(query_vectors, 1, self._nearness)
         if joined:
             best = [self._join(*query, depth, search_by) for query in zip(queries, query_vectors, best, strict=True)]
         own: list[dict[str, Ranked]] = [{}] * len(query_vectors)
         if queries:
-            own = [self._own(*query, {search_by, "answer"}) for query in zip(queries, query_vectors, strict=True)]
+            own = [self._own(*query, {search_by, self._nearness}) for query in zip(queries, query_vectors, strict=True)]
         found = []
-        for mine, ranked, answers in zip(own, best, by_answer, strict=True):
+        for mine, ranked, answers in zip(own, best, nearest, strict=True):
             ranked = self._once(mine.get(search_by, []) + ranked)
-            cosines = [cosine for _, cosine in answers[:1] + mine.get("answer", [])[:1]]
+            cosines = [cosine for _, cosine in answers[:1] + mine.get(self._nearness, [])[:1]]
             if not (ranked and cosines):
                 raise ValueError(
                     "The index found nothing: it looked where no vector is. Build it with "
@@ -190,9 +199,35 @@ class Index:
 
     def searched_answers(self) -> SearchedAnswers:
         """Returns all that a search by answers and vectors looks at, for an export."""
+        self.check(1, "answer")
         passages, found = vectors.contents(self._on_cpu["answer"])
         rows = [self._row_of["answer"][passage] for passage in passages.tolist()]
         return SearchedAnswers(found, self._group_of_row[rows], self._pairs["pair_id"].to_numpy()[rows])
+
+    def _checked(self, query_vectors: np.ndarray) -> np.ndarray:
+        """Returns vectors as the index has them: as wide, and of unit norm.
+
+        Raises:
+          ValueError: they are no vectors, or of another width.
+        """
+        expected = self._on_cpu[self._nearness].d
+        query_vectors = np.asarray(query_vectors)
+        if not np.issubdtype(query_vectors.dtype, np.number):
+            raise ValueError(
+                f"Expected vectors of numbers; received {query_vectors.dtype}. A text needs the encoder that made the "
+                "index: open it with Index(index_dir, TrainedRetriever.load(model_dir)), and ask with "
+                "docproduct.answering.answer."
+            )
+        if self._normalize:
+            query_vectors = query_vectors.astype(np.float64)
+            norms = np.linalg.norm(query_vectors, axis=-1, keepdims=True)  # [Q, 1]
+            if not (np.isfinite(norms) & (norms > 0)).all():
+                raise ValueError("A query's vector has no direction: it holds NaN, infinity, or only zeros.")
+            query_vectors = query_vectors / norms
+        query_vectors = shorten(query_vectors.astype(np.float32), self.manifest["settings"]["dims"])
+        if query_vectors.shape[1:] != (expected,):
+            raise ValueError(f"A query has shape {query_vectors.shape[1:]}; expected ({expected},), as in this index.")
+        return query_vectors
 
     def _own(self, query: str, query_vector: np.ndarray, sides: set[Side]) -> dict[str, Ranked]:
         """Returns the pairs whose question is the query, ranked by each of these sides; nothing if there are none."""
@@ -262,3 +297,19 @@ class Index:
     def _hit(self, row: int, score: float) -> Hit:
         values = {name: self._pairs[name][row].as_py() for name in SHOWN_COLUMNS}
         return Hit(score=score, **values)
+
+
+def _check_encoder(index_dir: str, built_with: dict[str, str], received: str) -> None:
+    """Raises a ValueError unless a retriever with this fingerprint built the index."""
+    if not built_with["fingerprint"]:
+        raise ValueError(
+            f"{index_dir} holds precomputed vectors without an encoder, so that no text can be asked. Search it with "
+            "vectors in Python: Index.open_vectors(index_dir).search(vector, k). Or build it again with --model_dir, "
+            "the encoder that made them."
+        )
+    if built_with["fingerprint"] != received:
+        raise ValueError(
+            f"{index_dir} was built with the encoder {built_with['name']!r} (fingerprint "
+            f"{built_with['fingerprint'][:12]}); received one with fingerprint {received[:12]}. Their vectors "
+            "cannot be compared: give that encoder, or build the index again with this one."
+        )

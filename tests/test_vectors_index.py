@@ -1,0 +1,264 @@
+"""Indexes of vectors that were made elsewhere: docproduct 0.2.0's Parquet files, and any other columns."""
+
+import json
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_pipeline.corpora import Columns
+from docproduct.answering import answer
+from docproduct.index import Index, IndexSettings, VectorTable, build_from_vectors
+from docproduct.systems.retriever import TrainedRetriever
+from docproduct.web.engine import Engine, Folders
+from tests.conftest import write_csv
+from tests.test_bert import randomize
+from tests.test_scripts import run
+
+TEXTS = {"question": ["What is a?", "what is b", "c &amp; d?"], "answer": ["the a", "the b", "the  c"]}
+# Not of unit norm: as unit vectors [0.6, 0.8], [0, 1], [1, 0], and [1, 0], [0, 1], [0.8, -0.6].
+QUESTIONS = [[3.0, 4.0], [0.0, 2.0], [0.5, 0.0]]
+ANSWERS = [[2.0, 0.0], [0.0, 0.1], [4.0, -3.0]]
+
+
+def write(path, **columns):
+    pq.write_table(pa.table(TEXTS | columns), path)
+    return str(path)
+
+
+def opened(path, folder, *names, **settings):
+    build_from_vectors(VectorTable(str(path), *names), str(folder), IndexSettings(**settings))
+    return Index.open_vectors(str(folder))
+
+
+def check(found):
+    """The right hits of the vectors above."""
+    # By answer: cosines of [0.8, 0.6], which is asked as [8, 6], with [1, 0], [0, 1], [0.8, -0.6].
+    hits = found.search(np.array([8.0, 6.0]), 3)
+    assert [(hit.answer, round(hit.score, 3)) for hit in hits] == [("the a", 0.8), ("the b", 0.6), ("the c", 0.28)]
+    # By question: with [0.6, 0.8], [0, 1], [1, 0].
+    hits = found.search(np.array([8.0, 6.0], np.float16), 3, "question")
+    assert [(hit.question, round(hit.score, 3)) for hit in hits] == [
+        ("What is a?", 0.96),
+        ("c & d?", 0.8),
+        ("what is b", 0.6),
+    ]
+    assert found.search([0, 5], 1)[0].answer == "the b"
+
+
+def as_text(rows):
+    return [str(np.array(row)).replace(" ", "\n ", 1) for row in rows]  # as pandas wrote NumPy's lines
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        lambda rows: pa.array(rows, pa.list_(pa.float32())),
+        lambda rows: pa.array(rows, pa.large_list(pa.float64())),
+        lambda rows: pa.array([list(map(np.float16, row)) for row in rows], pa.list_(pa.float16())),
+        lambda rows: pa.array(rows, pa.list_(pa.float32(), 2)),
+        lambda rows: pa.array(as_text(rows)),
+        lambda rows: pa.array([str(row) for row in rows]),  # [0.1, 0.2]
+    ],
+)
+def test_a_file_of_0_2_0(tmp_path, column):
+    # It gave its Parquet files the ending .zip.
+    path = write(tmp_path / "bertffn_crossentropy.zip", Q_FFNN_embeds=column(QUESTIONS), A_FFNN_embeds=column(ANSWERS))
+    found = opened(path, tmp_path / "i")
+    check(found)
+    hit = found.search([1, 0], 1)[0]
+    assert (hit.source, hit.focus) == ("bertffn_crossentropy.zip", "")
+    assert found.manifest["counts"] == {"pairs": 3, "passages": 3, "answers": 3}
+
+
+def test_any_two_columns_and_text_columns_by_name(tmp_path):
+    table = pa.table({"Frage": TEXTS["question"], "Antwort": TEXTS["answer"], "q": QUESTIONS, "a": ANSWERS})
+    pq.write_table(table, tmp_path / "t.parquet")
+    vectors = VectorTable(str(tmp_path / "t.parquet"), "q", "a", Columns(question="Frage", answer="Antwort"))
+    build_from_vectors(vectors, str(tmp_path / "i"))
+    check(Index.open_vectors(str(tmp_path / "i")))
+
+
+@pytest.mark.parametrize("kind", ["parquet", "csv"])
+def test_numpy_files_beside_a_table(tmp_path, kind):
+    np.save(tmp_path / "q.npy", np.array(QUESTIONS, np.float16))
+    np.save(tmp_path / "a.npy", np.array(ANSWERS))
+    path = tmp_path / f"t.{kind}"
+    if kind == "csv":
+        write_csv(path, list(zip(TEXTS["question"], TEXTS["answer"], strict=True)))
+    else:
+        write(path)
+    check(opened(path, tmp_path / "i", str(tmp_path / "q.npy"), str(tmp_path / "a.npy")))
+    np.save(tmp_path / "a.npy", np.array(ANSWERS[:2]))
+    with pytest.raises(ValueError, match=r"a.npy holds 2 vectors, .* 3 rows; expected one each"):
+        opened(path, tmp_path / "j", str(tmp_path / "q.npy"), str(tmp_path / "a.npy"))
+    for wrong in (np.zeros(3), np.array([["a"]]), np.array([None], object)):
+        np.save(tmp_path / "a.npy", wrong)
+        with pytest.raises(ValueError, match=r"a.npy (holds|cannot be read).*[Ee]xpected"):
+            opened(path, tmp_path / "j", str(tmp_path / "q.npy"), str(tmp_path / "a.npy"))
+
+
+def test_rows_that_cannot_be_searched_are_counted(tmp_path, caplog):
+    good, nan, inf = [1.0, 2.0], float("nan"), float("inf")
+    rows = [  # question, answer, their vectors, why it is refused
+        ("a", "a", good, good, ""),
+        (None, "b", good, good, "empty question"),
+        ("c", " \u200b", good, good, "empty answer"),
+        ("d", "d", None, good, "no vector in q"),
+        ("e", "e", good, [], "no vector in v"),
+        ("f", "f", [1.0, 2.0, 3.0], good, "the vector in q has another length than most"),
+        ("g", "g", [nan, 1.0], good, "NaN or infinity in q"),
+        ("h", "h", good, [None, 1.0], "NaN or infinity in v"),
+        ("i", "i", good, [inf, 1.0], "NaN or infinity in v"),
+        ("j", "j", good, [1e300, 1.0], "NaN or infinity in v"),  # more than float32 holds
+        ("k", "k", [0.0, -0.0], good, "only zeros in q"),
+        ("a ", "a", good, good, "duplicate"),
+        ("l", "l", [1e-30, 0.0], good, ""),  # small is not zero
+    ]
+    names = ("question", "answer", "q", "v")
+    pq.write_table(pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}), tmp_path / "t.parquet")
+    found = opened(tmp_path / "t.parquet", tmp_path / "i", "q", "v")
+    expected = {}
+    for number, (*_, reason) in enumerate(rows):
+        if reason:
+            entry = expected.setdefault(reason, {"rows": 0, "first": f"{tmp_path}/t.parquet row {number + 1}"})
+            entry["rows"] += 1
+    refused = found.manifest["vectors"]["refused"]
+    assert {reason: {"rows": at["rows"], "first": at["first"]} for reason, at in refused.items()} == expected
+    assert "3 rows are left out: NaN or infinity in v (first: " in caplog.text
+    assert found.questions() == ["a", "l"]
+    assert found.search([1e-30, 0], 1, "question")[0].question == "l"
+    # Texts that hold no numbers, or not all of them.
+    texts = ["[1 2]", "[0.1 0.2 ... 0.9]", "abc", "[]", None]
+    table = {"question": list("abcde"), "answer": list("abcde"), "q": texts}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    found = opened(tmp_path / "t.parquet", tmp_path / "j", "q")
+    refused = {reason: at["rows"] for reason, at in found.manifest["vectors"]["refused"].items()}
+    assert refused == {"the vector in q cannot be read": 2, "no vector in q": 2}
+
+
+@pytest.mark.parametrize(("side", "other"), [("question", "answer"), ("answer", "question")])
+def test_one_side_is_enough(tmp_path, caplog, side, other):
+    path = write(tmp_path / "t.parquet", v=QUESTIONS)
+    names = {"question": ("v", ""), "answer": ("", "v")}[side]
+    found = opened(path, tmp_path / "i", *names)
+    assert [hit.question for hit in found.search([0.6, 0.8], 3, side)] == ["What is a?", "what is b", "c & d?"]
+    with pytest.raises(ValueError, match=f"search_by is '{other}'; expected {side}, which this index has"):
+        found.search([0.6, 0.8], 3, other)
+    assert "vectors of one side only" in caplog.text
+    assert found.manifest["threshold"]["questions"] == 0
+    near = found.search_many(np.array([[0.0, -1.0]]), 1, side)[0]
+    assert near.cosine >= found.threshold
+
+
+def test_stored_questions_and_words_count_as_in_any_index(tmp_path):
+    texts = {"question": ["alpha?", "beta?", "gamma & delta?"], "answer": ["one alpha", "two beta", "three gamma"]}
+    path = write(tmp_path / "t.parquet", **texts, Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
+    found = opened(path, tmp_path / "i", hybrid="weight", bm25_weight=9.0)
+    # Nearest is the first answer; words decide, and what is asked is the third question, in another case.
+    assert found.search([1, 0], 1)[0].answer == "one alpha"
+    assert found.search([1, 0], 1, query="is it beta")[0].answer == "two beta"
+    assert found.search([1, 0], 1, query="GAMMA & DELTA")[0].answer == "three gamma"
+    assert found.search_many(np.array([[1.0, 0.0]]), 1, "answer", ["GAMMA & DELTA"])[0].stored
+    # Leave-one-out, by hand. With its answers, the best cosines are 0.8 ([0.6, 0.8] and [0, 1]), 1 and 1; of three the
+    # ceil(4 * 0.95) = 4-th is not there: the lowest.
+    threshold = found.manifest["threshold"]
+    assert threshold["cosine"] == pytest.approx(0.8)
+    assert (threshold["questions"], threshold["of"], threshold["guaranteed"]) == (3, "all", 0.75)
+
+
+def test_what_cannot_be_asked(trained, tmp_path):
+    path = write(tmp_path / "t.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
+    found = opened(path, tmp_path / "i")
+    for query, message in (
+        ("what is a?", "Expected vectors of numbers; received <U10. A text needs the encoder that made the index"),
+        ([1.0, 2.0, 3.0], r"has shape \(3,\); expected \(2,\)"),
+        ([0.0, 0.0], "no direction"),
+        ([float("nan"), 0.0], "no direction"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            found.search(query, 1)
+    with pytest.raises(ValueError, match="k is 4; expected 1 to 3"):
+        found.search([1, 0], 4)
+    with pytest.raises(ValueError, match="holds precomputed vectors without an encoder.*Index.open_vectors"):
+        Index(str(tmp_path / "i"), trained)
+
+
+@pytest.fixture
+def trained(retriever):
+    randomize(retriever.model)
+    return retriever
+
+
+def test_the_encoder_that_made_them_may_join(trained, tmp_path):
+    texts = {side: [text.replace("&amp;", "&").replace("  ", " ") for text in TEXTS[side]] for side in TEXTS}
+    made = {
+        name: list((trained.embed(texts[side], side).head * 3).astype(np.float16))
+        for side, name in (("question", "Q_FFNN_embeds"), ("answer", "A_FFNN_embeds"))
+    }
+    path, model = write(tmp_path / "t.parquet", **made), tmp_path / "model"
+    model.mkdir()
+    trained.save_config(str(model), {})
+    trained.save_weights(str(model))
+    retriever = TrainedRetriever.load(str(model))
+    manifest = build_from_vectors(VectorTable(path), str(tmp_path / "i"), retriever=retriever, encoder_name="mine")
+    assert (manifest["encoder"]["name"], manifest["encoder"]["fingerprint"]) == ("mine", trained.fingerprint())
+    found = answer("what is b?", retriever, Index(str(tmp_path / "i"), retriever), 1)
+    assert (found.near, found.answer) == (True, "the b")
+    engine = Engine.load(Folders(str(model), str(tmp_path / "i")))
+    assert engine.embed(["a"], "question")[0].shape == (1, 10)
+    # Of another encoder: of another width, and of the same one.
+    with pytest.raises(ValueError, match="have 2 components, those of --model_dir 10"):
+        path = write(tmp_path / "o.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
+        build_from_vectors(VectorTable(path), str(tmp_path / "j"), retriever=retriever)
+    other = {name: list(np.random.default_rng(0).normal(size=(3, 10))) for name in ("Q_FFNN_embeds", "A_FFNN_embeds")}
+    with pytest.raises(ValueError, match="were not made by --model_dir: of 3 texts the median cosine"):
+        build_from_vectors(
+            VectorTable(write(tmp_path / "o.parquet", **other)), str(tmp_path / "j"), retriever=retriever
+        )
+    assert not (tmp_path / "j").exists()
+
+
+def test_wrong_files(tmp_path):
+    path = write(tmp_path / "t.parquet", q=QUESTIONS, a=[[1.0]] * 3, n=[1, 2, 3], bad=["x"] * 3)
+    csv, pickled = write_csv(tmp_path / "t.csv", [("a", "b")]), tmp_path / "t.pkl"
+    pickled.write_bytes(b"\x80\x04rest")
+    for file, names, message in (
+        (path, (), "has neither Q_FFNN_embeds nor A_FFNN_embeds. Columns found: question, answer, q, a, n, bad. Name"),
+        (path, ("vectors",), "has no column 'vectors'. Columns found"),
+        (path, ("n",), "Column 'n' of .* holds int64; expected lists of numbers"),
+        (path, ("q", "a"), "questions' vectors have 2 components, the answers' 1"),
+        (path, ("bad",), "bad holds no vector that can be read in 3 rows"),
+        (csv, (), "is no Parquet file"),
+        (csv, ("q",), "is no Parquet file"),
+        (str(pickled), (), "looks like a pickle.*to_parquet"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            opened(file, tmp_path / "i", *names)
+    with pytest.raises(FileNotFoundError, match="No file at .*none.parquet"):
+        opened(tmp_path / "none.parquet", tmp_path / "i")
+    with pytest.raises(ValueError, match="--passage_tokens and --export_embeddings need an encoder"):
+        opened(path, tmp_path / "i", "q", passage_tokens=8)
+    with pytest.raises(ValueError, match=r"Refused: .*empty question"):
+        empty = {"question": [None], "answer": ["a"], "q": [[1.0]]}
+        pq.write_table(pa.table(empty), tmp_path / "e.parquet")
+        opened(tmp_path / "e.parquet", tmp_path / "i", "q")
+    assert not (tmp_path / "i").exists()
+
+
+@pytest.mark.slow
+def test_the_command(tmp_path):
+    path = write(tmp_path / "t.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
+    arguments = (f"--vectors={path}", "--question_vectors=Q_FFNN_embeds", "--answer_vectors=A_FFNN_embeds")
+    done = run("docproduct.index", *arguments, f"--index_dir={tmp_path}/i", check=True)
+    printed = json.loads(done.stdout)
+    assert (printed["pairs"], printed["threshold"]["questions"]) == (3, 3)
+    check(Index.open_vectors(str(tmp_path / "i")))
+    for wrong in ((f"--vectors={path}", "--prepared_dir=p"), (), ("--prepared_dir=p",)):
+        done = run("docproduct.index", *wrong, f"--index_dir={tmp_path}/j")
+        assert done.returncode == 1
+        assert "Traceback" not in done.stderr
+        assert "--prepared_dir" in done.stderr
+    assert not pathlib.Path(tmp_path / "j").exists()
