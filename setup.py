@@ -31,17 +31,20 @@ setup(
         "prometheus-client==0.26.*",
         "pyarrow==26.*",
         "safetensors==0.8.*",
+        "selectolax==1.0.*",
         "tensorflow==2.21.*",
         "tensorflow-text>=2.21.1,<2.22",  # 2.21.0 fails at import
         "tokenizers==0.23.*",
         "tqdm>=4.67,<5",
         "uvicorn==0.54.*",
         "xxhash>=3.5,<5",
+        "zstandard>=0.23,<1",
     ],
     extras_require={
         "cpu": ["faiss-cpu==1.15.*"],
         "gpu": ["faiss-gpu==1.15.*", "tensorflow[and-cuda]==2.21.*"],
         "tensorboard": ["tensorboard==2.21.*"],
+        "xlsx": ["python-calamine>=0.6,<1"],
         "dev": [
             "axe-core-python==0.1.*",
             "httpx==0.28.*",
@@ -49,6 +52,7 @@ setup(
             "ipykernel>=7",
             "pytest==9.*",
             "pytest-xdist==3.*",
+            "python-calamine>=0.6,<1",
             "regex>=2026.1",
             "ruff==0.17.*",
             "schemathesis==4.*",

@@ -16,13 +16,24 @@ from docproduct import training_flags
 from docproduct.systems import retriever
 from docproduct.systems.retriever.losses import LOSSES
 from docproduct.systems.retriever.model import HEADS
+from docproduct.systems.retriever.pooling import POOLINGS
 
 _DEFAULTS = retriever.RetrieverTraining(prepared_dir="")
 
 _LOSS = _DEFAULTS.loss
 _LOSS_FLAGS = ("scale", "learn_scale", "false_negative_margin", "distillation_weight", "teacher_scale")
 _TRAINING_FLAGS = (
-    *("pooling", "max_tokens", "dropout", "head", "head_width", "head_depth", "head_dropout", "freeze_bert"),
+    *(
+        "pooling",
+        "pooled_layer",
+        "max_tokens",
+        "dropout",
+        "head",
+        "head_width",
+        "head_depth",
+        "head_dropout",
+        "freeze_bert",
+    ),
     *("negatives_dir", "num_negatives", "cluster_size", "num_buckets", "pad_to_multiple"),
     *("chunk_size", "dev_train_answers"),
 )
@@ -33,7 +44,8 @@ _LEARNING_RATE_OF_HEADS = 1e-3  # alone, on vectors that do not change
 def _define_flags() -> None:
     flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to start from; none: a small random BERT.")
-    flags.DEFINE_enum("pooling", None, ["mean", "cls"], "Default: what the encoder's folder says, else mean.")
+    flags.DEFINE_enum("pooling", None, list(POOLINGS), "Default: what the encoder's folder says, else mean.")
+    flags.DEFINE_integer("pooled_layer", None, "Layer that is pooled: -1 the last (default), -2 the one before it.")
     flags.DEFINE_integer("max_tokens", None, "Longest text; default: what the pairs were cut at.")
     flags.DEFINE_float("dropout", None, "Dropout inside the encoder; default: as the encoder's folder says.")
     flags.DEFINE_enum("head", None, list(HEADS), "Default: residual (starts as the identity), or as in encoder_dir.")

@@ -140,7 +140,7 @@ def main(argv: list[str]) -> None:
     sample = ids["documents"][: values.count]
 
     def encode(function: Encode, rows: Any) -> np.ndarray:
-        vectors = np.empty((rows.shape[0], retriever.config.bert.width), np.float32)
+        vectors = np.empty((rows.shape[0], retriever.config.width), np.float32)
         for positions, batch in batches.length_sorted(rows, BATCH_TOKENS, tokenizer.pad_id):
             vectors[positions] = function(batch)
         return vectors

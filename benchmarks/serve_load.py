@@ -151,7 +151,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     rows = len(prepared.pairs(["pair_id"]))
 
     def embed_prepared(*_: object, **__: object) -> Embeddings:
-        found = random.standard_normal((rows, retriever.config.bert.width), np.float32)
+        found = random.standard_normal((rows, retriever.config.width), np.float32)
         found /= np.linalg.norm(found, axis=1, keepdims=True)
         return Embeddings(found, found)
 

@@ -17,7 +17,7 @@ from typing import Any
 from absl import app, flags
 
 from data_pipeline import files, splits
-from data_pipeline.corpora.reading import open_text
+from data_pipeline.corpora import open_text
 from data_pipeline.prepared import PreparedFolder
 
 _CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"

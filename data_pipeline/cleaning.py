@@ -1,6 +1,7 @@
 """Normal form of a text: for reading (`clean`) and for comparing (`group`)."""
 
 import html
+import html.entities
 import re
 import unicodedata
 
@@ -13,17 +14,41 @@ _UNREADABLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]"
 )
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers, which Unicode files under letters and symbols
+# How programs write "no value": pandas, R, databases and their clients, spreadsheets. `none`, `na` and `Null` (zero in
+# German) are words of people.
+_NULL_WORD = re.compile(r"[+-]?(?:nan|NaN|NAN)|<NaN>|[(<\[]?(?:null|NULL)[)>\]]?|#?[Nn]/[Aa]|#?NA|<NA>|NaT|None|\\N")
 _CLOSING_MARKS = " .?!。？！…"
 
+# What ends an address: white space, marks that no address holds, and entities that stand for these; but `&lt;=5` is a
+# parameter, and an apostrophe may stand inside.
+_NO_ADDRESS = r"\s<>\"\u3000-\u303f\uff00-\uffef"  # the last two are Chinese and Japanese marks
+_END_OF_ADDRESS = (
+    r"&(?:lt|gt|quot|[lr]dquo|nbsp|e[mn]sp|thinsp|NewLine|Tab"
+    r"|\#0*(?:9|10|13|32|34|60|62|160|822[01])|\#x0*(?:9|a|d|20|22|3c|3e|a0|201[cd]));(?!=)"
+    r"|&(?:apos|[lr]squo|[lr]aquo|\#0*(?:39|171|187|821[67])|\#x0*(?:27|ab|bb|201[89]));(?![\w/&])"  # closes
+)
+_ADDRESS_REST = rf"(?:(?!{_END_OF_ADDRESS})(?:[^{_NO_ADDRESS}()]|\([^{_NO_ADDRESS}()]*\)))*"
+# Addresses, to be left as they are: from `//`, `www.`, `mailto:` or the first `?name=` on; and a name before an @.
+# Whatever stands before these holds no entity.
+_ADDRESS_OR_ENTITY = re.compile(
+    rf"(?:(?://|\bwww\.|\bmailto:|\?[\w.%\[\]-]{{1,64}}=){_ADDRESS_REST}"
+    rf"|@[\w.-]{{1,255}}\?{_ADDRESS_REST}"
+    r"|(?<![\w.+-])[\w.+-]{1,64}(?:&(?:amp|\#38|\#x26);[\w.+-]{1,64}){1,4}@(?=\w))"
+    r"|&(?P<entity>\#[0-9]{1,9}|\#x[0-9a-f]{1,8}|[a-z][a-z0-9]{1,31});",
+    re.IGNORECASE,
+)
 
-def clean(text: str) -> str:
+
+def clean(text: str, entities: bool = True) -> str:
     """Returns `text` as a reader should see it.
 
-    HTML entities are decoded, Unicode is in NFC, control characters and invisible marks are gone, a run of white space
-    with a line break is one line break and any other run one blank; where nothing visible is left, it is "". Cleaning a
-    clean text changes nothing, unless decoding left another entity behind (`&amp;lt;` is the text `&lt;`).
+    HTML entities are decoded (see `decode_entities`), Unicode is in NFC, control characters and invisible marks are
+    gone, a run of white space with a line break is one line break and any other run one blank; where nothing visible is
+    left, it is "". Cleaning a clean text changes nothing, unless decoding left another entity behind (`&amp;lt;` is the
+    text `&lt;`). Where `entities` is off, they stay: the text is one that a parser of HTML has made.
     """
-    text = html.unescape(text)
+    if entities and "&" in text:
+        text = decode_entities(text)
     if text.isascii() and text.isprintable():  # most texts: nothing but blanks between visible characters
         return " ".join(text.split()) if "  " in text else text.strip()
     if not (text.isascii() and text.replace("\n", " ").isprintable()):
@@ -31,6 +56,30 @@ def clean(text: str) -> str:
         if not any(map(_is_visible, text)):
             return ""
     return "\n".join(filter(None, map(_single_blanks, text.splitlines())))
+
+
+def decode_entities(text: str) -> str:
+    """Returns `text` with its HTML entities decoded: known ones that end with `;`, and stand in no address.
+
+    `AT&T`, `&para` and `R&D;` are text. `?lang=de&para=7` in a web or e-mail address is left as it is, and so is
+    `?a=1&amp;b=2`: whether an address was escaped cannot be told from it.
+    """
+    if ";" not in text:
+        return text
+    if not text.isascii():  # marks that are about to go must not hide an entity
+        text = unicodedata.normalize("NFC", _UNREADABLE.sub("", text))
+    return _ADDRESS_OR_ENTITY.sub(_decoded, text)
+
+
+def _decoded(match: re.Match[str]) -> str:
+    return (match["entity"] and character_of(match[0])) or match[0]
+
+
+def character_of(entity: str) -> str:
+    """Returns the characters that an entity, from `&` to `;`, stands for; "" if it is not known."""
+    if entity[1:2] != "#" and entity[1:] not in html.entities.html5:
+        return ""
+    return html.unescape(entity).replace("\ufffd", "")  # which stands for numbers that are no character's
 
 
 def _single_blanks(line: str) -> str:
@@ -42,6 +91,11 @@ def _single_blanks(line: str) -> str:
 def _is_visible(character: str) -> bool:
     """Whether it is a letter, number, mark of punctuation or symbol that leaves ink."""
     return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK_LETTERS
+
+
+def is_null_word(text: str) -> bool:
+    """Returns whether a clean text is nothing but a word for "no value", such as NULL, nan or N/A."""
+    return len(text) <= 6 and _NULL_WORD.fullmatch(text) is not None
 
 
 def normal_form(text: str) -> str:

@@ -158,14 +158,14 @@ def taking_turns(path: str) -> Iterator[None]:
 
 
 def read_text(path: str) -> str:
-    """Returns the text of a UTF-8 file.
+    """Returns the text of a UTF-8 file, without a byte order mark.
 
     Raises:
       FileNotFoundError: there is none.
       ValueError: it is not UTF-8.
     """
     size(path)
-    with open(path, encoding="utf-8", newline="\n") as file:
+    with open(path, encoding="utf-8-sig", newline="\n") as file:
         try:
             return file.read()
         except UnicodeDecodeError as error:
@@ -210,7 +210,7 @@ def read_json(path: str) -> Any:
     if not os.path.isfile(path):
         return None
     try:
-        with open(path, encoding="utf-8") as file:
+        with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except ValueError as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Write or fetch it again.") from error

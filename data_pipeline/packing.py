@@ -7,7 +7,7 @@ itself starts anew with it, and predicts first tokens, too.
 """
 
 import bisect
-import re
+import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -18,11 +18,10 @@ from data_pipeline.tokenizers import BytePairs, train_byte_pairs
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
 _LONG = 2_000  # characters; a part has up to twice as many
-_SEPARATOR = re.compile(rf"^[^\S\n]*{re.escape(END_OF_TEXT)}[^\S\n]*$", re.MULTILINE)
 
 
 def read_documents(path: str) -> Iterator[str]:
-    """Yields the documents of a UTF-8 text file: lines that are `<|endoftext|>`, blanks aside, stand between them.
+    """Yields the documents of a UTF-8 text file: `<|endoftext|>` ends one wherever it stands.
 
     A long one, such as a book, is cut into parts that count as documents, at ends of lines or, where these are far
     apart, of words: some of them can be dev.
@@ -31,12 +30,17 @@ def read_documents(path: str) -> Iterator[str]:
       ValueError: the file is not UTF-8, or holds no text.
     """
     found = 0
-    for part in _SEPARATOR.split(files.read_text(path)):
-        if text := cleaning.clean(part):
+    for part in split_at_ends(files.read_text(path)):
+        for text in split_at_ends(cleaning.clean(part)):  # cleaning decodes &lt;|endoftext|&gt;
             found += 1
             yield from _parts(text)
     if not found:
         raise ValueError(f"{path} holds no text. Expected plain text; remove the file, or give another.")
+
+
+def split_at_ends(text: str) -> list[str]:
+    """Returns the documents between the marks `<|endoftext|>` of a text: the mark itself is never read as letters."""
+    return [part.strip() for part in text.split(END_OF_TEXT) if part.strip()]
 
 
 def _parts(text: str) -> Iterator[str]:
@@ -106,7 +110,8 @@ def write_windows(
     Args:
       path: the folder.
       text_files: plain text, see `read_documents`.
-      prepared: its pairs are documents, too, question and answer on lines of their own; in their own splits.
+      prepared: its pairs are documents, too, question and answer on lines of their own; in their own splits. One that
+        holds `<|endoftext|>` ends there, and goes on as another document; "shortened" counts such pairs.
       tokenizer: makes the ids; or the size of a vocabulary that is learned from the documents of train.
       window: tokens of a window.
       dev_share: share of the text files' documents that goes to dev.
@@ -129,10 +134,13 @@ def write_windows(
     if (found := same_folder(path, LANGUAGE_MODEL, settings, made_of)) is not None:
         return found
     documents = split_documents((text for name in text_files for text in read_documents(name)), seed, dev_share)
+    split_pairs = 0
     for split, texts in documents.items():
         if prepared is not None:
             pairs = prepared.pairs(["question", "answer"], split).to_pydict()
-            texts += [f"{question}\n{answer}" for question, answer in zip(*pairs.values(), strict=True)]
+            of_pairs = [split_at_ends(f"{asked}\n{answered}") for asked, answered in zip(*pairs.values(), strict=True)]
+            split_pairs += sum(len(parts) > 1 for parts in of_pairs)
+            texts += itertools.chain.from_iterable(of_pairs)
     for split, texts in documents.items():
         if not texts:
             raise ValueError(
@@ -143,4 +151,5 @@ def write_windows(
         tokenizer = train_byte_pairs(documents[splits.TRAIN], tokenizer)
     windows = {split: pack(tokenizer.encode(texts), window, tokenizer.end_id) for split, texts in documents.items()}
     rows = {split: [TokenRow([], ids, number) for number, ids in enumerate(found)] for split, found in windows.items()}
-    return write(path, LANGUAGE_MODEL, tokenizer, rows, settings, made_of)
+    shortened = {"pairs_split_at_end_of_text": split_pairs} if split_pairs else {}
+    return write(path, LANGUAGE_MODEL, tokenizer, rows, settings, made_of, shortened=shortened)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from data_pipeline import prompts, splits
+from data_pipeline.packing import split_at_ends
 from data_pipeline.prepared import PreparedFolder
 from data_pipeline.prompts import PromptSettings, TextPair
 from data_pipeline.token_folder import CLOSED_BOOK, TokenRow, same_folder, write
 from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers.byte_pairs import END
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +75,9 @@ class PairRows:
 
     Attributes:
       counts: {"questions_shortened", "answers_cut"} of rows; {"contexts_missing"}: so many retrieved pairs fewer than
-        asked for stand in prompts, as no others may be taken, or they have no room.
+        asked for stand in prompts, as no others may be taken, or they have no room. Where there are any:
+        {"end_of_text_removed"} of texts that begin or end with `<|endoftext|>`, and {"rows_left_out_for_end_of_text",
+        "contexts_left_out_for_end_of_text"} of pairs with one inside: which of their documents is meant is not known.
     """
 
     def __init__(self, tokenizer: BytePairs, settings: PromptSettings):
@@ -81,8 +85,12 @@ class PairRows:
         self._tokenizer, self._settings = tokenizer, settings
         self.counts = {"questions_shortened": 0, "answers_cut": 0, "contexts_missing": 0}
 
-    def row(self, pair_id: int, question: str, answer: str, contexts: Sequence[TextPair] | None = None) -> TokenRow:
+    def row(
+        self, pair_id: int, question: str, answer: str, contexts: Sequence[TextPair] | None = None
+    ) -> TokenRow | None:
         """Returns the row of a pair; an answer has all the room that its prompt leaves in the window.
+
+        No row, None, has a pair whose question or answer holds `<|endoftext|>` inside.
 
         Args:
           pair_id: of the pair.
@@ -90,13 +98,33 @@ class PairRows:
           answer: its answer.
           contexts: retrieved pairs, the nearest first; None: the question shall stand alone.
         """
-        prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, contexts or ())
+        if (own := self._document((question, answer))) is None:
+            self._count("rows_left_out_for_end_of_text")
+            return None
+        question, answer = own
+        others = [self._document(pair) for pair in contexts or ()]
+        self._count("contexts_left_out_for_end_of_text", others.count(None))
+        others = [pair for pair in others if pair is not None]
+        prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, others)
         target = prompts.target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
         self.counts["questions_shortened"] += prompt.shortened
         if contexts is not None:
             self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
         self.counts["answers_cut"] += target[-1] != self._tokenizer.added[prompts.END]
         return TokenRow(prompt.ids, target, pair_id)
+
+    def _document(self, pair: TextPair) -> TextPair | None:
+        """Returns a pair without `<|endoftext|>` at the ends of its texts, None if one stands inside or alone."""
+        texts = [split_at_ends(text) if END in text else [text] for text in pair]
+        if any(len(parts) != 1 for parts in texts):
+            return None
+        question, answer = (part for (part,) in texts)
+        self._count("end_of_text_removed", (question != pair[0]) + (answer != pair[1]))
+        return question, answer
+
+    def _count(self, name: str, texts: int = 1) -> None:
+        if texts:
+            self.counts[name] = self.counts.get(name, 0) + texts
 
 
 def write_closed_book(
@@ -134,7 +162,8 @@ def write_closed_book(
 
     def of(rows: Iterable[int]) -> Iterator[TokenRow]:
         for pair in pairs.take(rows).to_pylist():
-            yield maker.row(pair["pair_id"], pair["question"], pair["answer"])
+            if (row := maker.row(pair["pair_id"], pair["question"], pair["answer"])) is not None:
+                yield row
 
     chosen = sample.rows(prepared, seed)
     for split, numbers in chosen.items():

@@ -3,7 +3,7 @@
 manifest.json   written last: tokenizer fingerprint, counts, settings, input files with their hashes
 pairs.parquet   one row a pair: ids, texts, groups, split, source, focus
 train-00000-of-00008.tfrecord ...   token ids, some shards for each split
-vocab.txt tokenizer_config.json     the tokenizer that made the ids
+vocab.txt (or tokenizer.json) tokenizer_config.json     the tokenizer that made the ids
 """
 
 import os
@@ -15,7 +15,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline import files, records
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.encoder_prompts import EncoderPrompts
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 MANIFEST_FILE = "manifest.json"
 PAIRS_FILE = "pairs.parquet"
@@ -88,13 +89,13 @@ class PreparedFolder:
         content = [*(self.manifest[name] for name in names), settings, inputs]
         return files.fingerprint(content)
 
-    def tokenizer(self) -> WordPiece:
+    def tokenizer(self) -> Tokenizer:
         """Loads the tokenizer that made the ids.
 
         Raises:
           ValueError: the vocabulary in the folder is another one.
         """
-        tokenizer = WordPiece.load(self.path)
+        tokenizer = load_tokenizer(self.path)
         expected = self.manifest["tokenizer"]["fingerprint"]
         if tokenizer.fingerprint != expected:
             raise ValueError(
@@ -102,6 +103,11 @@ class PreparedFolder:
                 f"{expected[:12]}. The folder was changed: prepare it again."
             )
         return tokenizer
+
+    def prompts(self) -> EncoderPrompts:
+        """Returns what stands before every question and answer in the ids."""
+        settings = self.manifest["settings"]
+        return EncoderPrompts(settings.get("question_prompt") or "", settings.get("answer_prompt") or "")
 
     def longest(self, *sides: str) -> int:
         """Returns the number of tokens of the longest text of the given sides, or of both."""

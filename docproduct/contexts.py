@@ -168,10 +168,9 @@ def make(
     def rows(split: str) -> Iterator[TokenRow]:
         for row in rows_of[split]:
             own = [pairs[row][name] for name in ("pair_id", "question", "answer")]
-            if row in hits:
-                yield maker.row(*own, [(hit.question, hit.answer) for hit in hits[row]])
-            if alone and split == splits.TRAIN:
-                yield maker.row(*own)
+            made = [maker.row(*own, [(hit.question, hit.answer) for hit in hits[row]])] if row in hits else []
+            made += [maker.row(*own)] if alone and split == splits.TRAIN else []
+            yield from filter(None, made)
 
     columns = {
         "pair_id": [pairs[row]["pair_id"] for row in hits],

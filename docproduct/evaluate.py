@@ -189,7 +189,7 @@ def _encoder_scores(
     retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int
 ) -> Iterable[np.ndarray]:
     """Returns for each query the cosines with all documents, [C]."""
-    shorten(np.ones((1, retriever.config.bert.width), np.float32), dims)  # fails now, not after the work
+    shorten(np.ones((1, retriever.config.width), np.float32), dims)  # fails now, not after the work
     document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
     query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
     starts = range(0, len(queries), _QUERIES_TOGETHER)

@@ -23,7 +23,7 @@ from absl import app, flags
 from tokenizers import BertWordPieceTokenizer
 
 from data_pipeline import cleaning
-from data_pipeline.tokenizers import BytePairs, WordPiece
+from data_pipeline.tokenizers import BytePairs, load_tokenizer
 from tests.reference import gpt2_ids
 
 _MAX_TOKENS = 100_000  # nothing is cut
@@ -70,7 +70,7 @@ def reference(vocab: str, lower_case: bool) -> BertWordPieceTokenizer:
 
 def differing(texts: list[str], vocab: str, lower_case: bool) -> list[str]:
     """Returns the texts whose ids differ."""
-    ours, theirs = WordPiece.load(vocab, lower_case), reference(vocab, lower_case)
+    ours, theirs = load_tokenizer(vocab, lower_case), reference(vocab, lower_case)
     result = []
     for start in range(0, len(texts), _BATCH):
         batch = texts[start : start + _BATCH]

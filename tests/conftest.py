@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.tokenizers import load_tokenizer
 from docproduct import demo
 from docproduct.layers.bert import BertConfig
 from docproduct.systems.retriever import Retriever, RetrieverConfig, RetrieverTraining, TrainedRetriever
@@ -33,7 +33,7 @@ def vocab_file(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tokenizer(vocab_file):
-    return WordPiece.load(vocab_file)
+    return load_tokenizer(vocab_file)
 
 
 def write_csv(path: pathlib.Path, rows: list[tuple[str, str]]) -> str:

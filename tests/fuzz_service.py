@@ -19,7 +19,7 @@ from absl import app, flags
 
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepared import PreparedFolder
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.tokenizers import load_tokenizer
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.web.engine import Reloadable
 from docproduct.web.server import create_app
@@ -121,7 +121,7 @@ def main(argv):
         )
         prepare(Settings((pairs,), str(folder / "vocab.txt"), dev_share=0.2), str(folder / "prepared"))
         config = RetrieverConfig(conftest.TINY_BERT, max_tokens=20)
-        retriever = TrainedRetriever(Retriever(config, seed=3), WordPiece.load(str(folder / "vocab.txt")))
+        retriever = TrainedRetriever(Retriever(config, seed=3), load_tokenizer(str(folder / "vocab.txt")))
         folders = serving.write_folders(retriever, PreparedFolder(str(folder / "prepared")), folder / "s")
         with serving.running(create_app(Reloadable(folders))) as client:
             half = flags.FLAGS.count // 2

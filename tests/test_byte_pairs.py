@@ -91,6 +91,10 @@ def test_folders_in_each_layout_give_the_same_tokenizer(bpe, folder, tmp_path):
     (tmp_path / "encoder.json").write_text((folder / "vocab.json").read_text())
     (tmp_path / "vocab.bpe").write_text((folder / "merges.txt").read_text())
     openai = BytePairs.load(str(tmp_path))
+    for name in ("encoder.json", "vocab.bpe"):  # as saved on Windows
+        text = (tmp_path / name).read_text().replace("\n", "\r\n")
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert BytePairs.load(str(tmp_path)).fingerprint == openai.fingerprint
     assert openai.with_added(["<question>", "<answer>"]).fingerprint == bpe.fingerprint
     (tmp_path / "joint").mkdir()
     bpe._tokenizer.save(str(tmp_path / "joint/tokenizer.json"))

@@ -217,12 +217,6 @@ def test_sentence_transformers_files_decide_pooling_and_length(tmp_path):
         config = {"model_max_length": stored, "do_lower_case": True}
         (tmp_path / "new/tokenizer_config.json").write_text(json.dumps(config))
         assert load_encoder(str(tmp_path / "new"))[0].config.max_tokens == expected
-    sentence_transformers(tmp_path / "max", modules, {"pooling_mode_max_tokens": True})
-    with pytest.raises(ValueError, match=r"pools by \['max'\]; expected mean or cls"):
-        load_encoder(str(tmp_path / "max"))
-    sentence_transformers(tmp_path / "dense", [*modules, ("3", "Dense")], {"pooling_mode": "cls"})
-    with pytest.raises(ValueError, match="has a module Dense"):
-        load_encoder(str(tmp_path / "dense"))
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer_config.json", "model.safetensors.index.json"])
@@ -238,3 +232,63 @@ def test_the_vocabulary_must_be_the_models(tmp_path):
     (tmp_path / "vocab.txt").write_text("\n".join([*VOCAB, "more"]) + "\n")
     with pytest.raises(ValueError, match="The vocabulary has 86 tokens"):
         TrainedRetriever.load(str(tmp_path))
+
+
+def test_heads_and_optimizer_slots_are_left_out_and_named(tmp_path, caplog):
+    tensors = google_tensors()
+    write_google(tmp_path / "plain", tensors)
+    query = "bert/encoder/layer_0/attention/self/query/kernel"
+    extra = {f"{query}/{slot}": tensors[query] for slot in ("Adam", "Adam_1", "lamb_m", "ExponentialMovingAverage")}
+    extra |= {name: np.zeros(3, np.float32) for name in ("output_weights", "output_bias", "classifier/kernel")}
+    extra |= {"beta1_power": np.float32(1), "training/step": np.int64(3)}
+    write_google(tmp_path / "tuned", tensors | extra)
+    write_hugging_face(tmp_path / "hugging_face", tensors, prefix="bert.")
+    path = tmp_path / "hugging_face/model.safetensors"
+    stored = safetensors.numpy.load_file(path)
+    heads = ("classifier.weight", "classifier.bias", "qa_outputs.weight", "dropout.mask", "bert.pooler.dense.bias")
+    safetensors.numpy.save_file(stored | {name: np.zeros(3, np.float32) for name in heads}, path)
+    expected = TrainedRetriever.load(str(tmp_path / "plain")).embed(TEXTS, "answer").encoder
+    with caplog.at_level("INFO"):
+        for name in ("tuned", "hugging_face"):
+            found = TrainedRetriever.load(str(tmp_path / name)).embed(TEXTS, "answer").encoder
+            np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert "Left out of" in caplog.text
+    assert "classifier.bias, classifier.weight" in caplog.text
+
+
+def test_a_google_config_beside_hugging_face_weights(tmp_path):
+    write_hugging_face(tmp_path / "one", google_tensors())
+    write_hugging_face(tmp_path / "two", google_tensors())
+    (tmp_path / "two/bert_config.json").write_text(json.dumps(GOOGLE_CONFIG))
+    one, two = (TrainedRetriever.load(str(tmp_path / name)).embed(TEXTS, "answer").head for name in ("one", "two"))
+    np.testing.assert_array_equal(one, two)
+
+
+def test_of_several_checkpoints_the_named_one_is_read(tmp_path):
+    tensors = google_tensors()
+    for step, scale in ((10, 1.0), (20, 2.0)):
+        write_google(tmp_path, {name: value * scale for name, value in tensors.items()}, f"model.ckpt-{step}")
+    with pytest.raises(ValueError, match="has 2 checkpoints .*or a file `checkpoint` that names one"):
+        load_encoder(str(tmp_path))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-10"\n')
+    model, _ = load_encoder(str(tmp_path))
+    np.testing.assert_array_equal(model.bert.embedding_norm.gamma, tensors["bert/embeddings/LayerNorm/gamma"])
+
+
+def test_a_checkpoint_of_tensorflow_2_is_refused_by_name(tmp_path):
+    write_google(tmp_path, google_tensors())
+    for path in tmp_path.glob("bert_model*"):
+        path.unlink()
+    tf.train.Checkpoint(kernel=tf.Variable([1.0])).write(str(tmp_path / "bert_model.ckpt"))
+    with pytest.raises(ValueError, match=r"object checkpoint of TensorFlow 2.*model.safetensors"):
+        load_encoder(str(tmp_path))
+
+
+def test_line_ends_and_byte_order_marks_change_nothing(tmp_path):
+    write_google(tmp_path, google_tensors())
+    expected = TrainedRetriever.load(str(tmp_path))
+    for name in ("vocab.txt", "bert_config.json"):
+        text = (tmp_path / name).read_text().replace("\n", "\r\n")
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
+    found = TrainedRetriever.load(str(tmp_path))
+    assert found.fingerprint() == expected.fingerprint()

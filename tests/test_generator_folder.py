@@ -64,6 +64,10 @@ def write_openai(folder, generator):
         for ours, source in openai_sources(config).items():
             value = values[ours][None] if ours.endswith("kernel") else values[ours]
             tf.compat.v1.get_variable(source.names[0], initializer=value, use_resource=False)
+            for slot in ("Adam", "Adam_1"):  # of an Estimator's run
+                name = f"{source.names[0]}/{slot}"
+                tf.compat.v1.get_variable(name, initializer=np.zeros_like(value), use_resource=False)
+        tf.compat.v1.get_variable("beta1_power", initializer=0.9, use_resource=False)
         session.run(tf.compat.v1.global_variables_initializer())
         tf.compat.v1.train.Saver().save(session, str(folder / "model.ckpt"), write_meta_graph=False)
 

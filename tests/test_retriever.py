@@ -169,7 +169,7 @@ def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pooling": "max"}, "expected mean or cls"),
+        ({"pooling": "last"}, "expected one of mean, cls, max, mean_sqrt_len"),
         ({"max_tokens": 41}, "expected 3 to 40"),
         ({"head": "deep"}, "expected residual, plain, none"),
         ({"head_depth": 0}, "expected 1 or more"),

@@ -11,11 +11,14 @@ import pytest
 from data_pipeline import batches, packing, splits, token_folder
 from data_pipeline.batches import BatchSettings
 from data_pipeline.pair_rows import FocusSample, PairRows, write_closed_book
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepared import PreparedFolder
 from data_pipeline.prompts import PromptSettings, with_markers
 from data_pipeline.token_folder import TokenFolder, TokenRow
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.systems.generator.dev import read_rows
 from docproduct.systems.generator.task import PAD, token_batches
+from tests.conftest import write_csv
 
 ROWS = [TokenRow(list(range(i % 5)), list(range(1, 2 + i % 7)), i - 20) for i in range(53)]
 
@@ -77,8 +80,8 @@ def test_packing_loses_nothing_and_cuts_only_what_is_too_long():
 
 def test_documents_of_a_file(tmp_path):
     path = tmp_path / "a.txt"
-    path.write_text("one\n\nstill  one\n<|endoftext|>\n\n<|endoftext|>\ntwo <|endoftext|> two\n", encoding="utf-8")
-    assert list(packing.read_documents(str(path))) == ["one\nstill one", "two <|endoftext|> two"]
+    path.write_text("one\n\nstill  one\n<|endoftext|>\n\n<|endoftext|>\ntwo\n", encoding="utf-8")
+    assert list(packing.read_documents(str(path))) == ["one\nstill one", "two"]
     lines = [f"line {i} of a long book" for i in range(3_000)]
     path.write_text("\n".join(lines), encoding="utf-8")
     parts = list(packing.read_documents(str(path)))
@@ -92,6 +95,10 @@ def test_documents_of_a_file(tmp_path):
         b"one\r\n<|endoftext|>\r\ntwo\r\n",
         b"one\n<|endoftext|>\n<|endoftext|>\ntwo",
         b"<|endoftext|>\none\n \t<|endoftext|> \ntwo\n<|endoftext|>",
+        b"one<|endoftext|>two",
+        b"<|endoftext|><|endoftext|>one <|endoftext|><|endoftext|> <|endoftext|> two<|endoftext|><|endoftext|>",
+        b"one &lt;|endoftext|&gt; two",  # cleaning makes it the mark
+        b"one <|end\xe2\x80\x8boftext|> two",  # as without the invisible blank
     ],
 )
 def test_separators_as_editors_leave_them(tmp_path, content):
@@ -177,6 +184,58 @@ def test_what_is_shortened_is_counted(tokenizer):
     rows = [maker.row(i, "q" * 10 * i, "a" * 9 * i) for i in range(1, 4)]
     assert [(len(row.prompt_ids), len(row.target_ids)) for row in rows] == [(12, 10), (20, 10), (20, 10)]
     assert maker.counts == {"questions_shortened": 2, "answers_cut": 2, "contexts_missing": 0}
+
+
+MARK = "<|endoftext|>"
+
+
+@pytest.mark.parametrize(
+    ("question", "answer", "expected"),
+    [
+        ("what?", "a cold.<|endoftext|>", ("what?", "a cold.")),
+        ("<|endoftext|> what?", "<|endoftext|><|endoftext|>a cold. <|endoftext|>", ("what?", "a cold.")),
+        ("what?", "a cold.<|endoftext|>why?", None),
+        ("what?<|endoftext|>why?", "a cold.", None),
+        ("what?", "<|endoftext|>", None),
+    ],
+)
+def test_the_end_of_a_text_is_never_learned_as_letters(tokenizer, question, answer, expected):
+    tokenizer = with_markers(tokenizer)
+    maker = PairRows(tokenizer, PromptSettings(2, 140, 40))
+    row = maker.row(1, question, answer, [("q", f"near{MARK}"), ("q", f"a{MARK}b"), (f"{MARK}far", "c")])
+    if expected is None:
+        assert row is None
+        assert maker.counts["rows_left_out_for_end_of_text"] == 1
+        return
+    shown = f"<question> far <answer> c <end> <question> q <answer> near <end> <question> {expected[0]} <answer>"
+    assert tokenizer.show(row.prompt_ids) == shown
+    assert tokenizer.show(row.target_ids) == f"{expected[1]} <end>"
+    removed = 2 + (MARK in question) + (MARK in answer)
+    assert maker.counts["end_of_text_removed"] == removed
+    assert maker.counts["contexts_left_out_for_end_of_text"] == 1
+
+
+@pytest.fixture
+def marked(tmp_path, vocab_file):
+    rows = [("q1?", f"cold{MARK}"), ("q2?", f"flu{MARK}fever"), *((f"q{i}?", f"tea {i}") for i in range(3, 40))]
+    prepare(Settings((write_csv(tmp_path / "p.csv", rows),), vocab_file, dev_share=0.3), str(tmp_path / "p"))
+    return PreparedFolder(str(tmp_path / "p"))
+
+
+def test_pairs_that_hold_the_end_of_a_text(marked, tokenizer, tmp_path):
+    manifest = packing.write_windows(str(tmp_path / "w"), [], marked, 300, 60)
+    folder = TokenFolder(str(tmp_path / "w"))
+    rows = [row for split in ("train", "dev") for row in read_rows(folder, split)]
+    end = folder.tokenizer().end_id
+    texts = [list(part) for row in rows for is_end, part in itertools.groupby(row.target_ids, end.__eq__) if not is_end]
+    documents = [folder.tokenizer().decode(ids) for ids in texts]
+    assert {"q1?\ncold", "q2?\nflu", "fever"} < set(documents)
+    assert not any("endoftext" in text for text in documents)
+    assert manifest["shortened"] == {"pairs_split_at_end_of_text": 1}
+    manifest = write_closed_book(str(tmp_path / "c"), marked, tokenizer, PromptSettings(0, 60, 30))
+    assert sum(count["rows"] for count in manifest["counts"].values()) == 38
+    assert manifest["shortened"]["rows_left_out_for_end_of_text"] == 1
+    assert manifest["shortened"]["end_of_text_removed"] == 1
 
 
 class _Table:

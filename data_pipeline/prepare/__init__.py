@@ -23,10 +23,10 @@ from typing import Any
 
 from data_pipeline import files, prepared, splits
 from data_pipeline.corpora import Columns, Refusals, read_pairs
-from data_pipeline.prepare import chunks, duplicates, shards
+from data_pipeline.prepare import chunks, duplicates, html_columns, shards
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 __all__ = ["Columns", "Settings", "prepare"]
 
@@ -56,7 +56,8 @@ def prepare(
       ValueError: an input is damaged, or no pair is left.
       FileExistsError: `output_dir` holds something else, and `overwrite` is off.
     """
-    tokenizer = WordPiece.load(settings.tokenizer, settings.lower_case)
+    tokenizer = load_tokenizer(settings.tokenizer, settings.lower_case)
+    settings = settings.with_prompts()
     sizes = {path: files.size(path) for path in settings.paths()}
     for path in sizes:  # an unknown format or a missing column is found now, not after hours
         next(read_pairs(path, settings.columns, Refusals()), None)
@@ -69,7 +70,7 @@ def prepare(
 
 def _prepare(
     settings: Settings,
-    tokenizer: WordPiece,
+    tokenizer: Tokenizer,
     sizes: dict[str, int],
     found: dict[str, Any] | None,
     output_dir: str,
@@ -79,6 +80,8 @@ def _prepare(
 ) -> dict[str, Any]:
     """Writes the folder, unless the one that was found is it."""
     inputs = [{"path": path, "bytes": sizes[path], "sha256": files.sha256(path)} for path in settings.paths()]
+    for entry in inputs:
+        entry["html"] = html_columns.find(settings, entry["path"])
     times = [os.stat(path).st_mtime_ns for path in settings.paths()]
     settings = settings.with_num_shards(inputs)
     boilerplate = None
@@ -93,7 +96,9 @@ def _prepare(
         if (manifest := prepared.find_manifest(result)) is not None:
             return manifest  # killed when all was done
         os.makedirs(work, exist_ok=True)
-        reports = chunks.write(settings, state, work, workers, progress)
+        reports = chunks.write(
+            settings, {entry["path"]: entry["html"] for entry in inputs}, state, work, workers, progress
+        )
         chunk_paths = [chunks.path_of(work, number) for number in range(len(reports) - 1)]
         duplicates.find(settings, chunk_paths, work, progress)
         shard_reports = shards.write(settings, chunk_paths, result, work, workers, progress)
@@ -111,6 +116,7 @@ def _prepare(
             "counts": counts,
             "refused": refused,
             "changed": changed,
+            "noted": reports[-1]["noted"],
             "shards": names,
             "train_lengths": lengths,
             "settings": dataclasses.asdict(settings),
@@ -121,16 +127,16 @@ def _prepare(
     return prepared.PreparedFolder(output_dir).manifest
 
 
-def _state(settings: Settings, tokenizer: WordPiece, inputs: Sequence[dict[str, Any]], boilerplate: str | None) -> str:
+def _state(settings: Settings, tokenizer: Tokenizer, inputs: Sequence[dict[str, Any]], boilerplate: str | None) -> str:
     """Returns the hash of everything that decides the content of the folder."""
-    packages = ("tokenizers", "datasketch", "numpy", "pyarrow", "xxhash")
+    packages = ("tokenizers", "datasketch", "numpy", "pyarrow", "selectolax", "xxhash")
     content = [
         prepared.FORMAT,
         chunks.LIMITS,
         duplicates.SIGNATURE,
         prepared.content_settings(dataclasses.asdict(settings)),
         tokenizer.fingerprint,
-        [entry["sha256"] for entry in inputs],
+        [(entry["sha256"], entry["html"]) for entry in inputs],
         boilerplate,
         unicodedata.unidata_version,
         [importlib.metadata.version(package) for package in packages],

@@ -1,35 +1,51 @@
 """The script: python -m data_pipeline.prepare."""
 
 import concurrent.futures.process
-import dataclasses
 import gc
 import json
 import sys
+from typing import Any
 
 from absl import app, flags
 
 from data_pipeline import splits
-from data_pipeline.corpora import Columns
+from data_pipeline.corpora import ROLES, Columns, find_inputs
 from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare.settings import HTML_MODES
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 
 
 def _define_flags() -> None:
-    flags.DEFINE_list("input", [], "Files with pairs (.csv .tsv .json .jsonl, also .gz), split by question.")
-    flags.DEFINE_list("dev_input", [], "Files whose pairs are all dev; their questions are kept out of train.")
-    flags.DEFINE_list("test_input", [], "Files whose pairs are all test; their questions are kept out of the rest.")
+    files_help = "Files, folders or patterns with pairs, commas between: CSV, TSV, JSON, JSON Lines, Parquet, .xlsx"
+    flags.DEFINE_multi_string("input", [], f"{files_help}; split by question.")
+    flags.DEFINE_multi_string("dev_input", [], "Files whose pairs are all dev; their questions are kept out of train.")
+    flags.DEFINE_multi_string(
+        "test_input", [], "Files whose pairs are all test; their questions are in no other split."
+    )
     flags.DEFINE_string("output_dir", None, "The prepared folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
-    flags.DEFINE_string("tokenizer", None, "Model folder with vocab.txt, or a vocabulary file.", required=True)
+    flags.DEFINE_string("tokenizer", None, "Model folder, or a vocabulary file (vocab.txt).", required=True)
     flags.DEFINE_enum("case", "auto", ["auto", "lower", "cased"], "Casing of the vocabulary; auto asks its folder.")
-    for field in dataclasses.fields(Columns):
-        flags.DEFINE_string(f"{field.name}_column", None, f"Column with the {field.name}; usual names are recognised.")
+    flags.DEFINE_string("question_prompt", None, 'What the encoder expects before a question: "query: ".')
+    flags.DEFINE_string("answer_prompt", None, 'The same before an answer: "passage: ". Default: as its folder says.')
+    for role in ROLES:
+        text = f"Column with the {role}, by name or as #3; usual names are recognised."
+        flags.DEFINE_string(f"{role}_column", None, text)
+    flags.DEFINE_string("delimiter", None, r"Between fields of a table (\t: a tab); default: as its header looks.")
+    flags.DEFINE_list("header", [], "Names of the columns of a table without a header line: question,answer.")
     flags.DEFINE_integer("max_question_tokens", Settings.max_question_tokens, "Longer questions lose their end.")
     flags.DEFINE_integer("max_answer_tokens", Settings.max_answer_tokens, "Longer answers lose their end.")
     flags.DEFINE_float("dev_share", None, "Share of questions for dev; 0.05, or 0 where dev_input is given.")
     flags.DEFINE_float("test_share", Settings.test_share, "Share of questions for test.")
     flags.DEFINE_enum("duplicates", Settings.duplicates, ["exact", "near"], "Which pairs are refused as repeated.")
     flags.DEFINE_float("near_threshold", Settings.near_threshold, "Jaccard similarity of near duplicates.")
+    flags.DEFINE_enum(
+        "html",
+        Settings.html,
+        HTML_MODES,
+        "Turn HTML into text: auto: in columns where most texts hold tags; or keep it.",
+    )
+    flags.DEFINE_bool("keep_null_words", False, "Take NULL, nan, N/A and the like for texts, not for empty fields.")
     flags.DEFINE_bool("strip_boilerplate", False, "Take set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "The set phrases: a file of patterns.")
     flags.DEFINE_bool("mask_links", False, "Put [link] for web addresses.")
@@ -52,12 +68,18 @@ def main(argv: list[str]) -> None:
         dev_share = 0.0 if values.dev_input else Settings.dev_share
     try:
         settings = Settings(
-            inputs=tuple(values.input),
-            dev_inputs=tuple(values.dev_input),
-            test_inputs=tuple(values.test_input),
-            columns=Columns(*(values[f"{field.name}_column"].value for field in dataclasses.fields(Columns))),
+            inputs=find_inputs(values.input),
+            dev_inputs=find_inputs(values.dev_input),
+            test_inputs=find_inputs(values.test_input),
+            columns=Columns(
+                *(values[f"{role}_column"].value for role in ROLES),
+                delimiter=values.delimiter and values.delimiter.replace("\\t", "\t"),
+                header=tuple(values.header),
+            ),
             tokenizer=values.tokenizer,
             lower_case={"auto": None, "lower": True, "cased": False}[values.case],
+            question_prompt=values.question_prompt,
+            answer_prompt=values.answer_prompt,
             max_question_tokens=values.max_question_tokens,
             max_answer_tokens=values.max_answer_tokens,
             dev_share=dev_share,
@@ -67,6 +89,8 @@ def main(argv: list[str]) -> None:
             scrub=ScrubSettings(
                 values.boilerplate if values.strip_boilerplate else None, values.mask_links, values.mask_personal
             ),
+            html=values.html,
+            keep_null_words=values.keep_null_words,
             num_shards=values.num_shards,
             seed=values.seed,
         )
@@ -79,8 +103,21 @@ def main(argv: list[str]) -> None:
         sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
     if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name]["pairs"]]:
         print(f"No pair is in {' and '.join(empty)}: a model cannot be trained and judged on this.", file=sys.stderr)
-    shown = {name: manifest[name] for name in ("counts", "refused", "changed")}
+    _tell(manifest)
+    shown = {name: manifest[name] for name in ("counts", "refused", "changed", "noted")}
     print(json.dumps({"output_dir": values.output_dir} | shown))
+
+
+def _tell(manifest: dict[str, Any]) -> None:
+    """Says what was decided about HTML, on standard error."""
+    for entry in manifest["inputs"]:
+        if entry.get("html"):
+            sides = " and ".join(f"{side}s" for side in entry["html"])
+            print(f"{entry['path']}: most {sides} hold HTML tags; they are turned into text.", file=sys.stderr)
+    kept = {what: count for what, count in manifest["changed"].items() if what.endswith("kept")}
+    if kept and manifest["settings"]["html"] == "auto":
+        found = "; ".join(f"{count} {what}" for what, count in kept.items())
+        print(f"{found}: most texts of their columns hold none. --html=text turns them into text.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ A chunk is an Arrow file with one record batch for each shard. Chunks are cut by
 alone, so that a run that was killed finds the chunks that it has written.
 """
 
+import collections
 import functools
 import json
 import os
@@ -16,11 +17,12 @@ from tqdm import tqdm
 
 from data_pipeline import cleaning, files, prepared, splits
 from data_pipeline.corpora import Refusals, read_pairs
-from data_pipeline.prepare import duplicates
+from data_pipeline.prepare import duplicates, html_columns
+from data_pipeline.prepare.html_columns import HtmlColumns
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.scrubbing import Scrubber
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 _MAX_PAIRS = 4_096  # of a chunk
 _MAX_CHARACTERS = 4 * 2**20
@@ -52,12 +54,22 @@ def path_of(work: str, number: int) -> str:
     return os.path.join(work, f"chunk-{number:06d}.arrow")
 
 
-def write(settings: Settings, state: str, work: str, workers: Workers, progress: bool) -> list[dict[str, Any]]:
+def write(
+    settings: Settings, html: dict[str, HtmlColumns], state: str, work: str, workers: Workers, progress: bool
+) -> list[dict[str, Any]]:
     """Writes all chunks that are missing.
+
+    Args:
+      settings: what to prepare, and how.
+      html: the columns of each input file whose HTML is turned into text.
+      state: hash of everything that decides the content.
+      work: the folder of the chunks.
+      workers: share the work.
+      progress: show a progress bar.
 
     Returns:
       Reports {"rows": read, "refused": see `Refusals.report`, "changed": {what: texts}}, one a chunk, and last that of
-      the readers, whose rows are those that it refused.
+      the readers, whose rows are those that it refused, with "noted": see `Refusals.notes`.
     """
     all_read = os.path.join(work, _ALL_READ_FILE)
     if (reports := files.read_json(all_read)) is not None:
@@ -70,14 +82,15 @@ def write(settings: Settings, state: str, work: str, workers: Workers, progress:
         with tqdm(desc="reading", unit=" pairs", disable=not progress) as bar:
             for given_split, path, rows in _read(settings, refusals):
                 if not os.path.exists(path_of(work, num_chunks)):
-                    yield settings, state, work, num_chunks, given_split, path, rows
+                    yield settings, html[path], state, work, num_chunks, given_split, path, rows
                 num_chunks += 1
                 bar.update(len(rows))
 
     for _ in workers.map(_convert, missing()):
         pass
     reports = [_report(path_of(work, number)) for number in range(num_chunks)]
-    reports.append({"rows": sum(refusals.counts.values()), "refused": refusals.report(), "changed": {}})
+    of_readers = {"rows": sum(refusals.counts.values()), "refused": refusals.report(), "noted": refusals.notes()}
+    reports.append({**of_readers, "changed": {}})
     files.write_json(all_read, reports)
     return reports
 
@@ -99,20 +112,28 @@ def _read(settings: Settings, refusals: Refusals) -> Iterator[tuple[str, str, li
 
 
 @functools.lru_cache(maxsize=1)
-def _tools(settings: Settings, state: str) -> tuple[WordPiece, Scrubber]:
+def _tools(settings: Settings, state: str) -> tuple[Tokenizer, Scrubber]:
     """Returns what a process needs for all its chunks; `state` tells corpora with equal settings apart."""
     del state
-    return WordPiece.load(settings.tokenizer, settings.lower_case), Scrubber(settings.scrub)
+    return load_tokenizer(settings.tokenizer, settings.lower_case), Scrubber(settings.scrub)
 
 
 def _convert(
-    settings: Settings, state: str, work: str, number: int, given_split: str, path: str, rows: list[Row]
+    settings: Settings,
+    html: HtmlColumns,
+    state: str,
+    work: str,
+    number: int,
+    given_split: str,
+    path: str,
+    rows: list[Row],
 ) -> None:
     """Writes one chunk."""
     tokenizer, scrubber = _tools(settings, state)
     scrubber.counts.clear()
     refusals = Refusals()
-    columns = _columns(rows, os.path.basename(path), scrubber, refusals)
+    texts = _texts(rows, html, settings.keep_null_words, scrubber.counts, refusals)
+    columns = _columns(texts, os.path.basename(path), scrubber)
     questions, answers, groups = columns["question"], columns["answer"], columns["question_group"]
     shares = settings.seed, settings.dev_share, settings.test_share
     columns["split"] = [given_split or splits.split_of(group, *shares) for group in groups]
@@ -122,6 +143,7 @@ def _convert(
         ("question", questions, settings.max_question_tokens),
         ("answer", answers, settings.max_answer_tokens),
     ):
+        texts = settings.prompts().add(texts, side)
         columns[f"{side}_ids"], columns[f"{side}_tokens"] = tokenizer.pack_words(texts, longest)
     near = settings.duplicates == "near"
     columns["signature"] = duplicates.signatures(questions, answers) if near else [None] * len(groups)
@@ -136,23 +158,40 @@ def _convert(
             writer.write_batch(batch.slice(start, end - start))
 
 
-def _columns(rows: list[Row], file_name: str, scrubber: Scrubber, refusals: Refusals) -> dict[str, list[Any]]:
-    """Returns the columns that follow from each row alone, of the rows that are a pair."""
-    questions = [cleaning.clean(row[1]) for row in rows]
-    answers = [cleaning.clean(row[2]) for row in rows]
-    if empty := {i for i, texts in enumerate(zip(questions, answers, strict=True)) if not all(texts)}:
-        for i in sorted(empty):
-            refusals.add(f"empty {'answer' if questions[i] else 'question'}", rows[i][0])
-        rows, questions, answers = (
-            [value for i, value in enumerate(values) if i not in empty] for values in (rows, questions, answers)
-        )
-    questions, answers = list(map(scrubber.question, questions)), list(map(scrubber.answer, answers))
+def _texts(
+    rows: list[Row],
+    html: HtmlColumns,
+    keep_null_words: bool,
+    changed: collections.Counter[str],
+    refusals: Refusals,
+) -> list[Row]:
+    """Returns the rows that are a pair, with clean texts."""
+
+    def is_null(text: str) -> bool:
+        return not keep_null_words and cleaning.is_null_word(text)
+
+    kept = []
+    for where, question, answer, source, focus in rows:
+        pair = {"question": question, "answer": answer}
+        pair = {side: html_columns.clean(text, side, html, changed) for side, text in pair.items()}
+        if wrong := next((side for side, text in pair.items() if not text or is_null(text)), None):
+            refusals.add(f"{wrong} is the word {pair[wrong]}" if pair[wrong] else f"empty {wrong}", where)
+        else:
+            about = ("" if is_null(text) else text for text in map(cleaning.clean, (source, focus)))
+            kept.append((where, *pair.values(), *about))
+    return kept
+
+
+def _columns(rows: list[Row], file_name: str, scrubber: Scrubber) -> dict[str, list[Any]]:
+    """Returns the columns that follow from each row alone, of rows with clean texts."""
+    questions = [scrubber.question(row[1]) for row in rows]
+    answers = [scrubber.answer(row[2]) for row in rows]
     return {
         "where": [row[0] for row in rows],
         "question": questions,
         "answer": answers,
-        "source": [cleaning.clean(row[3]) or file_name for row in rows],
-        "focus": [cleaning.clean(row[4]) for row in rows],
+        "source": [row[3] or file_name for row in rows],
+        "focus": [row[4] for row in rows],
         "pair_id": list(map(cleaning.pair_id, questions, answers)),
         "question_group": list(map(cleaning.group, questions)),
         "answer_group": list(map(cleaning.group, answers)),

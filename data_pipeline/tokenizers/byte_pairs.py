@@ -163,7 +163,7 @@ def train_byte_pairs(texts: Iterable[str], vocab_size: int, added: Sequence[str]
 
 def _merges(text: str, path: str) -> list[tuple[str, str]]:
     """Reads a file of merges: two tokens a line, after a line with the version."""
-    lines = [line for line in text.split("\n") if line.strip() and not line.startswith("#version")]
+    lines = [line.rstrip("\r") for line in text.split("\n") if line.strip() and not line.startswith("#version")]
     pairs = [tuple(line.split(" ")) for line in lines]
     if wrong := [line for line, pair in zip(lines, pairs, strict=True) if len(pair) != 2]:
         raise ValueError(f"{path} has the line {wrong[0]!r}; expected two tokens with a blank between them.")

@@ -10,29 +10,40 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tensorflow_text as tf_text
 
+# BERT's marks of punctuation: all that is no letter, digit or blank in ASCII, and Unicode's class P.
+_PUNCTUATION = r"[!-/:-@\[-`{-~]|\p{P}"
+_BREAK = rf"\s|{_PUNCTUATION}"
+
 
 class GraphWordPiece:
     """Turns a tensor of texts into pieces, without [CLS] and [SEP]."""
 
-    def __init__(self, vocab: Sequence[str], lower_case: bool, unknown_token: str):
-        self._lower_case = lower_case
+    def __init__(
+        self, vocab: Sequence[str], unknown_token: str, lower_case: bool, strip_accents: bool, split_chinese: bool
+    ):
+        self._lower_case, self._strip_accents, self._split_chinese = lower_case, strip_accents, split_chinese
         self._pieces = tf_text.FastWordpieceTokenizer(
-            list(vocab), token_out_type=tf.int32, unknown_token=unknown_token, no_pretokenization=False
+            list(vocab), token_out_type=tf.int32, unknown_token=unknown_token, no_pretokenization=not split_chinese
         )
 
     def __call__(self, texts: tf.Tensor) -> tf.RaggedTensor:
         """[N] strings, UTF-8 -> [N, (T)] int32."""
-        return self._pieces.tokenize(self._normalize(texts))
+        texts = self._normalize(texts)
+        if self._split_chinese:
+            return self._pieces.tokenize(texts)
+        # Its own split takes every Chinese character for a word.
+        return self._pieces.tokenize(tf_text.regex_split(texts, _BREAK, _PUNCTUATION)).merge_dims(1, 2)
 
     def _normalize(self, texts: tf.Tensor) -> tf.Tensor:
         # Line breaks are white space, though Unicode files them under control characters: they become blanks
         # before control characters are dropped, or the words on both sides would be joined.
         texts = tf.strings.regex_replace(texts, r"[\t\n\r\p{Z}]", " ")
         texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}]", "")
+        if self._strip_accents:
+            texts = tf_text.normalize_utf8(texts, "NFD")
+            texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
         if not self._lower_case:
             return texts
-        texts = tf_text.normalize_utf8(texts, "NFD")
-        texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
         # The reference lowers one character at a time, so that a sigma at the end of a word stays a plain one.
         texts = tf.strings.regex_replace(texts, "Σ", "σ")
         return tf.strings.lower(texts, encoding="utf-8")

@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
 VOCAB_FILE = "vocab.txt"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
-_JOINT_FILE = "tokenizer.json"  # newer folders of Hugging Face's hold it alone
 _PAD, _UNKNOWN, _START, _END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_REMEMBERED = 250_000  # words; about 50 MiB
 _MAX_WORD = 100  # characters; longer words are not remembered
@@ -44,14 +43,28 @@ class WordPiece:
     """Turns texts into ids: [CLS] pieces [SEP].
 
     Attributes:
-      lower_case: whether text is lower-cased and stripped of accents, as for an uncased vocabulary.
+      lower_case: whether text is lower-cased.
+      strip_accents: whether accents are taken off; BERT does so where it lower-cases.
+      split_chinese: whether a Chinese character is a word of its own.
+      in_graph: True: `encode` runs inside a graph, too.
       pad_id: the id that fills a batch; a real text never contains it, so a mask is `ids != pad_id`.
       vocab_size: number of ids.
-      fingerprint: hash of the vocabulary and the casing; two tokenizers with equal ones give equal ids.
+      fingerprint: hash of vocabulary and normalization; two tokenizers with equal ones give equal ids.
     """
 
-    def __init__(self, vocab: Sequence[str], lower_case: bool):
-        """Builds the tokenizer from the tokens of `vocab`, in the order of their ids."""
+    in_graph = True
+
+    def __init__(
+        self, vocab: Sequence[str], lower_case: bool, strip_accents: bool | None = None, split_chinese: bool = True
+    ):
+        """Builds the tokenizer.
+
+        Args:
+          vocab: the tokens in the order of their ids.
+          lower_case: whether text is lower-cased.
+          strip_accents: whether accents are taken off; None: where text is lower-cased.
+          split_chinese: whether a Chinese character is a word of its own.
+        """
         missing = [token for token in (_PAD, _UNKNOWN, _START, _END) if token not in vocab]
         if missing:
             raise ValueError(
@@ -65,51 +78,28 @@ class WordPiece:
             )
         self._vocab = list(vocab)
         self.lower_case = lower_case
+        self.strip_accents = lower_case if strip_accents is None else strip_accents
+        self.split_chinese = split_chinese
         self.vocab_size = len(self._vocab)
         self.pad_id, self._start_id, self._end_id = (self._vocab.index(t) for t in (_PAD, _START, _END))
         self._varint_of_id = split_varints(varints(np.arange(self.vocab_size)))
         self._remembered: dict[str, bytes] = {}  # word -> its ids as varints
         digest = hashlib.sha256("\n".join(self._vocab).encode())
         digest.update(b"lower" if lower_case else b"cased")
+        if self.strip_accents != lower_case:
+            digest.update(b", accents stripped" if self.strip_accents else b", accents kept")
+        if not split_chinese:
+            digest.update(b", Chinese words whole")
         self.fingerprint = digest.hexdigest()
-
-    @classmethod
-    def load(cls, folder: str, lower_case: bool | None = None) -> "WordPiece":
-        """Reads the vocabulary of a model folder (or the vocabulary file itself).
-
-        Args:
-          folder: a folder with vocab.txt or tokenizer.json (and, if it has one, tokenizer_config.json), or a path to a
-            vocab.txt.
-          lower_case: None takes `do_lower_case` from tokenizer_config.json, or what tokenizer.json says; without these
-            a vocabulary in which no word has a capital letter is taken as lower-cased.
-
-        Raises:
-          FileNotFoundError: no vocabulary there.
-          ValueError: tokenizer.json is of another kind of tokenizer.
-        """
-        path = os.path.join(folder, VOCAB_FILE) if os.path.isdir(folder) else folder
-        joint = None if os.path.isfile(path) else files.read_json(os.path.join(folder, _JOINT_FILE))
-        if joint is None and not os.path.isfile(path):
-            raise FileNotFoundError(
-                f"No vocabulary at {path}. Expected a folder with {VOCAB_FILE} (one token a line) or {_JOINT_FILE}, or "
-                "the path of such a vocabulary."
-            )
-        if joint is not None:
-            vocab, stored = _read_joint(joint, os.path.join(folder, _JOINT_FILE))
-            lower_case = stored if lower_case is None else lower_case
-        else:
-            vocab = [line.rstrip("\r") for line in files.read_text(path).removesuffix("\n").split("\n")]
-        if lower_case is None:
-            lower_case = _stored_lower_case(os.path.dirname(path))
-        if lower_case is None:
-            # [CLS] and <S> are marks, not words.
-            lower_case = not any(re.match(r"[^\[<]*[A-Z]", token) for token in vocab)
-        return cls(vocab, lower_case)
 
     def save(self, folder: str) -> None:
         """Writes `vocab.txt` and `tokenizer_config.json`, as Hugging Face folders have them."""
         files.write_text(os.path.join(folder, VOCAB_FILE), "\n".join(self._vocab) + "\n")
-        config = {"do_lower_case": self.lower_case, "tokenizer_class": "BertTokenizer"}
+        config: dict[str, Any] = {"do_lower_case": self.lower_case, "tokenizer_class": "BertTokenizer"}
+        if self.strip_accents != self.lower_case:
+            config["strip_accents"] = self.strip_accents
+        if not self.split_chinese:
+            config["tokenize_chinese_chars"] = False
         files.write_json(os.path.join(folder, TOKENIZER_CONFIG_FILE), config)
 
     def encode(self, texts: "tf.Tensor | Sequence[str]", max_tokens: int) -> "tf.RaggedTensor":
@@ -132,7 +122,7 @@ class WordPiece:
     def encode_few(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         """Returns what `encode` does for clean texts, as lists; sooner for a few, as each of its ops takes a while."""
         _check_max_tokens(max_tokens)
-        found = self._reference.encode_batch_fast([_spaced(text) for text in texts], add_special_tokens=False)
+        found = self._reference.encode_batch_fast(list(map(self._spaced, texts)), add_special_tokens=False)
         return [[self._start_id, *encoding.ids[: max_tokens - 2], self._end_id] for encoding in found]
 
     def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
@@ -167,7 +157,7 @@ class WordPiece:
 
     def _packed(self, texts: Sequence[str], room: int, most: int | None) -> tuple[list[bytes], np.ndarray, np.ndarray]:
         """Returns at most `room` ids of the first `most` words of each text, their numbers, and the words found."""
-        split = pc.ascii_split_whitespace(pa.array(map(_spaced, texts), pa.string()), max_splits=most)
+        split = pc.ascii_split_whitespace(pa.array(map(self._spaced, texts), pa.string()), max_splits=most)
         num_words = pc.list_value_length(split).to_numpy()
         if most is not None:
             split = pc.list_slice(split, 0, most)  # behind it stands what was not split
@@ -206,7 +196,12 @@ class WordPiece:
     @functools.cached_property
     def _reference(self) -> Tokenizer:
         ids = {token: i for i, token in enumerate(self._vocab)}
-        tokenizer = BertWordPieceTokenizer(ids, lowercase=self.lower_case)._tokenizer
+        tokenizer = BertWordPieceTokenizer(
+            ids,
+            lowercase=self.lower_case,
+            strip_accents=self.strip_accents,
+            handle_chinese_chars=self.split_chinese,
+        )._tokenizer
         tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
         return tokenizer
 
@@ -214,24 +209,13 @@ class WordPiece:
     def _graph(self) -> "GraphWordPiece":
         from data_pipeline.tokenizers.graph_wordpiece import GraphWordPiece  # see the head of this file
 
-        return GraphWordPiece(self._vocab, self.lower_case, _UNKNOWN)
+        return GraphWordPiece(self._vocab, _UNKNOWN, self.lower_case, self.strip_accents, self.split_chinese)
 
-
-def _read_joint(joint: dict[str, Any], path: str) -> tuple[list[str], bool | None]:
-    """Returns the tokens of a tokenizer.json, in the order of their ids, and whether it lower-cases."""
-    model = joint.get("model", {})
-    vocab = model.get("vocab", {})
-    if model.get("type") != "WordPiece" or sorted(vocab.values()) != list(range(len(vocab))):
-        raise ValueError(
-            f"{path} holds a tokenizer of type {model.get('type')!r}; expected WordPiece, with the ids from 0 on, as a "
-            "BERT has it."
-        )
-    return sorted(vocab, key=vocab.__getitem__), (joint.get("normalizer") or {}).get("lowercase")
-
-
-def _spaced(text: str) -> str:
-    """Puts blanks around the characters that are words of their own."""
-    return text if text.isascii() or not _CJK.search(text) else _CJK.sub(r" \g<0> ", text)
+    def _spaced(self, text: str) -> str:
+        """Puts blanks around the characters that are words of their own."""
+        if not self.split_chinese or text.isascii() or not _CJK.search(text):
+            return text
+        return _CJK.sub(r" \g<0> ", text)
 
 
 def _check_max_tokens(max_tokens: int) -> None:
@@ -250,7 +234,3 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int) -> WordPiece:
     trainer.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=1, show_progress=False)
     vocab = trainer.get_vocab()
     return WordPiece(sorted(vocab, key=vocab.__getitem__), lower_case=True)
-
-
-def _stored_lower_case(folder: str) -> bool | None:
-    return (files.read_json(os.path.join(folder, TOKENIZER_CONFIG_FILE)) or {}).get("do_lower_case")

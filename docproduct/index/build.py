@@ -47,7 +47,7 @@ def build(
         method, weight = retriever.hybrid
         settings = dataclasses.replace(settings, hybrid=method, bm25_weight=weight)
     # Before the work: what FAISS cannot build, and vectors that are shorter than asked for.
-    width = shorten(np.ones((1, retriever.config.bert.width), np.float32), settings.dims).shape[1]
+    width = shorten(np.ones((1, retriever.config.width), np.float32), settings.dims).shape[1]
     vectors.check(width, settings.factory, settings.search_parameters)
     pairs = prepared.pairs(TEXT_COLUMNS)
     passages, rows, numbers = None, np.arange(len(pairs)), np.zeros(len(pairs), int)
@@ -85,11 +85,14 @@ def _passages(
 ) -> tuple[tf.RaggedTensor, np.ndarray, np.ndarray]:
     """Returns the passages' ids, each with [CLS] and [SEP], and for each the row of its answer and its number there."""
     longest = retriever.config.max_tokens
-    window, step = settings.passage_tokens - 2, settings.passage_tokens - 2 - settings.passage_overlap
+    # Every passage begins as an answer does: special tokens, the encoder's prompt.
+    prompt = retriever.tokenizer.encode_few([retriever.prompts.answer], _UNCUT)[0][1:-1]
+    window = settings.passage_tokens - 2 - len(prompt)
+    step = window - settings.passage_overlap
     if settings.passage_tokens > longest or settings.passage_overlap < 0 or step < 1:
         raise ValueError(
-            f"passage_tokens is {settings.passage_tokens} and passage_overlap {settings.passage_overlap}; expected at "
-            f"most {longest} tokens, what this encoder takes, and an overlap of 0 to passage_tokens - 3."
+            f"passage_tokens is {settings.passage_tokens} and passage_overlap {settings.passage_overlap}; expected "
+            f"at most {longest} tokens, what this encoder takes, and an overlap of 0 to {window - 1}."
         )
     passages: list[list[int]] = []
     rows, numbers = [], []
@@ -97,7 +100,7 @@ def _passages(
         first, *tokens, last = ids
         # The last window starts before what is left is only overlap.
         for number, start in enumerate(range(0, max(len(tokens) - settings.passage_overlap, 1), step)):
-            passages.append([first, *tokens[start : start + window], last])
+            passages.append([first, *prompt, *tokens[start : start + window], last])
             rows.append(row)
             numbers.append(number)
     return tf.ragged.constant(passages, tf.int32, row_splits_dtype=tf.int32), np.array(rows), np.array(numbers)

@@ -20,6 +20,7 @@ from docproduct.layers.transformer import HUGGING_FACE_ACTIVATIONS, FeedForward,
 
 # "gelu" means the tanh form to Google's code and the erf form to Hugging Face's.
 _GOOGLE_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}
+_FAMILIES = "BERT, BioBERT, SciBERT, PubMedBERT, LaBSE, MiniLM, BGE, GTE, E5, multilingual-e5-small, and their like"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,6 +61,16 @@ class BertConfig:
         """Returns the same sizes with another rate on states and attention; None: with the same rates."""
         return self if rate is None else dataclasses.replace(self, dropout=rate, attention_dropout=rate)
 
+    def with_pooled_layer(self, layer: int) -> "BertConfig":
+        """Returns the sizes of the same BERT up to a layer, counted from the end: -1 the last, -2 the one before it.
+
+        Raises:
+          ValueError: there is no such layer.
+        """
+        if not -self.num_layers <= layer <= -1:
+            raise ValueError(f"pooled_layer is {layer}; expected -1, the last layer, to {-self.num_layers}, the first.")
+        return dataclasses.replace(self, num_layers=self.num_layers + 1 + layer)
+
     @classmethod
     def from_google(cls, config: dict[str, Any]) -> "BertConfig":
         """Reads `bert_config.json`."""
@@ -70,9 +81,11 @@ class BertConfig:
         """Reads `config.json`."""
         kind = config.get("model_type", "bert")
         positions = config.get("position_embedding_type", "absolute")
-        if kind != "bert" or positions != "absolute":
+        if kind != "bert" or positions != "absolute" or config.get("is_decoder"):
             raise ValueError(
-                f"config.json is of a {kind} model with {positions} positions; expected bert with absolute positions."
+                f"config.json is of a {kind} model with {positions} positions"
+                f"{' that reads forwards only' * bool(config.get('is_decoder'))}; expected an encoder of the type bert "
+                f"with absolute positions. Families that work: {_FAMILIES}."
             )
         return cls._from(config, "config.json", HUGGING_FACE_ACTIVATIONS)
 

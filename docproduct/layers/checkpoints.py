@@ -8,16 +8,18 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 import tensorflow as tf
+from absl import logging
 
 from data_pipeline import files
 
+_SHOWN = 6  # names in a message
 _GPT2_MASK = re.compile(r"h\.\d+\.(attn|crossattention)\.(masked_)?bias")
 
 
@@ -34,34 +36,59 @@ class Source:
     transpose: bool = False
 
 
-def read_tf1(folder: str) -> dict[str, np.ndarray]:
-    """Reads the TF1 checkpoint of a folder, without optimizer slots, step counter, pooler and pre-training heads.
+def read_tf1(folder: str, scopes: tuple[str, ...]) -> dict[str, np.ndarray]:
+    """Reads the TF1 checkpoint of a folder; of several, the one that the file `checkpoint` names.
+
+    Args:
+      folder: where it is.
+      scopes: beginnings of the names of the model's variables. Heads, step counters and slots of optimizers are left
+        out, and named in the log.
 
     Raises:
-      ValueError: there is no checkpoint, or more than one.
+      ValueError: there is no checkpoint, or none to choose among several, or one of TensorFlow 2's objects.
     """
-    indexes = glob.glob(os.path.join(folder, "*.index"))
-    if len(indexes) != 1:
-        raise ValueError(
-            f"{folder} has {len(indexes)} checkpoints ({', '.join(map(os.path.basename, indexes)) or 'no *.index'}). "
-            "Expected one: NAME.index and NAME.data-*."
-        )
-    prefix = indexes[0].removesuffix(".index")
+    prefix = _checkpoint(folder)
     try:
         reader = tf.train.load_checkpoint(prefix)
-        return {name: reader.get_tensor(name) for name in reader.get_variable_to_shape_map() if not _ignored_tf1(name)}
+        names = set(reader.get_variable_to_shape_map())
+        if "_CHECKPOINTABLE_OBJECT_GRAPH" in names:
+            raise ValueError(
+                "it is an object checkpoint of TensorFlow 2, whose names depend on the program that wrote it; take the "
+                "model's TensorFlow 1 checkpoint, or its folder in Hugging Face's layout with model.safetensors"
+            )
+        # A slot of an optimizer stands under its variable: kernel/adam_m, kernel/Adam_1, kernel/lamb_v.
+        ours = {name for name in names if name.startswith(scopes) and name.rpartition("/")[0] not in names}
+        log_left_out(prefix, names - ours)
+        return {name: reader.get_tensor(name) for name in ours}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise ValueError(
             f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all .data-* files, whole."
         ) from error
 
 
-def _ignored_tf1(name: str) -> bool:
-    return (
-        name.startswith(("cls/", "bert/pooler/"))
-        or name.endswith(("/adam_m", "/adam_v"))
-        or name in ("global_step", "good_steps", "loss_scale", "beta1_power", "beta2_power")
-    )
+def _checkpoint(folder: str) -> str:
+    """Returns the path of a folder's checkpoint, without the endings of its files."""
+    found = [path.removesuffix(".index") for path in glob.glob(os.path.join(folder, "*.index"))]
+    newest = tf.train.latest_checkpoint(folder) if len(found) > 1 else None
+    if newest in found:
+        return newest
+    if len(found) != 1:
+        raise ValueError(
+            f"{folder} has {len(found)} checkpoints ({', '.join(map(os.path.basename, found)) or 'no *.index'}). "
+            "Expected one, NAME.index and NAME.data-*, or a file `checkpoint` that names one of them."
+        )
+    return found[0]
+
+
+def log_left_out(where: str, names: Iterable[str]) -> None:
+    """Tells in the log which tensors of a file are not the model's."""
+    if names := sorted(names):
+        logging.info("Left out of %s, as the encoder or decoder has no such weights: %s.", where, _listed(names))
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def read_safetensors(folder: str, file_name: str = "model.safetensors") -> dict[str, np.ndarray]:
@@ -89,21 +116,9 @@ def read_safetensors(folder: str, file_name: str = "model.safetensors") -> dict[
     return tensors
 
 
-def read_hugging_face_bert(folder: str) -> dict[str, np.ndarray]:
-    """Reads a BERT's safetensors: the prefix `bert.`, pooler, position ids and pre-training heads are left out."""
-    tensors = {}
-    for name, value in read_safetensors(folder).items():
-        # Weights that were converted from TensorFlow long ago call the scale gamma and the shift beta.
-        name = name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
-        name = name.replace("LayerNorm.beta", "LayerNorm.bias")
-        if not name.startswith(("pooler.", "cls.")) and name != "embeddings.position_ids":
-            tensors[name] = value
-    return tensors
-
-
 def read_openai_gpt2(folder: str) -> dict[str, np.ndarray]:
     """Reads a GPT-2's TF1 checkpoint; the kernels of its convolutions, [1, in, out], become [in, out]."""
-    tensors = read_tf1(folder)
+    tensors = read_tf1(folder, ("model/",))
     return {name: value[0] if name.endswith("/w") and value.ndim == 3 else value for name, value in tensors.items()}
 
 
@@ -188,7 +203,7 @@ def variables_by_name(layer: Any) -> dict[str, Any]:
 def _check_names(expected: Iterable[str], received: Iterable[str], where: str) -> None:
     missing, extra = sorted(set(expected) - set(received)), sorted(set(received) - set(expected))
     if missing or extra:
-        parts = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"not expected: {', '.join(extra)}"] * bool(extra)
+        parts = [f"missing: {_listed(missing)}"] * bool(missing) + [f"not expected: {_listed(extra)}"] * bool(extra)
         raise ValueError(
             f"{where} does not fit the model. {'; '.join(parts)}. Expected exactly the variables of its configuration."
         )

@@ -84,7 +84,7 @@ class Engine:
 
     def embed(self, texts: Sequence[str], side: Side) -> tuple[np.ndarray, int]:
         """Returns vectors of N texts, [N, D] float32, unit norm; and how many tokens were encoded."""
-        ids = self._retriever.tokenizer.encode(list(texts), self._retriever.config.max_tokens)
+        ids = self._retriever.token_ids(texts, side)
         return self._retriever.embed_ids(ids, side).head, int(ids.row_lengths().numpy().sum())
 
     def writing_settings(self, max_tokens: int | None, **how: float) -> GenerationSettings:

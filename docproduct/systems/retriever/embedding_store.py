@@ -69,7 +69,7 @@ def _write(folder: str, retriever: TrainedRetriever, prepared: PreparedFolder, s
 
 
 def _fingerprint(retriever: TrainedRetriever) -> str:
-    """Returns a hash of what decides the vectors: encoder, pooling, longest text, tokenizer, precision."""
+    """Returns a hash of what decides the vectors: encoder, pooling, longest text, tokenizer, prompts, precision."""
     config = retriever.config
     settings = [
         dataclasses.asdict(config.bert.with_dropout(0.0)),
@@ -77,6 +77,11 @@ def _fingerprint(retriever: TrainedRetriever) -> str:
         config.max_tokens,
         retriever.tokenizer.fingerprint,
     ]
+    # Encoders without these keep the stores that were made before there were any.
+    if config.dense:
+        settings.append([dataclasses.asdict(layer) for layer in config.dense])
+    if retriever.prompts:
+        settings.append(dataclasses.asdict(retriever.prompts))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     digest.update(retriever.dtype_policy.encode())
     for part in _weights(retriever):
@@ -85,6 +90,7 @@ def _fingerprint(retriever: TrainedRetriever) -> str:
 
 
 def _weights(retriever: TrainedRetriever) -> Iterator[bytes]:
-    for name, variable in sorted(checkpoints.variables_by_name(retriever.model.bert).items()):
-        yield name.encode()
-        yield np.ascontiguousarray(variable.numpy()).tobytes()
+    for layer in (retriever.model.bert, *retriever.model.dense):
+        for name, variable in sorted(checkpoints.variables_by_name(layer).items()):
+            yield name.encode()
+            yield np.ascontiguousarray(variable.numpy()).tobytes()

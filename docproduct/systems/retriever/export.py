@@ -2,6 +2,7 @@
 
     encode_question        question_ids [B, T] int32    -> vectors [B, D], encoder_vectors [B, D]
     encode_answer          answer_ids [B, T] int32      -> the same
+    serving_default        encode_question, or with texts encode_question_text
   with texts (the server needs tensorflow-text's ops):
     encode_question_text   questions [B] string         -> the same
     encode_answer_text     answers [B] string           -> the same
@@ -73,6 +74,11 @@ def export(
             f"The retriever is in {retriever.dtype_policy}, or made for many texts; expected float32, as "
             "TrainedRetriever.load returns it. Load it again so."
         )
+    if (strings or answers is not None) and not retriever.tokenizer.in_graph:
+        raise ValueError(
+            "This encoder's tokenizer.json runs in Python alone, so that a graph cannot take texts. Expected a "
+            "WordPiece tokenizer as BERT has it; export ids only: without strings and without an index."
+        )
     if answers is not None and not len(answers.vectors):
         raise ValueError("There are no answers to search; expected one or more. Build the index from some.")
     with saved_models.new_version(export_dir, KIND) as partial:
@@ -84,6 +90,8 @@ def export(
         if answers is not None:
             functions["retrieve"] = _retrieve_function(module, functions)
             requests["retrieve"] = {"questions": [_WARMUP_TEXT], "k": 1}
+        # What a client gets who names no signature: texts where they can be given.
+        functions["serving_default"] = functions.get("encode_question_text", functions["encode_question"])
         saved_models.save(partial, module, functions, requests)
         own = saved_models.own_files(partial)
         config = {"kind": KIND, "format": FORMAT, "fingerprint": retriever.fingerprint()}
@@ -120,9 +128,10 @@ class _Served(tf.Module):
         pooled = model.pool(ids)
         return {"vectors": unit(head(pooled)), "encoder_vectors": pooled}
 
-    def ids(self, texts: tf.Tensor) -> tf.Tensor:
-        """[B] strings -> [B, T] int32, padded."""
-        tokenizer = self._retriever.tokenizer
+    def ids(self, texts: tf.Tensor, side: Side) -> tf.Tensor:
+        """[B] strings -> [B, T] int32, padded; with the prompt of their side."""
+        tokenizer, prompt = self._retriever.tokenizer, getattr(self._retriever.prompts, side)
+        texts = tf.strings.join([prompt, texts]) if prompt else texts
         return tokenizer.encode(texts, self._retriever.config.max_tokens).to_tensor(tokenizer.pad_id)
 
     def nearest(self, queries: tf.Tensor, k: tf.Tensor) -> Vectors:
@@ -175,10 +184,10 @@ def _text_functions(module: _Served, encode: saved_models.Functions) -> saved_mo
     """Returns the same for texts; what was traced for ids is not traced again."""
 
     def encode_question_text(questions: tf.Tensor) -> Vectors:
-        return encode["encode_question"](question_ids=module.ids(questions))
+        return encode["encode_question"](question_ids=module.ids(questions, "question"))
 
     def encode_answer_text(answers: tf.Tensor) -> Vectors:
-        return encode["encode_answer"](answer_ids=module.ids(answers))
+        return encode["encode_answer"](answer_ids=module.ids(answers, "answer"))
 
     texts = tf.TensorSpec([None], tf.string)
     return {

@@ -1,7 +1,9 @@
 """A trained retriever as a folder, and texts to vectors with it.
 
     config.json          exact config, training settings, seed, versions, git commit
-    weights.safetensors  vocab.txt  tokenizer_config.json  metrics.json  learning_curve.png
+    weights.safetensors  metrics.json  learning_curve.png
+    vocab.txt or tokenizer.json, tokenizer_config.json
+    config_sentence_transformers.json   what stands before every question and answer, if anything does
     hybrid.json          how BM25 is best joined, by dev
 
 A bare encoder folder (Google's, Hugging Face's or sentence-transformers') loads as well: its heads are the identity.
@@ -20,14 +22,16 @@ from absl import logging
 from tqdm import tqdm
 
 from data_pipeline import batches, files, splits
+from data_pipeline.encoder_prompts import EncoderPrompts
 from data_pipeline.prepared import PreparedFolder
-from data_pipeline.tokenizers import WordPiece
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from docproduct import devices, provenance
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig
 from docproduct.lexical import Hybrid
 from docproduct.systems.retriever.bare_encoder import load_encoder, longest_text
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
+from docproduct.systems.retriever.pooling import DenseConfig
 from docproduct.training import METRICS_FILE
 
 KIND = "docproduct retriever"
@@ -58,16 +62,23 @@ class Embeddings(NamedTuple):
 
 
 class TrainedRetriever:
-    """A retriever with its tokenizer.
+    """A retriever with its tokenizer and its prompts.
 
     Attributes:
       model: the bi-encoder.
       tokenizer: what its ids mean.
       config: the model's.
       hybrid: how BM25 is best joined.
+      prompts: what stands before every question and answer.
     """
 
-    def __init__(self, model: Retriever, tokenizer: WordPiece, hybrid: Hybrid = Hybrid()):
+    def __init__(
+        self,
+        model: Retriever,
+        tokenizer: Tokenizer,
+        hybrid: Hybrid = Hybrid(),
+        prompts: EncoderPrompts = EncoderPrompts(),
+    ):
         """Joins them.
 
         Raises:
@@ -77,9 +88,10 @@ class TrainedRetriever:
         if tokenizer.vocab_size > bert.vocab_size or tokenizer.pad_id != bert.pad_id:
             raise ValueError(
                 f"The vocabulary has {tokenizer.vocab_size} tokens and padding {tokenizer.pad_id}, the model "
-                f"{bert.vocab_size} and {bert.pad_id}. Give the vocab.txt that the model was trained with."
+                f"{bert.vocab_size} and {bert.pad_id}. Give the tokenizer that the model was trained with."
             )
-        self.model, self.tokenizer, self.config, self.hybrid = model, tokenizer, model.config, hybrid
+        self.model, self.tokenizer, self.config = model, tokenizer, model.config
+        self.hybrid, self.prompts = hybrid, prompts
         self._encode = {
             "question": self._encoder(model.question_head),
             "answer": self._encoder(model.answer_head),
@@ -109,14 +121,17 @@ class TrainedRetriever:
           batch_tokens: tokens encoded together, padding included.
           progress: title of a progress bar; None: no bar.
         """
-        ids = self.tokenizer.encode(list(texts), self.config.max_tokens)
-        return self.embed_ids(ids, side, batch_tokens, progress)
+        return self.embed_ids(self.token_ids(texts, side), side, batch_tokens, progress)
+
+    def token_ids(self, texts: Sequence[str], side: Side) -> tf.RaggedTensor:
+        """Tokenizes the texts of one side with its prompt, [N, (T)] int32 with T at most `config.max_tokens`."""
+        return self.tokenizer.encode(self.prompts.add(texts, side), self.config.max_tokens)
 
     def embed_few(self, texts: Sequence[str], side: Side) -> np.ndarray:
         """Encodes a few clean texts as soon as possible: [N, D] float32, unit norm, as `embed`'s `head`."""
-        rows = self.tokenizer.encode_few(texts, self.config.max_tokens)
+        rows = self.tokenizer.encode_few(self.prompts.add(texts, side), self.config.max_tokens)
         lengths = np.array([len(row) for row in rows])
-        result = np.empty((len(rows), self.config.bert.width), np.float32)
+        result = np.empty((len(rows), self.config.width), np.float32)
         for positions in batches.length_order(lengths, _FEW_TOKENS):
             ids = np.full((len(positions), lengths[positions].max()), self.tokenizer.pad_id, np.int32)
             for place, position in enumerate(positions):
@@ -140,7 +155,8 @@ class TrainedRetriever:
         """
         cut_at, longest = prepared.manifest["settings"][f"max_{side}_tokens"], prepared.longest(side)
         same_length = cut_at == self.config.max_tokens or (longest < cut_at and longest <= self.config.max_tokens)
-        if not same_length or prepared.tokenizer().fingerprint != self.tokenizer.fingerprint:
+        same_tokens = prepared.tokenizer().fingerprint == self.tokenizer.fingerprint
+        if not (same_length and same_tokens and prepared.prompts() == self.prompts):
             return self.embed(prepared.pairs([side])[side].to_pylist(), side, batch_tokens, progress)
         stream = batches.inference_batches(prepared, side, batch_tokens, self.tokenizer.pad_id)
         num_pairs = sum(map(prepared.num_pairs, splits.SPLITS))
@@ -150,7 +166,7 @@ class TrainedRetriever:
         self, stream: Iterable[tuple[np.ndarray, np.ndarray]], num_texts: int, side: Side, progress: str | None = None
     ) -> Embeddings:
         """Encodes batches of (rows [B], ids [B, T]); row i of the result is that of the text i of `num_texts`."""
-        shape = (num_texts, self.config.bert.width)
+        shape = (num_texts, self.config.width)
         result = Embeddings(np.empty(shape, np.float32), np.empty(shape, np.float32))
         with tqdm(desc=progress, total=num_texts, unit=" texts", disable=progress is None) as bar:
             for rows, batch in stream:
@@ -182,14 +198,20 @@ class TrainedRetriever:
 
     def fingerprint(self) -> str:
         """Returns a hash of weights, configuration and tokenizer: equal ones give equal vectors, but for rounding."""
-        sizes = json.dumps(dataclasses.asdict(self.config), sort_keys=True)
-        return checkpoints.fingerprint(self.model, sizes, self.tokenizer.fingerprint)
+        config = dataclasses.asdict(self.config)
+        if not self.config.dense:
+            del config["dense"]  # so that indexes of before there were any can be searched
+        described = [json.dumps(config, sort_keys=True), self.tokenizer.fingerprint]
+        if self.prompts:
+            described.append(json.dumps(dataclasses.asdict(self.prompts), sort_keys=True))
+        return checkpoints.fingerprint(self.model, *described)
 
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
         """Writes everything but the weights; `training` says how they are made."""
         config = {"kind": KIND, "format": FORMAT, "retriever": dataclasses.asdict(self.config), **training}
         files.write_json(os.path.join(folder, CONFIG_FILE), config | provenance.here())
         self.tokenizer.save(folder)
+        self.prompts.save(folder)
 
     def save_weights(self, folder: str) -> None:
         """Writes the weights."""
@@ -203,8 +225,8 @@ class TrainedRetriever:
 
         Args:
           folder: a folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index,
-            *.data-*); or Hugging Face's (config.json, vocab.txt, model.safetensors), with sentence-transformers' files
-            or without.
+            *.data-*); or Hugging Face's (config.json, vocab.txt or tokenizer.json, model.safetensors), with
+            sentence-transformers' files or without.
           seed: of dropout, and of the new heads' inner weights.
           dtype: Keras dtype policy of the encoder.
           dropout: rate inside the encoder; None: what the folder says.
@@ -217,7 +239,8 @@ class TrainedRetriever:
         """
         stored = files.read_json(os.path.join(folder, CONFIG_FILE))
         if stored is None or stored.get("kind") != KIND:
-            return cls(*load_encoder(folder, seed=seed, dtype=dtype, dropout=dropout, **options))
+            model, tokenizer = load_encoder(folder, seed=seed, dtype=dtype, dropout=dropout, **options)
+            return cls(model, tokenizer, prompts=EncoderPrompts.read(folder))
         if stored.get("format") != FORMAT:
             raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Train the model again.")
         if not os.path.isfile(os.path.join(folder, METRICS_FILE)):
@@ -230,23 +253,27 @@ class TrainedRetriever:
         bert = BertConfig(**settings["bert"]).with_dropout(dropout)
         if at_most := options.pop("at_most", None):
             options["max_tokens"] = longest_text(bert, at_most)
+        options.pop("lower_case", None)  # its tokenizer says
         given = {name: value for name, value in options.items() if value is not None}
         settings |= {name: given.pop(name) for name in _MAY_CHANGE if name in given}
         differing = [
-            f"{name} is {settings[name]!r}, asked for was {value!r}"
+            f"{name} is {settings.get(name)!r}, asked for was {value!r}"
             for name, value in given.items()
-            if settings.get(name, value) != value
+            if settings.get(name) != value
         ]
         if differing:
             raise ValueError(
                 f"The retriever in {folder} was trained with other settings: {'; '.join(differing)}. Give those."
             )
-        config = RetrieverConfig(**settings | {"bert": bert, "matryoshka_dims": tuple(settings["matryoshka_dims"])})
+        dense = tuple(DenseConfig(**layer) for layer in settings.get("dense", ()))
+        read = {"bert": bert, "dense": dense, "matryoshka_dims": tuple(settings["matryoshka_dims"])}
+        config = RetrieverConfig(**settings | read)
         model = Retriever(config, seed, dtype)
         weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
         checkpoints.assign(model, weights, os.path.join(folder, WEIGHTS_FILE))
         hybrid = files.read_json(os.path.join(folder, HYBRID_FILE)) or Hybrid()._asdict()
-        return cls(model, WordPiece.load(folder), Hybrid(hybrid["method"], hybrid["weight"]))
+        hybrid = Hybrid(hybrid["method"], hybrid["weight"])
+        return cls(model, load_tokenizer(folder), hybrid, EncoderPrompts.read(folder))
 
 
 def shorten(vectors: np.ndarray, dims: int) -> np.ndarray:

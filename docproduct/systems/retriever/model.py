@@ -15,9 +15,8 @@ import keras
 from keras import ops
 
 from docproduct.layers.bert import Bert, BertConfig
-from docproduct.layers.transformer import dense, masked_mean
-
-POOLINGS = ("mean", "cls")
+from docproduct.layers.transformer import dense
+from docproduct.systems.retriever.pooling import POOLINGS, DenseConfig, dense_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,7 +25,9 @@ class RetrieverConfig:
 
     Attributes:
       bert: sizes of the encoder.
-      pooling: mean (over real tokens) or cls (the first token's state).
+      pooling: mean (over real tokens), cls (the first token's state), max (over real tokens), or mean_sqrt_len (the sum
+        over the square root of the number of tokens).
+      dense: layers behind the pooling, before the heads.
       max_tokens: longest text that is encoded, [CLS] and [SEP] counted.
       head: residual (starts as the identity), plain (dense layers from random weights) or none.
       head_width: width inside a head; None: that of the encoder.
@@ -43,11 +44,12 @@ class RetrieverConfig:
     head_depth: int = 1
     head_dropout: float = 0.1
     matryoshka_dims: tuple[int, ...] = ()
+    dense: tuple[DenseConfig, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible setting."""
         if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling is {self.pooling!r}; expected {' or '.join(POOLINGS)}.")
+            raise ValueError(f"pooling is {self.pooling!r}; expected one of {', '.join(POOLINGS)}.")
         if not 3 <= self.max_tokens <= self.bert.max_positions:
             raise ValueError(
                 f"max_tokens is {self.max_tokens}; expected 3 to {self.bert.max_positions}, the positions of this BERT."
@@ -57,8 +59,13 @@ class RetrieverConfig:
         for name in ("head_width", "head_depth"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
-        if any(not 1 <= dims <= self.bert.width for dims in self.matryoshka_dims):
-            raise ValueError(f"matryoshka_dims are {self.matryoshka_dims}; expected 1 to {self.bert.width}, the width.")
+        if any(not 1 <= dims <= self.width for dims in self.matryoshka_dims):
+            raise ValueError(f"matryoshka_dims are {self.matryoshka_dims}; expected 1 to {self.width}, the width.")
+
+    @property
+    def width(self) -> int:
+        """Number of components of a vector."""
+        return self.dense[-1].units if self.dense else self.bert.width
 
 
 class ResidualHead(keras.layers.Layer):
@@ -70,7 +77,7 @@ class ResidualHead(keras.layers.Layer):
 
     def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
         super().__init__(name=name, dtype="float32")
-        d, inner = config.bert.width, config.head_width or config.bert.width
+        d, inner = config.width, config.head_width or config.width
         # The first block's variables carry no number: a head of depth 1 is the usual one.
         endings = ["", *(f"_{i}" for i in range(1, config.head_depth))]
         self.inner = [dense(inner, 0.02, seeds, f"inner{ending}", "float32") for ending in endings]
@@ -92,7 +99,7 @@ class PlainHead(keras.layers.Layer):
 
     def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
         super().__init__(name=name, dtype="float32")
-        d, inner = config.bert.width, config.head_width or config.bert.width
+        d, inner = config.width, config.head_width or config.width
 
         def layer(units: int, name: str) -> keras.layers.Dense:
             initializer = keras.initializers.GlorotUniform(seed=next(seeds))
@@ -141,6 +148,7 @@ class Retriever(keras.Model):
         super().__init__(name="retriever")
         self.config = config
         self.bert = Bert(config.bert, seed, name="bert", dtype=keras.DTypePolicy(dtype))
+        self.dense = dense_layers(config.dense)
         seeds = itertools.count(1_000 * seed + 500)
         self.question_head = HEADS[config.head](config, seeds, "question_head")
         self.answer_head = HEADS[config.head](config, seeds, "answer_head")
@@ -181,10 +189,17 @@ class Retriever(keras.Model):
         groups = ids if isinstance(ids, (list, tuple)) else [ids]
         # A frozen encoder is used as it will be in serving: without dropout.
         states = self.bert(groups, training=training and self.bert.trainable)
-        if self.config.pooling == "cls":
-            return ops.concatenate([ops.cast(group[:, 0], "float32") for group in states], axis=0)
-        pooled = [masked_mean(group, self.bert.mask(ids)) for group, ids in zip(states, groups, strict=True)]
-        return ops.concatenate(pooled, axis=0)
+        pooling = POOLINGS[self.config.pooling]
+        pooled = [pooling(group, self.bert.mask(ids)) for group, ids in zip(states, groups, strict=True)]
+        vectors = ops.concatenate(pooled, axis=0)
+        for layer in self.dense:
+            vectors = layer(vectors)
+        return vectors
+
+    def freeze_encoder(self) -> None:
+        """Leaves the heads alone to be trained."""
+        for layer in (self.bert, *self.dense):
+            layer.trainable = False
 
 
 def unit(vectors: Any) -> Any:

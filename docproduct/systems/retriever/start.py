@@ -47,6 +47,7 @@ def start(config: "RetrieverTraining", prepared: PreparedFolder) -> TrainedRetri
     seed, dtype = config.settings.seed, devices.dtype_policy(config.settings.precision)
     options = {name: getattr(config, name) for name in ("head", "head_width", "head_depth", "head_dropout")}
     options |= {"matryoshka_dims": config.loss.matryoshka_dims or None, "pooling": config.pooling}
+    options |= {"pooled_layer": config.pooled_layer}
     options |= {"max_tokens": config.max_tokens, "at_most": None if config.max_tokens else prepared.cut_at()}
     options = {name: value for name, value in options.items() if value is not None}
     if config.encoder_dir:
@@ -63,12 +64,20 @@ def start(config: "RetrieverTraining", prepared: PreparedFolder) -> TrainedRetri
                 f"{prepared.path} was prepared with another vocabulary than that of {config.encoder_dir}. "
                 f"Prepare it again with --tokenizer={config.encoder_dir}."
             )
+        if retriever.prompts and retriever.prompts != prepared.prompts():
+            raise ValueError(
+                f"{prepared.path} was prepared with {prepared.prompts()}; {config.encoder_dir} says "
+                f"{retriever.prompts}. Prepare it again with --tokenizer={config.encoder_dir}."
+            )
+        retriever.prompts = prepared.prompts()
     else:
+        if config.pooled_layer is not None:
+            raise ValueError("pooled_layer chooses a layer of an encoder. Give --encoder_dir, too.")
         bert = dataclasses.replace(config.random_bert, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
         bert = bert.with_dropout(config.dropout)
         options.setdefault("max_tokens", longest_text(bert, options.pop("at_most", None)))
         settings = RetrieverConfig(bert, **options)
-        retriever = TrainedRetriever(Retriever(settings, seed, dtype), tokenizer)
+        retriever = TrainedRetriever(Retriever(settings, seed, dtype), tokenizer, prompts=prepared.prompts())
     # Training on more of a text than the model will see when it is used would be learning for another task.
     if prepared.longest() > retriever.config.max_tokens:
         raise ValueError(

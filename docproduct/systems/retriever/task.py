@@ -88,7 +88,7 @@ def encode_ids(retriever: TrainedRetriever, num_groups: int, multiple: int = 1) 
 
 def encode_vectors(retriever: TrainedRetriever) -> gradient_cache.Encode:
     """Returns a function that passes "question_vectors", "answer_vectors" and "negative_vectors" through the heads."""
-    model, width = retriever.model, retriever.config.bert.width
+    model, width = retriever.model, retriever.config.width
 
     def encode(batch: Batch) -> list[tf.Tensor]:
         pooled = batch["answer_vectors"]

@@ -38,7 +38,9 @@ class RetrieverTraining:
       prepared_dir: the prepared folder.
       encoder_dir: the encoder, or trained retriever, to start from; None: a random BERT of `random_bert`'s sizes.
       random_bert: sizes without vocab_size and pad_id, which the prepared folder's tokenizer decides.
-      pooling: mean or cls; None: what the encoder's folder says, else mean.
+      pooling: mean, cls, max or mean_sqrt_len; None: what the encoder's folder says, else mean.
+      pooled_layer: the layer whose states are pooled: -1 the last, -2 the one before it, as in docproduct 0.2. The
+        layers behind it are left out of the model. None: the last.
       max_tokens: longest text that the trained model encodes; None: what the pairs were cut at when they were prepared,
         so that the model is used on what it is trained on.
       dropout: rate inside the encoder, on states and on attention; None: what the encoder's folder says.
@@ -66,6 +68,7 @@ class RetrieverTraining:
     encoder_dir: str | None = None
     random_bert: BertConfig = BertConfig(width=128, num_layers=2, num_heads=2, inner_width=512, max_positions=256)
     pooling: str | None = None
+    pooled_layer: int | None = None
     max_tokens: int | None = None
     dropout: float | None = None
     head: str | None = None
@@ -161,7 +164,8 @@ def make_run(config: RetrieverTraining, model_dir: str, strategy: tf.distribute.
     if config.freeze_bert and retriever.config.head == "none":
         raise ValueError("Without heads and with a frozen encoder nothing is trained. Choose a --head.")
     model, pad_id = retriever.model, retriever.tokenizer.pad_id
-    model.bert.trainable = not config.freeze_bert
+    if config.freeze_bert:
+        model.freeze_encoder()
     record = {
         "training": dataclasses.asdict(config),
         "prepared": prepared.fingerprint(),

@@ -1,0 +1,119 @@
+"""Any tokenizer.json, run by the `tokenizers` package: the Unigram pieces of XLM-R and multilingual-e5, and others.
+
+WordPiece as BERT has it is faster in `wordpiece.py`, and runs inside graphs; this class runs in Python alone.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from data_pipeline import files
+from data_pipeline.varints import varints
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+JSON_FILE = "tokenizer.json"
+CONFIG_FILE = "tokenizer_config.json"
+_USUAL_PADDING = ("<pad>", "[PAD]")
+
+
+class JsonTokenizer:
+    """Turns texts into ids: special tokens, pieces, special tokens, as tokenizer.json says.
+
+    Attributes:
+      lower_case: None: the normalizer in tokenizer.json decides.
+      in_graph: False: it needs Python.
+      pad_id: the id that fills a batch; a real text never contains it.
+      vocab_size: number of ids.
+      fingerprint: hash of tokenizer.json; two tokenizers with equal ones give equal ids.
+    """
+
+    lower_case = None
+    in_graph = False
+
+    def __init__(self, content: dict[str, Any], pad_token: str | None, where: str):
+        """Builds the tokenizer.
+
+        Args:
+          content: what tokenizer.json holds.
+          pad_token: the token that fills a batch; None: one of the usual names.
+          where: names the file in errors.
+
+        Raises:
+          ValueError: the package cannot read it, or it has no padding or no special tokens around a text.
+        """
+        # Texts are cut and padded outside.
+        content = content | {"truncation": None, "padding": None}
+        try:
+            self._tokenizer = Tokenizer.from_str(json.dumps(content))
+        except Exception as error:  # the package raises nothing more special
+            raise ValueError(
+                f"{where} cannot be read ({error}). Expected what the tokenizers package wrote."
+            ) from error
+        self._content = content
+        self._tokenizer.encode_special_tokens = True  # "</s>" in a text is text
+        known = [pad_token] if pad_token else [name for name in _USUAL_PADDING if self._token_id(name) is not None]
+        if not known or self._token_id(known[0]) is None:
+            raise ValueError(
+                f"{where} has no token for padding ({pad_token or ' or '.join(_USUAL_PADDING)}). Name one of its "
+                f"tokens as pad_token in {CONFIG_FILE}."
+            )
+        self._pad_token = known[0]
+        self.pad_id: int = self._token_id(self._pad_token)
+        self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
+        self._before, self._after = self._special_ids(where)
+        self.fingerprint = files.fingerprint([content, self._pad_token])
+
+    def _token_id(self, token: str) -> int | None:
+        return self._tokenizer.token_to_id(token)
+
+    def _special_ids(self, where: str) -> tuple[list[int], list[int]]:
+        """Returns the ids that stand before and behind the pieces of a text."""
+        whole, bare = (self._tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
+        size = len(bare)
+        for start in range(len(whole) - size + 1):
+            if bare and len(whole) > size and whole[start : start + size] == bare:
+                return whole[:start], whole[start + size :]
+        raise ValueError(f"{where} puts no special tokens around a text. Expected some, such as [CLS] and [SEP].")
+
+    def save(self, folder: str) -> None:
+        """Writes `tokenizer.json` and `tokenizer_config.json`, as Hugging Face folders have them."""
+        files.write_json(os.path.join(folder, JSON_FILE), self._content)
+        config = {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": self._pad_token}
+        files.write_json(os.path.join(folder, CONFIG_FILE), config)
+
+    def encode(self, texts: Sequence[str], max_tokens: int) -> "tf.RaggedTensor":
+        """Returns ids, [N, (T)] int32 ragged, special tokens counted; a longer text loses its end.
+
+        Raises:
+          ValueError: max_tokens leaves no room for a piece.
+        """
+        import tensorflow as tf  # takes seconds, and preparing does not need it
+
+        rows = self.encode_few(texts, max_tokens)
+        ids = np.fromiter((i for row in rows for i in row), np.int32)
+        return tf.RaggedTensor.from_row_lengths(ids, np.array([len(row) for row in rows], np.int32))
+
+    def encode_few(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
+        """Returns what `encode` does, as lists."""
+        room = max_tokens - len(self._before) - len(self._after)
+        if room < 1:
+            raise ValueError(
+                f"max_tokens is {max_tokens}; expected {max_tokens - room + 1} or more: special tokens and a piece."
+            )
+        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [[*self._before, *encoding.ids[:room], *self._after] for encoding in found]
+
+    def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
+        """Returns the ids of N texts as varints, as a record holds them; and their numbers, [N] int64."""
+        rows = self.encode_few(texts, max_tokens)
+        return [varints(np.array(row)).tobytes() for row in rows], np.array([len(row) for row in rows], np.int64)
+
+    def decode(self, ids: Iterable[int]) -> list[str]:
+        """Returns the tokens of one row of ids."""
+        return [self._tokenizer.id_to_token(i) for i in ids]

@@ -1,0 +1,145 @@
+"""What the files of a sentence-transformers folder say: modules.json, and the configuration of each module."""
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+from data_pipeline import files
+from data_pipeline.encoder_prompts import PROMPTS_FILE, EncoderPrompts
+from data_pipeline.tokenizers.loading import MODULES_FILE, SENTENCE_CONFIG_FILE
+from data_pipeline.tokenizers.wordpiece import TOKENIZER_CONFIG_FILE
+from docproduct.layers import checkpoints
+from docproduct.systems.retriever.pooling import POOLINGS, TORCH_ACTIVATIONS, DenseConfig
+
+_CONFIG_FILE = "config.json"
+_NO_LENGTH = 1_000_000  # tokens; a larger number in a file means none
+# Ours, by the names in files of versions up to 5 and from 6 on.
+_POOLING_NAMES = {
+    "cls_token": "cls",
+    "max_tokens": "max",
+    "mean_tokens": "mean",
+    "mean_sqrt_len_tokens": "mean_sqrt_len",
+}
+_FLAG_PREFIX = "pooling_mode_"
+
+
+@dataclasses.dataclass
+class SentenceModules:
+    """What a folder says of its encoder.
+
+    Attributes:
+      pooling: a key of `POOLINGS`; None: it has no module for it.
+      max_tokens: longest text; None: no word of it.
+      dense: the layers behind the pooling, in their order.
+      weights: for each of them its tensors, kernel [in, out] and bias [out].
+    """
+
+    pooling: str | None = None
+    max_tokens: int | None = None
+    dense: tuple[DenseConfig, ...] = ()
+    weights: tuple[dict[str, np.ndarray], ...] = ()
+
+
+def read_modules(folder: str, pooling: str | None = None) -> SentenceModules | None:
+    """Reads the modules of a sentence-transformers folder; returns None for another folder.
+
+    Args:
+      folder: the folder.
+      pooling: stands above what the folder says of its pooling, which is not read then.
+
+    Raises:
+      ValueError: a module is not of the kinds Transformer, Pooling, Dense, Dropout and Normalize, in this order, or has
+        a setting that would give other vectors than sentence-transformers'.
+    """
+    modules = files.read_json(os.path.join(folder, MODULES_FILE))
+    if modules is None:
+        return None
+    found = SentenceModules()
+    kinds = [module["type"].rpartition(".")[2] for module in modules]
+    _check_order(kinds, folder)
+    for kind, module in zip(kinds, modules, strict=True):
+        part = os.path.join(folder, module["path"])
+        if kind == "Transformer":
+            found.max_tokens = _max_tokens(part)
+        elif kind == "Pooling" and not pooling:
+            found.pooling = _pooling(files.read_json(os.path.join(part, _CONFIG_FILE)) or {}, folder)
+        elif kind == "Dense":
+            config, tensors = _dense(part)
+            found.dense, found.weights = (*found.dense, config), (*found.weights, tensors)
+    _check_similarity(folder)
+    return found
+
+
+def _check_order(kinds: Sequence[str], folder: str) -> None:
+    order = ("Transformer", "Pooling", "Dense", "Dropout", "Normalize")
+    for kind in kinds:
+        if kind not in order:
+            raise ValueError(f"{folder} has a module {kind}; expected {', '.join(order)} only.")
+    # Dropout does nothing to a vector that is asked for.
+    places = [order.index(kind) for kind in kinds if kind != "Dropout"]
+    if places != sorted(places) or kinds.count("Transformer") != 1 or kinds.count("Pooling") != 1:
+        raise ValueError(
+            f"{folder} has the modules {', '.join(kinds)}; expected one Transformer, one Pooling, any number of Dense, "
+            "and Normalize, in this order."
+        )
+
+
+def _max_tokens(part: str) -> int | None:
+    # Newer folders keep the length with the tokenizer.
+    names = {SENTENCE_CONFIG_FILE: "max_seq_length", TOKENIZER_CONFIG_FILE: "model_max_length"}
+    lengths = [(files.read_json(os.path.join(part, name)) or {}).get(key) for name, key in names.items()]
+    return next((length for length in lengths if length and length < _NO_LENGTH), None)
+
+
+def _pooling(config: dict[str, Any], folder: str) -> str:
+    modes = config.get("pooling_mode")
+    if modes is None:
+        modes = [name for name, value in config.items() if name.startswith(_FLAG_PREFIX) and value] or ["mean"]
+        modes = [name.removeprefix(_FLAG_PREFIX) for name in modes]
+    modes = [modes] if isinstance(modes, str) else list(modes)
+    modes = [_POOLING_NAMES.get(mode, mode) for mode in modes]
+    if len(modes) != 1 or modes[0] not in POOLINGS:
+        raise ValueError(
+            f"{folder} pools by {modes}; expected one of {', '.join(POOLINGS)}, alone. Choose with --pooling."
+        )
+    if config.get("include_prompt") is False and EncoderPrompts.read(folder):
+        raise ValueError(
+            f"{folder} leaves its prompts out of the pooling (include_prompt is false), which is not built in. "
+            "Expected an encoder that pools all tokens."
+        )
+    return modes[0]
+
+
+def _dense(part: str) -> tuple[DenseConfig, dict[str, np.ndarray]]:
+    path = os.path.join(part, _CONFIG_FILE)
+    config = files.read_json(path) or {}
+    activation = str(config.get("activation_function") or "torch.nn.modules.linear.Identity").rpartition(".")[2]
+    input_name = config.get("module_input_name", "sentence_embedding")
+    output_name = config.get("module_output_name") or input_name
+    unusual = config.get("use_residual") or (input_name, output_name) != ("sentence_embedding", "sentence_embedding")
+    if activation not in TORCH_ACTIVATIONS or unusual or "out_features" not in config:
+        raise ValueError(
+            f"{path} is of a dense layer with {config}; expected out_features and one of the activations "
+            f"{', '.join(TORCH_ACTIVATIONS)}, on the vector of a text, without a residual sum."
+        )
+    there = os.listdir(part)
+    if "pytorch_model.bin" in there and "model.safetensors" not in there:
+        raise ValueError(
+            f"{part} has its weights in pytorch_model.bin alone, which is not read; expected model.safetensors. "
+            "Convert the folder once, where sentence-transformers is installed: "
+            "SentenceTransformer(FOLDER).save_pretrained(NEW_FOLDER)."
+        )
+    tensors = {name.removeprefix("linear."): value for name, value in checkpoints.read_safetensors(part).items()}
+    renamed = {"kernel": tensors["weight"].T} if "weight" in tensors else {}
+    renamed |= {name: value for name, value in tensors.items() if name != "weight"}
+    return DenseConfig(config["out_features"], TORCH_ACTIVATIONS[activation], "bias" in tensors), renamed
+
+
+def _check_similarity(folder: str) -> None:
+    similarity = (files.read_json(os.path.join(folder, PROMPTS_FILE)) or {}).get("similarity_fn_name")
+    if similarity not in (None, "cosine"):
+        logging.warning("%s compares vectors by %s; docproduct compares them by cosine.", folder, similarity)

@@ -1,0 +1,181 @@
+"""What preparing does to texts: HTML, and words for "no value"."""
+
+import collections
+import json
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from data_pipeline import cleaning, prepared
+from data_pipeline.prepare import Settings, chunks, html_columns, prepare
+from data_pipeline.prepared import PreparedFolder
+from tests.conftest import write_csv
+
+HTML = [(f"What is x{i}?", f"<p>It is<br>{i}.</p><ul><li>a</li></ul>") for i in range(3)]
+PLAIN = [("q5?", "a <5 mg dose of <unknown>"), ("q6?", "AT&amp;T")]
+
+
+def pairs_of(path, vocab_file, rows, **settings):
+    table = write_csv(path / "p.csv", rows)
+    manifest = prepare(Settings((table,), vocab_file, dev_share=0, **settings), str(path / "out"))
+    texts = PreparedFolder(str(path / "out")).pairs(["question", "answer"]).to_pydict()
+    return dict(zip(texts["question"], texts["answer"], strict=True)), manifest
+
+
+def test_a_column_that_is_mostly_html_is_turned_into_text(tmp_path, vocab_file):
+    found, manifest = pairs_of(tmp_path, vocab_file, [*HTML, *PLAIN])
+    assert found == {f"What is x{i}?": f"It is\n{i}.\n- a" for i in range(3)} | {
+        "q5?": "a <5 mg dose of <unknown>", "q6?": "AT&T",
+    }  # fmt: skip
+    assert manifest["changed"] == {"answers turned from HTML into text": 3}
+    assert [entry["html"] for entry in manifest["inputs"]] == [{"answer": "tags"}]
+
+
+@pytest.mark.parametrize(
+    ("mode", "rows"),
+    [("keep", [*HTML, *PLAIN]), ("auto", [*HTML, *PLAIN, ("q7?", "a")]), ("auto", [*HTML[:1], PLAIN[0]])],
+)
+def test_html_that_stays_is_counted(tmp_path, vocab_file, mode, rows):
+    found, manifest = pairs_of(tmp_path, vocab_file, rows, html=mode)
+    held = sum(answer.startswith("<p>") for _, answer in rows)
+    assert manifest["changed"] == {"answers with HTML tags, kept": held}
+    assert sum(answer.startswith("<p>") for answer in found.values()) == held
+    assert manifest["inputs"][0]["html"] == {}
+
+
+def test_html_is_always_turned_into_text_by_flag(tmp_path, vocab_file):
+    rows = [*PLAIN, ("<b>q7</b>?", "a <i>b</i>"), ("q8?", "Type &lt;br&gt; for <question>")]
+    found, manifest = pairs_of(tmp_path, vocab_file, rows, html="text")
+    assert found["q7?"] == "a b"
+    assert found["q8?"] == "Type <br> for <question>"
+    assert found["q5?"] == PLAIN[0][1]
+    assert manifest["changed"] == {"questions turned from HTML into text": 1, "answers turned from HTML into text": 1}
+
+
+def test_sides_and_files_are_judged_apart(tmp_path, vocab_file):
+    first = write_csv(tmp_path / "a.csv", [(f"<p>q{i}?</p>", f"a{i}") for i in range(3)])
+    second = write_csv(tmp_path / "b.csv", [("q9?", "a </b>"), ("q8?", "a"), ("q7?", "b")])
+    manifest = prepare(Settings((first, second), vocab_file, dev_share=0), str(tmp_path / "out"))
+    assert [entry["html"] for entry in manifest["inputs"]] == [{"question": "tags"}, {}]
+    assert manifest["changed"] == {"questions turned from HTML into text": 3, "answers with HTML tags, kept": 1}
+
+
+def test_escaped_html(tmp_path, vocab_file):
+    rows = [(f"q{i}?", f"&lt;p&gt;It is &amp;lt;{i}&lt;/p&gt;&lt;p&gt;x") for i in range(3)]
+    found, manifest = pairs_of(tmp_path, vocab_file, [*rows, ("q5?", "<p>Type &lt;br&gt;</p>"), ("q6?", "x &lt;5")])
+    assert found == {
+        "q0?": "It is <0\nx",
+        "q1?": "It is <1\nx",
+        "q2?": "It is <2\nx",
+        "q5?": "Type <br>",
+        "q6?": "x <5",
+    }
+    assert manifest["inputs"][0]["html"] == {"answer": "escaped tags"}
+    # In a column of HTML, what is escaped is text.
+    column = {"answer": html_columns.TAGS}
+    assert html_columns.clean("&lt;p&gt;", "answer", column, collections.Counter()) == "<p>"
+
+
+def test_empty_fields_do_not_count_and_equal_texts_are_duplicates(tmp_path, vocab_file):
+    rows = [("q1?", ""), ("q2?", "NULL"), ("q3?", " "), ("q4?", "<p>a</p>"), ("q4?", "a<br>")]
+    _, manifest = pairs_of(tmp_path, vocab_file, rows)
+    table = str(tmp_path / "p.csv")
+    assert manifest["refused"] == {
+        "empty answer": {"rows": 2, "first": f"{table} line 2"},
+        "answer is the word NULL": {"rows": 1, "first": f"{table} line 3"},
+        "the same pair stands before": {"rows": 1, "first": f"{table} line 6"},
+    }
+    assert manifest["changed"]["answers turned from HTML into text"] == 2
+
+
+def test_the_first_rows_decide_for_all(tmp_path, vocab_file, monkeypatch):
+    monkeypatch.setattr(html_columns, "_ROWS", 3)
+    monkeypatch.setattr(chunks, "_MAX_PAIRS", 2)  # each chunk by itself would decide otherwise
+    found, _ = pairs_of(tmp_path, vocab_file, [*HTML, *((f"q{i}?", f"plain {i}") for i in range(9)), ("q?", "<p>x")])
+    assert found["q?"] == "x"
+
+
+WORDS = [
+    "nan", "NaN", "NAN", "-nan", "NULL", "null", "(NULL)", "<null>", "[NULL]", "None", "N/A", "n/a", "\\N", "<NA>",
+    "#N/A", "NA", "NaT", " NULL\t", "&lt;NA&gt;",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("word", WORDS)
+@pytest.mark.parametrize("side", ["question", "answer"])
+def test_words_for_no_value(tmp_path, vocab_file, word, side):
+    row = (word, "an answer") if side == "question" else ("a question?", word)
+    _, manifest = pairs_of(tmp_path, vocab_file, [("q?", "a"), row])
+    shown = word.strip().replace("&lt;", "<").replace("&gt;", ">")
+    reason = f"{side} is the word {shown}"
+    assert manifest["refused"] == {reason: {"rows": 1, "first": f"{tmp_path / 'p.csv'} line 3"}}
+
+
+def test_words_for_no_value_are_kept_by_flag(tmp_path, vocab_file):
+    found, manifest = pairs_of(tmp_path, vocab_file, [("nan", "NULL"), ("q?", "\\N")], keep_null_words=True)
+    assert found == {"nan": "NULL", "q?": "\\N"}
+    assert not manifest["refused"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["None.", "None of them", "none", "na", "Na", "Null", "nan bread", "N/A: see b", "NULL pointer", "0", "-", "?a"],
+)
+def test_words_that_are_text(text):
+    assert not cleaning.is_null_word(text)
+
+
+def test_source_and_focus_may_be_words_for_no_value(tmp_path, vocab_file):
+    path = tmp_path / "p.csv"
+    path.write_text("question,answer,source,focus\nq1?,a1,NULL,nan\nq2?,a2,web,None\nq3?,a3,,x\n")
+    columns = ["question", "source", "focus"]
+    for keep, first in ((False, {"source": "p.csv", "focus": ""}), (True, {"source": "NULL", "focus": "nan"})):
+        out = str(tmp_path / f"out{keep}")
+        prepare(Settings((str(path),), vocab_file, dev_share=0, keep_null_words=keep), out)
+        rows = sorted(PreparedFolder(out).pairs(columns).to_pylist(), key=lambda row: row["question"])
+        assert rows[0] == {"question": "q1?"} | first
+        assert rows[2] == {"question": "q3?", "source": "p.csv", "focus": "x"}
+
+
+def test_the_script_says_what_it_decided(tmp_path, vocab_file):
+    rows = [*HTML, ("q5?", "NULL")]
+    command = [sys.executable, "-m", "data_pipeline.prepare", f"--tokenizer={vocab_file}"]
+    command += [f"--input={write_csv(tmp_path / 'p.csv', rows)}"]
+
+    def run(name, *flags):
+        top = pathlib.Path(__file__).parents[1]
+        call = [*command, f"--output_dir={tmp_path}/{name}", *flags]
+        done = subprocess.run(call, cwd=top, capture_output=True, text=True, check=True)
+        return done.stderr, json.loads(done.stdout.splitlines()[-1])
+
+    told, shown = run("a")
+    assert "p.csv: most answers hold HTML tags; they are turned into text." in told
+    assert shown["refused"].keys() == {"answer is the word NULL"}
+    told, shown = run("b", "--html=keep", "--keep_null_words")
+    assert "HTML" not in told
+    assert shown["changed"] == {"answers with HTML tags, kept": 3}
+    assert not shown["refused"]
+    write_csv(tmp_path / "p.csv", [*HTML[:1], *PLAIN])
+    told, _ = run("c")
+    assert "1 answers with HTML tags, kept: most texts of their columns hold none. --html=text" in told
+
+
+def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus, vocab_file):
+    prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
+    path = tmp_path / "out" / prepared.MANIFEST_FILE
+    manifest = json.loads(path.read_text())
+    for name in ("html", "keep_null_words"):
+        del manifest["settings"][name]
+    for entry in manifest["inputs"]:
+        del entry["html"]
+    path.write_text(json.dumps(manifest))
+    folder = PreparedFolder(str(tmp_path / "out"))
+    assert len(folder.fingerprint()) == 64
+    assert folder.num_pairs("train") + folder.num_pairs("dev") == 61
+
+
+def test_an_unknown_mode():
+    with pytest.raises(ValueError, match="html is 'strip'; expected one of auto, keep, text"):
+        Settings(("a.csv",), "vocab", html="strip")
