@@ -88,6 +88,19 @@ def test_any_two_columns_and_text_columns_by_name(tmp_path):
     check(Index.open_vectors(str(tmp_path / "i")))
 
 
+@pytest.mark.parametrize(
+    ("instructions", "questions"),
+    [
+        (["Add.", "Double.", "Halve."], ["Add.\nWhat is a?", "Double.\nwhat is b", "Halve.\nc & d?"]),
+        (["Add."] * 3, ["What is a?", "what is b", "c & d?"]),  # says nothing of any row
+    ],
+)
+def test_an_instruction_table(tmp_path, instructions, questions):
+    table = {"instruction": instructions, "input": TEXTS["question"], "output": TEXTS["answer"], "q": QUESTIONS}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    assert opened(tmp_path / "t.parquet", tmp_path / "i", "q").questions() == questions
+
+
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
 def test_numpy_files_beside_a_table(tmp_path, kind):
     np.save(tmp_path / "q.npy", np.array(QUESTIONS, np.float16))
@@ -112,6 +125,7 @@ def test_rows_that_cannot_be_searched_are_counted(tmp_path, caplog):
     rows = [  # question, answer, their vectors, why it is refused
         ("a", "a", good, good, ""),
         (None, "b", good, good, "empty question"),
+        ("NULL", "b", good, good, "question is the word NULL"),
         ("c", " \u200b", good, good, "empty answer"),
         ("d", "d", None, good, "no vector in q"),
         ("e", "e", good, [], "no vector in v"),
