@@ -160,7 +160,7 @@ def _texts(table: VectorTable) -> dict[str, list[Any]]:
 
 
 def _joined(instructions: list[Any], inputs: list[Any]) -> list[Any]:
-    """Returns the questions of an instruction table, as `read_pairs` does: one instruction for all rows says nothing."""
+    """Returns the questions of an instruction table, as `read_pairs` does: one for all rows says nothing."""
     if len(inputs) > 1 and any(inputs) and len({text if isinstance(text, str) else None for text in instructions}) == 1:
         return inputs
     return list(map(joined, instructions, inputs))
