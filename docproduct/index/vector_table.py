@@ -144,7 +144,8 @@ def _sources(table: VectorTable) -> dict[str, str]:
 def _texts(table: VectorTable) -> dict[str, list[Any]]:
     """Returns the texts of every row by role, in the order of the vectors."""
     if _first_bytes(table.path) == _PARQUET:
-        found = table.columns.find(table.path, pq.read_schema(table.path).names)
+        names = pq.read_schema(table.path).names
+        found = {role: names[places[0]] for role, places in table.columns.find(table.path, names).items()}
         read_table = pq.read_table(table.path, columns=list({*found.values()}))
         return {role: read_table[name].to_pylist() for role, name in found.items()}
     refusals = Refusals()
