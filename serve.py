@@ -24,7 +24,8 @@ from docproduct.systems.retriever import TrainedRetriever
 
 _WRITING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "seed")
 _SERVING = ("host", "allowed_hosts", "trusted_proxies", "token_file", "rate_limit", "max_batch", "max_wait_ms")
-_SERVING += ("max_waiting", "timeout", "log_questions")
+_SERVING += ("max_waiting", "timeout", "log_questions", "cors_origins")
+_SERVING += ("max_question_chars", "max_texts", "max_text_chars", "max_body_kib")
 _ASKING = ("k", "search_by", *_WRITING)  # what each request of a service says for itself
 
 
@@ -79,6 +80,7 @@ def _serve(values: flags.FlagValues) -> None:
     # Here, as answering in the terminal needs none of it.
     from docproduct.web.engine import Folders
     from docproduct.web.protection import Limits
+    from docproduct.web.schemas import RequestLimits
     from docproduct.web.server import serve
     from docproduct.web.service import ServiceSettings
 
@@ -88,7 +90,13 @@ def _serve(values: flags.FlagValues) -> None:
         raise ValueError(f"--{given[0]} belongs to a single question; a service is told it with each request.")
     if values.log_questions:
         logging.set_verbosity(logging.INFO)
-    limits = Limits(_token(values.token_file), values.rate_limit, hosts=tuple(values.allowed_hosts))
+    limits = Limits(
+        _token(values.token_file),
+        values.rate_limit,
+        values.max_body_kib * 1_024,
+        hosts=tuple(values.allowed_hosts),
+        cors_origins=tuple(values.cors_origins),
+    )
     settings = ServiceSettings(
         max_batch=values.max_batch,
         max_wait=values.max_wait_ms / 1_000,
@@ -96,6 +104,7 @@ def _serve(values: flags.FlagValues) -> None:
         timeout=values.timeout,
         log_questions=values.log_questions,
         limits=limits,
+        request_limits=RequestLimits(values.max_question_chars, values.max_texts, values.max_text_chars),
     )
     names = ("model_dir", "index_dir", "generator_dir", "index_device", "threshold")
     serve(
@@ -136,6 +145,11 @@ def _define_flags() -> None:
     flags.DEFINE_list("trusted_proxies", [], "Addresses of proxies whose X-Forwarded-For names the client.")
     flags.DEFINE_string("token_file", None, "File with the token that clients must send; or DOCPRODUCT_TOKEN.")
     flags.DEFINE_string("rate_limit", None, "Requests of one address, such as 60/minute; default: any number.")
+    flags.DEFINE_list("cors_origins", [], "Other sites whose pages may call it: https://a.example; *: every site.")
+    flags.DEFINE_integer("max_question_chars", 2_000, "Longest question, in characters.", 1)
+    flags.DEFINE_integer("max_texts", 256, "Texts that are encoded in one request, at most.", 1)
+    flags.DEFINE_integer("max_text_chars", 20_000, "Longest of these texts, in characters.", 1)
+    flags.DEFINE_integer("max_body_kib", 256, "Longest body of a request, in KiB.", 1)
     flags.DEFINE_integer("max_batch", 32, "Questions that are answered together.", 1)
     flags.DEFINE_float("max_wait_ms", 2.0, "Longest wait of a question for others, in milliseconds.", 0.0, 1_000.0)
     flags.DEFINE_integer("max_waiting", 128, "Questions that may wait; more are answered with 503.", 1)

@@ -7,9 +7,8 @@ layout; without one, a small BERT with random weights is trained. Ends with one 
 that was kept.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
 from absl import app, flags, logging
 
 from docproduct import training_flags
@@ -17,6 +16,9 @@ from docproduct.systems import retriever
 from docproduct.systems.retriever.losses import LOSSES
 from docproduct.systems.retriever.model import HEADS
 from docproduct.systems.retriever.pooling import POOLINGS
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _DEFAULTS = retriever.RetrieverTraining(prepared_dir="")
 
@@ -94,7 +96,7 @@ def main(argv: list[str]) -> None:
     training_flags.run(flags.FLAGS, _train)
 
 
-def _train(strategy: tf.distribute.Strategy) -> dict[str, Any]:
+def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
     if values.learning_rate is None:
         values.learning_rate = _LEARNING_RATE_OF_HEADS if values.freeze_bert else _LEARNING_RATE

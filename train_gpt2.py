@@ -13,9 +13,8 @@ it is not there yet. Ends with one line of JSON: the metrics of the epoch that w
 
 import dataclasses
 import os
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import tensorflow as tf
 from absl import app, flags, logging
 
 from data_pipeline.packing import write_windows
@@ -26,6 +25,9 @@ from data_pipeline.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MOD
 from data_pipeline.tokenizers import BytePairs
 from docproduct import devices, training_flags
 from docproduct.systems import generator
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 _DEFAULTS = generator.GeneratorTraining(tokens_dir="")
 _TRAINING_FLAGS = (
@@ -118,7 +120,7 @@ def main(argv: list[str]) -> None:
     training_flags.run(flags.FLAGS, _train)
 
 
-def _train(strategy: tf.distribute.Strategy) -> dict[str, Any]:
+def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
     if values.learning_rate is None:
         values.learning_rate = _DEFAULTS.settings.learning_rate if values.gpt2_dir else _RANDOM_LEARNING_RATE

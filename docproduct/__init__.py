@@ -1,6 +1,10 @@
 """Question answering from a table of questions and answers: BERT bi-encoder, FAISS, GPT-2. Start at answering.py."""
 
-import os
+import logging
 
-# TensorFlow says on every start what it found, an absent GPU as an error; real errors reach us as exceptions.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+import data_pipeline  # noqa: F401  it holds back what TensorFlow writes when it is imported
+
+# Of these libraries only warnings stand on standard error, also where our own progress is logged. Filters, as bm25s
+# sets its level itself when it is imported.
+for _name in ("bm25s", "faiss.loader", "matplotlib.font_manager", "tensorflow"):
+    logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.WARNING)

@@ -1,7 +1,9 @@
 """Where and in which precision to train: one device, several GPUs, several machines."""
 
 import contextlib
+import json
 import os
+import re
 from collections.abc import Iterator
 
 import tensorflow as tf
@@ -32,17 +34,52 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
     Raises:
       ValueError: an unknown name, or multi_worker without TF_CONFIG.
     """
+    given = os.environ.get("TF_CONFIG")
     if name == "multi_worker":
-        if not os.environ.get("TF_CONFIG"):
+        if reason := _wrong_tf_config(given):
             raise ValueError(
-                "strategy is multi_worker, but TF_CONFIG is not set. Expected, in each worker's environment, "
+                f"strategy is multi_worker, but TF_CONFIG {reason}. Expected, in each worker's environment, "
                 '{"cluster": {"worker": ["host:port", ...]}, "task": {"type": "worker", "index": 0}}.'
             )
         return tf.distribute.MultiWorkerMirroredStrategy()
+    if name == "mirrored" and given:
+        raise ValueError(
+            "strategy is mirrored, of this machine alone, but TF_CONFIG names a cluster. Unset TF_CONFIG, or use "
+            "multi_worker."
+        )
     strategies = {"default": tf.distribute.get_strategy, "mirrored": tf.distribute.MirroredStrategy}
     if name not in strategies:
         raise ValueError(f"strategy is {name!r}; expected {', '.join(STRATEGIES)}.")
     return strategies[name]()
+
+
+def _wrong_tf_config(text: str | None) -> str | None:
+    """Returns what is wrong with the content of TF_CONFIG, in words; None: nothing."""
+    if not text:
+        return "is not set"
+    try:
+        config = json.loads(text)
+    except ValueError as error:
+        return f"is no JSON ({error})"
+    if not isinstance(config, dict):
+        return "is no JSON object"
+    cluster, task = config.get("cluster"), config.get("task")
+    cluster = cluster if isinstance(cluster, dict) else {}
+    jobs = {job: cluster[job] for job in ("chief", "worker") if job in cluster}
+    addresses = [address for of_job in jobs.values() for address in (of_job if isinstance(of_job, list) else [of_job])]
+    if not isinstance(jobs.get("worker"), list) or not jobs["worker"]:
+        return f"has no list of workers in its cluster: {cluster}"
+    for address in addresses:
+        if not isinstance(address, str) or not re.fullmatch(r"\S+:\d+", address):
+            return f"has the address {address!r}, without a port"
+    if not isinstance(task, dict):
+        return f"has the task {task!r}, which is no object with type and index"
+    kind, index = task.get("type"), task.get("index")
+    if kind not in jobs:
+        return f"has a task of the type {kind!r}; its cluster has {', '.join(jobs)}"
+    if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(jobs[kind]):
+        return f"has the task index {index!r}; its cluster has {len(jobs[kind])} of the type {kind}, from 0"
+    return None
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:

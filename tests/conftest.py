@@ -1,5 +1,6 @@
 """Small things that many tests need: a vocabulary, a corpus, a prepared folder, a tiny model."""
 
+import collections
 import csv
 import dataclasses
 import os
@@ -18,6 +19,19 @@ from docproduct.training import TrainingSettings
 from docproduct.web.engine import Reloadable
 from docproduct.web.server import create_app
 from tests.serving import running, write_folders
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_terminal_summary(terminalreporter):
+    """Says in the last lines what was skipped, and why."""
+    reasons = collections.Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
+    terminalreporter.write_line("")
+    if not reasons:
+        terminalreporter.write_line("No test was skipped.")
+    for reason, count in reasons.most_common():
+        tests = "test was" if count == 1 else "tests were"
+        terminalreporter.write_line(f"{count} {tests} skipped: {reason.removeprefix('Skipped: ')}")
+
 
 LETTERS = string.ascii_lowercase + string.digits
 VOCAB = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "what", "is", "the", "helps", "against", "?", ".", ","]

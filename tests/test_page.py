@@ -31,14 +31,16 @@ MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(nam
 MISSING += [name for name in ("selenium", "axe_core_python") if not importlib.util.find_spec(name)]
 if MISSING and os.environ.get("REQUIRE_BROWSER"):
     raise RuntimeError(f"REQUIRE_BROWSER is set, but these are missing: {', '.join(MISSING)}.")
-if MISSING:
-    pytest.skip(f"The page is tested in Chromium; missing: {', '.join(MISSING)}.", allow_module_level=True)
 
-webdriver = importlib.import_module("selenium.webdriver")
-WebDriverWait = importlib.import_module("selenium.webdriver.support.ui").WebDriverWait
-Keys = webdriver.Keys
+webdriver, Keys, WebDriverWait = None, None, None
+if not MISSING:
+    webdriver = importlib.import_module("selenium.webdriver")
+    WebDriverWait = importlib.import_module("selenium.webdriver.support.ui").WebDriverWait
+    Keys = webdriver.Keys
 
-pytestmark = pytest.mark.slow
+# A mark, not a skip of the whole file: pytest then counts its tests.
+_REASON = f"the page is tested in Chromium; missing: {', '.join(MISSING)} (apt-get install chromium chromium-driver)"
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(MISSING), reason=_REASON)]
 
 QUESTION = "How is asthma treated? 哮喘"
 HOSTILE = "Smaller doses. <script>alert(1)</script> <img src=x onerror=alert(2)>"

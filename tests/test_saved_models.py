@@ -91,7 +91,7 @@ def test_every_signature_has_a_request_that_runs(retriever, exported, tmp_path):
     for version in (retriever_export(retriever, str(tmp_path / "r"), answers=answers), exported):
         model = tf.saved_model.load(version)
         asked = dict(requests(version))
-        assert set(asked) == set(model.signatures)
+        assert set(asked) | {"serving_default"} == set(model.signatures)  # of a retriever, a second name
         for signature, protos in asked.items():
             function = model.signatures[signature]
             specs = function.structured_input_signature[1]
@@ -222,3 +222,11 @@ def test_the_command(retriever, tmp_path):
     assert done.returncode == 1
     assert "error: --precision is for a docproduct generator" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(("strings", "expected"), [(False, "encode_question"), (True, "encode_question_text")])
+def test_a_client_that_names_no_signature_encodes_questions(retriever, tmp_path, strings, expected):
+    model = tf.saved_model.load(retriever_export(retriever, str(tmp_path / "r"), strings=strings))
+    given = {"questions": tf.constant(["what is a3?"])} if strings else {"question_ids": tf.constant([[2, 5, 3]])}
+    found, named = (model.signatures[name](**given)["vectors"] for name in ("serving_default", expected))
+    np.testing.assert_array_equal(found, named)

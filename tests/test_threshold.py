@@ -110,6 +110,20 @@ def test_however_it_is_searched(retriever, prepared, tmp_path, settings, search_
         assert of_pair.hits[0].pair_id in own[pair["question_group"]]
 
 
+def test_an_own_answer_is_as_near_as_its_best_passage(retriever, prepared, tmp_path):
+    randomize(retriever.model)
+    settings = IndexSettings(passage_tokens=6, passage_overlap=1, export_embeddings=True)
+    index.build(retriever, prepared, str(tmp_path / "i"), settings)
+    passages = pq.read_table(tmp_path / "i/passages.parquet")["pair_id"].to_pylist()
+    vectors = np.load(tmp_path / "i/answer_head.npy")
+    opened = Index(str(tmp_path / "i"), retriever)
+    for pair in prepared.pairs(["pair_id", "question"]).to_pylist()[:20]:
+        hit = answer(pair["question"], retriever, opened, 1).hits[0]
+        query = retriever.embed_few([pair["question"]], "question")[0]
+        of_answer = [vectors[row] @ query for row, owner in enumerate(passages) if owner == hit.pair_id]
+        assert hit.score == pytest.approx(max(of_answer), abs=1e-5)
+
+
 def test_a_stored_question_is_found_where_an_index_finds_nothing(retriever, prepared, tmp_path, monkeypatch):
     index.build(retriever, prepared, str(tmp_path / "i"))
     opened = Index(str(tmp_path / "i"), retriever)
@@ -168,11 +182,11 @@ def test_a_threshold_by_hand():
 
 def test_an_answer_of_any_pair_of_a_question_is_its_own():
     # One question (group 1) with the answers 5 and 6; the last candidate is the text 6 under another question.
-    answers = np.array([[0.8], [0.7], [0.6], [0.75]], np.float32)
+    answers = np.array([[0.7], [0.8], [0.6], [0.9]], np.float32)
     keys = np.array([[1, 1, 2, 3], [5, 6, 7, 6]])
     found = calibrate(np.ones((1, 1), np.float32), np.array([[1], [5]]), answers, keys, 0.5)
-    # Without its own answers the best is 0.6, below 0.8: refused. Not 0.75, which is right.
-    assert (found["cosine"], found["refused"]) == (pytest.approx(0.8), 1)
+    # With its own answers the best is 0.9, without them 0.6: refused. 0.8 and 0.9 are right.
+    assert (found["cosine"], found["refused"]) == (pytest.approx(0.9), 1)
     found = calibrate(np.ones((1, 1), np.float32), np.array([[1], [5]]), answers[[2]], keys[:, [2]], 0.5)
     assert (found["cosine"], found["refused"]) == (pytest.approx(0.6), 0)
 

@@ -73,12 +73,32 @@ def test_a_file_of_0_2_0(tmp_path, column):
     assert found.manifest["counts"] == {"pairs": 3, "passages": 3, "answers": 3}
 
 
+def test_many_batches_of_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("docproduct.index.vector_table._BATCH_ROWS", 2)
+    check(opened(write(tmp_path / "t.parquet", q=QUESTIONS, a=as_text(ANSWERS)), tmp_path / "i", "q", "a"))
+    np.save(tmp_path / "q.npy", np.array(QUESTIONS))
+    check(opened(tmp_path / "t.parquet", tmp_path / "j", str(tmp_path / "q.npy"), "a"))
+
+
 def test_any_two_columns_and_text_columns_by_name(tmp_path):
     table = pa.table({"Frage": TEXTS["question"], "Antwort": TEXTS["answer"], "q": QUESTIONS, "a": ANSWERS})
     pq.write_table(table, tmp_path / "t.parquet")
     vectors = VectorTable(str(tmp_path / "t.parquet"), "q", "a", Columns(question="Frage", answer="Antwort"))
     build_from_vectors(vectors, str(tmp_path / "i"))
     check(Index.open_vectors(str(tmp_path / "i")))
+
+
+@pytest.mark.parametrize(
+    ("instructions", "questions"),
+    [
+        (["Add.", "Double.", "Halve."], ["Add.\nWhat is a?", "Double.\nwhat is b", "Halve.\nc & d?"]),
+        (["Add."] * 3, ["What is a?", "what is b", "c & d?"]),  # says nothing of any row
+    ],
+)
+def test_an_instruction_table(tmp_path, instructions, questions):
+    table = {"instruction": instructions, "input": TEXTS["question"], "output": TEXTS["answer"], "q": QUESTIONS}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    assert opened(tmp_path / "t.parquet", tmp_path / "i", "q").questions() == questions
 
 
 @pytest.mark.parametrize("kind", ["parquet", "csv"])
@@ -105,6 +125,7 @@ def test_rows_that_cannot_be_searched_are_counted(tmp_path, caplog):
     rows = [  # question, answer, their vectors, why it is refused
         ("a", "a", good, good, ""),
         (None, "b", good, good, "empty question"),
+        ("NULL", "b", good, good, "question is the word NULL"),
         ("c", " \u200b", good, good, "empty answer"),
         ("d", "d", None, good, "no vector in q"),
         ("e", "e", good, [], "no vector in v"),

@@ -141,6 +141,38 @@ def test_workers_need_their_addresses(monkeypatch):
         devices.make_strategy("many")
 
 
+def tf_config(workers=("a:1", "b:2"), kind="worker", index=0, **changes):
+    return {"cluster": {"worker": workers}, "task": {"type": kind, "index": index}} | changes
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is no JSON"),
+        ([1], "is no JSON object"),
+        ({}, "has no list of workers in its cluster"),
+        (tf_config(cluster=None), "has no list of workers"),
+        (tf_config(workers="a:1"), "has no list of workers"),
+        (tf_config(workers=[]), "has no list of workers"),
+        (tf_config(workers=["a"]), "has the address 'a', without a port"),
+        (tf_config(workers=[3]), "has the address 3, without a port"),
+        (tf_config(task=None), "has the task None"),
+        (tf_config(task=[0]), r"has the task \[0\]"),
+        (tf_config(kind="ps"), "has a task of the type 'ps'; its cluster has worker"),
+        (tf_config(index=2), "has the task index 2; its cluster has 2 of the type worker, from 0"),
+        (tf_config(index="0"), "has the task index '0'"),
+        (tf_config(index=-1), "has the task index -1"),
+    ],
+)
+def test_a_broken_tf_config_is_named(monkeypatch, content, message):
+    monkeypatch.setenv("TF_CONFIG", content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError, match=f"TF_CONFIG {message}.*Expected, in each worker's environment"):
+        devices.make_strategy("multi_worker")
+    with pytest.raises(ValueError, match="strategy is mirrored.*Unset TF_CONFIG"):
+        devices.make_strategy("mirrored")
+    assert devices.make_strategy("default").num_replicas_in_sync == 1
+
+
 @pytest.mark.long
 def test_killed_at_three_steps_and_resumed(small, tmp_path):
     """SIGKILL, not an exception: nothing can be tidied up."""

@@ -8,6 +8,7 @@ from typing import Any
 from absl import app, flags, logging
 
 from data_pipeline.corpora import Columns
+from data_pipeline.corpora.reading import ROLES
 from data_pipeline.prepared import PreparedFolder
 from docproduct import devices, training
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
@@ -24,8 +25,8 @@ def _define_flags() -> None:
     )
     flags.DEFINE_string("question_vectors", "", "Its column, or an .npy file; default: Q_FFNN_embeds, if it is there.")
     flags.DEFINE_string("answer_vectors", "", "The same of the answers; default: A_FFNN_embeds.")
-    for role in dataclasses.fields(Columns):
-        flags.DEFINE_string(f"{role.name}_column", None, f"Column of the {role.name} in vectors.")
+    for role in ROLES:
+        flags.DEFINE_string(f"{role}_column", None, f"Column with the {role} in vectors, by name or as #3.")
     flags.DEFINE_string("index_dir", None, "The index folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace index_dir if it is there.")
     flags.DEFINE_string("factory", defaults.factory, "FAISS factory string: Flat, HNSW32, IVF256,Flat, ...")
@@ -68,7 +69,7 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
         raise ValueError("Give --prepared_dir, pairs to encode, or --vectors, pairs with their vectors: one of both.")
     where = values.index_dir, settings
     if values.vectors:
-        columns = Columns(**{role.name: values[f"{role.name}_column"].value for role in dataclasses.fields(Columns)})
+        columns = Columns(**{role: values[f"{role}_column"].value for role in ROLES})
         table = VectorTable(values.vectors, values.question_vectors, values.answer_vectors, columns)
         retriever = TrainedRetriever.load(values.model_dir) if values.model_dir else None
         return build_from_vectors(table, *where, retriever, values.model_dir or "", values.overwrite)

@@ -106,7 +106,7 @@ def calibrate(
 
 def report(found: dict[str, Any], kept: float) -> None:
     """Logs what `calibrate` found and how far it may be trusted; a warning where the questions are few."""
-    share = f"a new question like these passes with a probability of {found['guaranteed']:.1%} or more"
+    share = f"a new one like these, with an answer here, passes with a probability of {found['guaranteed']:.1%} or more"
     asked = f"{found['questions']} questions ({found['of']}; {found['unseen']} of dev)"
     logging.info("Threshold: cosine %.3f, calibrated on %s: %s.", found["cosine"], asked, share)
     if found["questions"] < LEAST_QUESTIONS:

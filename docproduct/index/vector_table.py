@@ -16,7 +16,7 @@ from absl import logging
 
 from data_pipeline import cleaning
 from data_pipeline.corpora import Columns, Refusals, read_pairs
-from data_pipeline.corpora.reading import ROLES
+from data_pipeline.corpora.reading import ROLES, joined
 from docproduct.index.folder import TEXT_COLUMNS
 
 USUAL_COLUMNS = {"question": "Q_FFNN_embeds", "answer": "A_FFNN_embeds"}  # docproduct 0.2.0's
@@ -144,9 +144,11 @@ def _sources(table: VectorTable) -> dict[str, str]:
 def _texts(table: VectorTable) -> dict[str, list[Any]]:
     """Returns the texts of every row by role, in the order of the vectors."""
     if _first_bytes(table.path) == _PARQUET:
-        found = table.columns.find(table.path, pq.read_schema(table.path).names)
-        read_table = pq.read_table(table.path, columns=list({*found.values()}))
-        return {role: read_table[name].to_pylist() for role, name in found.items()}
+        names = pq.read_schema(table.path).names
+        found = {role: [names[i] for i in of_role] for role, of_role in table.columns.find(table.path, names).items()}
+        read_table = pq.read_table(table.path, columns=sorted({name for of_role in found.values() for name in of_role}))
+        parts = {role: [read_table[name].to_pylist() for name in of_role] for role, of_role in found.items()}
+        return {role: _joined(*both) if len(both) == 2 else both[0] for role, both in parts.items()}
     refusals = Refusals()
     pairs = [pair for _, pair in read_pairs(table.path, table.columns, refusals)]
     if refusals.counts:
@@ -155,6 +157,13 @@ def _texts(table: VectorTable) -> dict[str, list[Any]]:
             "Mend them, or remove them and their vectors."
         )
     return {role: [getattr(pair, role) for pair in pairs] for role in ROLES}
+
+
+def _joined(instructions: list[Any], inputs: list[Any]) -> list[Any]:
+    """Returns the questions of an instruction table, as `read_pairs` does: one for all rows says nothing."""
+    if len(inputs) > 1 and any(inputs) and len({text if isinstance(text, str) else None for text in instructions}) == 1:
+        return inputs
+    return list(map(joined, instructions, inputs))
 
 
 def _parquet_chunks(path: str, name: str) -> Iterator[Chunk]:
@@ -240,6 +249,7 @@ def _pairs(
     for row, (question, answer) in enumerate(zip(texts["question"], texts["answer"], strict=True)):
         pair = {"question": _clean(question), "answer": _clean(answer)}
         wrong = [f"empty {side}" for side, text in pair.items() if not text]
+        wrong += [f"{side} is the word {text}" for side, text in pair.items() if cleaning.is_null_word(text)]
         wrong += [_REASONS[reasons[side][row]].format(source) for side, source in sources.items() if reasons[side][row]]
         pair_id = cleaning.pair_id(*pair.values())
         if not wrong and pair_id in seen:

@@ -82,7 +82,8 @@ def _checkpoint(folder: str) -> str:
 
 def log_left_out(where: str, names: Iterable[str]) -> None:
     """Tells in the log which tensors of a file are not the model's."""
-    if names := sorted(names):
+    # Heads and counters, with short names, before the slots of all variables.
+    if names := sorted(names, key=lambda name: (name.count("/"), name)):
         logging.info("Left out of %s, as the encoder or decoder has no such weights: %s.", where, _listed(names))
 
 

@@ -25,6 +25,7 @@ from docproduct.web.measures import Measures
 PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")  # without a token
 _GONE = 499  # is logged where a client has gone before it was answered
 HEADER_BYTES = 16 * 1024
+_ORIGIN = re.compile(r"https?://[^/\s:]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -50,6 +51,7 @@ class Limits:
       body_seconds: longest time to send it.
       read_seconds: longest time in which a client reads nothing of an answer.
       hosts: names by which the service may be called; empty: any.
+      cors_origins: other sites whose pages may call the service, such as https://a.example; ("*",): all of them.
     """
 
     token: str | None = None
@@ -58,6 +60,7 @@ class Limits:
     body_seconds: float = 10.0
     read_seconds: float = 30.0
     hosts: tuple[str, ...] = ()
+    cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a rate that is none, or a token that no header can carry."""
@@ -66,6 +69,12 @@ class Limits:
                 limits.parse(self.rate)
             except ValueError as error:
                 raise ValueError(f"rate is {self.rate!r}; expected for example 60/minute or 5/second.") from error
+        for origin in self.cors_origins:
+            if origin != "*" and not _ORIGIN.fullmatch(origin):
+                raise ValueError(
+                    f"cors_origins has {origin!r}; expected scheme and host without a path, such as "
+                    "https://a.example or http://localhost:3000, or * for every site."
+                )
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise ValueError("The token is empty, or has characters that no header can carry. Expected ASCII letters.")
 
@@ -107,6 +116,8 @@ class Protection:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
+                if self._allowed.cors_origins:
+                    headers["Cross-Origin-Resource-Policy"] = "cross-origin"
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _PAGE_POLICY
             async with asyncio.timeout(self._allowed.read_seconds):

@@ -1,17 +1,34 @@
 """What the service is asked, and what it answers, as its OpenAPI page shows it."""
 
-from typing import Annotated, Any, Literal
+import dataclasses
+from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, field_validator
 
 MAX_K = 50
-MAX_QUESTION_CHARS = 2_000
-MAX_TEXT_CHARS = 20_000
-MAX_TEXTS = 256
+MODEL_ID = "docproduct"
 _LARGEST_SEED = 2**31 - 1
 
-Question = Annotated[str, StringConstraints(min_length=1, max_length=MAX_QUESTION_CHARS)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=MAX_TEXT_CHARS)]
+
+@dataclasses.dataclass(frozen=True)
+class RequestLimits:
+    """How much a request may hold.
+
+    Attributes:
+      question_chars: characters of a question.
+      texts: texts to encode.
+      text_chars: characters of each.
+    """
+
+    question_chars: int = 2_000
+    texts: int = 256
+    text_chars: int = 20_000
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for a limit below 1."""
+        for name, value in dataclasses.asdict(self).items():
+            if value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more.")
 
 
 class RetrieveRequest(BaseModel):
@@ -19,7 +36,7 @@ class RetrieveRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    question: Question = Field(examples=["What helps against a cough?"])
+    question: str = Field(min_length=1, examples=["What helps against a cough?"])
     k: int | None = Field(None, ge=1, le=MAX_K, description="Number of sources; default: 5, or all of a smaller index.")
     search_by: Literal["answer", "question"] = Field("answer", description="What the question is compared with.")
 
@@ -43,11 +60,66 @@ class EmbeddingsRequest(BaseModel):
 
     model_config = ConfigDict(allow_inf_nan=False)
 
-    input: Text | Annotated[list[Text], Field(min_length=1, max_length=MAX_TEXTS)]
+    input: str | list[str]
     model: str | None = Field(None, max_length=200, description="Is given back; there is one model.")
     side: Literal["question", "answer"] = Field("question", description="Whose head the texts pass.")
     encoding_format: Literal["float", "base64"] = Field("float", description="base64: of little-endian float32.")
     dimensions: int | None = Field(None, ge=1, description="First components only, as unit vectors.")
+
+    @field_validator("input", mode="before")
+    @classmethod
+    def _no_token_ids(cls, value: Any) -> Any:
+        first = value[0] if isinstance(value, list) and value else None
+        first = first[0] if isinstance(first, list) and first else first
+        if isinstance(first, int):
+            raise ValueError(
+                "The input is token ids of another model's tokenizer; expected a text or a list of texts. In "
+                "LangChain, set check_embedding_ctx_length=False of OpenAIEmbeddings."
+            )
+        return value
+
+
+class Requests(NamedTuple):
+    """The bodies of the routes, with their limits.
+
+    Attributes:
+      answer: of /v1/answer.
+      retrieve: of /v1/retrieve.
+      embeddings: of /v1/embeddings.
+    """
+
+    answer: type[AnswerRequest]
+    retrieve: type[RetrieveRequest]
+    embeddings: type[EmbeddingsRequest]
+
+
+def requests(limits: RequestLimits) -> Requests:
+    """Returns the bodies of the routes, which refuse more than these limits."""
+    length = StringConstraints(min_length=1, max_length=limits.question_chars)
+    question = (Annotated[str, length], Field(examples=["What helps against a cough?"]))
+    text = Annotated[str, StringConstraints(min_length=1, max_length=limits.text_chars)]
+    texts = Annotated[list[text], Field(min_length=1, max_length=limits.texts)]
+    return Requests(
+        create_model("AnswerRequest", __base__=AnswerRequest, question=question),
+        create_model("RetrieveRequest", __base__=RetrieveRequest, question=question),
+        create_model("EmbeddingsRequest", __base__=EmbeddingsRequest, input=(text | texts, ...)),
+    )
+
+
+class Model(BaseModel):
+    """A model that encodes texts, as OpenAI's clients list it."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int = Field(description="When the service started, in seconds since 1970.")
+    owned_by: str = MODEL_ID
+
+
+class Models(BaseModel):
+    """The models that there are."""
+
+    object: Literal["list"] = "list"
+    data: list[Model]
 
 
 class Source(BaseModel):
@@ -112,6 +184,8 @@ class Info(BaseModel):
     generator: bool
     max_k: int
     max_question_chars: int
+    max_texts: int
+    max_text_chars: int
     max_tokens: int | None
     examples: list[str]
     disclaimer: str

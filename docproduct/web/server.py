@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Literal
 
@@ -22,6 +23,7 @@ import prometheus_client
 import uvicorn
 from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.security import HTTPBearer
@@ -79,8 +81,16 @@ def create_app(source: Reloadable, settings: ServiceSettings = ServiceSettings()
     )
     app.state.service = service
     app.add_middleware(Protection, allowed=settings.limits, measures=measures)
+    if settings.limits.cors_origins:  # before Protection: its refusals are read by other sites, too
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=settings.limits.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["Authorization", "Content-Type"],
+            expose_headers=["Retry-After"],
+        )
     _add_errors(app)
-    _add_api(app, service)
+    _add_api(app, service, schemas.requests(settings.request_limits))
     _add_pages(app)
     return app
 
@@ -123,11 +133,12 @@ def _add_errors(app: FastAPI) -> None:
         app.add_exception_handler(kind, other)
 
 
-def _add_api(app: FastAPI, service: Service) -> None:
+def _add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
+    started = int(time.time())
     refusals = schemas.responses(400, 401, 408, 413, 422, 429, 500, 503, 504)
 
     @app.post("/v1/answer", response_model=schemas.AnswerResponse, responses=refusals)
-    async def answer(asked: schemas.AnswerRequest, request: Request) -> Response:
+    async def answer(asked: requests.answer, request: Request) -> Response:
         """Answers a question from the nearest stored answers; with `stream`, as server-sent events."""
         answers, deadline = service.answer(asked), service.deadline()
         if not asked.stream:
@@ -140,15 +151,27 @@ def _add_api(app: FastAPI, service: Service) -> None:
         )
 
     @app.post("/v1/retrieve", response_model=schemas.RetrieveResponse, responses=refusals)
-    async def retrieve(asked: schemas.RetrieveRequest, request: Request) -> Response:
+    async def retrieve(asked: requests.retrieve, request: Request) -> Response:
         """Finds the nearest stored answers."""
         found = (await service.while_connected(request, service.retrieve(asked), service.deadline())).as_json()
         return JSONResponse({name: found[name] for name in schemas.RetrieveResponse.model_fields})
 
     @app.post("/v1/embeddings", responses=refusals)
-    async def embeddings(asked: schemas.EmbeddingsRequest, request: Request) -> schemas.EmbeddingsResponse:
+    async def embeddings(asked: requests.embeddings, request: Request) -> schemas.EmbeddingsResponse:
         """Encodes texts, in the form of OpenAI's route of this name."""
         return await service.while_connected(request, service.embeddings(asked), service.deadline())
+
+    @app.get("/v1/models", responses=schemas.responses(401, 429, 500))
+    async def models() -> schemas.Models:
+        """Lists the model of /v1/embeddings, in the form of OpenAI's route of this name."""
+        return schemas.Models(data=[schemas.Model(id=schemas.MODEL_ID, created=started)])
+
+    @app.get("/v1/models/{model_id}", responses=schemas.responses(401, 404, 429, 500))
+    async def model(model_id: str) -> schemas.Model:
+        """Tells of one model."""
+        if model_id != schemas.MODEL_ID:
+            raise HTTPException(404, f"There is no such model. Expected {schemas.MODEL_ID}.")
+        return schemas.Model(id=schemas.MODEL_ID, created=started)
 
     @app.get("/v1/info", responses=schemas.responses(401, 429, 500))
     async def info() -> schemas.Info:

@@ -42,6 +42,7 @@ class ServiceSettings:
       timeout: seconds until a request is given up.
       log_questions: whether questions stand in the log.
       limits: what a client may do.
+      request_limits: how much a request may hold.
     """
 
     max_batch: int = 32
@@ -52,6 +53,16 @@ class ServiceSettings:
     timeout: float = 60.0
     log_questions: bool = False
     limits: Limits = Limits()
+    request_limits: schemas.RequestLimits = schemas.RequestLimits()
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError where no body could be as long as a text may be."""
+        for name in ("question_chars", "text_chars"):
+            if (value := getattr(self.request_limits, name)) > self.limits.body_bytes:
+                raise ValueError(
+                    f"{name} is {value}, and a body may have {self.limits.body_bytes} bytes: no such text could "
+                    "arrive. Give a lower limit, or allow longer bodies."
+                )
 
 
 class ClientGoneError(Exception):
@@ -157,7 +168,7 @@ class Service:
             for number, vector in enumerate(vectors)
         ]
         usage = schemas.Usage(prompt_tokens=tokens, total_tokens=tokens)
-        return schemas.EmbeddingsResponse(data=data, model=asked.model or "docproduct", usage=usage)
+        return schemas.EmbeddingsResponse(data=data, model=asked.model or schemas.MODEL_ID, usage=usage)
 
     def info(self) -> schemas.Info:
         """Returns what a page needs to know."""
@@ -166,7 +177,9 @@ class Service:
             num_answers=engine.index.num_answers,
             generator=engine.writer is not None,
             max_k=min(schemas.MAX_K, engine.index.num_answers),
-            max_question_chars=schemas.MAX_QUESTION_CHARS,
+            max_question_chars=self._settings.request_limits.question_chars,
+            max_texts=self._settings.request_limits.texts,
+            max_text_chars=self._settings.request_limits.text_chars,
             max_tokens=engine.writer.prompt.answer_tokens if engine.writer else None,
             examples=engine.examples,
             disclaimer=answering.DISCLAIMER,
@@ -233,7 +246,8 @@ async def last(answers: AsyncIterator[Answer]) -> Answer:
 
 
 def _event(name: str, data: dict[str, Any]) -> bytes:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n".encode()
+    # ASCII: some clients take U+2028, U+0085 and others for the end of a line.
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n".encode()
 
 
 def explained(error: Exception) -> tuple[int, str, str]:

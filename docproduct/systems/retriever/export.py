@@ -2,6 +2,7 @@
 
     encode_question        question_ids [B, T] int32    -> vectors [B, D], encoder_vectors [B, D]
     encode_answer          answer_ids [B, T] int32      -> the same
+    serving_default        encode_question, or with texts encode_question_text
   with texts (the server needs tensorflow-text's ops):
     encode_question_text   questions [B] string         -> the same
     encode_answer_text     answers [B] string           -> the same
@@ -89,6 +90,8 @@ def export(
         if answers is not None:
             functions["retrieve"] = _retrieve_function(module, functions)
             requests["retrieve"] = {"questions": [_WARMUP_TEXT], "k": 1}
+        # What a client gets who names no signature: texts where they can be given.
+        functions["serving_default"] = functions.get("encode_question_text", functions["encode_question"])
         saved_models.save(partial, module, functions, requests)
         own = saved_models.own_files(partial)
         config = {"kind": KIND, "format": FORMAT, "fingerprint": retriever.fingerprint()}

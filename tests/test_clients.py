@@ -1,0 +1,93 @@
+"""The service as other clients use it: OpenAI's, LangChain's, pages of other sites, readers of event streams."""
+
+import dataclasses
+
+import pytest
+
+from docproduct.web import schemas, service
+from docproduct.web.protection import Limits
+from docproduct.web.server import create_app
+from docproduct.web.service import ServiceSettings
+from tests.serving import events, message, running
+
+SITE = "https://a.example"
+# All that str.splitlines takes for the end of a line.
+LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+
+
+def test_events_are_ascii_so_that_no_line_is_cut():
+    sent = service._event("text", {"text": f"a{LINE_ENDS}é中"}).decode("ascii")
+    assert len(sent.splitlines()) == 3  # event, data, and the line that ends the event
+    assert events(sent) == [("text", {"text": f"a{LINE_ENDS}é中"})]
+
+
+def test_models_are_listed_as_openai_does(client):
+    found = client.get("/v1/models").json()
+    assert found["object"] == "list"
+    (model,) = found["data"]
+    assert {**model, "created": 0} == {"id": "docproduct", "object": "model", "created": 0, "owned_by": "docproduct"}
+    assert model["created"] > 1.7e9
+    assert client.get("/v1/models/docproduct").json() == model
+    assert "no such model. Expected docproduct" in message(client.get("/v1/models/gpt-4"), 404, "invalid_request")
+    assert client.post("/v1/embeddings", json={"input": "a"}).json()["model"] == model["id"]
+
+
+@pytest.mark.parametrize("tokens", [[1, 2, 3], [[1, 2], [3]], [[0]]])
+def test_token_ids_are_refused_with_langchains_remedy(client, tokens):
+    said = message(client.post("/v1/embeddings", json={"input": tokens}), 422, "invalid_request")
+    assert "check_embedding_ctx_length=False" in said
+
+
+def test_other_sites_are_let_in_by_flag_only(source, client):
+    asked = {"headers": {"Origin": SITE}, "json": {"question": "what is a3?", "k": 1}}
+    preflight = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
+    preflight |= {"Access-Control-Request-Headers": "authorization,content-type"}
+    assert "access-control-allow-origin" not in client.post("/v1/retrieve", **asked).headers
+    assert client.options("/v1/retrieve", headers=preflight).status_code == 405
+    limits = Limits(token="s3cret", cors_origins=(SITE, "http://localhost:3000"), body_bytes=20_000)
+    with running(create_app(source, ServiceSettings(limits=limits))) as other:
+        allowed = other.options("/v1/retrieve", headers=preflight)
+        assert allowed.status_code == 200
+        assert allowed.headers["access-control-allow-origin"] == SITE
+        token = {"Authorization": "Bearer s3cret", "Origin": SITE}
+        found = other.post("/v1/answer", headers=token, json=asked["json"] | {"stream": True})
+        refused = other.post("/v1/retrieve", **asked)
+        long = other.post("/v1/retrieve", headers=token, content=b"x" * 30_000)
+        assert [answer.status_code for answer in (found, refused, long)] == [200, 401, 413]
+        for answer in (found, refused, long):
+            assert answer.headers["access-control-allow-origin"] == SITE
+            assert answer.headers["cross-origin-resource-policy"] == "cross-origin"
+        stranger = other.options("/v1/retrieve", headers=preflight | {"Origin": "https://b.example"})
+        assert "access-control-allow-origin" not in stranger.headers
+
+
+@pytest.mark.parametrize("origin", ["a.example", "https://a.example/", "https://a.example/x", "ftp://a.example", ""])
+def test_origins_that_are_none(origin):
+    with pytest.raises(ValueError, match="cors_origins has .*expected scheme and host without a path"):
+        Limits(cors_origins=(origin,))
+    assert Limits(cors_origins=("*", "http://[::1]:8080", "https://a.example:8443"))
+
+
+def test_limits_of_a_request_by_flag(source):
+    limits = schemas.RequestLimits(question_chars=12, texts=2, text_chars=5)
+    with running(create_app(source, ServiceSettings(request_limits=limits))) as client:
+        assert client.post("/v1/retrieve", json={"question": "what is a3?"}).status_code == 200
+        for route in ("/v1/retrieve", "/v1/answer"):
+            said = message(client.post(route, json={"question": "what is a333?"}), 422, "invalid_request")
+            assert "question: String should have at most 12 characters" in said
+        assert client.post("/v1/embeddings", json={"input": ["a", "abcde"]}).status_code == 200
+        for texts in (["a", "b", "c"], ["abcdef"], "abcdef"):
+            message(client.post("/v1/embeddings", json={"input": texts}), 422, "invalid_request")
+        info = client.get("/v1/info").json()
+        assert [info[name] for name in ("max_question_chars", "max_texts", "max_text_chars")] == [12, 2, 5]
+        page = client.get("/openapi.json").json()["components"]["schemas"]
+        assert page["AnswerRequest"]["properties"]["question"]["maxLength"] == 12
+        assert page["AnswerRequest"]["properties"]["no_repeat_ngram_size"]["default"] == 8
+
+
+def test_limits_that_no_body_can_reach():
+    with pytest.raises(ValueError, match="question_chars is 2000, and a body may have 1024 bytes"):
+        ServiceSettings(limits=Limits(body_bytes=1_024))
+    for field in dataclasses.fields(schemas.RequestLimits):
+        with pytest.raises(ValueError, match=f"{field.name} is 0; expected 1 or more"):
+            schemas.RequestLimits(**{field.name: 0})
