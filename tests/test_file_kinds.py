@@ -4,6 +4,9 @@ import bz2
 import gzip
 import io
 import json
+import lzma
+import sys
+import tarfile
 import zipfile
 
 import pyarrow as pa
@@ -11,7 +14,7 @@ import pyarrow.parquet as pq
 import pytest
 import zstandard
 
-from data_pipeline.corpora import Columns, Refusals, find_inputs, read_pairs
+from data_pipeline.corpora import Columns, Refusals, read_pairs
 
 ROWS = [("what is é?", "the 中文, “x”"), ("q2", 'a "b"')]
 TABLE = 'question,answer\nwhat is é?,"the 中文, “x”"\nq2,"a ""b"""\n'
@@ -29,10 +32,39 @@ def written(tmp_path, content, name="a.csv"):
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "utf-32-be"])
-@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, zstandard.compress])
+@pytest.mark.parametrize("pack", [bytes, gzip.compress, bz2.compress, lzma.compress, zstandard.compress])
 def test_encodings_and_packings(tmp_path, encoding, pack):
     for content in (TABLE, json.dumps([dict(zip(("question", "answer"), row, strict=True)) for row in ROWS])):
         assert read(written(tmp_path, pack(content.encode(encoding)), "table.anything"))[0] == ROWS
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_chinese_in_wide_encodings_without_a_mark(tmp_path, encoding):
+    # U+4E00 and U+6700 have a zero byte, as ASCII has, and are "N" and "g" in the other byte order.
+    table = "问题\t答案\n" + "一一\t最一，最\n" * 900
+    rows, _ = read(written(tmp_path, table.encode(encoding)), Columns("问题", "答案"))
+    assert rows == [("一一", "最一，最")] * 900
+
+
+def test_what_is_not_utf8_is_told_with_the_likely_encoding(tmp_path):
+    for encoding, text in (("GB18030", "夜里干咳,多喝水"), ("WINDOWS-1252", "wie hoch, für Größe")):
+        with pytest.raises(ValueError, match=f"not UTF-8: byte 0x.* iconv -f {encoding} -t UTF-8"):
+            read(written(tmp_path, f"question,answer\n{text}\n".encode(encoding)))
+
+
+def test_a_stray_zero_byte_is_text(tmp_path):
+    rows, _ = read(written(tmp_path, "question,answer\nq\0,a\n" + "q,a\n" * 300))
+    assert rows[0] == ("q\0", "a")
+
+
+def test_zstandard_with_frames_to_skip_and_a_large_window(tmp_path):
+    skipped = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
+    long = zstandard.ZstdCompressor(
+        compression_params=zstandard.ZstdCompressionParameters(window_log=28, enable_ldm=True)
+    ).compressobj()
+    parts = TABLE.encode()[:25], TABLE.encode()[25:]
+    packed = skipped + zstandard.compress(parts[0]) + skipped + long.compress(parts[1]) + long.flush() + skipped
+    assert read(written(tmp_path, packed))[0] == ROWS
 
 
 def test_names_do_not_count(tmp_path):
@@ -142,25 +174,24 @@ def test_parquet(tmp_path):
         read(written(tmp_path, whole[: len(whole) // 2]))
 
 
-def workbook(rows):
+def workbook(*sheets):
     """The least that an .xlsx file is."""
-    cells = "".join(
-        "<row>"
-        + "".join(f"<c><v>{c}</v></c>" if isinstance(c, int) else f'<c t="str"><v>{c}</v></c>' for c in row)
-        + "</row>"
-        for row in rows
-    )
     main, rel = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org"
     relations = f'<Relationships xmlns="{rel}/package/2006/relationships">'
+    kind = f'Type="{rel}/officeDocument/2006/relationships'
+    numbers = range(1, len(sheets) + 1)
+    named = "".join(f'<sheet name="S{i}" sheetId="{i}" r:id="r{i}"/>' for i in numbers)
+    links = "".join(f'<Relationship Id="r{i}" {kind}/worksheet" Target="worksheets/sheet{i}.xml"/>' for i in numbers)
     parts = {
-        "_rels/.rels": f'{relations}<Relationship Id="r1" Target="xl/workbook.xml" '
-        f'Type="{rel}/officeDocument/2006/relationships/officeDocument"/></Relationships>',
-        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{rel}/officeDocument/2006/relationships"><sheets>'
-        '<sheet name="S" sheetId="1" r:id="r1"/></sheets></workbook>',
-        "xl/_rels/workbook.xml.rels": f'{relations}<Relationship Id="r1" '
-        f'Type="{rel}/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/></Relationships>',
-        "xl/worksheets/sheet1.xml": f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>',
+        "_rels/.rels": f'{relations}<Relationship Id="r1" Target="xl/workbook.xml" {kind}/officeDocument"/>'
+        "</Relationships>",
+        "xl/workbook.xml": f'<workbook xmlns="{main}" xmlns:r="{rel}/officeDocument/2006/relationships">'
+        f"<sheets>{named}</sheets></workbook>",
+        "xl/_rels/workbook.xml.rels": f"{relations}{links}</Relationships>",
     }
+    for i, rows in enumerate(sheets, 1):
+        cells = "".join(f"<row>{''.join(map(cell, row))}</row>" for row in rows)
+        parts[f"xl/worksheets/sheet{i}.xml"] = f'<worksheet xmlns="{main}"><sheetData>{cells}</sheetData></worksheet>'
     file = io.BytesIO()
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in parts.items():
@@ -168,10 +199,41 @@ def workbook(rows):
     return file.getvalue()
 
 
+def cell(content):
+    return f"<c><v>{content}</v></c>" if isinstance(content, int) else f'<c t="str"><v>{content}</v></c>'
+
+
 def test_excel(tmp_path):
     path = written(tmp_path, workbook([("Question", "Answer"), ("q, 1", "a\nb"), ("how many?", 5)]), "a.dat")
     assert read(path)[0] == [("q, 1", "a\nb"), ("how many?", "5")]
     assert read(path, Columns(header=("answer", "question")))[0][0] == ("Answer", "Question")
+    assert read(path, Columns(header=("question", "answer")))[0][0] == ("q, 1", "a\nb")  # the header is no row
+    with pytest.raises(ValueError, match="damaged Excel workbook"):
+        read(written(tmp_path, workbook([("Question", "Answer")]).replace(b"<row>", b"<r<<>")))
+
+
+def test_sheets_of_a_workbook(tmp_path):
+    header = ("question", "answer")
+    sheets = (
+        [("Notes",)],
+        [("Our FAQ",), header, ("q1", "a1")],
+        [header, ("q2", "a2")],
+        [("x", *header), (1, "q3", "a3")],
+    )
+    rows, refusals = read(written(tmp_path, workbook(*sheets)))
+    assert rows == [("q1", "a1"), ("q2", "a2")]
+    assert refusals.notes() == {
+        "a sheet with other columns is left out": {"times": 2, "first": f"{tmp_path}/a.csv sheet 'S1'"},
+        "rows above the header are left out": {"times": 1, "first": f"{tmp_path}/a.csv sheet 'S2' row 1"},
+    }
+    with pytest.raises(ValueError, match="no column 'question'. Columns found: Notes"):
+        read(written(tmp_path, workbook(*sheets[:1])))
+
+
+def test_excel_without_its_package(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "python_calamine", None)
+    with pytest.raises(ValueError, match="a.csv is an Excel workbook.* pip install python-calamine"):
+        read(written(tmp_path, workbook([("question", "answer")])))
 
 
 @pytest.mark.parametrize(
@@ -189,6 +251,18 @@ def test_excel(tmp_path):
         (b"SQLite format 3\x00abc", "SQLite"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         (b"\x00\x01\x02\x03" * 40, "no text"),
+        (bytes(range(1, 32)) * 40, "no text"),
+        (b"ARROW1\x00\x00", "Arrow file. Write it as Parquet"),
+        (b"\x80\x04\x95\x10\x00", "pickle"),
+        (b"\x89PNG\r\n\x1a\n", "an image"),
+        (r"{\rtf1 q}", "RTF"),
+        ("<!-- x -->\n<html><body>", "HTML"),
+        ("<root><q/></root>", "no column 'question'.*looks like HTML or XML"),
+        ('{"Turn": 1, "Dialogue": ["q", "a"]}', "holds dialogues"),
+        ('{"columns": ["question", "answer"], "data": [["q", "a"]]}', "orient='records'"),
+        ('{"question": {"0": "q"}, "answer": {"0": "a"}}', "orient='records'"),
+        ('{"question": ["q", "r"], "answer": ["a", "b"]}', "orient='records'"),
+        ('{"train": [{"question": "q", "answer": "a"}], "test": [{"question": "r"}]}', "several lists of objects"),
         (b"", "is empty"),
         (b" \n\n", "is empty"),
     ],
@@ -198,11 +272,31 @@ def test_what_is_something_else_is_named(tmp_path, content, message):
         read(written(tmp_path, content))
 
 
+@pytest.mark.parametrize("header", ["ORCID", "PARENT", "PAR1", "[id]", "[none]", "{x}", "<id>", "Obj", "RIFF", "GIF8"])
+def test_headers_that_begin_like_other_kinds(tmp_path, header):
+    assert read(written(tmp_path, f"{header},question,answer\n1,q,a\n"))[0] == [("q", "a")]
+
+
+def test_packed_files_of_other_kinds_are_named(tmp_path):
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("a.csv"))
+    with pytest.raises(ValueError, match="is a tar archive"):
+        read(written(tmp_path, file.getvalue()))
+    pq.write_table(pa.table({"question": ["q"], "answer": ["a"]}), tmp_path / "p")
+    with pytest.raises(ValueError, match="a parquet file packed with gzip"):
+        read(written(tmp_path, gzip.compress((tmp_path / "p").read_bytes())))
+
+
 def test_archives_are_named(tmp_path):
-    for entry, message in (("a.csv", "zip archive. Unpack"), ("word/document.xml", "Word document")):
+    for entry, message in (
+        ("b.csv", "zip archive. Unpack it first.* It holds b.csv"),
+        ("word/document.xml", "Word document"),
+        ("content.xml", "OpenDocument"),
+    ):
         with zipfile.ZipFile(tmp_path / "a.csv", "w") as archive:
             archive.writestr(entry, "question,answer\nq,a\n")
-        with pytest.raises(ValueError, match=f"a.csv is a {message}"):
+        with pytest.raises(ValueError, match=f"a.csv is an? {message}"):
             read(tmp_path / "a.csv")
 
 
@@ -216,41 +310,6 @@ def test_errors_in_json_name_the_line_of_the_file(tmp_path):
     lines[4_321] = lines[4_321][:-1]
     with pytest.raises(ValueError, match=r"line 432[23] is not valid JSON"):
         read(written(tmp_path, "\n".join(lines)))
-
-
-@pytest.mark.parametrize("delimiter", ["\t", ","])
-@pytest.mark.parametrize(
-    ("row", "rows"),
-    [
-        ('q|"a|b"', [("q", "a|b")]),
-        ('q|"line 1\nline 2"', [("q", "line 1\nline 2")]),
-        ('"say ""x"""|a', [('say "x"', "a")]),
-        ('q 5" nail|a', [('q 5" nail', "a")]),
-        ('"Tall" people|a', [('"Tall" people', "a")]),
-        ('"open|a', [('"open', "a")]),
-        ('q|"open', [("q", '"open')]),
-        ('"open|a\nr|say "x"', [('"open', "a"), ("r", 'say "x"')]),
-        ('"open|a\nr|"x"', [('"open', "a"), ("r", "x")]),
-        ("q|a|", [("q", "a")]),
-        ('"q"|"a"|', [("q", "a")]),
-        ('q|"a\rb"', [("q", "a\rb")]),
-    ],
-)
-def test_quotes(tmp_path, delimiter, row, rows):
-    content = f"question|answer\n{row}\nlast|row\n".replace("|", delimiter)
-    expected = [tuple(text.replace("|", delimiter) for text in pair) for pair in [*rows, ("last", "row")]]
-    assert read(written(tmp_path, content, "a.tsv"))[0] == expected
-
-
-def test_what_quotes_leave_open_is_noted_with_its_line(tmp_path):
-    rows, refusals = read(written(tmp_path, 'question,answer\nq,a\n"open,b\nr,c\n'))
-    assert rows == [("q", "a"), ('"open', "b"), ("r", "c")]
-    note = {"times": 1, "first": f"{tmp_path}/a.csv line 3"}
-    assert refusals.notes() == {"a quote is text, as quoting does not fit": note}
-    rows, refusals = read(written(tmp_path, 'question,answer\nq,"one\nand, two"\n'))
-    assert rows == [("q", "one\nand, two")]
-    note = {"times": 1, "first": f"{tmp_path}/a.csv line 2"}
-    assert refusals.notes() == {"lines were read as one quoted field, and would be rows, too": note}
 
 
 @pytest.mark.parametrize("form", ["csv", "json", "jsonl", "parquet"])
@@ -275,24 +334,3 @@ def test_instruction_tables(tmp_path, form):
     assert refusals.notes() == {}
     assert table([("Say it", "x", "y")])[0] == [("Say it\nx", "y")]  # one row: nobody knows
     assert table([("Say it", "", "y"), ("Say it", "", "z")])[0] == [("Say it", "y"), ("Say it", "z")]
-
-
-def test_inputs_by_folder_pattern_and_with_commas(tmp_path, caplog):
-    (tmp_path / "d").mkdir()
-    for name in ("b.csv", "a.jsonl.gz", "c.XLSX", "notes.md", ".hidden.csv"):
-        (tmp_path / "d" / name).touch()
-    found = find_inputs([str(tmp_path / "d")])
-    assert [path.rpartition("/")[2] for path in found] == ["a.jsonl.gz", "b.csv", "c.XLSX"]
-    assert "not read: notes.md" in caplog.text
-    assert find_inputs([f"{tmp_path}/d/*.csv"]) == (f"{tmp_path}/d/b.csv",)
-    for name in ("x, y.csv", "x", "z.csv"):
-        (tmp_path / name).touch()
-    both = f"{tmp_path}/x, y.csv,{tmp_path}/z.csv"
-    assert find_inputs([both]) == (f"{tmp_path}/x, y.csv", f"{tmp_path}/z.csv")
-    with pytest.raises(FileNotFoundError, match="No file at .*none.csv"):
-        find_inputs([f"{tmp_path}/z.csv,{tmp_path}/none.csv"])
-    with pytest.raises(ValueError, match="z.csv is given twice"):
-        find_inputs([f"{tmp_path}/z.csv", f"{tmp_path}/z.csv"])
-    (tmp_path / "e").mkdir()
-    with pytest.raises(ValueError, match="holds no table. Expected files that end in one of .csv"):
-        find_inputs([str(tmp_path / "e")])

@@ -8,7 +8,7 @@ import tracemalloc
 
 import pytest
 
-from data_pipeline.corpora import Columns, Refusals, json_files, opening, read_pairs
+from data_pipeline.corpora import Columns, Refusals, json_scanner, opening, read_pairs
 from data_pipeline.prepare import Settings, prepare
 
 PAIRS = [{"question": f"what is {i}, “x”?", "answer": f'an "answer" {i}\nwith\tlines é 中 {i}'} for i in range(40)]
@@ -111,7 +111,7 @@ def bomb(path, head, filling, megabytes):
 )
 def test_an_endless_row_is_refused_before_it_fills_the_memory(tmp_path, monkeypatch, name, head, filling):
     limit = 4 * 2**20
-    for module in (opening, json_files):
+    for module in (opening, json_scanner):
         monkeypatch.setattr(module, "MAX_ROW_BYTES", limit)
     path = tmp_path / name
     bomb(path, head, filling, 100)

@@ -1,18 +1,25 @@
 """Reads Parquet files and Excel workbooks (.xlsx)."""
 
 import io
-from collections.abc import Iterator, Sequence
+import itertools
+import zipfile
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline.corpora.reading import Columns, Refusals, Table
+from data_pipeline.corpora.columns import Columns
+from data_pipeline.corpora.reading import NotATableError, Refusals, Table
 
-_BATCH_ROWS = 1_024
+_BATCH_ROWS = 512
+_MAX_WORKBOOK_BYTES = 2**30  # unpacked: a sheet is read as a whole
+_HEADER_ROWS = 10  # in which the names of the columns are looked for: a title may stand above them
+
+SheetRow = tuple[str, list[str]]  # place, cells
 
 
-def open_parquet(path: str, columns: Columns) -> Table:
+def open_parquet(path: str, columns: Columns, refusals: Refusals) -> Table:
     """Returns the columns and the rows of a Parquet file; only the columns that a pair needs are read.
 
     Raises:
@@ -21,62 +28,111 @@ def open_parquet(path: str, columns: Columns) -> Table:
     try:
         file = pq.ParquetFile(path)
         header = file.schema_arrow.names
-        needed = sorted({header[place] for places in columns.find(path, header).values() for place in places})
-    except (pa.ArrowException, OSError) as error:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise _damaged(path, error) from error
+    if columns.header:
+        refusals.note("--header does not count for Parquet, whose columns have names", path)
+    needed = sorted({header[place] for places in columns.find(path, header).values() for place in places})
 
     def rows() -> Iterator[tuple[str, dict[str, Any]]]:
         number = 0
         try:
-            for batch in file.iter_batches(_BATCH_ROWS, columns=needed):
+            for batch in file.iter_batches(_BATCH_ROWS, columns=needed, use_threads=False):
                 for row in batch.to_pylist():
                     number += 1
                     yield f"{path} row {number}", row
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(path, error) from error
 
     return Table(header, rows(), lambda row, place: row.get(header[place]))
 
 
 def _damaged(path: str, error: Exception) -> ValueError:
-    reason = str(error).splitlines()[0]
+    reason = str(error).partition("\n")[0]
     return ValueError(f"{path} is a damaged Parquet file ({reason}). Write or fetch it again.")
 
 
 def open_excel(path: str, columns: Columns, refusals: Refusals) -> Table:
-    """Returns the header and the rows of a workbook's first sheet; numbers become texts.
+    """Returns the header and the rows of a workbook; its numbers and dates become texts.
+
+    The header is that of the first sheet with a question and an answer. Sheets with the same one are read, too.
 
     Raises:
-      ValueError: python-calamine is not installed, or the file is damaged or empty.
+      ValueError: python-calamine is not installed, or the file is damaged, or no sheet has such columns.
     """
+    sheets = [(name, rows) for name, rows in _sheets(path).items() if rows]
+    if not sheets:
+        raise NotATableError(f"{path} is empty. Expected a header row with the names of the columns, then rows.")
+    header: list[str] = list(columns.header)
+    kept: list[Iterator[SheetRow]] = []
+    for name, rows in sheets:
+        names, first = _header(path, rows, columns, refusals)
+        if not header and names:
+            header = names
+        if names and [text.lower() for text in names] == [text.lower() for text in header]:
+            kept.append(itertools.islice(rows, first, None))
+            if first > 1:
+                refusals.note("rows above the header are left out", rows[0][0])
+        else:
+            refusals.note("a sheet with other columns is left out", f"{path} sheet {name!r}")
+    if not kept:
+        columns.find(path, [cell.strip() for cell in sheets[0][1][0][1]])  # says what is missing
+    return Table(header, _fitted(itertools.chain.from_iterable(kept), len(header), refusals))
+
+
+def _sheets(path: str) -> dict[str, list[SheetRow]]:
+    """Returns the rows of each sheet that hold something."""
     try:
         import python_calamine  # an extra
     except ImportError as error:
         raise ValueError(
-            f"{path} is an Excel workbook, which needs a package more. Install it with: pip install python-calamine "
-            "(or docproduct's extra xlsx), or save the sheet as CSV."
+            f"{path} is an Excel workbook, which needs another package. Install it with: pip install python-calamine "
+            "(docproduct's extra xlsx), or save the sheet as CSV."
         ) from error
     try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _MAX_WORKBOOK_BYTES:
+            raise ValueError(f"{path} is a workbook of {size:,} bytes, unpacked. Save its sheet as CSV.")
         with open(path, "rb") as file:  # by its content, whatever it is called
             workbook = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(file.read()))
-        sheet = workbook.get_sheet_by_index(0)
-        rows = [[_text(cell) for cell in row] for row in sheet.to_python(skip_empty_area=False)]
-    except (python_calamine.CalamineError, OSError) as error:
+        return {
+            name: [
+                (f"{path} sheet {name!r} row {number}", list(map(_text, row)))
+                for number, row in enumerate(workbook.get_sheet_by_name(name).to_python(skip_empty_area=False), 1)
+                if any(cell != "" for cell in row)
+            ]
+            for name in workbook.sheet_names
+        }
+    except (python_calamine.CalamineError, zipfile.BadZipFile, OSError) as error:
         raise ValueError(f"{path} is a damaged Excel workbook ({error}). Save or fetch it again.") from error
-    if len(workbook.sheet_names) > 1:
-        refusals.note(f"only the first sheet of a workbook is read, {workbook.sheet_names[0]!r}", path)
-    filled = [(number, row) for number, row in enumerate(rows, 1) if any(row)]
-    if not filled:
-        raise ValueError(f"{path} is empty. Expected a header row with the names of the columns, then rows.")
-    header = list(columns.header)
-    if not header:
-        header = [name.strip() for name in filled.pop(0)[1]]
-    return Table(header, _sheet_rows(path, filled, len(header)), lambda row, place: row[place])
 
 
-def _sheet_rows(path: str, rows: Sequence[tuple[int, list[str]]], num_fields: int) -> Iterator[tuple[str, list[str]]]:
-    for number, row in rows:
-        yield f"{path} row {number}", row + [""] * (num_fields - len(row))
+def _header(path: str, rows: list[SheetRow], columns: Columns, refusals: Refusals) -> tuple[list[str] | None, int]:
+    """Returns the names of a sheet's columns, None if they are not there, and the number of its first row of data."""
+    if columns.header:
+        where, first = rows[0]
+        return list(columns.header), int(columns.is_header(_trimmed(first), where, refusals))
+    for number, (_, cells) in enumerate(rows[:_HEADER_ROWS], 1):
+        names = _trimmed(cells)
+        if columns.is_found(path, names):
+            return names, number
+    return None, 0
+
+
+def _trimmed(cells: list[str]) -> list[str]:
+    names = [cell.strip() for cell in cells]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _fitted(rows: Iterator[SheetRow], num_fields: int, refusals: Refusals) -> Iterator[SheetRow]:
+    for where, cells in rows:
+        if any(cells[num_fields:]):
+            refusals.add("another number of fields than the header", where)
+        else:
+            yield where, [*cells, *[""] * (num_fields - len(cells))][:num_fields]
 
 
 def _text(cell: Any) -> str:

@@ -3,30 +3,46 @@
 import re
 import zipfile
 
-from data_pipeline.corpora import opening
+from data_pipeline.corpora import opening, packings
+from data_pipeline.corpora.reading import NotATableError
 
 TABLE, JSON, PARQUET, EXCEL = "table", "json", "parquet", "excel"
 
 _EXPORT = "Export question and answer as CSV or JSON Lines."
-_OTHER_BYTES = {
-    b"%PDF-": f"a PDF. {_EXPORT}",
-    b"\xd0\xcf\x11\xe0": "an old Office file (.xls, .doc). Save it as .xlsx or CSV.",
-    b"SQLite format 3\x00": f"an SQLite database. {_EXPORT}",
-    b"version https://git-lfs": "a pointer of Git LFS, not the file itself. Fetch it with: git lfs pull",
-    b"ARROW1": "an Arrow file. Write it as Parquet.",
-    b"7z\xbc\xaf": "a 7z archive. Unpack it first.",
-    b"Rar!": "a RAR archive. Unpack it first.",
-    b"\xfd7zXZ": "packed with xz. Unpack it first: unxz",
-    b"PK\x03\x04": "a zip archive. Unpack it first, and give the files in it.",
-    b"\x80\x04\x95": f"a pickle of Python. {_EXPORT}",
-}
+_UNPACK = "Unpack it first, and give the files in it."
+_FETCH = "perhaps an error of the site that it was fetched from. Look at it, and fetch the file again."
+# How files of other kinds begin: bytes first, then text behind white space.
+_OTHER_BYTES = (
+    (rb"\s*%PDF-", f"a PDF. {_EXPORT}"),
+    (rb"\xd0\xcf\x11\xe0", "an old Office file (.xls, .doc) or one with a password. Save it as .xlsx or CSV."),
+    (rb"SQLite format 3\x00", f"an SQLite database. {_EXPORT}"),
+    (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself. Fetch it with: git lfs pull"),
+    (rb"ARROW1\x00|FEA1\x00|\xff\xff\xff\xff.{3}\x00", "an Arrow file. Write it as Parquet: dataset.to_parquet(...)"),
+    (rb"PARE[^ -~\s]", "an encrypted Parquet file. Write it without encryption."),
+    (rb"ORC[\x00-\x08]|Obj\x01", "an ORC or Avro file. Write it as Parquet."),
+    (rb"7z\xbc\xaf", f"a 7z archive. {_UNPACK}"),
+    (rb"Rar!\x1a", f"a RAR archive. {_UNPACK}"),
+    (rb"(?s).{257}ustar", f"a tar archive. {_UNPACK}"),
+    (rb"PK(\x03\x04|\x05\x06)", f"a zip archive. {_UNPACK}"),
+    (rb"\x80[\x02-\x05][\x8c\x95c}\](]", f"a pickle of Python. {_EXPORT}"),
+    (rb"\x89HDF|\x93NUMPY", f"an HDF5 or NumPy file. {_EXPORT}"),
+    (
+        rb"\x89PNG|\xff\xd8\xff|GIF8[79]a|RIFF.{4}(WAVE|WEBP|AVI )",
+        f"an image or a recording. {_EXPORT}",
+    ),
+    (rb"\{\\rtf", f"a text in RTF. {_EXPORT}"),
+)
 _OTHER_TEXTS = (
-    (re.compile(r"<\?xml.*<(posts|row)\b|<posts\b", re.DOTALL), f"a StackExchange dump in XML. {_EXPORT}"),
-    (re.compile(r"<\?xml"), f"XML. {_EXPORT}"),
-    (re.compile(r"<(!doctype html|html|head|body)\b", re.IGNORECASE), "a page in HTML, perhaps an error of the site "
-     "that it was fetched from. Fetch the file again, and look at it."),
-)  # fmt: skip
-_MARKUP = {b"word/": "a Word document (.docx)", b"ppt/": "a presentation (.pptx)"}
+    (r"(<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(posts|row)\b", f"a StackExchange dump in XML. {_EXPORT}"),
+    (r"(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b", f"a page in HTML, {_FETCH}"),
+    (r"<(\?xml|!doctype)\b", f"XML. {_EXPORT}"),
+)
+_ZIPPED = (  # an entry of a zip archive, and what the archive is
+    ("word/", f"a Word document (.docx). {_EXPORT}"),
+    ("ppt/", f"a presentation (.pptx). {_EXPORT}"),
+    ("xl/workbook.bin", "a binary Excel workbook (.xlsb). Save it as .xlsx or CSV."),
+    ("content.xml", "an OpenDocument file (.ods, .odt). Save it as .xlsx or CSV."),
+)
 
 
 def kind_of(path: str) -> str:
@@ -37,33 +53,34 @@ def kind_of(path: str) -> str:
       ValueError: the file is empty, or of another kind, which the message names.
     """
     start = opening.head(path)
-    if start.startswith(b"PAR1"):
-        return PARQUET
-    if start.startswith(b"PK\x03\x04") and (inside := _inside_zip(path)):
-        if "xl/workbook.xml" in inside:
-            return EXCEL
-        for folder, name in _MARKUP.items():
-            if any(entry.startswith(folder.decode()) for entry in inside):
-                raise ValueError(f"{path} is {name}. Expected a table of questions and answers. {_EXPORT}")
-    for mark, what in _OTHER_BYTES.items():
-        if start.startswith(mark):
-            raise ValueError(f"{path} is {what}")
-    encoding = opening.encoding_of(start)
-    text = start.decode(encoding, "ignore").lstrip()
-    if b"\x00" in start and encoding == "utf-8":
-        raise ValueError(
-            f"{path} holds bytes that are no text. Expected CSV, TSV, JSON, JSON Lines, Parquet or Excel (.xlsx), "
-            "plain or packed with gzip, bzip2 or zstandard."
+    inside = _inside_zip(path) if start.startswith(b"PK\x03\x04") else []
+    kind = PARQUET if re.match(rb"PAR1[^ -~\s]", start) else EXCEL if "xl/workbook.xml" in inside else None
+    if kind and (packing := packings.packing_of(path)):
+        raise ValueError(f"{path} is a {kind} file packed with {packing}. Unpack it first.")
+    if kind:
+        return kind
+    other = next((what for entry, what in _ZIPPED if any(name.startswith(entry) for name in inside)), None)
+    other = other or next((what for pattern, what in _OTHER_BYTES if re.match(pattern, start)), None)
+    text = opening.decoded(start)
+    if not other and text is not None:
+        text = text.lstrip("\ufeff \t\r\n")
+        flags = re.IGNORECASE | re.DOTALL
+        other = next((what for pattern, what in _OTHER_TEXTS if re.match(pattern, text, flags)), None)
+    if other:
+        raise NotATableError(f"{path} is {other}{_names(inside)}")
+    if text is None:
+        raise NotATableError(
+            f"{path} holds bytes that are no text. Expected CSV, TSV, JSON, JSON Lines, Parquet or Excel (.xlsx); the "
+            "first four also packed with gzip, bzip2, xz or zstandard."
         )
-    for pattern, what in _OTHER_TEXTS:
-        if pattern.match(text):
-            raise ValueError(f"{path} is {what}")
-    return JSON if re.match(r"[\[{]", text) and not _is_table_line(text) else TABLE
+    return JSON if _is_json(text, path) else TABLE
 
 
-def _is_table_line(text: str) -> bool:
-    """Returns whether what begins like JSON is a table's header, such as `[id],question,answer`."""
-    return not re.match(r"""[\[{]\s*([\[{"\]}0-9tfn-]|$)""", text)
+def _is_json(text: str, path: str) -> bool:
+    """Returns whether a text is JSON, and not a table such as `[id],question,answer`."""
+    if re.search(r"\.(json|jsonl|ndjson)(\.\w+)?$", path, re.IGNORECASE):
+        return text[:1] in ("{", "[")
+    return bool(re.match(r"""\{\s*(["'}]|$)|\[\s*([\[{"\]0-9-]|true|false|null|$)""", text))
 
 
 def _inside_zip(path: str) -> list[str]:
@@ -72,3 +89,7 @@ def _inside_zip(path: str) -> list[str]:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError):
         return []
+
+
+def _names(inside: list[str]) -> str:
+    return f" It holds {', '.join(inside[:3])}{' and more' * (len(inside) > 3)}." if inside else ""

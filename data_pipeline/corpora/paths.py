@@ -6,22 +6,26 @@ from collections.abc import Sequence
 
 from absl import logging
 
-_TABLES = (".csv", ".tsv", ".tab", ".txt", ".json", ".jsonl", ".ndjson", ".parquet", ".xlsx")
-_PACKED = (".gz", ".bz2", ".zst")
+from data_pipeline.corpora import Columns, Refusals, read_pairs
+from data_pipeline.corpora.reading import NotATableError
+
+_LEFT_OUT = "a file of a folder is left out, as it holds no table of questions and answers"
 
 
-def find_inputs(values: Sequence[str]) -> tuple[str, ...]:
+def find_inputs(values: Sequence[str], columns: Columns, refusals: Refusals) -> tuple[str, ...]:
     """Returns the files that the values of a flag name.
 
     Args:
       values: each a path, a folder (its tables, in the order of their names), a pattern such as `data/*.csv`, or
         several of them with commas between. A path that has a comma in it is taken as it is.
+      columns: the columns of the tables.
+      refusals: notes which files of a folder are left out.
 
     Raises:
       FileNotFoundError: nothing is there.
-      ValueError: a folder holds no table, or a file is named twice.
+      ValueError: a folder holds no table or a damaged one, or a file is named twice.
     """
-    found = [path for value in values for part in _parts(value) for path in _files(part)]
+    found = [path for value in values for part in _parts(value) for path in _files(part, columns, refusals)]
     if twice := sorted({path for path in found if found.count(path) > 1}):
         raise ValueError(f"{twice[0]} is given twice. Name every file once.")
     return tuple(found)
@@ -39,14 +43,14 @@ def _parts(value: str) -> list[str]:
 
 
 def _is_there(path: str) -> bool:
-    return os.path.exists(path) or bool(glob.glob(path))
+    return os.path.exists(path) or bool(glob.glob(path, recursive=True))
 
 
-def _files(path: str) -> list[str]:
-    if not os.path.exists(path) and os.path.exists(path.strip()):
+def _files(path: str, columns: Columns, refusals: Refusals) -> list[str]:
+    if not _is_there(path):
         path = path.strip()
     if os.path.isdir(path):
-        return _tables_in(path)
+        return _tables_in(path, columns, refusals)
     if os.path.exists(path):
         return [path]
     if found := sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name)):
@@ -54,16 +58,20 @@ def _files(path: str) -> list[str]:
     raise FileNotFoundError(f"No file at {path}. Check the path given as input.")
 
 
-def _tables_in(folder: str) -> list[str]:
-    names = sorted(name for name in os.listdir(folder) if not name.startswith("."))
-    tables = [name for name in names if _ending(name) in _TABLES and os.path.isfile(os.path.join(folder, name))]
-    if others := [name for name in names if name not in tables]:
-        logging.warning("Of the folder %s, these are not read: %s.", folder, ", ".join(others))
+def _tables_in(folder: str, columns: Columns, refusals: Refusals) -> list[str]:
+    """Returns the files of a folder that hold pairs; hidden ones are not looked at, others are named in the log."""
+    tables = []
+    for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
+        path = os.path.join(folder, name)
+        try:
+            if os.path.isdir(path):
+                raise NotATableError(f"{path} is a folder. Give it, too, or a pattern such as {folder}/**/*.csv.")
+            if next(read_pairs(path, columns, Refusals()), None) is None and columns.header:
+                raise NotATableError(f"{path} has no row with the fields of --header.")
+            tables.append(path)
+        except NotATableError as error:
+            refusals.note(_LEFT_OUT, path)
+            logging.warning("Left out of the folder %s: %s", folder, error)
     if not tables:
-        raise ValueError(f"{folder} holds no table. Expected files that end in one of {', '.join(_TABLES)}.")
-    return [os.path.join(folder, name) for name in tables]
-
-
-def _ending(name: str) -> str:
-    stem, ending = os.path.splitext(name.lower())
-    return os.path.splitext(stem)[1] if ending in _PACKED else ending
+        raise ValueError(f"{folder} holds no table of questions and answers. Expected CSV, JSON, Parquet, ... in it.")
+    return tables

@@ -116,7 +116,7 @@ def _prepare(
             "counts": counts,
             "refused": refused,
             "changed": changed,
-            "noted": reports[-1]["noted"],
+            "noted": reports[-1].get("noted", {}),
             "shards": names,
             "train_lengths": lengths,
             "settings": dataclasses.asdict(settings),

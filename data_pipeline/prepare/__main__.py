@@ -9,7 +9,8 @@ from typing import Any
 from absl import app, flags
 
 from data_pipeline import splits
-from data_pipeline.corpora import ROLES, Columns, find_inputs
+from data_pipeline.corpora import ROLES, Columns, Refusals
+from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prepare.settings import HTML_MODES
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
@@ -66,16 +67,18 @@ def main(argv: list[str]) -> None:
     dev_share = values.dev_share
     if dev_share is None:
         dev_share = 0.0 if values.dev_input else Settings.dev_share
+    left_out = Refusals()
     try:
+        columns = Columns(
+            *(values[f"{role}_column"].value for role in ROLES),
+            delimiter=values.delimiter and values.delimiter.replace("\\t", "\t"),
+            header=tuple(values.header),
+        )
         settings = Settings(
-            inputs=find_inputs(values.input),
-            dev_inputs=find_inputs(values.dev_input),
-            test_inputs=find_inputs(values.test_input),
-            columns=Columns(
-                *(values[f"{role}_column"].value for role in ROLES),
-                delimiter=values.delimiter and values.delimiter.replace("\\t", "\t"),
-                header=tuple(values.header),
-            ),
+            inputs=find_inputs(values.input, columns, left_out),
+            dev_inputs=find_inputs(values.dev_input, columns, left_out),
+            test_inputs=find_inputs(values.test_input, columns, left_out),
+            columns=columns,
             tokenizer=values.tokenizer,
             lower_case={"auto": None, "lower": True, "cased": False}[values.case],
             question_prompt=values.question_prompt,
@@ -103,13 +106,17 @@ def main(argv: list[str]) -> None:
         sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
     if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name]["pairs"]]:
         print(f"No pair is in {' and '.join(empty)}: a model cannot be trained and judged on this.", file=sys.stderr)
-    _tell(manifest)
-    shown = {name: manifest[name] for name in ("counts", "refused", "changed", "noted")}
+    noted = left_out.notes() | manifest.get("noted", {})
+    _tell(manifest, noted)
+    shown = {name: manifest[name] for name in ("counts", "refused", "changed")} | {"noted": noted}
     print(json.dumps({"output_dir": values.output_dir} | shown))
 
 
-def _tell(manifest: dict[str, Any]) -> None:
-    """Says what was decided about HTML, on standard error."""
+def _tell(manifest: dict[str, Any], noted: dict[str, Any]) -> None:
+    """Says what was decided about the files and about HTML, on standard error."""
+    for what, at in noted.items():
+        times = f" ({at['times']} times)" if at["times"] > 1 else ""
+        print(f"{at['first']}: {what}{times}.", file=sys.stderr)
     for entry in manifest["inputs"]:
         if entry.get("html"):
             sides = " and ".join(f"{side}s" for side in entry["html"])

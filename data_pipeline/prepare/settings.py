@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_pipeline import splits
-from data_pipeline.corpora import Columns
+from data_pipeline.corpora import Columns, is_packed
 from data_pipeline.encoder_prompts import EncoderPrompts
 from data_pipeline.scrubbing import ScrubSettings
 
 _SHARD_BYTES = 16 * 2**20  # of input text; a worker holds one shard in memory
-_GZIP_RATIO = 4
+_PACKED_RATIO = 4
 _MIN_SHARDS = 8
 HTML_MODES = ("auto", "keep", "text")
 
@@ -98,5 +98,5 @@ class Settings:
         """Returns the settings with the number of shards that the inputs ask for."""
         if self.num_shards:
             return self
-        text = sum(entry["bytes"] * (_GZIP_RATIO if entry["path"].endswith(".gz") else 1) for entry in inputs)
+        text = sum(entry["bytes"] * (_PACKED_RATIO if is_packed(entry["path"]) else 1) for entry in inputs)
         return dataclasses.replace(self, num_shards=max(_MIN_SHARDS, -(-text // _SHARD_BYTES)))

@@ -1,0 +1,155 @@
+"""Which columns of a table hold question, answer, source and focus."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+from data_pipeline.corpora.reading import NotATableError, Refusals
+
+# Names that a column usually has, compared without case. Those of a later group count where no earlier one is there;
+# several of one group are ambiguous, but for instruction and input, which both belong to the question.
+_USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "question": (
+        ("question", "query"),
+        ("questions", "queries"),
+        ("instruction", "instructions", "input", "inputs", "prompt", "prompts", "anchor"),
+    ),
+    "answer": (
+        ("answer", "response"),
+        ("answers", "responses"),
+        ("output", "outputs", "completion", "completions", "positive", "positives", "pos"),
+    ),
+    "source": (("source",),),
+    "focus": (("focus", "topic"),),
+}
+INSTRUCTION = ("instruction", "instructions")
+INPUT = ("input", "inputs", "context")  # what an instruction is about: Alpaca's input, Dolly's context
+# Fields of layouts that hold no pair a row, and what they are.
+OTHER_LAYOUTS = {
+    "conversations": "ShareGPT conversations",
+    "conversation": "conversations",
+    "messages": "chat messages",
+    "paragraphs": "SQuAD's paragraphs",
+    "qas": "SQuAD's questions of a paragraph",
+    "turns": "dialogues",
+    "dialogue": "dialogues",
+    "dialog": "dialogues",
+}
+_MOST_NAMES, _LONGEST_NAME = 30, 60  # that an error shows
+
+
+@dataclasses.dataclass(frozen=True)
+class Columns:
+    """The columns of a table, and how it is written.
+
+    Attributes:
+      question: the column with the question; None: recognise it by its usual names. #3 means the third column.
+      answer: the same for the answer, as for the next two.
+      source: the collection a pair comes from.
+      focus: its topic.
+      delimiter: the character between fields; None: as the header line looks.
+      header: names of the columns of a table that has no header line.
+    """
+
+    question: str | None = None
+    answer: str | None = None
+    source: str | None = None
+    focus: str | None = None
+    delimiter: str | None = None
+    header: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for a delimiter that cannot stand between fields."""
+        if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
+            raise ValueError(
+                f"The delimiter is {self.delimiter!r}; expected one character, such as ; or \\t for a tab. No quote."
+            )
+
+    def find(self, path: str, header: Sequence[str]) -> dict[str, tuple[int, ...]]:
+        """Returns the places of each role's columns, for the roles that the table has.
+
+        A role has one column, but for the question of an instruction table: instruction and input.
+
+        Raises:
+          ValueError: question or answer is missing or stands there twice, or a column named by flag is missing.
+        """
+        found: dict[str, tuple[int, ...]] = {}
+        names = [name.strip().lower() for name in header]
+        for role, groups in _USUAL_NAMES.items():
+            named = getattr(self, role)
+            places = _named(named, header) if named else _usual(groups, names)
+            if len(places) > 1 and not _is_instructed(named, places, names):
+                raise ValueError(_ambiguous(path, header, role, places))
+            if places:
+                found[role] = tuple(places)
+            elif named or role in ("question", "answer"):
+                raise NotATableError(self._missing(path, header, named or role, role))
+        if set(found["question"]) & set(found["answer"]):
+            raise ValueError(
+                f"{path} has one column for question and answer, {header[found['answer'][0]]!r}. Name two, with "
+                "--question_column and --answer_column."
+            )
+        return found
+
+    def is_found(self, path: str, header: Sequence[str]) -> bool:
+        """Returns whether question and answer are among these columns."""
+        try:
+            return bool(self.find(path, header))
+        except ValueError:
+            return False
+
+    def is_header(self, row: Sequence[Any], where: str, refusals: Refusals) -> bool:
+        """Returns whether a first row repeats the names given as `header`: then it is no pair, which is noted."""
+        repeats = [str(field).strip().lower() for field in row] == [name.strip().lower() for name in self.header]
+        if repeats:
+            refusals.note("the first row repeats --header, and is left out", where)
+        return repeats
+
+    def _missing(self, path: str, header: Sequence[str], wanted: str, role: str) -> str:
+        names = [name.strip().lower() for name in header]
+        if other := next((what for name, what in OTHER_LAYOUTS.items() if name in names), None):
+            return (
+                f"{path} holds {other}. Expected one question and one answer a row: write each question with its "
+                "answer as a row of its own."
+            )
+        if {"columns", "data"} <= set(names):
+            return f"{path} holds a table split into columns and data. Write rows, in pandas with: orient='records'."
+        remedy = f"Name the right one with --{role}_column; a table without a header line with --header."
+        if header and header[0].startswith("<"):
+            remedy = "It looks like HTML or XML: export question and answer as CSV or JSON Lines."
+        elif len(header) == 1 and not self.delimiter and (marks := set(header[0]) & set(";\t,|:^~")):
+            remedy = f"If its fields stand between {marks.pop()!r}, say so with --delimiter."
+        return f"{path} has no column {wanted!r}. Columns found: {_shown(header)}. {remedy}"
+
+
+def _named(name: str, header: Sequence[str]) -> list[int]:
+    if name.startswith("#") and name[1:].isdecimal() and name not in header:
+        place = int(name[1:]) - 1
+        return [place] if 0 <= place < len(header) else []
+    return [i for i, other in enumerate(header) if name in (other, other.strip())]
+
+
+def _usual(groups: Sequence[Sequence[str]], names: Sequence[str]) -> list[int]:
+    places = next(filter(None, ([i for i, name in enumerate(names) if name in group] for group in groups)), [])
+    if [names[i] for i in places if names[i] in INSTRUCTION] and len(places) <= 2:
+        (instruction, *more) = sorted(places, key=lambda i: names[i] not in INSTRUCTION)
+        return [instruction, *(more or [i for i, name in enumerate(names) if name in INPUT])]
+    return places
+
+
+def _is_instructed(named: str | None, places: Sequence[int], names: Sequence[str]) -> bool:
+    first, *more = (names[i] for i in places)
+    return not named and first in INSTRUCTION and len(more) == 1 and more[0] in INPUT
+
+
+def _ambiguous(path: str, header: Sequence[str], role: str, places: Sequence[int]) -> str:
+    shown = ", ".join(f"{header[i]} (#{i + 1})" for i in places)
+    return (
+        f"{path} has several columns for the {role}: {shown}. Name one with --{role}_column, by its name or its "
+        f"number: --{role}_column=#{places[0] + 1}."
+    )
+
+
+def _shown(header: Sequence[str]) -> str:
+    names = [name if len(name) <= _LONGEST_NAME else f"{name[:_LONGEST_NAME]}..." for name in header[:_MOST_NAMES]]
+    return ", ".join(names + ["..."] * (len(header) > _MOST_NAMES)) or "none"

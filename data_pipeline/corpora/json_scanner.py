@@ -1,0 +1,117 @@
+"""Reads JSON values one after the other from a file, block by block; errors name the line of the file."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any, TextIO
+
+from data_pipeline.corpora.opening import MAX_ROW_BYTES, too_long
+
+CUT = object()
+_BLOCK = 2**20  # characters read at once
+_BLANKS = re.compile(r"[ \t\n\r]*")
+_NEAR_THE_END = 16  # characters: an error there may come from the end of the block
+
+
+class Scanner:
+    """Reads JSON values one after the other from a file, block by block."""
+
+    def __init__(self, file: TextIO, path: str):
+        self._file, self.path = file, path
+        self._decoder = json.JSONDecoder()
+        self._text, self._at = "", 0
+        self._line, self._counted = 1, 0  # line of the character at `_counted`
+
+    @property
+    def line(self) -> int:
+        """Number of the line of the file where the next value begins, from 1."""
+        self._line, self._counted = self._line + self._text.count("\n", self._counted, self._at), self._at
+        return self._line
+
+    def peek(self) -> str:
+        """Returns the next character that is not white space; "" at the end."""
+        while True:
+            self._at = _BLANKS.match(self._text, self._at).end()
+            if self._at < len(self._text) or not self._more(_BLOCK):
+                return self._text[self._at : self._at + 1]
+
+    def start(self) -> str:
+        """Returns the text with which the file goes on, up to a block."""
+        self.peek()
+        return self._text[self._at :]
+
+    def items(self) -> Iterator[Any]:
+        """Yields the items of a list, the next value."""
+        self.take("[")
+        if self.peek() == "]":
+            self.take("]")
+            return
+        yield self.value()
+        while self.take(",]") == ",":
+            yield self.value()
+
+    def fields(self) -> Iterator[str]:
+        """Yields the names of an object's fields, the next value; who asks for another has read the field's value."""
+        self.take("{")
+        if self.peek() == "}":
+            self.take("}")
+            return
+        more = ","
+        while more == ",":
+            if self.peek() != '"':
+                self.take('"')  # an error
+            name = self.value()
+            self.take(":")
+            yield name
+            more = self.take(",}")
+
+    def end(self) -> None:
+        """Raises a ValueError if there is something more in the file."""
+        if self.peek():
+            raise ValueError(
+                f"{self.path} line {self.line} is not valid JSON: something stands behind its end. Mend it."
+            )
+
+    def value(self, longest: int | None = None) -> Any:
+        """Returns the next value; CUT, and takes nothing, if it needs more than so many characters."""
+        self.peek()
+        size = _BLOCK
+        while True:
+            try:
+                value, end = self._decoder.raw_decode(self._text, self._at)
+            except RecursionError as error:
+                raise ValueError(
+                    f"{self.path} line {self.line} is not valid JSON (nested too deeply). Mend it."
+                ) from error
+            except json.JSONDecodeError as error:
+                # What is cut off at the end of the block looks like an error, too.
+                cut = error.pos > len(self._text) - _NEAR_THE_END or error.msg.startswith("Unterminated string")
+                if cut and longest is not None and len(self._text) - self._at >= longest:
+                    return CUT
+                if not cut or not self._more(size):
+                    line = self.line + self._text.count("\n", self._at, error.pos)
+                    raise ValueError(f"{self.path} line {line} is not valid JSON ({error.msg}). Mend it.") from error
+            else:
+                # A number at the end of the block may go on in the next.
+                if end < len(self._text) or not self._more(size):
+                    self._at = end
+                    return value
+            size *= 2
+
+    def take(self, expected: str) -> str:
+        """Returns the next character, which must be one of `expected`."""
+        if (found := self.peek()) and found in expected:
+            self._at += 1
+            return found
+        found = repr(found) if found else "the end of the file"
+        raise ValueError(
+            f"{self.path} line {self.line} is not valid JSON: {found} where one of {expected!r} was expected. Mend it."
+        )
+
+    def _more(self, size: int) -> bool:
+        block = self._file.read(size)
+        self._line = self.line  # before its text is dropped
+        self._text, self._at, self._counted = self._text[self._at :] + block, 0, 0
+        if len(self._text) > MAX_ROW_BYTES + size:
+            raise ValueError(too_long(self.path, "an item"))
+        return bool(block)

@@ -1,0 +1,113 @@
+"""Unpacks gzip, bzip2, xz and zstandard files, which are told by their first bytes."""
+
+import bz2
+import contextlib
+import gzip
+import io
+import lzma
+import re
+import zlib
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+import zstandard
+
+_ZSTD_WINDOW = 2**31  # dumps that were packed with --long need it
+# Read at once of a .zst file: four bytes unfold to 128 KiB at most, so that this is 32 MiB.
+_ZSTD_BYTES = 2**10
+
+
+class _Zstandard(io.RawIOBase):
+    """The content of a .zst file; unlike the package's stream, it refuses a file that was cut off."""
+
+    def __init__(self, path: str):
+        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
+        self._unpack, self._rest = self._unpacker(), memoryview(b"")
+
+    @staticmethod
+    def _unpacker() -> Any:
+        return zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW).decompressobj()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        while not self._rest:
+            packed = self._unpack.unused_data if self._unpack.eof else b""
+            packed = packed or self._file.read(_ZSTD_BYTES)
+            if not packed:
+                if not self._unpack.eof:
+                    raise EOFError("it ends in the middle")
+                return 0
+            if self._unpack.eof:
+                self._unpack = self._unpacker()  # a file may hold several frames
+            self._rest = memoryview(self._unpack.decompress(packed))
+        size = min(len(buffer), len(self._rest))
+        buffer[:size], self._rest = self._rest[:size], self._rest[size:]
+        return size
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+class _Packing(NamedTuple):
+    name: str
+    start: re.Pattern[bytes]
+    open: Callable[[str], Any]
+
+
+_PACKINGS = (
+    _Packing("gzip", re.compile(rb"\x1f\x8b"), gzip.open),
+    _Packing("bzip2", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.open),
+    _Packing("xz", re.compile(rb"\xfd7zXZ\x00"), lzma.open),
+    # A frame, or one that is to be skipped, with which some tools begin.
+    _Packing("zstandard", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL), _Zstandard),
+)
+
+
+def packing_of(path: str) -> str | None:
+    """Returns what a file is packed with; None for a plain file."""
+    packing = _find(path)
+    return packing and packing.name
+
+
+def is_packed(path: str) -> bool:
+    """Returns whether the texts of a file are longer than the file; those of Parquet and .xlsx are, too."""
+    with open(path, "rb") as file:
+        return file.read(4) in (b"PAR1", b"PK\x03\x04") or packing_of(path) is not None
+
+
+def _find(path: str) -> _Packing | None:
+    with open(path, "rb") as file:
+        start = file.read(16)
+    return next((packing for packing in _PACKINGS if packing.start.match(start)), None)
+
+
+@contextlib.contextmanager
+def unpacked(path: str) -> Iterator[BinaryIO]:
+    """Opens the content of a file, packed or not.
+
+    Raises:
+      ValueError: while reading: a packed file is damaged or was cut off.
+    """
+    packing = _find(path)
+    if packing is None:
+        with open(path, "rb") as file:
+            yield file
+        return
+    try:
+        with packing.open(path) as file:
+            yield file
+    except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
+        raise _damaged(path, packing, error) from error
+    except OSError as error:
+        if error.errno is not None:
+            raise
+        raise _damaged(path, packing, error) from error  # bz2 has no error of its own
+
+
+def _damaged(path: str, packing: _Packing, error: Exception) -> ValueError:
+    return ValueError(
+        f"{path} is a damaged or truncated {packing.name} file ({error}). Nothing of it was taken; fetch it again."
+    )

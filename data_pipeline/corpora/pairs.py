@@ -1,0 +1,101 @@
+"""Makes pairs of a table's rows."""
+
+import operator
+from collections.abc import Iterator
+from typing import Any
+
+from data_pipeline.corpora.reading import Refusals, Table
+from data_pipeline.rows import Pair
+
+_NO_TEXT = "question or answer is not a text"
+Found = dict[str, tuple[int, ...]]  # the columns of each role, as `Columns.find` returns them
+
+
+def pairs_of(table: Table, found: Found, refusals: Refusals, instructed: bool = True) -> Iterator[tuple[str, Pair]]:
+    """Yields (place, pair) for each row of a table, several where it has several answers, or questions.
+
+    Args:
+      table: the file.
+      found: the columns.
+      refusals: counts the rows that are no pair, and notes those that are several.
+      instructed: whether the instruction of an instruction table is a part of its questions.
+    """
+    value = table.value or operator.getitem
+    questions, (answer,) = found["question"], found["answer"]
+    known = {role: found[role][0] for role in ("source", "focus") if role in found}
+    for where, row in table.rows:
+        question, reply = value(row, questions[0]), value(row, answer)
+        if len(questions) == 2:
+            question = joined(question, value(row, questions[1]), instructed)
+        extra = {}
+        for role, place in known.items():
+            if isinstance(text := value(row, place), str):
+                extra[role] = text
+        if isinstance(question, str) and isinstance(reply, str):
+            yield where, Pair(question, reply, **extra)
+        else:
+            yield from _several(where, question, reply, extra, refusals)
+
+
+def _several(
+    where: str, question: Any, answer: Any, extra: dict[str, str], refusals: Refusals
+) -> Iterator[tuple[str, Pair]]:
+    """Yields the pairs of a row with several questions or several answers."""
+    questions, answers = _texts(question), _texts(answer)
+    if not questions or not answers:
+        refusals.add(f"empty {'answer' if questions else 'question'}", where)
+        return
+    if len(questions) > 1 and len(answers) > 1:  # nobody knows which answer is to which question
+        refusals.add("several questions with several answers", where)
+        return
+    for side, texts in (("questions", questions), ("answers", answers)):
+        if len(texts) > 1:
+            refusals.note(f"several {side} in a row: each is a pair", where)
+    places = [""] if len(questions) == len(answers) else range(1, max(len(questions), len(answers)) + 1)
+    side = "question" if len(questions) > 1 else "answer"
+    combined = [(text, reply) for text in questions for reply in answers]
+    for number, (text, reply) in zip(places, combined, strict=True):
+        place = f"{where} {side} {number}" if number else where
+        if isinstance(text, str) and isinstance(reply, str):
+            yield place, Pair(text, reply, **extra)
+        else:
+            refusals.add(_NO_TEXT, place)
+
+
+def _texts(value: Any) -> list[Any]:
+    """Returns the texts of a list, of objects with a field `text`, or of lists of them; what is none stays."""
+    if isinstance(value, dict) and "text" in value:
+        return _texts(value["text"])
+    if isinstance(value, list):
+        return [text for part in value for text in _texts(part)]
+    return [value]
+
+
+def joined(instruction: Any, text: Any, instructed: bool = True) -> Any:
+    """Returns the question of an instruction table; instruction or input may be missing or empty.
+
+    Args:
+      instruction: what to do.
+      text: its input.
+      instructed: whether the instruction is a part of the question; it always is where the input is empty.
+    """
+    parts = [part for part in (instruction, text) if not (part is None or (isinstance(part, str) and not part.strip()))]
+    if not all(isinstance(part, str) for part in parts):
+        return None
+    return "\n".join(parts if instructed else parts[-1:])
+
+
+def instructions_differ(table: Table, places: tuple[int, ...]) -> bool:
+    """Returns whether the instructions of an instruction table say something; reads no further than to the second.
+
+    They do if two are different, if there is one row, or if no row has an input.
+    """
+    value = table.value or operator.getitem
+    seen, rows, inputs = set[Any](), 0, False
+    for _, row in table.rows:
+        instruction, text = (value(row, place) for place in places)
+        seen.add(instruction.strip() if isinstance(instruction, str) else None)
+        rows, inputs = rows + 1, inputs or bool(isinstance(text, str) and text.strip())
+        if len(seen) > 1:
+            return True
+    return rows < 2 or not inputs
