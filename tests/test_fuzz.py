@@ -1,15 +1,22 @@
 """1,000 damaged files: every one gives pairs or an error that names it; none hangs or leaves half a folder."""
 
+import bz2
 import gzip
+import io
 import json
+import lzma
 import os
 import random
 import tracemalloc
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+import zstandard
 
 from data_pipeline.corpora import Columns, Refusals, json_scanner, opening, read_pairs
 from data_pipeline.prepare import Settings, prepare
+from tests.test_file_kinds import workbook
 
 PAIRS = [{"question": f"what is {i}, “x”?", "answer": f'an "answer" {i}\nwith\tlines é 中 {i}'} for i in range(40)]
 TABLE = "question,answer\n" + "".join(
@@ -21,6 +28,7 @@ WHOLE = {
     "a.json": json.dumps(PAIRS),
     "a.jsonl": "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in PAIRS),
 }
+FILES = 60  # of each other kind
 NESTED = [None, 3, True, [], {}, [None, [None]], {"a": {"b": [None]}}, 1e999, "\ud800", "", "\x00", "x" * 10_000]
 
 
@@ -70,6 +78,40 @@ def test_125_damaged_files(tmp_path, name, zipped):
         assert all(isinstance(text, str) for _, pair in rows for text in (pair.question, pair.answer))
         assert error is None or (str(path) in str(error) and not isinstance(error, UnicodeError))
     assert 10 < errors < 125
+
+
+def parquet():
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([{**pair, "pos": [pair["answer"]] * 2} for pair in PAIRS]), file)
+    return file.getvalue()
+
+
+BINARY = {
+    "parquet": parquet,
+    "xlsx": lambda: workbook([("question", "answer"), *((f"q{i}", f"a {i}") for i in range(40))]),
+    "zst": lambda: zstandard.compress(TABLE.encode() * 9),
+    "bz2": lambda: bz2.compress(TABLE.encode() * 9),
+    "xz": lambda: lzma.compress(TABLE.encode() * 9),
+    "utf-16": lambda: TABLE.encode("utf-16-le"),
+    "utf-32": lambda: WHOLE["a.json"].encode("utf-32-be"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", BINARY)
+def test_damaged_files_of_other_kinds(tmp_path, kind):
+    dice = random.Random(kind)
+    path, whole, errors = tmp_path / "a", BINARY[kind](), 0
+    for _ in range(FILES):
+        path.write_bytes(mutated(whole, "a", dice))
+        try:
+            rows, error = list(read_pairs(str(path), Columns(), Refusals())), None
+        except ValueError as found:
+            rows, error = [], found
+        errors += error is not None
+        assert all(isinstance(text, str) for _, pair in rows for text in (pair.question, pair.answer))
+        assert error is None or (str(path) in str(error) and not isinstance(error, UnicodeError))
+    assert errors > FILES / 20
 
 
 @pytest.mark.parametrize("name", ["a.csv", "a.json", "a.jsonl"])
@@ -122,6 +164,25 @@ def test_an_endless_row_is_refused_before_it_fills_the_memory(tmp_path, monkeypa
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 16 * limit  # as Python strings, many of them short
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["a.csv", "a.json"])
+def test_a_few_bytes_of_zstandard_that_hold_gigabytes(tmp_path, monkeypatch, name):
+    limit = 4 * 2**20
+    for module in (opening, json_scanner):
+        monkeypatch.setattr(module, "MAX_ROW_BYTES", limit)
+    head = {"a.csv": b"question,answer\nq,", "a.json": b'[{"question": "'}[name]
+    # A frame of stored bytes, and blocks that say: 128 KiB of "x".
+    block = (2**17 << 3 | 1 << 1).to_bytes(3, "little") + b"x"
+    frame = b"\x28\xb5\x2f\xfd\x00\x58" + (len(head) << 3).to_bytes(3, "little") + head + block * 20_000
+    (tmp_path / name).write_bytes(frame)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match=f"{name} has an? (line|item) of more than"):
+        list(read_pairs(str(tmp_path / name), Columns(), Refusals()))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 32 * limit  # 128 of 2,500 MiB
 
 
 @pytest.mark.slow

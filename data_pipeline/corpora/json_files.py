@@ -68,7 +68,9 @@ def _values(scanner: Scanner, path: str, columns: Columns) -> Rows:
     if first == "{":
         if (value := scanner.value(_WHOLE)) is CUT:
             yield from _large(scanner, path, place)
-        elif scanner.peek() or (rows := _rows_of(value, path, columns)) is None:
+        elif (more := scanner.peek()) not in ("", "{", "["):
+            scanner.end()
+        elif more or (rows := _rows_of(value, path, columns)) is None:
             yield place, value
         else:
             yield from _numbered(path, rows)

@@ -88,8 +88,8 @@ class Scanner:
                 cut = error.pos > len(self._text) - _NEAR_THE_END or error.msg.startswith("Unterminated string")
                 if cut and longest is not None and len(self._text) - self._at >= longest:
                     return CUT
+                line = self.line + self._text.count("\n", self._at, error.pos)
                 if not cut or not self._more(size):
-                    line = self.line + self._text.count("\n", self._at, error.pos)
                     raise ValueError(f"{self.path} line {line} is not valid JSON ({error.msg}). Mend it.") from error
             else:
                 # A number at the end of the block may go on in the next.

@@ -16,7 +16,8 @@ from absl import logging
 
 from data_pipeline import cleaning
 from data_pipeline.corpora import Columns, Refusals, read_pairs
-from data_pipeline.corpora.reading import ROLES, joined
+from data_pipeline.corpora.pairs import instructions_differ, joined
+from data_pipeline.corpora.reading import ROLES, Table
 from docproduct.index.folder import TEXT_COLUMNS
 
 USUAL_COLUMNS = {"question": "Q_FFNN_embeds", "answer": "A_FFNN_embeds"}  # docproduct 0.2.0's
@@ -161,9 +162,9 @@ def _texts(table: VectorTable) -> dict[str, list[Any]]:
 
 def _joined(instructions: list[Any], inputs: list[Any]) -> list[Any]:
     """Returns the questions of an instruction table, as `read_pairs` does: one for all rows says nothing."""
-    if len(inputs) > 1 and any(inputs) and len({text if isinstance(text, str) else None for text in instructions}) == 1:
-        return inputs
-    return list(map(joined, instructions, inputs))
+    rows = list(zip(instructions, inputs, strict=True))
+    instructed = instructions_differ(Table(["instruction", "input"], (("", row) for row in rows)), (0, 1))
+    return [joined(*row, instructed) for row in rows]
 
 
 def _parquet_chunks(path: str, name: str) -> Iterator[Chunk]:
