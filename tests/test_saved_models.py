@@ -216,7 +216,7 @@ def test_the_command(retriever, tmp_path):
     assert said == {"version": version, "kind": "docproduct retriever"}
     assert sorted(os.listdir(f"{model}/saved_model")) == ["1", "version.lock"]
     texts = ["encode_question_text", "encode_answer_text"]
-    assert read(version)["signatures"] == ["encode_question", "encode_answer", *texts]
+    assert read(version)["signatures"] == ["encode_question", "encode_answer", *texts, "serving_default"]
     assert TrainedRetriever.load(model).fingerprint() == read(version)["fingerprint"]
     done = subprocess.run([*command, "--precision=int8"], cwd=TOP, capture_output=True, text=True)
     assert done.returncode == 1
