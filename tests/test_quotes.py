@@ -42,6 +42,7 @@ def read(path, content, columns=Columns()):
         ('"open|a\nr|"x"', [('"open', "a"), ("r", "x")]),
         ('"open|a\nr|"x"\ns|"open\nt|b', [('"open', "a"), ("r", "x"), ("s", '"open'), ("t", "b")]),
         ('"open|a\nr|"x\ny"', [('"open', "a"), ("r", "x\ny")]),  # a quoted field behind a stray quote
+        ('"open|a\nr|"say ""x"" twice"', [('"open', "a"), ("r", 'say "x" twice')]),
         ('"open|a\nr|""doubled""', [('"open', "a"), ("r", '""doubled""')]),
         ('"q|r"|a|b', [('"q|r"|a|b', None)]),  # neither reading has two fields
         ('q|"a \\"b\\" c"', [("q", '"a \\"b\\" c"')]),  # a backslash quotes nothing

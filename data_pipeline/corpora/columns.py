@@ -131,7 +131,7 @@ def _named(name: str, header: Sequence[str]) -> list[int]:
 
 def _usual(groups: Sequence[Sequence[str]], names: Sequence[str]) -> list[int]:
     places = next(filter(None, ([i for i, name in enumerate(names) if name in group] for group in groups)), [])
-    if [names[i] for i in places if names[i] in INSTRUCTION] and len(places) <= 2:
+    if any(names[i] in INSTRUCTION for i in places):
         (instruction, *more) = sorted(places, key=lambda i: names[i] not in INSTRUCTION)
         return [instruction, *(more or [i for i, name in enumerate(names) if name in INPUT])]
     return places
