@@ -90,10 +90,12 @@ def _serve(values: flags.FlagValues) -> None:
         raise ValueError(f"--{given[0]} belongs to a single question; a service is told it with each request.")
     if values.log_questions:
         logging.set_verbosity(logging.INFO)
+    request_limits = RequestLimits(values.max_question_chars, values.max_texts, values.max_text_chars)
+    needed = request_limits.body_bytes
     limits = Limits(
         _token(values.token_file),
         values.rate_limit,
-        values.max_body_kib * 1_024,
+        values.max_body_kib * 1_024 if values.max_body_kib else max(Limits.body_bytes, needed),
         hosts=tuple(values.allowed_hosts),
         cors_origins=tuple(values.cors_origins),
     )
@@ -104,8 +106,14 @@ def _serve(values: flags.FlagValues) -> None:
         timeout=values.timeout,
         log_questions=values.log_questions,
         limits=limits,
-        request_limits=RequestLimits(values.max_question_chars, values.max_texts, values.max_text_chars),
+        request_limits=request_limits,
     )
+    if limits.body_bytes < needed:
+        message = "In JSON, the longest question or text may take %d KiB; --max_body_kib=%d refuses some of them."
+        logging.warning(message, needed // 1_024, values.max_body_kib)
+    if "*" in limits.cors_origins:
+        may = "that know the token may ask" if limits.token else "may ask, and read the answers"
+        logging.warning("--cors_origins=*: pages of every web site %s, in the browser of anyone who visits them.", may)
     names = ("model_dir", "index_dir", "generator_dir", "index_device", "threshold")
     serve(
         Folders(**{name: values[name].value for name in names}),
@@ -149,7 +157,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("max_question_chars", 2_000, "Longest question, in characters.", 1)
     flags.DEFINE_integer("max_texts", 256, "Texts that are encoded in one request, at most.", 1)
     flags.DEFINE_integer("max_text_chars", 20_000, "Longest of these texts, in characters.", 1)
-    flags.DEFINE_integer("max_body_kib", 256, "Longest body of a request, in KiB.", 1)
+    body_help = "Longest body in KiB; default: 256, or what the longest question or text may take."
+    flags.DEFINE_integer("max_body_kib", None, body_help, 1)
     flags.DEFINE_integer("max_batch", 32, "Questions that are answered together.", 1)
     flags.DEFINE_float("max_wait_ms", 2.0, "Longest wait of a question for others, in milliseconds.", 0.0, 1_000.0)
     flags.DEFINE_integer("max_waiting", 128, "Questions that may wait; more are answered with 503.", 1)

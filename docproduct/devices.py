@@ -7,8 +7,12 @@ import re
 from collections.abc import Iterator
 
 import tensorflow as tf
+from absl import logging
 
 STRATEGIES = ("default", "mirrored", "multi_worker")
+_JOBS = ("chief", "worker")  # whose processes train; TensorFlow waits for ever for what a ps would do
+_ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
+_LARGEST_PORT = 65_535
 PRECISIONS = ("auto", "float32", "bfloat16")
 
 # What a collective operation raises when another worker is gone.
@@ -47,6 +51,10 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
             "strategy is mirrored, of this machine alone, but TF_CONFIG names a cluster. Unset TF_CONFIG, or use "
             "multi_worker."
         )
+    if name == "default" and given:
+        logging.warning(
+            "TF_CONFIG is set, but with --strategy=default this process trains alone. For all workers: multi_worker."
+        )
     strategies = {"default": tf.distribute.get_strategy, "mirrored": tf.distribute.MirroredStrategy}
     if name not in strategies:
         raise ValueError(f"strategy is {name!r}; expected {', '.join(STRATEGIES)}.")
@@ -65,17 +73,24 @@ def _wrong_tf_config(text: str | None) -> str | None:
         return "is no JSON object"
     cluster, task = config.get("cluster"), config.get("task")
     cluster = cluster if isinstance(cluster, dict) else {}
-    jobs = {job: cluster[job] for job in ("chief", "worker") if job in cluster}
-    addresses = [address for of_job in jobs.values() for address in (of_job if isinstance(of_job, list) else [of_job])]
-    if not isinstance(jobs.get("worker"), list) or not jobs["worker"]:
+    if others := sorted(cluster.keys() - {*_JOBS}):
+        return f"has the jobs {', '.join(others)} in its cluster; those that train are {' and '.join(_JOBS)}"
+    jobs = {job: cluster[job] for job in _JOBS if job in cluster}
+    if not jobs or not all(isinstance(of_job, list) and of_job for of_job in jobs.values()):
         return f"has no list of workers in its cluster: {cluster}"
+    addresses = [address for of_job in jobs.values() for address in of_job]
     for address in addresses:
-        if not isinstance(address, str) or not re.fullmatch(r"\S+:\d+", address):
-            return f"has the address {address!r}, without a port"
+        match = _ADDRESS.fullmatch(address) if isinstance(address, str) else None
+        if not match or not 1 <= int(match[1]) <= _LARGEST_PORT:
+            return f"has the address {address!r}, without a port of 1 to {_LARGEST_PORT}, or with more than host:port"
+    if twice := sorted({address for address in addresses if addresses.count(address) > 1}):
+        return f"has the address {twice[0]!r} twice; each worker has its own"
+    if len(jobs.get("chief", [])) > 1:
+        return f"has {len(jobs['chief'])} chiefs; expected one at most"
     if not isinstance(task, dict):
         return f"has the task {task!r}, which is no object with type and index"
     kind, index = task.get("type"), task.get("index")
-    if kind not in jobs:
+    if not isinstance(kind, str) or kind not in jobs:
         return f"has a task of the type {kind!r}; its cluster has {', '.join(jobs)}"
     if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(jobs[kind]):
         return f"has the task index {index!r}; its cluster has {len(jobs[kind])} of the type {kind}, from 0"

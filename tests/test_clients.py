@@ -1,6 +1,7 @@
 """The service as other clients use it: OpenAI's, LangChain's, pages of other sites, readers of event streams."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -32,10 +33,46 @@ def test_models_are_listed_as_openai_does(client):
     assert client.post("/v1/embeddings", json={"input": "a"}).json()["model"] == model["id"]
 
 
-@pytest.mark.parametrize("tokens", [[1, 2, 3], [[1, 2], [3]], [[0]]])
+@pytest.mark.parametrize("tokens", [[1, 2, 3], [[1, 2], [3]], [[0]], [[]], [[1], []]])
 def test_token_ids_are_refused_with_langchains_remedy(client, tokens):
     said = message(client.post("/v1/embeddings", json={"input": tokens}), 422, "invalid_request")
+    assert said.startswith("input: The input is token ids of another model's tokenizer; expected a text")
     assert "check_embedding_ctx_length=False" in said
+
+
+@pytest.mark.parametrize("wrong", [[], [True], ["a", 5], [1.5], [["a"]], [[1], ["a"]], {"a": 1}, None, 5])
+def test_what_else_is_no_text_is_not_taken_for_token_ids(client, wrong):
+    said = message(client.post("/v1/embeddings", json={"input": wrong}), 422, "invalid_request")
+    assert said.startswith("input")
+    assert "token ids" not in said
+
+
+def by_lines(lines):
+    """Reads server-sent events as clients do that are given lines."""
+    blocks = [[]]
+    for line in lines:
+        blocks[-1].append(line) if line else blocks.append([])
+    assert blocks.pop() == []  # each event ends with an empty line
+    return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
+
+
+def test_clients_that_read_lines_read_whole_events(client):
+    question = f"what\n\r{LINE_ENDS}is \U0001f600?"
+    body = {"question": question, "stream": True}
+    response = client.post("/v1/answer", json=body)
+    with client.stream("POST", "/v1/answer", json=body) as streamed:
+        from_lines = by_lines(streamed.iter_lines())
+    for found in (events(response.text), by_lines(response.text.splitlines()), from_lines):
+        assert (found[0][0], found[-1][0]) == ("answer", "done")
+        assert found[0][1]["question"] == found[-1][1]["question"] == question
+        assert "".join(data["text"] for _, data in found[1:-1]) == found[-1][1]["generated"]
+
+
+def test_a_body_has_room_for_what_is_allowed():
+    # In JSON an emoji takes 12 bytes; beside it, there is a kibibyte for the other fields.
+    assert schemas.RequestLimits(10, 1, 1_000).body_bytes == 13 * 1_024  # 12,000 + 1,024 of the 13,312
+    assert schemas.RequestLimits(1_000, 1, 10).body_bytes == 13 * 1_024
+    assert schemas.RequestLimits().body_bytes <= Limits().body_bytes
 
 
 def test_other_sites_are_let_in_by_flag_only(source, client):
@@ -79,9 +116,13 @@ def test_limits_of_a_request_by_flag(source):
         for texts in (["a", "b", "c"], ["abcdef"], "abcdef"):
             message(client.post("/v1/embeddings", json={"input": texts}), 422, "invalid_request")
         info = client.get("/v1/info").json()
-        assert [info[name] for name in ("max_question_chars", "max_texts", "max_text_chars")] == [12, 2, 5]
+        names = ("max_question_chars", "max_texts", "max_text_chars", "max_body_bytes")
+        assert [info[name] for name in names] == [12, 2, 5, 262_144]
+        said = message(client.post("/v1/embeddings", content=b"a" * 262_145), 413, "too_large")
+        assert said == "The body is longer than 262144 bytes. Send less at once."
         page = client.get("/openapi.json").json()["components"]["schemas"]
         assert page["AnswerRequest"]["properties"]["question"]["maxLength"] == 12
+        assert page["AnswerRequest"]["description"].startswith("A question")
         assert page["AnswerRequest"]["properties"]["no_repeat_ngram_size"]["default"] == 8
 
 

@@ -23,6 +23,7 @@ from docproduct import answering, emergency
 from docproduct.index import Hit
 from docproduct.systems.generator import Generation, GenerationSettings
 from docproduct.web.protection import Limits
+from docproduct.web.schemas import RequestLimits
 from docproduct.web.server import create_app
 from docproduct.web.service import ServiceSettings
 from tests.serving import in_thread
@@ -111,9 +112,10 @@ class Engine:
 
 
 @contextlib.contextmanager
-def serving(engine, wrap=lambda app: app, **limits):
+def serving(engine, wrap=lambda app: app, request_limits=RequestLimits(), **limits):
     """Serves the engine in a thread; gives the server, with its address as `url`."""
-    app = wrap(create_app(SimpleNamespace(engine=engine), ServiceSettings(limits=Limits(**limits))))
+    settings = ServiceSettings(limits=Limits(**limits), request_limits=request_limits)
+    app = wrap(create_app(SimpleNamespace(engine=engine), settings))
     with in_thread(app, timeout_graceful_shutdown=1) as server:
         try:
             yield server
@@ -389,13 +391,49 @@ def test_a_service_that_ends_in_the_middle(page, server, engine):
     assert page.violations() == []
 
 
-def test_line_separators_in_a_question_are_text(page):
-    """JavaScript takes U+2028 for the end of a line; JSON, and the events, do not."""
-    page.js("document.getElementById('question').value = arguments[0]", "a cold\u2028or two")
+def test_line_separators_are_text(page, engine, monkeypatch):
+    """JavaScript takes U+2028 for the end of a line, Python takes more; JSON, and the events, do not."""
+    separators = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
+    monkeypatch.setitem(globals(), "PAIRS", [(f"a{separators}cold", f"x{separators}y\r\nz")])
+    page.js("document.getElementById('question').value = arguments[0]", f"a cold{separators}or two")
     page.at("#question").send_keys(Keys.ENTER)
     page.until(lambda: page.at("#submit").text == "Ask" and page.shows("#answer"))
     assert page.text("#trouble_words") == ""
     assert page.text("#written_text") == WRITTEN
+    assert engine.asked[-1].question == f"a cold{separators}or two"
+    assert page.js("return document.querySelector('.sources .text').textContent") == f"x{separators}y\r\nz"
+
+
+def test_limits_of_the_service_are_those_of_the_page(driver, engine):
+    with serving(engine, request_limits=RequestLimits(question_chars=12)) as server:
+        page = Page(driver, server.url)
+        page.ask("a" * 13, wait=False)
+        words = "The question has 13 characters, and this service reads at most 12. Leave out 1."
+        page.until(lambda: page.text("#problem") == words)
+        page.ask("a" * 12)
+        assert page.text("#problem") == ""
+        assert page.text("#written_text") == WRITTEN
+        driver.get("about:blank")
+
+
+def test_a_page_of_another_site(driver, engine):
+    """A browser lets it read streams and refusals where its origin is allowed, and nothing elsewhere."""
+    ask = """
+        const [url, token, done] = arguments;
+        const headers = {"Content-Type": "application/json", Authorization: `Bearer ${token}`};
+        const body = JSON.stringify({question: "a cold", stream: true});
+        fetch(`${url}v1/answer`, {method: "POST", headers, body})
+          .then(async (response) => done([response.status, (await response.text()).slice(0, 13)]))
+          .catch((error) => done([0, String(error)]));"""
+    with serving(engine) as other:
+        with serving(engine, token="secret", cors_origins=(other.url.rstrip("/"),)) as server:
+            driver.get(other.url + "healthz")  # a document without the page's own policy
+            assert driver.execute_async_script(ask, server.url, "secret") == [200, "event: answer"]
+            assert driver.execute_async_script(ask, server.url, "wrong")[0] == 401
+        with serving(engine, token="secret", cors_origins=("https://a.example",)) as server:
+            assert driver.execute_async_script(ask, server.url, "secret") == [0, "TypeError: Failed to fetch"]
+        driver.get("about:blank")
+        driver.get_log("browser")
 
 
 def test_a_generator_that_fails(page, engine):

@@ -65,9 +65,15 @@ def service(*given):
 def test_a_service_and_its_signals(folders, tmp_path):
     token = tmp_path / "token"
     token.write_text("s3cret\n")
-    with service(*arguments(folders), f"--token_file={token}") as (process, client):
+    sizes = ("--max_question_chars=50", "--max_texts=2", "--max_text_chars=30000")
+    given = (f"--token_file={token}", "--cors_origins=https://a.example,http://localhost:3000", *sizes)
+    with service(*arguments(folders), *given) as (process, client):
         assert client.post("/v1/retrieve", json={"question": "a"}).status_code == 401
         client.headers["Authorization"] = "Bearer s3cret"
+        info = client.get("/v1/info", headers={"Origin": "http://localhost:3000"})
+        assert info.headers["access-control-allow-origin"] == "http://localhost:3000"
+        sizes = [info.json()[f"max_{name}"] for name in ("question_chars", "texts", "text_chars", "body_bytes")]
+        assert sizes == [50, 2, 30_000, 361_472]  # 12 bytes a character and a kibibyte, in whole kibibytes: 353
         # A second one on the same port ends at once, and says why.
         port = f"--port={client.base_url.port}"
         command = [sys.executable, str(TOP / "serve.py"), *arguments(folders), port]
@@ -108,6 +114,8 @@ def test_ctrl_c_ends_without_a_traceback(folders):
         (["--k=3"], "--k belongs to a single question"),
         (["--rate_limit=often"], "rate is 'often'"),
         (["--model_dir=/nowhere"], "/nowhere"),
+        (["--cors_origins=https://a.example/"], "error: cors_origins has 'https://a.example/'; expected scheme"),
+        (["--max_text_chars=9300", "--max_body_kib=9"], "error: text_chars is 9300, and a body may have 9216 bytes"),
     ],
 )
 def test_wrong_flags(folders, given, said):

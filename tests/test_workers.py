@@ -156,6 +156,17 @@ def tf_config(workers=("a:1", "b:2"), kind="worker", index=0, **changes):
         (tf_config(workers=[]), "has no list of workers"),
         (tf_config(workers=["a"]), "has the address 'a', without a port"),
         (tf_config(workers=[3]), "has the address 3, without a port"),
+        (tf_config(workers=["a:0"]), "has the address 'a:0', without a port of 1 to 65535"),
+        (tf_config(workers=["a:65536"]), "has the address 'a:65536', without a port"),
+        (tf_config(workers=["grpc://a:1"]), "has the address 'grpc://a:1', without a port.*or with more"),
+        (tf_config(workers=[":1"]), "has the address ':1', without a port"),
+        (tf_config(workers=["a:1", "b:1", "a:1"]), "has the address 'a:1' twice"),
+        (tf_config(cluster={"worker": ["a:1"], "ps": ["b:1"]}), "has the jobs ps in its cluster"),
+        (tf_config(cluster={"workers": ["a:1"]}), "has the jobs workers in its cluster"),
+        (tf_config(cluster={"worker": ["a:1"], "chief": ["b:1", "c:1"]}), "has 2 chiefs; expected one at most"),
+        (tf_config(cluster={"worker": ["a:1"], "chief": "b:1"}), "has no list of workers"),
+        (tf_config(kind=["worker"]), r"has a task of the type \['worker'\]"),
+        (tf_config(index=True), "has the task index True"),
         (tf_config(task=None), "has the task None"),
         (tf_config(task=[0]), r"has the task \[0\]"),
         (tf_config(kind="ps"), "has a task of the type 'ps'; its cluster has worker"),
@@ -164,13 +175,28 @@ def tf_config(workers=("a:1", "b:2"), kind="worker", index=0, **changes):
         (tf_config(index=-1), "has the task index -1"),
     ],
 )
-def test_a_broken_tf_config_is_named(monkeypatch, content, message):
+def test_a_broken_tf_config_is_named(monkeypatch, caplog, content, message):
     monkeypatch.setenv("TF_CONFIG", content if isinstance(content, str) else json.dumps(content))
     with pytest.raises(ValueError, match=f"TF_CONFIG {message}.*Expected, in each worker's environment"):
         devices.make_strategy("multi_worker")
     with pytest.raises(ValueError, match="strategy is mirrored.*Unset TF_CONFIG"):
         devices.make_strategy("mirrored")
     assert devices.make_strategy("default").num_replicas_in_sync == 1
+    assert caplog.messages[-1].startswith("TF_CONFIG is set, but with --strategy=default this process trains alone.")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        tf_config(index=1),
+        tf_config(workers=["[::1]:65535", "node-2.local:1"]),
+        tf_config(cluster={"chief": ["a:1"], "worker": ["a:2"]}, kind="chief"),
+        tf_config(cluster={"chief": ["a:1"]}, kind="chief"),
+        tf_config(rpc_layer="grpc"),
+    ],
+)
+def test_whole_ones(content):
+    assert devices._wrong_tf_config(json.dumps(content)) is None
 
 
 @pytest.mark.long

@@ -20,12 +20,12 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from docproduct.web import origins
 from docproduct.web.measures import Measures
 
 PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")  # without a token
 _GONE = 499  # is logged where a client has gone before it was answered
 HEADER_BYTES = 16 * 1024
-_ORIGIN = re.compile(r"https?://[^/\s:]+(:\d+)?|https?://\[[0-9a-f:]+\](:\d+)?")
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
     "form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
@@ -63,18 +63,13 @@ class Limits:
     cors_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for a rate that is none, or a token that no header can carry."""
+        """Raises a ValueError for a rate or an origin that is none, or a token that no header can carry."""
         if self.rate is not None:
             try:
                 limits.parse(self.rate)
             except ValueError as error:
                 raise ValueError(f"rate is {self.rate!r}; expected for example 60/minute or 5/second.") from error
-        for origin in self.cors_origins:
-            if origin != "*" and not _ORIGIN.fullmatch(origin):
-                raise ValueError(
-                    f"cors_origins has {origin!r}; expected scheme and host without a path, such as "
-                    "https://a.example or http://localhost:3000, or * for every site."
-                )
+        object.__setattr__(self, "cors_origins", origins.normal(self.cors_origins))
         if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
             raise ValueError("The token is empty, or has characters that no header can carry. Expected ASCII letters.")
 
@@ -108,6 +103,7 @@ class Protection:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), _GONE
+        asked_from = Headers(scope=scope).get("origin")
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -116,7 +112,7 @@ class Protection:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                if self._allowed.cors_origins:
+                if self._allows(asked_from):
                     headers["Cross-Origin-Resource-Policy"] = "cross-origin"
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _PAGE_POLICY
@@ -156,6 +152,10 @@ class Protection:
             self._measures.seconds.labels(route).observe(seconds)
             logging.info("%s %s %d %.0f ms", scope["method"], route, status, 1_000 * seconds)
 
+    def _allows(self, origin: str | None) -> bool:
+        """Returns whether another site's page may read the answer; Starlette's CORSMiddleware tells its browser so."""
+        return origin is not None and bool({origin, origins.EVERY} & {*self._allowed.cors_origins})
+
     def _check_host(self, headers: Headers) -> None:
         """Refuses other names: a page of another site could give its own name this address."""
         if self._allowed.hosts and _name(headers.get("host", "")) not in map(_name, self._allowed.hosts):
@@ -183,7 +183,7 @@ class Protection:
 
     async def _receive_body(self, headers: Headers, receive: Receive) -> Receive:
         """Reads the whole body, and returns what gives it once more; then it tells when the client goes."""
-        message = f"The body is longer than {self._allowed.body_bytes} bytes."
+        message = f"The body is longer than {self._allowed.body_bytes} bytes. Send less at once."
         if headers.get("content-length", "").isdecimal() and int(headers["content-length"]) > self._allowed.body_bytes:
             raise RefusedError(413, "too_large", message)
         parts, size, more = [], 0, True

@@ -4,10 +4,17 @@ import dataclasses
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, field_validator
+from pydantic_core import PydanticCustomError
 
 MAX_K = 50
 MODEL_ID = "docproduct"
 _LARGEST_SEED = 2**31 - 1
+_BYTES_OF_CHAR = 12  # of an emoji in ASCII JSON: two escapes
+_BODY_FRAME = 1024  # bytes for the other fields
+_NO_TEXTS = (
+    "The input is token ids of another model's tokenizer; expected a text or a list of texts. In LangChain, set "
+    "check_embedding_ctx_length=False of OpenAIEmbeddings."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,6 +30,11 @@ class RequestLimits:
     question_chars: int = 2_000
     texts: int = 256
     text_chars: int = 20_000
+
+    @property
+    def body_bytes(self) -> int:
+        """Bytes of a body, in whole KiB, that holds the longest question or text, whichever its characters are."""
+        return -(-(_BYTES_OF_CHAR * max(self.question_chars, self.text_chars) + _BODY_FRAME) // 1024) * 1024
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a limit below 1."""
@@ -69,14 +81,13 @@ class EmbeddingsRequest(BaseModel):
     @field_validator("input", mode="before")
     @classmethod
     def _no_token_ids(cls, value: Any) -> Any:
-        first = value[0] if isinstance(value, list) and value else None
-        first = first[0] if isinstance(first, list) and first else first
-        if isinstance(first, int):
-            raise ValueError(
-                "The input is token ids of another model's tokenizer; expected a text or a list of texts. In "
-                "LangChain, set check_embedding_ctx_length=False of OpenAIEmbeddings."
-            )
+        if isinstance(value, list) and value and (_are_ids(value) or all(map(_are_ids, value))):
+            raise PydanticCustomError("token_ids", _NO_TEXTS)
         return value
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(type(item) is int for item in value)
 
 
 class Requests(NamedTuple):
@@ -100,9 +111,14 @@ def requests(limits: RequestLimits) -> Requests:
     text = Annotated[str, StringConstraints(min_length=1, max_length=limits.text_chars)]
     texts = Annotated[list[text], Field(min_length=1, max_length=limits.texts)]
     return Requests(
-        create_model("AnswerRequest", __base__=AnswerRequest, question=question),
-        create_model("RetrieveRequest", __base__=RetrieveRequest, question=question),
-        create_model("EmbeddingsRequest", __base__=EmbeddingsRequest, input=(text | texts, ...)),
+        create_model("AnswerRequest", __base__=AnswerRequest, __doc__=AnswerRequest.__doc__, question=question),
+        create_model("RetrieveRequest", __base__=RetrieveRequest, __doc__=RetrieveRequest.__doc__, question=question),
+        create_model(
+            "EmbeddingsRequest",
+            __base__=EmbeddingsRequest,
+            __doc__=EmbeddingsRequest.__doc__,
+            input=(text | texts, ...),
+        ),
     )
 
 
@@ -186,6 +202,7 @@ class Info(BaseModel):
     max_question_chars: int
     max_texts: int
     max_text_chars: int
+    max_body_bytes: int
     max_tokens: int | None
     examples: list[str]
     disclaimer: str

@@ -85,9 +85,10 @@ def create_app(source: Reloadable, settings: ServiceSettings = ServiceSettings()
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.limits.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type"],
+            allow_methods=["GET", "HEAD", "POST"],
+            allow_headers=["*"],  # OpenAI's client sends a dozen of its own
             expose_headers=["Retry-After"],
+            allow_private_network=True,
         )
     _add_errors(app)
     _add_api(app, service, schemas.requests(settings.request_limits))
@@ -166,7 +167,7 @@ def _add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None
         """Lists the model of /v1/embeddings, in the form of OpenAI's route of this name."""
         return schemas.Models(data=[schemas.Model(id=schemas.MODEL_ID, created=started)])
 
-    @app.get("/v1/models/{model_id}", responses=schemas.responses(401, 404, 429, 500))
+    @app.get("/v1/models/{model_id:path}", responses=schemas.responses(401, 404, 429, 500))
     async def model(model_id: str) -> schemas.Model:
         """Tells of one model."""
         if model_id != schemas.MODEL_ID:

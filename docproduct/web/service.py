@@ -180,6 +180,7 @@ class Service:
             max_question_chars=self._settings.request_limits.question_chars,
             max_texts=self._settings.request_limits.texts,
             max_text_chars=self._settings.request_limits.text_chars,
+            max_body_bytes=self._settings.limits.body_bytes,
             max_tokens=engine.writer.prompt.answer_tokens if engine.writer else None,
             examples=engine.examples,
             disclaimer=answering.DISCLAIMER,
