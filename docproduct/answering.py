@@ -106,7 +106,8 @@ def retrieve(
       retriever: the encoder that the index was opened for.
       index: where to search.
       threshold: cosine of the question and the nearest answer of the index from which on it is near enough, however
-        it is searched; None: the index's. A stored question that is asked word for word is near at any threshold.
+        it is searched. Defaults to the index's calibrated threshold. A stored question that is asked word for word is
+        near at any threshold.
 
     Raises:
       ValueError: a question is blank, or k is out of range.
@@ -181,7 +182,7 @@ def answer(
       search_by: answer or question.
       writer: writes an answer from the first hits; None: the best one is quoted only.
       settings: how it writes; None: greedily, with the room that its prompts leave.
-      threshold: cosine from which on a hit is near enough; see `retrieve`.
+      threshold: minimum cosine for a hit to be near enough; see `retrieve`.
 
     Raises:
       ValueError: the question is blank, k is out of range, or the generator was not trained to answer.

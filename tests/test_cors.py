@@ -1,4 +1,4 @@
-"""Pages of other web sites: which may ask the service from a browser, and what a browser is told of the rest."""
+"""CORS: which web sites' pages may call the service from a browser, and which headers the answers carry."""
 
 import concurrent.futures
 

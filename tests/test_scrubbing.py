@@ -24,6 +24,12 @@ ALL = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
         ("Dear patients need rest.", "Dear patients need rest."),
         ("Let me know if the fever comes back.", "Let me know if the fever comes back."),
         ("See a doctor if you have any concerns about your eyes.", None),
+        ("Dear Mr. Smith, rest.", "rest."),
+        ("Rest. Best regards,\nDr. Anna Smith, MD", "Rest."),
+        ("You may feel better soon.", None),
+        ("You should take care.", None),
+        ("Thank you for the MRI. It is clear.", None),
+        ("Rest. Get well soon! Take care.", "Rest."),
         ("Feel free to contact your doctor if it hurts.", None),
         ("If you have any doubts, ask your doctor.", None),
         ("Thanks", "Thanks"),  # nothing would be left

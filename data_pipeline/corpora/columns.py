@@ -44,7 +44,7 @@ class Columns:
 
     Attributes:
       question: the column with the question; None: recognise it by its usual names. #3 means the third column.
-      answer: the same for the answer, as for the next two.
+      answer: the same for the answer.
       source: the collection a pair comes from.
       focus: its topic.
       delimiter: the character between fields; None: as the header line looks.

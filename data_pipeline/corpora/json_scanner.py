@@ -51,7 +51,10 @@ class Scanner:
             yield self.value()
 
     def fields(self) -> Iterator[str]:
-        """Yields the names of an object's fields, the next value; who asks for another has read the field's value."""
+        """Yields the names of the fields of an object, which is the next value.
+
+        The caller reads the value of a field before it asks for the next name.
+        """
         self.take("{")
         if self.peek() == "}":
             self.take("}")

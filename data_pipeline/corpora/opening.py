@@ -65,7 +65,7 @@ def open_text(path: str, bounded: bool = True, newline: str = "") -> Iterator[Te
     Args:
       path: the file.
       bounded: a line may not be longer than MAX_ROW_BYTES.
-      newline: what ends a line, as of `open`.
+      newline: how line ends are translated; see the built-in `open`.
 
     Raises:
       FileNotFoundError: no such file.

@@ -26,8 +26,8 @@ class JsonTokenizer:
     """Turns texts into ids: special tokens, pieces, special tokens, as tokenizer.json says.
 
     Attributes:
-      lower_case: None: the normalizer in tokenizer.json decides.
-      in_graph: False: it needs Python.
+      lower_case: always None, as the normalizer in tokenizer.json decides.
+      in_graph: always False, as it runs in Python.
       pad_id: the id that fills a batch; a real text never contains it.
       vocab_size: number of ids.
       fingerprint: hash of tokenizer.json; two tokenizers with equal ones give equal ids.

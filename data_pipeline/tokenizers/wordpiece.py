@@ -46,7 +46,7 @@ class WordPiece:
       lower_case: whether text is lower-cased.
       strip_accents: whether accents are taken off; BERT does so where it lower-cases.
       split_chinese: whether a Chinese character is a word of its own.
-      in_graph: True: `encode` runs inside a graph, too.
+      in_graph: always True, as `encode` runs inside a graph, too.
       pad_id: the id that fills a batch; a real text never contains it, so a mask is `ids != pad_id`.
       vocab_size: number of ids.
       fingerprint: hash of vocabulary and normalization; two tokenizers with equal ones give equal ids.

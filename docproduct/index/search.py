@@ -72,8 +72,8 @@ class Index:
     Attributes:
       manifest: the content of manifest.json.
       num_answers: answers that can be found.
-      threshold: cosine of question and answer from which on a question counts as answered, lowered by what rounding
-        may take; see threshold.py.
+      threshold: minimum cosine of question and answer for a question to count as answered, less a margin for rounding;
+        see threshold.py.
     """
 
     def __init__(self, index_dir: str, retriever: TrainedRetriever | None, device: str = "auto"):

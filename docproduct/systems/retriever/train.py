@@ -40,7 +40,7 @@ class RetrieverTraining:
       random_bert: sizes without vocab_size and pad_id, which the prepared folder's tokenizer decides.
       pooling: mean, cls, max or mean_sqrt_len; None: what the encoder's folder says, else mean.
       pooled_layer: the layer whose states are pooled: -1 the last, -2 the one before it, as in docproduct 0.2. The
-        layers behind it are left out of the model. None: the last.
+        layers behind it are left out of the model. Defaults to the last.
       max_tokens: longest text that the trained model encodes; None: what the pairs were cut at when they were prepared,
         so that the model is used on what it is trained on.
       dropout: rate inside the encoder, on states and on attention; None: what the encoder's folder says.
