@@ -13,7 +13,7 @@ export QUESTION  # reaches the shell as a variable, so that quotes in it stay as
 .PHONY: demo test test-long lint format clean
 
 demo: .venv/installed .venv/encoder
-	$(BIN)/python -m docproduct.demo --question="$$QUESTION"
+	$(BIN)/python -m docproduct.recipes.demo --question="$$QUESTION"
 
 test: lint .venv/encoder
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)

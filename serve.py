@@ -14,13 +14,15 @@ import sys
 
 from absl import app, flags, logging
 
-from data_pipeline import files
-from data_pipeline.prepared import SIDES
-from docproduct import terminal, training
-from docproduct.answering import answer, stream
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import SIDES
+from docproduct.answering import terminal
+from docproduct.answering.answerer import answer, stream
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.index import Index
-from docproduct.systems.generator import GenerationSettings, Writer
 from docproduct.systems.retriever import TrainedRetriever
+from docproduct.training import loop as training
 
 _WRITING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "seed")
 _SERVING = ("host", "allowed_hosts", "trusted_proxies", "token_file", "rate_limit", "max_batch", "max_wait_ms")

@@ -11,16 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
-from docproduct import training_flags
 from docproduct.systems import retriever
+from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.losses import LOSSES
 from docproduct.systems.retriever.model import HEADS
 from docproduct.systems.retriever.pooling import POOLINGS
+from docproduct.systems.retriever.train import train
+from docproduct.training import training_flags
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_DEFAULTS = retriever.RetrieverTraining(prepared_dir="")
+_DEFAULTS = RetrieverTraining(prepared_dir="")
 
 _LOSS = _DEFAULTS.loss
 _LOSS_FLAGS = ("scale", "learn_scale", "false_negative_margin", "distillation_weight", "teacher_scale")
@@ -100,7 +102,7 @@ def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
     if values.learning_rate is None:
         values.learning_rate = _LEARNING_RATE_OF_HEADS if values.freeze_bert else _LEARNING_RATE
-    config = retriever.RetrieverTraining(
+    config = RetrieverTraining(
         prepared_dir=values.prepared_dir,
         encoder_dir=values.encoder_dir,
         boundaries=_numbers("boundaries") or None,
@@ -112,7 +114,7 @@ def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
         **{name: values[name].value for name in _TRAINING_FLAGS},
         settings=training_flags.settings(values),
     )
-    return retriever.train(config, values.model_dir, values.resume, values.overwrite, strategy)
+    return train(config, values.model_dir, values.resume, values.overwrite, strategy)
 
 
 if __name__ == "__main__":

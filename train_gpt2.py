@@ -17,19 +17,21 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
-from data_pipeline.packing import write_windows
-from data_pipeline.pair_rows import FocusSample, write_closed_book
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MODEL, ROWS, TokenFolder
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MODEL, ROWS, TokenFolder
+from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.token_rows.packing import write_windows
+from data_pipeline.token_rows.pair_rows import FocusSample, write_closed_book
 from data_pipeline.tokenizers import BytePairs
-from docproduct import devices, training_flags
 from docproduct.systems import generator
+from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.train import train
+from docproduct.training import devices, training_flags
 
 if TYPE_CHECKING:
     import tensorflow as tf
 
-_DEFAULTS = generator.GeneratorTraining(tokens_dir="")
+_DEFAULTS = GeneratorTraining(tokens_dir="")
 _TRAINING_FLAGS = (
     "gpt2_dir",
     "copying",
@@ -129,13 +131,13 @@ def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     devices.wait_for_all(strategy, 0)
     folder = folder or TokenFolder(values.tokens_dir)
     sizes = {name: values[name].value for name in _SIZES} | {"max_positions": folder.window()}
-    config = generator.GeneratorTraining(
+    config = GeneratorTraining(
         tokens_dir=values.tokens_dir,
         random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
         **{name: values[name].value for name in _TRAINING_FLAGS},
         settings=training_flags.settings(values),
     )
-    return generator.train(config, values.model_dir, values.resume, values.overwrite, strategy)
+    return train(config, values.model_dir, values.resume, values.overwrite, strategy)
 
 
 if __name__ == "__main__":

@@ -19,19 +19,21 @@ import pyarrow.parquet as pq
 from absl import app, flags
 
 from benchmarks import measuring
-from data_pipeline import files, prompts, splits
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import CONTEXT_ANSWER, TokenFolder, TokenRow
+from data_pipeline import splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import CONTEXT_ANSWER, TokenFolder, TokenRow
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import BytePairs
-from docproduct import training
 from docproduct.contexts import CONTEXTS_FILE, gives_away
 from docproduct.index import Hit
 from docproduct.metrics import rouge_l
+from docproduct.model_folder import METRICS_FILE
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.dev import DevEvaluation, asked_of, read_rows
 from docproduct.systems.generator.folder import CONFIG_FILE
-from docproduct.training import METRICS_FILE
+from docproduct.training import loop as training
 
 
 class Questions:

@@ -12,8 +12,10 @@ import os
 from absl import app, flags
 
 from benchmarks import measuring
-from docproduct import training
-from docproduct.systems import retriever
+from docproduct.systems.retriever.config import RetrieverTraining
+from docproduct.systems.retriever.train import train
+from docproduct.training import loop as training
+from docproduct.training.settings import TrainingSettings
 
 
 def main(argv: list[str]) -> None:
@@ -24,16 +26,16 @@ def main(argv: list[str]) -> None:
     training.set_up(values.seed)
     metrics = []
     for num_buckets in map(int, values.num_buckets):
-        config = retriever.RetrieverTraining(
+        config = RetrieverTraining(
             values.prepared_dir,
             values.encoder_dir,
             max_tokens=values.max_tokens,
             num_buckets=num_buckets,
             cluster_size=1,
             dev_train_answers=values.dev_train_answers,
-            settings=training.TrainingSettings(seed=values.seed),
+            settings=TrainingSettings(seed=values.seed),
         )
-        history = retriever.train(config, os.path.join(values.work_dir, f"buckets-{num_buckets}"), resume=True)
+        history = train(config, os.path.join(values.work_dir, f"buckets-{num_buckets}"), resume=True)
         last = history["epochs"][-1]
         print(
             f"{num_buckets:3d} buckets: RR@10 {last['RR@10']:.4f}  Success@1 {last['Success@1']:.4f}  "

@@ -18,9 +18,9 @@ from absl import app, flags
 
 from benchmarks import measuring
 from data_pipeline import splits
-from data_pipeline.prepared import SIDES, PreparedFolder
-from docproduct import training
+from data_pipeline.folders.prepared import SIDES, PreparedFolder
 from docproduct.systems.retriever import TrainedRetriever
+from docproduct.training import loop as training
 
 _PEER_BATCHES = (32, 64, 128)  # texts
 _OUR_BATCHES = (4_096, 8_192, 16_384)  # tokens

@@ -22,15 +22,19 @@ from absl import app, flags
 
 from benchmarks import measuring
 from data_pipeline import splits
-from data_pipeline.token_folder import TokenFolder
+from data_pipeline.folders.token_folder import TokenFolder
 from data_pipeline.tokenizers import BytePairs
-from docproduct import saved_models, training
+from docproduct.exports import saved_models
+from docproduct.generation import export
+from docproduct.generation.export import PRECISIONS
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.metrics import rouge_l
-from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
+from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.dev import asked_of, read_rows
-from docproduct.systems.generator.export import PRECISIONS
+from docproduct.training import loop as training
 
 _PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generation_peer.py")
 _PEERS = {

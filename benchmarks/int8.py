@@ -25,10 +25,11 @@ except ImportError as error:
 
 from benchmarks import measuring
 from data_pipeline import batches, beir
-from docproduct import evaluate, training
+from docproduct import evaluate
 from docproduct.layers.bert import Bert
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import BATCH_TOKENS
+from docproduct.training import loop as training
 
 _CONTRIB = "com.microsoft"
 _NDCG = "nDCG@10"

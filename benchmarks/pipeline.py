@@ -21,8 +21,8 @@ import time
 from absl import app, flags
 
 from benchmarks import measuring, synthetic_corpus
-from data_pipeline import files
-from docproduct import demo
+from data_pipeline.folders import files
+from docproduct.recipes import demo
 
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ENVIRONMENT = os.environ | {"PYTHONPATH": _TOP, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
@@ -123,7 +123,7 @@ def show_memory(folder: str, sizes: list[int], tokenizer: str, batch_size: int) 
 def padding_shares(prepared_dir: str, batch_size: int, micro_batch_size: int, max_batches: int) -> dict[str, float]:
     """Returns the share of places that are padding, for each way to make batches."""
     from data_pipeline import batches  # TensorFlow, which the other measurements keep out of this process
-    from data_pipeline.prepared import PreparedFolder
+    from data_pipeline.folders.prepared import PreparedFolder
 
     prepared = PreparedFolder(prepared_dir)
     longest = {side: prepared.manifest["settings"][f"max_{side}_tokens"] for side in ("question", "answer")}

@@ -15,9 +15,9 @@ import tensorflow as tf
 from absl import app, flags
 
 from benchmarks import measuring
-from docproduct import training
-from docproduct.graph_session import GraphSession
+from docproduct.exports.graph_session import GraphSession
 from docproduct.layers.int8 import Int8Dense
+from docproduct.training import loop as training
 
 _WIDTH, _VOCAB_SIZE, _LAYERS = 768, 50_257, 12
 _SHAPES = [(_WIDTH, 3 * _WIDTH), (_WIDTH, _WIDTH), (_WIDTH, 4 * _WIDTH), (4 * _WIDTH, _WIDTH)]

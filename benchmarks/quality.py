@@ -21,11 +21,17 @@ from typing import Any
 from absl import app, flags, logging
 
 from benchmarks import measuring
-from data_pipeline import beir, files
-from data_pipeline.prepared import PreparedFolder
-from docproduct import devices, evaluate, training
+from data_pipeline import beir
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
+from docproduct import evaluate
+from docproduct.layers import precision
 from docproduct.negatives import MiningSettings, mine
 from docproduct.systems import retriever
+from docproduct.systems.retriever.config import RetrieverTraining
+from docproduct.systems.retriever.train import train
+from docproduct.training import loop as training
+from docproduct.training.settings import TrainingSettings
 
 _SCORES_FILE = "scores.json"
 _PEER_NAME = "sentence-transformers"
@@ -109,9 +115,9 @@ def run(name: str, seed: int, values: flags.FlagValues) -> str:
     start = run(recipe.goes_on_from, seed, values) if recipe.goes_on_from else values.encoder_dir
     if not recipe.goes_on_from:
         options["max_tokens"] = values.max_tokens
-    settings = training.TrainingSettings(seed=seed, checkpoint_steps=25, **recipe.settings)
-    config = retriever.RetrieverTraining(values.prepared_dir, start, settings=settings, **options)
-    retriever.train(config, folder, resume=True)
+    settings = TrainingSettings(seed=seed, checkpoint_steps=25, **recipe.settings)
+    config = RetrieverTraining(values.prepared_dir, start, settings=settings, **options)
+    train(config, folder, resume=True)
     return folder
 
 
@@ -127,7 +133,7 @@ def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[st
         split = beir.default_split(beir_dir)
         weights = sorted(glob.glob(os.path.join(glob.escape(model_dir), "*.safetensors")))
         inputs = [*weights, *(os.path.join(beir_dir, file) for file in ("corpus.jsonl", f"qrels/{split}.tsv"))]
-        of_what = [devices.dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
+        of_what = [precision.dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
         if known.get(name, {}).get("of_what") != of_what:
             data = beir.read(beir_dir, split)
             scores = evaluate.retrieval(model_dir, data, hybrid=hybrid, bm25_weight=weight, precision="auto")

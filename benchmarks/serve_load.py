@@ -25,11 +25,12 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import measuring, synthetic_corpus
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from docproduct import index, training
+from docproduct import index
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings
+from docproduct.training import loop as training
 
 _PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve_peer.py")
 _K = 5

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 # Words of a text, at the 0th, 5th, ... 100th percentile of MedQuAD's training part.
 QUESTION_WORDS = (3, 5, 5, 6, 6, 6, 7, 7, 7, 8, 8, 8, 9, 9, 9, 10, 10, 11, 11, 12, 27)

@@ -16,18 +16,19 @@ import tensorflow as tf
 from absl import app, flags
 
 from benchmarks import measuring
-from docproduct import training
-from docproduct.systems import retriever
+from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.train import make_run
+from docproduct.training import loop as training
+from docproduct.training.settings import TrainingSettings
 
 
 def ours(prepared_dir: str, encoder_dir: str, batch_size: int, chunk_size: int, dropout: float | None) -> None:
     """Trains, in rounds of as many steps as each line says."""
     training.set_up()
-    settings = training.TrainingSettings(batch_size=batch_size)
+    settings = TrainingSettings(batch_size=batch_size)
     strategy = tf.distribute.get_strategy()
     options = {"dropout": dropout, "chunk_size": chunk_size, "settings": settings}
-    config = retriever.RetrieverTraining(prepared_dir, encoder_dir, **options)
+    config = RetrieverTraining(prepared_dir, encoder_dir, **options)
     task = make_run(config, "", strategy).task
     step = training.step_function(task, training.make_optimizer(task, settings, strategy), settings.clip_norm, strategy)
     batches = (batch for epoch in range(1_000_000) for batch in task.batches(epoch, 0))

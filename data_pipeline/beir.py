@@ -16,9 +16,10 @@ from typing import Any
 
 from absl import app, flags
 
-from data_pipeline import files, splits
+from data_pipeline import splits
 from data_pipeline.corpora import open_text
-from data_pipeline.prepared import PreparedFolder
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
 
 _CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"
 _GRADE = re.compile(r"-?[0-9]{1,9}")

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 import google_crc32c
 import numpy as np
 
-from data_pipeline import files
+from data_pipeline.folders import files
 from data_pipeline.varints import varints
 
 IDS, NUMBER = "ids", "number"  # [T] token ids; one 64-bit number

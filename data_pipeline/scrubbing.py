@@ -9,7 +9,7 @@ import os
 import re
 from collections.abc import Callable
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 BOILERPLATE_FILE = os.path.join(os.path.dirname(__file__), "boilerplate.txt")
 

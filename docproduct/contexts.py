@@ -3,9 +3,9 @@
     python -m docproduct.contexts --model_dir=/tmp/model --index_dir=/tmp/index --prepared_dir=/tmp/prepared \
         --gpt2_dir=/tmp/gpt2 --tokens_dir=/tmp/contexts
 
-Retrieval is the index's and the prompt that of data_pipeline/prompts.py, as in serving. What would give the answer away
-never stands there: the pair itself, pairs with an equal question or answer, pairs whose text holds the right answer
-(but for one of fewer than six characters, such as "Yes.").
+Retrieval and prompts are those of serving: the index's and data_pipeline/prompts/answer_prompts.py's. A prompt never
+holds what would give the answer away: the pair itself, pairs with an equal question or answer, pairs whose text holds
+the right answer (unless that has fewer than six characters, such as "Yes.").
 Train's questions see pairs of train only, dev's see all. With --alone each of train's questions has a row without
 retrieved pairs, too, which is shorter; --context_share gives the longer ones to some of the questions only. Ends with
 one line of JSON.
@@ -22,16 +22,19 @@ import pyarrow as pa
 from absl import app, flags, logging
 from tqdm import tqdm
 
-from data_pipeline import cleaning, files, prompts, splits
-from data_pipeline.pair_rows import PairRows
-from data_pipeline.prepared import SIDES, PreparedFolder
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import CONTEXT_ANSWER, KIND, TokenRow, same_folder, write
+from data_pipeline import cleaning, splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import SIDES, PreparedFolder
+from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, TokenRow, same_folder, write
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.token_rows.pair_rows import PairRows
 from data_pipeline.tokenizers import BytePairs
-from docproduct import devices, training
 from docproduct.index import Hit, Index
+from docproduct.layers import precision
 from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
+from docproduct.training import loop as training
 
 CONTEXTS_FILE = "contexts.parquet"
 _FETCHED = (4, 32)  # hits that are looked at for each context: at first, and at most
@@ -202,7 +205,7 @@ def _define_flags() -> None:
         "Share of train's questions that have a row with retrieved pairs; without --alone the others are left out.",
     )
     flags.DEFINE_bool("alone", False, "Each of train's questions has a row without retrieved pairs, too.")
-    flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", precision.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 
 
 def main(argv: list[str]) -> None:

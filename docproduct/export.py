@@ -15,13 +15,16 @@ import sys
 
 from absl import app, flags
 
-from data_pipeline import files
-from docproduct import saved_models, training
+from data_pipeline.folders import files
+from docproduct import model_folder
+from docproduct.exports import saved_models
+from docproduct.generation.export import PRECISIONS
+from docproduct.generation.export import export as export_generator
 from docproduct.layers import int8
 from docproduct.systems import generator, retriever
-from docproduct.systems.generator.export import PRECISIONS
 from docproduct.systems.generator.folder import KIND as GENERATOR
 from docproduct.systems.retriever.folder import KIND as RETRIEVER
+from docproduct.training import loop as training
 
 _CONFIG_FILE = "config.json"
 _FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # that mean something for one kind alone
@@ -42,7 +45,7 @@ def kind_of(model_dir: str) -> str:
         )
     stored = files.read_json(os.path.join(model_dir, _CONFIG_FILE)) or {}
     if stored.get("kind") in _FLAGS:
-        if "training" in stored and not os.path.isfile(os.path.join(model_dir, training.METRICS_FILE)):
+        if "training" in stored and not os.path.isfile(os.path.join(model_dir, model_folder.METRICS_FILE)):
             raise ValueError(
                 f"The training in {model_dir} has not ended. To finish it, give the training script its flags and "
                 "--resume."
@@ -65,7 +68,7 @@ def export(model_dir: str, export_dir: str, strings: bool, index_dir: str | None
     """Exports the model of a folder; the arguments are the flags. Returns the version's folder."""
     if kind_of(model_dir) == GENERATOR:
         precision = precision if precision != "auto" else "int8" if int8.available() else "float32"
-        return generator.export(generator.TrainedGenerator.load(model_dir), export_dir, precision)
+        return export_generator(generator.TrainedGenerator.load(model_dir), export_dir, precision)
     trained = retriever.TrainedRetriever.load(model_dir)
     if not index_dir:
         return retriever.export(trained, export_dir, strings)

@@ -11,9 +11,9 @@ import sys
 from absl import app, flags
 
 from data_pipeline import cleaning, splits
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import TokenFolder
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import TokenFolder
+from data_pipeline.prompts.answer_prompts import PromptSettings
 from docproduct.systems.generator.dev import read_rows
 
 

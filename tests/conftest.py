@@ -9,13 +9,14 @@ import string
 
 import pytest
 
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 from data_pipeline.tokenizers import load_tokenizer
-from docproduct import demo
 from docproduct.layers.bert import BertConfig
-from docproduct.systems.retriever import Retriever, RetrieverConfig, RetrieverTraining, TrainedRetriever
-from docproduct.training import TrainingSettings
+from docproduct.recipes import demo
+from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
+from docproduct.systems.retriever.config import RetrieverTraining
+from docproduct.training.settings import TrainingSettings
 from docproduct.web.engine import Reloadable
 from docproduct.web.server import create_app
 from tests.serving import running, write_folders

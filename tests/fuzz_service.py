@@ -17,8 +17,8 @@ import hypothesis
 import schemathesis
 from absl import app, flags
 
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 from data_pipeline.tokenizers import load_tokenizer
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.web.engine import Reloadable

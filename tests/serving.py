@@ -8,12 +8,12 @@ import time
 import httpx
 import uvicorn
 
-from data_pipeline import prompts
-from data_pipeline.prompts import PromptSettings
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import index
+from docproduct.generation.export import export as export_generator
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.systems import generator
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.web.engine import Folders
 
@@ -31,7 +31,7 @@ def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
     index.build(retriever, prepared, str(folder / "index"), index.IndexSettings(**settings))
     bpe = prompts.with_markers(train_byte_pairs(["what is the cause? the x z helps against y."], 280))
     sizes = GPT2Config(**{**SIZES.__dict__, "vocab_size": bpe.vocab_size})
-    generator.export(TrainedGenerator.make(sizes, bpe, 3, "float32", PROMPT), str(folder / "generator"))
+    export_generator(TrainedGenerator.make(sizes, bpe, 3, "float32", PROMPT), str(folder / "generator"))
     return Folders(*(str(folder / name) for name in ("model", "index", "generator")), threshold=threshold)
 
 

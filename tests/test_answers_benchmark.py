@@ -4,8 +4,8 @@ import pytest
 
 from benchmarks.answers import Questions
 from data_pipeline import cleaning
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import TokenFolder
+from data_pipeline.folders.token_folder import TokenFolder
+from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import contexts, index
 from docproduct.index import Index

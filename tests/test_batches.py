@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline import batches
-from data_pipeline.prepared import PreparedFolder
+from data_pipeline.folders.prepared import PreparedFolder
 
 
 def epoch(prepared, batch_size=8, epoch=0, seed=0, skip=0, num_buckets=3, **settings):

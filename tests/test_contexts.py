@@ -6,17 +6,18 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipeline import cleaning, prompts
-from data_pipeline.pair_rows import write_closed_book
+from data_pipeline import cleaning
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import TokenFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import TokenFolder
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.token_rows.pair_rows import write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import contexts, index
-from docproduct.answering import NOTHING_NEAR, Query, answer, retrieve
+from docproduct.answering.answerer import NOTHING_NEAR, Query, answer, retrieve
+from docproduct.generation.session import Generation
 from docproduct.index import Found, Hit, Index
-from docproduct.systems.generator import Generation
 from docproduct.systems.generator.dev import read_rows
 from tests.conftest import write_csv
 

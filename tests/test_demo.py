@@ -6,8 +6,11 @@ import json
 import pytest
 
 from data_pipeline import cleaning
-from docproduct import demo, sample, training
-from docproduct.answering import answer
+from docproduct import sample
+from docproduct.answering.answerer import answer
+from docproduct.recipes import demo
+from docproduct.training import loop as training
+from docproduct.training.settings import TrainingSettings
 
 # Written before they were tried; none is worded as a row of the sample.
 QUESTIONS = {
@@ -44,7 +47,7 @@ def test_the_sample(rows):
 def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "TOY", dataclasses.replace(demo.TOY, width=16, num_layers=1, num_heads=2))
-    monkeypatch.setattr(demo, "TOY_SETTINGS", training.TrainingSettings(epochs=1, batch_size=64, keep="last"))
+    monkeypatch.setattr(demo, "TOY_SETTINGS", TrainingSettings(epochs=1, batch_size=64, keep="last"))
     retriever, index, writer = demo.build("work")
     first = {question: answer(question, retriever, index).hits[0].focus for question in QUESTIONS}
     wrong = {question: focus for question, focus in first.items() if focus != QUESTIONS[question]}
@@ -65,7 +68,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
 @pytest.mark.slow
 def test_without_the_pretrained_encoder_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "encoder_dir", lambda: None)
-    monkeypatch.setattr(demo, "RANDOM_SETTINGS", training.TrainingSettings(epochs=1, batch_size=32))
+    monkeypatch.setattr(demo, "RANDOM_SETTINGS", TrainingSettings(epochs=1, batch_size=32))
     monkeypatch.setattr(demo, "toy_writer", lambda *_: None)
     retriever, index, _ = demo.build(str(tmp_path))
     assert "RANDOM weights" in capsys.readouterr().err

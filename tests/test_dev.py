@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from docproduct.lexical import Hybrid
+from docproduct.search.lexical import Hybrid
 from docproduct.systems.retriever import report
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.folder import Embeddings

@@ -2,7 +2,7 @@
 
 import pytest
 
-from docproduct import emergency
+from docproduct.answering import emergency
 
 
 @pytest.mark.parametrize(

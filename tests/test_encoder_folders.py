@@ -9,15 +9,17 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline import batches
-from data_pipeline.encoder_prompts import EncoderPrompts
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from docproduct.answering import answer
+from data_pipeline.prompts.encoder_prompts import EncoderPrompts
+from docproduct.answering.answerer import answer
 from docproduct.index import Index, IndexSettings, build
 from docproduct.index.build import _passages
-from docproduct.systems.retriever import RetrieverTraining, TrainedRetriever, export, train
+from docproduct.systems.retriever import TrainedRetriever, export
+from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.start import start
-from docproduct.training import TrainingSettings
+from docproduct.systems.retriever.train import train
+from docproduct.training.settings import TrainingSettings
 from tests import encoder_folders
 from tests.conftest import write_csv
 

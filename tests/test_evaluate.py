@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline import beir
 from docproduct import evaluate
-from docproduct.lexical import Hybrid
+from docproduct.search.lexical import Hybrid
 from docproduct.systems.retriever import TrainedRetriever
 from tests.test_bert import randomize
 from tests.test_checkpoints import google_tensors, write_hugging_face

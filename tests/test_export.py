@@ -11,17 +11,19 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 from data_pipeline.tokenizers import train_byte_pairs
-from docproduct import saved_models
 from docproduct.export import export
+from docproduct.exports import saved_models
+from docproduct.generation.export import export as export_generator
+from docproduct.generation.export import live
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.index import Index, IndexSettings, build
 from docproduct.layers import int8
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.systems import generator
-from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer
-from docproduct.systems.generator.export import live
+from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from tests.conftest import TINY_BERT, write_csv
 from tests.test_bert import randomize
@@ -179,7 +181,7 @@ REQUESTS = {
 @pytest.fixture(scope="module")
 def from_ids(trained, forms, written, tmp_path_factory):
     top = tmp_path_factory.mktemp("generators")
-    folder = generator.export(written, str(top / "float32"))
+    folder = export_generator(written, str(top / "float32"))
     jobs = {name: (folder, "generate", inputs) for name, inputs in REQUESTS.items()}
     jobs["default"] = (folder, "serving_default", REQUESTS["greedy"])
     ids = trained.tokenizer.encode(QUESTIONS, 20).to_tensor(0).numpy().tolist()
@@ -215,7 +217,7 @@ def test_padding_and_the_name_of_the_signature_change_nothing(from_ids):
 def test_generate_in_int8_writes_what_the_writer_writes(written, tmp_path):
     if not int8.available():
         pytest.skip("int8 needs oneDNN")
-    version = generator.export(written, str(tmp_path / "e"), "int8")
+    version = export_generator(written, str(tmp_path / "e"), "int8")
     together = Writer.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0))
     (found,) = outside([(version, "generate", REQUESTS["greedy"])], tmp_path, False)
     expected = [list(row[0].ids) for row in together]

@@ -3,7 +3,7 @@ import shutil
 
 import pytest
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

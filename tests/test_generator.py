@@ -11,11 +11,14 @@ import tensorflow as tf
 
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import sample
-from docproduct.graph_session import GraphSession
+from docproduct.exports.graph_session import GraphSession
+from docproduct.generation import export
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
+from docproduct.systems.generator import TrainedGenerator
 from tests.reference import repeating
 
 PROMPTS = [[7, 8, 9, 7, 8], [300, 20, 31], [11] * 9, [5, 2]]

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline.packing import pack
-from docproduct.gradients import differentiate
+from data_pipeline.token_rows.packing import pack
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
+from docproduct.training.gradients import differentiate
 from tests.test_bert import randomize
 from tests.test_gpt2 import build
 

@@ -14,22 +14,30 @@ import pytest
 import tensorflow as tf
 
 import train_gpt2
-from data_pipeline import prompts, splits, token_folder
-from data_pipeline.packing import write_windows
-from data_pipeline.pair_rows import PairRows, write_closed_book
-from data_pipeline.prompts import PromptSettings, with_markers
-from data_pipeline.token_folder import CONTEXT_ANSWER, TokenFolder
+from data_pipeline import splits
+from data_pipeline.folders import token_folder
+from data_pipeline.folders.token_folder import CONTEXT_ANSWER, TokenFolder
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
+from data_pipeline.token_rows.packing import write_windows
+from data_pipeline.token_rows.pair_rows import PairRows, write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
-from docproduct import answering, index, run_folder, starter
+from docproduct import index
+from docproduct.answering import answerer as answering
+from docproduct.generation.export import export as export_generator
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.index import Index
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.systems import generator
-from docproduct.systems.generator import GeneratorTraining, TrainedGenerator, Writer, train
+from docproduct.recipes import starter
+from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator import task as tasks
+from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
-from docproduct.systems.generator.train import make_run, start
-from docproduct.training import TrainingSettings
+from docproduct.systems.generator.train import make_run, start, train
+from docproduct.training import run_folder
+from docproduct.training.settings import TrainingSettings
 
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=48)
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-2, checkpoint_steps=2, seed=5, precision="float32")
@@ -127,10 +135,10 @@ def test_perplexity_by_hand(trained, config):
 
 def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
     loaded = TrainedGenerator.load(trained[0])
-    generator.export(loaded, str(tmp_path / "e"))
+    export_generator(loaded, str(tmp_path / "e"))
     exported, live = Writer.load(str(tmp_path / "e")), Writer.of(loaded)
     asked = [prompts.answer_prompt(loaded.tokenizer, loaded.prompt, f"what is a{i}?").ids for i in range(3)]
-    settings = generator.GenerationSettings(max_tokens=20)
+    settings = GenerationSettings(max_tokens=20)
     first, second = (writer.write(asked, settings) for writer in (exported, live))
     assert first == second
     assert exported.prompt == live.prompt == loaded.prompt

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from docproduct import gradient_cache
-from docproduct.gradients import trainable
 from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.systems.retriever import task as tasks
+from docproduct.training import gradient_cache
+from docproduct.training.gradients import trainable
 from tests.conftest import TINY_BERT
 from tests.test_bert import randomize
 

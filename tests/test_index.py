@@ -8,12 +8,13 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from docproduct.answering import DISCLAIMER, answer
-from docproduct.index import Index, IndexSettings, build, vectors
+from docproduct.answering.answerer import DISCLAIMER, answer
+from docproduct.index import Index, IndexSettings, build
 from docproduct.index.build import _passages
-from docproduct.lexical import Hybrid
+from docproduct.search import vectors
+from docproduct.search.lexical import Hybrid
 from docproduct.systems.retriever.folder import Embeddings, TrainedRetriever
 from tests.conftest import write_csv
 from tests.test_bert import randomize
@@ -166,9 +167,9 @@ def test_a_missing_faiss_names_the_extras(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_faiss)
-    monkeypatch.delitem(sys.modules, "docproduct.index.vectors")
+    monkeypatch.delitem(sys.modules, "docproduct.search.vectors")
     with pytest.raises(ImportError, match="extra cpu or gpu"):
-        importlib.import_module("docproduct.index.vectors")
+        importlib.import_module("docproduct.search.vectors")
 
 
 def test_the_path_of_one_question(trained, folder):

@@ -9,8 +9,8 @@ import pytest
 
 from data_pipeline.corpora import Columns, Refusals
 from data_pipeline.corpora.paths import find_inputs
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 
 TABLE = "question,answer\nq,a\n"
 

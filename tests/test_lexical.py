@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from docproduct.lexical import Hybrid, Lexical, choose, fuse, top
+from docproduct.search.lexical import Hybrid, Lexical, choose, fuse, top
 
 
 def test_reciprocal_rank_fusion_by_hand():

@@ -5,9 +5,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_pipeline.hard_negatives import NEGATIVES_FILE, HardNegatives
+from data_pipeline.batches.hard_negatives import NEGATIVES_FILE, HardNegatives
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 from docproduct.negatives import MiningSettings, mine
 from docproduct.systems.retriever.folder import Embeddings
 from tests.conftest import write_csv

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.batches import BatchSettings
-from data_pipeline.neighbors import nearest_of_all, neighbor_batches, neighbor_clusters
+from data_pipeline.batches.neighbors import nearest_of_all, neighbor_batches, neighbor_clusters
 
 
 def topics(num_topics, pairs_a_topic, seed=0):
@@ -76,7 +76,7 @@ def test_few_pairs():
 
 
 def test_looking_in_windows(monkeypatch):
-    monkeypatch.setattr("data_pipeline.neighbors._WINDOW", 50)
+    monkeypatch.setattr("data_pipeline.batches.neighbors._WINDOW", 50)
     vectors, topic = topics(num_topics=4, pairs_a_topic=40)
     clusters, rest = neighbor_clusters(vectors, [np.arange(160)], 4, np.random.default_rng(0))
     assert sorted([*clusters.reshape(-1), *rest]) == list(range(160))

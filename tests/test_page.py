@@ -19,9 +19,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from docproduct import answering, emergency
+from docproduct.answering import answerer as answering
+from docproduct.answering import emergency
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Generation
 from docproduct.index import Hit
-from docproduct.systems.generator import Generation, GenerationSettings
 from docproduct.web.protection import Limits
 from docproduct.web.schemas import RequestLimits
 from docproduct.web.server import create_app

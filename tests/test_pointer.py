@@ -7,12 +7,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline.prompts import ADDED, with_markers
+from data_pipeline.prompts.answer_prompts import ADDED, with_markers
 from data_pipeline.tokenizers import train_byte_pairs
+from docproduct.generation import export
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.layers.pointer import common_suffix_lengths
-from docproduct.systems.generator import GenerationSettings, TrainedGenerator, Writer, export
+from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.folder import built
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
 from tests.reference import repeating

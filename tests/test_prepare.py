@@ -11,9 +11,10 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from data_pipeline import batches, cleaning, files, records
+from data_pipeline import batches, cleaning, records
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, chunks, prepare, shards
-from data_pipeline.prepared import PreparedFolder
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from tests.conftest import write_csv
 

@@ -8,9 +8,10 @@ import sys
 
 import pytest
 
-from data_pipeline import cleaning, prepared
+from data_pipeline import cleaning
+from data_pipeline.folders import prepared
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, chunks, html_columns, prepare
-from data_pipeline.prepared import PreparedFolder
 from tests.conftest import write_csv
 
 HTML = [(f"What is x{i}?", f"<p>It is<br>{i}.</p><ul><li>a</li></ul>") for i in range(3)]

@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 from data_pipeline.scrubbing import ScrubSettings
 
 

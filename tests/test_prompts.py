@@ -2,8 +2,8 @@
 
 import pytest
 
-from data_pipeline import prompts
-from data_pipeline.prompts import PromptSettings, answer_prompt, target, with_markers
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings, answer_prompt, target, with_markers
 from data_pipeline.tokenizers import train_byte_pairs
 
 TEXT = "what is a cough? a cough clears the airways. tea helps against it. "

@@ -7,7 +7,8 @@ import time
 
 import pytest
 
-from docproduct.systems.generator import Generation, GenerationSettings
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Generation
 from docproduct.web.batching import Batcher, OverloadedError
 from docproduct.web.writing import WritingRoom
 

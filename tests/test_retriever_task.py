@@ -7,13 +7,15 @@ import shutil
 import numpy as np
 import pytest
 
-from data_pipeline import batches, files
-from data_pipeline.prepared import PreparedFolder
+from data_pipeline import batches
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.negatives import MiningSettings, mine
-from docproduct.systems.retriever import LossSettings, TrainedRetriever, train
+from docproduct.systems.retriever import LossSettings, TrainedRetriever
 from docproduct.systems.retriever import task as tasks
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.embedding_store import open_store
+from docproduct.systems.retriever.train import train
 from tests.conftest import SETTINGS
 
 

@@ -9,23 +9,21 @@ import pytest
 import tensorflow as tf
 from absl import logging
 
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from docproduct import devices, training
-from docproduct.systems.retriever import (
-    LossSettings,
-    Retriever,
-    RetrieverTraining,
-    TrainedRetriever,
-    train,
-)
+from docproduct import model_folder
+from docproduct.layers import precision
+from docproduct.systems.retriever import LossSettings, Retriever, TrainedRetriever
+from docproduct.systems.retriever import train as train_module
+from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.start import start
+from docproduct.systems.retriever.train import train
+from docproduct.training import loop as training
 from tests.conftest import SETTINGS, SIZES, VOCAB
 from tests.test_checkpoints import google_tensors, write_hugging_face
 
 logging.set_verbosity(logging.WARNING)
-train_module = sys.modules["docproduct.systems.retriever.train"]  # the package gives its name to the function
 
 
 @pytest.fixture(scope="session")
@@ -131,8 +129,9 @@ tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU"
                                            [tf.config.LogicalDeviceConfiguration()] * 2)
 import dataclasses
 from docproduct.layers.bert import BertConfig
-from docproduct.systems.retriever import RetrieverTraining, train
-from docproduct.training import TrainingSettings
+from docproduct.systems.retriever.config import RetrieverTraining
+from docproduct.systems.retriever.train import train
+from docproduct.training.settings import TrainingSettings
 bert = BertConfig(width=10, num_layers=2, num_heads=2, inner_width=14, max_positions=40, initializer_range=0.3,
                   dropout=0.0, attention_dropout=0.0)
 settings = TrainingSettings(epochs=1, batch_size=16, learning_rate=5e-3, precision="float32", seed=5)
@@ -189,7 +188,7 @@ def test_a_run_that_ends_before_its_card_is_resumed(config, tmp_path, monkeypatc
     monkeypatch.undo()
     # What does not change the numbers may change.
     settings = dataclasses.replace(one.settings, precision="auto", checkpoint_steps=7)
-    if devices.dtype_policy("auto") == "float32":
+    if precision.dtype_policy("auto") == "float32":
         one = dataclasses.replace(one, settings=settings)
     train(one, str(tmp_path / "m"), resume=True)
     assert (tmp_path / "m/README.md").exists()
@@ -220,7 +219,7 @@ def test_a_diverged_run_ends_with_a_remedy_and_keeps_what_was_good(config, tmp_p
     fresh = Retriever(found.config, seed=SETTINGS.seed)
     for ours, before in zip(found.model.weights, fresh.weights, strict=True):
         np.testing.assert_array_equal(ours, before)
-    assert not {training.METRICS_FILE, training.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
+    assert not {model_folder.METRICS_FILE, training.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
 
 
 def test_a_resumed_run_must_have_the_same_start_weights(small, tmp_path, monkeypatch):

@@ -6,9 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from docproduct.systems.generator import GenerationSettings
-from docproduct.systems.generator.decoding import Decoder, propose
-from docproduct.systems.generator.sampling import NEVER, Sampling, draw, filtered, penalize, without_repeats
+from docproduct.generation.decoding import Decoder, propose
+from docproduct.generation.sampling import (
+    NEVER,
+    GenerationSettings,
+    Sampling,
+    draw,
+    filtered,
+    penalize,
+    without_repeats,
+)
 
 
 def reference_probs(logits, temperature, top_k, top_p):

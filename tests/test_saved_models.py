@@ -14,11 +14,13 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.tokenizers import train_byte_pairs
-from docproduct import saved_models
 from docproduct.export import kind_of
+from docproduct.exports import saved_models
+from docproduct.generation.export import export as export_generator
+from docproduct.generation.session import Writer
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.systems import generator, retriever
-from docproduct.systems.generator import TrainedGenerator, Writer
+from docproduct.systems import retriever
+from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.retriever import SearchedAnswers, TrainedRetriever
 from tests.test_export import read, save
 from tests.test_scripts import TOP
@@ -35,7 +37,7 @@ def small_generator():
 
 @pytest.fixture(scope="module")
 def exported(small_generator, tmp_path_factory):
-    return generator.export(small_generator, str(tmp_path_factory.mktemp("exported") / "e"))
+    return export_generator(small_generator, str(tmp_path_factory.mktemp("exported") / "e"))
 
 
 def records(path):
@@ -125,7 +127,7 @@ def test_an_export_that_fails_leaves_no_version(retriever, small_generator, tmp_
     def failing(_):
         raise OSError("no space left")
 
-    for export, model in ((retriever_export, retriever), (generator.export, small_generator)):
+    for export, model in ((retriever_export, retriever), (export_generator, small_generator)):
         monkeypatch.setattr(model.tokenizer, "save", failing)  # the last that is done
         with pytest.raises(OSError, match="no space left"):
             export(model, str(tmp_path / export.__module__))
@@ -145,7 +147,7 @@ def test_folders_of_something_else_are_left_alone(retriever, small_generator, tm
     with pytest.raises(
         FileExistsError, match=r"1 is of the kind 'docproduct exported retriever'; expected 'docproduct"
     ):
-        generator.export(small_generator, str(tmp_path / "r"))
+        export_generator(small_generator, str(tmp_path / "r"))
     assert version == str(tmp_path / "r/1")
     with pytest.raises(ValueError, match="holds no exported generator of format 5: .* says 'docproduct exported retr"):
         Writer.load(version)

@@ -16,10 +16,10 @@ import httpx
 import pytest
 
 import serve
-from docproduct import terminal
-from docproduct.answering import Answer
+from docproduct.answering import terminal
+from docproduct.answering.answerer import Answer
+from docproduct.generation.sampling import GenerationSettings
 from docproduct.index import Hit
-from docproduct.systems.generator import GenerationSettings
 from tests.serving import events
 from tests.test_scripts import TOP
 

@@ -16,8 +16,9 @@ import httpx
 import numpy as np
 import pytest
 
-from docproduct import answering, emergency
-from docproduct.systems.generator import GenerationSettings
+from docproduct.answering import answerer as answering
+from docproduct.answering import emergency
+from docproduct.generation.sampling import GenerationSettings
 from docproduct.web import schemas, service
 from docproduct.web.engine import Engine, Reloadable
 from docproduct.web.measures import Measures

@@ -35,7 +35,7 @@ def test_layers_know_no_system():
 
 
 def test_faiss_is_imported_in_one_file():
-    assert importers("faiss") == {"docproduct/index/vectors.py"}
+    assert importers("faiss") == {"docproduct/search/vectors.py"}
 
 
 def test_top_level_scripts():
@@ -57,4 +57,4 @@ def test_a_file(name):
         assert not isinstance(node, ast.Assert), f"assert on line {node.lineno}: raise an error that tells what to do"
         assert not (isinstance(node, ast.ExceptHandler) and node.type is None), f"bare except on line {node.lineno}"
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("tf.compat.v1", "tensorflow.compat.v1"):
-            assert name == "docproduct/graph_session.py", f"TF 1 on line {node.lineno}"
+            assert name == "docproduct/exports/graph_session.py", f"TF 1 on line {node.lineno}"

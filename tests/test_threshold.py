@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline import cleaning
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
 from docproduct import index
-from docproduct.answering import Query, answer, retrieve
-from docproduct.index import Index, IndexSettings, threshold
-from docproduct.index.threshold import calibrate, choose
+from docproduct.answering.answerer import Query, answer, retrieve
+from docproduct.index import Index, IndexSettings
+from docproduct.search import threshold
+from docproduct.search.threshold import calibrate, choose
 from tests.conftest import write_csv
 from tests.test_bert import randomize
 

@@ -8,13 +8,15 @@ import pathlib
 import numpy as np
 import pytest
 
-from data_pipeline import batches, packing, splits, token_folder
+from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
-from data_pipeline.pair_rows import FocusSample, PairRows, write_closed_book
+from data_pipeline.folders import token_folder
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import TokenFolder, TokenRow
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings, with_markers
-from data_pipeline.token_folder import TokenFolder, TokenRow
+from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
+from data_pipeline.token_rows import packing
+from data_pipeline.token_rows.pair_rows import FocusSample, PairRows, write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.systems.generator.dev import read_rows
 from docproduct.systems.generator.task import PAD, token_batches

@@ -6,10 +6,12 @@ import pytest
 import safetensors.numpy
 import tensorflow as tf
 
-from docproduct import curves, devices, optimizer, training
-from docproduct.gradients import differentiate
-from docproduct.run_checkpoint import Checkpoint
-from docproduct.training import TrainingSettings
+from docproduct.layers import precision
+from docproduct.training import curves, optimizer
+from docproduct.training import loop as training
+from docproduct.training.gradients import differentiate
+from docproduct.training.run_checkpoint import Checkpoint
+from docproduct.training.settings import TrainingSettings
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
@@ -88,10 +90,10 @@ def test_impossible_settings(wrong):
 
 
 def test_precision():
-    assert devices.dtype_policy("float32") == "float32"
-    assert devices.dtype_policy("bfloat16") == "mixed_bfloat16"
+    assert precision.dtype_policy("float32") == "float32"
+    assert precision.dtype_policy("bfloat16") == "mixed_bfloat16"
     with pytest.raises(ValueError, match="expected auto, float32, bfloat16"):
-        devices.dtype_policy("float16")
+        precision.dtype_policy("float16")
 
 
 @pytest.mark.parametrize(
@@ -104,9 +106,9 @@ def test_auto_precision_on_a_processor(monkeypatch, flags, expected):
             raise FileNotFoundError(path)
         return io.StringIO(f"processor\t: 0\nmodel name\t: amx_bf16\nflags\t\t: {flags}\n")
 
-    monkeypatch.setattr(devices, "open", cpuinfo, raising=False)
+    monkeypatch.setattr(precision, "open", cpuinfo, raising=False)
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    assert devices.dtype_policy("auto") == expected
+    assert precision.dtype_policy("auto") == expected
 
 
 @pytest.mark.parametrize(
@@ -117,7 +119,7 @@ def test_auto_precision_on_gpus(monkeypatch, capabilities, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: capabilities)
     details = [{"compute_capability": found} if found else {} for found in capabilities]
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[capabilities.index(gpu)])
-    assert devices.dtype_policy("auto") == expected
+    assert precision.dtype_policy("auto") == expected
 
 
 def test_weights_that_are_not_finite_are_never_saved():

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.corpora import Columns
-from docproduct.answering import answer
+from docproduct.answering.answerer import answer
 from docproduct.index import Index, IndexSettings, VectorTable, build_from_vectors
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.web.engine import Engine, Folders

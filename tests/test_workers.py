@@ -13,7 +13,9 @@ import pytest
 import safetensors
 
 from data_pipeline.prepare import Settings, prepare
-from docproduct import devices, training
+from docproduct import model_folder
+from docproduct.training import devices
+from docproduct.training import loop as training
 
 FLAGS = ["--batch_size=8", "--learning_rate=1e-3", "--dropout=0", "--head_dropout=0", "--precision=float32", "--seed=5"]
 FLAGS += ["--max_tokens=20", "--checkpoint_steps=3", "--deterministic", "--epochs=3"]
@@ -59,7 +61,7 @@ def free_ports(count):
 
 
 def losses(model_dir):
-    with open(os.path.join(model_dir, training.METRICS_FILE), encoding="utf-8") as file:
+    with open(os.path.join(model_dir, model_folder.METRICS_FILE), encoding="utf-8") as file:
         return json.load(file)["losses"]
 
 

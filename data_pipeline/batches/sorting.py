@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from data_pipeline import records, splits
 from data_pipeline.batches.parsing import Batches, pad, parse
-from data_pipeline.prepared import PreparedFolder, RowFinder
+from data_pipeline.folders.prepared import PreparedFolder, RowFinder
 
 _WINDOW = 2**15  # texts that are sorted by length together, for inference
 _ALL_TOGETHER = 2**62  # tokens

@@ -21,8 +21,9 @@ import unicodedata
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipeline import files, prepared, splits
+from data_pipeline import splits
 from data_pipeline.corpora import Columns, Refusals, read_pairs
+from data_pipeline.folders import files, prepared
 from data_pipeline.prepare import chunks, duplicates, html_columns, shards
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers

@@ -15,8 +15,9 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from data_pipeline import cleaning, files, prepared, splits
+from data_pipeline import cleaning, splits
 from data_pipeline.corpora import Refusals, read_pairs
+from data_pipeline.folders import files, prepared
 from data_pipeline.prepare import duplicates, html_columns
 from data_pipeline.prepare.html_columns import HtmlColumns
 from data_pipeline.prepare.settings import Settings

@@ -11,7 +11,8 @@ import numpy as np
 import pyarrow as pa
 from tqdm import tqdm
 
-from data_pipeline import cleaning, files
+from data_pipeline import cleaning
+from data_pipeline.folders import files
 from data_pipeline.prepare.settings import Settings
 
 _NUM_HASHES = 128

@@ -5,8 +5,8 @@ import itertools
 
 from data_pipeline import cleaning, markup
 from data_pipeline.corpora import Refusals, read_pairs
+from data_pipeline.folders.prepared import SIDES
 from data_pipeline.prepare.settings import Settings
-from data_pipeline.prepared import SIDES
 
 _ROWS = 1_000  # of a file, by which its columns are judged
 TAGS, ESCAPED = "tags", "escaped tags"  # <p> and &lt;p&gt;

@@ -6,7 +6,7 @@ from typing import Any
 
 from data_pipeline import splits
 from data_pipeline.corpora import Columns, is_packed
-from data_pipeline.encoder_prompts import EncoderPrompts
+from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.scrubbing import ScrubSettings
 
 _SHARD_BYTES = 16 * 2**20  # of input text; a worker holds one shard in memory

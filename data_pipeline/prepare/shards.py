@@ -11,8 +11,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from tqdm import tqdm
 
-from data_pipeline import files, prepared, records, splits
+from data_pipeline import records, splits
 from data_pipeline.corpora import Refusals
+from data_pipeline.folders import files, prepared
 from data_pipeline.prepare import chunks, duplicates
 from data_pipeline.prepare.settings import Settings
 from data_pipeline.prepare.workers import Workers

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from tokenizers import ByteLevelBPETokenizer
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 END = "<|endoftext|>"
 VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tokenizers import Tokenizer
 
-from data_pipeline import files
+from data_pipeline.folders import files
 from data_pipeline.varints import varints
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import Any
 
 from absl import logging
 
-from data_pipeline import files
+from data_pipeline.folders import files
 from data_pipeline.tokenizers.json_tokenizer import JSON_FILE, JsonTokenizer
 from data_pipeline.tokenizers.wordpiece import TOKENIZER_CONFIG_FILE, VOCAB_FILE, WordPiece
 

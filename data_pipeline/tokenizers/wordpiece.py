@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from tokenizers import BertWordPieceTokenizer, Tokenizer
 
-from data_pipeline import files
+from data_pipeline.folders import files
 from data_pipeline.varints import split_varints, varints
 
 if TYPE_CHECKING:

@@ -20,6 +20,6 @@ from docproduct.index.precomputed import build_from_vectors
 from docproduct.index.search import Found, Hit, Index
 from docproduct.index.settings import IndexSettings
 from docproduct.index.vector_table import VectorTable
-from docproduct.index.vectors import nearest
+from docproduct.search.vectors import nearest
 
 __all__ = ["Found", "Hit", "Index", "IndexSettings", "VectorTable", "build", "build_from_vectors", "nearest"]

@@ -9,11 +9,12 @@ from absl import app, flags, logging
 
 from data_pipeline.corpora import Columns
 from data_pipeline.corpora.reading import ROLES
-from data_pipeline.prepared import PreparedFolder
-from docproduct import devices, training
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
-from docproduct.lexical import AUTO, HYBRIDS
+from docproduct.layers import precision
+from docproduct.search.lexical import AUTO, HYBRIDS
 from docproduct.systems.retriever import TrainedRetriever
+from docproduct.training import loop as training
 
 
 def _define_flags() -> None:
@@ -41,7 +42,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("bm25_weight", defaults.bm25_weight, "Of BM25, with --hybrid=weight.")
     flags.DEFINE_integer("dims", defaults.dims, "First components of the vectors to keep; 0: all.")
     flags.DEFINE_float("kept", defaults.kept, "Share of new questions with an answer that shall count as answered.")
-    flags.DEFINE_enum("precision", "auto", devices.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", precision.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
     flags.DEFINE_bool("export_embeddings", defaults.export_embeddings, "Keep all vectors as .npy files.")
 
 

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import files
-from data_pipeline.prepared import PreparedFolder
-from docproduct.index import vectors
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.index.folder import KIND, LEXICAL_FOLDERS, TEXT_COLUMNS, Content, write
 from docproduct.index.settings import IndexSettings
-from docproduct.lexical import AUTO, Lexical
+from docproduct.search import vectors
+from docproduct.search.lexical import AUTO, Lexical
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 

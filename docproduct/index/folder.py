@@ -8,11 +8,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from absl import logging
 
-from data_pipeline import cleaning, files, splits
-from data_pipeline.prepared import MANIFEST_FILE, PAIRS_FILE
-from docproduct.index import threshold, vectors
+from data_pipeline import cleaning, splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import MANIFEST_FILE, PAIRS_FILE
 from docproduct.index.settings import IndexSettings
-from docproduct.lexical import Lexical
+from docproduct.search import threshold, vectors
+from docproduct.search.lexical import Lexical
 
 KIND = "docproduct index"
 FORMAT = 3

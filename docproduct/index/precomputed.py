@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import files
-from docproduct.index import vectors
+from data_pipeline.folders import files
 from docproduct.index.folder import KIND, LEXICAL_FOLDERS, Content, write
 from docproduct.index.settings import IndexSettings
 from docproduct.index.vector_table import Rows, VectorTable, read
-from docproduct.lexical import AUTO, Lexical
+from docproduct.search import vectors
+from docproduct.search.lexical import AUTO, Lexical
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 

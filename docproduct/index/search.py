@@ -8,9 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow.parquet as pq
 
-from data_pipeline import files
-from data_pipeline.prepared import PAIRS_FILE, read_manifest
-from docproduct.index import threshold, vectors
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PAIRS_FILE, read_manifest
 from docproduct.index.folder import (
     FAISS_FILES,
     FORMAT,
@@ -20,8 +19,9 @@ from docproduct.index.folder import (
     REMEDY,
     SHOWN_COLUMNS,
 )
-from docproduct.index.stored import StoredQuestions
-from docproduct.lexical import Lexical, fuse, top
+from docproduct.search import threshold, vectors
+from docproduct.search.lexical import Lexical, fuse, top
+from docproduct.search.stored import StoredQuestions
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.export import SearchedAnswers
 from docproduct.systems.retriever.folder import shorten
@@ -216,7 +216,7 @@ class Index:
             raise ValueError(
                 f"Expected vectors of numbers; received {query_vectors.dtype}. A text needs the encoder that made the "
                 "index: open it with Index(index_dir, TrainedRetriever.load(model_dir)), and ask with "
-                "docproduct.answering.answer."
+                "docproduct.answering.answerer.answer."
             )
         if self._normalize:
             query_vectors = query_vectors.astype(np.float64)

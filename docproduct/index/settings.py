@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from docproduct.lexical import AUTO, HYBRIDS
+from docproduct.search.lexical import AUTO, HYBRIDS
 
 
 @dataclasses.dataclass(frozen=True)

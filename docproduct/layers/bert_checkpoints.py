@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from data_pipeline import files
+from data_pipeline.folders import files
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig, google_sources, hugging_face_sources
 from docproduct.layers.checkpoints import Source

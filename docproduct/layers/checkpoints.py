@@ -17,7 +17,7 @@ import safetensors.numpy
 import tensorflow as tf
 from absl import logging
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 _SHOWN = 6  # names in a message
 _GPT2_MASK = re.compile(r"h\.\d+\.(attn|crossattention)\.(masked_)?bias")

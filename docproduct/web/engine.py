@@ -7,10 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 from absl import logging
 
-from docproduct import answering
-from docproduct.answering import Answer, Query
+from docproduct.answering import answerer as answering
+from docproduct.answering.answerer import Answer, Query
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.index import Index
-from docproduct.systems.generator import GenerationSettings, Writer
 from docproduct.systems.retriever import Side, TrainedRetriever
 
 _NUM_EXAMPLES = 6

@@ -30,7 +30,7 @@ from fastapi.security import HTTPBearer
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from docproduct import answering
+from docproduct.answering import answerer as answering
 from docproduct.web import schemas
 from docproduct.web.batching import OverloadedError
 from docproduct.web.engine import Folders, Reloadable

@@ -15,8 +15,8 @@ import numpy as np
 from absl import logging
 from fastapi import Request
 
-from docproduct import answering
-from docproduct.answering import Answer, Query
+from docproduct.answering import answerer as answering
+from docproduct.answering.answerer import Answer, Query
 from docproduct.systems.retriever.folder import shorten
 from docproduct.web import schemas
 from docproduct.web.batching import Batcher, OverloadedError

@@ -7,7 +7,8 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 
-from docproduct.systems.generator import Generation, GenerationSettings, Writer
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Generation, Writer
 from docproduct.web.batching import OverloadedError
 
 

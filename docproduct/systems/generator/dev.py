@@ -8,12 +8,12 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline import batches, records
-from data_pipeline.token_folder import LANGUAGE_MODEL, TokenFolder, TokenRow
+from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder, TokenRow
 from docproduct import metrics
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Writer
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.sampling import GenerationSettings
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
-from docproduct.systems.generator.writer import Writer
 
 _BATCH_TOKENS = 4_096  # read together, padding included
 _WRITTEN_TOGETHER = 8

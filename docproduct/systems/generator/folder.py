@@ -16,18 +16,18 @@ from typing import Any
 import numpy as np
 import safetensors.numpy
 
-from data_pipeline import files, prompts
-from data_pipeline.prompts import PromptSettings
+from data_pipeline.folders import files
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import BytePairs
-from docproduct import provenance
+from docproduct import model_folder
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config, hugging_face_sources, openai_sources
+from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 
 KIND = "docproduct generator"
 FORMAT = 2
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "weights.safetensors"
 _TABLE = "token_embedding/embeddings"
 _OPENAI_CONFIG_FILE = "hparams.json"
 _OURS, _OPENAI, _HUGGING_FACE = ("ours", "openai", "hugging_face")  # layouts
@@ -143,7 +143,7 @@ class TrainedGenerator:
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
         """Writes everything but the weights; `training` says how they are made."""
         config = {"kind": KIND, "format": FORMAT, "gpt2": dataclasses.asdict(self.gpt2.config), **training}
-        config |= {"prompt": self.prompt and dataclasses.asdict(self.prompt)} | provenance.here()
+        config |= {"prompt": self.prompt and dataclasses.asdict(self.prompt)} | model_folder.provenance()
         files.write_json(os.path.join(folder, CONFIG_FILE), config)
         self.tokenizer.save(folder)
 

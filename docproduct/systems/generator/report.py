@@ -5,12 +5,13 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipeline import files, splits
-from data_pipeline.token_folder import LANGUAGE_MODEL, TokenFolder
-from docproduct import cards
+from data_pipeline import splits
+from data_pipeline.folders import files
+from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
 from docproduct.systems.generator.dev import Sample
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.training import CURVE_FILE
+from docproduct.training import cards
+from docproduct.training.loop import CURVE_FILE
 
 _SHOWN = 8  # samples
 _PROMPT = 400  # characters of a prompt's end

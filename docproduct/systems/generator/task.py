@@ -10,11 +10,11 @@ import tensorflow as tf
 
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
-from data_pipeline.token_folder import TokenFolder
-from docproduct.gradients import Batch, Gather, Gradients, differentiate
+from data_pipeline.folders.token_folder import TokenFolder
 from docproduct.layers.attention import read_before
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.pointer import Pointer, log_mixture
+from docproduct.training.gradients import Batch, Gather, Gradients, differentiate
 
 PAD = -1  # no token has this id
 

@@ -7,69 +7,21 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from data_pipeline import batches, prompts, splits
-from data_pipeline.prompts import PromptSettings
-from data_pipeline.token_folder import LANGUAGE_MODEL, TokenFolder
-from docproduct import devices, run_folder, training
-from docproduct.layers import checkpoints
+from data_pipeline import batches, splits
+from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings
+from docproduct.layers import checkpoints, precision
 from docproduct.layers.copying import can_copy, start_copying
-from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import report
 from docproduct.systems.generator import task as tasks
+from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, Sample, read_rows
 from docproduct.systems.generator.folder import KIND, WEIGHTS_FILE, TrainedGenerator, answering
+from docproduct.training import loop as training
+from docproduct.training import run_folder
 
 _SHOWN = 2  # answers in the log, each epoch
-
-
-@dataclasses.dataclass(frozen=True)
-class GeneratorTraining:
-    """What to train, from what, on what.
-
-    Attributes:
-      tokens_dir: the token folder; it decides the task.
-      gpt2_dir: the model to start from, in OpenAI's, Hugging Face's or our layout; None: random weights.
-      random_gpt2: sizes of the model with random weights; the token folder's tokenizer decides vocab_size.
-      copying: whether random weights begin with heads that copy; of a model too small for them (see
-        layers/copying.py) they do not, nor does gpt2_dir.
-      dropout: rate on states, embeddings and attention; None: what gpt2_dir says.
-      chunk_size: rows whose activations are in memory at once, of a batch whose gradients are added up; 0: all.
-      recompute: gradient checkpointing: the memory of one layer, and a third more time.
-      prompt_weight: what a token of a prompt counts in the loss, 0 to 1; one of an answer counts 1.
-      pointer: whether a model that learns to answer gets a pointer, which copies from prompts; see layers/pointer.py.
-      pairs_apart: whether such a model reads each pair of a prompt by itself, and the pointer alone looks at the
-        others: for small models, which a long prompt distracts.
-      num_buckets: classes of like length that batches are drawn from; 1: of any length.
-      num_answers: dev questions that are answered after every epoch, for ROUGE-L.
-      settings: the loop's.
-    """
-
-    tokens_dir: str
-    gpt2_dir: str | None = None
-    random_gpt2: GPT2Config = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512)
-    copying: bool = True
-    dropout: float | None = None
-    chunk_size: int = 0
-    recompute: bool = False
-    prompt_weight: float = 0.0
-    pointer: bool = False
-    pairs_apart: bool = False
-    num_buckets: int = 16
-    num_answers: int = 16
-    settings: training.TrainingSettings = training.TrainingSettings(batch_size=16)
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError for settings out of range."""
-        if not 0 <= self.chunk_size <= self.settings.batch_size:
-            raise ValueError(
-                f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."
-            )
-        if self.num_answers < 0:
-            raise ValueError(f"num_answers is {self.num_answers}; expected 0 or more.")
-        if not 0 <= self.prompt_weight <= 1:
-            raise ValueError(f"prompt_weight is {self.prompt_weight}; expected 0 to 1.")
-        if not 0 <= (self.dropout or 0) < 1:
-            raise ValueError(f"dropout is {self.dropout}; expected 0 or more, and less than 1.")
 
 
 def train(
@@ -157,7 +109,7 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
 def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     """Returns the model before its first step; to a model that has not learned to answer, the markers are added."""
     tokenizer, seed = folder.tokenizer(), config.settings.seed
-    dtype = devices.dtype_policy(config.settings.precision)
+    dtype = precision.dtype_policy(config.settings.precision)
     prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
     if prompt is None and (config.pointer or config.pairs_apart):
         raise ValueError(f"pointer and pairs_apart are for models that answer; {folder.path} is for language_model.")

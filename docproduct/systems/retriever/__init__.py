@@ -9,17 +9,14 @@ from docproduct.systems.retriever.export import SearchedAnswers, export
 from docproduct.systems.retriever.folder import Side, TrainedRetriever
 from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig
-from docproduct.systems.retriever.train import RetrieverTraining, train
 
 __all__ = [
     "LossSettings",
     "RetrievalLoss",
     "Retriever",
     "RetrieverConfig",
-    "RetrieverTraining",
     "SearchedAnswers",
     "Side",
     "TrainedRetriever",
     "export",
-    "train",
 ]

@@ -8,9 +8,9 @@ import pyarrow as pa
 from absl import logging
 
 from data_pipeline import splits
-from data_pipeline.prepared import PreparedFolder
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import metrics
-from docproduct.lexical import Hybrid, Lexical, choose, fuse
+from docproduct.search.lexical import Hybrid, Lexical, choose, fuse
 from docproduct.systems.retriever.folder import TrainedRetriever
 from docproduct.systems.retriever.model import Retriever, unit
 

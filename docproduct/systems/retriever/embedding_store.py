@@ -15,8 +15,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from data_pipeline import files
-from data_pipeline.prepared import MANIFEST_FILE, PreparedFolder, read_manifest
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import MANIFEST_FILE, PreparedFolder, read_manifest
 from docproduct.layers import checkpoints
 from docproduct.systems.retriever.folder import Side, TrainedRetriever
 

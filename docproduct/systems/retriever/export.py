@@ -22,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import files
-from docproduct import saved_models
+from data_pipeline.folders import files
+from docproduct.exports import saved_models
 from docproduct.systems.retriever.folder import Side, TrainedRetriever
 from docproduct.systems.retriever.model import unit
 

@@ -21,23 +21,22 @@ import tensorflow as tf
 from absl import logging
 from tqdm import tqdm
 
-from data_pipeline import batches, files, splits
-from data_pipeline.encoder_prompts import EncoderPrompts
-from data_pipeline.prepared import PreparedFolder
+from data_pipeline import batches, splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
-from docproduct import devices, provenance
+from docproduct import model_folder
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import BertConfig
-from docproduct.lexical import Hybrid
+from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
+from docproduct.search.lexical import Hybrid
 from docproduct.systems.retriever.bare_encoder import load_encoder, longest_text
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
 from docproduct.systems.retriever.pooling import DenseConfig
-from docproduct.training import METRICS_FILE
 
 KIND = "docproduct retriever"
 FORMAT = 2
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "weights.safetensors"
 HYBRID_FILE = "hybrid.json"
 BATCH_TOKENS = 8_192  # encoded together: enough for fast matrix products
 _FEW_TOKENS = 256  # the same for a few texts: little padding counts for more
@@ -178,7 +177,7 @@ class TrainedRetriever:
     @classmethod
     def load_for_many(cls, folder: str, precision: str = "auto") -> "TrainedRetriever":
         """Loads what `load` does, for encoding many texts: in the precision that is fastest here, and compiled."""
-        retriever = cls.load(folder, dtype=devices.dtype_policy(precision))
+        retriever = cls.load(folder, dtype=precision.dtype_policy(precision))
         retriever.compile_for_many()
         return retriever
 
@@ -209,7 +208,7 @@ class TrainedRetriever:
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
         """Writes everything but the weights; `training` says how they are made."""
         config = {"kind": KIND, "format": FORMAT, "retriever": dataclasses.asdict(self.config), **training}
-        files.write_json(os.path.join(folder, CONFIG_FILE), config | provenance.here())
+        files.write_json(os.path.join(folder, CONFIG_FILE), config | model_folder.provenance())
         self.tokenizer.save(folder)
         self.prompts.save(folder)
 

@@ -5,13 +5,14 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_pipeline import files, splits
-from data_pipeline.prepared import PreparedFolder
-from docproduct import cards
-from docproduct.cards import line
+from data_pipeline import splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.systems.retriever.dev import Miss
 from docproduct.systems.retriever.model import RetrieverConfig
-from docproduct.training import CURVE_FILE
+from docproduct.training import cards
+from docproduct.training.cards import line
+from docproduct.training.loop import CURVE_FILE
 
 
 def write(

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from absl import logging
 
-from data_pipeline import files
-from data_pipeline.encoder_prompts import PROMPTS_FILE, EncoderPrompts
+from data_pipeline.folders import files
+from data_pipeline.prompts.encoder_prompts import PROMPTS_FILE, EncoderPrompts
 from data_pipeline.tokenizers.loading import MODULES_FILE, SENTENCE_CONFIG_FILE
 from data_pipeline.tokenizers.wordpiece import TOKENIZER_CONFIG_FILE
 from docproduct.layers import checkpoints

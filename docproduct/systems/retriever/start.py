@@ -1,24 +1,21 @@
 """What a training starts from: checked pairs, and the model before its first step."""
 
 import dataclasses
-from typing import TYPE_CHECKING
 
 from absl import logging
 
 from data_pipeline import splits
-from data_pipeline.prepared import PreparedFolder
-from docproduct import devices
+from data_pipeline.folders.prepared import PreparedFolder
+from docproduct.layers import precision
 from docproduct.systems.retriever.bare_encoder import longest_text
+from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.folder import TrainedRetriever
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig
-
-if TYPE_CHECKING:
-    from docproduct.systems.retriever.train import RetrieverTraining
 
 _FEW = 30  # dev pairs
 
 
-def training_pairs(config: "RetrieverTraining") -> PreparedFolder:
+def training_pairs(config: RetrieverTraining) -> PreparedFolder:
     """Returns the pairs; there must be some to train on and some to evaluate with."""
     prepared = PreparedFolder(config.prepared_dir)
     for split in (splits.TRAIN, splits.DEV):
@@ -41,10 +38,10 @@ def training_pairs(config: "RetrieverTraining") -> PreparedFolder:
     return prepared
 
 
-def start(config: "RetrieverTraining", prepared: PreparedFolder) -> TrainedRetriever:
+def start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriever:
     """Returns the untrained retriever: the encoder's weights, or random ones; heads that change nothing."""
     tokenizer = prepared.tokenizer()
-    seed, dtype = config.settings.seed, devices.dtype_policy(config.settings.precision)
+    seed, dtype = config.settings.seed, precision.dtype_policy(config.settings.precision)
     options = {name: getattr(config, name) for name in ("head", "head_width", "head_depth", "head_dropout")}
     options |= {"matryoshka_dims": config.loss.matryoshka_dims or None, "pooling": config.pooling}
     options |= {"pooled_layer": config.pooled_layer}

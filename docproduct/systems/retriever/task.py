@@ -15,14 +15,14 @@ import tensorflow as tf
 
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
-from data_pipeline.hard_negatives import HardNegatives
-from data_pipeline.neighbors import nearest_of_all, neighbor_batches
-from data_pipeline.prepared import SIDES, PreparedFolder
-from docproduct import gradient_cache
-from docproduct.gradients import Batch, Gather, Gradients, differentiate
+from data_pipeline.batches.hard_negatives import HardNegatives
+from data_pipeline.batches.neighbors import nearest_of_all, neighbor_batches
+from data_pipeline.folders.prepared import SIDES, PreparedFolder
 from docproduct.systems.retriever.folder import TrainedRetriever
 from docproduct.systems.retriever.losses import PAIR_FEATURES, RetrievalLoss
 from docproduct.systems.retriever.model import unit
+from docproduct.training import gradient_cache
+from docproduct.training.gradients import Batch, Gather, Gradients, differentiate
 
 _PAIR_SPEC = {name: tf.TensorSpec([None], tf.int64) for name in PAIR_FEATURES}
 

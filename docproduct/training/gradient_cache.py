@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import keras
 import tensorflow as tf
 
-from docproduct.gradients import Batch, Gather, Gradients, trainable
+from docproduct.training.gradients import Batch, Gather, Gradients, trainable
 
 Encode = Callable[[Batch], Sequence[tf.Tensor]]
 LossOfVectors = Callable[[Sequence[tf.Tensor], Batch, Gather], tf.Tensor]

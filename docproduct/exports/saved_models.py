@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
-from data_pipeline import files
+from data_pipeline.folders import files
 from data_pipeline.varints import varints
 
 CONFIG_FILE = "config.json"

@@ -1,4 +1,4 @@
-"""Where and in which precision to train: one device, several GPUs, several machines."""
+"""Where to train: one device, several GPUs, several machines."""
 
 import contextlib
 import json
@@ -13,7 +13,6 @@ STRATEGIES = ("default", "mirrored", "multi_worker")
 _JOBS = ("chief", "worker")  # whose processes train; TensorFlow waits for ever for what a ps would do
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _LARGEST_PORT = 65_535
-PRECISIONS = ("auto", "float32", "bfloat16")
 
 # What a collective operation raises when another worker is gone.
 LOST = (
@@ -136,28 +135,3 @@ def wait_for_all(strategy: tf.distribute.Strategy, step: int) -> None:
             f"This worker would start at step {step}, another one elsewhere. Expected all of them to see the same "
             "model folder, and to be started with --resume, or all without."
         )
-
-
-def dtype_policy(precision: str) -> str:
-    """Returns the Keras dtype policy for `auto`, `float32` or `bfloat16`.
-
-    `auto` is mixed bfloat16 where it is faster than float32: on GPUs since Ampere (compute capability 8.0) and on
-    processors with AMX. Where only avx512_bf16 is there, TensorFlow's bfloat16 product was slower than float32.
-    """
-    if precision == "auto":
-        precision = "bfloat16" if _fast_bfloat16() else "float32"
-    policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-    if precision not in policies:
-        raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
-    return policies[precision]
-
-
-def _fast_bfloat16() -> bool:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return all(
-            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus
-        )
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        return any(line.startswith("flags") and "amx_bf16" in line.split() for line in file)
-    return False

@@ -11,10 +11,12 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from data_pipeline import cleaning, prompts
-from docproduct import emergency
+from data_pipeline import cleaning
+from data_pipeline.prompts import answer_prompts as prompts
+from docproduct.answering import emergency
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Generation, Writer
 from docproduct.index import Found, Hit, Index
-from docproduct.systems.generator import Generation, GenerationSettings, Writer
 from docproduct.systems.retriever import Side, TrainedRetriever
 
 DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."

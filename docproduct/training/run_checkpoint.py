@@ -10,7 +10,7 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 
 class Checkpoint:

@@ -11,9 +11,10 @@ import itertools
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from data_pipeline import cleaning, files, splits
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.token_folder import LANGUAGE_MODEL, TokenRow, same_folder, write
+from data_pipeline import cleaning, splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenRow, same_folder, write
 from data_pipeline.tokenizers import BytePairs, train_byte_pairs
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 

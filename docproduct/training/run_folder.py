@@ -9,10 +9,12 @@ from typing import Any
 import tensorflow as tf
 from absl import logging
 
-from data_pipeline import files
-from docproduct import devices, training
+from data_pipeline.folders import files
+from docproduct.model_folder import CONFIG_FILE, METRICS_FILE
+from docproduct.training import devices
+from docproduct.training import loop as training
+from docproduct.training.settings import TrainingSettings
 
-CONFIG_FILE = "config.json"
 # For a resumed run; dtype_policy stands for the precision.
 _MAY_CHANGE = ("_dir", ".precision", ".checkpoint_steps", ".patience")
 
@@ -34,7 +36,7 @@ class Run:
 
 def train(
     make_run: Callable[[], Run],
-    settings: training.TrainingSettings,
+    settings: TrainingSettings,
     model_dir: str,
     kind: str,
     inputs: Iterable[str | None],
@@ -71,7 +73,7 @@ def train(
         _check_same_run(model_dir, run.record)
         if devices.is_chief(strategy):
             files.remove_partial(model_dir)
-        if finished := files.read_json(os.path.join(model_dir, training.METRICS_FILE)):
+        if finished := files.read_json(os.path.join(model_dir, METRICS_FILE)):
             logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
             return finished
     else:

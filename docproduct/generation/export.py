@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import files
-from docproduct import saved_models
+from data_pipeline.folders import files
+from docproduct.exports import saved_models
+from docproduct.generation.decoding import PROPOSED, Decoder, State
+from docproduct.generation.sampling import GenerationSettings, Sampling
 from docproduct.layers import int8, pointer
 from docproduct.layers.checkpoints import variables_by_name
 from docproduct.layers.gpt2 import GPT2
-from docproduct.systems.generator.decoding import PROPOSED, Decoder, State
 from docproduct.systems.generator.folder import TrainedGenerator, built
-from docproduct.systems.generator.sampling import GenerationSettings, Sampling
 
 KIND = "docproduct exported generator"
 FORMAT = 5

@@ -10,7 +10,10 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from docproduct import devices, training
+from docproduct.layers import precision
+from docproduct.training import devices
+from docproduct.training import loop as training
+from docproduct.training.settings import KEPT, TrainingSettings
 
 flags.disclaim_key_flags()  # they are the script's own: its --help shows them
 
@@ -28,7 +31,7 @@ _HELP = {
 }
 
 
-def define(defaults: training.TrainingSettings, but: Sequence[str] = ()) -> None:
+def define(defaults: TrainingSettings, but: Sequence[str] = ()) -> None:
     """Defines a flag for each field of TrainingSettings `but` some, and those of folder, restart and devices."""
     flags.DEFINE_string("model_dir", None, "The model folder to write (required).", required=True)
     flags.DEFINE_bool("resume", False, "Continue the interrupted run in model_dir.")
@@ -38,8 +41,8 @@ def define(defaults: training.TrainingSettings, but: Sequence[str] = ()) -> None
     )
     flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
     flags.DEFINE_string("tensorboard_dir", None, "Where to write curves for TensorBoard (extra tensorboard).")
-    flags.DEFINE_enum("keep", defaults.keep, training.KEPT, "Which epoch: the best on dev, or the last.")
-    flags.DEFINE_enum("precision", defaults.precision, devices.PRECISIONS, "auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("keep", defaults.keep, KEPT, "Which epoch: the best on dev, or the last.")
+    flags.DEFINE_enum("precision", defaults.precision, precision.PRECISIONS, "auto: bfloat16 where it is fast.")
     of_type = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
     for name, text in _HELP.items():
         if name not in but:
@@ -47,11 +50,9 @@ def define(defaults: training.TrainingSettings, but: Sequence[str] = ()) -> None
             of_type[type(default)](name, default, text)
 
 
-def settings(values: flags.FlagValues) -> training.TrainingSettings:
+def settings(values: flags.FlagValues) -> TrainingSettings:
     """Returns what the flags say."""
-    return training.TrainingSettings(
-        **{field.name: values[field.name].value for field in dataclasses.fields(training.TrainingSettings)}
-    )
+    return TrainingSettings(**{field.name: values[field.name].value for field in dataclasses.fields(TrainingSettings)})
 
 
 def run(values: flags.FlagValues, train: Callable[[tf.distribute.Strategy], dict[str, Any]]) -> None:

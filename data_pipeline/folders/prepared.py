@@ -14,8 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import files, records
-from data_pipeline.encoder_prompts import EncoderPrompts
+from data_pipeline import records
+from data_pipeline.folders import files
+from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 MANIFEST_FILE = "manifest.json"

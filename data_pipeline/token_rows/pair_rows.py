@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from data_pipeline import prompts, splits
-from data_pipeline.packing import split_at_ends
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings, TextPair
-from data_pipeline.token_folder import CLOSED_BOOK, TokenRow, same_folder, write
+from data_pipeline import splits
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import CLOSED_BOOK, TokenRow, same_folder, write
+from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts.answer_prompts import PromptSettings, TextPair
+from data_pipeline.token_rows.packing import split_at_ends
 from data_pipeline.tokenizers import BytePairs
 from data_pipeline.tokenizers.byte_pairs import END
 

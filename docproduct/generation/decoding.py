@@ -16,11 +16,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import tensorflow as tf
 
+from docproduct.generation import sampling
+from docproduct.generation.sampling import Sampling
 from docproduct.layers.attention import Cache
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.pointer import log_mixture
-from docproduct.systems.generator import sampling
-from docproduct.systems.generator.sampling import Sampling
 
 PROPOSED = 7  # tokens in a pass of look-up, beside the last one
 _NGRAMS = (3, 2)  # so many last tokens are looked up, the longest first

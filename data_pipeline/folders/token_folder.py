@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import files, records, splits
-from data_pipeline.prepared import MANIFEST_FILE, read_manifest
+from data_pipeline import records, splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import MANIFEST_FILE, read_manifest
 from data_pipeline.tokenizers import BytePairs
 from data_pipeline.varints import varints
 

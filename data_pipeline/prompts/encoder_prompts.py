@@ -9,7 +9,7 @@ import dataclasses
 import os
 from collections.abc import Iterable
 
-from data_pipeline import files
+from data_pipeline.folders import files
 
 PROMPTS_FILE = "config_sentence_transformers.json"
 _NAMES = {"question": ("query",), "answer": ("document", "passage", "corpus")}

@@ -8,14 +8,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import files
-from data_pipeline.prompts import PromptSettings
+from data_pipeline.folders import files
+from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import BytePairs
-from docproduct import saved_models
-from docproduct.graph_session import GraphSession
-from docproduct.systems.generator.export import FORMAT, KIND, kept_names, live
+from docproduct.exports import saved_models
+from docproduct.exports.graph_session import GraphSession
+from docproduct.generation.export import FORMAT, KIND, kept_names, live
+from docproduct.generation.sampling import GenerationSettings
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.sampling import GenerationSettings
 
 _CHUNK = 16  # tokens of a stream between two looks at what was written
 _LARGEST_SEED = 2**31 - 1

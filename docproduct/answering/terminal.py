@@ -9,7 +9,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterator
 
-from docproduct.answering import Answer
+from docproduct.answering.answerer import Answer
 
 _HISTORY_LINES = 500
 _HELP = "/sources shows the last answer's sources in full; Ctrl-D ends."

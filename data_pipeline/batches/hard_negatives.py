@@ -6,8 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import files, splits
-from data_pipeline.prepared import PreparedFolder, RowFinder, read_manifest
+from data_pipeline import splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder, RowFinder, read_manifest
 
 KIND = "docproduct negatives"
 FORMAT = 1

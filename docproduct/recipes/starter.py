@@ -1,6 +1,6 @@
 """A starter generator: the best small GPT-2 that a few hours of two cores give, from nothing but your own texts.
 
-    python -m docproduct.starter --prepared_dir=prepared --model_dir=model --index_dir=index --text=more.txt \
+    python -m docproduct.recipes.starter --prepared_dir=prepared --model_dir=model --index_dir=index --text=more.txt \
         --starter_dir=starter
     python serve.py --model_dir=model --index_dir=index --generator_dir=starter/saved_model --port=8080
 
@@ -18,16 +18,22 @@ from typing import Any
 
 from absl import app, flags, logging
 
-from data_pipeline.packing import write_windows
-from data_pipeline.prepared import PreparedFolder
-from data_pipeline.prompts import PromptSettings
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.tokenizers import BytePairs
-from docproduct import contexts, saved_models, training
+from docproduct import contexts
+from docproduct.exports import saved_models
+from docproduct.generation.export import export as export_generator
 from docproduct.index import Index
 from docproduct.layers import int8
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems import generator
+from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.train import train
 from docproduct.systems.retriever import TrainedRetriever
+from docproduct.training import loop as training
+from docproduct.training.settings import TrainingSettings
 
 VOCABULARY = 8_192
 SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
@@ -36,10 +42,10 @@ PROMPT = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
 CONTEXT_SHARE = 0.25
 # Small batches, many steps: of a quarter of MedQuAD's questions, each with contexts, 4 rows at 1e-3 reached a dev
 # perplexity of 17.6, 8 at 5e-4 18.9 (commit f4ada53).
-LANGUAGE = training.TrainingSettings(
+LANGUAGE = TrainingSettings(
     epochs=3, batch_size=2, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=480
 )
-ANSWERS = training.TrainingSettings(epochs=1, batch_size=4, learning_rate=1e-3, checkpoint_steps=480)
+ANSWERS = TrainingSettings(epochs=1, batch_size=4, learning_rate=1e-3, checkpoint_steps=480)
 
 
 def make(
@@ -48,8 +54,8 @@ def make(
     index: Index,
     text_files: list[str],
     folder: str,
-    language: training.TrainingSettings = LANGUAGE,
-    answers: training.TrainingSettings = ANSWERS,
+    language: TrainingSettings = LANGUAGE,
+    answers: TrainingSettings = ANSWERS,
     sizes: GPT2Config = SIZES,
     vocabulary: int = VOCABULARY,
     prompt: PromptSettings = PROMPT,
@@ -75,11 +81,11 @@ def make(
         os.path.join(folder, name) for name in ("windows", "language_model", "contexts", "answers", "saved_model")
     )
     write_windows(windows, text_files, prepared, vocabulary, sizes.max_positions, seed=language.seed)
-    config = generator.GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
-    generator.train(config, language_model, resume=True)
+    config = GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
+    train(config, language_model, resume=True)
     tokenizer = BytePairs.load(language_model)
     contexts.make(retriever, index, prepared, tokenizer, prompt, rows, context_share=CONTEXT_SHARE, alone=True)
-    config = generator.GeneratorTraining(
+    config = GeneratorTraining(
         rows,
         gpt2_dir=language_model,
         dropout=0.0,
@@ -88,10 +94,10 @@ def make(
         pairs_apart=True,
         settings=answers,
     )
-    history = generator.train(config, model, resume=True)
+    history = train(config, model, resume=True)
     if not saved_models.versions(exported):
         precision = "int8" if int8.available() else "float32"
-        generator.export(generator.TrainedGenerator.load(model), exported, precision)
+        export_generator(generator.TrainedGenerator.load(model), exported, precision)
     return history["best"]
 
 

@@ -1,0 +1,1 @@
+"""Writing with a causal language model; knows no system and no retriever."""
