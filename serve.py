@@ -19,7 +19,7 @@ from data_pipeline.folders.prepared import SIDES
 from docproduct.answering import terminal
 from docproduct.answering.answerer import answer, stream
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training import loop as training
@@ -46,7 +46,7 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"--{given[0]} is for a service. Give --port, too.")
         retriever = TrainedRetriever.load(values.model_dir)
         index = Index(values.index_dir, retriever, values.index_device)
-        writer = Writer.load(values.generator_dir) if values.generator_dir else None
+        writer = GenerationSession.load(values.generator_dir) if values.generator_dir else None
         how = {
             "retriever": retriever,
             "index": index,
@@ -68,7 +68,7 @@ def main(argv: list[str]) -> None:
     terminal.converse(functools.partial(stream, **how), index.num_answers)
 
 
-def _settings(values: flags.FlagValues, writer: Writer | None) -> GenerationSettings | None:
+def _settings(values: flags.FlagValues, writer: GenerationSession | None) -> GenerationSettings | None:
     """Returns how to write, None where the flags leave it to the generator."""
     given = {name: values[name].value for name in _WRITING if values[name].value is not None}
     if given and not writer:

@@ -28,7 +28,7 @@ from docproduct.exports import saved_models
 from docproduct.generation import export
 from docproduct.generation.export import PRECISIONS
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.metrics import rouge_l
@@ -68,7 +68,7 @@ def make_models(values: flags.FlagValues) -> None:
 def ours(folder: str) -> None:
     """Writes what each line says: tokens of the prompt, new tokens, batch size, whether to look up."""
     training.set_up()
-    writer = Writer.load(folder)
+    writer = GenerationSession.load(folder)
     for line in sys.stdin:
         length, count, batch_size, lookup = map(int, line.split())
         prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length))
@@ -128,7 +128,7 @@ def trained(values: flags.FlagValues) -> list[dict]:
     that go round in circles: in which four words follow each other more than three times.
     """
     training.set_up()
-    writer, folder = Writer.load(values.trained_dir), TokenFolder(values.tokens_dir)
+    writer, folder = GenerationSession.load(values.trained_dir), TokenFolder(values.tokens_dir)
     if writer.prompt is None or writer.tokenizer.fingerprint != folder.tokenizer().fingerprint:
         sys.exit(f"error: {values.trained_dir} was not trained to answer, or not with the vocabulary of {folder.path}.")
     rows = asked_of(read_rows(folder, splits.DEV), values.num_questions)

@@ -19,7 +19,7 @@ from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
 from docproduct.generation.export import live
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, IndexSettings, build
 from docproduct.layers import int8
 from docproduct.layers.gpt2_config import GPT2Config
@@ -218,7 +218,9 @@ def test_generate_in_int8_writes_what_the_writer_writes(written, tmp_path):
     if not int8.available():
         pytest.skip("int8 needs oneDNN")
     version = export_generator(written, str(tmp_path / "e"), "int8")
-    together = Writer.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0))
+    together = GenerationSession.load(str(tmp_path / "e")).write(
+        PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0)
+    )
     (found,) = outside([(version, "generate", REQUESTS["greedy"])], tmp_path, False)
     expected = [list(row[0].ids) for row in together]
     assert [ids[:length] for ids, length in zip(found["ids"], found["lengths"], strict=True)] == expected

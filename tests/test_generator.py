@@ -14,7 +14,7 @@ from docproduct import sample
 from docproduct.exports.graph_session import GraphSession
 from docproduct.generation import export
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.gpt2_config import GPT2Config
@@ -45,7 +45,7 @@ def exported(generator, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def writer(exported):
-    return Writer.load(exported)
+    return GenerationSession.load(exported)
 
 
 def logits(generator, ids):
@@ -94,7 +94,8 @@ def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(generator, tmp_p
     export_of_one_word(generator, 11, str(tmp_path / "e"))
     settings = GenerationSettings(max_tokens=40, no_repeat_ngram_size=0)
     ((plain,),), ((found,),) = (
-        Writer.load(str(tmp_path / "e")).write([[1, 2, 3]], settings, lookup=lookup) for lookup in (False, True)
+        GenerationSession.load(str(tmp_path / "e")).write([[1, 2, 3]], settings, lookup=lookup)
+        for lookup in (False, True)
     )
     assert found.ids == plain.ids == (11,) * 40
     assert plain.passes == 40
@@ -132,7 +133,9 @@ def test_a_stream_grows_to_the_whole_and_can_be_left(writer):
 
 def test_the_end_token_ends_a_text(generator, bpe, tmp_path):
     export_of_one_word(generator, bpe.end_id, str(tmp_path / "e"))
-    for found in (row[0] for row in Writer.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(max_tokens=9))):
+    for found in (
+        row[0] for row in GenerationSession.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(max_tokens=9))
+    ):
         assert (found.ids, found.text, found.finished, found.passes) == ((), "", True, 1)
 
 
@@ -182,7 +185,7 @@ def test_int8_is_near_float32(generator, exported, tmp_path):
         a[0].ids == b[0].ids
         for a, b in zip(
             *(
-                Writer.load(f).write([[i, i + 1, i + 2] for i in range(50)], settings)
+                GenerationSession.load(f).write([[i, i + 1, i + 2] for i in range(50)], settings)
                 for f in (exported, str(tmp_path / "int8"))
             ),
             strict=True,
@@ -262,17 +265,17 @@ def test_what_is_not_exported(generator, bpe, tmp_path, monkeypatch):
 
 def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no exported generator"):
-        Writer.load(str(tmp_path))
+        GenerationSession.load(str(tmp_path))
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
     generator.save_hugging_face(str(tmp_path / "hf"))
     with pytest.raises(ValueError, match="holds no exported generator of format 5: its config.json says None"):
-        Writer.load(str(tmp_path / "hf"))
+        GenerationSession.load(str(tmp_path / "hf"))
     shutil.copytree(exported, tmp_path / "damaged")
     for path in (tmp_path / "damaged/1/variables").iterdir():
         path.write_bytes(path.read_bytes()[:20])
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
-        Writer.load(str(tmp_path / "damaged"))
+        GenerationSession.load(str(tmp_path / "damaged"))
     session = GraphSession(f"{exported}/1")
     with pytest.raises(ValueError, match="begin needs the inputs max_tokens, .*prompt_ids, .*; received prompt_ids"):
         session.run("begin", {"prompt_ids": [[1]]})

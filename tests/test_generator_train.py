@@ -26,7 +26,7 @@ from docproduct import index
 from docproduct.answering import answerer as answering
 from docproduct.generation.export import export as export_generator
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
@@ -136,7 +136,7 @@ def test_perplexity_by_hand(trained, config):
 def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
     loaded = TrainedGenerator.load(trained[0])
     export_generator(loaded, str(tmp_path / "e"))
-    exported, live = Writer.load(str(tmp_path / "e")), Writer.of(loaded)
+    exported, live = GenerationSession.load(str(tmp_path / "e")), GenerationSession.of(loaded)
     asked = [prompts.answer_prompt(loaded.tokenizer, loaded.prompt, f"what is a{i}?").ids for i in range(3)]
     settings = GenerationSettings(max_tokens=20)
     first, second = (writer.write(asked, settings) for writer in (exported, live))
@@ -438,7 +438,7 @@ def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     arguments = (prepared, retriever, found, [str(tmp_path / "more.txt")], str(tmp_path / "starter"))
     best = starter.make(*arguments, **how)
     assert best["perplexity"] < 290
-    writer = Writer.load(str(tmp_path / "starter" / "saved_model"))
+    writer = GenerationSession.load(str(tmp_path / "starter" / "saved_model"))
     assert writer.prompt == how["prompt"]
     assert answering.answer("what is a3?", retriever, found, writer=writer, threshold=-1.0).generated is not None
     # What is there is used again.

@@ -62,7 +62,7 @@ FLAGS = (
 )
 
 
-class Writer:
+class GenerationSession:
     """Writes WRITTEN word by word; after the third word it waits until it may go on."""
 
     prompt = SimpleNamespace(answer_tokens=40)
@@ -244,7 +244,7 @@ def engine(monkeypatch):
         return dataclasses.replace(found, num_contexts=0 if shortened else 2, shortened=shortened), [1]
 
     monkeypatch.setattr(answering, "asked", asked)
-    engine = Engine(Writer())
+    engine = Engine(GenerationSession())
     engine.writer.go_on.set()
     return engine
 

@@ -11,7 +11,7 @@ from data_pipeline.prompts.answer_prompts import ADDED, with_markers
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.generation import export
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.layers.pointer import common_suffix_lengths
@@ -182,7 +182,7 @@ def greedy(gpt2, prompt, count, penalty=1.0, size=0):
 def test_the_session_writes_the_mixture(answering, tmp_path):
     """Alone and together, with look-up and without, whole and as a stream; and it is a folder like others."""
     export(answering, str(tmp_path / "e"))
-    writer, settings = Writer.load(str(tmp_path / "e")), GenerationSettings(16, no_repeat_ngram_size=0)
+    writer, settings = GenerationSession.load(str(tmp_path / "e")), GenerationSettings(16, no_repeat_ngram_size=0)
     expected, others = zip(*(greedy(answering.gpt2, prompt, 16) for prompt in prompts(6)), strict=True)
     assert 15 < sum(others) < 76  # of 96: of both kinds
     fewer = 0
@@ -198,7 +198,7 @@ def test_the_session_writes_the_mixture(answering, tmp_path):
     assert fewer > 1  # proposals were verified, and some were right
     assert [list(found.ids) for (found,) in writer.write(prompts(6), settings)] == list(expected)
     answering.save(str(tmp_path / "folder"))
-    again = Writer.of(TrainedGenerator.load(str(tmp_path / "folder")))
+    again = GenerationSession.of(TrainedGenerator.load(str(tmp_path / "folder")))
     assert [list(found.ids) for (found,) in again.write(prompts(6), settings)] == list(expected)
     with pytest.raises(ValueError, match="has a pointer, or reads segments"):
         answering.save_hugging_face(str(tmp_path / "hf"))
@@ -208,13 +208,13 @@ def test_a_penalty_acts_on_what_is_copied(answering):
     prompt, settings = [40, 41, 42, 40, 41, 42, 40, 41], GenerationSettings(max_tokens=12, repetition_penalty=4.0)
     with changed(answering.gpt2.pointer, sentinel_bias=6.0):
         expected, _ = greedy(answering.gpt2, prompt, 12, penalty=4.0)
-        ((found,),) = Writer.of(answering).write([prompt], settings)
+        ((found,),) = GenerationSession.of(answering).write([prompt], settings)
         assert list(found.ids) == expected != greedy(answering.gpt2, prompt, 12)[0]
 
 
 def test_no_run_is_copied_twice(answering):
     """Neither token by token, nor with look-up."""
-    writer, settings = Writer.of(answering), GenerationSettings(24, no_repeat_ngram_size=4)
+    writer, settings = GenerationSession.of(answering), GenerationSettings(24, no_repeat_ngram_size=4)
     with changed(answering.gpt2.pointer, sentinel_bias=0.0):
         for prompt in prompts(7)[::2]:
             expected, copied = greedy(answering.gpt2, prompt, 24, size=4)
@@ -230,7 +230,7 @@ def test_draws_are_of_the_mixture(answering):
     """400 of a prompt: the first tokens, and those that follow the first that is drawn most."""
     prompt, settings = [40, 41, 42, 40, 43, 44, 42, 40], GenerationSettings(2, temperature=1.0, num_samples=400)
     with changed(answering.gpt2.pointer, sentinel_bias=3.0):
-        (found,) = Writer.of(answering).write([prompt], settings)
+        (found,) = GenerationSession.of(answering).write([prompt], settings)
         drawn = np.array([(*text.ids, answering.end_id, 0)[:2] for text in found])
         most = int(np.argmax(np.bincount(drawn[:, 0])))
         for ids, tokens in ((prompt, drawn[:, 0]), ([*prompt, most], drawn[drawn[:, 0] == most, 1])):
@@ -246,7 +246,7 @@ def test_markers_are_never_written(answering):
     gpt2 = built(GPT2(dataclasses.replace(APART, vocab_size=bpe.vocab_size), seed=3))
     gpt2.pointer.sentinel_bias.assign(-50.0)
     question, answer, _ = (bpe.added[marker] for marker in ADDED)
-    writer = Writer.of(TrainedGenerator(gpt2, bpe))
+    writer = GenerationSession.of(TrainedGenerator(gpt2, bpe))
     for lookup in (False, True):
         ((found,),) = writer.write([[40, question, 40, question, 40, answer, 40, 41, 40]], lookup=lookup)
         assert found.ids[0] == 41
@@ -259,6 +259,6 @@ def test_padding_before_a_prompt_equals_no_token(answering):
     equal_bias = [0.0, 1.0, 20.0, 20.0, 20.0, 20.0]
     pointer = answering.gpt2.pointer
     with changed(pointer, query_kernel=0 * pointer.query_kernel, sentinel_bias=-20.0, equal_bias=equal_bias):
-        writer = Writer.of(answering)
+        writer = GenerationSession.of(answering)
         alone, (beside, _) = writer.write([prompt], settings), writer.write([prompt, [*range(30, 42)]], settings)
     assert alone[0][0].ids == beside[0].ids == (7,)

@@ -10,7 +10,7 @@ import pytest
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation
 from docproduct.web.batching import Batcher, OverloadedError
-from docproduct.web.writing import WritingRoom
+from docproduct.web.generation_queue import GenerationQueue
 
 
 class _Endless:
@@ -41,7 +41,7 @@ def in_loop(work):
 
 def test_an_answer_that_nobody_reads_is_not_written():
     async def work(executor):
-        room, writer = WritingRoom(executor, 2, 1), _Endless()
+        room, writer = GenerationQueue(executor, 2, 1), _Endless()
         stream = room.write(writer, [5, 6], GenerationSettings())
         assert (await anext(stream)).text == ""
         assert (await anext(stream)).text == "a"
@@ -65,7 +65,7 @@ def test_an_answer_that_nobody_reads_is_not_written():
 def test_answers_that_grow_together_end_each_by_itself():
     async def work(executor):
         writer, seen = _Endless(), []
-        room = WritingRoom(executor, 8, 9, seen.append)
+        room = GenerationQueue(executor, 8, 9, seen.append)
         first = [room.write(writer, [1], GenerationSettings()) for _ in range(3)]
         long = room.write(writer, [1, 2], GenerationSettings())
         pending = [asyncio.ensure_future(anext(one)) for one in (*first, long)]

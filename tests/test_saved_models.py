@@ -17,7 +17,7 @@ from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.export import kind_of
 from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems import retriever
 from docproduct.systems.generator import TrainedGenerator
@@ -120,7 +120,7 @@ def test_versions_grow_and_the_newest_is_loaded(exported, tmp_path):
         assert saved_models.versions(folder) == [f"{folder}/9"]
     # Numbers, not names: 10 is after 9.
     assert saved_models.versions(folder) == [f"{folder}/9", f"{folder}/10"]
-    assert (Writer.load(folder).window, Writer.load(f"{folder}/9").window) == (7, 32)
+    assert (GenerationSession.load(folder).window, GenerationSession.load(f"{folder}/9").window) == (7, 32)
 
 
 def test_an_export_that_fails_leaves_no_version(retriever, small_generator, tmp_path, monkeypatch):
@@ -150,7 +150,7 @@ def test_folders_of_something_else_are_left_alone(retriever, small_generator, tm
         export_generator(small_generator, str(tmp_path / "r"))
     assert version == str(tmp_path / "r/1")
     with pytest.raises(ValueError, match="holds no exported generator of format 5: .* says 'docproduct exported retr"):
-        Writer.load(version)
+        GenerationSession.load(version)
 
 
 def test_what_is_not_exported(retriever, tmp_path):

@@ -15,7 +15,7 @@ from data_pipeline import cleaning
 from data_pipeline.prompts import answer_prompts as prompts
 from docproduct.answering import emergency
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Generation, Writer
+from docproduct.generation.session import Generation, GenerationSession
 from docproduct.index import Found, Hit, Index
 from docproduct.systems.retriever import Side, TrainedRetriever
 
@@ -140,7 +140,7 @@ def retrieve(
     return answers
 
 
-def asked(found: Answer, writer: Writer) -> tuple[Answer, list[int]]:
+def asked(found: Answer, writer: GenerationSession) -> tuple[Answer, list[int]]:
     """Returns the answer with what stands in the generator's prompt, the first hits, and the ids of that prompt."""
     contexts = [(hit.question, hit.answer) for hit in found.hits]
     prompt = prompts.answer_prompt(writer.tokenizer, writer.prompt, cleaning.clean(found.question), contexts)
@@ -155,7 +155,7 @@ def written(found: Answer, generation: Generation, seconds: float) -> Answer:
     )
 
 
-def check_writer(writer: Writer) -> None:
+def check_writer(writer: GenerationSession) -> None:
     """Raises a ValueError if a generator was not trained to answer."""
     if not writer.prompt:
         raise ValueError(
@@ -170,7 +170,7 @@ def answer(
     index: Index,
     k: int = 5,
     search_by: Side = "answer",
-    writer: Writer | None = None,
+    writer: GenerationSession | None = None,
     settings: GenerationSettings | None = None,
     threshold: float | None = None,
 ) -> Answer:
@@ -199,7 +199,7 @@ def stream(
     index: Index,
     k: int = 5,
     search_by: Side = "answer",
-    writer: Writer | None = None,
+    writer: GenerationSession | None = None,
     settings: GenerationSettings | None = None,
     threshold: float | None = None,
     in_pieces: bool = True,

@@ -43,7 +43,7 @@ _PROMPTS = {
 
 
 def export(generator: TrainedGenerator, export_dir: str, precision: str = "float32") -> str:
-    """Writes the next version of an export, for `Writer` or any TensorFlow program; whole or not at all.
+    """Writes the next version of an export, for `GenerationSession` or any TensorFlow program; whole or not at all.
 
     Args:
       generator: in float32.

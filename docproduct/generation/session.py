@@ -40,7 +40,7 @@ class Generation:
     passes: int
 
 
-class Writer:
+class GenerationSession:
     """Writes texts.
 
     Attributes:
@@ -64,7 +64,7 @@ class Writer:
         )
 
     @classmethod
-    def load(cls, folder: str) -> "Writer":
+    def load(cls, folder: str) -> "GenerationSession":
         """Loads what `export` wrote, into a graph session of its own.
 
         Args:
@@ -88,7 +88,7 @@ class Writer:
         return cls(BytePairs.load(own), config, session.run)
 
     @classmethod
-    def of(cls, generator: TrainedGenerator) -> "Writer":
+    def of(cls, generator: TrainedGenerator) -> "GenerationSession":
         """Returns what writes with a model as it is in this process, while it is trained."""
         functions = live(generator)
 

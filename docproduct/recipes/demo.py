@@ -28,7 +28,7 @@ from docproduct import contexts, index, sample
 from docproduct.answering.answerer import answer
 from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
@@ -61,7 +61,7 @@ def encoder_dir() -> str | None:
     return folder if os.path.isdir(folder) else None
 
 
-def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, Writer]:
+def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, GenerationSession]:
     """Prepares, trains and indexes the sample, as far as that is not done; returns what answers."""
     encoder = encoder_dir()
     start_dir = os.path.join(work_dir, "minilm" if encoder else "random")
@@ -104,7 +104,7 @@ def toy_writer(
     prepared: PreparedFolder,
     start_dir: str,
     settings: TrainingSettings = TOY_SETTINGS,
-) -> Writer:
+) -> GenerationSession:
     """Trains a small GPT-2 with random weights on the sample, unless it is there."""
     config = GeneratorTraining(
         "",
@@ -126,7 +126,7 @@ def toy_writer(
     train_generator(dataclasses.replace(config, tokens_dir=tokens_dir), model_dir, resume=True)
     if not saved_models.versions(export_dir):
         export_generator(generator.TrainedGenerator.load(model_dir), export_dir)
-    return Writer.load(export_dir)
+    return GenerationSession.load(export_dir)
 
 
 def _sample_questions(count: int) -> list[str]:

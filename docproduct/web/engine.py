@@ -10,7 +10,7 @@ from absl import logging
 from docproduct.answering import answerer as answering
 from docproduct.answering.answerer import Answer, Query
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
 from docproduct.systems.retriever import Side, TrainedRetriever
 
@@ -47,7 +47,11 @@ class Engine:
     """
 
     def __init__(
-        self, retriever: TrainedRetriever, index: Index, writer: Writer | None = None, threshold: float | None = None
+        self,
+        retriever: TrainedRetriever,
+        index: Index,
+        writer: GenerationSession | None = None,
+        threshold: float | None = None,
     ):
         """Joins them, and answers a question once: the first one takes longer.
 
@@ -73,7 +77,7 @@ class Engine:
         """
         retriever = TrainedRetriever.load(folders.model_dir)
         index = Index(folders.index_dir, retriever, folders.index_device)
-        writer = Writer.load(folders.generator_dir) if folders.generator_dir else None
+        writer = GenerationSession.load(folders.generator_dir) if folders.generator_dir else None
         return cls(retriever, index, writer, folders.threshold)
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:

@@ -1,7 +1,7 @@
 """The service: routes, and how it starts and ends.
 
 question -> Protection (token, rate, size) -> schemas (checked) -> Batcher (with other clients' questions) -> Engine
-         -> WritingRoom, if an answer is to be written -> JSON, or server-sent events
+         -> GenerationQueue, if an answer is to be written -> JSON, or server-sent events
 """
 
 import asyncio

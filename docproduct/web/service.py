@@ -21,9 +21,9 @@ from docproduct.systems.retriever.folder import shorten
 from docproduct.web import schemas
 from docproduct.web.batching import Batcher, OverloadedError
 from docproduct.web.engine import Engine, Reloadable
+from docproduct.web.generation_queue import GenerationQueue
 from docproduct.web.measures import Measures
 from docproduct.web.protection import Limits, error_body
-from docproduct.web.writing import WritingRoom
 
 T = TypeVar("T")
 _HOW = ("temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "seed")  # of a request
@@ -98,7 +98,9 @@ class Service:
         queue = (settings.max_batch, settings.max_wait, settings.max_waiting)
         self._queries = Batcher(lambda items: self.engine.retrieve(items), retrieval, *queue, self._seen("retrieval"))
         self._texts = Batcher(self._embed, retrieval, 1, 0.0, settings.max_waiting, self._seen("embeddings"))
-        self._writing = WritingRoom(writing, settings.writing_batch, settings.writing_waiting, self._seen("writing"))
+        self._writing = GenerationQueue(
+            writing, settings.writing_batch, settings.writing_waiting, self._seen("writing")
+        )
         for name, waiting in (("retrieval", self._queries), ("embeddings", self._texts), ("writing", self._writing)):
             measures.waiting.labels(name).set_function(lambda waiting=waiting: waiting.num_waiting)
 

@@ -11,7 +11,7 @@ from data_pipeline import batches, records
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder, TokenRow
 from docproduct import metrics
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Writer
+from docproduct.generation.session import GenerationSession
 from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
 
@@ -75,7 +75,7 @@ class DevEvaluation:
         self._generator, packed = generator, kind == LANGUAGE_MODEL
         self._asked = asked_of(rows, 0 if packed else num_answers)
         self._bytes = np.array(generator.tokenizer.token_bytes())
-        self._writer: Writer | None = None
+        self._writer: GenerationSession | None = None
         end_id = generator.tokenizer.end_id if packed else None
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2)
@@ -107,7 +107,7 @@ class DevEvaluation:
 
     def write(self) -> list[Sample]:
         """Answers `num_answers` of the rows, greedily."""
-        self._writer = self._writer or Writer.of(self._generator)
+        self._writer = self._writer or GenerationSession.of(self._generator)
         return answers(self._writer, self._asked)
 
 
@@ -116,7 +116,7 @@ def asked_of(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
 
 
-def answers(writer: Writer, rows: Sequence[TokenRow]) -> list[Sample]:
+def answers(writer: GenerationSession, rows: Sequence[TokenRow]) -> list[Sample]:
     """Answers the prompts of rows, greedily, each with as many tokens as its window has left."""
     found: list[Sample | None] = [None] * len(rows)
     order = np.argsort([len(row.prompt_ids) for row in rows], kind="stable")

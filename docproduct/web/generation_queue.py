@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Generation, Writer
+from docproduct.generation.session import Generation, GenerationSession
 from docproduct.web.batching import OverloadedError
 
 
@@ -24,14 +24,14 @@ class _Job:
       given_up: nobody listens any more.
     """
 
-    writer: Writer
+    writer: GenerationSession
     prompt: list[int]
     settings: GenerationSettings
     pieces: "asyncio.Queue[Generation | Exception | None]" = dataclasses.field(default_factory=asyncio.Queue)
     given_up: threading.Event = dataclasses.field(default_factory=threading.Event)
 
 
-class WritingRoom:
+class GenerationQueue:
     """Writes for all clients, in a thread; those who ask for the same settings are served together."""
 
     def __init__(
@@ -59,7 +59,9 @@ class WritingRoom:
         if len(self._waiting) >= self._max_waiting:
             raise OverloadedError(f"{len(self._waiting)} answers wait to be written already.")
 
-    async def write(self, writer: Writer, prompt: list[int], settings: GenerationSettings) -> AsyncIterator[Generation]:
+    async def write(
+        self, writer: GenerationSession, prompt: list[int], settings: GenerationSettings
+    ) -> AsyncIterator[Generation]:
         """Yields an answer while it grows; whoever stops listening stops it.
 
         Raises:
