@@ -133,7 +133,7 @@ def test_preparing_imports_no_tensorflow():
 def test_libraries_keep_their_progress_to_themselves():
     """Where our progress is logged, too, only warnings of theirs are shown."""
     code = (
-        "import logging, docproduct.search.lexical, faiss, tensorflow as tf\n"
+        "import logging, docproduct.search.words, faiss, tensorflow as tf\n"
         "logging.basicConfig(level=logging.INFO, format='%(name)s %(message)s')\n"
         "for name in ('bm25s', 'faiss.loader', 'tensorflow', 'ours'):\n"
         "    logging.getLogger(name).info('progress'); logging.getLogger(name).warning('warning')\n"

@@ -1,7 +1,7 @@
 """The bi-encoder: one BERT for questions and answers, and a feed-forward head for each.
 
-Source: DocProduct (2019). Deviations: the mean is taken over real tokens, and heads start as the identity. What it is
-trained for stands in losses.py.
+Source: DocProduct (2019). Deviations: the mean is taken over real tokens, and heads start as the identity. losses.py
+holds the training objective.
 
     B texts in a batch, T tokens, D width
 """
@@ -21,19 +21,19 @@ from docproduct.systems.retriever.pooling import POOLINGS, DenseConfig, dense_la
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverConfig:
-    """What a retriever is.
+    """The architecture of a retriever.
 
     Attributes:
-      bert: sizes of the encoder.
+      bert: Sizes of the encoder.
       pooling: mean (over real tokens), cls (the first token's state), max (over real tokens), or mean_sqrt_len (the sum
         over the square root of the number of tokens).
-      dense: layers behind the pooling, before the heads.
-      max_tokens: longest text that is encoded, [CLS] and [SEP] counted.
+      dense: Layers between the pooling and the heads.
+      max_tokens: Longest text that is encoded, in tokens with [CLS] and [SEP].
       head: residual (starts as the identity), plain (dense layers from random weights) or none.
-      head_width: width inside a head; None: that of the encoder.
-      head_depth: blocks of a residual head, hidden layers of a plain one.
-      head_dropout: rate inside the heads.
-      matryoshka_dims: shorter lengths that the vectors were trained for.
+      head_width: Width inside a head; None: that of the encoder.
+      head_depth: Blocks of a residual head, hidden layers of a plain head.
+      head_dropout: Dropout rate inside the heads.
+      matryoshka_dims: Numbers of first components that were trained to be compared alone.
     """
 
     bert: BertConfig
@@ -78,7 +78,7 @@ class ResidualHead(keras.layers.Layer):
     def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
         super().__init__(name=name, dtype="float32")
         d, inner = config.width, config.head_width or config.width
-        # The first block's variables carry no number: a head of depth 1 is the usual one.
+        # The variables of the first block have no number, as most heads have depth 1.
         endings = ["", *(f"_{i}" for i in range(1, config.head_depth))]
         self.inner = [dense(inner, 0.02, seeds, f"inner{ending}", "float32") for ending in endings]
         self.dropout = [keras.layers.Dropout(config.head_dropout, seed=next(seeds), dtype="float32") for _ in endings]
@@ -119,7 +119,7 @@ class PlainHead(keras.layers.Layer):
 
 
 class NoHead(keras.layers.Layer):
-    """The identity: both sides are what the encoder says."""
+    """The identity: both sides have the encoder's own vectors."""
 
     def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
         del config, seeds
@@ -141,8 +141,8 @@ class Retriever(keras.Model):
         """Makes a retriever with random weights.
 
         Args:
-          config: what it is.
-          seed: of weights and dropout.
+          config: Its architecture.
+          seed: Random seed of weights and dropout.
           dtype: Keras dtype policy of the encoder, e.g. mixed_bfloat16; pooling, heads and vectors are float32.
         """
         super().__init__(name="retriever")
@@ -156,15 +156,15 @@ class Retriever(keras.Model):
         self(real_ids, real_ids)  # makes the variables
 
     def call(self, question_ids: Any, answer_ids: Any, training: bool = False) -> tuple[Any, Any]:
-        """Encodes both sides, each in its own length and both in one go.
+        """Encodes both sides in one pass, each padded to its own length.
 
         Args:
           question_ids: [B, T] int, padded, or a list of such groups of like length.
-          answer_ids: the same, of other numbers of texts if you like.
-          training: whether dropout acts.
+          answer_ids: The same for answers; their number may differ.
+          training: Whether dropout acts.
 
         Returns:
-          Question vectors and answer vectors, [B, D] float32, unit norm; groups are one after the other.
+          Question vectors and answer vectors, [B, D] float32, unit norm; the groups one after the other.
         """
         sides = [ids if isinstance(ids, (list, tuple)) else [ids] for ids in (question_ids, answer_ids)]
         pooled = self.pool([*sides[0], *sides[1]], training)
@@ -172,7 +172,7 @@ class Retriever(keras.Model):
         return self.heads(pooled[:num_questions], pooled[num_questions:], training)
 
     def heads(self, pooled_questions: Any, pooled_answers: Any, training: bool = False) -> tuple[Any, Any]:
-        """Returns the vectors that are compared, of what `pool` returned: [B, D] each -> [B, D] each, unit norm."""
+        """Returns the vectors to compare, from those that `pool` returned: [B, D] each -> [B, D] each, unit norm."""
         questions = self.question_head(pooled_questions, training=training)
         return unit(questions), unit(self.answer_head(pooled_answers, training=training))
 
@@ -187,7 +187,7 @@ class Retriever(keras.Model):
     def pool(self, ids: Any, training: bool = False) -> Any:
         """Returns the encoder's own vectors, before a head: [B, T] int, or groups of them -> [B, D] float32."""
         groups = ids if isinstance(ids, (list, tuple)) else [ids]
-        # A frozen encoder is used as it will be in serving: without dropout.
+        # A frozen encoder runs without dropout, as in serving.
         states = self.bert(groups, training=training and self.bert.trainable)
         pooling = POOLINGS[self.config.pooling]
         pooled = [pooling(group, self.bert.mask(ids)) for group, ids in zip(states, groups, strict=True)]
@@ -197,7 +197,7 @@ class Retriever(keras.Model):
         return vectors
 
     def freeze_encoder(self) -> None:
-        """Leaves the heads alone to be trained."""
+        """Freezes all but the heads."""
         for layer in (self.bert, *self.dense):
             layer.trainable = False
 
