@@ -12,7 +12,7 @@ import tensorflow as tf
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import sample
 from docproduct.exports.graph_session import GraphSession
-from docproduct.generation import export
+from docproduct.generation.export import export
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.layers import checkpoints
@@ -137,6 +137,24 @@ def test_the_end_token_ends_a_text(generator, bpe, tmp_path):
         row[0] for row in GenerationSession.load(str(tmp_path / "e")).write(PROMPTS, GenerationSettings(max_tokens=9))
     ):
         assert (found.ids, found.text, found.finished, found.passes) == ((), "", True, 1)
+
+
+def test_markers_are_never_written(generator, bpe):
+    """Though each is the likeliest token: the bias of the last normalization points at both."""
+    marked = generator.with_markers(None, "float32", 0)
+    question, answer, end = (marked.tokenizer.added[marker] for marker in ("<question>", "<answer>", "<end>"))
+    table = checkpoints.variables_by_name(marked.gpt2)["token_embedding/embeddings"]
+    rows = table.numpy()
+    rows[[question, answer, end]] = 10 * np.eye(3, 32)
+    table.assign(rows)
+    checkpoints.variables_by_name(marked.gpt2)["final_norm/beta"].assign(100 * np.eye(3, 32)[:2].sum(axis=0))
+    scores = logits(marked, PROMPTS[0])
+    assert set(np.argsort(-scores)[:2]) == {question, answer}
+    best = int(np.argmax(np.where(np.isin(np.arange(len(scores)), [question, answer]), -np.inf, scores)))
+    for lookup in (False, True):
+        ((found,),) = GenerationSession.of(marked).write([PROMPTS[0]], GenerationSettings(12), lookup)
+        assert found.ids[0] == best
+        assert not {question, answer} & set(found.ids)
 
 
 def test_a_window_that_is_full_ends_a_text(generator, writer):
@@ -269,7 +287,7 @@ def test_what_is_no_export(exported, generator, tmp_path):
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
     generator.save_hugging_face(str(tmp_path / "hf"))
-    with pytest.raises(ValueError, match="holds no exported generator of format 5: its config.json says None"):
+    with pytest.raises(ValueError, match="holds no exported generator of format 6: its config.json says None"):
         GenerationSession.load(str(tmp_path / "hf"))
     shutil.copytree(exported, tmp_path / "damaged")
     for path in (tmp_path / "damaged/1/variables").iterdir():

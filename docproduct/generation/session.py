@@ -84,7 +84,7 @@ class GenerationSession:
                 f"{config.get('kind')!r}, format {config.get('format')}. Export the trained model with python -m "
                 "docproduct.export."
             )
-        session = GraphSession(version, kept_names(config["num_layers"], config["pointer"]))
+        session = GraphSession(version, kept_names(config["num_layers"]))
         return cls(BytePairs.load(own), config, session.run)
 
     @classmethod
@@ -96,7 +96,7 @@ class GenerationSession:
             expected = functions[name].structured_input_signature[1]
             tensors = {key: tf.cast(value, expected[key].dtype) for key, value in inputs.items()}
             found = functions[name](**tensors)
-            kept = kept_names(generator.gpt2.config.num_layers, generator.gpt2.config.pointer)
+            kept = kept_names(generator.gpt2.config.num_layers)
             return {key: value if key in kept else value.numpy() for key, value in found.items()}
 
         config = dataclasses.asdict(generator.gpt2.config) | {
