@@ -1,13 +1,19 @@
 """Makes pairs of a table's rows."""
 
 import operator
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from data_pipeline.corpora import doubts
+from data_pipeline.corpora.columns import plain_name
 from data_pipeline.corpora.reading import Refusals, Table
 from data_pipeline.rows import Pair
 
 _NO_TEXT = "question or answer is not a text"
+_REPEATS = "a row repeats the header"  # of tables that were put one behind the other
+_RULE, _IS_RULE = "a row is a drawn line", re.compile(r"\s*:?-+:?\s*")  # below the header of a Markdown table
+_LONGEST_NAME = 100  # characters of a text that may repeat a column's name
 Found = dict[str, tuple[int, ...]]  # the columns of each role, as `Columns.find` returns them
 
 
@@ -32,9 +38,27 @@ def pairs_of(table: Table, found: Found, refusals: Refusals, instructed: bool = 
             if isinstance(text := value(row, place), str):
                 extra[role] = text
         if isinstance(question, str) and isinstance(reply, str):
+            doubts.note(question, reply, where, refusals)
             yield where, Pair(question, reply, **extra)
         else:
             yield from _several(where, question, reply, extra, refusals)
+
+
+def data_rows(table: Table, found: Found, refusals: Refusals) -> Iterator[tuple[str, Any]]:
+    """Yields the rows of a table; the header, repeated, and lines that are drawn below it are refused."""
+    value = table.value or operator.getitem
+    places = found["question"][0], found["answer"][0]
+    names = [plain_name(table.header[place]) for place in places]
+    for where, row in table.rows:
+        texts = [value(row, place) for place in places]
+        if all(isinstance(text, str) and len(text) <= _LONGEST_NAME for text in texts):
+            if list(map(plain_name, texts)) == names:
+                refusals.add(_REPEATS, where)
+                continue
+            if all(map(_IS_RULE.fullmatch, texts)):
+                refusals.add(_RULE, where)
+                continue
+        yield where, row
 
 
 def _several(
@@ -57,6 +81,7 @@ def _several(
     for number, (text, reply) in zip(places, combined, strict=True):
         place = f"{where} {side} {number}" if number else where
         if isinstance(text, str) and isinstance(reply, str):
+            doubts.note(text, reply, place, refusals)
             yield place, Pair(text, reply, **extra)
         else:
             refusals.add(_NO_TEXT, place)
