@@ -10,6 +10,7 @@ _LISTED = re.compile(r"""\s*(\[\s*(['"{\[]|array\().*\]|\{\s*['"].*\})\s*""", re
 _WRONG_ENCODING = re.compile(
     "Ã[\u0080-\u00bf\u0152-\u0161\u0178-\u017e\u0192\u02c6\u2013-\u203a\u20ac\u2122]|â€[™œ“”˜¦\u009d]"
 )
+_IN_QUOTES = re.compile(r"'.+'|=\".*\"", re.DOTALL)
 
 LISTED = "a text looks like a list or an object, and is kept as it is: JSON Lines or Parquet keep its texts apart"
 LOST = "a text has marks of characters that were lost before (U+FFFD), which are left out"
@@ -19,12 +20,14 @@ QUOTED = 'question and answer stand in single quotes or in ="...", and are kept 
 
 def note(question: str, answer: str, where: str, refusals: Refusals) -> None:
     """Notes what is doubtful in the texts of a pair."""
-    texts = question, answer
-    if any(text[:1] in "[{ " and _LISTED.fullmatch(text) for text in texts):
-        refusals.note(LISTED, where)
-    if any("\ufffd" in text for text in texts):
-        refusals.note(LOST, where)
-    if any(("Ã" in text or "â€" in text) and _WRONG_ENCODING.search(text) for text in texts):
-        refusals.note(WRONG_ENCODING, where)
-    if all(text[:1] in "'=" and re.fullmatch(r"'.+'|=\".*\"", text, re.DOTALL) for text in texts):
+    for text in (question, answer):
+        if text.startswith(("[", "{", " ")) and _LISTED.fullmatch(text):
+            refusals.note(LISTED, where)
+        if text.isascii():  # most texts; no more time for them
+            continue
+        if "\ufffd" in text:
+            refusals.note(LOST, where)
+        if ("Ã" in text or "â€" in text) and _WRONG_ENCODING.search(text):
+            refusals.note(WRONG_ENCODING, where)
+    if question.startswith(("'", "=")) and _IN_QUOTES.fullmatch(question) and _IN_QUOTES.fullmatch(answer):
         refusals.note(QUOTED, where)

@@ -13,7 +13,7 @@ from data_pipeline.rows import Pair
 _NO_TEXT = "question or answer is not a text"
 _REPEATS = "a row repeats the header"  # of tables that were put one behind the other
 _RULE, _IS_RULE = "a row is a drawn line", re.compile(r"\s*:?-+:?\s*")  # below the header of a Markdown table
-_LONGEST_NAME = 100  # characters of a text that may repeat a column's name
+_BLANKS_AND_MARKS = 20  # characters at most that may stand around a repeated name
 Found = dict[str, tuple[int, ...]]  # the columns of each role, as `Columns.find` returns them
 
 
@@ -47,18 +47,23 @@ def pairs_of(table: Table, found: Found, refusals: Refusals, instructed: bool = 
 def data_rows(table: Table, found: Found, refusals: Refusals) -> Iterator[tuple[str, Any]]:
     """Yields the rows of a table; the header, repeated, and lines that are drawn below it are refused."""
     value = table.value or operator.getitem
-    places = found["question"][0], found["answer"][0]
-    names = [plain_name(table.header[place]) for place in places]
+    first, second = found["question"][0], found["answer"][0]
+    name, other_name = plain_name(table.header[first]), plain_name(table.header[second])
+    longest = len(name) + _BLANKS_AND_MARKS
     for where, row in table.rows:
-        texts = [value(row, place) for place in places]
-        if all(isinstance(text, str) and len(text) <= _LONGEST_NAME for text in texts):
-            if list(map(plain_name, texts)) == names:
-                refusals.add(_REPEATS, where)
-                continue
-            if all(map(_IS_RULE.fullmatch, texts)):
-                refusals.add(_RULE, where)
-                continue
-        yield where, row
+        text = value(row, first)
+        if not isinstance(text, str):
+            yield where, row
+        elif len(text) <= longest and plain_name(text) == name and _plain(value(row, second)) == other_name:
+            refusals.add(_REPEATS, where)
+        elif _IS_RULE.fullmatch(text) and _IS_RULE.fullmatch(_plain(value(row, second))):
+            refusals.add(_RULE, where)
+        else:
+            yield where, row
+
+
+def _plain(text: Any) -> str:
+    return plain_name(text) if isinstance(text, str) else ""
 
 
 def _several(

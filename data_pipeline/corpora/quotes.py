@@ -110,7 +110,8 @@ class Rows:
                         unclear = (len(span) > 1 or tells) and '"' in span[0]
                         if unclear and not self._accepts(span, row, where):
                             break
-                        self._note_unnamed(row, where)
+                        if self._fewest < self._num_fields:
+                            self._note_unnamed(row, where)
                         yield where, row
                     span.clear()
                 else:
@@ -133,7 +134,7 @@ class Rows:
         return True
 
     def _note_unnamed(self, row: Sequence[str], where: str) -> None:
-        if self._fewest < self._num_fields and any(row[self._fewest :]):
+        if any(row[self._fewest :]):
             self._refusals.note(UNNAMED, where)
 
     def _carefully(self, pending: collections.deque[str]) -> Iterator[tuple[str, Sequence[str]]]:
