@@ -10,7 +10,8 @@ from absl import logging
 from data_pipeline import batches, splits
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
-from docproduct.layers import checkpoints, precision
+from docproduct.layers import checkpoints
+from docproduct.layers.precision import dtype_policy
 from docproduct.systems.generator import report
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.config import GeneratorTraining
@@ -98,7 +99,7 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
 def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     """Returns the model before its first step; to a model that has not learned to answer, the markers are added."""
     tokenizer, seed = folder.tokenizer(), config.settings.seed
-    dtype = precision.dtype_policy(config.settings.precision)
+    dtype = dtype_policy(config.settings.precision)
     prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
     rates = {} if config.dropout is None else {"dropout": config.dropout, "attention_dropout": config.dropout}
     if config.gpt2_dir:
