@@ -54,13 +54,13 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
       The version's folder.
 
     Raises:
-      ValueError: an unknown precision, another dtype, cross-attention, or int8 where TensorFlow has no oneDNN.
+      ValueError: an unknown precision, another dtype, cross-attention, or int8 where this machine cannot compute it.
       FileExistsError: `export_dir` holds something else.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
     if precision == "int8" and not int8.available():
-        raise ValueError("int8 needs TensorFlow on an x86 processor, with oneDNN. Take float32.")
+        raise ValueError(f"int8 needs {int8.NEEDED}; this machine lacks them. Export in float32.")
     if generator.gpt2.dtype_policy.name != "float32":
         raise ValueError(f"The generator is {generator.gpt2.dtype_policy.name}; expected float32. Load it again so.")
     if generator.gpt2.config.cross_attention:

@@ -15,6 +15,7 @@ from docproduct.exports import saved_models
 from docproduct.exports.graph_session import GraphSession
 from docproduct.generation.export import FORMAT, KIND, kept_names, live
 from docproduct.generation.sampling import GenerationSettings
+from docproduct.layers import int8
 from docproduct.systems.generator.folder import TrainedGenerator
 
 _CHUNK = 16  # tokens of a stream between two looks at what was written
@@ -71,7 +72,7 @@ class GenerationSession:
           folder: an export, whose newest version is taken, or a version.
 
         Raises:
-          ValueError: the folder holds something else.
+          ValueError: the folder holds something else, or an int8 model that this machine cannot run.
         """
         if not os.path.isdir(folder):
             raise ValueError(f"There is no folder {folder}. Expected what python -m docproduct.export wrote.")
@@ -83,6 +84,11 @@ class GenerationSession:
                 f"{folder} holds no exported generator of format {FORMAT}: its {saved_models.CONFIG_FILE} says "
                 f"{config.get('kind')!r}, format {config.get('format')}. Export the trained model with python -m "
                 "docproduct.export."
+            )
+        if config["precision"] == "int8" and not int8.available():
+            raise ValueError(
+                f"{folder} was exported in int8, which needs {int8.NEEDED}; this machine would write other texts. "
+                "Export the model with --precision=float32."
             )
         session = GraphSession(version, kept_names(config["num_layers"]))
         return cls(BytePairs.load(own), config, session.run)
