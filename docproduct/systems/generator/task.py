@@ -77,7 +77,7 @@ def next_token_losses(
     places = tf.where(tokens.weights > 0)  # [N, 2]
     # A token is predicted at the place before it. The last column predicts nothing.
     inputs, texts = tf.maximum(tokens.ids[:, :-1], 0), tokens.texts[:, :-1]
-    states = gpt2(inputs, texts=texts, training=training, recompute=recompute)
+    states = gpt2(inputs, segment_ids=texts, training=training, recompute=recompute)
     logits = gpt2.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
     return losses, places
