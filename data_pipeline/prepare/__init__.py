@@ -22,7 +22,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from data_pipeline import splits
-from data_pipeline.corpora import PAIRS, Columns, Reader, Refusals
+from data_pipeline.corpora import OTHER_NUMBER, PAIRS, Columns, Reader, Refusals
 from data_pipeline.folders import files, prepared
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from data_pipeline.folders.prepared_settings import Settings
@@ -205,10 +205,11 @@ def _refused(
             f"{read} rows were read; {left} {schema.plural} and {refused} do not account for all. This is a bug."
         )
     if not left:
-        needed = " and ".join(f"{'an' if field.name[0] in 'aeiou' else 'a'} {field.name}" for field in schema.content)
+        remedy = f"Expected rows with {' and '.join(field.name for field in schema.content)}."
+        if OTHER_NUMBER in refused:
+            remedy += " If each row has a field more than the header, as R writes tables: write with row.names=FALSE."
         raise ValueError(
-            f"No {schema.name} is left of {', '.join(job.settings.paths())}. Refused: {refused or 'nothing'}. "
-            f"Expected rows with {needed}."
+            f"No {schema.name} is left of {', '.join(job.settings.paths())}. Refused: {refused or 'nothing'}. {remedy}"
         )
     return refused
 

@@ -6,7 +6,7 @@ from absl import logging
 
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
-from docproduct.layers import precision
+from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever.bare_encoder import longest_text
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.folder import TrainedRetriever
@@ -41,7 +41,7 @@ def training_pairs(config: RetrieverTraining) -> PreparedFolder:
 def start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriever:
     """Returns the untrained retriever: the encoder's weights, or random ones; heads that change nothing."""
     tokenizer = prepared.tokenizer()
-    seed, dtype = config.settings.seed, precision.dtype_policy(config.settings.precision)
+    seed, dtype = config.settings.seed, dtype_policy(config.settings.precision)
     options = {name: getattr(config, name) for name in ("head", "head_width", "head_depth", "head_dropout")}
     options |= {"matryoshka_dims": config.loss.matryoshka_dims or None, "pooling": config.pooling}
     options |= {"pooled_layer": config.pooled_layer}
