@@ -9,7 +9,6 @@ from data_pipeline.batches.sorting import (
     length_groups,
     length_order,
     length_sorted,
-    micro_batches,
     side_ids,
 )
 from data_pipeline.batches.training import BatchSettings, Source, length_boundaries, training_batches
@@ -25,7 +24,6 @@ __all__ = [
     "length_groups",
     "length_order",
     "length_sorted",
-    "micro_batches",
     "pad",
     "parse",
     "side_ids",

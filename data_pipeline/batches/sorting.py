@@ -13,29 +13,6 @@ _WINDOW = 2**15  # texts that are sorted by length together, for inference
 _ALL_TOGETHER = 2**62  # tokens
 
 
-def micro_batches(
-    ids: tf.RaggedTensor, size: int, pad_id: int, multiple: int = 1
-) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-    """Cuts one side of a random batch into micro-batches of like length, the longest first.
-
-    The batch keeps its random negatives, and little of it is padding.
-
-    Args:
-      ids: [B, (T)] int32.
-      size: rows of a micro-batch; the last may have fewer.
-      pad_id: fills the rows.
-      multiple: padded lengths are multiples of it.
-
-    Yields:
-      rows [M] int32, the positions in `ids`; and ids [M, T] int32. Of the vectors of all micro-batches, one after the
-      other, `tf.gather(vectors, tf.argsort(all_rows))` has the order of `ids`.
-    """
-    order = tf.argsort(-ids.row_lengths(), stable=True)
-    for start in range(0, ids.shape[0], size):
-        rows = order[start : start + size]
-        yield rows, pad(tf.gather(ids, rows), pad_id, multiple)
-
-
 def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 1) -> tuple[list[tf.Tensor], tf.Tensor]:
     """Cuts a padded batch into groups of like length, inside a graph.
 

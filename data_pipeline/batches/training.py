@@ -42,7 +42,6 @@ class BatchSettings:
       batch_size: pairs in a batch of all workers, and so the candidates of the in-batch softmax.
       num_buckets: classes of like length, at most; 1: batches at random.
       boundaries: lengths (question and answer together) that divide the buckets; None: the data's quantiles.
-      padded: whether each side is padded to its longest row in the batch; else ids stay ragged, for `micro_batches`.
       pad_to_multiple: padded lengths are multiples of it: 8 for tensor cores; a large one for XLA, which compiles for
         each length.
       worker: this worker's number, from 0; it gets the rows worker::num_workers of every batch (none, perhaps, of the
@@ -54,7 +53,6 @@ class BatchSettings:
     batch_size: int = 64
     num_buckets: int = 16
     boundaries: tuple[int, ...] | None = None
-    padded: bool = True
     pad_to_multiple: int = 1
     worker: int = 0
     num_workers: int = 1
@@ -96,8 +94,7 @@ def training_batches(
         # Every worker draws the same batches: files of its own for each would change the negatives.
         dataset = dataset.map(lambda batch: batch[settings.worker :: settings.num_workers])
     dataset = dataset.map(lambda batch: parse(batch, source.features), num_parallel_calls=tf.data.AUTOTUNE)
-    if settings.padded:
-        dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
+    dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
     whole = settings.num_workers == 1 and not skip
     num_batches = max(0, -(-pairs // size) - skip)
     return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, source.features, num_batches, pairs if whole else None)

@@ -110,11 +110,6 @@ def target(tokenizer: BytePairs, answer: str, room: int) -> list[int]:
     return [*ids, _marker_ids(tokenizer)[END]][:room]
 
 
-def question_start(tokenizer: BytePairs, ids: Sequence[int]) -> int:
-    """Returns where a prompt's question begins, behind the retrieved pairs."""
-    return len(ids) - 1 - list(reversed(ids)).index(_marker_ids(tokenizer)[QUESTION])
-
-
 def _marker_ids(tokenizer: BytePairs) -> dict[str, int]:
     if lacking := [token for token in ADDED if token not in tokenizer.added]:
         raise ValueError(

@@ -10,11 +10,10 @@ import numpy as np
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CLOSED_BOOK, TokenRow, same_folder, write
-from data_pipeline.prompts import answer_prompts as prompts
-from data_pipeline.prompts.answer_prompts import PromptSettings, TextPair
+from data_pipeline.prompts.answer_prompts import END, PromptSettings, TextPair, answer_prompt, target, with_markers
 from data_pipeline.token_rows.packing import split_at_ends
 from data_pipeline.tokenizers import BytePairs
-from data_pipeline.tokenizers.byte_pairs import END
+from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,17 +105,17 @@ class PairRows:
         others = [self._document(pair) for pair in contexts or ()]
         self._count("contexts_left_out_for_end_of_text", others.count(None))
         others = [pair for pair in others if pair is not None]
-        prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, others)
-        target = prompts.target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
+        prompt = answer_prompt(self._tokenizer, self._settings, question, others)
+        target_ids = target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
         self.counts["questions_shortened"] += prompt.shortened
         if contexts is not None:
             self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
-        self.counts["answers_cut"] += target[-1] != self._tokenizer.added[prompts.END]
-        return TokenRow(prompt.ids, target, pair_id)
+        self.counts["answers_cut"] += target_ids[-1] != self._tokenizer.added[END]
+        return TokenRow(prompt.ids, target_ids, pair_id)
 
     def _document(self, pair: TextPair) -> TextPair | None:
         """Returns a pair without `<|endoftext|>` at the ends of its texts, None if one stands inside or alone."""
-        texts = [split_at_ends(text) if END in text else [text] for text in pair]
+        texts = [split_at_ends(text) if END_OF_TEXT in text else [text] for text in pair]
         if any(len(parts) != 1 for parts in texts):
             return None
         question, answer = (part for (part,) in texts)
@@ -152,7 +151,7 @@ def write_closed_book(
     Raises:
       ValueError: see `FocusSample.rows`; or another token folder is at the path.
     """
-    tokenizer = prompts.with_markers(tokenizer)
+    tokenizer = with_markers(tokenizer)
     described = {"prompt": dataclasses.asdict(settings), "sample": dataclasses.asdict(sample)}
     described["seed"] = seed if sample.top_foci else None  # it draws nothing else
     made_of = {"prepared": prepared.fingerprint()}
