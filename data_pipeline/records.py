@@ -2,8 +2,8 @@
 
 A record is a tf.train.Example; it holds ids without padding, as masks and segments follow from the ids. Its bytes are
 those of `tf.train.Example.SerializeToString(deterministic=True)`, put together here for thousands of rows at once: 6.3
-times as fast. Writing a shard takes 1.8 times as long as with tf.io.TFRecordWriter, which is 4 % of the time from text
-to shard; but that needs TensorFlow, whose import takes each process as long as tens of thousands of pairs take here
+times as fast. Writing takes 1.8 times as long as with tf.io.TFRecordWriter, which is 3 % of the time from text to
+shard; but that needs TensorFlow, whose import takes each process as long as 100,000 pairs take here
 (benchmarks/records.py).
 
 Source: protobuf's wire format; tensorflow/core/example; the TFRecord format in tensorflow/core/lib/io/record_writer.h.
