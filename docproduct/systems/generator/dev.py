@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import batches, records
+from data_pipeline import batches
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder, TokenRow
 from docproduct import metrics
 from docproduct.generation.sampling import GenerationSettings
@@ -45,9 +45,9 @@ def read_rows(folder: TokenFolder, split: str) -> list[TokenRow]:
     """
     shards, num_rows = folder.shards(split), folder.num_pairs(split)
     dataset = tf.data.TFRecordDataset(shards).batch(_READ_TOGETHER)
-    dataset = dataset.map(lambda batch: batches.parse(batch, records.TOKENS))
+    dataset = dataset.map(lambda batch: batches.parse(batch, folder.features))
     found = []
-    for batch in batches.Batches(dataset, shards, records.TOKENS, -(-num_rows // _READ_TOGETHER), num_rows):
+    for batch in batches.Batches(dataset, shards, folder.features, -(-num_rows // _READ_TOGETHER), num_rows):
         columns = [batch[name] for name in TokenRow._fields]
         lists = [c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for c in columns]
         found += [TokenRow(*row) for row in zip(*lists, strict=True)]
