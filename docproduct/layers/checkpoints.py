@@ -61,7 +61,7 @@ def read_tf1(folder: str, scopes: tuple[str, ...]) -> dict[str, np.ndarray]:
         return {name: reader.get_tensor(name) for name in ours}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all its .data-* files, complete."
+            f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all .data-* files, complete."
         ) from error
 
 
