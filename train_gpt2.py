@@ -34,13 +34,10 @@ if TYPE_CHECKING:
 _DEFAULTS = GeneratorTraining(tokens_dir="")
 _TRAINING_FLAGS = (
     "gpt2_dir",
-    "copying",
     "dropout",
     "chunk_size",
     "recompute",
     "prompt_weight",
-    "pointer",
-    "pairs_apart",
     "num_buckets",
     "num_answers",
 )
@@ -66,18 +63,11 @@ def _define_flags() -> None:
     flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --gpt2_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --gpt2_dir: heads.")
-    flags.DEFINE_bool(
-        "copying", _DEFAULTS.copying, "Without --gpt2_dir: begin with heads that copy, if 4 have 32 dimensions."
-    )
     flags.DEFINE_float("dropout", None, "Default: what the model's folder says.")
     flags.DEFINE_integer("chunk_size", _DEFAULTS.chunk_size, "Rows read at once, gradients added up; 0: the batch.")
     flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")
     prompt_help = "What a token of a prompt counts in the loss; one of an answer counts 1."
     flags.DEFINE_float("prompt_weight", _DEFAULTS.prompt_weight, prompt_help)
-    pointer_help = "context_answer, closed_book: the model gets a pointer, which copies from the prompt."
-    flags.DEFINE_bool("pointer", _DEFAULTS.pointer, pointer_help)
-    apart_help = "It reads each pair of a prompt by itself, and only the pointer looks at the others: for small models."
-    flags.DEFINE_bool("pairs_apart", _DEFAULTS.pairs_apart, apart_help)
     flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
     flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"

@@ -14,15 +14,10 @@ class GeneratorTraining:
       tokens_dir: the token folder; it decides the task.
       gpt2_dir: the model to start from, in OpenAI's, Hugging Face's or our layout; None: random weights.
       random_gpt2: sizes of the model with random weights; the token folder's tokenizer decides vocab_size.
-      copying: whether random weights begin with heads that copy; of a model too small for them (see
-        layers/copying.py) they do not, nor does gpt2_dir.
       dropout: rate on states, embeddings and attention; None: what gpt2_dir says.
       chunk_size: rows whose activations are in memory at once, of a batch whose gradients are added up; 0: all.
       recompute: gradient checkpointing: the memory of one layer, and a third more time.
       prompt_weight: what a token of a prompt counts in the loss, 0 to 1; one of an answer counts 1.
-      pointer: whether a model that learns to answer gets a pointer, which copies from prompts; see layers/pointer.py.
-      pairs_apart: whether such a model reads each pair of a prompt by itself, and the pointer alone looks at the
-        others: for small models, which a long prompt distracts.
       num_buckets: classes of like length that batches are drawn from; 1: of any length.
       num_answers: dev questions that are answered after every epoch, for ROUGE-L.
       settings: the loop's.
@@ -31,13 +26,10 @@ class GeneratorTraining:
     tokens_dir: str
     gpt2_dir: str | None = None
     random_gpt2: GPT2Config = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512)
-    copying: bool = True
     dropout: float | None = None
     chunk_size: int = 0
     recompute: bool = False
     prompt_weight: float = 0.0
-    pointer: bool = False
-    pairs_apart: bool = False
     num_buckets: int = 16
     num_answers: int = 16
     settings: TrainingSettings = TrainingSettings(batch_size=16)

@@ -11,9 +11,7 @@ import tensorflow as tf
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.folders.token_folder import TokenFolder
-from docproduct.layers.attention import read_before
 from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.pointer import Pointer, log_mixture
 from docproduct.training.gradients import Batch, Gather, Gradients, differentiate
 
 PAD = -1  # no token has this id
@@ -82,19 +80,7 @@ def next_token_losses(
     states = gpt2(inputs, texts=texts, training=training, recompute=recompute)
     logits = gpt2.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
-    if gpt2.pointer is not None:
-        log_gate, copied = (tf.gather_nd(x, places - [0, 1]) for x in _pointed(gpt2.pointer, states, tokens))
-        losses = -log_mixture(log_gate, -losses, copied)
     return losses, places
-
-
-def _pointed(pointer: Pointer, states: tf.Tensor, tokens: Tokens) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns, at each place, the logarithm of the gate, and how likely the right token is copied; [B, T - 1] each."""
-    inputs, following, texts = tokens.ids[:, :-1], tokens.ids[:, 1:], tokens.texts[:, :-1]
-    slots = tf.range(tf.shape(inputs)[1])
-    log_gate, copied = pointer(states, slots, pointer.keys(states), inputs, read_before(texts))
-    same = tf.equal(following[:, None, :], following[:, :, None])  # [B, T - 1, T - 1]
-    return log_gate, tf.reduce_sum(tf.where(same, copied, 0.0), axis=-1)
 
 
 def gradients(

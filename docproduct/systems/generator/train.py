@@ -9,16 +9,14 @@ from absl import logging
 
 from data_pipeline import batches, splits
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
-from data_pipeline.prompts import answer_prompts as prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from docproduct.layers import checkpoints
-from docproduct.layers.copying import can_copy, start_copying
 from docproduct.layers.precision import dtype_policy
 from docproduct.systems.generator import report
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, Sample, read_rows
-from docproduct.systems.generator.folder import KIND, WEIGHTS_FILE, TrainedGenerator, answering
+from docproduct.systems.generator.folder import KIND, WEIGHTS_FILE, TrainedGenerator
 from docproduct.training import loop as training
 from docproduct.training import run_folder
 
@@ -64,12 +62,6 @@ def train(
 
 def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.Strategy) -> run_folder.Run:
     """Makes the model and the task of a training, and writes nothing."""
-    config = dataclasses.replace(config, copying=_copies(config))
-    if not config.gpt2_dir:
-        logging.info(
-            "Random weights begin %s.",
-            "with heads that copy" if config.copying else "without heads that copy (2 layers with 4 heads of 32 would)",
-        )
     folder = TokenFolder(config.tokens_dir)
     for split in (splits.TRAIN, splits.DEV):
         if not folder.num_pairs(split):
@@ -80,9 +72,6 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
     seed, packed = config.settings.seed, folder.rows == LANGUAGE_MODEL
     with strategy.scope():
         generator = start(config, folder)
-    # A model that has them already keeps them: the record says what it has.
-    sizes = generator.gpt2.config
-    config = dataclasses.replace(config, pointer=sizes.pointer, pairs_apart=sizes.segment_token is not None)
     how = batches.BatchSettings(config.settings.batch_size, config.num_buckets, seed=seed)
     end_id = generator.tokenizer.end_id if packed else None
     evaluate = DevEvaluation(generator, read_rows(folder, splits.DEV), folder.rows, config.num_answers)
@@ -112,13 +101,11 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     tokenizer, seed = folder.tokenizer(), config.settings.seed
     dtype = dtype_policy(config.settings.precision)
     prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
-    if prompt is None and (config.pointer or config.pairs_apart):
-        raise ValueError(f"pointer and pairs_apart are for models that answer; {folder.path} is for language_model.")
     rates = {} if config.dropout is None else {"dropout": config.dropout, "attention_dropout": config.dropout}
     if config.gpt2_dir:
         generator = TrainedGenerator.load(config.gpt2_dir, dtype, seed, **rates)
         if prompt:
-            generator = generator.with_markers(prompt, dtype, seed, config.pointer, config.pairs_apart)
+            generator = generator.with_markers(prompt, dtype, seed)
         if generator.tokenizer.fingerprint != tokenizer.fingerprint:
             raise ValueError(
                 f"{folder.path} was made with another vocabulary than that of {config.gpt2_dir}. Make it again with "
@@ -126,23 +113,13 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
             )
     else:
         sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **rates)
-        if prompt:
-            sizes = answering(sizes, tokenizer, config.pointer, config.pairs_apart)
         generator = TrainedGenerator.make(sizes, tokenizer, seed, dtype, prompt)
-        if _copies(config):
-            # What texts begin with: documents, and prompts.
-            start_copying(generator.gpt2, [tokenizer.end_id, *([tokenizer.added[prompts.QUESTION]] if prompt else [])])
     if folder.window() > generator.gpt2.config.max_positions:
         raise ValueError(
             f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
             f"{generator.gpt2.config.max_positions} positions. Make it again with a smaller --window."
         )
     return generator
-
-
-def _copies(config: GeneratorTraining) -> bool:
-    """Returns whether training begins with heads that copy."""
-    return config.copying and not config.gpt2_dir and can_copy(config.random_gpt2)
 
 
 def _evaluate(evaluate: DevEvaluation) -> dict[str, float]:
