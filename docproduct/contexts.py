@@ -29,6 +29,7 @@ from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, TokenRow, s
 from data_pipeline.prompts import answer_prompts as prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.rows import SIDES
+from data_pipeline.settings import define_flags, flag_values
 from data_pipeline.token_rows.pair_rows import PairRows
 from data_pipeline.tokenizers import BytePairs
 from docproduct.index import Hit, Index
@@ -187,18 +188,15 @@ def make(
 
 
 def _define_flags() -> None:
-    defaults = PromptSettings()
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
     flags.DEFINE_string("index_dir", None, "The index that was built with it, of prepared_dir.", required=True)
     flags.DEFINE_string("prepared_dir", None, "The prepared folder.", required=True)
     flags.DEFINE_string("gpt2_dir", None, "The GPT-2 that will be trained: its tokenizer is used.", required=True)
     flags.DEFINE_string("tokens_dir", None, "The token folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace tokens_dir.")
-    flags.DEFINE_integer("num_contexts", defaults.num_contexts, "Retrieved pairs in a prompt, at most.")
-    flags.DEFINE_integer(
-        "window", None, f"Tokens of prompt and answer; default: {defaults.window}, or what the GPT-2 takes."
-    )
-    flags.DEFINE_integer("answer_tokens", defaults.answer_tokens, "Of these, what a prompt leaves to the answer.")
+    define_flags(PromptSettings, but=("window",))
+    window_help = f"Tokens of prompt and answer; default: {PromptSettings.window}, or what the GPT-2 takes."
+    flags.DEFINE_integer("window", None, window_help)
     flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
     flags.DEFINE_float(
         "context_share",
@@ -221,7 +219,7 @@ def main(argv: list[str]) -> None:
         window = min(PromptSettings.window, most) if values.window is None else values.window
         if window > most:
             raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.gpt2_dir}.")
-        settings = PromptSettings(values.num_contexts, window, values.answer_tokens)
+        settings = PromptSettings(window=window, **flag_values(PromptSettings, but=("window",)))
         prepared, tokenizer = PreparedFolder(values.prepared_dir), BytePairs.load(values.gpt2_dir)
         retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
         index = Index(values.index_dir, retriever)

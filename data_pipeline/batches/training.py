@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from data_pipeline.batches.parsing import Batches, Element, pad, parse
 from data_pipeline.rows import IDS
+from data_pipeline.settings import Settings, setting
 
 _PARSED_TOGETHER = 1_024  # records whose length is read in one op
 _SHARDS_TOGETHER = 16  # files that are read in turn where the corpus does not fit into the buffer
@@ -35,35 +36,24 @@ class Source(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchSettings:
-    """How pairs are put together for training.
+class BatchSettings(Settings):
+    """Settings of training batches; the help beside each field says what it does."""
 
-    Attributes:
-      batch_size: pairs in a batch of all workers, and so the candidates of the in-batch softmax.
-      num_buckets: classes of like length, at most; 1: batches at random.
-      boundaries: lengths (question and answer together) that divide the buckets; None: the data's quantiles.
-      pad_to_multiple: padded lengths are multiples of it: 8 for tensor cores; a large one for XLA, which compiles for
-        each length.
-      worker: this worker's number, from 0; it gets the rows worker::num_workers of every batch (none, perhaps, of the
-        one small batch).
-      num_workers: workers that train together.
-      seed: with the epoch, decides the order.
-    """
-
-    batch_size: int = 64
-    num_buckets: int = 16
-    boundaries: tuple[int, ...] | None = None
-    pad_to_multiple: int = 1
-    worker: int = 0
-    num_workers: int = 1
-    seed: int = 0
+    batch_size: int = setting(64, "Rows in a batch of all workers: the candidates of an in-batch softmax.", least=1)
+    num_buckets: int = setting(16, "Classes of like length for batches; 1: any length.", least=1)
+    boundaries: tuple[int, ...] | None = setting(
+        None, "Lengths, of all texts of a row together, that divide the buckets; default: the data's quantiles."
+    )
+    # 8 for tensor cores; a large one for XLA, which compiles for each length.
+    pad_to_multiple: int = setting(1, "Padded lengths are multiples of it.", least=1)
+    worker: int = setting(0, "Number of this worker, which gets the rows worker::num_workers of every batch.", least=0)
+    num_workers: int = setting(1, "Workers that train together.", least=1)
+    seed: int = setting(0, "With the epoch, decides the order.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible setting."""
-        for name in ("batch_size", "num_buckets", "pad_to_multiple", "num_workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
-        if not 0 <= self.worker < self.num_workers:
+        super().__post_init__()
+        if self.worker >= self.num_workers:
             raise ValueError(f"worker is {self.worker}; expected 0 to {self.num_workers - 1}.")
         if self.boundaries is not None and list(self.boundaries) != sorted(set(self.boundaries)):
             raise ValueError(f"boundaries are {self.boundaries}; expected increasing lengths.")

@@ -32,7 +32,9 @@ def _define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
     flags.DEFINE_enum("case", "auto", _LOWER_CASE, "Casing of the vocabulary; auto asks its folder.")
     for field in _FIELDS:
-        prompt_help = f"What the encoder expects before every {field.name}; default: as its folder says."
+        prompt_help = (
+            f"What the encoder expects before every {field.name}, its blank included; default: as its folder says."
+        )
         flags.DEFINE_string(prompt_name(field.name), None, prompt_help)
         flags.DEFINE_integer(limit_name(field.name), MAX_TOKENS, f"Longer {field.plural} lose their end.")
     for role in ROLES:

@@ -11,6 +11,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from data_pipeline.settings import Settings, setting
 from data_pipeline.tokenizers import BytePairs
 
 QUESTION, ANSWER, END = ADDED = ("<question>", "<answer>", "<end>")
@@ -21,23 +22,16 @@ TextPair = tuple[str, str]  # question, answer
 
 
 @dataclasses.dataclass(frozen=True)
-class PromptSettings:
-    """How long a prompt may be.
+class PromptSettings(Settings):
+    """The size of prompts; the help beside each field says what it does."""
 
-    Attributes:
-      num_contexts: retrieved pairs in a prompt, at most; 0: closed book.
-      window: tokens of prompt and answer together.
-      answer_tokens: of these, what is kept free for the answer and its end.
-    """
-
-    num_contexts: int = 3
-    window: int = 512
-    answer_tokens: int = 192
+    num_contexts: int = setting(3, "Retrieved pairs in a prompt, at most; 0: closed book.", least=0)
+    window: int = setting(512, "Tokens of prompt and answer together.")
+    answer_tokens: int = setting(192, "Tokens of the window that a prompt leaves to the answer and its end.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for numbers that leave no room."""
-        if self.num_contexts < 0:
-            raise ValueError(f"num_contexts is {self.num_contexts}; expected 0 or more.")
+        super().__post_init__()
         if not 2 <= self.answer_tokens <= self.window - _MARKERS:
             raise ValueError(
                 f"answer_tokens is {self.answer_tokens}; expected 2 to {self.window - _MARKERS}: the window of "

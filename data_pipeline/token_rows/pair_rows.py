@@ -11,32 +11,24 @@ from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CLOSED_BOOK, TokenRow, same_folder, write
 from data_pipeline.prompts.answer_prompts import END, PromptSettings, TextPair, answer_prompt, target, with_markers
+from data_pipeline.settings import Settings, setting
 from data_pipeline.token_rows.packing import split_at_ends
 from data_pipeline.tokenizers import BytePairs
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
 
 @dataclasses.dataclass(frozen=True)
-class FocusSample:
+class FocusSample(Settings):
     """A few pairs of the topics with most of them in train, as in the recipe of GPT-2 on MedQuAD.
 
     All are drawn from the prepared folder's train, so that its own dev and test stay unseen.
 
-    Attributes:
-      top_foci: so many foci with the most pairs; 0: all pairs in their own splits.
-      train_per_focus: pairs of each for training.
-      dev_per_focus: pairs of each for validation.
+    The help beside each field says what it does.
     """
 
-    top_foci: int = 0
-    train_per_focus: int = 4
-    dev_per_focus: int = 1
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError for a number out of range."""
-        for name, least in (("top_foci", 0), ("train_per_focus", 1), ("dev_per_focus", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more.")
+    top_foci: int = setting(0, "closed_book: only the foci with most pairs; 0: all pairs.", least=0)
+    train_per_focus: int = setting(4, "With --top_foci: pairs of each to train on.", least=1)
+    dev_per_focus: int = setting(1, "With --top_foci: pairs of each for dev.", least=1)
 
     def rows(self, prepared: PreparedFolder, seed: int) -> dict[str, np.ndarray]:
         """Returns the rows of pairs.parquet in train and in dev; no question is in both, nor under two foci.
