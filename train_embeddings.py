@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
-from docproduct.systems import retriever
 from docproduct.systems.retriever.config import RetrieverTraining
-from docproduct.systems.retriever.losses import LOSSES
+from docproduct.systems.retriever.losses import LOSSES, LossSettings
 from docproduct.systems.retriever.model import HEADS
 from docproduct.systems.retriever.pooling import POOLINGS
 from docproduct.systems.retriever.train import train
@@ -106,7 +105,7 @@ def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
         prepared_dir=values.prepared_dir,
         encoder_dir=values.encoder_dir,
         boundaries=_numbers("boundaries") or None,
-        loss=retriever.LossSettings(
+        loss=LossSettings(
             kind=values.loss,
             matryoshka_dims=_numbers("matryoshka_dims"),
             **{name: values[name].value for name in _LOSS_FLAGS},

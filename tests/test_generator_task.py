@@ -10,7 +10,7 @@ from data_pipeline.token_rows.packing import pack
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.task import PAD, joined, next_token_losses
-from docproduct.training.gradients import differentiate
+from docproduct.training.gradients import chunked_gradients
 from tests.test_bert import randomize
 from tests.test_gpt2 import build
 
@@ -145,7 +145,7 @@ def test_a_chunked_loss_is_summed_by_the_loop():
         return tf.reduce_sum(batch["x"]) * tf.reduce_sum(variable)
 
     batch = {"pair_id": tf.range(5, dtype=tf.int64), "x": tf.range(5.0)}
-    gradient = differentiate(loss, (_Only(variable),), chunk_size=2)(batch, tf.identity)[1][0]
+    gradient = chunked_gradients(loss, (_Only(variable),), batch, tf.identity, chunk_size=2)[1][0]
     np.testing.assert_allclose(gradient, np.full(variable.shape, 10.0))
 
 

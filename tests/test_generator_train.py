@@ -35,8 +35,8 @@ from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
-from docproduct.systems.generator.train import make_run, start, train
-from docproduct.training import run_folder
+from docproduct.systems.generator.train import make_task, start, train
+from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
 
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=48)
@@ -150,7 +150,7 @@ def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp_path, monkeypatch):
     path, history = trained
     model_dir = str(tmp_path / "m")
-    real = run_folder.training.step_function
+    real = loop.step_function
 
     def failing(*arguments):
         step, count = real(*arguments), iter(range(10**6))
@@ -163,7 +163,7 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp
         return stopping
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_folder.training, "step_function", failing)
+        patched.setattr(loop, "step_function", failing)
         with pytest.raises(KeyboardInterrupt):
             train(config, model_dir)
     pathlib.Path(model_dir, "weights.safetensors.1.partial").write_text("half")  # as a kill leaves it
@@ -200,7 +200,7 @@ def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, c
 
 def test_training_reads_each_packed_document_by_itself(config, windows_dir, tmp_path):
     config = dataclasses.replace(config, tokens_dir=windows_dir, dropout=0.0)
-    task = make_run(config, str(tmp_path / "m"), tf.distribute.get_strategy()).task
+    task = make_task(config, str(tmp_path / "m"), tf.distribute.get_strategy())
     batch = next(iter(task.batches(0, 0)))
     folder = TokenFolder(windows_dir)
     end_id = folder.tokenizer().end_id
@@ -295,9 +295,9 @@ def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_p
     given = made(large, bpe)
     given.save(str(tmp_path / "given"))
     from_given = dataclasses.replace(config, random_gpt2=large, gpt2_dir=str(tmp_path / "given"))
-    recorded = make_run(from_given, "", tf.distribute.get_strategy())
-    assert recorded.record["training"]["copying"] is False
-    assert recorded.record["start"] == given.with_markers(None, "float32", 0).fingerprint()
+    recorded = make_task(from_given, "", tf.distribute.get_strategy())
+    assert recorded.config.copying is False
+    assert recorded.start["start"] == given.with_markers(None, "float32", 0).fingerprint()
 
 
 def test_rows_that_stand_behind_a_published_table_are_taken_for_the_markers(pairs_dir, bpe, tmp_path):

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from data_pipeline.batches import length_groups
 from docproduct.layers import checkpoints
-from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
+from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
+from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
 from tests import reference
 from tests.conftest import TINY_BERT
 from tests.test_bert import randomize

@@ -1,4 +1,4 @@
-"""A training and its folder: begun anew, resumed, or found to have ended before."""
+"""The folder of a training: free for a new run, or with a run to resume, or with one that has ended."""
 
 import dataclasses
 import json
@@ -12,90 +12,97 @@ from absl import logging
 from data_pipeline.folders import files
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE
 from docproduct.training import devices
-from docproduct.training import loop as training
-from docproduct.training.settings import TrainingSettings
 
 # For a resumed run; dtype_policy stands for the precision.
 _MAY_CHANGE = ("_dir", ".precision", ".checkpoint_steps", ".patience")
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A training, ready to start.
+class RunFolder:
+    """The folder that a training writes.
 
     Attributes:
-      task: for the training loop.
-      record: what must be equal for a run to be resumed; stands in config.json.
-      save_config: writes everything but the weights into a folder.
+      path: the folder.
+      resumed: whether it holds a run that is to be continued.
     """
 
-    task: training.Task
-    record: dict[str, Any]
-    save_config: Callable[[str], None]
+    def __init__(
+        self,
+        path: str,
+        kind: str,
+        strategy: tf.distribute.Strategy,
+        resume: bool = False,
+        overwrite: bool = False,
+        inputs: Iterable[str | None] = (),
+    ):
+        """Checks that the folder may be written; make it before anything is loaded.
+
+        Args:
+          path: the folder.
+          kind: the "kind" in its config.json.
+          strategy: where to train; of several workers, the chief writes.
+          resume: continue a run that was interrupted; begin one if there is none.
+          overwrite: replace the folder.
+          inputs: folders that are trained from, which must not be replaced.
+
+        Raises:
+          FileExistsError: the folder is there, and neither `resume` nor `overwrite` is on.
+          ValueError: both are.
+        """
+        if resume and overwrite:
+            raise ValueError("resume and overwrite contradict each other. Give one of them.")
+        self.path, self._kind, self._overwrite = path, kind, overwrite
+        self._chief = devices.is_chief(strategy)
+        self.resumed = resume and os.path.exists(os.path.join(path, CONFIG_FILE))
+        if self._chief and not self.resumed:
+            _check_free(path, kind, inputs, overwrite)
+        if resume and not self.resumed:
+            logging.info("There is no run in %s yet: it begins.", path)
+
+    def begin(
+        self, config: Any, start: dict[str, Any], save_config: Callable[[str, dict[str, Any]], None]
+    ) -> dict[str, Any] | None:
+        """Writes config.json, or checks that the run in it was begun with the same settings.
+
+        Args:
+          config: the settings, a dataclass.
+          start: fingerprints of the data and of the model before its first step.
+          save_config: writes everything but the weights into a folder, with a record of how they are made.
+
+        Returns:
+          None if there is something to train, else the content of metrics.json.
+
+        Raises:
+          ValueError: the run was begun with other settings, data or weights.
+        """
+        record = {"training": dataclasses.asdict(config)} | start
+        if self.resumed:
+            _check_same_run(self.path, record)
+            return self._finished()
+        if self._chief:
+            with files.whole_folder(self.path, self._overwrite, self._kind, CONFIG_FILE) as folder:
+                save_config(folder, record)
+        return None
+
+    def _finished(self) -> dict[str, Any] | None:
+        """Returns the history of a run that has ended; removes what a killed process has half written."""
+        if self._chief:
+            files.remove_partial(self.path)
+        if history := files.read_json(os.path.join(self.path, METRICS_FILE)):
+            logging.info("The training in %s has ended before; nothing is left to do.", self.path)
+        return history
 
 
-def train(
-    make_run: Callable[[], Run],
-    settings: TrainingSettings,
-    model_dir: str,
-    kind: str,
-    inputs: Iterable[str | None],
-    strategy: tf.distribute.Strategy,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Trains in a folder.
-
-    Args:
-      make_run: makes model and task; is called once it is known that the folder is free, or holds a run to resume.
-      settings: the loop's.
-      model_dir: the folder.
-      kind: what its config.json says it is.
-      inputs: folders that are trained from, which it must not be.
-      strategy: where to train.
-      resume: continue a run that was interrupted, with the same record.
-      overwrite: replace `model_dir`.
-
-    Returns:
-      What metrics.json holds, see `training.fit`.
-
-    Raises:
-      FileExistsError: `model_dir` is there, and neither `resume` nor `overwrite` is on.
-      ValueError: both are, or a run was begun with another record.
-    """
-    if resume and overwrite:
-        raise ValueError("resume and overwrite contradict each other. Give one of them.")
-    resumed = resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE))
-    if not resumed and devices.is_chief(strategy):
-        _check_free(model_dir, kind, inputs, overwrite)
-    run = make_run()
-    if resumed:
-        _check_same_run(model_dir, run.record)
-        if devices.is_chief(strategy):
-            files.remove_partial(model_dir)
-        if finished := files.read_json(os.path.join(model_dir, METRICS_FILE)):
-            logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
-            return finished
-    else:
-        if resume:
-            logging.info("There is no run in %s yet: it begins.", model_dir)
-        if devices.is_chief(strategy):
-            with files.whole_folder(model_dir, overwrite, kind, CONFIG_FILE) as folder:
-                run.save_config(folder)
-    return training.fit(run.task, settings, model_dir, strategy, resume)
-
-
-def _check_free(model_dir: str, kind: str, inputs: Iterable[str | None], overwrite: bool) -> None:
+def _check_free(path: str, kind: str, inputs: Iterable[str | None], overwrite: bool) -> None:
     """Raises a FileExistsError if a model folder at this place would take something away."""
-    if not os.path.isdir(model_dir) or not os.listdir(model_dir):
+    if not os.path.isdir(path) or not os.listdir(path):
         return
     if not overwrite:
         raise FileExistsError(
-            f"{model_dir} is not empty. Give another folder, --resume to continue an interrupted run, or --overwrite."
+            f"{path} is not empty. Give another folder, --resume to continue an interrupted run, or --overwrite."
         )
-    if os.path.realpath(model_dir) in map(os.path.realpath, filter(None, inputs)):
-        raise FileExistsError(f"{model_dir} is what is trained from. Give another folder for the model.")
-    files.check_free(model_dir, overwrite, kind, CONFIG_FILE)
+    if os.path.realpath(path) in map(os.path.realpath, filter(None, inputs)):
+        raise FileExistsError(f"{path} is what is trained from. Give another folder for the model.")
+    files.check_free(path, overwrite, kind, CONFIG_FILE)
 
 
 def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:

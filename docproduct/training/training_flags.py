@@ -12,7 +12,7 @@ from absl import flags
 
 from docproduct.layers import precision
 from docproduct.training import devices
-from docproduct.training import loop as training
+from docproduct.training.loop import CHECKPOINT_FILE
 from docproduct.training.settings import KEPT, TrainingSettings
 
 flags.disclaim_key_flags()  # they are the script's own: its --help shows them
@@ -63,12 +63,12 @@ def run(values: flags.FlagValues, train: Callable[[tf.distribute.Strategy], dict
       train: trains with a strategy, and returns the history.
     """
     try:
-        training.set_up(values.seed, values.deterministic)
+        devices.set_up(values.seed, values.deterministic)
         history = train(devices.make_strategy(values.strategy))
     except (ValueError, OSError, devices.WorkerLostError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        there = os.path.exists(os.path.join(values.model_dir, training.CHECKPOINT_FILE))
+        there = os.path.exists(os.path.join(values.model_dir, CHECKPOINT_FILE))
         sys.exit(
             "interrupted: go on with the same flags and --resume, without --overwrite. "
             f"{values.model_dir} has {'a checkpoint' if there else 'no checkpoint yet, so that it begins anew'}; "

@@ -14,7 +14,7 @@ from data_pipeline.folders.token_folder import TokenFolder
 from docproduct.layers.attention import read_before
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.pointer import Pointer, log_mixture
-from docproduct.training.gradients import Batch, Gather, Gradients, differentiate
+from docproduct.training.gradients import Batch, Gather, chunked_gradients, whole_gradients
 
 PAD = -1  # no token has this id
 
@@ -99,7 +99,7 @@ def _pointed(pointer: Pointer, states: tf.Tensor, tokens: Tokens) -> tuple[tf.Te
 
 def gradients(
     gpt2: GPT2, end_id: int | None, chunk_size: int = 0, recompute: bool = False, prompt_weight: float = 0.0
-) -> Gradients:
+) -> Callable[[Batch, Gather], tuple[tf.Tensor, list[tf.Tensor]]]:
     """Returns `training.Task.gradients`: every target token of a batch counts alike, whatever row it stands in.
 
     Args:
@@ -121,13 +121,14 @@ def gradients(
         weights = tf.gather_nd(tokens.weights, places) * tf.gather(batch["weight"], places[:, 0])
         return tf.reduce_sum(losses * weights)
 
-    of_rows = differentiate(loss, (gpt2,), chunk_size)
-
     def of_batch(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
         counted = tf.reduce_sum(tokens_of(batch).weights, axis=1)  # [B]
         everywhere = gather(counted)  # of all replicas
         # The loop divides by the rows: what a token weighs makes the mean over tokens of it.
         weight = tf.cast(tf.size(everywhere), tf.float32) / tf.maximum(tf.reduce_sum(everywhere), 1.0)
-        return of_rows(batch | {"weight": tf.fill(tf.shape(counted), weight)}, gather)
+        rows = batch | {"weight": tf.fill(tf.shape(counted), weight)}
+        if chunk_size:
+            return chunked_gradients(loss, (gpt2,), rows, gather, chunk_size)
+        return whole_gradients(loss, (gpt2,), rows, gather)
 
     return of_batch

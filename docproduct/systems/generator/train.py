@@ -18,8 +18,9 @@ from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, Sample, read_rows
 from docproduct.systems.generator.folder import KIND, WEIGHTS_FILE, TrainedGenerator, answering
-from docproduct.training import loop as training
-from docproduct.training import run_folder
+from docproduct.training import loop
+from docproduct.training.run_folder import RunFolder
+from docproduct.training.task import Task
 
 _SHOWN = 2  # answers in the log, each epoch
 
@@ -41,7 +42,7 @@ def train(
       strategy: where to train; None: on the default device.
 
     Returns:
-      What metrics.json holds, see `training.fit`.
+      What metrics.json holds, see `loop.fit`.
 
     Raises:
       ValueError: the token folder is unfinished, empty, or was made with another tokenizer, or for a larger window.
@@ -49,19 +50,21 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     inputs = (config.tokens_dir, config.gpt2_dir)
-    return run_folder.train(
-        lambda: make_run(config, model_dir, strategy),
-        config.settings,
-        model_dir,
-        KIND,
-        inputs,
-        strategy,
-        resume,
-        overwrite,
-    )
+    run = RunFolder(model_dir, KIND, strategy, resume, overwrite, inputs)
+    task = make_task(config, model_dir, strategy)
+    if finished := run.begin(task.config, task.start, task.generator.save_config):
+        return finished
+    return loop.fit(task, config.settings, model_dir, strategy, resume)
 
 
-def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.Strategy) -> run_folder.Run:
+class GeneratorTask(Task):
+    """Trains a generator."""
+
+    def __init__(self, **parts: Any):
+        self.__dict__.update(parts)
+
+
+def make_task(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.Strategy) -> GeneratorTask:
     """Makes the model and the task of a training, and writes nothing."""
     config = dataclasses.replace(config, copying=_copies(config))
     if not config.gpt2_dir:
@@ -85,7 +88,15 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
     how = batches.BatchSettings(config.settings.batch_size, config.num_buckets, seed=seed)
     end_id = generator.tokenizer.end_id if packed else None
     evaluate = DevEvaluation(generator, read_rows(folder, splits.DEV), folder.rows, config.num_answers)
-    task = training.Task(
+    start_of_run = {
+        "tokens": folder.fingerprint(),
+        "start": generator.fingerprint(),
+        "dtype_policy": generator.gpt2.dtype_policy.name,  # what precision=auto has chosen
+    }
+    return GeneratorTask(
+        config=config,
+        generator=generator,
+        start=start_of_run,
         modules=(generator.gpt2,),
         gradients=tasks.gradients(generator.gpt2, end_id, config.chunk_size, config.recompute, config.prompt_weight),
         batches=tasks.token_batches(folder, how),
@@ -97,13 +108,6 @@ def make_run(config: GeneratorTraining, model_dir: str, strategy: tf.distribute.
         save=lambda: generator.save_weights(model_dir),
         report=lambda history: _report(config, folder, generator, evaluate, model_dir, history),
     )
-    record = {
-        "training": dataclasses.asdict(config),
-        "tokens": folder.fingerprint(),
-        "start": generator.fingerprint(),
-        "dtype_policy": generator.gpt2.dtype_policy.name,  # what precision=auto has chosen
-    }
-    return run_folder.Run(task, record, lambda path: generator.save_config(path, record))
 
 
 def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
