@@ -25,8 +25,7 @@ from data_pipeline import splits
 from data_pipeline.folders.token_folder import TokenFolder
 from data_pipeline.tokenizers import BytePairs
 from docproduct.exports import saved_models
-from docproduct.generation import export
-from docproduct.generation.export import PRECISIONS
+from docproduct.generation.export import PRECISIONS, export
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.layers import checkpoints

@@ -25,7 +25,7 @@ from data_pipeline import beir
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import evaluate
-from docproduct.layers import precision
+from docproduct.layers.precision import dtype_policy
 from docproduct.negatives import MiningSettings, mine
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.config import RetrieverTraining
@@ -134,7 +134,7 @@ def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[st
         split = beir.default_split(beir_dir)
         weights = sorted(glob.glob(os.path.join(glob.escape(model_dir), "*.safetensors")))
         inputs = [*weights, *(os.path.join(beir_dir, file) for file in ("corpus.jsonl", f"qrels/{split}.tsv"))]
-        of_what = [precision.dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
+        of_what = [dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
         if known.get(name, {}).get("of_what") != of_what:
             data = beir.read(beir_dir, split)
             scores = evaluate.retrieval(model_dir, data, hybrid=hybrid, bm25_weight=weight, precision="auto")

@@ -14,9 +14,13 @@ _UNREADABLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]"
 )
 _BLANK_LETTERS = "\u115f\u1160\u2800\u3164\uffa0"  # fillers, which Unicode files under letters and symbols
-# How programs write "no value": pandas, R, databases and their clients, spreadsheets. `none`, `na` and `Null` (zero in
-# German) are words of people.
-_NULL_WORD = re.compile(r"[+-]?(?:nan|NaN|NAN)|<NaN>|[(<\[]?(?:null|NULL)[)>\]]?|#?[Nn]/[Aa]|#?NA|<NA>|NaT|None|\\N")
+# How programs write "no value": pandas, R, databases and their clients, JavaScript; what spreadsheets show where a
+# formula failed, and Reddit where a text is gone. `none`, `na`, `undefined`, `Null` (German: zero) are words of people.
+_NULL_WORD = re.compile(
+    r"[+-]?(?:nan|NaN|NAN)|<NaN>|[(<\[]?(?:null|NULL)[)>\]]?|#?[Nn]/[Aa]|#?NA|<NA>|NaT|None|\\N"
+    r"|#(?:REF|VALUE|NUM|NULL|DIV/0|ERROR|SPILL|CALC)!|#NAME\?|\[object Object\]|\[(?:deleted|removed)\]"
+)
+_LONGEST_NULL_WORD = 15
 _CLOSING_MARKS = " .?!。？！…"
 
 # What ends an address: white space, marks that no address holds, and entities that stand for these; but `&lt;=5` is a
@@ -95,7 +99,7 @@ def _is_visible(character: str) -> bool:
 
 def is_null_word(text: str) -> bool:
     """Returns whether a clean text is nothing but a word for "no value", such as NULL, nan or N/A."""
-    return len(text) <= 6 and _NULL_WORD.fullmatch(text) is not None
+    return len(text) <= _LONGEST_NULL_WORD and _NULL_WORD.fullmatch(text) is not None
 
 
 def normal_form(text: str) -> str:

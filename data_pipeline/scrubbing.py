@@ -16,10 +16,14 @@ BOILERPLATE_FILE = os.path.join(os.path.dirname(__file__), "boilerplate.txt")
 _LINK = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+[^\s<>\".,;:!?)\]]", re.IGNORECASE)
 # Bounded, and begun only at the edge of a word: a long row of such characters costs no more than its length.
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
+_UNITS = (
+    "mg|mcg|µg|g|kg|ml|l|mmol|iu|units?|k?cal|calories|ppm|mm|cm|m|km|nm|hz|steps|years?|days?|hours?|people|patients"
+)
 # Seven digits or more with the marks that people write between them; not dates, doses, ratios or ranges of years.
 _PHONE = re.compile(
     r"(?<![\w.])(?:\+?\d{1,3}[ .-])?"
-    r"(?:\(\d{2,4}\)[ .-]?\d{3,4}[ .-]?\d{3,4}|\d{3}[ .-]\d{3}[ .-]\d{4}|\d{3}-\d{4})(?![\w-])"
+    r"(?:\(\d{2,4}\)[ .-]?\d{3,4}[ .-]?\d{3,4}|\d{3}[ .-]\d{3}[ .-]\d{4}"
+    rf"|\d{{3}}-\d{{4}}(?!\s?(?:{_UNITS})\b))(?![\w-])"
     r"|(?<!\w)\+\d[\d .-]{7,16}\d(?!\w)"
 )
 _PUNCTUATION = r"[\s.,;:!-]{0,20}"

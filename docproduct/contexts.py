@@ -31,7 +31,7 @@ from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.token_rows.pair_rows import PairRows
 from data_pipeline.tokenizers import BytePairs
 from docproduct.index import Hit, Index
-from docproduct.layers import precision
+from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.training.devices import set_up
@@ -205,7 +205,7 @@ def _define_flags() -> None:
         "Share of train's questions that have a row with retrieved pairs; without --alone the others are left out.",
     )
     flags.DEFINE_bool("alone", False, "Each of train's questions has a row without retrieved pairs, too.")
-    flags.DEFINE_enum("precision", "auto", precision.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 
 
 def main(argv: list[str]) -> None:

@@ -19,7 +19,7 @@ from ir_measures import AP, RR, R, Success, nDCG
 
 from data_pipeline import beir, cleaning
 from data_pipeline.folders import files
-from docproduct.layers import precision
+from docproduct.layers.precision import PRECISIONS, dtype_policy
 from docproduct.search.lexical import AUTO, HYBRIDS, Hybrid, Lexical, choose, fuse, top
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
@@ -224,7 +224,7 @@ def _define_flags() -> None:
     )
     flags.DEFINE_float("bm25_weight", 0.1, "Of BM25, with --hybrid=weight.")
     flags.DEFINE_integer("dims", 0, "Components of the vectors that count; 0: all.")
-    flags.DEFINE_enum("precision", "auto", precision.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
     flags.DEFINE_string("run_file", None, "Where to write the rankings, in TREC format.")
 
 
@@ -245,7 +245,7 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing was measured.")
-    policy = None if values.model_dir.lower() == "bm25" else precision.dtype_policy(values.precision)
+    policy = None if values.model_dir.lower() == "bm25" else dtype_policy(values.precision)
     what = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
     how = {"dims": values.dims, "candidates": values.candidates, "relevance": values.relevance}
     if values.hybrid == _TUNE:

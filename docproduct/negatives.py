@@ -25,7 +25,7 @@ from data_pipeline.batches.hard_negatives import FORMAT, KIND, NEGATIVES_FILE, S
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import MANIFEST_FILE, PreparedFolder
 from docproduct import index
-from docproduct.layers import precision
+from docproduct.layers.precision import PRECISIONS
 from docproduct.search.lexical import Lexical, top
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
@@ -198,7 +198,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("absolute_margin", defaults.absolute_margin, "Least distance below the own answer's cosine.")
     flags.DEFINE_float("relative_margin", defaults.relative_margin, "Largest share of the own answer's cosine.")
     flags.DEFINE_float("max_score", defaults.max_score, "Largest cosine.")
-    flags.DEFINE_enum("precision", "auto", precision.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 
 
 def main(argv: list[str]) -> None:

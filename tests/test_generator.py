@@ -12,7 +12,7 @@ import tensorflow as tf
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import sample
 from docproduct.exports.graph_session import GraphSession
-from docproduct.generation import export
+from docproduct.generation.export import export
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.layers import checkpoints

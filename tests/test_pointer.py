@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from data_pipeline.prompts.answer_prompts import ADDED, with_markers
 from data_pipeline.tokenizers import train_byte_pairs
-from docproduct.generation import export
+from docproduct.generation.export import export
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.layers.gpt2 import GPT2

@@ -12,7 +12,7 @@ from absl import logging
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
 from docproduct import model_folder
-from docproduct.layers import precision
+from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever import Retriever, TrainedRetriever
 from docproduct.systems.retriever import train as train_module
 from docproduct.systems.retriever.config import RetrieverTraining
@@ -191,7 +191,7 @@ def test_a_run_that_ends_before_its_card_is_resumed(config, tmp_path, monkeypatc
     monkeypatch.undo()
     # What does not change the numbers may change.
     settings = dataclasses.replace(one.settings, precision="auto", checkpoint_steps=7)
-    if precision.dtype_policy("auto") == "float32":
+    if dtype_policy("auto") == "float32":
         one = dataclasses.replace(one, settings=settings)
     train(one, str(tmp_path / "m"), resume=True)
     assert (tmp_path / "m/README.md").exists()

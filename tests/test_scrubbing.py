@@ -38,6 +38,7 @@ ALL = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
         ("Write to a.b@c-d.org now", "Write to [email] now"),
         ("Call (301) 402-7364, 1-800-352-9424 or +44 20 7946 0958!", "Call [phone], [phone] or [phone]!"),
         ("In 2010-2015, 120/80, 1,000,000 units, 5-10 mg; ICD 10-123.4", None),
+        ("Take 500-1000 mg, walk 500-1000 steps", None),
         ("aged 100-120, 2019-03-04, 3.5-4.5 and 10000000 cells", None),
     ],
 )

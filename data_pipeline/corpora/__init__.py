@@ -4,7 +4,7 @@ kinds.py      what a file is, by its content; what holds no table is named
 opening.py    opens a text, with packings.py (gzip, bzip2, ...) and encodings.py
 tables.py quotes.py json_files.py json_scanner.py columnar.py    one kind each: a header and rows
 columns.py    which columns hold question and answer
-pairs.py      rows to pairs
+pairs.py      rows to pairs; doubts.py notes texts that look spoiled
 paths.py      files that a flag names
 """
 
@@ -15,11 +15,11 @@ from data_pipeline.corpora import columnar, json_files, kinds, opening, tables
 from data_pipeline.corpora.columns import Columns
 from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.packings import is_packed
-from data_pipeline.corpora.pairs import instructions_differ, pairs_of
-from data_pipeline.corpora.reading import ROLES, Refusals, Table
+from data_pipeline.corpora.pairs import data_rows, instructions_differ, pairs_of
+from data_pipeline.corpora.reading import OTHER_NUMBER, ROLES, Refusals, Table
 from data_pipeline.rows import Pair
 
-__all__ = ["ROLES", "Columns", "Refusals", "is_packed", "open_text", "read_pairs"]
+__all__ = ["OTHER_NUMBER", "ROLES", "Columns", "Refusals", "is_packed", "open_text", "read_pairs"]
 
 _LEFT_OUT = "the instruction is the same in every row, and left out"
 
@@ -42,10 +42,14 @@ def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
         instructed = True
         if len(found["question"]) > 1:
             with _opened(path, kind, columns, Refusals()) as again:
-                instructed = instructions_differ(again, found["question"])
+                instructed = instructions_differ(_data(again, found, Refusals()), found["question"])
         if not instructed:
             refusals.note(_LEFT_OUT, path)
-        yield from pairs_of(table, found, refusals, instructed)
+        yield from pairs_of(_data(table, found, refusals), found, refusals, instructed)
+
+
+def _data(table: Table, found: dict[str, tuple[int, ...]], refusals: Refusals) -> Table:
+    return table._replace(rows=data_rows(table, found, refusals))
 
 
 @contextlib.contextmanager

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.corpora.columns import Columns
-from data_pipeline.corpora.reading import NotATableError, Refusals, Table
+from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals, Table
 
 _BATCH_ROWS = 512
 _MAX_WORKBOOK_BYTES = 2**30  # unpacked: a sheet is read as a whole
@@ -34,17 +34,21 @@ def open_parquet(path: str, columns: Columns, refusals: Refusals) -> Table:
         refusals.note("--header does not count for Parquet, whose columns have names", path)
     needed = sorted({header[place] for places in columns.find(path, header).values() for place in places})
 
-    def rows() -> Iterator[tuple[str, dict[str, Any]]]:
+    # Batches have the columns in the order of the names asked for; a name may stand twice.
+    places = [place for name in needed for place, other in enumerate(header) if other == name]
+    at = {place: number for number, place in enumerate(places)}
+
+    def rows() -> Iterator[tuple[str, tuple[Any, ...]]]:
         number = 0
         try:
             for batch in file.iter_batches(_BATCH_ROWS, columns=needed, use_threads=False):
-                for row in batch.to_pylist():
+                for row in zip(*(column.to_pylist() for column in batch.columns), strict=True):
                     number += 1
                     yield f"{path} row {number}", row
         except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
             raise _damaged(path, error) from error
 
-    return Table(header, rows(), lambda row, place: row.get(header[place]))
+    return Table(header, rows(), lambda row, place: row[at[place]])
 
 
 def _damaged(path: str, error: Exception) -> ValueError:
@@ -60,7 +64,7 @@ def open_excel(path: str, columns: Columns, refusals: Refusals) -> Table:
     Raises:
       ValueError: python-calamine is not installed, or the file is damaged, or no sheet has such columns.
     """
-    sheets = [(name, rows) for name, rows in _sheets(path).items() if rows]
+    sheets = [(name, rows) for name, rows in _sheets(path, refusals).items() if rows]
     if not sheets:
         raise NotATableError(f"{path} is empty. Expected a header row with the names of the columns, then rows.")
     header: list[str] = list(columns.header)
@@ -80,7 +84,7 @@ def open_excel(path: str, columns: Columns, refusals: Refusals) -> Table:
     return Table(header, _fitted(itertools.chain.from_iterable(kept), len(header), refusals))
 
 
-def _sheets(path: str) -> dict[str, list[SheetRow]]:
+def _sheets(path: str, refusals: Refusals) -> dict[str, list[SheetRow]]:
     """Returns the rows of each sheet that hold something."""
     try:
         import python_calamine  # an extra
@@ -96,6 +100,9 @@ def _sheets(path: str) -> dict[str, list[SheetRow]]:
             raise ValueError(f"{path} is a workbook of {size:,} bytes, unpacked. Save its sheet as CSV.")
         with open(path, "rb") as file:  # by its content, whatever it is called
             workbook = python_calamine.CalamineWorkbook.from_filelike(io.BytesIO(file.read()))
+        for sheet in workbook.sheets_metadata:
+            if sheet.visible != python_calamine.SheetVisibleEnum.Visible:
+                refusals.note("a hidden sheet is read, too", f"{path} sheet {sheet.name!r}")
         return {
             name: [
                 (f"{path} sheet {name!r} row {number}", list(map(_text, row)))
@@ -130,7 +137,7 @@ def _trimmed(cells: list[str]) -> list[str]:
 def _fitted(rows: Iterator[SheetRow], num_fields: int, refusals: Refusals) -> Iterator[SheetRow]:
     for where, cells in rows:
         if any(cells[num_fields:]):
-            refusals.add("another number of fields than the header", where)
+            refusals.add(OTHER_NUMBER, where)
         else:
             yield where, [*cells, *[""] * (num_fields - len(cells))][:num_fields]
 

@@ -1,6 +1,7 @@
 """Which columns of a table hold question, answer, source and focus."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -36,6 +37,19 @@ OTHER_LAYOUTS = {
     "dialog": "dialogues",
 }
 _MOST_NAMES, _LONGEST_NAME = 30, 60  # that an error shows
+_INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks and the like, at the ends of a name
+# How texts without a header of names begin, and what to do with them.
+_OTHER_TEXTS = (
+    (r"<", "It looks like HTML or XML: export question and answer as CSV or JSON Lines."),
+    (r"\+[-=+]+$", "It looks like a drawn table: export it as CSV or TSV (mysql --batch, psql --csv)."),
+    (
+        r"--|/\*|(create|drop|insert|use|set|begin|lock)\b[^,]* ",
+        "It looks like SQL: export question and answer of the table as CSV or JSON Lines.",
+    ),
+    (r"-\s+\S+:(\s|$)|---$|\w+:$", "It looks like YAML: write it as JSON."),
+    (r"(q|question)\s*\d*\s*[:.)]\s", "It looks like a text: write each question with its answer as a row of a table."),
+    (r"(var|let|const|window)\b.*=", "It looks like JavaScript: keep the JSON alone."),
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +88,7 @@ class Columns:
           ValueError: question or answer is missing or stands there twice, or a column named by flag is missing.
         """
         found: dict[str, tuple[int, ...]] = {}
-        names = [name.strip().lower() for name in header]
+        names = list(map(plain_name, header))
         for role, groups in _USUAL_NAMES.items():
             named = getattr(self, role)
             places = _named(named, header) if named else _usual(groups, names)
@@ -100,13 +114,13 @@ class Columns:
 
     def is_header(self, row: Sequence[Any], where: str, refusals: Refusals) -> bool:
         """Returns whether a first row repeats the names given as `header`: then it is no pair, which is noted."""
-        repeats = [str(field).strip().lower() for field in row] == [name.strip().lower() for name in self.header]
+        repeats = [plain_name(str(field)) for field in row] == list(map(plain_name, self.header))
         if repeats:
             refusals.note("the first row repeats --header, and is left out", where)
         return repeats
 
     def _missing(self, path: str, header: Sequence[str], wanted: str, role: str) -> str:
-        names = [name.strip().lower() for name in header]
+        names = list(map(plain_name, header))
         if other := next((what for name, what in OTHER_LAYOUTS.items() if name in names), None):
             return (
                 f"{path} holds {other}. Expected one question and one answer a row: write each question with its "
@@ -115,18 +129,31 @@ class Columns:
         if {"columns", "data"} <= set(names):
             return f"{path} holds a table split into columns and data. Write rows, in pandas with: orient='records'."
         remedy = f"Name the right one with --{role}_column; a table without a header line with --header."
-        if header and header[0].startswith("<"):
-            remedy = "It looks like HTML or XML: export question and answer as CSV or JSON Lines."
-        elif len(header) == 1 and not self.delimiter and (marks := set(header[0]) & set(";\t,|:^~")):
-            remedy = f"If its fields stand between {marks.pop()!r}, say so with --delimiter."
+        first = header[0].strip() if header else ""
+        likely = (mark for mark in ";\t,|:^~" if mark in first and self.is_found(path, first.split(mark)))
+        if len(header) == 1 and (mark := next(likely, None)) and not self.delimiter:
+            remedy = f"If its fields stand between {mark!r}, say so with --delimiter."
+            if mark in ";\t,|":  # it was tried
+                remedy = "Its lines stand in quotes as a whole: take the outer quotes away."
+        elif other := next((what for start, what in _OTHER_TEXTS if re.match(start, first, re.IGNORECASE)), None):
+            remedy = other
         return f"{path} has no column {wanted!r}. Columns found: {_shown(header)}. {remedy}"
+
+
+def plain_name(name: str) -> str:
+    """Returns a column's name without case, and without blanks and invisible marks at its ends."""
+    return _visible(name).lower()
+
+
+def _visible(name: str) -> str:
+    return name.strip().strip(_INVISIBLE).strip()
 
 
 def _named(name: str, header: Sequence[str]) -> list[int]:
     if name.startswith("#") and name[1:].isdecimal() and name not in header:
         place = int(name[1:]) - 1
         return [place] if 0 <= place < len(header) else []
-    return [i for i, other in enumerate(header) if name in (other, other.strip())]
+    return [i for i, other in enumerate(header) if name in (other, other.strip(), _visible(other))]
 
 
 def _usual(groups: Sequence[Sequence[str]], names: Sequence[str]) -> list[int]:

@@ -7,7 +7,7 @@ from typing import Any, TextIO
 
 from data_pipeline.corpora.columns import INPUT, INSTRUCTION, OTHER_LAYOUTS, Columns
 from data_pipeline.corpora.json_scanner import CUT, Scanner
-from data_pipeline.corpora.reading import NotATableError, Refusals, Table
+from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals, Table
 
 _WHOLE = 2**20  # characters: an object up to this length is looked at as a whole, to see whether it holds the rows
 _LIST_A_LINE = re.compile(r"\[[^\n]*\]\s*\n\s*\[")
@@ -31,10 +31,14 @@ def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> 
     # The first object stands for the header of a table.
     header = list(first[1])
     names = {name.lower() for name in header}
+    later = None
     if names & set(INSTRUCTION) and not names & set(INPUT):
-        header.append(INPUT[0])  # a later object may have one
+        later = len(header)
+        header.append(INPUT[0])  # a later object may have one, by any of its names
 
     def value(row: dict[str, Any], place: int) -> Any:
+        if place == later:
+            return next((field for name, field in row.items() if name.lower() in INPUT), None)
         return row.get(header[place])
 
     return Table(header, itertools.chain([first], rows), value)
@@ -50,7 +54,7 @@ def _objects(values: Iterable[tuple[str, Any]], columns: Columns, refusals: Refu
         elif not isinstance(value, list) or not columns.header:
             refusals.add("not an object", where)
         elif len(value) != len(columns.header):
-            refusals.add("another number of fields than the header", where)
+            refusals.add(OTHER_NUMBER, where)
         elif number or not columns.is_header(value, where, refusals):
             yield where, dict(zip(columns.header, value, strict=True))
 
@@ -67,7 +71,7 @@ def _values(scanner: Scanner, path: str, columns: Columns) -> Rows:
     place = f"{path} line {scanner.line}"
     if first == "{":
         if (value := scanner.value(_WHOLE)) is CUT:
-            yield from _large(scanner, path, place)
+            yield from _large(scanner, path, place, columns)
         elif (more := scanner.peek()) not in ("", "{", "["):
             scanner.end()
         elif more or (rows := _rows_of(value, path, columns)) is None:
@@ -109,8 +113,8 @@ def _is_rows(field: Any) -> bool:
     return isinstance(field, list) and bool(field) and isinstance(field[0], dict)
 
 
-def _large(scanner: Scanner, path: str, place: str) -> Rows:
-    """Yields the rows of a large object: the items of its only list of objects, or the object itself."""
+def _large(scanner: Scanner, path: str, place: str, columns: Columns) -> Rows:
+    """Yields the rows of a large object: the items of its only list of objects, or what `_rows_of` says."""
     row: dict[str, Any] = {}
     found = False
     for name in scanner.fields():
@@ -128,5 +132,7 @@ def _large(scanner: Scanner, path: str, place: str) -> Rows:
         yield from _numbered(path, itertools.chain([first], items))
     if found:
         scanner.end()
-    else:
+    elif (rows := _rows_of(row, path, columns)) is None:
         yield place, row
+    else:
+        yield from _numbered(path, rows)

@@ -36,6 +36,7 @@ _OTHER_TEXTS = (
     (r"(<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(posts|row)\b", f"a StackExchange dump in XML. {_EXPORT}"),
     (r"(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b", f"a page in HTML, {_FETCH}"),
     (r"<(\?xml|!doctype)\b", f"XML. {_EXPORT}"),
+    (r".*\x1b\$[@B]", "a text in ISO-2022-JP. Convert it first, with: iconv -f ISO-2022-JP -t UTF-8"),
 )
 _ZIPPED = (  # an entry of a zip archive, and what the archive is
     ("word/", f"a Word document (.docx). {_EXPORT}"),

@@ -1,13 +1,19 @@
 """Makes pairs of a table's rows."""
 
 import operator
+import re
 from collections.abc import Iterator
 from typing import Any
 
+from data_pipeline.corpora import doubts
+from data_pipeline.corpora.columns import plain_name
 from data_pipeline.corpora.reading import Refusals, Table
 from data_pipeline.rows import Pair
 
 _NO_TEXT = "question or answer is not a text"
+_REPEATS = "a row repeats the header"  # of tables that were put one behind the other
+_RULE, _IS_RULE = "a row is a drawn line", re.compile(r"\s*:?-+:?\s*")  # below the header of a Markdown table
+_BLANKS_AND_MARKS = 20  # characters at most that may stand around a repeated name
 Found = dict[str, tuple[int, ...]]  # the columns of each role, as `Columns.find` returns them
 
 
@@ -32,9 +38,32 @@ def pairs_of(table: Table, found: Found, refusals: Refusals, instructed: bool = 
             if isinstance(text := value(row, place), str):
                 extra[role] = text
         if isinstance(question, str) and isinstance(reply, str):
+            doubts.note(question, reply, where, refusals)
             yield where, Pair(question, reply, **extra)
         else:
             yield from _several(where, question, reply, extra, refusals)
+
+
+def data_rows(table: Table, found: Found, refusals: Refusals) -> Iterator[tuple[str, Any]]:
+    """Yields the rows of a table; the header, repeated, and lines that are drawn below it are refused."""
+    value = table.value or operator.getitem
+    first, second = found["question"][0], found["answer"][0]
+    name, other_name = plain_name(table.header[first]), plain_name(table.header[second])
+    longest = len(name) + _BLANKS_AND_MARKS
+    for where, row in table.rows:
+        text = value(row, first)
+        if not isinstance(text, str):
+            yield where, row
+        elif len(text) <= longest and plain_name(text) == name and _plain(value(row, second)) == other_name:
+            refusals.add(_REPEATS, where)
+        elif _IS_RULE.fullmatch(text) and _IS_RULE.fullmatch(_plain(value(row, second))):
+            refusals.add(_RULE, where)
+        else:
+            yield where, row
+
+
+def _plain(text: Any) -> str:
+    return plain_name(text) if isinstance(text, str) else ""
 
 
 def _several(
@@ -57,6 +86,7 @@ def _several(
     for number, (text, reply) in zip(places, combined, strict=True):
         place = f"{where} {side} {number}" if number else where
         if isinstance(text, str) and isinstance(reply, str):
+            doubts.note(text, reply, place, refusals)
             yield place, Pair(text, reply, **extra)
         else:
             refusals.add(_NO_TEXT, place)

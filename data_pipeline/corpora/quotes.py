@@ -1,8 +1,8 @@
 """Reads the rows of a delimited table, in which a quote may be a mark or text.
 
-A field that begins with a quote is quoted if its closing quote (a quote inside is doubled) is followed by a delimiter
-or the line's end, and the row then has the header's number of fields. Otherwise the quote is text, and the line is read
-as it stands, so that a quote that never closes takes no other rows along.
+A field that begins with a quote, or with a blank and a quote, is quoted if its closing quote (one inside is doubled) is
+followed by a delimiter or the line's end, and the row then has the header's number of fields. Otherwise the quote is
+text, and the line is read as it stands, so that a quote that never closes takes no other rows along.
 
 Rows go through Python's csv module until one has trouble. Its lines are then read again, field by field. A search for a
 closing quote ends at the next quote, or where the row would have too many fields, so that the work stays linear.
@@ -15,7 +15,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from data_pipeline.corpora import opening
-from data_pipeline.corpora.reading import Refusals
+from data_pipeline.corpora.reading import OTHER_NUMBER, Refusals
 
 _LONGEST_SEARCH = 2**20  # characters of the lines behind an opening quote in which the closing one is searched
 # Over a few lines it is chance that each of them could be a row, too; over more, the quotes are stray ones.
@@ -25,6 +25,7 @@ AS_TEXT = "a quote is text, as quoting does not fit"
 AMBIGUOUS = "lines were read as one quoted field, and would be rows, too"
 NOT_SWALLOWED = f"two quotes are text, as more than {_MOST_AMBIGUOUS} rows stand between them"
 NEEDLESS = "quotes around a field that needs none were left out"
+UNNAMED = "text in columns without a name is left out"
 
 
 class _SearchTooLongError(Exception):
@@ -91,7 +92,8 @@ class Rows:
         self._num_fields, self._fewest = len(header), max(i for i, name in enumerate(header, 1) if name or i == 1)
         # In a TSV, quotes are rarely marks: where a field loses some that it did not need, that is told.
         self._tells = delimiter == "\t" and not quoted
-        self._opening = re.compile(f'(^|{re.escape(delimiter)})"')
+        self._opening = re.compile(f'(^|{re.escape(delimiter)}) ?"')
+        self._spaced = f'{delimiter} "'
         csv.field_size_limit(opening.MAX_ROW_BYTES)
 
     def __iter__(self) -> Iterator[tuple[str, Sequence[str]]]:
@@ -103,9 +105,13 @@ class Rows:
                 for row in csv.reader(self._lines.taken(span), delimiter=self._delimiter, strict=True):
                     where = f"{self._path} line {self._lines.number - len(span) + 1}"
                     if row:  # a blank line is no row
-                        unclear = (len(span) > 1 or tells) and '"' in span[0]
-                        if len(row) != self._num_fields or (unclear and not self._accepts(span, row, where)):
+                        if len(row) != self._num_fields or self._spaced in span[0] or self._spaced in span[-1]:
                             break
+                        unclear = (len(span) > 1 or tells) and '"' in span[0]
+                        if unclear and not self._accepts(span, row, where):
+                            break
+                        if self._fewest < self._num_fields:
+                            self._note_unnamed(row, where)
                         yield where, row
                     span.clear()
                 else:
@@ -127,6 +133,10 @@ class Rows:
             self._refusals.note(AMBIGUOUS, where)
         return True
 
+    def _note_unnamed(self, row: Sequence[str], where: str) -> None:
+        if any(row[self._fewest :]):
+            self._refusals.note(UNNAMED, where)
+
     def _carefully(self, pending: collections.deque[str]) -> Iterator[tuple[str, Sequence[str]]]:
         """Yields the rows of lines that csv has taken, and of those that belong to the last row."""
         while pending:
@@ -135,9 +145,10 @@ class Rows:
             for _ in range(num_lines):
                 pending.popleft()
             if (row := self._fitted(fields)) is not None:
+                self._note_unnamed(row, where)
                 yield where, row
             elif fields != [""]:  # a blank line is no row
-                self._refusals.add("another number of fields than the header", where)
+                self._refusals.add(OTHER_NUMBER, where)
 
     def _row(self, pending: collections.deque[str], where: str) -> tuple[list[str], int]:
         """Returns the fields of the row that begins with the first line, and how many lines it has."""
@@ -167,6 +178,7 @@ class Rows:
         line, start, size = next(lines), 0, 0
         fields, span = [], [line]
         while True:
+            start += line.startswith(' "', start)
             if not line.startswith('"', start):
                 if (end := line.find(self._delimiter, start)) < 0:
                     return [*fields, line[start:].rstrip("\r\n")], span
@@ -206,7 +218,7 @@ class Rows:
 
 def _is_needless(literal: str, text: str) -> bool:
     """Returns whether a field lost quotes around neither a delimiter nor a line break nor a quote."""
-    return literal == f'"{text}"' and '"' not in text
+    return literal.lstrip(" ") == f'"{text}"' and '"' not in text
 
 
 def _closing_quote(line: str, start: int) -> int:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 ROLES = ("question", "answer", "source", "focus")  # of a column
+OTHER_NUMBER = "another number of fields than the header"
 
 
 class NotATableError(ValueError):

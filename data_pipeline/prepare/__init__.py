@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_pipeline import splits
-from data_pipeline.corpora import Columns, Refusals, read_pairs
+from data_pipeline.corpora import OTHER_NUMBER, Columns, Refusals, read_pairs
 from data_pipeline.folders import files, prepared
 from data_pipeline.prepare import chunks, duplicates, html_columns, shards
 from data_pipeline.prepare.settings import Settings
@@ -167,10 +167,10 @@ def _refusals(
     if pairs + sum(refusals.counts.values()) != rows:
         raise RuntimeError(f"{rows} rows were read; {pairs} pairs and {refused} do not account for all. This is a bug.")
     if not pairs:
-        raise ValueError(
-            f"No pair is left of {', '.join(settings.paths())}. Refused: {refused or 'nothing'}. "
-            "Expected rows with a question and an answer."
-        )
+        remedy = "Expected rows with a question and an answer."
+        if OTHER_NUMBER in refused:
+            remedy += " If each row has a field more than the header, as R writes tables: write with row.names=FALSE."
+        raise ValueError(f"No pair is left of {', '.join(settings.paths())}. Refused: {refused or 'nothing'}. {remedy}")
     return refused
 
 

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 _USUAL_PADDING = ("<pad>", "[PAD]")
+# In a text these are text. Other special tokens, which some models add, are tokens there as well.
+_MARKS = (*_USUAL_PADDING, "<s>", "</s>", "<unk>", "<mask>", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
 
 
 class JsonTokenizer:
@@ -49,6 +51,10 @@ class JsonTokenizer:
         """
         # Texts are cut and padded outside.
         content = content | {"truncation": None, "padding": None}
+        content["added_tokens"] = [
+            token | {"special": token["special"] and token["content"] in (*_MARKS, pad_token)}
+            for token in content.get("added_tokens") or []
+        ]
         try:
             self._tokenizer = Tokenizer.from_str(json.dumps(content))
         except Exception as error:  # the package raises nothing more special

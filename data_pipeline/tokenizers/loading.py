@@ -4,9 +4,10 @@ tokenizer.json             vocabulary and normalizer; where it is there, it deci
 vocab.txt                  vocabulary, one token a line
 tokenizer_config.json      do_lower_case, strip_accents, tokenize_chinese_chars, pad_token
 sentence_bert_config.json  do_lower_case: lower-case first, whatever the tokenizer does
+
+A tokenizer that would give other ids than transformers' is refused.
 """
 
-import json
 import os
 import re
 from collections.abc import Mapping
@@ -19,7 +20,9 @@ from data_pipeline.tokenizers.json_tokenizer import JSON_FILE, JsonTokenizer
 from data_pipeline.tokenizers.wordpiece import TOKENIZER_CONFIG_FILE, VOCAB_FILE, WordPiece
 
 MODULES_FILE = "modules.json"
-SENTENCE_CONFIG_FILE = "sentence_bert_config.json"
+# sentence-transformers takes the first of these; old folders name another family than the encoder's.
+_FAMILIES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
+SENTENCE_CONFIG_FILES = tuple(f"sentence_{family}_config.json" for family in _FAMILIES)
 _SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
 # BertNormalizer's fields in tokenizer.json, by their names in tokenizer_config.json.
 _SAME_FIELDS = {
@@ -27,6 +30,24 @@ _SAME_FIELDS = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
+# Classes of transformers that tokenize a vocab.txt as BERT does.
+_BERT_CLASSES = re.compile(
+    r"((Bert|DistilBert|Electra|MobileBert|ConvBert|RetriBert|LayoutLM)Tokenizer(Fast)?)"
+    r"|PreTrainedTokenizerFast|TokenizersBackend"
+)
+_BERT_MARKS = {
+    "pad_token": "[PAD]",
+    "unk_token": "[UNK]",
+    "cls_token": "[CLS]",
+    "sep_token": "[SEP]",
+    "mask_token": "[MASK]",
+}
+_MODEL_CONFIG_FILE = "config.json"
+_MARKS_FILE = "special_tokens_map.json"
+_ADDED_FILE = "added_tokens.json"
+_WRITE_JSON = (
+    'python -c "from transformers import AutoTokenizer as T; T.from_pretrained({folder!r}).save_pretrained({folder!r})"'
+)
 _PLAIN_WORDPIECE = {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##"}
 
 Tokenizer = WordPiece | JsonTokenizer
@@ -43,16 +64,18 @@ def load_tokenizer(path: str, lower_case: bool | None = None) -> Tokenizer:
 
     Raises:
       FileNotFoundError: no vocabulary there.
-      ValueError: a file is damaged, or `lower_case` is given for a tokenizer that is no WordPiece.
+      ValueError: a file is damaged; or the tokenizer is of a kind that is not built in; or `lower_case` is given for a
+        tokenizer that is no WordPiece.
     """
     folder = encoder_folder(path) if os.path.isdir(path) else os.path.dirname(path)
     vocab_file = os.path.join(folder, VOCAB_FILE) if os.path.isdir(path) else path
     config = files.read_json(os.path.join(folder, TOKENIZER_CONFIG_FILE)) or {}
     json_file = os.path.join(folder, JSON_FILE)
     content = files.read_json(json_file) if os.path.isdir(path) else None
-    lower_first = (files.read_json(os.path.join(folder, SENTENCE_CONFIG_FILE)) or {}).get("do_lower_case", False)
+    lower_first = sentence_config(folder).get("do_lower_case", False)
     if content is None and not os.path.isfile(vocab_file):
         raise FileNotFoundError(_nothing_at(folder, vocab_file))
+    _check_cut(folder, config, content)
     if content is not None and not _is_plain_wordpiece(content):
         if lower_case is not None:
             raise ValueError(
@@ -65,6 +88,8 @@ def load_tokenizer(path: str, lower_case: bool | None = None) -> Tokenizer:
         vocab = sorted(content["model"]["vocab"], key=content["model"]["vocab"].__getitem__)
         says = _normalizer(content, config, folder)
     else:
+        _check_class(folder, config)
+        _check_marks(folder, config)
         lines = files.read_text(vocab_file).removesuffix("\n").split("\n")
         vocab = [line.rstrip("\r") for line in lines]
         says = {name: config.get(name) for name in _SAME_FIELDS}
@@ -76,9 +101,59 @@ def load_tokenizer(path: str, lower_case: bool | None = None) -> Tokenizer:
 def encoder_folder(folder: str) -> str:
     """Returns the folder of the Transformer module of a sentence-transformers folder; of another, the folder itself."""
     for module in files.read_json(os.path.join(folder, MODULES_FILE)) or []:
-        if module["type"].rpartition(".")[2] == "Transformer":
+        if module["type"].rpartition(".")[2] == "Transformer" and module["path"]:
             return os.path.join(folder, module["path"])
     return folder
+
+
+def sentence_config(folder: str) -> dict[str, Any]:
+    """Returns what sentence-transformers' configuration in the folder of a Transformer module says."""
+    found = (files.read_json(os.path.join(folder, name)) for name in SENTENCE_CONFIG_FILES)
+    return next((content for content in found if content is not None), {})
+
+
+def _check_cut(folder: str, config: Mapping[str, Any], content: Any) -> None:
+    """Raises a ValueError if long texts lose their beginning."""
+    in_json = (content.get("truncation") or {}).get("direction") if isinstance(content, dict) else None
+    side = config.get("truncation_side") or in_json or "right"
+    if side.lower() != "right":
+        raise ValueError(
+            f"The tokenizer in {folder} cuts long texts on the {side.lower()}, which is not built in. Expected "
+            f'truncation_side "right" in {TOKENIZER_CONFIG_FILE}: texts lose their end.'
+        )
+
+
+def _check_class(folder: str, config: Mapping[str, Any]) -> None:
+    """Raises a ValueError if transformers would not tokenize a vocab.txt as BERT does."""
+    model_config = files.read_json(os.path.join(folder, _MODEL_CONFIG_FILE)) or {}
+    name = config.get("tokenizer_class") or model_config.get("tokenizer_class") or "BertTokenizer"
+    if not _BERT_CLASSES.fullmatch(name):
+        raise ValueError(
+            f"{folder} has a {name}, which does not split words as BERT does. Expected a BertTokenizer, or "
+            f"{JSON_FILE}. If transformers can write {JSON_FILE} for it: {_WRITE_JSON.format(folder=folder)}"
+        )
+
+
+def _check_marks(folder: str, config: Mapping[str, Any]) -> None:
+    """Raises a ValueError if a vocab.txt comes with other special tokens than BERT's, or with further tokens."""
+    marks = (files.read_json(os.path.join(folder, _MARKS_FILE)) or {}) | config
+    named = {role: _text(marks.get(role) or usual) for role, usual in _BERT_MARKS.items()}
+    added = [*(files.read_json(os.path.join(folder, _ADDED_FILE)) or {})]
+    added += [_text(token) for token in (config.get("added_tokens_decoder") or {}).values()]
+    for key in ("additional_special_tokens", "extra_special_tokens"):
+        tokens = marks.get(key) or []
+        added += [_text(token) for token in (tokens.values() if isinstance(tokens, dict) else tokens)]
+    others = {*named.values(), *added} - {*_BERT_MARKS.values()}
+    if others:
+        raise ValueError(
+            f"{folder} has the special or added tokens {', '.join(sorted(others)[:5])} beside {VOCAB_FILE}. Expected "
+            f"{', '.join(_BERT_MARKS.values())} alone, or {JSON_FILE}, which transformers writes: "
+            f"{_WRITE_JSON.format(folder=folder)}"
+        )
+
+
+def _text(token: str | Mapping[str, Any]) -> str:
+    return token if isinstance(token, str) else token["content"]
 
 
 def _wordpiece(vocab: list[str], says: Mapping[str, bool | None], given: bool | None, lower_first: bool) -> WordPiece:
@@ -103,9 +178,24 @@ def _is_plain_wordpiece(content: Any) -> bool:
         and (content.get("pre_tokenizer") or {}).get("type") == "BertPreTokenizer"
         and isinstance(vocab, dict)
         and sorted(vocab.values()) == list(range(len(vocab)))
-        and all(token.get("special") and token["content"] in vocab for token in added)
-        and "[CLS]" in json.dumps(content.get("post_processor") or "[CLS]")
+        and all(
+            token.get("special") and token["content"] in _BERT_MARKS.values() and token["content"] in vocab
+            for token in added
+        )
+        and _has_bert_frame(content.get("post_processor") or {}, vocab)
     )
+
+
+def _has_bert_frame(processor: Mapping[str, Any], vocab: Mapping[str, int]) -> bool:
+    """Returns whether a post-processor puts [CLS] before a text and [SEP] behind it, and nothing else."""
+    ids = {token: vocab.get(token) for token in ("[CLS]", "[SEP]")}
+    if processor.get("type") == "BertProcessing":
+        return dict([processor["cls"], processor["sep"]]) == ids
+    if processor.get("type") != "TemplateProcessing":
+        return False
+    parts = [next(iter(part.values()))["id"] for part in processor["single"]]
+    frame = {name: token["ids"] for name, token in processor["special_tokens"].items()}
+    return parts == ["[CLS]", "A", "[SEP]"] and all(frame.get(token) == [i] for token, i in ids.items())
 
 
 def _normalizer(content: dict[str, Any], config: dict[str, Any], folder: str) -> dict[str, bool | None]:
@@ -133,8 +223,7 @@ def _nothing_at(folder: str, vocab_file: str) -> str:
         if os.path.isfile(os.path.join(folder, name)):
             return (
                 f"{folder} has its tokenizer as {name} alone. Expected {JSON_FILE}, which transformers writes: "
-                f'python -c "from transformers import AutoTokenizer as T; T.from_pretrained({folder!r})'
-                f'.save_pretrained({folder!r})"'
+                f"{_WRITE_JSON.format(folder=folder)}"
             )
     return (
         f"No vocabulary at {vocab_file}. Expected a folder with {VOCAB_FILE} (one token a line) or {JSON_FILE}, or the "

@@ -11,7 +11,7 @@ from data_pipeline.corpora import Columns
 from data_pipeline.corpora.reading import ROLES
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
-from docproduct.layers import precision
+from docproduct.layers.precision import PRECISIONS
 from docproduct.search.lexical import AUTO, HYBRIDS
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
@@ -42,7 +42,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("bm25_weight", defaults.bm25_weight, "Of BM25, with --hybrid=weight.")
     flags.DEFINE_integer("dims", defaults.dims, "First components of the vectors to keep; 0: all.")
     flags.DEFINE_float("kept", defaults.kept, "Share of new questions with an answer that shall count as answered.")
-    flags.DEFINE_enum("precision", "auto", precision.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
     flags.DEFINE_bool("export_embeddings", defaults.export_embeddings, "Keep all vectors as .npy files.")
 
 

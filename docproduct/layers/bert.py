@@ -80,7 +80,7 @@ class BertConfig:
     def from_hugging_face(cls, config: dict[str, Any]) -> "BertConfig":
         """Reads `config.json`."""
         kind = config.get("model_type", "bert")
-        positions = config.get("position_embedding_type", "absolute")
+        positions = config.get("position_embedding_type") or "absolute"
         if kind != "bert" or positions != "absolute" or config.get("is_decoder"):
             raise ValueError(
                 f"config.json is of a {kind} model with {positions} positions"

@@ -91,6 +91,8 @@ def _read_hugging_face(folder: str) -> dict[str, np.ndarray]:
         # Weights that were converted from TensorFlow long ago call the scale gamma and the shift beta.
         short = name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
         short = short.replace("LayerNorm.beta", "LayerNorm.bias")
+        if short in tensors:
+            raise ValueError(f"{folder} has two tensors {short}, with the prefix bert. and without; expected one.")
         if short.startswith(("embeddings.", "encoder.")) and short != "embeddings.position_ids":
             tensors[short] = value
         else:

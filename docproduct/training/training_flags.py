@@ -10,7 +10,7 @@ from typing import Any
 import tensorflow as tf
 from absl import flags
 
-from docproduct.layers import precision
+from docproduct.layers.precision import PRECISIONS
 from docproduct.training import devices
 from docproduct.training.loop import CHECKPOINT_FILE
 from docproduct.training.settings import KEPT, TrainingSettings
@@ -42,7 +42,7 @@ def define(defaults: TrainingSettings, but: Sequence[str] = ()) -> None:
     flags.DEFINE_bool("deterministic", False, "Repeatable ops, which may be slower.")
     flags.DEFINE_string("tensorboard_dir", None, "Where to write curves for TensorBoard (extra tensorboard).")
     flags.DEFINE_enum("keep", defaults.keep, KEPT, "Which epoch: the best on dev, or the last.")
-    flags.DEFINE_enum("precision", defaults.precision, precision.PRECISIONS, "auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", defaults.precision, PRECISIONS, "auto: bfloat16 where it is fast.")
     of_type = {int: flags.DEFINE_integer, float: flags.DEFINE_float}
     for name, text in _HELP.items():
         if name not in but:

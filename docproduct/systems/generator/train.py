@@ -11,8 +11,9 @@ from data_pipeline import batches, splits
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
 from data_pipeline.prompts import answer_prompts as prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
-from docproduct.layers import checkpoints, precision
+from docproduct.layers import checkpoints
 from docproduct.layers.copying import can_copy, start_copying
+from docproduct.layers.precision import dtype_policy
 from docproduct.systems.generator import report
 from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.config import GeneratorTraining
@@ -113,7 +114,7 @@ def make_task(config: GeneratorTraining, model_dir: str, strategy: tf.distribute
 def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
     """Returns the model before its first step; to a model that has not learned to answer, the markers are added."""
     tokenizer, seed = folder.tokenizer(), config.settings.seed
-    dtype = precision.dtype_policy(config.settings.precision)
+    dtype = dtype_policy(config.settings.precision)
     prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
     if prompt is None and (config.pointer or config.pairs_apart):
         raise ValueError(f"pointer and pairs_apart are for models that answer; {folder.path} is for language_model.")

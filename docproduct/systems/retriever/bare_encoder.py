@@ -1,5 +1,6 @@
 """Encoders that others trained: folders in Google's, Hugging Face's and sentence-transformers' layout."""
 
+import dataclasses
 import os
 from typing import Any
 
@@ -50,13 +51,16 @@ def load_encoder(
     modules = read_modules(folder, pooling)
     encoder = encoder_folder(folder)
     bert, tensors, sources = read_bert(encoder, pooled_layer)
-    if max_tokens is None:
-        max_tokens = longest_text(bert, at_most) if at_most or modules is None else modules.max_tokens
+    # Only the tokenizer knows: multilingual-e5-small has 0 in its config.json, and pads with 1.
+    tokenizer = load_tokenizer(folder, lower_case)
+    bert = dataclasses.replace(bert, pad_id=tokenizer.pad_id)
+    if max_tokens is None and modules and not at_most:
+        max_tokens = longest_text(bert, modules.max_tokens or bert.max_positions)
     modules = modules or SentenceModules()
     settings = RetrieverConfig(
         bert.with_dropout(dropout),
         pooling=pooling or modules.pooling or "mean",
-        max_tokens=max_tokens or bert.max_positions,
+        max_tokens=longest_text(bert, at_most) if max_tokens is None else max_tokens,
         dense=modules.dense,
         **config,
     )
@@ -64,7 +68,7 @@ def load_encoder(
     checkpoints.assign_from(model.bert, tensors, sources, encoder)
     for layer, values in zip(model.dense, modules.weights, strict=True):
         checkpoints.assign(layer, values, f"{folder}, {layer.name}")
-    return model, load_tokenizer(folder, lower_case)
+    return model, tokenizer
 
 
 def longest_text(bert: BertConfig, at_most: int | None = None) -> int:

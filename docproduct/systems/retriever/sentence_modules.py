@@ -10,7 +10,7 @@ from absl import logging
 
 from data_pipeline.folders import files
 from data_pipeline.prompts.encoder_prompts import PROMPTS_FILE, EncoderPrompts
-from data_pipeline.tokenizers.loading import MODULES_FILE, SENTENCE_CONFIG_FILE
+from data_pipeline.tokenizers.loading import MODULES_FILE, sentence_config
 from data_pipeline.tokenizers.wordpiece import TOKENIZER_CONFIG_FILE
 from docproduct.layers import checkpoints
 from docproduct.systems.retriever.pooling import POOLINGS, TORCH_ACTIVATIONS, DenseConfig
@@ -25,6 +25,14 @@ _POOLING_NAMES = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
 }
 _FLAG_PREFIX = "pooling_mode_"
+# Settings of a Transformer module that change its vectors, and the values of each that change nothing.
+_TRANSFORMER_SETTINGS = {
+    "transformer_task": (None, "feature-extraction"),
+    "module_output_name": (None, "token_embeddings"),
+    **dict.fromkeys(("config_args", "config_kwargs", "tokenizer_args", "processor_kwargs"), (None, {})),
+    **dict.fromkeys(("processing_kwargs", "query_expansion"), (None, {})),
+    **dict.fromkeys(("query_length", "document_length"), (None,)),
+}
 
 
 @dataclasses.dataclass
@@ -61,16 +69,18 @@ def read_modules(folder: str, pooling: str | None = None) -> SentenceModules | N
     found = SentenceModules()
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     _check_order(kinds, folder)
+    _check_origin([module["type"] for module in modules], folder)
     for kind, module in zip(kinds, modules, strict=True):
-        part = os.path.join(folder, module["path"])
+        part = os.path.normpath(os.path.join(folder, module["path"]))
         if kind == "Transformer":
+            _check_transformer(part)
             found.max_tokens = _max_tokens(part)
         elif kind == "Pooling" and not pooling:
-            found.pooling = _pooling(files.read_json(os.path.join(part, _CONFIG_FILE)) or {}, folder)
+            found.pooling = _pooling(files.read_json(os.path.join(part, _CONFIG_FILE)), part, folder)
         elif kind == "Dense":
             config, tensors = _dense(part)
             found.dense, found.weights = (*found.dense, config), (*found.weights, tensors)
-    _check_similarity(folder)
+    _check_vectors(folder)
     return found
 
 
@@ -88,14 +98,35 @@ def _check_order(kinds: Sequence[str], folder: str) -> None:
         )
 
 
+def _check_origin(types: Sequence[str], folder: str) -> None:
+    own = [name for name in types if not name.startswith("sentence_transformers.")]
+    if own:
+        raise ValueError(
+            f"{folder} has the module {own[0]}, which is code of its own and not run. Expected modules of "
+            "sentence_transformers only."
+        )
+
+
+def _check_transformer(part: str) -> None:
+    config = sentence_config(part)
+    for name, harmless in _TRANSFORMER_SETTINGS.items():
+        if config.get(name) not in harmless:
+            raise ValueError(
+                f"The Transformer module in {part} has {name} {config[name]!r}, which is not built in. If the encoder "
+                "was trained with it, take another one; otherwise remove it from sentence_bert_config.json."
+            )
+
+
 def _max_tokens(part: str) -> int | None:
     # Newer folders keep the length with the tokenizer.
-    names = {SENTENCE_CONFIG_FILE: "max_seq_length", TOKENIZER_CONFIG_FILE: "model_max_length"}
-    lengths = [(files.read_json(os.path.join(part, name)) or {}).get(key) for name, key in names.items()]
+    tokenizer = files.read_json(os.path.join(part, TOKENIZER_CONFIG_FILE)) or {}
+    lengths = [sentence_config(part).get("max_seq_length"), tokenizer.get("model_max_length"), tokenizer.get("max_len")]
     return next((length for length in lengths if length and length < _NO_LENGTH), None)
 
 
-def _pooling(config: dict[str, Any], folder: str) -> str:
+def _pooling(config: dict[str, Any] | None, part: str, folder: str) -> str:
+    if config is None:
+        raise ValueError(f"{part} has no {_CONFIG_FILE}, which says how to pool. Fetch it, or choose with --pooling.")
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [name for name, value in config.items() if name.startswith(_FLAG_PREFIX) and value] or ["mean"]
@@ -117,7 +148,8 @@ def _pooling(config: dict[str, Any], folder: str) -> str:
 def _dense(part: str) -> tuple[DenseConfig, dict[str, np.ndarray]]:
     path = os.path.join(part, _CONFIG_FILE)
     config = files.read_json(path) or {}
-    activation = str(config.get("activation_function") or "torch.nn.modules.linear.Identity").rpartition(".")[2]
+    # Without a word of it, sentence-transformers takes tanh.
+    activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     input_name = config.get("module_input_name", "sentence_embedding")
     output_name = config.get("module_output_name") or input_name
     unusual = config.get("use_residual") or (input_name, output_name) != ("sentence_embedding", "sentence_embedding")
@@ -139,7 +171,13 @@ def _dense(part: str) -> tuple[DenseConfig, dict[str, np.ndarray]]:
     return DenseConfig(config["out_features"], TORCH_ACTIVATIONS[activation], "bias" in tensors), renamed
 
 
-def _check_similarity(folder: str) -> None:
-    similarity = (files.read_json(os.path.join(folder, PROMPTS_FILE)) or {}).get("similarity_fn_name")
+def _check_vectors(folder: str) -> None:
+    config = files.read_json(os.path.join(folder, PROMPTS_FILE)) or {}
+    if config.get("truncate_dim"):
+        raise ValueError(
+            f"{folder} shortens its vectors to {config['truncate_dim']} components (truncate_dim in {PROMPTS_FILE}), "
+            "which is not built in for encoders. Remove truncate_dim to load the whole vectors."
+        )
+    similarity = config.get("similarity_fn_name")
     if similarity not in (None, "cosine"):
         logging.warning("%s compares vectors by %s; docproduct compares them by cosine.", folder, similarity)

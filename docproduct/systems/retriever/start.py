@@ -8,7 +8,7 @@ from absl import logging
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.tokenizers import Tokenizer
-from docproduct.layers import precision
+from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever.bare_encoder import longest_text
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.folder import TrainedRetriever
@@ -78,7 +78,7 @@ def _from_encoder(config: RetrieverTraining, prepared: PreparedFolder) -> Traine
     retriever = TrainedRetriever.load(
         config.encoder_dir,
         seed=config.settings.seed,
-        dtype=precision.dtype_policy(config.settings.precision),
+        dtype=dtype_policy(config.settings.precision),
         dropout=config.dropout,
         lower_case=tokenizer.lower_case,
         **_given_sizes(config),
@@ -97,8 +97,8 @@ def _random(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetri
     bert = dataclasses.replace(config.random_bert, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
     bert = bert.with_dropout(config.dropout)
     sizes = {"max_tokens": longest_text(bert, prepared.cut_at())} | _given_sizes(config)
-    dtype = precision.dtype_policy(config.settings.precision)
-    model = Retriever(RetrieverConfig(bert, **sizes), config.settings.seed, dtype)
+    policy = dtype_policy(config.settings.precision)
+    model = Retriever(RetrieverConfig(bert, **sizes), config.settings.seed, policy)
     return TrainedRetriever(model, tokenizer, prompts=prepared.prompts())
 
 
