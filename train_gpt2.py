@@ -13,7 +13,7 @@ it is not there yet. Ends with one line of JSON: the metrics of the epoch that w
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
@@ -81,8 +81,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
     flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"
-    flags.DEFINE_float("learning_rate", None, f"Its peak; default: {rates}. Small models take more than large ones.")
-    training_flags.define(_DEFAULTS.settings, but=("learning_rate",))
+    training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
 
 
 def _make_tokens(values: flags.FlagValues) -> TokenFolder:
@@ -116,28 +115,27 @@ def _make_tokens(values: flags.FlagValues) -> TokenFolder:
 
 def main(argv: list[str]) -> None:
     """Trains what the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    training_flags.run(flags.FLAGS, _train)
-
-
-def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
-    if values.learning_rate is None:
-        values.learning_rate = _DEFAULTS.settings.learning_rate if values.gpt2_dir else _RANDOM_LEARNING_RATE
+    with training_flags.errors_on_one_line():
+        strategy = training_flags.set_up(argv)
+        history = train(_config(strategy), values.model_dir, values.resume, values.overwrite, strategy)
+    training_flags.show(history)
+
+
+def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
+    values = flags.FLAGS
+    rate = _DEFAULTS.settings.learning_rate if values.gpt2_dir else _RANDOM_LEARNING_RATE
     # Of several workers one writes the token folder, and all read it.
     folder = _make_tokens(values) if devices.is_chief(strategy) else None
     devices.wait_for_all(strategy, 0)
     folder = folder or TokenFolder(values.tokens_dir)
     sizes = {name: values[name].value for name in _SIZES} | {"max_positions": folder.window()}
-    config = GeneratorTraining(
+    return GeneratorTraining(
         tokens_dir=values.tokens_dir,
         random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
         **{name: values[name].value for name in _TRAINING_FLAGS},
-        settings=training_flags.settings(values),
+        settings=training_flags.settings(rate),
     )
-    return train(config, values.model_dir, values.resume, values.overwrite, strategy)
 
 
 if __name__ == "__main__":

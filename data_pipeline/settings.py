@@ -34,6 +34,7 @@ class Description:
       above: the value must be larger.
       below: the value must be smaller.
       choices: the values it may have; empty: any.
+      changes_results: whether another value leads to other results; if not, a run may be resumed with another one.
     """
 
     help: str
@@ -42,6 +43,7 @@ class Description:
     above: float | None = None
     below: float | None = None
     choices: tuple[Any, ...] = ()
+    changes_results: bool = True
 
     def allows(self, value: Any) -> bool:
         """Returns whether a value is within the bounds; NaN never is."""
@@ -79,6 +81,7 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[Any] = (),
+    changes_results: bool = True,
 ) -> Any:
     """Returns a dataclass field with its description.
 
@@ -90,8 +93,9 @@ def setting(
       above: the value must be larger.
       below: the value must be smaller.
       choices: the values it may have.
+      changes_results: whether another value leads to other results.
     """
-    description = Description(help, least, most, above, below, tuple(choices))
+    description = Description(help, least, most, above, below, tuple(choices), changes_results)
     return dataclasses.field(default=default, metadata={"description": description})
 
 
@@ -110,6 +114,18 @@ def descriptions(cls: type) -> dict[str, Description]:
     """Returns the description of each field of a dataclass that has one."""
     described = {field.name: field.metadata.get("description") for field in dataclasses.fields(cls)}
     return {name: description for name, description in described.items() if description}
+
+
+def decisive(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the values that decide the results, of a dataclass and those inside it: {"loss.scale": 20.0, ...}."""
+    described, values = descriptions(type(settings)), {}
+    for field in dataclasses.fields(settings):
+        if field.name in described and not described[field.name].changes_results:
+            continue
+        value = getattr(settings, field.name)
+        name = f"{prefix}{field.name}"
+        values |= decisive(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+    return values
 
 
 def define_flags(cls: type, but: Collection[str] = (), names: Mapping[str, str] | None = None, **defaults: Any) -> None:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -351,3 +352,42 @@ def test_heads(head, config, tmp_path):
     if head == "none":
         with pytest.raises(ValueError, match="nothing is trained"):
             start(dataclasses.replace(second, freeze_bert=True), PreparedFolder(second.prepared_dir))
+
+
+def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
+    """A setting that its config.json lacks had its default; one that this version does not know is named."""
+    monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
+    train(config, str(tmp_path))
+    path = tmp_path / "config.json"
+    whole = path.read_text()
+
+    def change(**values):
+        stored = json.loads(whole)
+        for name, value in values.items():
+            stored["training"][name] = value
+        for part in (stored["training"], stored["training"]["loss"], stored["training"]["settings"]):
+            for name in [name for name, value in part.items() if value == "removed"]:
+                del part[name]
+        path.write_text(json.dumps(stored))
+
+    changed = {"learn_scale": "removed", "kind": "softmax", "scale": 20.0}
+    change(cluster_size="removed", loss=changed, num_negatives="removed")
+    train(config, str(tmp_path), resume=True)
+    with pytest.raises(ValueError, match="cluster_size was 8, is 4"):
+        train(dataclasses.replace(config, cluster_size=4), str(tmp_path), resume=True)
+    change(pairs_of_pairs=True)
+    with pytest.raises(ValueError, match=r"config\.json has settings that this version does not know: pairs_of_pairs"):
+        train(config, str(tmp_path), resume=True)
+
+
+def test_settings_that_change_no_results_may_change(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
+    train(config, str(tmp_path / "m"))
+    settings = dataclasses.replace(config.settings, checkpoint_steps=9, patience=3)
+    train(dataclasses.replace(config, settings=settings), str(tmp_path / "m"), resume=True)
+    prepared_dir = shutil.copytree(config.prepared_dir, tmp_path / "moved")
+    train(dataclasses.replace(config, prepared_dir=str(prepared_dir)), str(tmp_path / "m"), resume=True)
+    for name, value in {"epochs": 3, "seed": 6, "max_steps": 2}.items():
+        other = dataclasses.replace(config, settings=dataclasses.replace(config.settings, **{name: value}))
+        with pytest.raises(ValueError, match=f"settings: {name} was .*, is {value}"):
+            train(other, str(tmp_path / "m"), resume=True)

@@ -10,6 +10,7 @@ from absl import flags
 from data_pipeline.settings import (
     REQUIRED,
     Settings,
+    decisive,
     define_flags,
     descriptions,
     flag_values,
@@ -107,3 +108,13 @@ def test_a_setting_of_an_earlier_version_is_left_out_where_it_changed_nothing():
     assert from_json(Example, stored, "c.json", {"pointer": False}) == Example("f")
     with pytest.raises(ValueError, match="does not know: pointer"):
         from_json(Example, {"folder": "f", "pointer": True}, "c.json", {"pointer": False})
+
+
+def test_settings_that_decide_the_results():
+    @dataclasses.dataclass(frozen=True)
+    class Run(Settings):
+        seed: int = setting(3, "Seed.")
+        log_dir: str = setting("here", "Where to write.", changes_results=False)
+        first: Layer = Layer(2)
+
+    assert decisive(Run(log_dir="there")) == {"seed": 3, "first.width": 2, "first.name": ""}

@@ -1,7 +1,6 @@
 """The folder of a training: free for a new run, or with a run to resume, or with one that has ended."""
 
 import dataclasses
-import json
 import os
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -10,11 +9,9 @@ import tensorflow as tf
 from absl import logging
 
 from data_pipeline.folders import files
+from data_pipeline.settings import Settings, decisive, from_json
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE
 from docproduct.training import devices
-
-# For a resumed run; dtype_policy stands for the precision.
-_MAY_CHANGE = ("_dir", ".precision", ".checkpoint_steps", ".patience")
 
 
 class RunFolder:
@@ -59,13 +56,13 @@ class RunFolder:
             logging.info("There is no run in %s yet: it begins.", path)
 
     def begin(
-        self, config: Any, start: dict[str, Any], save_config: Callable[[str, dict[str, Any]], None]
+        self, config: Settings, start: dict[str, Any], save_config: Callable[[str, dict[str, Any]], None]
     ) -> dict[str, Any] | None:
         """Writes config.json, or checks that the run in it was begun with the same settings.
 
         Args:
-          config: the settings, a dataclass.
-          start: fingerprints of the data and of the model before its first step.
+          config: the settings.
+          start: fingerprints of the data and of the model before its first step, text or None each.
           save_config: writes everything but the weights into a folder, with a record of how they are made.
 
         Returns:
@@ -76,12 +73,32 @@ class RunFolder:
         """
         record = {"training": dataclasses.asdict(config)} | start
         if self.resumed:
-            _check_same_run(self.path, record)
+            self._check_same(config, start)
             return self._finished()
         if self._chief:
             with files.whole_folder(self.path, self._overwrite, self._kind, CONFIG_FILE) as folder:
                 save_config(folder, record)
         return None
+
+    def _check_same(self, config: Settings, start: dict[str, Any]) -> None:
+        """Raises a ValueError unless the run was begun with the same data, weights and settings.
+
+        A setting that its config.json lacks had its default: earlier versions did not have it.
+        """
+        path = os.path.join(self.path, CONFIG_FILE)
+        stored = files.read_json(path)
+        before = decisive(from_json(type(config), stored.get("training", {}), path))
+        before |= {name: stored.get(name) for name in start}
+        changed = [
+            f"{name.removeprefix('settings.')} was {before[name]!r}, is {now!r}"
+            for name, now in (decisive(config) | start).items()
+            if before[name] != now
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones. To "
+                "train a finished model further, start from it, in another folder."
+            )
 
     def _finished(self) -> dict[str, Any] | None:
         """Returns the history of a run that has ended; removes what a killed process has half written."""
@@ -103,28 +120,3 @@ def _check_free(path: str, kind: str, inputs: Iterable[str | None], overwrite: b
     if os.path.realpath(path) in map(os.path.realpath, filter(None, inputs)):
         raise FileExistsError(f"{path} is what is trained from. Give another folder for the model.")
     files.check_free(path, overwrite, kind, CONFIG_FILE)
-
-
-def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
-    """Raises a ValueError unless the folder's training was begun with the same data and settings."""
-    stored = _flat(files.read_json(os.path.join(model_dir, CONFIG_FILE)))
-    # Folders may have moved; what is in them counts.
-    record = json.loads(json.dumps(record))  # tuples become lists, as in the file
-    current = {name: value for name, value in _flat(record).items() if not name.endswith(_MAY_CHANGE)}
-    changed = [
-        f"{name.removeprefix('training.').removeprefix('settings.')} was {stored.get(name)!r}, is {now!r}"
-        for name, now in current.items()
-        if stored.get(name) != now
-    ]
-    if changed:
-        raise ValueError(
-            f"{model_dir} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones. To train a "
-            "finished model further, start from it, in another folder."
-        )
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat

@@ -81,7 +81,7 @@ class RetrieverTask(Task):
         self._batch_settings = BatchSettings(
             config.settings.batch_size,
             config.num_buckets,
-            config.boundaries,
+            config.boundaries or None,
             pad_to_multiple=config.pad_to_multiple,
             seed=config.settings.seed,
         )
