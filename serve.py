@@ -15,7 +15,7 @@ import sys
 from absl import app, flags, logging
 
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import SIDES
+from data_pipeline.rows import SIDES
 from docproduct.answering import terminal
 from docproduct.answering.answerer import answer, stream
 from docproduct.generation.sampling import GenerationSettings

@@ -20,6 +20,7 @@ from absl import app, flags, logging
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MODEL, ROWS, TokenFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.settings import define_flags, flag_values
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import FocusSample, write_closed_book
 from data_pipeline.tokenizers import BytePairs
@@ -32,26 +33,12 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _DEFAULTS = GeneratorTraining(tokens_dir="")
-_TRAINING_FLAGS = (
-    "gpt2_dir",
-    "copying",
-    "dropout",
-    "chunk_size",
-    "recompute",
-    "prompt_weight",
-    "pointer",
-    "pairs_apart",
-    "num_buckets",
-    "num_answers",
-)
 _SIZES = ("width", "num_layers", "num_heads")
 _RANDOM_LEARNING_RATE = 1e-3
 
 
 def _define_flags() -> None:
     flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "What is learned.")
-    flags.DEFINE_string("tokens_dir", None, "Token folder: of docproduct.contexts, else written here.", required=True)
-    flags.DEFINE_string("gpt2_dir", None, "GPT-2 to start from; none: a small one with random weights.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
     flags.DEFINE_string("prepared_dir", None, "closed_book: its pairs; language_model: they are documents, too.")
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
@@ -66,20 +53,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --gpt2_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --gpt2_dir: heads.")
-    flags.DEFINE_bool(
-        "copying", _DEFAULTS.copying, "Without --gpt2_dir: begin with heads that copy, if 4 have 32 dimensions."
-    )
-    flags.DEFINE_float("dropout", None, "Default: what the model's folder says.")
-    flags.DEFINE_integer("chunk_size", _DEFAULTS.chunk_size, "Rows read at once, gradients added up; 0: the batch.")
-    flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")
-    prompt_help = "What a token of a prompt counts in the loss; one of an answer counts 1."
-    flags.DEFINE_float("prompt_weight", _DEFAULTS.prompt_weight, prompt_help)
-    pointer_help = "context_answer, closed_book: the model gets a pointer, which copies from the prompt."
-    flags.DEFINE_bool("pointer", _DEFAULTS.pointer, pointer_help)
-    apart_help = "It reads each pair of a prompt by itself, and only the pointer looks at the others: for small models."
-    flags.DEFINE_bool("pairs_apart", _DEFAULTS.pairs_apart, apart_help)
-    flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
-    flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
+    define_flags(GeneratorTraining)
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
 
@@ -131,9 +105,8 @@ def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
     folder = folder or TokenFolder(values.tokens_dir)
     sizes = {name: values[name].value for name in _SIZES} | {"max_positions": folder.window()}
     return GeneratorTraining(
-        tokens_dir=values.tokens_dir,
+        **flag_values(GeneratorTraining),
         random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
-        **{name: values[name].value for name in _TRAINING_FLAGS},
         settings=training_flags.settings(rate),
     )
 

@@ -18,7 +18,8 @@ from absl import app, flags
 
 from benchmarks import measuring
 from data_pipeline import splits
-from data_pipeline.folders.prepared import SIDES, PreparedFolder
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.rows import SIDES
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
 

@@ -1,4 +1,4 @@
-"""The TFRecord schemas, and shards of records that are written whole.
+"""Serialized records, and shards of them that are written whole.
 
 A record is a tf.train.Example; it holds ids without padding, as masks and segments follow from the ids. It is put
 together here byte by byte, for thousands of rows at once and without TensorFlow, which takes seconds to import; the
@@ -16,25 +16,12 @@ import numpy as np
 from data_pipeline.folders import files
 from data_pipeline.varints import varints
 
-IDS, NUMBER = "ids", "number"  # [T] token ids; one 64-bit number
-
-PAIR = {
-    "question_ids": IDS,
-    "answer_ids": IDS,
-    "pair_id": NUMBER,
-    "question_group": NUMBER,
-    "answer_group": NUMBER,
-}
-
-# What a GPT-2 reads: a prompt, perhaps none, and what it shall write after it.
-TOKENS = {"prompt_ids": IDS, "target_ids": IDS, "pair_id": NUMBER}
-
 
 def serialize(columns: dict[str, Sequence[bytes]]) -> list[bytes]:
     """Returns the records of N rows.
 
     Args:
-      columns: for each name of a schema, N times the varints of its values.
+      columns: for each feature, N times the varints of its values.
     """
     features = []
     for name, rows in sorted(columns.items()):

@@ -203,13 +203,15 @@ def from_json(cls: type[T], stored: Mapping[str, Any], where: str, former: Mappi
       cls: the dataclass; dataclasses inside it, and tuples of them, are read as well.
       stored: what `dataclasses.asdict` gave, from JSON.
       where: the file, for errors.
-      former: fields that earlier versions had, each with the value at which it changed nothing; they are left out.
+      former: fields that earlier versions had, here or in the dataclasses inside, each with the value at which it
+        changed nothing; there it is left out.
 
     Raises:
       ValueError: a field that this version does not know, or one without a default is missing.
     """
-    stored = {name: value for name, value in stored.items() if (former or {}).get(name, REQUIRED) != value}
     kinds, fields = typing.get_type_hints(cls), {field.name: field for field in dataclasses.fields(cls)}
+    former = former or {}
+    stored = {name: value for name, value in stored.items() if name in fields or former.get(name, REQUIRED) != value}
     if unknown := sorted(set(stored) - set(fields)):
         raise ValueError(
             f"{where} has settings that this version does not know: {', '.join(unknown)}. It was written by another "
@@ -222,12 +224,12 @@ def from_json(cls: type[T], stored: Mapping[str, Any], where: str, former: Mappi
     ]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}: the file is damaged, or holds something else.")
-    return cls(**{name: _read(_plain(kinds[name]), value, where) for name, value in stored.items()})
+    return cls(**{name: _read(_plain(kinds[name]), value, where, former) for name, value in stored.items()})
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
+def _read(kind: Any, value: Any, where: str, former: Mapping[str, Any]) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        return from_json(kind, value, where)
+        return from_json(kind, value, where, former)
     if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_read(typing.get_args(kind)[0], one, where) for one in value)
+        return tuple(_read(typing.get_args(kind)[0], one, where, former) for one in value)
     return value

@@ -24,10 +24,11 @@ from tqdm import tqdm
 
 from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import SIDES, PreparedFolder
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, TokenRow, same_folder, write
 from data_pipeline.prompts import answer_prompts as prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.rows import SIDES
 from data_pipeline.token_rows.pair_rows import PairRows
 from data_pipeline.tokenizers import BytePairs
 from docproduct.index import Hit, Index

@@ -23,7 +23,8 @@ from absl import app, flags, logging
 from data_pipeline import splits
 from data_pipeline.batches.hard_negatives import FORMAT, KIND, NEGATIVES_FILE, SCHEMA
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, PreparedFolder
+from data_pipeline.folders.manifest import MANIFEST_FILE
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import index
 from docproduct.layers.precision import PRECISIONS
 from docproduct.search.lexical import Lexical, top

@@ -139,7 +139,7 @@ def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
     shard.write_bytes(content[:-3] if damage == "cut" else content[size:] if damage == "lost" else content)
     pairs = prepared.num_pairs("train")
     message = (
-        f"hold {pairs - 1} pairs; their manifest says {pairs}" if damage == "lost" else f"{shard} is missing or damaged"
+        f"hold {pairs - 1} rows; their manifest says {pairs}" if damage == "lost" else f"{shard} is missing or damaged"
     )
     with pytest.raises(ValueError, match=message):
         epoch(PreparedFolder(str(path)))

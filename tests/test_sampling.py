@@ -93,7 +93,7 @@ def test_what_would_repeat_a_run_by_hand(size, left_out):
 class Successor:
     """A model that writes the next number."""
 
-    config, pointer = types.SimpleNamespace(num_layers=1, segment_token=None), None
+    config = types.SimpleNamespace(num_layers=1)
 
     def begin(self, ids, mask, length):
         return ids[..., None], [(tf.zeros([1, 1, length, 1]),) * 2]

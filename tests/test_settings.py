@@ -104,8 +104,8 @@ def test_a_stored_setting_that_nobody_knows_is_named():
 
 
 def test_a_setting_of_an_earlier_version_is_left_out_where_it_changed_nothing():
-    stored = {"folder": "f", "pointer": False}
-    assert from_json(Example, stored, "c.json", {"pointer": False}) == Example("f")
+    stored = {"folder": "f", "pointer": False, "first": {"width": 3, "pointer": False}}
+    assert from_json(Example, stored, "c.json", {"pointer": False}) == Example("f", first=Layer(3))
     with pytest.raises(ValueError, match="does not know: pointer"):
         from_json(Example, {"folder": "f", "pointer": True}, "c.json", {"pointer": False})
 

@@ -23,7 +23,7 @@ FLAGS += ["--max_tokens=20", "--checkpoint_steps=3", "--deterministic", "--epoch
 @pytest.fixture(scope="module")
 def small(corpus, vocab_file, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("workers") / "p")
-    lengths = {"max_answer_tokens": 20, "max_question_tokens": 20}
+    lengths = {"max_tokens": {"question": 20, "answer": 20}}
     prepare(Settings((corpus,), vocab_file, dev_share=0.2, seed=1, **lengths), folder)
     return folder
 

@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from data_pipeline import splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import PreparedFolder, RowFinder, read_manifest
+from data_pipeline.folders.manifest import read_manifest
+from data_pipeline.folders.prepared import PreparedFolder, RowFinder
 
 KIND = "docproduct negatives"
 FORMAT = 1

@@ -4,13 +4,13 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from data_pipeline import records
+from data_pipeline.rows import IDS, NUMBER
 
 _PARSED_TOGETHER = 1_024  # records, where a damaged file is looked for
 
 _FEATURES = {
-    records.IDS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
-    records.NUMBER: tf.io.FixedLenFeature([], tf.int64),
+    IDS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
+    NUMBER: tf.io.FixedLenFeature([], tf.int64),
 }
 
 _READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError)
@@ -30,28 +30,28 @@ class Batches:
         self,
         dataset: tf.data.Dataset,
         shards: Sequence[str],
-        schema: dict[str, str],
+        features: dict[str, str],
         num_batches: int,
         num_rows: int | None = None,
     ):
         self.element_spec = dataset.element_spec
-        self._dataset, self._shards, self._schema = dataset, shards, schema
-        self._expected = {"batches": num_batches} | ({"pairs": num_rows} if num_rows is not None else {})
+        self._dataset, self._shards, self._features = dataset, shards, features
+        self._expected = {"batches": num_batches} | ({"rows": num_rows} if num_rows is not None else {})
 
     def __iter__(self) -> Iterator[Element]:
         """Yields the batches.
 
         Raises:
-          ValueError: a shard is damaged, or holds fewer pairs than the manifest says.
+          ValueError: a shard is damaged, or holds fewer rows than the manifest says.
         """
-        seen = {"batches": 0, "pairs": 0}
+        seen = {"batches": 0, "rows": 0}
         try:
             for batch in self._dataset:
                 seen["batches"] += 1
-                seen["pairs"] += len(batch["pair_id"])
+                seen["rows"] += next(iter(batch.values())).shape[0]
                 yield batch
         except _READ_ERRORS as error:
-            if (path := _damaged(self._shards, self._schema)) is None:
+            if (path := _damaged(self._shards, self._features)) is None:
                 raise
             raise ValueError(
                 f"{path} is missing or damaged ({error.message}). Remove its folder, and make it again."
@@ -64,20 +64,20 @@ class Batches:
                 )
 
 
-def parse(batch: tf.Tensor, schema: dict[str, str]) -> Element:
+def parse(batch: tf.Tensor, features: dict[str, str]) -> Element:
     """Returns the tensors of a batch of records.
 
     Args:
       batch: [B] serialized records.
-      schema: e.g. records.PAIR.
+      features: the kind of each feature, such as `rows.PAIR.features`.
 
     Returns:
       For each name [B] int64, or [B, (T)] int32 ragged for token ids.
     """
-    features = tf.io.parse_example(batch, {name: _FEATURES[kind] for name, kind in schema.items()})
+    parsed = tf.io.parse_example(batch, {name: _FEATURES[kind] for name, kind in features.items()})
     return {
         name: tf.cast(value, tf.int32) if isinstance(value, tf.RaggedTensor) else value
-        for name, value in features.items()
+        for name, value in parsed.items()
     }
 
 
@@ -94,12 +94,12 @@ def count_tokens(batch: Element, pad_id: int) -> tuple[int, int]:
     return sum(int((ids != pad_id).sum()) for ids in sides), sum(ids.size for ids in sides)
 
 
-def _damaged(shards: Sequence[str], schema: dict[str, str]) -> str | None:
+def _damaged(shards: Sequence[str], features: dict[str, str]) -> str | None:
     """Returns the shard that cannot be read, None if all can."""
     for path in shards:
         try:
             for batch in tf.data.TFRecordDataset(path).batch(_PARSED_TOGETHER):
-                parse(batch, schema)
+                parse(batch, features)
         except _READ_ERRORS:
             return path
     return None

@@ -7,8 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import records
 from data_pipeline.batches.parsing import Batches, Element, pad, parse
+from data_pipeline.rows import IDS
 
 _PARSED_TOGETHER = 1_024  # records whose length is read in one op
 _SHARDS_TOGETHER = 16  # files that are read in turn where the corpus does not fit into the buffer
@@ -20,14 +20,14 @@ class Source(Protocol):
     """A folder whose shards are trained on.
 
     Attributes:
-      schema: of its records.
+      features: the kind of each feature of its records, see `rows.Schema`.
       manifest: "train_lengths" are among its entries, see `length_boundaries`.
     """
 
-    schema: dict[str, str]
+    features: dict[str, str]
     manifest: dict[str, Any]
 
-    def num_pairs(self, split: str) -> int:
+    def num_rows(self, split: str) -> int:
         """Returns the number of records in a split."""
 
     def shards(self, split: str) -> list[str]:
@@ -85,22 +85,22 @@ def training_batches(
       skip: batches to leave out at the beginning, for resuming.
     """
     seed = int(np.random.SeedSequence([settings.seed, epoch]).generate_state(1)[0])
-    pairs, shards, size = source.num_pairs(split), source.shards(split), settings.batch_size
+    pairs, shards, size = source.num_rows(split), source.shards(split), settings.batch_size
     dataset = _shuffled(shards, min(pairs, _MAX_SHUFFLED_RECORDS), pairs, seed)
     boundaries = settings.boundaries
     if boundaries is None:
         boundaries = length_boundaries(source.manifest["train_lengths"], settings.num_buckets, size)
-    dataset = _bucketed(dataset, source.schema, list(boundaries), size, seed) if boundaries else dataset.batch(size)
+    dataset = _bucketed(dataset, source.features, list(boundaries), size, seed) if boundaries else dataset.batch(size)
     dataset = dataset.skip(skip)
     if settings.num_workers > 1:
         # Every worker draws the same batches: files of its own for each would change the negatives.
         dataset = dataset.map(lambda batch: batch[settings.worker :: settings.num_workers])
-    dataset = dataset.map(lambda batch: parse(batch, source.schema), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda batch: parse(batch, source.features), num_parallel_calls=tf.data.AUTOTUNE)
     if settings.padded:
         dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
     whole = settings.num_workers == 1 and not skip
     num_batches = max(0, -(-pairs // size) - skip)
-    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, source.schema, num_batches, pairs if whole else None)
+    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, source.features, num_batches, pairs if whole else None)
 
 
 def _shuffled(shards: Sequence[str], buffer: int, pairs: int, seed: int) -> tf.data.Dataset:
@@ -116,14 +116,14 @@ def _shuffled(shards: Sequence[str], buffer: int, pairs: int, seed: int) -> tf.d
 
 
 def _bucketed(
-    dataset: tf.data.Dataset, schema: dict[str, str], boundaries: list[int], batch_size: int, seed: int
+    dataset: tf.data.Dataset, features: dict[str, str], boundaries: list[int], batch_size: int, seed: int
 ) -> tf.data.Dataset:
     """Batches of records of like length."""
 
     def bucket(batch: tf.Tensor) -> tf.Tensor:
-        # A pair costs what both its sides cost: the bucket goes by their sum.
-        sides = parse(batch, {name: kind for name, kind in schema.items() if kind == records.IDS})
-        lengths = tf.add_n([ids.row_lengths() for ids in sides.values()])  # [B]
+        # A row costs what all its texts cost: the bucket goes by their sum.
+        texts = parse(batch, {name: kind for name, kind in features.items() if kind == IDS})
+        lengths = tf.add_n([ids.row_lengths() for ids in texts.values()])  # [B]
         return tf.searchsorted(tf.constant(boundaries, lengths.dtype), lengths, side="right", out_type=tf.int64)
 
     # Records, not tensors, go through the buckets: a batch of strings needs no padding to be taken apart again.

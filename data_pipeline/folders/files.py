@@ -1,7 +1,6 @@
 """Files and folders that are written whole or not at all, and their hashes."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import filelock
 from absl import logging
 
 _PARTIAL = re.compile(r".+\.\d+\.partial")
@@ -136,24 +136,25 @@ def _replace_folder(partial: str, path: str) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    with open(os.path.join(folder, "lock"), "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(f"Another process is writing {folder}. Wait for it, or end it.") from error
+    try:
+        held = filelock.FileLock(os.path.join(folder, "lock")).acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise BlockingIOError(f"Another process is writing {folder}. Wait for it, or end it.") from error
+    with held:
         yield
 
 
 @contextlib.contextmanager
 def taking_turns(path: str) -> Iterator[None]:
-    """Lets one process of this machine at a time do what stands in the block, about the same `path`."""
+    """Lets one process of this machine at a time run the block, for the same `path`."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("Waiting for another process, which writes %s.", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        logging.info("Waiting for another process, which writes %s.", path)
+        held = lock.acquire()
+    with held:
         yield
 
 

@@ -20,7 +20,8 @@ import pyarrow.parquet as pq
 
 from data_pipeline import records, splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, read_manifest
+from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
+from data_pipeline.rows import IDS, NUMBER
 from data_pipeline.tokenizers import BytePairs
 from data_pipeline.varints import varints
 
@@ -28,6 +29,8 @@ KIND = "docproduct token rows"
 FORMAT = 1
 ROWS = CONTEXT_ANSWER, CLOSED_BOOK, LANGUAGE_MODEL = ("context_answer", "closed_book", "language_model")
 _SHARD_ROWS = 2**14
+# A prompt, perhaps empty, and what a GPT-2 learns to write after it.
+FEATURES = {"prompt_ids": IDS, "target_ids": IDS, "pair_id": NUMBER}
 # What is known by its hash alone.
 _WORDS = {
     "made_of": "other texts",
@@ -60,10 +63,10 @@ class TokenFolder:
       path: the folder.
       manifest: the content of manifest.json.
       rows: what the rows are, one of `ROWS`.
-      schema: of the records in its shards.
+      features: the kind of each feature of the records in its shards.
     """
 
-    schema = records.TOKENS
+    features = FEATURES
 
     def __init__(self, path: str):
         """Opens the folder.
@@ -94,9 +97,11 @@ class TokenFolder:
             raise ValueError(f"The vocabulary in {self.path} is not the one that made its ids. Make the folder again.")
         return tokenizer
 
-    def num_pairs(self, split: str) -> int:
+    def num_rows(self, split: str) -> int:
         """Returns the number of rows in a split."""
         return self.manifest["counts"][split]["rows"]
+
+    num_pairs = num_rows
 
     def window(self) -> int:
         """Returns the tokens that a row has at most, as the settings say."""
@@ -139,7 +144,7 @@ def write(
         manifest: dict[str, Any] = {"kind": KIND, "format": FORMAT, "rows": rows, "tokenizer": tokenizer.fingerprint}
         manifest |= {"settings": settings, "made_of": made_of, "counts": {}, "shards": {}}
         for split in splits.SPLITS:
-            columns: dict[str, list[bytes]] = {name: [] for name in records.TOKENS}
+            columns: dict[str, list[bytes]] = {name: [] for name in FEATURES}
             sizes = []
             for row in of_split.get(split, []):
                 sizes.append((len(row.prompt_ids), len(row.target_ids)))

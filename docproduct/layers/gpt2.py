@@ -27,7 +27,6 @@ from docproduct.layers.attention import (
     read_before,
 )
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.layers.pointer import Pointer
 from docproduct.layers.recompute import recomputed
 from docproduct.layers.transformer import FeedForward, LayerNorm
 
@@ -141,9 +140,6 @@ class GPT2(keras.layers.Layer):
         self.head = None if tied_head else dense(config.vocab_size, config.initializer_range, seeds, "head", dtype)
         if self.head is not None:
             self.head.build((None, config.width))  # `call` does not run it
-        self.pointer = Pointer(config.width, seeds) if config.pointer else None
-        if self.pointer is not None:
-            self.pointer.build()
 
     def _embedding(self, rows: int, seeds: Iterator[int], name: str, dtype: Any) -> keras.layers.Embedding:
         initializer = keras.initializers.TruncatedNormal(stddev=self.config.initializer_range, seed=next(seeds))
@@ -175,7 +171,7 @@ class GPT2(keras.layers.Layer):
           [B, T, D] states, after the last normalization; of padding they mean nothing.
         """
         texts = ops.ones_like(ids, dtype="int32") if texts is None else ops.cast(texts, "int32")
-        seen, encoder = read_before(self._segments(ids, texts)), self._encoder(encoder_states, encoder_mask)
+        seen, encoder = read_before(texts), self._encoder(encoder_states, encoder_mask)
         states, bias = self.embedding_dropout(self._embed(ids, _positions(seen)), training=training), hide(seen)
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
@@ -232,7 +228,7 @@ class GPT2(keras.layers.Layer):
           [B, T, D] states as of `call`, and for each layer keys and values, [B, H, L, S] each.
         """
         self._check_encoded(encoded)
-        seen = read_before(self._segments(ids, ops.cast(mask, "int32")))
+        seen = read_before(ops.cast(mask, "int32"))
         states, bias = self._embed(ids, _positions(seen)), hide(seen)
         caches = []
         for layer, kept in zip(self.layers, encoded or [None] * len(self.layers), strict=True):
@@ -247,7 +243,7 @@ class GPT2(keras.layers.Layer):
 
         Args:
           ids: [B, Q] int; start + Q at most the cache's L.
-          padding: [B] int, how many slots before each text, or its last segment, it does not see.
+          padding: [B] int, how many slots before each text it does not see.
           caches: of `begin` or `extend`, which are written into; the result takes their place.
           start: scalar int, the slot of the first of them; later slots are written anew.
           encoded: what `encoded` returned.
@@ -270,13 +266,6 @@ class GPT2(keras.layers.Layer):
             states, cache = layer.extend(states, cache, rows, bias, kept)
             result.append(cache)
         return self._finish(states, ids), result
-
-    def _segments(self, ids: Any, texts: Any) -> Any:
-        """[B, T] ids and numbers of texts -> [B, T] numbers of segments."""
-        if self.config.segment_token is None:
-            return texts
-        begun = ops.cumsum(ops.cast(ids == self.config.segment_token, "int32"), axis=1)
-        return ops.where(texts > 0, texts * (ops.shape(ids)[1] + 1) + begun, 0)
 
     def _embed(self, ids: Any, positions: Any) -> Any:
         """[B, T] ids and positions -> [N, D]."""

@@ -1,14 +1,14 @@
-"""Dense layers whose weights are int8: a quarter of the memory to read, which is what writing texts takes its time for.
+"""Dense layers with int8 weights. Decoding is bound by reading the weights, and int8 is a quarter of float32.
 
-The product is oneDNN's, `_QuantizedMatMul`, an operation that TensorFlow for x86 processors brings along; it exists in
-graphs only. Weights are quantized by column and once, inputs by row and as they come:
+The product is oneDNN's, `_QuantizedMatMul`, an operation of TensorFlow for x86 processors that exists in graphs only.
+It is exact with VNNI instructions; without them oneDNN adds products in 16 bits, which overflow. Weights are quantized
+once, by column; inputs are quantized by row as they come:
 
     x = size / 127 * q, q in -127 ... 127       size: largest magnitude of the row, [N, 1]
     W = scale * w, w in -127 ... 127            scale: [M]
 """
 
 import os
-import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,12 +17,16 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 
+from docproduct.layers.precision import processor_flags
+
 _PRODUCT = "_QuantizedMatMul"
+_EXACT_INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+NEEDED = "an x86 processor with VNNI or AMX instructions, and TensorFlow with oneDNN"
 
 
 def available() -> bool:
-    """Returns whether this TensorFlow has the operation."""
-    return platform.machine() in ("x86_64", "AMD64") and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+    """Returns whether this machine computes int8 products exactly."""
+    return bool(_EXACT_INSTRUCTIONS & processor_flags()) and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 class Int8Dense(keras.layers.Layer):

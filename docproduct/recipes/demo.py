@@ -110,8 +110,6 @@ def toy_writer(
         "",
         random_gpt2=TOY,
         prompt_weight=_TOY_PROMPT_WEIGHT,
-        pointer=True,
-        pairs_apart=True,
         num_answers=0,
         settings=settings,
     )

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
@@ -56,7 +56,11 @@ class RunFolder:
             logging.info("There is no run in %s yet: it begins.", path)
 
     def begin(
-        self, config: Settings, start: dict[str, Any], save_config: Callable[[str, dict[str, Any]], None]
+        self,
+        config: Settings,
+        start: dict[str, Any],
+        save_config: Callable[[str, dict[str, Any]], None],
+        former: Mapping[str, Any] | None = None,
     ) -> dict[str, Any] | None:
         """Writes config.json, or checks that the run in it was begun with the same settings.
 
@@ -64,6 +68,7 @@ class RunFolder:
           config: the settings.
           start: fingerprints of the data and of the model before its first step, text or None each.
           save_config: writes everything but the weights into a folder, with a record of how they are made.
+          former: settings that earlier versions had, see `settings.from_json`.
 
         Returns:
           None if there is something to train, else the content of metrics.json.
@@ -73,21 +78,21 @@ class RunFolder:
         """
         record = {"training": dataclasses.asdict(config)} | start
         if self.resumed:
-            self._check_same(config, start)
+            self._check_same(config, start, former)
             return self._finished()
         if self._chief:
             with files.whole_folder(self.path, self._overwrite, self._kind, CONFIG_FILE) as folder:
                 save_config(folder, record)
         return None
 
-    def _check_same(self, config: Settings, start: dict[str, Any]) -> None:
+    def _check_same(self, config: Settings, start: dict[str, Any], former: Mapping[str, Any] | None) -> None:
         """Raises a ValueError unless the run was begun with the same data, weights and settings.
 
         A setting that its config.json lacks had its default: earlier versions did not have it.
         """
         path = os.path.join(self.path, CONFIG_FILE)
         stored = files.read_json(path)
-        before = decisive(from_json(type(config), stored.get("training", {}), path))
+        before = decisive(from_json(type(config), stored.get("training", {}), path, former))
         before |= {name: stored.get(name) for name in start}
         changed = [
             f"{name.removeprefix('settings.')} was {before[name]!r}, is {now!r}"

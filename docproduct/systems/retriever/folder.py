@@ -29,6 +29,7 @@ from data_pipeline.settings import from_json
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from docproduct import model_folder
 from docproduct.layers import checkpoints
+from docproduct.layers.precision import dtype_policy
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
 from docproduct.search.lexical import Hybrid
 from docproduct.systems.retriever.bare_encoder import load_encoder, longest_text
@@ -176,7 +177,7 @@ class TrainedRetriever:
     @classmethod
     def load_for_many(cls, folder: str, precision: str = "auto") -> "TrainedRetriever":
         """Loads what `load` does, for encoding many texts: in the precision that is fastest here, and compiled."""
-        retriever = cls.load(folder, dtype=precision.dtype_policy(precision))
+        retriever = cls.load(folder, dtype=dtype_policy(precision))
         retriever.compile_for_many()
         return retriever
 

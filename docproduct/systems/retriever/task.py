@@ -17,7 +17,8 @@ from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.batches.hard_negatives import HardNegatives
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import SIDES, PreparedFolder
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.rows import SIDES
 from docproduct.layers import checkpoints
 from docproduct.systems.retriever import report
 from docproduct.systems.retriever.batches import (
