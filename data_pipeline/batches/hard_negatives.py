@@ -56,7 +56,7 @@ class HardNegatives:
             raise ValueError(f"{path} is missing or damaged ({error}). {_REMEDY}") from error
         self.fingerprint = files.sha256(path)
         self.num_negatives, self._seed = num_negatives, seed
-        pairs = prepared.pairs(["pair_id", "split", "question_group", "answer_group"])
+        pairs = prepared.table(["pair_id", "split", "question_group", "answer_group"])
         self._groups = [pairs[name].to_numpy() for name in ("question_group", "answer_group")]
         self._row_of = RowFinder(pairs["pair_id"].to_numpy())
         self._train_rows = np.flatnonzero(pairs["split"].to_numpy(zero_copy_only=False) == splits.TRAIN)
