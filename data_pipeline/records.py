@@ -1,4 +1,4 @@
-"""Serialized records, and shards of them that are written whole.
+"""Serializes rows as TFRecords, and writes shards of them whole.
 
 A record is a tf.train.Example; it holds ids without padding, as masks and segments follow from the ids. Its bytes are
 those of `tf.train.Example.SerializeToString(deterministic=True)`, put together here for thousands of rows at once: 6.3
@@ -34,7 +34,7 @@ def serialize(columns: dict[str, Sequence[bytes]]) -> list[bytes]:
 
 
 class _FeatureHeads(dict[int, bytes]):
-    """What stands before the packed values of a feature, by their number of bytes."""
+    """The bytes that stand before the packed values of a feature, by the length of these in bytes."""
 
     def __init__(self, name: str):
         super().__init__()

@@ -25,7 +25,7 @@ from tqdm import tqdm
 from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, TokenRow, same_folder, write
+from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, Origin, TokenRow, same_folder, write
 from data_pipeline.prompts import answer_prompts as prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.rows import SIDES
@@ -143,7 +143,8 @@ def make(
     described = {"prompt": dataclasses.asdict(settings), "search_by": search_by, "index": index.manifest["settings"]}
     described |= {"context_share": context_share, "alone": alone}
     made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
-    there = None if overwrite else same_folder(tokens_dir, CONTEXT_ANSWER, described, made_of, tokenizer)
+    origin = Origin(CONTEXT_ANSWER, described, made_of)
+    there = None if overwrite else same_folder(tokens_dir, origin, tokenizer)
     if there is not None:
         return there
     files.check_free(tokens_dir, overwrite, KIND)  # before the work
@@ -184,7 +185,7 @@ def make(
     }
     of_split = {split: rows(split) for split in splits.SPLITS}
     tables = {CONTEXTS_FILE: pa.table(columns)}
-    return write(tokens_dir, CONTEXT_ANSWER, tokenizer, of_split, described, made_of, overwrite, maker.counts, tables)
+    return write(tokens_dir, origin, tokenizer, of_split, overwrite, maker.counts, tables)
 
 
 def _define_flags() -> None:

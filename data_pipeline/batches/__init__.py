@@ -1,6 +1,10 @@
 """Batches of token ids: shuffled and bucketed by length for training, sorted by length for inference.
 
-parsing.py (records to tensors), training.py (the batches of an epoch), sorting.py (rows of like length).
+parsing.py         records to tensors
+training.py        the batches of an epoch
+sorting.py         batches and groups of like length
+neighbors.py       an epoch whose batches hold clusters of like questions
+hard_negatives.py  draws mined negatives for each batch
 """
 
 from data_pipeline.batches.parsing import Batches, Element, count_tokens, pad, parse
