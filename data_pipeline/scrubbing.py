@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable
 
 from data_pipeline.folders import files
+from data_pipeline.settings import Settings, setting
 
 BOILERPLATE_FILE = os.path.join(os.path.dirname(__file__), "boilerplate.txt")
 
@@ -32,18 +33,12 @@ _LONGEST_CLOSING = 400  # characters
 
 
 @dataclasses.dataclass(frozen=True)
-class ScrubSettings:
-    """What is taken out.
+class ScrubSettings(Settings):
+    """What is taken out."""
 
-    Attributes:
-      boilerplate: a file of patterns (see boilerplate.txt), applied to answers; None: nothing.
-      mask_links: put [link] for web addresses.
-      mask_personal: put [email] and [phone].
-    """
-
-    boilerplate: str | None = None
-    mask_links: bool = False
-    mask_personal: bool = False
+    boilerplate: str | None = setting(None, "File of set phrases that are taken from answers; none: nothing is.")
+    mask_links: bool = setting(False, "Put [link] for web addresses.")
+    mask_personal: bool = setting(False, "Put [email] and [phone] for e-mail addresses and telephone numbers.")
 
 
 class Scrubber:

@@ -23,12 +23,13 @@ from absl import app, flags, logging
 from data_pipeline import splits
 from data_pipeline.batches.hard_negatives import FORMAT, KIND, NEGATIVES_FILE, SCHEMA
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, PreparedFolder
+from data_pipeline.folders.manifest import MANIFEST_FILE
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import index
 from docproduct.layers.precision import PRECISIONS
 from docproduct.search.lexical import Lexical, top
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 MINERS = ("model", "bm25", "both")
 
@@ -207,7 +208,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         settings = MiningSettings(
             **{field.name: values[field.name].value for field in dataclasses.fields(MiningSettings)}

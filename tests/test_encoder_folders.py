@@ -83,9 +83,9 @@ def test_a_default_prompt_must_be_there(tmp_path):
         (
             "1_Pooling/config.json",
             {"pooling_mode_lasttoken": True},
-            r"pools by \['mean', 'lasttoken'\]; expected one of",
+            r"has the poolings \['mean', 'lasttoken'\]; expected exactly one of",
         ),
-        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, r"pools by \['weightedmean'\]"),
+        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, r"has the poolings \['weightedmean'\]"),
         ("config.json", {"model_type": "roberta"}, "of a roberta model .*Families that work: BERT, "),
         ("config.json", {"model_type": "distilbert"}, "of a distilbert model"),
         ("config.json", {"model_type": "mpnet"}, "of a mpnet model"),
@@ -96,7 +96,7 @@ def test_a_default_prompt_must_be_there(tmp_path):
             {"activation_function": "torch.nn.modules.activation.PReLU"},
             "dense layer .*Tanh, ReLU",
         ),
-        ("2_Dense/config.json", {"use_residual": True}, "without a residual sum"),
+        ("2_Dense/config.json", {"use_residual": True}, "without a residual connection"),
         ("tokenizer_config.json", {"truncation_side": "left"}, "cuts long texts on the left"),
         ("tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "has a BertJapaneseTokenizer, which"),
         ("config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "has a BertJapaneseTokenizer, which"),
@@ -222,9 +222,7 @@ def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
     encoder_folders.write(str(tmp_path / "encoder"), "query and document")
     rows = [(f"what is {letter}?", f"the {letter} is {letter * 3}") for letter in "abcdefghijklmnopqrst"]
     table = write_csv(tmp_path / "pairs.csv", rows)
-    settings = Settings(
-        (table,), str(tmp_path / "encoder"), max_question_tokens=16, max_answer_tokens=16, dev_share=0.3
-    )
+    settings = Settings((table,), str(tmp_path / "encoder"), max_tokens={"question": 16, "answer": 16}, dev_share=0.3)
     prepare(settings, str(tmp_path / "prepared"))
     prepared = PreparedFolder(str(tmp_path / "prepared"))
     bare = TrainedRetriever.load(str(tmp_path / "encoder"))
@@ -261,8 +259,8 @@ def test_prompts_by_flag_and_other_ones_than_the_encoders(tmp_path):
     encoder_folders.write(str(tmp_path / "plain"), "mean")
     encoder_folders.write(str(tmp_path / "prompted"), "query and document")
     settings = Settings(
-        (table,), str(tmp_path / "plain"), question_prompt="query: ", dev_share=0.4,
-        max_question_tokens=16, max_answer_tokens=16,
+        (table,), str(tmp_path / "plain"), prompts={"question": "query: "}, dev_share=0.4,
+        max_tokens={"question": 16, "answer": 16},
     )  # fmt: skip
     prepare(settings, str(tmp_path / "prepared"))
     prepared = PreparedFolder(str(tmp_path / "prepared"))

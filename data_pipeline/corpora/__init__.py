@@ -9,7 +9,8 @@ paths.py      files that a flag names
 """
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from data_pipeline.corpora import columnar, json_files, kinds, opening, tables
 from data_pipeline.corpora.columns import Columns
@@ -17,9 +18,9 @@ from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.packings import is_packed
 from data_pipeline.corpora.pairs import data_rows, instructions_differ, pairs_of
 from data_pipeline.corpora.reading import OTHER_NUMBER, ROLES, Refusals, Table
-from data_pipeline.rows import Pair
+from data_pipeline.rows import PAIR, Pair, Schema
 
-__all__ = ["OTHER_NUMBER", "ROLES", "Columns", "Refusals", "is_packed", "open_text", "read_pairs"]
+__all__ = ["OTHER_NUMBER", "PAIRS", "ROLES", "Columns", "Reader", "Refusals", "is_packed", "open_text", "read_pairs"]
 
 _LEFT_OUT = "the instruction is the same in every row, and left out"
 
@@ -50,6 +51,21 @@ def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
 
 def _data(table: Table, found: dict[str, tuple[int, ...]], refusals: Refusals) -> Table:
     return table._replace(rows=data_rows(table, found, refusals))
+
+
+class Reader(NamedTuple):
+    """Reads the rows of files.
+
+    Attributes:
+      schema: of its rows.
+      read: (path, columns, refusals) -> (place, row) of each row, as `read_pairs`.
+    """
+
+    schema: Schema
+    read: Callable[[str, Columns, Refusals], Iterator[tuple[str, Any]]]
+
+
+PAIRS = Reader(PAIR, read_pairs)
 
 
 @contextlib.contextmanager

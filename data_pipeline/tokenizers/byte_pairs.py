@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
 
-from tokenizers import ByteLevelBPETokenizer
+from tokenizers import ByteLevelBPETokenizer, Tokenizer, decoders, models, pre_tokenizers
 
 from data_pipeline.folders import files
 
@@ -60,7 +60,9 @@ class BytePairs:
         self.added = {token: len(vocab) + i for i, token in enumerate(added)}
         self.vocab_size = len(vocab) + len(added)
         self.end_id = vocab[END]
-        self._tokenizer = ByteLevelBPETokenizer(self._vocab, self._merges)._tokenizer
+        self._tokenizer = Tokenizer(models.BPE(self._vocab, self._merges))
+        self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        self._tokenizer.decoder = decoders.ByteLevel()
         self.fingerprint = files.fingerprint([self._vocab, self._merges, self.added])
 
     @classmethod
@@ -157,7 +159,7 @@ def train_byte_pairs(texts: Iterable[str], vocab_size: int, added: Sequence[str]
     trainer.train_from_iterator(
         texts, vocab_size=vocab_size - len(added), min_frequency=2, show_progress=False, special_tokens=[END]
     )
-    model = json.loads(trainer._tokenizer.to_str())["model"]
+    model = json.loads(trainer.to_str())["model"]
     return BytePairs(model["vocab"], [tuple(pair) for pair in model["merges"]], added)
 
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from tokenizers import BertWordPieceTokenizer, Tokenizer
+from tokenizers import BertWordPieceTokenizer, Tokenizer, models
+from tokenizers.normalizers import BertNormalizer
+from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from data_pipeline.folders import files
 from data_pipeline.varints import split_varints, varints
@@ -130,7 +132,8 @@ class WordPiece:
 
         BERT splits at white space before it does anything that looks further than one character, so that the ids of a
         text are those of its words, one after the other. Arrow splits the texts and finds the different words; of
-        these, only what was not met before is tokenized.
+        these, only what was not met before is tokenized. This is 21 times as fast as lists from the tokenizers package,
+        and 5 times as fast as the same words in a dict, without Arrow (benchmarks/records.py).
 
         Args:
           texts: N texts, as `cleaning.clean` leaves them: no white space but blanks and line breaks.
@@ -195,14 +198,13 @@ class WordPiece:
 
     @functools.cached_property
     def _reference(self) -> Tokenizer:
+        # Special tokens are not added: "[SEP]" in a text is text.
         ids = {token: i for i, token in enumerate(self._vocab)}
-        tokenizer = BertWordPieceTokenizer(
-            ids,
-            lowercase=self.lower_case,
-            strip_accents=self.strip_accents,
-            handle_chinese_chars=self.split_chinese,
-        )._tokenizer
-        tokenizer.encode_special_tokens = True  # "[SEP]" in a text is text
+        tokenizer = Tokenizer(models.WordPiece(ids, unk_token=_UNKNOWN))
+        tokenizer.normalizer = BertNormalizer(
+            handle_chinese_chars=self.split_chinese, strip_accents=self.strip_accents, lowercase=self.lower_case
+        )
+        tokenizer.pre_tokenizer = BertPreTokenizer()
         return tokenizer
 
     @functools.cached_property

@@ -10,14 +10,14 @@ from absl import logging
 
 from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, PAIRS_FILE
+from data_pipeline.folders.manifest import MANIFEST_FILE
 from docproduct.index.settings import IndexSettings
 from docproduct.search import threshold, vectors
 from docproduct.search.lexical import Lexical
 
 KIND = "docproduct index"
 FORMAT = 3
-PASSAGES_FILE = "passages.parquet"
+PAIRS_FILE, PASSAGES_FILE = "pairs.parquet", "passages.parquet"
 FAISS_FILES: dict[str, str] = {"answer": "answers.faiss", "question": "questions.faiss"}
 LEXICAL_FOLDERS: dict[str, str] = {"answer": "answers.bm25", "question": "questions.bm25"}
 SHOWN_COLUMNS = ["pair_id", "question", "answer", "source", "focus"]  # of a hit

@@ -9,12 +9,13 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import PAIRS_FILE, read_manifest
+from data_pipeline.folders.manifest import read_manifest
 from docproduct.index.folder import (
     FAISS_FILES,
     FORMAT,
     KIND,
     LEXICAL_FOLDERS,
+    PAIRS_FILE,
     PASSAGES_FILE,
     REMEDY,
     SHOWN_COLUMNS,

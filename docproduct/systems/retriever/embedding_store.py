@@ -16,7 +16,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, PreparedFolder, read_manifest
+from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.layers import checkpoints
 from docproduct.systems.retriever.folder import Side, TrainedRetriever
 

@@ -1,4 +1,4 @@
-"""What the files of a sentence-transformers folder say: modules.json, and the configuration of each module."""
+"""Reads the files of a sentence-transformers folder: modules.json and the configuration of each module."""
 
 import dataclasses
 import os
@@ -16,8 +16,8 @@ from docproduct.layers import checkpoints
 from docproduct.systems.retriever.pooling import POOLINGS, TORCH_ACTIVATIONS, DenseConfig
 
 _CONFIG_FILE = "config.json"
-_NO_LENGTH = 1_000_000  # tokens; a larger number in a file means none
-# Ours, by the names in files of versions up to 5 and from 6 on.
+_NO_LENGTH = 1_000_000  # tokens; files write a larger number for "no limit"
+# Our poolings by sentence-transformers' names, which changed with version 6.
 _POOLING_NAMES = {
     "cls_token": "cls",
     "max_tokens": "max",
@@ -25,7 +25,7 @@ _POOLING_NAMES = {
     "mean_sqrt_len_tokens": "mean_sqrt_len",
 }
 _FLAG_PREFIX = "pooling_mode_"
-# Settings of a Transformer module that change its vectors, and the values of each that change nothing.
+# Settings of a Transformer module that change its vectors, with the values that leave them as they are.
 _TRANSFORMER_SETTINGS = {
     "transformer_task": (None, "feature-extraction"),
     "module_output_name": (None, "token_embeddings"),
@@ -37,13 +37,13 @@ _TRANSFORMER_SETTINGS = {
 
 @dataclasses.dataclass
 class SentenceModules:
-    """What a folder says of its encoder.
+    """The modules of a sentence-transformers folder.
 
     Attributes:
-      pooling: a key of `POOLINGS`; None: it has no module for it.
-      max_tokens: longest text; None: no word of it.
-      dense: the layers behind the pooling, in their order.
-      weights: for each of them its tensors, kernel [in, out] and bias [out].
+      pooling: A key of `POOLINGS`, or None if the caller chose another.
+      max_tokens: Longest text, or None if the folder sets none.
+      dense: The dense layers behind the pooling, in order.
+      weights: The tensors of each dense layer: kernel [in, out] and bias [out].
     """
 
     pooling: str | None = None
@@ -53,15 +53,15 @@ class SentenceModules:
 
 
 def read_modules(folder: str, pooling: str | None = None) -> SentenceModules | None:
-    """Reads the modules of a sentence-transformers folder; returns None for another folder.
+    """Reads the modules of a sentence-transformers folder. Returns None for other folders.
 
     Args:
-      folder: the folder.
-      pooling: stands above what the folder says of its pooling, which is not read then.
+      folder: The folder.
+      pooling: Overrides the folder's pooling, which is not read then.
 
     Raises:
-      ValueError: a module is not of the kinds Transformer, Pooling, Dense, Dropout and Normalize, in this order, or has
-        a setting that would give other vectors than sentence-transformers'.
+      ValueError: The modules are not Transformer, Pooling, Dense, Dropout and Normalize, in this order, or one has a
+        setting that would give other vectors than sentence-transformers'.
     """
     modules = files.read_json(os.path.join(folder, MODULES_FILE))
     if modules is None:
@@ -89,7 +89,7 @@ def _check_order(kinds: Sequence[str], folder: str) -> None:
     for kind in kinds:
         if kind not in order:
             raise ValueError(f"{folder} has a module {kind}; expected {', '.join(order)} only.")
-    # Dropout does nothing to a vector that is asked for.
+    # Dropout does nothing at inference.
     places = [order.index(kind) for kind in kinds if kind != "Dropout"]
     if places != sorted(places) or kinds.count("Transformer") != 1 or kinds.count("Pooling") != 1:
         raise ValueError(
@@ -102,7 +102,7 @@ def _check_origin(types: Sequence[str], folder: str) -> None:
     own = [name for name in types if not name.startswith("sentence_transformers.")]
     if own:
         raise ValueError(
-            f"{folder} has the module {own[0]}, which is code of its own and not run. Expected modules of "
+            f"{folder} has the module {own[0]}, which is its own code and is not run. Expected modules of "
             "sentence_transformers only."
         )
 
@@ -112,8 +112,8 @@ def _check_transformer(part: str) -> None:
     for name, harmless in _TRANSFORMER_SETTINGS.items():
         if config.get(name) not in harmless:
             raise ValueError(
-                f"The Transformer module in {part} has {name} {config[name]!r}, which is not built in. If the encoder "
-                "was trained with it, take another one; otherwise remove it from sentence_bert_config.json."
+                f"The Transformer module in {part} has {name} {config[name]!r}, which is not supported. If the encoder "
+                "was trained with it, use another encoder; otherwise remove it from sentence_bert_config.json."
             )
 
 
@@ -126,7 +126,7 @@ def _max_tokens(part: str) -> int | None:
 
 def _pooling(config: dict[str, Any] | None, part: str, folder: str) -> str:
     if config is None:
-        raise ValueError(f"{part} has no {_CONFIG_FILE}, which says how to pool. Fetch it, or choose with --pooling.")
+        raise ValueError(f"{part} has no {_CONFIG_FILE}, which names the pooling. Add the file, or set --pooling.")
     modes = config.get("pooling_mode")
     if modes is None:
         modes = [name for name, value in config.items() if name.startswith(_FLAG_PREFIX) and value] or ["mean"]
@@ -135,11 +135,11 @@ def _pooling(config: dict[str, Any] | None, part: str, folder: str) -> str:
     modes = [_POOLING_NAMES.get(mode, mode) for mode in modes]
     if len(modes) != 1 or modes[0] not in POOLINGS:
         raise ValueError(
-            f"{folder} pools by {modes}; expected one of {', '.join(POOLINGS)}, alone. Choose with --pooling."
+            f"{folder} has the poolings {modes}; expected exactly one of {', '.join(POOLINGS)}. Set --pooling."
         )
     if config.get("include_prompt") is False and EncoderPrompts.read(folder):
         raise ValueError(
-            f"{folder} leaves its prompts out of the pooling (include_prompt is false), which is not built in. "
+            f"{folder} leaves its prompts out of the pooling (include_prompt is false), which is not supported. "
             "Expected an encoder that pools all tokens."
         )
     return modes[0]
@@ -148,20 +148,20 @@ def _pooling(config: dict[str, Any] | None, part: str, folder: str) -> str:
 def _dense(part: str) -> tuple[DenseConfig, dict[str, np.ndarray]]:
     path = os.path.join(part, _CONFIG_FILE)
     config = files.read_json(path) or {}
-    # Without a word of it, sentence-transformers takes tanh.
+    # sentence-transformers' default is tanh.
     activation = str(config.get("activation_function", "torch.nn.modules.activation.Tanh")).rpartition(".")[2]
     input_name = config.get("module_input_name", "sentence_embedding")
     output_name = config.get("module_output_name") or input_name
     unusual = config.get("use_residual") or (input_name, output_name) != ("sentence_embedding", "sentence_embedding")
     if activation not in TORCH_ACTIVATIONS or unusual or "out_features" not in config:
         raise ValueError(
-            f"{path} is of a dense layer with {config}; expected out_features and one of the activations "
-            f"{', '.join(TORCH_ACTIVATIONS)}, on the vector of a text, without a residual sum."
+            f"{path} describes a dense layer with {config}. Expected out_features and one of the activations "
+            f"{', '.join(TORCH_ACTIVATIONS)}, applied to the text's vector, without a residual connection."
         )
     there = os.listdir(part)
     if "pytorch_model.bin" in there and "model.safetensors" not in there:
         raise ValueError(
-            f"{part} has its weights in pytorch_model.bin alone, which is not read; expected model.safetensors. "
+            f"{part} has its weights only in pytorch_model.bin, which cannot be read. Expected model.safetensors. "
             "Convert the folder once, where sentence-transformers is installed: "
             "SentenceTransformer(FOLDER).save_pretrained(NEW_FOLDER)."
         )
@@ -176,7 +176,7 @@ def _check_vectors(folder: str) -> None:
     if config.get("truncate_dim"):
         raise ValueError(
             f"{folder} shortens its vectors to {config['truncate_dim']} components (truncate_dim in {PROMPTS_FILE}), "
-            "which is not built in for encoders. Remove truncate_dim to load the whole vectors."
+            "which is not supported for encoders. Remove truncate_dim to load the whole vectors."
         )
     similarity = config.get("similarity_fn_name")
     if similarity not in (None, "cosine"):
