@@ -44,10 +44,7 @@ def _define_flags() -> None:
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
     flags.DEFINE_integer("window", None, "Tokens of a row; default: what the model takes.")
     flags.DEFINE_integer("answer_tokens", PromptSettings.answer_tokens, "closed_book: room that a prompt leaves.")
-    sample = FocusSample()
-    flags.DEFINE_integer("top_foci", sample.top_foci, "closed_book: only the foci with most pairs; 0: all pairs.")
-    flags.DEFINE_integer("train_per_focus", sample.train_per_focus, "With --top_foci: pairs of each to train on.")
-    flags.DEFINE_integer("dev_per_focus", sample.dev_per_focus, "With --top_foci: pairs of each for dev.")
+    define_flags(FocusSample)
     sizes = _DEFAULTS.random_gpt2
     flags.DEFINE_integer("vocab_size", 8_192, "Without --gpt2_dir: ids that language_model's tokenizer learns.")
     flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
@@ -77,7 +74,7 @@ def _make_tokens(values: flags.FlagValues) -> TokenFolder:
         if not gpt2_dir:
             raise ValueError("closed_book needs a tokenizer. Give --gpt2_dir, perhaps of task language_model.")
         settings = PromptSettings(0, window, values.answer_tokens)
-        sample = FocusSample(values.top_foci, values.train_per_focus, values.dev_per_focus)
+        sample = FocusSample(**flag_values(FocusSample))
         write_closed_book(values.tokens_dir, prepared, BytePairs.load(gpt2_dir), settings, sample, values.seed)
     folder = TokenFolder(values.tokens_dir)
     if folder.rows != values.task:

@@ -56,7 +56,7 @@ class Questions:
         self._settings = PromptSettings(**folder.manifest["settings"]["prompt"])
         found = pq.read_table(os.path.join(tokens_dir, CONTEXTS_FILE)).to_pylist()
         self._contexts = {row["pair_id"]: row["context_pair_ids"] for row in found}
-        pairs = prepared.pairs(["pair_id", "question", "answer"]).to_pylist()
+        pairs = prepared.table(["pair_id", "question", "answer"]).to_pylist()
         self._pairs = {pair["pair_id"]: pair for pair in pairs}
         rows = read_rows(folder, splits.DEV)[: max_rows or None]
         if len(rows) < 2:

@@ -29,7 +29,7 @@ _OUR_BATCHES = (4_096, 8_192, 16_384)  # tokens
 
 def texts_of(prepared_dir: str, side: str, count: int) -> list[str]:
     """Returns the first texts of train."""
-    return PreparedFolder(prepared_dir).pairs([side], splits.TRAIN)[side][:count].to_pylist()
+    return PreparedFolder(prepared_dir).table([side], splits.TRAIN)[side][:count].to_pylist()
 
 
 def ours(prepared_dir: str, encoder_dir: str, precision: str) -> None:

@@ -149,7 +149,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     prepared = PreparedFolder(prepared_dir)
     retriever = TrainedRetriever.load(encoder_dir)
     random = np.random.default_rng(0)
-    rows = len(prepared.pairs(["pair_id"]))
+    rows = len(prepared.table(["pair_id"]))
 
     def embed_prepared(*_: object, **__: object) -> Embeddings:
         found = random.standard_normal((rows, retriever.config.width), np.float32)
@@ -161,7 +161,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     index.build(retriever, prepared, index_dir, settings, encoder_name=encoder_dir, overwrite=True)
     np.save(vectors, embed_prepared().head)
     with open(texts, "w", encoding="utf-8") as file:
-        json.dump(prepared.pairs(["question", "answer"]).to_pylist(), file)
+        json.dump(prepared.table(["question", "answer"]).to_pylist(), file)
     return index_dir, vectors, texts
 
 

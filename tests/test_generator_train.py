@@ -72,7 +72,8 @@ def contexts_dir(prepared, bpe, tmp_path_factory):
             maker.row(*pair, [own[i - 1][1:], own[i - 2][1:]]) for i, pair in enumerate(own) if len(own) > 2
         ]
     settings = {"prompt": dataclasses.asdict(settings)}
-    token_folder.write(path, CONTEXT_ANSWER, tokenizer, of_split, settings, {}, shortened=maker.counts)
+    origin = token_folder.Origin(CONTEXT_ANSWER, settings, {})
+    token_folder.write(path, origin, tokenizer, of_split, shortened=maker.counts)
     return path
 
 
@@ -280,7 +281,7 @@ def test_wrong_input(config, pairs_dir, windows_dir, prepared, bpe, tmp_path):
     with pytest.raises(ValueError, match="has no dev pairs. Prepare it again"):
         write_closed_book(str(tmp_path / "no_dev"), _without_dev(prepared), bpe, PromptSettings(0, 48, 24))
     rows = {"train": read_rows(TokenFolder(pairs_dir), "dev")}
-    token_folder.write(str(tmp_path / "no_dev"), "closed_book", bpe, rows, {}, {})
+    token_folder.write(str(tmp_path / "no_dev"), token_folder.Origin("closed_book", {}, {}), bpe, rows)
     with pytest.raises(ValueError, match="has no dev rows"):
         train(dataclasses.replace(config, tokens_dir=str(tmp_path / "no_dev")), str(tmp_path / "m"))
     assert not (tmp_path / "m").exists()

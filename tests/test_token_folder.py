@@ -31,7 +31,8 @@ def tokenizer():
 
 
 def folder_of(path, tokenizer, rows=ROWS):
-    token_folder.write(str(path), "closed_book", tokenizer, {"train": iter(rows), "dev": rows[:3]}, {}, {})
+    origin = token_folder.Origin("closed_book", {}, {})
+    token_folder.write(str(path), origin, tokenizer, {"train": iter(rows), "dev": rows[:3]})
     return TokenFolder(str(path))
 
 
@@ -248,7 +249,7 @@ class _Table:
     def __init__(self, rows):
         self._rows = rows
 
-    def pairs(self, columns):
+    def table(self, columns):
         del columns
         return self
 

@@ -1,4 +1,4 @@
-"""Records to tensors: parsing, padding, and the batches of a dataset with errors that name the file."""
+"""Turns records into tensors: parses and pads them; errors of a dataset name the file."""
 
 from collections.abc import Iterator, Sequence
 
@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from data_pipeline.rows import IDS, NUMBER
 
-_PARSED_TOGETHER = 1_024  # records, where a damaged file is looked for
+_PARSED_TOGETHER = 1_024  # records, in the search for a damaged file
 
 _FEATURES = {
     IDS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
@@ -22,8 +22,8 @@ class Batches:
     """The batches of one epoch; errors name the file.
 
     Attributes:
-      element_spec: {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta] int32, "pair_id", "question_group",
-        "answer_group": [B] int64}.
+      element_spec: the shapes and dtypes of a batch. Of pairs: {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta]
+        int32, "pair_id", "question_group", "answer_group": [B] int64}.
     """
 
     def __init__(
@@ -56,10 +56,10 @@ class Batches:
             raise ValueError(
                 f"{path} is missing or damaged ({error.message}). Remove its folder, and make it again."
             ) from error
-        for what, expected in self._expected.items():
-            if seen[what] != expected:
+        for unit, expected in self._expected.items():
+            if seen[unit] != expected:
                 raise ValueError(
-                    f"The shards {self._shards[0]} ... hold {seen[what]} {what}; their manifest says {expected}. "
+                    f"The shards {self._shards[0]} ... hold {seen[unit]} {unit}; their manifest says {expected}. "
                     "Remove their folder, and make it again."
                 )
 
@@ -89,13 +89,13 @@ def pad(ids: tf.RaggedTensor, pad_id: int, multiple: int = 1) -> tf.Tensor:
 
 
 def count_tokens(batch: Element, pad_id: int) -> tuple[int, int]:
-    """Returns how many tokens of a padded batch are real, and how many places it has."""
-    sides = [value.numpy() for name, value in batch.items() if name.endswith("_ids")]
-    return sum(int((ids != pad_id).sum()) for ids in sides), sum(ids.size for ids in sides)
+    """Returns the number of real tokens in a padded batch, and the number of places."""
+    texts = [value.numpy() for name, value in batch.items() if name.endswith("_ids")]
+    return sum(int((ids != pad_id).sum()) for ids in texts), sum(ids.size for ids in texts)
 
 
 def _damaged(shards: Sequence[str], features: dict[str, str]) -> str | None:
-    """Returns the shard that cannot be read, None if all can."""
+    """Returns a shard that cannot be read; None if all can."""
     for path in shards:
         try:
             for batch in tf.data.TFRecordDataset(path).batch(_PARSED_TOGETHER):

@@ -1,4 +1,4 @@
-"""Rows in batches or groups of like length: for inference, and inside a training step."""
+"""Puts rows of like length together: in batches for inference, in groups inside a training step."""
 
 from collections.abc import Iterator
 
@@ -9,31 +9,8 @@ from data_pipeline import splits
 from data_pipeline.batches.parsing import Batches, pad, parse
 from data_pipeline.folders.prepared import PreparedFolder, RowFinder
 
-_WINDOW = 2**15  # texts that are sorted by length together, for inference
+_WINDOW = 2**15  # texts that are sorted by length together
 _ALL_TOGETHER = 2**62  # tokens
-
-
-def micro_batches(
-    ids: tf.RaggedTensor, size: int, pad_id: int, multiple: int = 1
-) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-    """Cuts one side of a random batch into micro-batches of like length, the longest first.
-
-    The batch keeps its random negatives, and little of it is padding.
-
-    Args:
-      ids: [B, (T)] int32.
-      size: rows of a micro-batch; the last may have fewer.
-      pad_id: fills the rows.
-      multiple: padded lengths are multiples of it.
-
-    Yields:
-      rows [M] int32, the positions in `ids`; and ids [M, T] int32. Of the vectors of all micro-batches, one after the
-      other, `tf.gather(vectors, tf.argsort(all_rows))` has the order of `ids`.
-    """
-    order = tf.argsort(-ids.row_lengths(), stable=True)
-    for start in range(0, ids.shape[0], size):
-        rows = order[start : start + size]
-        yield rows, pad(tf.gather(ids, rows), pad_id, multiple)
 
 
 def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 1) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -41,14 +18,13 @@ def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 
 
     Args:
       ids: [B, T] int, padded at the end.
-      num_groups: how many; with fewer rows than that, some are empty.
-      pad_id: what fills the rows.
-      multiple: as of `BatchSettings.pad_to_multiple`, if `ids` has been padded so.
+      num_groups: number of groups; with fewer rows, some are empty.
+      pad_id: fills the rows.
+      multiple: widths are multiples of it; `ids` must be padded to one, see `BatchSettings.pad_to_multiple`.
 
     Returns:
-      The groups, each [B_g, T_g] with T_g its longest row, or up to the next multiple; and [B] int32, the place of
-      each row of `ids` among the rows of the groups, one after the other: `tf.gather(result, places)` restores the
-      order.
+      The groups, each [B_g, T_g] with T_g the length of its longest row, or the next multiple; and [B] int32, the place
+      of each row of `ids` in the concatenated groups: `tf.gather(result, places)` restores the order.
     """
     lengths = tf.reduce_sum(tf.cast(ids != pad_id, tf.int32), axis=1)  # [B]
     order = tf.argsort(lengths, stable=True)
@@ -66,7 +42,7 @@ def length_order(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]
 
     Args:
       lengths: [N] int.
-      batch_tokens: places in a batch, padding included; a longer row is a batch of its own.
+      batch_tokens: largest number of places in a batch, padding included; a longer row is a batch of its own.
 
     Yields:
       [B] int.
@@ -84,7 +60,7 @@ def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Itera
 
     Args:
       ids: [N, (T)] int32.
-      batch_tokens: places in a batch, padding included; a longer row is a batch of its own.
+      batch_tokens: largest number of places in a batch, padding included; a longer row is a batch of its own.
       pad_id: fills the rows.
 
     Yields:
@@ -104,7 +80,7 @@ def inference_batches(
     Args:
       prepared: the folder.
       side: the name of a tokenized field, such as question or answer.
-      batch_tokens: places in a batch, padding included; a longer row is a batch of its own.
+      batch_tokens: largest number of places in a batch, padding included; a longer row is a batch of its own.
       pad_id: fills the rows.
 
     Yields:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from data_pipeline.corpora.reading import NotATableError, Refusals
+from data_pipeline.settings import Settings, setting
 
 # Names that a column usually has, compared without case. Those of a later group count where no earlier one is there;
 # several of one group are ambiguous, but for instruction and input, which both belong to the question.
@@ -50,30 +51,25 @@ _OTHER_TEXTS = (
     (r"(q|question)\s*\d*\s*[:.)]\s", "It looks like a text: write each question with its answer as a row of a table."),
     (r"(var|let|const|window)\b.*=", "It looks like JavaScript: keep the JSON alone."),
 )
+_COLUMN_HELP = "Column with the {}, by name or as #3; usual names are recognised."
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
-    """The columns of a table, and how it is written.
+class Columns(Settings):
+    """The columns of a table, and its form; the help beside each field says more."""
 
-    Attributes:
-      question: the column with the question; None: recognise it by its usual names. #3 means the third column.
-      answer: the same for the answer.
-      source: the collection a pair comes from.
-      focus: its topic.
-      delimiter: the character between fields; None: as the header line looks.
-      header: names of the columns of a table that has no header line.
-    """
-
-    question: str | None = None
-    answer: str | None = None
-    source: str | None = None
-    focus: str | None = None
-    delimiter: str | None = None
-    header: tuple[str, ...] = ()
+    question: str | None = setting(None, _COLUMN_HELP.format("question"))
+    answer: str | None = setting(None, _COLUMN_HELP.format("answer"))
+    source: str | None = setting(None, _COLUMN_HELP.format("source"))
+    focus: str | None = setting(None, _COLUMN_HELP.format("focus"))
+    delimiter: str | None = setting(
+        None, r"Character between the fields of a table (\t: a tab); default: as its header looks."
+    )
+    header: tuple[str, ...] = setting((), "Names of the columns of a table without a header line: question,answer.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a delimiter that cannot stand between fields."""
+        super().__post_init__()
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError(
                 f"The delimiter is {self.delimiter!r}; expected one character, such as ; or \\t for a tab. No quote."

@@ -17,6 +17,7 @@ from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from data_pipeline.settings import define_flags, flag_values
 
 _FIELDS = PAIRS.schema.tokenized
+_COLUMN_FLAGS = {role: f"{role}_column" for role in ROLES}
 _LOWER_CASE = {"auto": None, "lower": True, "cased": False}
 _OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # they have flags of another form
 
@@ -32,14 +33,12 @@ def _define_flags() -> None:
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
     flags.DEFINE_enum("case", "auto", _LOWER_CASE, "Casing of the vocabulary; auto asks its folder.")
     for field in _FIELDS:
-        prompt_help = f"What the encoder expects before every {field.name}; default: as its folder says."
+        prompt_help = (
+            f"What the encoder expects before every {field.name}, its blank included; default: as its folder says."
+        )
         flags.DEFINE_string(prompt_name(field.name), None, prompt_help)
         flags.DEFINE_integer(limit_name(field.name), MAX_TOKENS, f"Longer {field.plural} lose their end.")
-    for role in ROLES:
-        text = f"Column with the {role}, by name or as #3; usual names are recognised."
-        flags.DEFINE_string(f"{role}_column", None, text)
-    flags.DEFINE_string("delimiter", None, r"Between fields of a table (\t: a tab); default: as its header looks.")
-    flags.DEFINE_list("header", [], "Names of the columns of a table without a header line: question,answer.")
+    define_flags(Columns, names=_COLUMN_FLAGS)
     define_flags(Settings, but=_OWN_FLAGS, dev_share=None)
     flags.DEFINE_bool("strip_boilerplate", False, "Take set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "The set phrases: a file of patterns.")
@@ -47,17 +46,10 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_workers", None, "Processes; default: one a processor.", lower_bound=0)
 
 
-def _columns(values: flags.FlagValues) -> Columns:
-    return Columns(
-        *(values[f"{role}_column"].value for role in ROLES),
-        delimiter=values.delimiter and values.delimiter.replace("\\t", "\t"),
-        header=tuple(values.header),
-    )
-
-
 def _settings(values: flags.FlagValues, left_out: Refusals) -> Settings:
     """Returns what the flags say; notes the files of folders that are left out."""
-    columns = _columns(values)
+    columns = flag_values(Columns, names=_COLUMN_FLAGS)
+    columns = Columns(**columns | {"delimiter": values.delimiter and values.delimiter.replace("\\t", "\t")})
     described = flag_values(Settings, but=_OWN_FLAGS)
     if described["dev_share"] is None:
         described["dev_share"] = 0.0 if values.dev_input else Settings.dev_share
