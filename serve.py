@@ -22,7 +22,7 @@ from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _WRITING = ("max_tokens", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size", "seed")
 _SERVING = ("host", "allowed_hosts", "trusted_proxies", "token_file", "rate_limit", "max_batch", "max_wait_ms")
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
     logging.set_verbosity(logging.WARNING)
-    training.set_up()
+    set_up()
     values = flags.FLAGS
     try:
         if values.port is not None:

@@ -30,7 +30,7 @@ from data_pipeline.prepare import Settings, prepare
 from docproduct import index
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve_peer.py")
 _K = 5
@@ -170,7 +170,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     duration, rounds = (2.0, 1) if values.quick else (values.duration, values.rounds)
     num_pairs = 2_000 if values.quick else values.num_pairs
     index_dir, vectors, texts = build(values.work_dir, values.encoder_dir, num_pairs, values.factory)

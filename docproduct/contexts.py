@@ -36,7 +36,7 @@ from docproduct.index import Hit, Index
 from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 CONTEXTS_FILE = "contexts.parquet"
 _FETCHED = (4, 32)  # hits that are looked at for each context: at first, and at most
@@ -214,7 +214,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         most = generator.sizes(values.gpt2_dir).max_positions
         window = min(PromptSettings.window, most) if values.window is None else values.window

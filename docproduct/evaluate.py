@@ -23,7 +23,7 @@ from docproduct.layers.precision import PRECISIONS, dtype_policy
 from docproduct.search.lexical import AUTO, HYBRIDS, Hybrid, Lexical, choose, fuse, top
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 CANDIDATES = ("all", "judged")
 _DEPTH = 1_000  # documents kept of each ranking
@@ -233,7 +233,7 @@ def main(argv: list[str]) -> None:
     if argv[1:] != ["retrieval"]:
         raise app.UsageError(f"Expected what to evaluate: retrieval. Received: {' '.join(argv[1:]) or 'nothing'}.")
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         split = values.split or beir.default_split(values.beir_dir)
         data = beir.read(values.beir_dir, split)

@@ -29,7 +29,7 @@ from docproduct import index
 from docproduct.layers.precision import PRECISIONS
 from docproduct.search.lexical import Lexical, top
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 MINERS = ("model", "bm25", "both")
 
@@ -208,7 +208,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         settings = MiningSettings(
             **{field.name: values[field.name].value for field in dataclasses.fields(MiningSettings)}

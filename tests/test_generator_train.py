@@ -32,11 +32,12 @@ from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.recipes import starter
 from docproduct.systems.generator import TrainedGenerator
-from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
-from docproduct.systems.generator.train import make_run, start, train
-from docproduct.training import run_folder
+from docproduct.systems.generator.start import start
+from docproduct.systems.generator.task import GeneratorTask
+from docproduct.systems.generator.train import train
+from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
 
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=48)
@@ -151,7 +152,7 @@ def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp_path, monkeypatch):
     path, history = trained
     model_dir = str(tmp_path / "m")
-    real = run_folder.training.step_function
+    real = loop.step_function
 
     def failing(*arguments):
         step, count = real(*arguments), iter(range(10**6))
@@ -164,7 +165,7 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp
         return stopping
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_folder.training, "step_function", failing)
+        patched.setattr(loop, "step_function", failing)
         with pytest.raises(KeyboardInterrupt):
             train(config, model_dir)
     pathlib.Path(model_dir, "weights.safetensors.1.partial").write_text("half")  # as a kill leaves it
@@ -195,20 +196,34 @@ def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, c
     np.testing.assert_allclose(mirrored["losses"], plain, atol=1e-5)
 
 
-def test_training_reads_each_packed_document_by_itself(config, windows_dir, tmp_path):
+def test_training_reads_each_packed_document_by_itself(config, windows_dir):
     config = dataclasses.replace(config, tokens_dir=windows_dir, dropout=0.0)
-    task = make_run(config, str(tmp_path / "m"), tf.distribute.get_strategy()).task
-    batch = next(iter(task.batches(0, 0)))
     folder = TokenFolder(windows_dir)
-    end_id = folder.tokenizer().end_id
-    assert (batch["target_ids"][:, 1:-1].numpy() == end_id).any()  # several stand in a window
-    gpt2 = start(config, folder).gpt2
-    found, apart, together = (
-        float(gradients(batch, tf.identity)[0])
-        for gradients in (task.gradients, tasks.gradients(gpt2, end_id), tasks.gradients(gpt2, None))
-    )
-    assert found == pytest.approx(apart, rel=1e-6)
-    assert found != pytest.approx(together, rel=1e-5)
+    task = GeneratorTask(config, folder, start(config, folder), None, "")
+    batch = next(iter(task.batches(0, 0)))
+    assert task.end_id == folder.tokenizer().end_id
+    assert (batch["target_ids"][:, 1:-1].numpy() == task.end_id).any()  # several stand in a window
+    apart = float(task.gradients(batch, tf.identity)[0])
+    task.end_id = None
+    assert apart != pytest.approx(float(task.gradients(batch, tf.identity)[0]), rel=1e-5)
+
+
+def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
+    """Settings that this version no longer has are left out where they changed nothing, and named where they did."""
+    monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
+    train(config, str(tmp_path))
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    stored["training"] |= {"copying": False, "pointer": False, "pairs_apart": False}
+    stored["training"]["random_gpt2"] |= {"pointer": False, "segment_token": None}
+    del stored["training"]["num_buckets"]
+    path.write_text(json.dumps(stored))
+    changed = dataclasses.replace(config, num_answers=1, recompute=True)  # they change no results
+    train(changed, str(tmp_path), resume=True)
+    stored["training"]["pointer"] = True
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="does not know: pointer"):
+        train(config, str(tmp_path), resume=True)
 
 
 def test_language_model_then_pairs(prepared, windows_dir, tmp_path):

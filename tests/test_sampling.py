@@ -95,10 +95,10 @@ class Successor:
 
     config = types.SimpleNamespace(num_layers=1)
 
-    def begin(self, ids, mask, length):
+    def prefill(self, ids, mask, length):
         return ids[..., None], [(tf.zeros([1, 1, length, 1]),) * 2]
 
-    def extend(self, ids, padding, caches, start):
+    def decode_step(self, ids, padding, caches, start):
         return ids[..., None], caches
 
     def logits(self, states):

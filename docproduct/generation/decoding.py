@@ -18,7 +18,7 @@ import tensorflow as tf
 
 from docproduct.generation import sampling
 from docproduct.generation.sampling import Sampling
-from docproduct.layers.attention import Cache
+from docproduct.layers.attention import LayerCache
 from docproduct.layers.gpt2 import GPT2
 
 PROPOSED = 7  # tokens in a pass of look-up, beside the last one
@@ -69,7 +69,7 @@ class Decoder:
         mask = columns >= 0
         ids = tf.where(mask, tf.gather(prompt_ids, tf.maximum(columns, 0), batch_dims=1), 0)
         slots = longest + max_tokens + PROPOSED
-        states, caches = self.gpt2.begin(ids, mask, slots)
+        states, caches = self.gpt2.prefill(ids, mask, slots)
         state = {
             "ids": tf.pad(ids, [[0, 0], [0, slots - longest]]),
             "padding": padding,
@@ -131,7 +131,7 @@ class Decoder:
         """
         config = self.gpt2.config
         caches = [(state[f"key_{i}"], state[f"value_{i}"]) for i in range(config.num_layers)]
-        states, caches = self.gpt2.extend(ids, state["padding"], caches, state["next"])
+        states, caches = self.gpt2.decode_step(ids, state["padding"], caches, state["next"])
         return state | _named(caches) | {"passes": state["passes"] + 1}, self._logits(states)
 
     def _logits(self, states: tf.Tensor) -> tf.Tensor:
@@ -195,7 +195,7 @@ def _placed(whole: tf.Tensor, part: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reshape(within, [-1] + [1] * (whole.shape.rank - 2)), taken, whole)
 
 
-def _named(caches: list[Cache]) -> State:
+def _named(caches: list[LayerCache]) -> State:
     """Returns keys and values of all layers as parts of the state."""
     return {f"{name}_{i}": x for i, cache in enumerate(caches) for name, x in zip(("key", "value"), cache, strict=True)}
 

@@ -10,7 +10,6 @@ The version's own files: config.json, vocab.json, merges.txt, tokenizer_config.j
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -20,9 +19,9 @@ from docproduct.exports import saved_models
 from docproduct.generation.decoding import PROPOSED, Decoder, State
 from docproduct.generation.sampling import GenerationSettings, Sampling
 from docproduct.layers import int8
-from docproduct.layers.checkpoints import variables_by_name
 from docproduct.layers.gpt2 import GPT2
-from docproduct.systems.generator.folder import TrainedGenerator, built
+from docproduct.layers.gpt2_int8 import quantized
+from docproduct.systems.generator.folder import TrainedGenerator
 
 KIND = "docproduct exported generator"
 FORMAT = 6
@@ -66,7 +65,7 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
     if generator.gpt2.config.cross_attention:
         raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
     with saved_models.new_version(export_dir, KIND) as partial:
-        gpt2 = generator.gpt2 if precision == "float32" else _quantized(generator.gpt2)
+        gpt2 = generator.gpt2 if precision == "float32" else quantized(generator.gpt2)
         _save(Decoder(gpt2, generator.end_id, generator.suppressed_ids), partial)
         own = saved_models.own_files(partial)
         config = {"kind": KIND, "format": FORMAT, "precision": precision, "end_id": generator.end_id}
@@ -189,30 +188,3 @@ def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
         "generate": prompt,
         default: prompt,
     }
-
-
-def _quantized(gpt2: GPT2) -> GPT2:
-    """Returns the same model with int8 weights in its dense layers and its head; the rest is as it was."""
-    layers: list[int8.Int8Dense] = []
-
-    def dense(*arguments: Any) -> int8.Int8Dense:
-        layers.append(int8.dense(*arguments))
-        return layers[-1]
-
-    result = GPT2(gpt2.config, dense=dense, tied_head=False)
-
-    @tf.function(autograph=False)  # int8 products exist in graphs only
-    def trace() -> None:
-        built(result)
-
-    trace.get_concrete_function()
-    values = variables_by_name(gpt2)
-    result.head.take(gpt2.token_embedding.embeddings.numpy().T, np.zeros(gpt2.config.vocab_size, np.float32))
-    layers.remove(result.head)
-    for layer in layers:
-        name = layer.path.removeprefix(f"{result.path}/")
-        layer.take(*(values.pop(f"{name}/{part}").numpy() for part in ("kernel", "bias")))
-    variables = variables_by_name(result)
-    for name, value in values.items():  # embeddings, norms
-        variables[name].assign(value)
-    return result

@@ -14,7 +14,7 @@ from docproduct.index import IndexSettings, VectorTable, build, build_from_vecto
 from docproduct.layers.precision import PRECISIONS
 from docproduct.search.lexical import AUTO, HYBRIDS
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 
 def _define_flags() -> None:
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> None:
     try:
         chosen = {field.name: values[field.name].value for field in dataclasses.fields(IndexSettings)}
         settings = IndexSettings(**chosen)
-        training.set_up()
+        set_up()
         manifest = _build(values, settings)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

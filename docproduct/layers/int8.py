@@ -8,9 +8,8 @@ once, by column; inputs are quantized by row as they come:
     W = scale * w, w in -127 ... 127            scale: [M]
 """
 
+import itertools
 import os
-from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
@@ -18,6 +17,7 @@ import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 
 from docproduct.layers.precision import processor_flags
+from docproduct.layers.transformer import Blocks
 
 _PRODUCT = "_QuantizedMatMul"
 _EXACT_INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
@@ -30,14 +30,14 @@ def available() -> bool:
 
 
 class Int8Dense(keras.layers.Layer):
-    """A dense layer with another one's weights as int8, for inference."""
+    """A dense layer for inference that holds the weights of a float layer as int8."""
 
     def __init__(self, units: int, name: str):
         super().__init__(name=name, dtype="float32")
         self.units = units
 
     def build(self, shape: tuple[int | None, int]) -> None:
-        """Makes kernel [K, M] int8, and lowest and highest weight of each column, and bias, [M] float32 each."""
+        """Makes the kernel, [K, M] int8, and lowest and highest weight of each column and the bias, [M] float32."""
         constant = {"initializer": "zeros", "trainable": False}
         self.kernel = self.add_weight(shape=(shape[1], self.units), dtype="int8", name="kernel", **constant)
         self.lowest, self.highest, self.bias = (
@@ -60,11 +60,25 @@ class Int8Dense(keras.layers.Layer):
         return _quantized_matmul(q, kernel, *weights) * size + tf.convert_to_tensor(self.bias)
 
 
-def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str, dtype: Any) -> Int8Dense:
-    """Returns an int8 layer where `transformer.dense` returns a float one."""
-    del initializer_range, dtype
-    next(seeds)  # later layers draw the seeds that they draw in a float model
-    return Int8Dense(units, name)
+class Int8Blocks(Blocks):
+    """Makes int8 layers where `Blocks` makes dense ones.
+
+    The head is such a layer, too: the token table stays in float32.
+
+    Attributes:
+      dense_layers: all that were made.
+    """
+
+    ties_head = False
+
+    def __init__(self) -> None:
+        super().__init__(0.0, itertools.count())
+        self.dense_layers: list[Int8Dense] = []
+
+    def dense(self, units: int, name: str) -> Int8Dense:
+        """Returns an int8 layer."""
+        self.dense_layers.append(Int8Dense(units, name))
+        return self.dense_layers[-1]
 
 
 def _quantized_matmul(q: tf.Tensor, kernel: tf.Tensor, lowest: tf.Tensor, highest: tf.Tensor) -> tf.Tensor:
@@ -72,9 +86,9 @@ def _quantized_matmul(q: tf.Tensor, kernel: tf.Tensor, lowest: tf.Tensor, highes
 
     Args:
       q: [N, K] qint8.
-      kernel: [K, M] qint8, which never changes: oneDNN keeps it in its own order.
-      lowest: [M] float32, what -127 means.
-      highest: [M] float32, what 127 means.
+      kernel: [K, M] qint8. It must not change: oneDNN keeps a copy in its own order.
+      lowest: [M] float32, the weight that -127 stands for.
+      highest: [M] float32, the weight that 127 stands for.
 
     Returns:
       [N, M] float32.

@@ -31,7 +31,7 @@ from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
 
 VOCABULARY = 8_192
@@ -104,7 +104,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         retriever = TrainedRetriever.load_for_many(values.model_dir)
         best = make(

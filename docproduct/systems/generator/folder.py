@@ -78,7 +78,7 @@ class TrainedGenerator:
         prompt: PromptSettings | None = None,
     ) -> "TrainedGenerator":
         """Returns a generator with random weights."""
-        return cls(built(GPT2(config, seed, dtype=dtype)), tokenizer, prompt)
+        return cls(GPT2(config, seed, dtype).make_variables(), tokenizer, prompt)
 
     @classmethod
     def load(cls, folder: str, dtype: str = "float32", seed: int = 0, **changed: Any) -> "TrainedGenerator":
@@ -96,7 +96,7 @@ class TrainedGenerator:
         """
         layout, config, prompt = _read_config(folder)
         tokenizer = BytePairs.load(folder)
-        gpt2 = built(GPT2(dataclasses.replace(config, **changed), seed, dtype=dtype))
+        gpt2 = GPT2(dataclasses.replace(config, **changed), seed, dtype).make_variables()
         if layout == _OURS:
             weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
             checkpoints.assign(gpt2, weights, os.path.join(folder, WEIGHTS_FILE))
@@ -119,7 +119,7 @@ class TrainedGenerator:
         """
         tokenizer = prompts.with_markers(self.tokenizer)
         rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
-        gpt2 = built(GPT2(dataclasses.replace(self.gpt2.config, vocab_size=rows), seed, dtype=dtype))
+        gpt2 = GPT2(dataclasses.replace(self.gpt2.config, vocab_size=rows), seed, dtype).make_variables()
         weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.gpt2).items()}
         table = weights[_TABLE][: self.tokenizer.vocab_size]  # rows without a token may stand behind
         new = np.repeat(table.mean(axis=0, keepdims=True), rows - len(table), axis=0)
@@ -214,11 +214,3 @@ def _stored_config(folder: str, stored: dict[str, Any]) -> GPT2Config:
         )
     path = os.path.join(folder, CONFIG_FILE)
     return from_json(GPT2Config, stored, path, former={"pointer": False, "segment_token": None})
-
-
-def built(gpt2: GPT2) -> GPT2:
-    """Makes the variables of a model."""
-    config = gpt2.config
-    states = np.zeros((1, 2, config.encoder_width or config.width), np.float32) if config.cross_attention else None
-    gpt2(np.zeros((1, 2), np.int32), encoder_states=states)
-    return gpt2
