@@ -195,7 +195,7 @@ def _content(schema: Schema, rows: list[Row], file_name: str, scrubber: Scrubber
     columns = {"where": [row[0] for row in rows]}
     for place, field in enumerate(schema.fields, 1):
         values = [row[place] for row in rows]
-        scrub = scrubber.answer if field.side == ANSWER else scrubber.question
+        scrub = scrubber.answer if field.side == ANSWER else scrubber.mask
         if field.kind == TEXT:
             values = list(map(scrub, values))
         elif field.kind == TEXTS:
