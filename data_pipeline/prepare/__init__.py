@@ -134,10 +134,7 @@ def _write(
     reports = chunks.write(job, reader, workers, progress)
     num_chunks = len(reports) - 1
     duplicates.find(job, [job.chunk_path(number) for number in range(num_chunks)], progress)
-    labels = {
-        field.name: sorted(set[str]().union(*(report["labels"].get(field.name, ()) for report in reports)))
-        for field in schema.classes
-    }
+    labels = _labels(schema, reports)
     shard_reports = shards.write(job, num_chunks, labels, folder, workers, progress)
     if inputs.modified != _modified(settings):
         raise ValueError("An input was changed while it was read. Start again when all are complete.")
@@ -161,6 +158,15 @@ def _write(
     }
     manifest |= {"labels": labels} if labels else {}
     files.write_json(os.path.join(folder, MANIFEST_FILE), manifest)
+
+
+def _labels(schema: Schema, reports: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Returns the sorted values of each label with classes."""
+    values = {field.name: set[str]() for field in schema.classes}
+    for report in reports:
+        for name, labels in report.get("labels", {}).items():
+            values[name].update(labels)
+    return {name: sorted(labels) for name, labels in values.items()}
 
 
 def _state(settings: Settings, schema: Schema, tokenizer: Tokenizer | None, inputs: _Inputs) -> str:
