@@ -294,7 +294,7 @@ def _without_dev(prepared):
         def fingerprint(self):
             return prepared.fingerprint()
 
-        def pairs(self, columns):
+        def table(self, columns):
             table = prepared.pairs(columns)
             names = (
                 ["test" if name == "dev" else name for name in table["split"].to_pylist()] if "split" in columns else []
