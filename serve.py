@@ -20,7 +20,7 @@ from data_pipeline.folders import files
 from data_pipeline.settings import define_flags, flag_values
 from docproduct.answering import Answer, Answerer, Folders, Query, terminal
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 from docproduct.web.settings import Limits, RequestLimits, ServiceSettings
 
 # Flags by what they describe; the settings' fields that have no flag, or one of another name.
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
     logging.set_verbosity(logging.WARNING)
-    training.set_up()
+    set_up()
     values = flags.FLAGS
     try:
         if values.port is not None:

@@ -20,6 +20,7 @@ setup(
         "datasketch==2.0.*",
         "fastapi==0.165.*",
         "fastapi-swagger==0.4.*",  # Swagger's files, so that the page of the API asks no other host for them
+        "filelock>=4,<5",
         "google-crc32c>=1.7,<2",
         "ir-measures==0.4.*",
         "keras==3.15.*",

@@ -13,13 +13,14 @@ it is not there yet. Ends with one line of JSON: the metrics of the epoch that w
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import app, flags, logging
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MODEL, ROWS, TokenFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.settings import define_flags, flag_values
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import FocusSample, write_closed_book
 from data_pipeline.tokenizers import BytePairs
@@ -32,57 +33,26 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _DEFAULTS = GeneratorTraining(tokens_dir="")
-_TRAINING_FLAGS = (
-    "gpt2_dir",
-    "copying",
-    "dropout",
-    "chunk_size",
-    "recompute",
-    "prompt_weight",
-    "pointer",
-    "pairs_apart",
-    "num_buckets",
-    "num_answers",
-)
 _SIZES = ("width", "num_layers", "num_heads")
 _RANDOM_LEARNING_RATE = 1e-3
 
 
 def _define_flags() -> None:
     flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "What is learned.")
-    flags.DEFINE_string("tokens_dir", None, "Token folder: of docproduct.contexts, else written here.", required=True)
-    flags.DEFINE_string("gpt2_dir", None, "GPT-2 to start from; none: a small one with random weights.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
     flags.DEFINE_string("prepared_dir", None, "closed_book: its pairs; language_model: they are documents, too.")
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
     flags.DEFINE_integer("window", None, "Tokens of a row; default: what the model takes.")
     flags.DEFINE_integer("answer_tokens", PromptSettings.answer_tokens, "closed_book: room that a prompt leaves.")
-    sample = FocusSample()
-    flags.DEFINE_integer("top_foci", sample.top_foci, "closed_book: only the foci with most pairs; 0: all pairs.")
-    flags.DEFINE_integer("train_per_focus", sample.train_per_focus, "With --top_foci: pairs of each to train on.")
-    flags.DEFINE_integer("dev_per_focus", sample.dev_per_focus, "With --top_foci: pairs of each for dev.")
+    define_flags(FocusSample)
     sizes = _DEFAULTS.random_gpt2
     flags.DEFINE_integer("vocab_size", 8_192, "Without --gpt2_dir: ids that language_model's tokenizer learns.")
     flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --gpt2_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --gpt2_dir: heads.")
-    flags.DEFINE_bool(
-        "copying", _DEFAULTS.copying, "Without --gpt2_dir: begin with heads that copy, if 4 have 32 dimensions."
-    )
-    flags.DEFINE_float("dropout", None, "Default: what the model's folder says.")
-    flags.DEFINE_integer("chunk_size", _DEFAULTS.chunk_size, "Rows read at once, gradients added up; 0: the batch.")
-    flags.DEFINE_bool("recompute", _DEFAULTS.recompute, "Gradient checkpointing: less memory, a third more time.")
-    prompt_help = "What a token of a prompt counts in the loss; one of an answer counts 1."
-    flags.DEFINE_float("prompt_weight", _DEFAULTS.prompt_weight, prompt_help)
-    pointer_help = "context_answer, closed_book: the model gets a pointer, which copies from the prompt."
-    flags.DEFINE_bool("pointer", _DEFAULTS.pointer, pointer_help)
-    apart_help = "It reads each pair of a prompt by itself, and only the pointer looks at the others: for small models."
-    flags.DEFINE_bool("pairs_apart", _DEFAULTS.pairs_apart, apart_help)
-    flags.DEFINE_integer("num_buckets", _DEFAULTS.num_buckets, "Classes of like length for batches; 1: any length.")
-    flags.DEFINE_integer("num_answers", _DEFAULTS.num_answers, "Dev questions answered each epoch, for ROUGE-L.")
+    define_flags(GeneratorTraining)
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"
-    flags.DEFINE_float("learning_rate", None, f"Its peak; default: {rates}. Small models take more than large ones.")
-    training_flags.define(_DEFAULTS.settings, but=("learning_rate",))
+    training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
 
 
 def _make_tokens(values: flags.FlagValues) -> TokenFolder:
@@ -104,7 +74,7 @@ def _make_tokens(values: flags.FlagValues) -> TokenFolder:
         if not gpt2_dir:
             raise ValueError("closed_book needs a tokenizer. Give --gpt2_dir, perhaps of task language_model.")
         settings = PromptSettings(0, window, values.answer_tokens)
-        sample = FocusSample(values.top_foci, values.train_per_focus, values.dev_per_focus)
+        sample = FocusSample(**flag_values(FocusSample))
         write_closed_book(values.tokens_dir, prepared, BytePairs.load(gpt2_dir), settings, sample, values.seed)
     folder = TokenFolder(values.tokens_dir)
     if folder.rows != values.task:
@@ -116,28 +86,26 @@ def _make_tokens(values: flags.FlagValues) -> TokenFolder:
 
 def main(argv: list[str]) -> None:
     """Trains what the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    training_flags.run(flags.FLAGS, _train)
-
-
-def _train(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
-    if values.learning_rate is None:
-        values.learning_rate = _DEFAULTS.settings.learning_rate if values.gpt2_dir else _RANDOM_LEARNING_RATE
+    with training_flags.errors_on_one_line():
+        strategy = training_flags.set_up(argv)
+        history = train(_config(strategy), values.model_dir, values.resume, values.overwrite, strategy)
+    training_flags.show(history)
+
+
+def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
+    values = flags.FLAGS
+    rate = _DEFAULTS.settings.learning_rate if values.gpt2_dir else _RANDOM_LEARNING_RATE
     # Of several workers one writes the token folder, and all read it.
     folder = _make_tokens(values) if devices.is_chief(strategy) else None
     devices.wait_for_all(strategy, 0)
     folder = folder or TokenFolder(values.tokens_dir)
     sizes = {name: values[name].value for name in _SIZES} | {"max_positions": folder.window()}
-    config = GeneratorTraining(
-        tokens_dir=values.tokens_dir,
+    return GeneratorTraining(
+        **flag_values(GeneratorTraining),
         random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
-        **{name: values[name].value for name in _TRAINING_FLAGS},
-        settings=training_flags.settings(values),
+        settings=training_flags.settings(rate),
     )
-    return train(config, values.model_dir, values.resume, values.overwrite, strategy)
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ from docproduct.model_folder import METRICS_FILE
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.dev import DevEvaluation, asked_of, read_rows
 from docproduct.systems.generator.folder import CONFIG_FILE
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 
 class Questions:
@@ -56,7 +56,7 @@ class Questions:
         self._settings = PromptSettings(**folder.manifest["settings"]["prompt"])
         found = pq.read_table(os.path.join(tokens_dir, CONTEXTS_FILE)).to_pylist()
         self._contexts = {row["pair_id"]: row["context_pair_ids"] for row in found}
-        pairs = prepared.pairs(["pair_id", "question", "answer"]).to_pylist()
+        pairs = prepared.table(["pair_id", "question", "answer"]).to_pylist()
         self._pairs = {pair["pair_id"]: pair for pair in pairs}
         rows = read_rows(folder, splits.DEV)[: max_rows or None]
         if len(rows) < 2:
@@ -120,7 +120,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         metrics = _measure(values)
     except (ValueError, OSError) as error:

@@ -14,7 +14,7 @@ from absl import app, flags
 from benchmarks import measuring
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.train import train
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
 
 
@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
-    training.set_up(values.seed)
+    set_up(values.seed)
     metrics = []
     for num_buckets in map(int, values.num_buckets):
         config = RetrieverTraining(

@@ -18,9 +18,10 @@ from absl import app, flags
 
 from benchmarks import measuring
 from data_pipeline import splits
-from data_pipeline.folders.prepared import SIDES, PreparedFolder
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.rows import SIDES
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _PEER_BATCHES = (32, 64, 128)  # texts
 _OUR_BATCHES = (4_096, 8_192, 16_384)  # tokens
@@ -28,12 +29,12 @@ _OUR_BATCHES = (4_096, 8_192, 16_384)  # tokens
 
 def texts_of(prepared_dir: str, side: str, count: int) -> list[str]:
     """Returns the first texts of train."""
-    return PreparedFolder(prepared_dir).pairs([side], splits.TRAIN)[side][:count].to_pylist()
+    return PreparedFolder(prepared_dir).table([side], splits.TRAIN)[side][:count].to_pylist()
 
 
 def ours(prepared_dir: str, encoder_dir: str, precision: str) -> None:
     """Encodes a round for each line of standard input: side, number of texts, tokens in a batch."""
-    training.set_up()
+    set_up()
     retriever = TrainedRetriever.load_for_many(encoder_dir, precision)
     for line in sys.stdin:
         side, count, batch_tokens = line.split()

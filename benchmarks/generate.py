@@ -25,8 +25,7 @@ from data_pipeline import splits
 from data_pipeline.folders.token_folder import TokenFolder
 from data_pipeline.tokenizers import BytePairs
 from docproduct.exports import saved_models
-from docproduct.generation import export
-from docproduct.generation.export import PRECISIONS
+from docproduct.generation.export import PRECISIONS, export
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.layers import checkpoints
@@ -34,7 +33,7 @@ from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.metrics import rouge_l
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.dev import asked_of, read_rows
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generation_peer.py")
 _PEERS = {
@@ -67,7 +66,7 @@ def make_models(values: flags.FlagValues) -> None:
 
 def ours(folder: str) -> None:
     """Writes what each line says: tokens of the prompt, new tokens, batch size, whether to look up."""
-    training.set_up()
+    set_up()
     writer = GenerationSession.load(folder)
     for line in sys.stdin:
         length, count, batch_size, lookup = map(int, line.split())
@@ -127,7 +126,7 @@ def trained(values: flags.FlagValues) -> list[dict]:
     Tokens a pass, and how much sooner it ends, with look-up; ROUGE-L with the right answers; and the share of answers
     that go round in circles: in which four words follow each other more than three times.
     """
-    training.set_up()
+    set_up()
     writer, folder = GenerationSession.load(values.trained_dir), TokenFolder(values.tokens_dir)
     if writer.prompt is None or writer.tokenizer.fingerprint != folder.tokenizer().fingerprint:
         sys.exit(f"error: {values.trained_dir} was not trained to answer, or not with the vocabulary of {folder.path}.")

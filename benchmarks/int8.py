@@ -29,7 +29,7 @@ from docproduct import evaluate
 from docproduct.layers.bert import Bert
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import BATCH_TOKENS
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _CONTRIB = "com.microsoft"
 _NDCG = "nDCG@10"
@@ -123,7 +123,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     data = beir.read(values.beir_dir, beir.default_split(values.beir_dir))
     retriever = TrainedRetriever.load_for_many(values.encoder_dir, "float32")
     if retriever.config.pooling != "mean":

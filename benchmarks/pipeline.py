@@ -9,6 +9,7 @@ processes; it runs where --peer_python points, an interpreter with `datasets`, `
 data_pipeline on its path. Both run as processes of their own, in turn, imports included.
 """
 
+import itertools
 import json
 import os
 import shutil
@@ -22,6 +23,7 @@ from absl import app, flags
 
 from benchmarks import measuring, synthetic_corpus
 from data_pipeline.folders import files
+from data_pipeline.rows import SIDES
 from docproduct.recipes import demo
 
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -53,7 +55,7 @@ rows.save_to_disk(output)
 _EPOCH = """
 import json, sys, time
 from data_pipeline import batches
-from data_pipeline.prepared import PreparedFolder
+from data_pipeline.folders.prepared import PreparedFolder
 
 start = time.perf_counter()
 prepared = PreparedFolder(sys.argv[1])
@@ -126,31 +128,24 @@ def padding_shares(prepared_dir: str, batch_size: int, micro_batch_size: int, ma
     from data_pipeline.folders.prepared import PreparedFolder
 
     prepared = PreparedFolder(prepared_dir)
-    longest = {side: prepared.manifest["settings"][f"max_{side}_tokens"] for side in ("question", "answer")}
-    ways = {
-        "fixed": batches.BatchSettings(batch_size, num_buckets=1, padded=False),
-        "dynamic": batches.BatchSettings(batch_size, num_buckets=1),
-        **{f"{n} buckets": batches.BatchSettings(batch_size, num_buckets=n) for n in (8, 16, 32)},
-        "micro-batches": batches.BatchSettings(batch_size, num_buckets=1, padded=False),
-    }
+    buckets = {"fixed": 1, "dynamic": 1, **{f"{n} buckets": n for n in (8, 16, 32)}, "micro-batches": 1}
     shares = {}
-    for name, settings in ways.items():
+    for name, num_buckets in buckets.items():
+        settings = batches.BatchSettings(batch_size, num_buckets)
+        epoch = itertools.islice(batches.training_batches(prepared, "train", settings, 0, 0), max_batches)
         real = places = 0
-        for number, batch in enumerate(batches.training_batches(prepared, "train", settings, 0, 0)):
-            if number == max_batches:
-                break
-            if settings.padded:
-                counted = batches.count_tokens(batch, 0)
-                real, places = real + counted[0], places + counted[1]
-                continue
-            for side, most in longest.items():
-                ids = batch[f"{side}_ids"]
-                real += int(ids.flat_values.shape[0])
-                if name == "fixed":
-                    places += ids.shape[0] * most
-                else:
-                    parts = batches.micro_batches(ids, micro_batch_size, 0)
-                    places += sum(part.shape[0] * part.shape[1] for _, part in parts)
+        for batch in epoch:
+            tokens, dynamic = batches.count_tokens(batch, 0)
+            real += tokens
+            if name == "fixed":
+                places += sum(len(batch[f"{side}_ids"]) * most for side, most in prepared.settings.max_tokens.items())
+            elif name == "micro-batches":
+                for side in SIDES:
+                    ids = batch[f"{side}_ids"]
+                    groups, _ = batches.length_groups(ids, -(-len(ids) // micro_batch_size), 0)
+                    places += sum(group.shape[0] * group.shape[1] for group in groups)
+            else:
+                places += dynamic
         shares[name] = 1 - real / places
     return shares
 

@@ -17,7 +17,7 @@ from absl import app, flags
 from benchmarks import measuring
 from docproduct.exports.graph_session import GraphSession
 from docproduct.layers.int8 import Int8Dense
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _WIDTH, _VOCAB_SIZE, _LAYERS = 768, 50_257, 12
 _SHAPES = [(_WIDTH, 3 * _WIDTH), (_WIDTH, _WIDTH), (_WIDTH, 4 * _WIDTH), (4 * _WIDTH, _WIDTH)]
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> None:
     """Measures all kinds in turn."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    training.set_up()
+    set_up()
     metrics = []
     for rows in (1, 8):
         inputs = {"narrow": np.ones((rows, _WIDTH), np.float32), "wide": np.ones((rows, 4 * _WIDTH), np.float32)}

@@ -25,12 +25,13 @@ from data_pipeline import beir
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import evaluate
-from docproduct.layers import precision
+from docproduct.layers.precision import dtype_policy
 from docproduct.negatives import MiningSettings, mine
-from docproduct.systems import retriever
+from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.config import RetrieverTraining
+from docproduct.systems.retriever.losses import LossSettings
 from docproduct.systems.retriever.train import train
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
 
 _SCORES_FILE = "scores.json"
@@ -63,15 +64,15 @@ RECIPES = {
     "no-clusters": Recipe({"cluster_size": 1}),
     "random-batches": Recipe({"cluster_size": 1, "num_buckets": 1}),
     "clusters-of-32": Recipe({"cluster_size": 32}),
-    "symmetric": Recipe({"loss": retriever.LossSettings("symmetric")}),
-    "cosine-matrix": Recipe({"loss": retriever.LossSettings("cosine_matrix")}),
-    "learned-scale": Recipe({"loss": retriever.LossSettings(learn_scale=True)}),
-    "scale-50": Recipe({"loss": retriever.LossSettings(scale=50.0)}),
+    "symmetric": Recipe({"loss": LossSettings("symmetric")}),
+    "cosine-matrix": Recipe({"loss": LossSettings("cosine_matrix")}),
+    "learned-scale": Recipe({"loss": LossSettings(learn_scale=True)}),
+    "scale-50": Recipe({"loss": LossSettings(scale=50.0)}),
     "no-dropout": Recipe({"dropout": 0.0, "head_dropout": 0.0}),
     "no-heads": Recipe({"head": "none"}),
     "rate-1e-4": Recipe(settings={"learning_rate": 1e-4}),
     "two-epochs": Recipe(settings={"epochs": 2}),
-    "matryoshka": Recipe({"loss": retriever.LossSettings(matryoshka_dims=(192, 96, 48))}),
+    "matryoshka": Recipe({"loss": LossSettings(matryoshka_dims=(192, 96, 48))}),
     "frozen": Recipe({"freeze_bert": True}, {"epochs": 10, "learning_rate": 1e-3}),
     "batch-1024": Recipe({"chunk_size": 64}, {"batch_size": 1024, "learning_rate": 2e-4}),
     "hard-negatives": Recipe({"num_negatives": 1}, mined_from="default"),
@@ -109,7 +110,7 @@ def run(name: str, seed: int, values: flags.FlagValues) -> str:
     if recipe.mined_from:
         options["negatives_dir"] = os.path.join(values.work_dir, f"negatives-{name}-{seed}")
         if not os.path.isdir(options["negatives_dir"]):
-            teacher = retriever.TrainedRetriever.load_for_many(run(recipe.mined_from, seed, values))
+            teacher = TrainedRetriever.load_for_many(run(recipe.mined_from, seed, values))
             prepared = PreparedFolder(values.prepared_dir)
             print(json.dumps(mine(teacher, prepared, options["negatives_dir"], recipe.mining)))
     start = run(recipe.goes_on_from, seed, values) if recipe.goes_on_from else values.encoder_dir
@@ -133,7 +134,7 @@ def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[st
         split = beir.default_split(beir_dir)
         weights = sorted(glob.glob(os.path.join(glob.escape(model_dir), "*.safetensors")))
         inputs = [*weights, *(os.path.join(beir_dir, file) for file in ("corpus.jsonl", f"qrels/{split}.tsv"))]
-        of_what = [precision.dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
+        of_what = [dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
         if known.get(name, {}).get("of_what") != of_what:
             data = beir.read(beir_dir, split)
             settings = evaluate.EvaluationSettings(hybrid=hybrid, bm25_weight=weight, precision="auto")
@@ -150,14 +151,14 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
     logging.set_verbosity(logging.INFO)
-    training.set_up()
+    set_up()
     beir_dirs = dict(entry.split("=", 1) for entry in values.beir_dirs)
     names = [*([_PEER_NAME] if values.peer_python else []), *values.recipes]
     if unknown := set(values.recipes) - set(RECIPES):
         raise app.UsageError(f"Unknown recipes {sorted(unknown)}; expected {', '.join(RECIPES)}.")
     zero_shot = os.path.join(values.work_dir, _ZERO_SHOT)
     if not os.path.isdir(zero_shot):
-        encoder = retriever.TrainedRetriever.load(values.encoder_dir, max_tokens=values.max_tokens)
+        encoder = TrainedRetriever.load(values.encoder_dir, max_tokens=values.max_tokens)
         with files.whole_folder(zero_shot) as folder:
             encoder.save_config(folder, {})
             encoder.save_weights(folder)

@@ -30,7 +30,7 @@ from data_pipeline.prepare import Settings, prepare
 from docproduct import index
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _PEER = os.path.join(os.path.dirname(os.path.abspath(__file__)), "serve_peer.py")
 _K = 5
@@ -149,7 +149,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     prepared = PreparedFolder(prepared_dir)
     retriever = TrainedRetriever.load(encoder_dir)
     random = np.random.default_rng(0)
-    rows = len(prepared.pairs(["pair_id"]))
+    rows = len(prepared.table(["pair_id"]))
 
     def embed_prepared(*_: object, **__: object) -> Embeddings:
         made = random.standard_normal((rows, retriever.config.width), np.float32)
@@ -161,7 +161,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     index.build(retriever, prepared, index_dir, settings, encoder_name=encoder_dir, overwrite=True)
     np.save(vectors, embed_prepared().head)
     with open(texts, "w", encoding="utf-8") as file:
-        json.dump(prepared.pairs(["question", "answer"]).to_pylist(), file)
+        json.dump(prepared.table(["question", "answer"]).to_pylist(), file)
     return index_dir, vectors, texts
 
 
@@ -170,7 +170,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     duration, rounds = (2.0, 1) if values.quick else (values.duration, values.rounds)
     num_pairs = 2_000 if values.quick else values.num_pairs
     index_dir, vectors, texts = build(values.work_dir, values.encoder_dir, num_pairs, values.factory)

@@ -17,26 +17,29 @@ from absl import app, flags
 
 from benchmarks import measuring
 from docproduct.systems.retriever.config import RetrieverTraining
-from docproduct.systems.retriever.train import make_run
-from docproduct.training import loop as training
+from docproduct.systems.retriever.start import start, training_pairs
+from docproduct.systems.retriever.task import RetrieverTask
+from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
+from docproduct.training.step import make_optimizer, step_function
 
 
 def ours(prepared_dir: str, encoder_dir: str, batch_size: int, chunk_size: int, dropout: float | None) -> None:
     """Trains, in rounds of as many steps as each line says."""
-    training.set_up()
+    set_up()
     settings = TrainingSettings(batch_size=batch_size)
     strategy = tf.distribute.get_strategy()
     options = {"dropout": dropout, "chunk_size": chunk_size, "settings": settings}
     config = RetrieverTraining(prepared_dir, encoder_dir, **options)
-    task = make_run(config, "", strategy).task
-    step = training.step_function(task, training.make_optimizer(task, settings, strategy), settings.clip_norm, strategy)
+    prepared = training_pairs(config)
+    task = RetrieverTask(config, prepared, start(config, prepared), strategy, "")
+    step = step_function(task, make_optimizer(task, settings, strategy), settings.clip_norm, strategy)
     batches = (batch for epoch in range(1_000_000) for batch in task.batches(epoch, 0))
     for line in sys.stdin:
-        start = time.perf_counter()
+        begin = time.perf_counter()
         for _ in range(int(line)):
             float(step(next(batches)))
-        print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
+        print(json.dumps({"seconds": time.perf_counter() - begin}), flush=True)
 
 
 def main(argv: list[str]) -> None:

@@ -32,9 +32,9 @@ class BeirData:
 
     Attributes:
       corpus: {document id: text}; a title stands before the text.
-      queries: {query id: text}, the judged ones of the split.
+      queries: {query id: text} of the judged queries of the split.
       qrels: {query id: {document id: grade}}; every document is in the corpus.
-      missing: judgments of documents that are not in the corpus; they do not count.
+      missing: number of judgments of documents that are not in the corpus, which are left out.
     """
 
     corpus: dict[str, str]
@@ -53,8 +53,8 @@ def read(folder: str, split: str) -> BeirData:
     corpus, queries = _texts(folder, _CORPUS), _texts(folder, _QUERIES)
     path = os.path.join(folder, "qrels", f"{split}.tsv")
     if not os.path.isfile(path):
-        there = sorted(name.removesuffix(".tsv") for name in os.listdir(os.path.dirname(path)))
-        raise FileNotFoundError(f"No file at {path}. There are judgments of: {', '.join(there)}.")
+        judged = sorted(name.removesuffix(".tsv") for name in os.listdir(os.path.dirname(path)))
+        raise FileNotFoundError(f"No file at {path}. There are judgments of: {', '.join(judged)}.")
     qrels: dict[str, dict[str, int]] = {}
     missing = 0
     with open_text(path) as file:
@@ -80,33 +80,33 @@ def default_split(folder: str) -> str:
     """Returns the split whose judgments a BEIR folder holds: the only one, or test.
 
     Raises:
-      ValueError: there are several without test, or none.
+      ValueError: the folder has judgments of no split, or of several without test.
     """
     qrels = os.path.join(folder, "qrels")
     names = sorted(os.listdir(qrels)) if os.path.isdir(qrels) else []
-    found = [name.removesuffix(".tsv") for name in names if name.endswith(".tsv")]
-    if len(found) == 1 or splits.TEST in found:
-        return splits.TEST if splits.TEST in found else found[0]
+    judged = [name.removesuffix(".tsv") for name in names if name.endswith(".tsv")]
+    if len(judged) == 1 or splits.TEST in judged:
+        return splits.TEST if splits.TEST in judged else judged[0]
     raise ValueError(
-        f"{qrels} holds judgments of: {', '.join(found) or 'nothing'}. Expected test.tsv, or give --split."
+        f"{qrels} holds judgments of: {', '.join(judged) or 'nothing'}. Expected test.tsv, or give --split."
     )
 
 
 def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool = False) -> dict[str, int]:
-    """Writes a BEIR folder, whole or not at all; returns the counts.
+    """Writes a BEIR folder, whole or not at all, and returns its counts.
 
     Raises:
       ValueError: the split has no pairs.
     """
     columns = ["question", "answer", "question_group", "answer_group", "split"]
-    rows = prepared.pairs(columns).to_pylist()
-    asked = [row for row in rows if row["split"] == split]
-    if not asked:
+    rows = prepared.table(columns).to_pylist()
+    of_split = [row for row in rows if row["split"] == split]
+    if not of_split:
         flags_of_split = "--input" if split == splits.TRAIN else f"--{split}_share or --{split}_input"
         raise ValueError(f"{prepared.path} has no {split} pairs. Prepare it with {flags_of_split}.")
     corpus = {str(row["answer_group"]): row["answer"] for row in rows}
-    queries = {str(row["question_group"]): row["question"] for row in asked}
-    qrels = sorted({(str(row["question_group"]), str(row["answer_group"])) for row in asked})
+    queries = {str(row["question_group"]): row["question"] for row in of_split}
+    qrels = sorted({(str(row["question_group"]), str(row["answer_group"])) for row in of_split})
     with files.whole_folder(output_dir, overwrite, mark=_CORPUS) as folder:
         for name, texts in ((_CORPUS, corpus), (_QUERIES, queries)):
             lines = [json.dumps({"_id": key, "text": text}, ensure_ascii=False) for key, text in texts.items()]
@@ -145,7 +145,7 @@ def _rows(folder: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def main(argv: list[str]) -> None:
-    """Writes the folder that the flags describe."""
+    """Writes the folder that the flags ask for."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
@@ -158,7 +158,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
-    flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Whose questions are the queries.")
+    flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Split whose questions are the queries.")
     flags.DEFINE_string("output_dir", None, "The BEIR folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
     app.run(main)

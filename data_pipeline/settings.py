@@ -34,6 +34,7 @@ class Description:
       above: the value must be larger.
       below: the value must be smaller.
       choices: the values it may have; empty: any.
+      changes_results: whether another value leads to other results; if not, a run may be resumed with another one.
     """
 
     help: str
@@ -42,6 +43,7 @@ class Description:
     above: float | None = None
     below: float | None = None
     choices: tuple[Any, ...] = ()
+    changes_results: bool = True
 
     def allows(self, value: Any) -> bool:
         """Returns whether a value is within the bounds; NaN never is."""
@@ -79,6 +81,7 @@ def setting(
     above: float | None = None,
     below: float | None = None,
     choices: Sequence[Any] = (),
+    changes_results: bool = True,
 ) -> Any:
     """Returns a dataclass field with its description.
 
@@ -90,8 +93,9 @@ def setting(
       above: the value must be larger.
       below: the value must be smaller.
       choices: the values it may have.
+      changes_results: whether another value leads to other results.
     """
-    description = Description(help, least, most, above, below, tuple(choices))
+    description = Description(help, least, most, above, below, tuple(choices), changes_results)
     return dataclasses.field(default=default, metadata={"description": description})
 
 
@@ -110,6 +114,18 @@ def descriptions(cls: type) -> dict[str, Description]:
     """Returns the description of each field of a dataclass that has one."""
     described = {field.name: field.metadata.get("description") for field in dataclasses.fields(cls)}
     return {name: description for name, description in described.items() if description}
+
+
+def decisive(settings: Any, prefix: str = "") -> dict[str, Any]:
+    """Returns the values that decide the results, of a dataclass and those inside it: {"loss.scale": 20.0, ...}."""
+    described, values = descriptions(type(settings)), {}
+    for field in dataclasses.fields(settings):
+        if field.name in described and not described[field.name].changes_results:
+            continue
+        value = getattr(settings, field.name)
+        name = f"{prefix}{field.name}"
+        values |= decisive(value, f"{name}.") if dataclasses.is_dataclass(value) else {name: value}
+    return values
 
 
 def define_flags(cls: type, but: Collection[str] = (), names: Mapping[str, str] | None = None, **defaults: Any) -> None:
@@ -187,13 +203,15 @@ def from_json(cls: type[T], stored: Mapping[str, Any], where: str, former: Mappi
       cls: the dataclass; dataclasses inside it, and tuples of them, are read as well.
       stored: what `dataclasses.asdict` gave, from JSON.
       where: the file, for errors.
-      former: fields that earlier versions had, each with the value at which it changed nothing; they are left out.
+      former: fields that earlier versions had, here or in the dataclasses inside, each with the value at which it
+        changed nothing; there it is left out.
 
     Raises:
       ValueError: a field that this version does not know, or one without a default is missing.
     """
-    stored = {name: value for name, value in stored.items() if (former or {}).get(name, REQUIRED) != value}
     kinds, fields = typing.get_type_hints(cls), {field.name: field for field in dataclasses.fields(cls)}
+    former = former or {}
+    stored = {name: value for name, value in stored.items() if name in fields or former.get(name, REQUIRED) != value}
     if unknown := sorted(set(stored) - set(fields)):
         raise ValueError(
             f"{where} has settings that this version does not know: {', '.join(unknown)}. It was written by another "
@@ -206,12 +224,12 @@ def from_json(cls: type[T], stored: Mapping[str, Any], where: str, former: Mappi
     ]
     if missing:
         raise ValueError(f"{where} lacks {', '.join(missing)}: the file is damaged, or holds something else.")
-    return cls(**{name: _read(_plain(kinds[name]), value, where) for name, value in stored.items()})
+    return cls(**{name: _read(_plain(kinds[name]), value, where, former) for name, value in stored.items()})
 
 
-def _read(kind: Any, value: Any, where: str) -> Any:
+def _read(kind: Any, value: Any, where: str, former: Mapping[str, Any]) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
-        return from_json(kind, value, where)
+        return from_json(kind, value, where, former)
     if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_read(typing.get_args(kind)[0], one, where) for one in value)
+        return tuple(_read(typing.get_args(kind)[0], one, where, former) for one in value)
     return value

@@ -1,22 +1,22 @@
-"""Which split a pair belongs to: decided by its question group, so that no question is in two splits."""
+"""Assigns rows to splits by the hash of their key, such as the question of a pair: no question is in two splits."""
 
 import xxhash
 
 TRAIN, DEV, TEST = SPLITS = ("train", "dev", "test")
 
 
-def split_of(question_group: int, seed: int, dev_share: float, test_share: float) -> str:
-    """Returns the split of all pairs whose question is in `question_group`.
+def split_of(key_group: int, seed: int, dev_share: float, test_share: float) -> str:
+    """Returns the split of all rows whose key is in `key_group`.
 
-    It is a hash of (seed, question group): no list has to be kept, and a pair stays where it is when others join.
+    The split is a hash of (seed, key group). Nothing has to be stored, and a row stays in its split when others join.
 
     Args:
-      question_group: 64-bit hash of the question in normal form.
+      key_group: 64-bit hash of the key in normal form.
       seed: another seed draws another split.
-      dev_share: share of the question groups that goes to dev, 0 to 1.
-      test_share: share that goes to test, 0 to 1; the rest is train.
+      dev_share: share of the keys that goes to dev, 0 to 1.
+      test_share: share that goes to test, 0 to 1; the others go to train.
     """
-    position = xxhash.xxh3_64_intdigest(f"{seed}:{question_group}".encode()) / 2**64  # in [0, 1)
+    position = xxhash.xxh3_64_intdigest(f"{seed}:{key_group}".encode()) / 2**64  # in [0, 1)
     if position < dev_share:
         return DEV
     return TEST if position < dev_share + test_share else TRAIN

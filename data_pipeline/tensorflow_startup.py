@@ -1,9 +1,9 @@
-"""TensorFlow's start-up lines, held back while it is imported.
+"""Holds back the lines that TensorFlow writes while it is imported.
 
-On every start TensorFlow's C++ code writes to file descriptor 2 what it found: oneDNN, an absent GPU as an error. It
-does so before any of its settings counts. While `tensorflow` is imported, descriptor 2 is a temporary file; its lines
-are shown if the import fails. Real errors after that reach us as exceptions. Whoever wants to see all lines sets
-TF_CPP_MIN_LOG_LEVEL to less than 3.
+On every start, TensorFlow's C++ code reports to file descriptor 2 that it uses oneDNN, and that there is no GPU, as an
+error; no setting stops this. While `tensorflow` is imported, descriptor 2 is therefore a temporary file; its lines are
+shown if the import fails. Real errors after that reach us as exceptions. To see all lines, set TF_CPP_MIN_LOG_LEVEL to
+less than 3.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ from types import ModuleType
 
 _LEVEL, _ERRORS_OFF = "TF_CPP_MIN_LOG_LEVEL", "3"
 _STDERR = 2  # file descriptor
-# Lines of C++ code; those of absl-py, ours among them, look alike, but name a .py file.
+# Lines of C++ code; those of absl-py, ours among them, look alike but name a .py file.
 _STARTUP_LINE = re.compile(
     rb"WARNING: All log messages before absl::InitializeLog"
     rb"|[IWEF]\d{4} .*?[\w.]+\.(?:cc|cpp|cu|h|hpp):\d+\]"
@@ -29,7 +29,7 @@ _STARTUP_LINE = re.compile(
 
 
 def hold_back() -> None:
-    """Makes the first import of TensorFlow silent, wherever it happens; imports nothing itself."""
+    """Makes the first import of TensorFlow silent, wherever it happens. Imports nothing itself."""
     if os.environ.setdefault(_LEVEL, _ERRORS_OFF) != _ERRORS_OFF:
         return
     if not any(isinstance(finder, _TensorFlowFinder) for finder in sys.meta_path):
@@ -37,7 +37,7 @@ def hold_back() -> None:
 
 
 class _TensorFlowFinder(importlib.abc.MetaPathFinder):
-    """Finds tensorflow where Python's own finder does, with a loader that runs in `_held_back`."""
+    """Finds tensorflow where Python's own finder does, and loads it inside `_held_back`."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
@@ -59,16 +59,16 @@ class _TensorFlowFinder(importlib.abc.MetaPathFinder):
 
 @contextlib.contextmanager
 def _held_back() -> Iterator[None]:
-    """Shows at its end what was written to descriptor 2: all of it after an error, else without start-up lines."""
+    """Shows in the end what was written to descriptor 2: everything after an error, else all but start-up lines."""
     with contextlib.ExitStack() as stack:
         try:
-            shown = os.dup(_STDERR)
-            stack.callback(os.close, shown)
+            stderr_copy = os.dup(_STDERR)
+            stack.callback(os.close, stderr_copy)
             held = stack.enter_context(tempfile.TemporaryFile())
-        except OSError:  # descriptor 2 is closed, or no folder for temporary files can be written to
+        except OSError:  # descriptor 2 is closed, or there is no place for a temporary file
             yield
             return
-        stack.enter_context(_tracebacks_of_crashes(shown))
+        stack.enter_context(_tracebacks_of_crashes(stderr_copy))
         _flush()
         os.dup2(held.fileno(), _STDERR)
         failed = True
@@ -77,7 +77,7 @@ def _held_back() -> Iterator[None]:
             failed = False
         finally:
             _flush()
-            os.dup2(shown, _STDERR)
+            os.dup2(stderr_copy, _STDERR)
             held.seek(0)
             with contextlib.suppress(OSError), open(_STDERR, "wb", closefd=False) as stderr:
                 stderr.writelines(line for line in held if failed or not _STARTUP_LINE.match(line))
@@ -85,7 +85,7 @@ def _held_back() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _tracebacks_of_crashes(descriptor: int) -> Iterator[None]:
-    """Says where Python is if the process crashes in the block, for example on a processor without AVX."""
+    """Shows a traceback if the process crashes in the block, for example on a processor without AVX."""
     if faulthandler.is_enabled():
         yield
         return

@@ -24,17 +24,19 @@ from tqdm import tqdm
 
 from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import SIDES, PreparedFolder
-from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, TokenRow, same_folder, write
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, Origin, TokenRow, same_folder, write
 from data_pipeline.prompts import answer_prompts as prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.rows import SIDES
+from data_pipeline.settings import define_flags, flag_values
 from data_pipeline.token_rows.pair_rows import PairRows
 from data_pipeline.tokenizers import BytePairs
 from docproduct.index import Hit, Index
-from docproduct.layers import precision
+from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 CONTEXTS_FILE = "contexts.parquet"
 _FETCHED = (4, 32)  # hits that are looked at for each context: at first, and at most
@@ -141,7 +143,8 @@ def make(
     described = {"prompt": dataclasses.asdict(settings), "search_by": search_by, "index": index.manifest["settings"]}
     described |= {"context_share": context_share, "alone": alone}
     made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
-    there = None if overwrite else same_folder(tokens_dir, CONTEXT_ANSWER, described, made_of, tokenizer)
+    origin = Origin(CONTEXT_ANSWER, described, made_of)
+    there = None if overwrite else same_folder(tokens_dir, origin, tokenizer)
     if there is not None:
         return there
     files.check_free(tokens_dir, overwrite, KIND)  # before the work
@@ -182,22 +185,19 @@ def make(
     }
     of_split = {split: rows(split) for split in splits.SPLITS}
     tables = {CONTEXTS_FILE: pa.table(columns)}
-    return write(tokens_dir, CONTEXT_ANSWER, tokenizer, of_split, described, made_of, overwrite, maker.counts, tables)
+    return write(tokens_dir, origin, tokenizer, of_split, overwrite, maker.counts, tables)
 
 
 def _define_flags() -> None:
-    defaults = PromptSettings()
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
     flags.DEFINE_string("index_dir", None, "The index that was built with it, of prepared_dir.", required=True)
     flags.DEFINE_string("prepared_dir", None, "The prepared folder.", required=True)
     flags.DEFINE_string("gpt2_dir", None, "The GPT-2 that will be trained: its tokenizer is used.", required=True)
     flags.DEFINE_string("tokens_dir", None, "The token folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace tokens_dir.")
-    flags.DEFINE_integer("num_contexts", defaults.num_contexts, "Retrieved pairs in a prompt, at most.")
-    flags.DEFINE_integer(
-        "window", None, f"Tokens of prompt and answer; default: {defaults.window}, or what the GPT-2 takes."
-    )
-    flags.DEFINE_integer("answer_tokens", defaults.answer_tokens, "Of these, what a prompt leaves to the answer.")
+    define_flags(PromptSettings, but=("window",))
+    window_help = f"Tokens of prompt and answer; default: {PromptSettings.window}, or what the GPT-2 takes."
+    flags.DEFINE_integer("window", None, window_help)
     flags.DEFINE_enum("search_by", "answer", SIDES, "What the question is compared with.")
     flags.DEFINE_float(
         "context_share",
@@ -205,7 +205,7 @@ def _define_flags() -> None:
         "Share of train's questions that have a row with retrieved pairs; without --alone the others are left out.",
     )
     flags.DEFINE_bool("alone", False, "Each of train's questions has a row without retrieved pairs, too.")
-    flags.DEFINE_enum("precision", "auto", precision.PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 
 
 def main(argv: list[str]) -> None:
@@ -214,13 +214,13 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         most = generator.sizes(values.gpt2_dir).max_positions
         window = min(PromptSettings.window, most) if values.window is None else values.window
         if window > most:
             raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.gpt2_dir}.")
-        settings = PromptSettings(values.num_contexts, window, values.answer_tokens)
+        settings = PromptSettings(window=window, **flag_values(PromptSettings, but=("window",)))
         prepared, tokenizer = PreparedFolder(values.prepared_dir), BytePairs.load(values.gpt2_dir)
         retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
         index = Index(values.index_dir, retriever)

@@ -26,7 +26,7 @@ from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
 from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _DEPTH = 1_000  # documents of each ranking that are scored
 _QUERIES_TOGETHER = 256
@@ -232,7 +232,7 @@ def main(argv: list[str]) -> None:
     if argv[1:] != ["retrieval"]:
         raise app.UsageError(f"Expected what to evaluate: retrieval. Received: {' '.join(argv[1:]) or 'nothing'}.")
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         split = values.split or beir.default_split(values.beir_dir)
         data = beir.read(values.beir_dir, split)

@@ -24,7 +24,7 @@ from docproduct.layers import int8
 from docproduct.systems import generator, retriever
 from docproduct.systems.generator.folder import KIND as GENERATOR
 from docproduct.systems.retriever.folder import KIND as RETRIEVER
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _CONFIG_FILE = "config.json"
 _FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # that mean something for one kind alone
@@ -82,7 +82,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     export_dir = values.export_dir or os.path.join(values.model_dir, "saved_model")
     try:
         kind = kind_of(values.model_dir)

@@ -26,14 +26,15 @@ from absl import app, flags, logging
 from data_pipeline import splits
 from data_pipeline.batches.hard_negatives import FORMAT, KIND, NEGATIVES_FILE, SCHEMA
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, PreparedFolder
+from data_pipeline.folders.manifest import MANIFEST_FILE
+from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
 from docproduct.layers import precision
 from docproduct.search.faiss_engine import nearest
 from docproduct.search.fusion import top
 from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 _COLUMNS = ["pair_id", "question", "answer", "question_group", "answer_group"]
 _RULES = ("related", "rank", "margin", "max_score")  # that leave candidates out
@@ -210,7 +211,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         statistics = mine(
             TrainedRetriever.load_for_many(values.model_dir, values.precision),

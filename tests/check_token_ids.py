@@ -20,7 +20,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 from absl import app, flags
-from tokenizers import BertWordPieceTokenizer
+from tokenizers import BertWordPieceTokenizer, Tokenizer
 
 from data_pipeline import cleaning
 from data_pipeline.tokenizers import BytePairs, load_tokenizer
@@ -61,10 +61,10 @@ def texts_of(path: str) -> Iterator[str]:
             yield from strings_in(json.load(file))
 
 
-def reference(vocab: str, lower_case: bool) -> BertWordPieceTokenizer:
+def reference(vocab: str, lower_case: bool) -> Tokenizer:
     """Returns the reference tokenizer. It reads text alone: "[SEP]" in a text is text."""
-    tokenizer = BertWordPieceTokenizer(vocab, lowercase=lower_case)
-    tokenizer._tokenizer.encode_special_tokens = True
+    tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(vocab, lowercase=lower_case).to_str())
+    tokenizer.encode_special_tokens = True
     return tokenizer
 
 

@@ -120,9 +120,7 @@ SETTINGS = TrainingSettings(
 @pytest.fixture(scope="session")
 def small(corpus, vocab_file, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("prepared") / "small")
-    prepare(
-        Settings((corpus,), vocab_file, max_answer_tokens=20, max_question_tokens=20, dev_share=0.2, seed=1), folder
-    )
+    prepare(Settings((corpus,), vocab_file, max_tokens={"question": 20, "answer": 20}, dev_share=0.2, seed=1), folder)
     return folder
 
 

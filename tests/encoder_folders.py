@@ -122,6 +122,17 @@ KINDS: dict[str, Files] = {
         "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"},
         _PROMPTS: {"prompts": {"query": "query: ", "document": "passage: "}},
     },
+    "unigram, padding in the tokenizer alone": _MEAN
+    | {
+        "tokenizer.json": "unigram",
+        "tokenizer_config.json": {"tokenizer_class": "PreTrainedTokenizerFast", "pad_token": "<pad>"},
+        "config.json": {"pad_token_id": 0},
+    },
+    "dense, tanh by default": {"modules.json": _modules("Transformer", "Pooling", "Dense")}
+    | _pooling("mean_tokens")
+    | {"2_Dense/config.json": {"in_features": WIDTH, "out_features": 9, "bias": True}},
+    "settings under an old name": _MEAN
+    | {"sentence_xlm-roberta_config.json": {"max_seq_length": 8}, "sentence_bert_config.json": None},
     "unigram, lower-cased": _MEAN
     | {
         "tokenizer.json": "unigram",
@@ -135,9 +146,10 @@ def write(folder: str, kind: str) -> None:
     """Writes a folder of one of the `KINDS`."""
     content = {"sentence_bert_config.json": {"max_seq_length": 16, "do_lower_case": False}} | KINDS[kind]
     inside = next(module["path"] for module in content["modules.json"] if module["type"].endswith("Transformer"))
-    made = content.pop("tokenizer.json", None)
+    made, changed = content.pop("tokenizer.json", None), content.pop("config.json", {})
     unigram = made == "unigram"
     encoder_files = ("sentence_bert_config.json", "tokenizer_config.json")
+    content = {path: value for path, value in content.items() if value is not None}
     for path, value in content.items():
         _write_json(os.path.join(folder, inside if path in encoder_files else "", path), value)
     encoder = os.path.join(folder, inside)
@@ -155,7 +167,7 @@ def write(folder: str, kind: str) -> None:
         "max_position_embeddings": POSITIONS, "type_vocab_size": 2, "pad_token_id": 1 if unigram else 0,
         "layer_norm_eps": 1e-12, "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.1,
     }  # fmt: skip
-    _write_json(os.path.join(encoder, "config.json"), config)
+    _write_json(os.path.join(encoder, "config.json"), config | changed)
     rng = np.random.default_rng(7)
     _write_tensors(encoder, bert_tensors(rng, vocab_size))
     for path, value in content.items():

@@ -95,20 +95,17 @@ def test_a_corpus_larger_than_the_buffer(prepared, monkeypatch):
     assert ids(epoch(prepared, skip=3)) == ids(epoch(prepared)[3:])
 
 
-def test_micro_batches_of_a_random_batch(prepared):
-    settings = batches.BatchSettings(24, num_buckets=1, padded=False)
-    batch = next(iter(batches.training_batches(prepared, "train", settings, 0, 0)))
-    answers = batch["answer_ids"]
-    found = list(batches.micro_batches(answers, 5, pad_id=0))
-    assert [len(rows) for rows, _ in found] == [5, 5, 5, 5, 4]
-    lengths = [(ids.numpy() > 0).sum(1) for _, ids in found]
-    assert sorted(np.concatenate(lengths), reverse=True) == np.concatenate(lengths).tolist()
-    rows = tf.concat([rows for rows, _ in found], 0)
-    texts = [ids.numpy()[i][: n[i]].tolist() for (_, ids), n in zip(found, lengths, strict=True) for i in range(len(n))]
-    restored = [texts[i] for i in tf.argsort(rows).numpy()]
-    assert restored == answers.to_list()
-    # Every place of the five micro-batches that is not a token: each row to the longest of its own.
-    assert sum(ids.shape[0] * ids.shape[1] for _, ids in found) < len(answers.to_list()) * max(map(len, texts))
+def test_groups_of_a_random_batch(prepared):
+    settings = batches.BatchSettings(24, num_buckets=1)
+    answers = next(iter(batches.training_batches(prepared, "train", settings, 0, 0)))["answer_ids"]
+    groups, places = batches.length_groups(answers, 5, pad_id=0)
+    assert [len(group) for group in groups] == [4, 5, 5, 5, 5]
+    lengths = [(group.numpy() > 0).sum(1) for group in groups]
+    assert sorted(np.concatenate(lengths)) == np.concatenate(lengths).tolist()
+    rows = [row[row > 0].tolist() for group in groups for row in group.numpy()]
+    assert [rows[i] for i in places.numpy()] == [row[row > 0].tolist() for row in answers.numpy()]
+    # Every place of the five groups that is not a token: each row to the longest of its own.
+    assert [group.shape[1] for group in groups] == [most.max() for most in lengths]
 
 
 def test_tokens_are_counted():
@@ -139,7 +136,7 @@ def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
     shard.write_bytes(content[:-3] if damage == "cut" else content[size:] if damage == "lost" else content)
     pairs = prepared.num_pairs("train")
     message = (
-        f"hold {pairs - 1} pairs; their manifest says {pairs}" if damage == "lost" else f"{shard} is missing or damaged"
+        f"hold {pairs - 1} rows; their manifest says {pairs}" if damage == "lost" else f"{shard} is missing or damaged"
     )
     with pytest.raises(ValueError, match=message):
         epoch(PreparedFolder(str(path)))

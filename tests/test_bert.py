@@ -11,7 +11,7 @@ import tensorflow as tf
 from docproduct.layers import checkpoints
 from docproduct.layers.attention import SelfAttention, padding_bias
 from docproduct.layers.bert import Bert, BertConfig
-from docproduct.layers.transformer import masked_mean
+from docproduct.layers.transformer import ACTIVATIONS, Blocks, masked_mean
 
 CONFIG = BertConfig(
     vocab_size=23, width=10, num_layers=2, num_heads=2, inner_width=14, max_positions=16, initializer_range=0.5
@@ -76,8 +76,6 @@ def test_equals_keras_hub(activation):
 
 def test_erf_gelu_is_another_function(bert):
     """The erf form at 1 is 0.841345 (the normal distribution at 1), the tanh form 0.841192."""
-    from docproduct.layers.transformer import ACTIVATIONS
-
     assert float(ACTIVATIONS["gelu_erf"](tf.constant(1.0))) == pytest.approx(0.841345, abs=1e-6)
     assert float(ACTIVATIONS["gelu_tanh"](tf.constant(1.0))) == pytest.approx(0.841192, abs=1e-6)
 
@@ -143,4 +141,4 @@ def test_config_by_source_format():
 
 def test_heads_must_divide_the_width():
     with pytest.raises(ValueError, match="Width 10 cannot be divided among 3 heads"):
-        SelfAttention(10, 3, 0.0, 0.02, iter(range(9)), "attention")
+        SelfAttention(10, 3, 0.0, Blocks(0.02, iter(range(9))), "attention")

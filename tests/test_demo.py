@@ -9,7 +9,7 @@ from data_pipeline import cleaning
 from docproduct import sample
 from docproduct.answering import Query
 from docproduct.recipes import demo
-from docproduct.training import loop as training
+from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
 
 # Written before they were tried; none is worded as a row of the sample.
@@ -63,7 +63,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
     assert answerer.retrieve([Query("chest pain, and I can't breathe")])[0].emergency
     assert [source["in_prompt"] for source in found.as_json()["sources"]] == [True, False, False]
     # What is there is used again.
-    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(loop, "fit", None)
     monkeypatch.setattr(demo.index, "build", None)
     demo.build("work")
 

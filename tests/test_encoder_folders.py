@@ -83,9 +83,9 @@ def test_a_default_prompt_must_be_there(tmp_path):
         (
             "1_Pooling/config.json",
             {"pooling_mode_lasttoken": True},
-            r"pools by \['mean', 'lasttoken'\]; expected one of",
+            r"has the poolings \['mean', 'lasttoken'\]; expected exactly one of",
         ),
-        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, r"pools by \['weightedmean'\]"),
+        ("1_Pooling/config.json", {"pooling_mode": "weightedmean"}, r"has the poolings \['weightedmean'\]"),
         ("config.json", {"model_type": "roberta"}, "of a roberta model .*Families that work: BERT, "),
         ("config.json", {"model_type": "distilbert"}, "of a distilbert model"),
         ("config.json", {"model_type": "mpnet"}, "of a mpnet model"),
@@ -96,7 +96,16 @@ def test_a_default_prompt_must_be_there(tmp_path):
             {"activation_function": "torch.nn.modules.activation.PReLU"},
             "dense layer .*Tanh, ReLU",
         ),
-        ("2_Dense/config.json", {"use_residual": True}, "without a residual sum"),
+        ("2_Dense/config.json", {"use_residual": True}, "without a residual connection"),
+        ("tokenizer_config.json", {"truncation_side": "left"}, "cuts long texts on the left"),
+        ("tokenizer_config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "has a BertJapaneseTokenizer, which"),
+        ("config.json", {"tokenizer_class": "BertJapaneseTokenizer"}, "has a BertJapaneseTokenizer, which"),
+        ("tokenizer_config.json", {"cls_token": "what"}, "special or added tokens what beside vocab.txt"),
+        ("special_tokens_map.json", {"additional_special_tokens": ["[Q]"]}, r"added tokens \[Q\] beside"),
+        ("added_tokens.json", {"fox": 168}, "added tokens fox beside vocab.txt.*AutoTokenizer"),
+        ("sentence_bert_config.json", {"config_args": {"num_hidden_layers": 1}}, "has config_args"),
+        ("sentence_bert_config.json", {"query_length": 8}, "has query_length 8"),
+        ("config_sentence_transformers.json", {"truncate_dim": 5}, "shortens its vectors to 5"),
     ],
 )
 def test_what_would_give_other_vectors_is_refused(tmp_path, file, values, message):
@@ -136,6 +145,30 @@ def test_other_weights_are_refused_by_name(tmp_path, name, message):
     os.replace(tmp_path / "model.safetensors", tmp_path / name)
     with pytest.raises(ValueError, match=message):
         TrainedRetriever.load(str(tmp_path))
+
+
+def test_a_pooling_that_is_not_there_is_refused(tmp_path):
+    encoder_folders.write(str(tmp_path), "cls")
+    (tmp_path / "1_Pooling/config.json").unlink()
+    with pytest.raises(ValueError, match="1_Pooling has no config.json"):
+        TrainedRetriever.load(str(tmp_path))
+
+
+def test_a_text_is_no_longer_than_the_positions(tmp_path):
+    encoder_folders.write(str(tmp_path), "mean")
+    change_json(tmp_path / "sentence_bert_config.json", max_seq_length=512)
+    assert TrainedRetriever.load(str(tmp_path)).config.max_tokens == encoder_folders.POSITIONS
+
+
+def test_other_special_tokens_around_a_text(tmp_path):
+    encoder_folders.write(str(tmp_path), "the normalizer of tokenizer.json")
+    token = {"type": "TemplateProcessing", "pair": [], "special_tokens": {}}
+    token["special_tokens"] = {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}}
+    token["single"] = [{"SpecialToken": {"id": "[CLS]", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    token["pair"] = [*token["single"], {"Sequence": {"id": "B", "type_id": 1}}]
+    change_json(tmp_path / "tokenizer.json", post_processor=token)
+    rows = TrainedRetriever.load(str(tmp_path)).tokenizer.encode_few(["is the"], 16)
+    assert rows == [[2, encoder_folders.VOCAB.index("is"), encoder_folders.VOCAB.index("the")]]
 
 
 def test_a_dense_layer_in_a_pickle_is_refused(tmp_path):
@@ -189,9 +222,7 @@ def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
     encoder_folders.write(str(tmp_path / "encoder"), "query and document")
     rows = [(f"what is {letter}?", f"the {letter} is {letter * 3}") for letter in "abcdefghijklmnopqrst"]
     table = write_csv(tmp_path / "pairs.csv", rows)
-    settings = Settings(
-        (table,), str(tmp_path / "encoder"), max_question_tokens=16, max_answer_tokens=16, dev_share=0.3
-    )
+    settings = Settings((table,), str(tmp_path / "encoder"), max_tokens={"question": 16, "answer": 16}, dev_share=0.3)
     prepare(settings, str(tmp_path / "prepared"))
     prepared = PreparedFolder(str(tmp_path / "prepared"))
     bare = TrainedRetriever.load(str(tmp_path / "encoder"))
@@ -228,8 +259,8 @@ def test_prompts_by_flag_and_other_ones_than_the_encoders(tmp_path):
     encoder_folders.write(str(tmp_path / "plain"), "mean")
     encoder_folders.write(str(tmp_path / "prompted"), "query and document")
     settings = Settings(
-        (table,), str(tmp_path / "plain"), question_prompt="query: ", dev_share=0.4,
-        max_question_tokens=16, max_answer_tokens=16,
+        (table,), str(tmp_path / "plain"), prompts={"question": "query: "}, dev_share=0.4,
+        max_tokens={"question": 16, "answer": 16},
     )  # fmt: skip
     prepare(settings, str(tmp_path / "prepared"))
     prepared = PreparedFolder(str(tmp_path / "prepared"))

@@ -21,13 +21,13 @@ from docproduct.generation.export import live
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, IndexSettings, build
-from docproduct.layers import int8
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from tests.conftest import TINY_BERT, write_csv
 from tests.test_bert import randomize
 from tests.test_generator import greedy
+from tests.test_int8 import NEEDS_INT8
 
 OUTSIDE = """
 import json, sys
@@ -214,9 +214,8 @@ def test_padding_and_the_name_of_the_signature_change_nothing(from_ids):
 
 
 @pytest.mark.slow
+@NEEDS_INT8
 def test_generate_in_int8_writes_what_the_writer_writes(written, tmp_path):
-    if not int8.available():
-        pytest.skip("int8 needs oneDNN")
     version = export_generator(written, str(tmp_path / "e"), "int8")
     together = GenerationSession.load(str(tmp_path / "e")).write(
         PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0)

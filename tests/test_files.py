@@ -1,5 +1,8 @@
 import os
 import shutil
+import subprocess
+import sys
+import threading
 
 import pytest
 
@@ -113,3 +116,32 @@ def test_a_file_is_not_replaced_by_a_folder(tmp_path, folder):
         pass
     assert (tmp_path / "file").read_text() == "kept"
     assert os.listdir(tmp_path) == ["file"]
+
+
+def test_one_at_a_time_writes_what_all_need(tmp_path):
+    path, order = str(tmp_path / "new" / "vectors"), []
+    begun = threading.Event()
+
+    def second():
+        begun.set()
+        with files.taking_turns(path):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with pytest.raises(RuntimeError, match="an error ends the turn, too"), files.taking_turns(path):
+        thread.start()
+        begun.wait()
+        thread.join(0.3)
+        order.append("first")
+        raise RuntimeError("an error ends the turn, too")
+    thread.join(10)
+    assert order == ["first", "second"]
+
+
+def test_the_turn_of_a_killed_process_ends(tmp_path):
+    path = str(tmp_path / "vectors")
+    code = f"import os; from data_pipeline.folders import files; files.taking_turns({path!r}).__enter__(); os._exit(9)"
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 9
+    assert os.listdir(tmp_path) == ["vectors.lock"]
+    with files.taking_turns(path):
+        pass

@@ -50,6 +50,24 @@ def test_folders(generator, tmp_path):
     assert changed.gpt2.config.dropout == 0.0
 
 
+def test_a_folder_of_an_earlier_version(generator, tmp_path):
+    """Its config.json has fields for a pointer and for segments; only a model without them can be read."""
+    folder = tmp_path / "own"
+    generator.save(str(folder))
+    stored = json.loads((folder / "config.json").read_text())["gpt2"]
+    rewrite(folder, gpt2=stored | {"pointer": False, "segment_token": None})
+    found = TrainedGenerator.load(str(folder))
+    assert found.gpt2.config == generator.gpt2.config
+    np.testing.assert_array_equal(found.gpt2(np.array([[1, 2, 3]])), generator.gpt2(np.array([[1, 2, 3]])))
+    for former in ({"pointer": True, "segment_token": None}, {"pointer": True, "segment_token": 3}):
+        rewrite(folder, gpt2=stored | former)
+        with pytest.raises(ValueError, match="own has a pointer, .* This version has no pointer.* Train .* again"):
+            TrainedGenerator.load(str(folder))
+    rewrite(folder, gpt2=stored | {"rotary": True})
+    with pytest.raises(ValueError, match="config.json has settings that this version does not know: rotary"):
+        TrainedGenerator.load(str(folder))
+
+
 def write_openai(folder, generator):
     folder.mkdir()
     config = generator.gpt2.config

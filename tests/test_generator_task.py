@@ -1,6 +1,7 @@
 """The generator's loss and gradients, against NumPy and against one another."""
 
 import dataclasses
+import types
 
 import numpy as np
 import pytest
@@ -8,9 +9,10 @@ import tensorflow as tf
 
 from data_pipeline.token_rows.packing import pack
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.systems.generator import task as tasks
-from docproduct.systems.generator.task import PAD, joined, next_token_losses
-from docproduct.training.gradients import differentiate
+from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.losses import PAD, joined, next_token_losses
+from docproduct.systems.generator.task import GeneratorTask
+from docproduct.training.gradients import chunked_gradients
 from tests.test_bert import randomize
 from tests.test_gpt2 import build
 
@@ -68,18 +70,22 @@ def test_packed_equals_unpacked(gpt2):
     np.testing.assert_allclose(sorted(losses.numpy()), sorted(expected), atol=1e-4)
 
 
-def gradients_of(gpt2, batch, *options):
-    return tf.function(tasks.gradients(gpt2, *options))(batch, tf.identity)
+def gradients_of(gpt2, batch, gather=tf.identity, **options):
+    """Of rows that are one text each."""
+    folder = types.SimpleNamespace(rows="closed_book", num_pairs=lambda split: len(batch["pair_id"]))
+    generator = types.SimpleNamespace(gpt2=gpt2, tokenizer=None)
+    task = GeneratorTask(GeneratorTraining("t", **options), folder, generator, None, "")
+    return tf.function(lambda batch: task.gradients(batch, gather))(batch)
 
 
 def test_every_target_of_a_batch_counts_alike(gpt2):
-    total, _ = gradients_of(gpt2, batch_of(PROMPTS, TARGETS), None)
+    total, _ = gradients_of(gpt2, batch_of(PROMPTS, TARGETS))
     each = [loss for rows in zip(PROMPTS, TARGETS, strict=True) for loss in by_hand(gpt2, *rows)]
     assert float(total) / len(PROMPTS) == pytest.approx(np.mean(each), abs=1e-4)
 
 
 def test_prompts_count_as_they_are_weighted(gpt2):
-    total, _ = gradients_of(gpt2, batch_of(PROMPTS, TARGETS, 6, 5), None, 0, False, 0.25)
+    total, _ = gradients_of(gpt2, batch_of(PROMPTS, TARGETS, 6, 5), prompt_weight=0.25)
     losses, weights = [], []
     for prompt, target in zip(PROMPTS, TARGETS, strict=True):
         found = by_hand(gpt2, [], [*prompt, *target])
@@ -91,8 +97,8 @@ def test_prompts_count_as_they_are_weighted(gpt2):
 @pytest.mark.parametrize("chunk_size", [1, 2, 3])
 def test_accumulated_gradients_are_those_of_the_batch(gpt2, chunk_size):
     batch = batch_of(PROMPTS, TARGETS)
-    total, whole = gradients_of(gpt2, batch, None)
-    also, parts = gradients_of(gpt2, batch, None, chunk_size)
+    total, whole = gradients_of(gpt2, batch)
+    also, parts = gradients_of(gpt2, batch, chunk_size=chunk_size)
     assert float(also) == pytest.approx(float(total), abs=1e-5)
     for one, other in zip(whole, parts, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
@@ -105,7 +111,7 @@ def test_recomputed_gradients_are_the_same(dropout):
     for recompute in (False, True):
         gpt2 = build(config, seed=4)
         randomize(gpt2)
-        steps = [gradients_of(gpt2, batch_of(PROMPTS, TARGETS), None, 0, recompute) for _ in range(2)]
+        steps = [gradients_of(gpt2, batch_of(PROMPTS, TARGETS), recompute=recompute) for _ in range(2)]
         found.append([[float(total), *gradients] for total, gradients in steps])
     for plain, again in zip(*found, strict=True):
         for one, other in zip(plain, again, strict=True):
@@ -117,13 +123,13 @@ def test_recomputed_gradients_are_the_same(dropout):
 def test_replicas_give_the_gradients_of_one_device(gpt2):
     """Rows 0, 2 and 1, 3 on a replica each: unlike numbers of targets, which one mean is taken over."""
     batch = batch_of(PROMPTS, TARGETS)
-    total, whole = gradients_of(gpt2, batch, None)
+    total, whole = gradients_of(gpt2, batch)
     counts = np.array([2.0, 3.0, 1.0, 3.0], np.float32)  # targets of a row; the second row's first follows nothing
     parts = []
     for replica in range(2):
         rows = {name: value[replica::2] for name, value in batch.items()}
         gather = lambda own, replica=replica: tf.constant(counts) if own.shape[0] == 2 else own  # noqa: E731
-        parts.append(tf.function(tasks.gradients(gpt2, None))(rows, gather))
+        parts.append(gradients_of(gpt2, rows, gather))
     assert float(parts[0][0] + parts[1][0]) == pytest.approx(float(total), abs=1e-5)
     for one, *others in zip(whole, parts[0][1], parts[1][1], strict=True):
         np.testing.assert_allclose(one, sum(others), atol=1e-5)
@@ -131,7 +137,7 @@ def test_replicas_give_the_gradients_of_one_device(gpt2):
 
 def test_a_replica_without_rows(gpt2):
     batch = {name: value[:0] for name, value in batch_of(PROMPTS, TARGETS).items()}
-    total, found = gradients_of(gpt2, batch, None)
+    total, found = gradients_of(gpt2, batch)
     assert float(total) == 0
     assert all(not np.any(gradient) for gradient in found)
 
@@ -145,7 +151,7 @@ def test_a_chunked_loss_is_summed_by_the_loop():
         return tf.reduce_sum(batch["x"]) * tf.reduce_sum(variable)
 
     batch = {"pair_id": tf.range(5, dtype=tf.int64), "x": tf.range(5.0)}
-    gradient = differentiate(loss, (_Only(variable),), chunk_size=2)(batch, tf.identity)[1][0]
+    gradient = chunked_gradients(loss, (_Only(variable),), batch, tf.identity, chunk_size=2)[1][0]
     np.testing.assert_allclose(gradient, np.full(variable.shape, 10.0))
 
 

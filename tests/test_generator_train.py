@@ -32,11 +32,12 @@ from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.recipes import starter
 from docproduct.systems.generator import TrainedGenerator
-from docproduct.systems.generator import task as tasks
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
-from docproduct.systems.generator.train import make_run, start, train
-from docproduct.training import run_folder
+from docproduct.systems.generator.start import start
+from docproduct.systems.generator.task import GeneratorTask
+from docproduct.systems.generator.train import train
+from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
 
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=48)
@@ -71,7 +72,8 @@ def contexts_dir(prepared, bpe, tmp_path_factory):
             maker.row(*pair, [own[i - 1][1:], own[i - 2][1:]]) for i, pair in enumerate(own) if len(own) > 2
         ]
     settings = {"prompt": dataclasses.asdict(settings)}
-    token_folder.write(path, CONTEXT_ANSWER, tokenizer, of_split, settings, {}, shortened=maker.counts)
+    origin = token_folder.Origin(CONTEXT_ANSWER, settings, {})
+    token_folder.write(path, origin, tokenizer, of_split, shortened=maker.counts)
     return path
 
 
@@ -150,7 +152,7 @@ def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp_path, monkeypatch):
     path, history = trained
     model_dir = str(tmp_path / "m")
-    real = run_folder.training.step_function
+    real = loop.step_function
 
     def failing(*arguments):
         step, count = real(*arguments), iter(range(10**6))
@@ -163,7 +165,7 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp
         return stopping
 
     with monkeypatch.context() as patched:
-        patched.setattr(run_folder.training, "step_function", failing)
+        patched.setattr(loop, "step_function", failing)
         with pytest.raises(KeyboardInterrupt):
             train(config, model_dir)
     pathlib.Path(model_dir, "weights.safetensors.1.partial").write_text("half")  # as a kill leaves it
@@ -184,13 +186,9 @@ def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, c
         tokens_dir=contexts_dir,
         random_gpt2=dataclasses.replace(SIZES, max_positions=120),
         dropout=0.0,
-        pointer=True,
-        pairs_apart=True,
         settings=dataclasses.replace(SETTINGS, epochs=1),
     )
     plain = train(still, str(tmp_path / "plain"))["losses"]
-    together = train(dataclasses.replace(still, pairs_apart=False), str(tmp_path / "together"))["losses"]
-    assert np.abs(np.subtract(plain, together)).max() > 1e-3
     for name, changed in (("chunks", {"chunk_size": 3}), ("recompute", {"recompute": True})):
         found = train(dataclasses.replace(still, **changed), str(tmp_path / name))["losses"]
         np.testing.assert_allclose(found, plain, atol=1e-5)
@@ -198,20 +196,34 @@ def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, c
     np.testing.assert_allclose(mirrored["losses"], plain, atol=1e-5)
 
 
-def test_training_reads_each_packed_document_by_itself(config, windows_dir, tmp_path):
+def test_training_reads_each_packed_document_by_itself(config, windows_dir):
     config = dataclasses.replace(config, tokens_dir=windows_dir, dropout=0.0)
-    task = make_run(config, str(tmp_path / "m"), tf.distribute.get_strategy()).task
-    batch = next(iter(task.batches(0, 0)))
     folder = TokenFolder(windows_dir)
-    end_id = folder.tokenizer().end_id
-    assert (batch["target_ids"][:, 1:-1].numpy() == end_id).any()  # several stand in a window
-    gpt2 = start(config, folder).gpt2
-    found, apart, together = (
-        float(gradients(batch, tf.identity)[0])
-        for gradients in (task.gradients, tasks.gradients(gpt2, end_id), tasks.gradients(gpt2, None))
-    )
-    assert found == pytest.approx(apart, rel=1e-6)
-    assert found != pytest.approx(together, rel=1e-5)
+    task = GeneratorTask(config, folder, start(config, folder), None, "")
+    batch = next(iter(task.batches(0, 0)))
+    assert task.end_id == folder.tokenizer().end_id
+    assert (batch["target_ids"][:, 1:-1].numpy() == task.end_id).any()  # several stand in a window
+    apart = float(task.gradients(batch, tf.identity)[0])
+    task.end_id = None
+    assert apart != pytest.approx(float(task.gradients(batch, tf.identity)[0]), rel=1e-5)
+
+
+def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
+    """Settings that this version no longer has are left out where they changed nothing, and named where they did."""
+    monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
+    train(config, str(tmp_path))
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    stored["training"] |= {"copying": False, "pointer": False, "pairs_apart": False}
+    stored["training"]["random_gpt2"] |= {"pointer": False, "segment_token": None}
+    del stored["training"]["num_buckets"]
+    path.write_text(json.dumps(stored))
+    changed = dataclasses.replace(config, num_answers=1, recompute=True)  # they change no results
+    train(changed, str(tmp_path), resume=True)
+    stored["training"]["pointer"] = True
+    path.write_text(json.dumps(stored))
+    with pytest.raises(ValueError, match="does not know: pointer"):
+        train(config, str(tmp_path), resume=True)
 
 
 def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
@@ -238,66 +250,6 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
     again = start(dataclasses.replace(config, gpt2_dir=str(tmp_path / "answers")), TokenFolder(pairs))
     assert again.tokenizer.fingerprint == begun.tokenizer.fingerprint
     assert again.gpt2.config == begun.gpt2.config
-
-
-@pytest.mark.parametrize("from_folder", [True, False])
-def test_a_pointer_and_segments_are_added_to_what_shall_answer(config, contexts_dir, bpe, tmp_path, from_folder):
-    sizes, folder = dataclasses.replace(SIZES, max_positions=120), TokenFolder(contexts_dir)
-    config = dataclasses.replace(config, tokens_dir=contexts_dir, random_gpt2=sizes)
-    given = TrainedGenerator.make(dataclasses.replace(sizes, vocab_size=bpe.vocab_size), bpe)
-    given.save(str(tmp_path / "given"))
-    changed = {"gpt2_dir": str(tmp_path / "given")} if from_folder else {}
-    config = dataclasses.replace(config, pointer=True, pairs_apart=True, **changed)
-    begun = start(config, folder)
-    assert begun.gpt2.config.pointer
-    assert begun.gpt2.config.segment_token == begun.tokenizer.added["<question>"]
-    if from_folder:
-        weights = checkpoints.variables_by_name(begun.gpt2)
-        kept = checkpoints.variables_by_name(given.gpt2)
-        for name in kept.keys() - {"token_embedding/embeddings"}:
-            np.testing.assert_array_equal(weights[name], kept[name])
-    losses = train(config, str(tmp_path / "m"))["losses"]
-    assert np.mean(losses[-3:]) < np.mean(losses[:3])
-    trained = TrainedGenerator.load(str(tmp_path / "m"))
-    assert trained.gpt2.config == begun.gpt2.config
-    before, after = (np.asarray(found.gpt2.pointer.equal_bias) for found in (begun, trained))
-    assert not np.array_equal(before, after)
-    # A model that has them keeps them, whatever is asked for.
-    again = start(
-        dataclasses.replace(config, gpt2_dir=str(tmp_path / "m"), pointer=False, pairs_apart=False),
-        folder,
-    )
-    assert again.gpt2.config == begun.gpt2.config
-    with pytest.raises(ValueError, match="there is no pointer"):
-        start(dataclasses.replace(config, pointer=False), folder)
-
-
-def test_a_pointer_is_for_models_that_answer(config, windows_dir):
-    with pytest.raises(ValueError, match="for models that answer"):
-        start(dataclasses.replace(config, tokens_dir=windows_dir, pointer=True), TokenFolder(windows_dir))
-
-
-def test_random_weights_begin_with_heads_that_copy(config, pairs_dir, bpe, tmp_path):
-    """Where there is room and nobody says otherwise; a model that is given stays as it is."""
-    large = dataclasses.replace(SIZES, width=128, num_layers=2, num_heads=4)
-    folder = TokenFolder(pairs_dir)
-
-    def begun(**changed):
-        return start(dataclasses.replace(config, **changed), folder).fingerprint()
-
-    def made(sizes, tokenizer=folder.tokenizer()):
-        sizes = dataclasses.replace(sizes, vocab_size=tokenizer.vocab_size)
-        return TrainedGenerator.make(sizes, tokenizer, SETTINGS.seed)
-
-    assert begun() == made(SIZES).fingerprint()
-    assert begun(random_gpt2=large, copying=False) == made(large).fingerprint()
-    assert begun(random_gpt2=large) != made(large).fingerprint()
-    given = made(large, bpe)
-    given.save(str(tmp_path / "given"))
-    from_given = dataclasses.replace(config, random_gpt2=large, gpt2_dir=str(tmp_path / "given"))
-    recorded = make_run(from_given, "", tf.distribute.get_strategy())
-    assert recorded.record["training"]["copying"] is False
-    assert recorded.record["start"] == given.with_markers(None, "float32", 0).fingerprint()
 
 
 def test_rows_that_stand_behind_a_published_table_are_taken_for_the_markers(pairs_dir, bpe, tmp_path):
@@ -329,7 +281,7 @@ def test_wrong_input(config, pairs_dir, windows_dir, prepared, bpe, tmp_path):
     with pytest.raises(ValueError, match="has no dev pairs. Prepare it again"):
         write_closed_book(str(tmp_path / "no_dev"), _without_dev(prepared), bpe, PromptSettings(0, 48, 24))
     rows = {"train": read_rows(TokenFolder(pairs_dir), "dev")}
-    token_folder.write(str(tmp_path / "no_dev"), "closed_book", bpe, rows, {}, {})
+    token_folder.write(str(tmp_path / "no_dev"), token_folder.Origin("closed_book", {}, {}), bpe, rows)
     with pytest.raises(ValueError, match="has no dev rows"):
         train(dataclasses.replace(config, tokens_dir=str(tmp_path / "no_dev")), str(tmp_path / "m"))
     assert not (tmp_path / "m").exists()

@@ -100,13 +100,13 @@ def test_with_a_cache_the_states_are_the_same(cross_attention):
     mask = np.ones_like(IDS)
     mask[1, :2] = 0
     expected = gpt2(IDS, mask, **encoder)
-    encoded = gpt2.encoded(*encoder.values()) if encoder else None
-    states, caches = gpt2.begin(IDS[:, :3], mask[:, :3], 9, encoded)
+    cross_caches = gpt2.cross_caches(*encoder.values()) if encoder else None
+    states, caches = gpt2.prefill(IDS[:, :3], mask[:, :3], 9, cross_caches)
     np.testing.assert_allclose(states[0], expected[0, :3], atol=1e-5)
     np.testing.assert_allclose(states[1, 2:], expected[1, 2:3], atol=1e-5)
     padding = np.array([0, 2])
     for start, end in ((3, 4), (4, 6), (5, 7)):  # slot 5 is written twice
-        states, caches = gpt2.extend(IDS[:, start:end], padding, caches, start, encoded)
+        states, caches = gpt2.decode_step(IDS[:, start:end], padding, caches, start, cross_caches)
         np.testing.assert_allclose(states, expected[:, start:end], atol=1e-5)
 
 

@@ -5,9 +5,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
-from docproduct.systems.retriever import task as tasks
-from docproduct.training import gradient_cache
+from data_pipeline.folders.prepared import PreparedFolder
+from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
+from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
+from docproduct.systems.retriever.task import RetrieverTask
+from docproduct.training.gradient_cache import cached_gradients
 from docproduct.training.gradients import trainable
 from tests.conftest import TINY_BERT
 from tests.test_bert import randomize
@@ -29,14 +31,26 @@ def batch_of(rows, rng, k):
 
 
 @pytest.mark.parametrize(("rows", "k", "dropout"), [(7, 0, 0.3), (5, 2, 0.3)])
-def test_gradients_are_those_of_the_plain_loss(tokenizer, rows, k, dropout):
+def test_gradients_are_those_of_the_plain_loss(config, tokenizer, rows, k, dropout):
     """With dropout, the plain loss is taken over the same chunks: the masks depend on how rows are put together."""
-    config = RetrieverConfig(dataclasses.replace(TINY_BERT).with_dropout(dropout), max_tokens=20, head_dropout=dropout)
-    retriever = TrainedRetriever(Retriever(config, seed=3), tokenizer)
+    sizes = RetrieverConfig(TINY_BERT.with_dropout(dropout), max_tokens=20, head_dropout=dropout)
+    retriever = TrainedRetriever(Retriever(sizes, seed=3), tokenizer)
     randomize(retriever.model)
+    prepared, strategy = PreparedFolder(config.prepared_dir), tf.distribute.get_strategy()
     loss = RetrievalLoss(LossSettings("symmetric", learn_scale=True, distillation_weight=0.3 if k else 0.0))
-    modules = (retriever.model, loss)
-    encode = tasks.encode_ids(retriever, num_groups=2)
+
+    class InChunks(RetrieverTask):
+        def encode(self, batch):
+            chunks = [{name: value[i : i + 3] for name, value in batch.items()} for i in range(0, rows, 3)]
+            parts = [super(InChunks, self).encode(chunk) for chunk in chunks]
+            return [tf.concat(side, axis=0) for side in zip(*parts, strict=True)]
+
+    def gradients(make_task, chunk_size):
+        changed = dataclasses.replace(config, cluster_size=1, chunk_size=chunk_size)
+        task = make_task(changed, prepared, retriever, strategy, "")
+        task.num_groups, task.loss, task.modules = 2, loss, (retriever.model, loss)
+        return tf.function(lambda batch: task.gradients(batch, tf.identity))
+
     batch = batch_of(rows, np.random.default_rng(0), k)
     states = list(retriever.model.non_trainable_variables)
     before = [state.numpy() for state in states]
@@ -45,18 +59,12 @@ def test_gradients_are_those_of_the_plain_loss(tokenizer, rows, k, dropout):
         for state, value in zip(states, before, strict=True):
             state.assign(value)
 
-    def in_chunks(batch):
-        parts = [encode({name: value[i : i + 3] for name, value in batch.items()}) for i in range(0, rows, 3)]
-        return [tf.concat(side, axis=0) for side in zip(*parts, strict=True)]
-
-    plain = tf.function(lambda batch: tasks.gradients(in_chunks, loss, modules, 0)(batch, tf.identity))
-    cached = tf.function(lambda batch: tasks.gradients(encode, loss, modules, 3)(batch, tf.identity))
-    expected_loss, expected = plain(batch)
+    expected_loss, expected = gradients(InChunks, 0)(batch)
     after = [state.numpy() for state in states]
     restart()
-    found_loss, found = cached(batch)
+    found_loss, found = gradients(RetrieverTask, 3)(batch)
     assert float(found_loss) == pytest.approx(float(expected_loss), abs=1e-5)
-    for ours, theirs, variable in zip(found, expected, trainable(modules), strict=True):
+    for ours, theirs, variable in zip(found, expected, trainable((retriever.model, loss)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=variable.path)
     assert max(float(tf.norm(gradient)) for gradient in found) > 0.1
     # The random states end where one pass leaves them: the next step is the same, too.
@@ -77,9 +85,10 @@ def test_it_is_traced_once_for_all_numbers_of_chunks():
     def loss(vectors, batch, gather):
         return tf.reduce_sum(tf.square(vectors[0]))
 
-    gradients = gradient_cache.differentiate(encode, loss, (layer,), 2)
     signature = [{"pair_id": tf.TensorSpec([None], tf.int64), "x": tf.TensorSpec([None, 3], tf.float32)}]
-    step = tf.function(lambda batch: gradients(batch, tf.identity), input_signature=signature)
+    step = tf.function(
+        lambda batch: cached_gradients(encode, loss, (layer,), batch, tf.identity, 2), input_signature=signature
+    )
     for rows in (1, 2, 5):
         x = tf.random.stateless_normal([rows, 3], [0, rows])
         total, (found,) = step({"pair_id": tf.range(rows, dtype=tf.int64), "x": x})

@@ -1,10 +1,13 @@
-"""int8 products against their definition in NumPy."""
+"""int8 products against their definition in NumPy, and where they are offered."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from docproduct.layers import int8, precision
 from docproduct.layers.int8 import Int8Dense
+
+NEEDS_INT8 = pytest.mark.skipif(not int8.available(), reason=f"int8 needs {int8.NEEDED}")
 
 
 def make(kernel, bias):
@@ -21,6 +24,7 @@ def by_definition(x, kernel, bias):
     return rounded @ (np.round(kernel / scale) * scale) + bias
 
 
+@NEEDS_INT8
 @pytest.mark.parametrize("rows", [1, 8, 50])
 def test_products_are_those_of_the_definition(rows):
     random = np.random.default_rng(0)
@@ -35,6 +39,7 @@ def test_products_are_those_of_the_definition(rows):
     assert error.max() < 0.02
 
 
+@NEEDS_INT8
 def test_a_row_does_not_depend_on_the_others():
     random = np.random.default_rng(1)
     product = make(random.normal(size=(16, 8)).astype(np.float32), np.zeros(8, np.float32))
@@ -44,9 +49,29 @@ def test_a_row_does_not_depend_on_the_others():
     np.testing.assert_array_equal(product(x)[0], product(loud)[0])
 
 
+@NEEDS_INT8
 def test_rows_and_columns_of_one_value():
     kernel = np.zeros((4, 3), np.float32)
     kernel[:, 1] = 0.5
     x = np.array([[0, 0, 0, 0], [2, 2, 2, 2]], np.float32)
     received = make(kernel, np.array([1, 0, 0], np.float32))(x)
     np.testing.assert_allclose(received, [[1, 0, 0], [1, 4, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("fpu avx2 avx512f amx_int8", True),
+        ("fpu avx2 avx_vnni", True),
+        ("fpu avx512_vnni", True),
+        ("fpu avx2 avx512f", False),  # 16-bit sums overflow there
+        ("", False),
+    ],
+)
+def test_it_is_offered_where_products_are_exact(flags, expected, tmp_path, monkeypatch):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
+    monkeypatch.setattr(precision, "_PROCESSOR_FILE", str(tmp_path / "cpuinfo"))
+    monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)
+    assert int8.available() == expected
+    monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
+    assert not int8.available()

@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from docproduct.systems.retriever import LossSettings, RetrievalLoss
-from docproduct.systems.retriever.losses import divergence
+from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss, divergence
 from tests import reference
 
 

@@ -11,17 +11,18 @@ import pyarrow.parquet as pq
 import pytest
 import tensorflow as tf
 
-from data_pipeline import batches, cleaning, records
+from data_pipeline import batches, cleaning
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, chunks, prepare, shards
+from data_pipeline.rows import PAIR
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from tests.conftest import write_csv
 
 
 def parsed(prepared, split):
     raw = list(tf.data.TFRecordDataset(prepared.shards(split)).as_numpy_iterator())
-    return batches.parse(raw, records.PAIR)
+    return batches.parse(raw, PAIR.features)
 
 
 def test_every_pair_is_kept_once_and_its_ids_are_those_of_its_text(prepared, tokenizer):
@@ -208,7 +209,7 @@ def test_what_is_done_is_not_done_again(large, vocab_file, tmp_path, undisturbed
     with pytest.raises(KeyboardInterrupt):
         prepare(settings, out, num_workers=0)
     monkeypatch.setattr(chunks, "write", write)
-    monkeypatch.setattr(chunks, "read_pairs", None)  # all is read
+    monkeypatch.setattr(chunks, "_read", None)  # all is read
     prepare(settings, out, num_workers=0)
     assert contents(out) == undisturbed
     monkeypatch.setattr(shards, "write", None)
@@ -254,8 +255,8 @@ def test_a_damaged_folder_is_mended_by_overwrite(tmp_path, corpus, vocab_file):
 
 
 def test_every_row_is_accounted_for(tmp_path, corpus, vocab_file, monkeypatch):
-    filter_rows = shards._kept
-    monkeypatch.setattr(shards, "_kept", lambda *args: filter_rows(*args).slice(1))
+    filter_rows = shards._accepted
+    monkeypatch.setattr(shards, "_accepted", lambda *args: filter_rows(*args).slice(1))
     with pytest.raises(RuntimeError, match="61 rows were read; 5[0-9] pairs and {} do not account for all"):
         prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
 
@@ -275,7 +276,7 @@ def test_changed_inputs_or_settings_are_prepared_anew(tmp_path, vocab_file):
     with pytest.raises(FileExistsError, match="--overwrite"):
         prepare(Settings((path,), vocab_file, dev_share=0), out)
     assert prepare(Settings((path,), vocab_file, dev_share=0), out, overwrite=True)["counts"]["train"]["pairs"] == 2
-    prepare(Settings((path,), vocab_file, dev_share=0, max_answer_tokens=3), out, overwrite=True)
+    prepare(Settings((path,), vocab_file, dev_share=0, max_tokens={"answer": 3}), out, overwrite=True)
     assert PreparedFolder(out).longest() == 4  # [CLS] q ##1 [SEP]
 
 
@@ -314,8 +315,8 @@ def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"num_shards": -1}, "expected 1 or more"),
-        ({"max_answer_tokens": 2}, "max_answer_tokens is 2; expected 3 or more"),
+        ({"num_shards": -1}, "expected 0 or more"),
+        ({"max_tokens": {"answer": 2}}, "max_answer_tokens is 2; expected 3 or more"),
         ({"duplicates": "all"}, "expected exact or near"),
         ({"near_threshold": 0}, "expected more than 0"),
         ({"dev_share": 1}, "less than 1 together"),
@@ -337,6 +338,6 @@ def test_a_pair_refused_for_its_question_makes_no_near_duplicate(tmp_path, vocab
 
 
 def test_small_chunks_make_no_small_row_groups(large, vocab_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(chunks, "_MAX_PAIRS", 500)
+    monkeypatch.setattr(chunks, "_MAX_ROWS", 500)
     prepare(Settings((large,), vocab_file), str(tmp_path / "out"), num_workers=0)
     assert pq.ParquetFile(tmp_path / "out/pairs.parquet").metadata.num_row_groups == 8  # one a shard

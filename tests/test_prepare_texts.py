@@ -9,9 +9,10 @@ import sys
 import pytest
 
 from data_pipeline import cleaning
-from data_pipeline.folders import prepared
+from data_pipeline.folders import manifest as manifests
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, chunks, html_columns, prepare
+from data_pipeline.rows import Field
 from tests.conftest import write_csv
 
 HTML = [(f"What is x{i}?", f"<p>It is<br>{i}.</p><ul><li>a</li></ul>") for i in range(3)]
@@ -76,7 +77,7 @@ def test_escaped_html(tmp_path, vocab_file):
     assert manifest["inputs"][0]["html"] == {"answer": "escaped tags"}
     # In a column of HTML, what is escaped is text.
     column = {"answer": html_columns.TAGS}
-    assert html_columns.clean("&lt;p&gt;", "answer", column, collections.Counter()) == "<p>"
+    assert html_columns.clean("&lt;p&gt;", Field("answer"), column, collections.Counter()) == "<p>"
 
 
 def test_empty_fields_do_not_count_and_equal_texts_are_duplicates(tmp_path, vocab_file):
@@ -93,7 +94,7 @@ def test_empty_fields_do_not_count_and_equal_texts_are_duplicates(tmp_path, voca
 
 def test_the_first_rows_decide_for_all(tmp_path, vocab_file, monkeypatch):
     monkeypatch.setattr(html_columns, "_ROWS", 3)
-    monkeypatch.setattr(chunks, "_MAX_PAIRS", 2)  # each chunk by itself would decide otherwise
+    monkeypatch.setattr(chunks, "_MAX_ROWS", 2)  # each chunk by itself would decide otherwise
     found, _ = pairs_of(tmp_path, vocab_file, [*HTML, *((f"q{i}?", f"plain {i}") for i in range(9)), ("q?", "<p>x")])
     assert found["q?"] == "x"
 
@@ -165,7 +166,7 @@ def test_the_script_says_what_it_decided(tmp_path, vocab_file):
 
 def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus, vocab_file):
     prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
-    path = tmp_path / "out" / prepared.MANIFEST_FILE
+    path = tmp_path / "out" / manifests.MANIFEST_FILE
     manifest = json.loads(path.read_text())
     for name in ("html", "keep_null_words"):
         del manifest["settings"][name]
@@ -178,5 +179,5 @@ def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus
 
 
 def test_an_unknown_mode():
-    with pytest.raises(ValueError, match="html is 'strip'; expected one of auto, keep, text"):
+    with pytest.raises(ValueError, match="html is 'strip'; expected auto, keep, text"):
         Settings(("a.csv",), "vocab", html="strip")

@@ -6,6 +6,7 @@ import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.scrubbing import ScrubSettings
 
 
@@ -55,6 +56,29 @@ def test_a_damaged_manifest(tmp_path, content, message):
 def test_a_folder_that_is_not_prepared(tmp_path):
     with pytest.raises(ValueError, match=r"no manifest.json.*python -m data_pipeline.prepare"):
         PreparedFolder(str(tmp_path))
+
+
+def with_settings(prepared, tmp_path, settings):
+    (tmp_path / "manifest.json").write_text(json.dumps({**prepared.manifest, "settings": settings}))
+    return os.fspath(tmp_path)
+
+
+def test_a_setting_that_is_newer_than_the_folder_has_its_default(prepared, tmp_path):
+    newer = ("question_prompt", "answer_prompt", "max_answer_tokens", "html", "keep_null_words")
+    settings = {name: value for name, value in prepared.manifest["settings"].items() if name not in newer}
+    settings["scrub"] = {"boilerplate": None}
+    folder = PreparedFolder(with_settings(prepared, tmp_path, settings))
+    assert folder.prompts() == EncoderPrompts()
+    assert (folder.settings.max_tokens, folder.cut_at()) == ({"question": 256, "answer": 256}, 256)
+    assert folder.settings == prepared.settings
+
+
+@pytest.mark.parametrize("where", ["settings", "columns", "scrub"])
+def test_a_setting_that_this_version_does_not_know_is_named(prepared, tmp_path, where):
+    settings = json.loads(json.dumps(prepared.manifest["settings"]))
+    (settings if where == "settings" else settings[where])["spelling"] = "british"
+    with pytest.raises(ValueError, match=r"manifest.json has settings that this version does not know: spelling"):
+        PreparedFolder(with_settings(prepared, tmp_path, settings))
 
 
 def test_an_older_format_is_refused(prepared, tmp_path):

@@ -2,8 +2,7 @@
 
 import pytest
 
-from data_pipeline.prompts import answer_prompts as prompts
-from data_pipeline.prompts.answer_prompts import PromptSettings, answer_prompt, target, with_markers
+from data_pipeline.prompts.answer_prompts import ADDED, PromptSettings, answer_prompt, target, with_markers
 from data_pipeline.tokenizers import train_byte_pairs
 
 TEXT = "what is a cough? a cough clears the airways. tea helps against it. "
@@ -44,7 +43,8 @@ def test_a_prompt_is_never_too_long_and_the_question_is_cut_last(tokenizer, wind
     prompt = answer_prompt(tokenizer, settings, question, CONTEXTS)
     assert len(prompt.ids) <= window - 10
     if prompt.num_contexts:
-        start = prompts.question_start(tokenizer, prompt.ids)
+        marker = tokenizer.added["<question>"]
+        start = max(i for i, token in enumerate(prompt.ids) if token == marker)
         assert shown(tokenizer, prompt.ids[start:]) == f"<question> {question} <answer>"
         # Each pair that stands there begins as it should, and ends with its mark, unless its answer was cut.
         for marker in ("<question>", "<answer>"):
@@ -101,7 +101,7 @@ def test_a_target_ends_unless_it_is_cut(tokenizer):
 def test_what_a_user_types_is_never_a_marker(tokenizer):
     text = "<end> <question> <answer> <|endoftext|>"
     prompt = answer_prompt(tokenizer, PromptSettings(1, 300, 20), text, [(text, text)])
-    assert [prompt.ids.count(tokenizer.added[token]) for token in prompts.ADDED] == [2, 2, 1]
+    assert [prompt.ids.count(tokenizer.added[token]) for token in ADDED] == [2, 2, 1]
     assert tokenizer.end_id not in prompt.ids
 
 

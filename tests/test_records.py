@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline import batches, records
+from data_pipeline.rows import IDS, PAIR
 from data_pipeline.varints import split_varints, varints
 
 ROWS = [
@@ -19,8 +20,8 @@ def packed(values):
 
 def serialized(rows):
     columns = {
-        name: [packed(row[name] if kind == records.IDS else [row[name]]) for row in rows]
-        for name, kind in records.PAIR.items()
+        name: [packed(row[name] if kind == IDS else [row[name]]) for row in rows]
+        for name, kind in PAIR.features.items()
     }
     return records.serialize(columns)
 
@@ -37,8 +38,8 @@ def test_tensorflow_reads_a_shard(tmp_path):
     path = str(tmp_path / "x.tfrecord")
     records.write_shard(path, serialized(ROWS))
     raw = list(tf.data.TFRecordDataset(path).as_numpy_iterator())
-    parsed = batches.parse(raw, records.PAIR)
-    for name in records.PAIR:
+    parsed = batches.parse(raw, PAIR.features)
+    for name in PAIR.features:
         assert [value.numpy().tolist() for value in parsed[name]] == [row[name] for row in ROWS]
     with pytest.raises(RuntimeError), open(path, "rb"):
         records.write_shard(path, failing())

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from data_pipeline.batches import length_groups
 from docproduct.layers import checkpoints
-from docproduct.systems.retriever import LossSettings, RetrievalLoss, Retriever, RetrieverConfig, TrainedRetriever
+from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
+from docproduct.systems.retriever.losses import LossSettings, RetrievalLoss
 from tests import reference
 from tests.conftest import TINY_BERT
 from tests.test_bert import randomize
@@ -169,7 +170,7 @@ def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"pooling": "last"}, "expected one of mean, cls, max, mean_sqrt_len"),
+        ({"pooling": "last"}, "expected mean, cls, max, mean_sqrt_len"),
         ({"max_tokens": 41}, "expected 3 to 40"),
         ({"head": "deep"}, "expected residual, plain, none"),
         ({"head_depth": 0}, "expected 1 or more"),
@@ -228,3 +229,25 @@ def test_groups_of_like_length_change_nothing(tokenizer):
         assert [group.shape for group in length_groups(tf.constant(ids), 2, 0)[0]] == [(2, 3), (2, 6)]
     padded = tf.pad(ids, [[0, 0], [0, 2]])  # to a multiple of 4
     assert [group.shape for group in length_groups(padded, 2, 0, multiple=4)[0]] == [(2, 4), (2, 8)]
+
+
+def test_a_folder_of_another_version(retriever, tmp_path):
+    """What its config.json lacks has the default; what this version does not know is named."""
+    retriever.save_config(str(tmp_path), {})
+    retriever.save_weights(str(tmp_path))
+    path = tmp_path / "config.json"
+    stored = json.loads(path.read_text())
+    for name in ("dense", "matryoshka_dims", "head_depth"):
+        del stored["retriever"][name]
+    del stored["retriever"]["bert"]["num_segments"]
+    path.write_text(json.dumps(stored))
+    loaded = TrainedRetriever.load(str(tmp_path))
+    assert loaded.config == retriever.config
+    texts = ["what is a3?"]
+    np.testing.assert_array_equal(loaded.embed_few(texts, "question"), retriever.embed_few(texts, "question"))
+    for part in (stored["retriever"], stored["retriever"]["bert"]):
+        part["wings"] = 2
+        path.write_text(json.dumps(stored))
+        with pytest.raises(ValueError, match=r"config\.json has settings that this version does not know: wings"):
+            TrainedRetriever.load(str(tmp_path))
+        del part["wings"]

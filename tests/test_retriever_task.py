@@ -6,15 +6,17 @@ import shutil
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from data_pipeline import batches
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.negatives import MiningSettings, mine
-from docproduct.systems.retriever import LossSettings, TrainedRetriever
-from docproduct.systems.retriever import task as tasks
+from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.embedding_store import open_store
+from docproduct.systems.retriever.losses import LossSettings
+from docproduct.systems.retriever.start import start
+from docproduct.systems.retriever.task import RetrieverTask
 from docproduct.systems.retriever.train import train
 from tests.conftest import SETTINGS
 
@@ -46,10 +48,11 @@ def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
 
 
 def test_batches_of_clusters_hold_what_plain_ones_hold(config):
-    prepared = PreparedFolder(config.prepared_dir)
-    how = batches.BatchSettings(16, num_buckets=2)
-    vectors = np.random.default_rng(0).normal(size=(len(prepared.pairs(["pair_id"])), 4)).astype(np.float32)
-    plain, clustered = (tasks.id_batches(prepared, how, 0, None, size, vectors) for size in (1, 4))
+    prepared, strategy = PreparedFolder(config.prepared_dir), tf.distribute.get_strategy()
+    plain, clustered = (
+        RetrieverTask(sized, prepared, start(sized, prepared), strategy, "").batches
+        for sized in (dataclasses.replace(config, cluster_size=size, num_buckets=2) for size in (1, 4))
+    )
 
     def pairs(made):
         return {
@@ -71,14 +74,8 @@ def test_batches_of_clusters_hold_what_plain_ones_hold(config):
 
 
 def test_the_step_is_traced_once(config, tmp_path, monkeypatch):
-    traces = []
-    make = tasks.encode_ids
-
-    def counting(*args, **kwargs):
-        encode = make(*args, **kwargs)
-        return lambda batch: traces.append(1) or encode(batch)
-
-    monkeypatch.setattr(tasks, "encode_ids", counting)
+    traces, encode = [], RetrieverTask.encode
+    monkeypatch.setattr(RetrieverTask, "encode", lambda task, batch: traces.append(1) or encode(task, batch))
     train(config, str(tmp_path / "m"))
     assert len(traces) == 1
 

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -12,14 +13,17 @@ from absl import logging
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
 from docproduct import model_folder
-from docproduct.layers import precision
-from docproduct.systems.retriever import LossSettings, Retriever, TrainedRetriever
+from docproduct.layers.precision import dtype_policy
+from docproduct.systems.retriever import Retriever, TrainedRetriever
 from docproduct.systems.retriever import train as train_module
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
+from docproduct.systems.retriever.losses import LossSettings
 from docproduct.systems.retriever.start import start
+from docproduct.systems.retriever.task import RetrieverTask
 from docproduct.systems.retriever.train import train
-from docproduct.training import loop as training
+from docproduct.training import loop, step
+from docproduct.training.devices import set_up
 from tests.conftest import SETTINGS, SIZES, VOCAB
 from tests.test_checkpoints import google_tensors, write_hugging_face
 
@@ -33,7 +37,7 @@ def first_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def first_run(config, first_folder):
-    training.set_up(deterministic=True)  # the process cannot go back
+    set_up(deterministic=True)  # the process cannot go back
     return train(config, str(first_folder))
 
 
@@ -81,32 +85,32 @@ def test_two_runs_of_one_seed_are_equal(config, first_run, tmp_path):
 @pytest.mark.parametrize("stop_after", [1, 3, 5])
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, tmp_path, monkeypatch, stop_after):
     folder = str(tmp_path / "stopped")
-    make = training.step_function
+    make = loop.step_function
 
     def failing(*args):
-        step, done = make(*args), [0]
+        do_step, done = make(*args), [0]
 
         def run(batch):
             if done[0] == stop_after:
                 raise KeyboardInterrupt
             done[0] += 1
-            return step(batch)
+            return do_step(batch)
 
         return run
 
-    monkeypatch.setattr(training, "step_function", failing)
+    monkeypatch.setattr(loop, "step_function", failing)
     with pytest.raises(KeyboardInterrupt):
         train(config, folder)
     monkeypatch.undo()
-    assert os.path.exists(f"{folder}/{training.CHECKPOINT_FILE}") == (stop_after >= 2)
+    assert os.path.exists(f"{folder}/{loop.CHECKPOINT_FILE}") == (stop_after >= 2)
     resumed = train(config, folder, resume=True)
     np.testing.assert_allclose(resumed["losses"], first_run["losses"], atol=1e-6)
     assert [entry["RR@10"] for entry in resumed["epochs"]] == pytest.approx([e["RR@10"] for e in first_run["epochs"]])
-    assert not os.path.exists(f"{folder}/{training.CHECKPOINT_FILE}")
+    assert not os.path.exists(f"{folder}/{loop.CHECKPOINT_FILE}")
 
 
 def test_a_finished_run_is_not_done_again(config, first_run, first_folder, monkeypatch):
-    monkeypatch.setattr(training, "fit", None)
+    monkeypatch.setattr(loop, "fit", None)
     assert train(config, str(first_folder), resume=True) == first_run
 
 
@@ -147,7 +151,7 @@ print(json.dumps([one["losses"], two["losses"]]))
 
 
 def test_a_strategy_of_one_device(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(training, "_WORTH_COMPILING", 1)
+    monkeypatch.setattr(step, "_WORTH_COMPILING", 1)
     one = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
     plain = train(one, str(tmp_path / "plain"))
     mirrored = train(one, str(tmp_path / "mirrored"), strategy=tf.distribute.MirroredStrategy(["/cpu:0"]))
@@ -163,7 +167,7 @@ def test_a_run_that_learns_nothing_says_so(config, tmp_path, caplog):
 
 
 def test_what_is_not_a_model_is_not_replaced(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(train_module, "make_run", None)
+    monkeypatch.setattr(train_module, "training_pairs", None)
     write_hugging_face(tmp_path / "encoder", google_tensors())
     before = sorted(os.listdir(tmp_path / "encoder"))
     with pytest.raises(FileExistsError, match="holds something else"):
@@ -182,13 +186,13 @@ def test_a_run_that_ends_before_its_card_is_resumed(config, tmp_path, monkeypatc
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train_module, "_report", interrupted)
+    monkeypatch.setattr(RetrieverTask, "report", interrupted)
     with pytest.raises(KeyboardInterrupt):
         train(one, str(tmp_path / "m"))
     monkeypatch.undo()
     # What does not change the numbers may change.
     settings = dataclasses.replace(one.settings, precision="auto", checkpoint_steps=7)
-    if precision.dtype_policy("auto") == "float32":
+    if dtype_policy("auto") == "float32":
         one = dataclasses.replace(one, settings=settings)
     train(one, str(tmp_path / "m"), resume=True)
     assert (tmp_path / "m/README.md").exists()
@@ -196,8 +200,8 @@ def test_a_run_that_ends_before_its_card_is_resumed(config, tmp_path, monkeypatc
 
 
 def test_frozen_bert_stays_as_it_is(config, tmp_path, monkeypatch):
-    trained, fit = [], training.fit
-    monkeypatch.setattr(training, "fit", lambda task, *rest: trained.append(task.modules[0]) or fit(task, *rest))
+    trained, fit = [], loop.fit
+    monkeypatch.setattr(loop, "fit", lambda task, *rest: trained.append(task.modules[0]) or fit(task, *rest))
     settings = dataclasses.replace(SETTINGS, epochs=1)
     config = dataclasses.replace(config, freeze_bert=True, settings=settings)
     train(config, str(tmp_path / "frozen"))
@@ -219,13 +223,12 @@ def test_a_diverged_run_ends_with_a_remedy_and_keeps_what_was_good(config, tmp_p
     fresh = Retriever(found.config, seed=SETTINGS.seed)
     for ours, before in zip(found.model.weights, fresh.weights, strict=True):
         np.testing.assert_array_equal(ours, before)
-    assert not {model_folder.METRICS_FILE, training.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
+    assert not {model_folder.METRICS_FILE, loop.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
 
 
 def test_a_resumed_run_must_have_the_same_start_weights(small, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
-    monkeypatch.setattr(train_module, "_report", lambda *_: None)
+    monkeypatch.setattr(loop, "fit", lambda *_: calls.append("fit") or {})
     tensors = google_tensors()
     write_hugging_face(tmp_path / "encoder", tensors)
     config = RetrieverTraining(small, encoder_dir=str(tmp_path / "encoder"), max_tokens=20, settings=SETTINGS)
@@ -258,15 +261,15 @@ def test_texts_longer_than_the_model_takes_are_refused(small, corpus, vocab_file
 
 def test_a_model_takes_texts_as_long_as_the_pairs_were_cut_at(config, small, tmp_path, caplog):
     assert PreparedFolder(small).cut_at() == 20
-    start = dataclasses.replace(config, max_tokens=None)
+    uncut = dataclasses.replace(config, max_tokens=None)
     write_hugging_face(tmp_path, google_tensors())
     with pytest.raises(ValueError, match="There is no folder .*names on a hub are not looked up"):
-        train_module.start(dataclasses.replace(start, encoder_dir="a/b"), PreparedFolder(small))
-    assert train_module.start(start, PreparedFolder(small)).config.max_tokens == 20
-    encoder = dataclasses.replace(start, encoder_dir=str(tmp_path))
-    assert train_module.start(encoder, PreparedFolder(small)).config.max_tokens == 20
+        start(dataclasses.replace(uncut, encoder_dir="a/b"), PreparedFolder(small))
+    assert start(uncut, PreparedFolder(small)).config.max_tokens == 20
+    encoder = dataclasses.replace(uncut, encoder_dir=str(tmp_path))
+    assert start(encoder, PreparedFolder(small)).config.max_tokens == 20
     assert "were cut at" not in caplog.text
-    train_module.start(dataclasses.replace(encoder, max_tokens=25), PreparedFolder(small))
+    start(dataclasses.replace(encoder, max_tokens=25), PreparedFolder(small))
     assert "were cut at 20 tokens" in caplog.text
 
 
@@ -282,8 +285,7 @@ def test_a_wrong_setting_leaves_the_older_model_alone(config, first_run, first_f
 
 def test_a_run_with_boundaries_is_resumed(config, tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(training, "fit", lambda *_: calls.append("fit") or {})
-    monkeypatch.setattr(train_module, "_report", lambda *_: None)
+    monkeypatch.setattr(loop, "fit", lambda *_: calls.append("fit") or {})
     for resume in (False, True):
         train(dataclasses.replace(config, boundaries=(9, 12)), str(tmp_path / "m"), resume=resume)
     assert len(calls) == 2
@@ -349,4 +351,43 @@ def test_heads(head, config, tmp_path):
     assert again == dataclasses.replace(found.config, max_tokens=30, head_dropout=0.3)
     if head == "none":
         with pytest.raises(ValueError, match="nothing is trained"):
-            train_module.make_run(dataclasses.replace(second, freeze_bert=True), "", tf.distribute.get_strategy())
+            start(dataclasses.replace(second, freeze_bert=True), PreparedFolder(second.prepared_dir))
+
+
+def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
+    """A setting that its config.json lacks had its default; one that this version does not know is named."""
+    monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
+    train(config, str(tmp_path))
+    path = tmp_path / "config.json"
+    whole = path.read_text()
+
+    def change(**values):
+        stored = json.loads(whole)
+        for name, value in values.items():
+            stored["training"][name] = value
+        for part in (stored["training"], stored["training"]["loss"], stored["training"]["settings"]):
+            for name in [name for name, value in part.items() if value == "removed"]:
+                del part[name]
+        path.write_text(json.dumps(stored))
+
+    changed = {"learn_scale": "removed", "kind": "softmax", "scale": 20.0}
+    change(cluster_size="removed", loss=changed, num_negatives="removed")
+    train(config, str(tmp_path), resume=True)
+    with pytest.raises(ValueError, match="cluster_size was 8, is 4"):
+        train(dataclasses.replace(config, cluster_size=4), str(tmp_path), resume=True)
+    change(pairs_of_pairs=True)
+    with pytest.raises(ValueError, match=r"config\.json has settings that this version does not know: pairs_of_pairs"):
+        train(config, str(tmp_path), resume=True)
+
+
+def test_settings_that_change_no_results_may_change(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
+    train(config, str(tmp_path / "m"))
+    settings = dataclasses.replace(config.settings, checkpoint_steps=9, patience=3)
+    train(dataclasses.replace(config, settings=settings), str(tmp_path / "m"), resume=True)
+    prepared_dir = shutil.copytree(config.prepared_dir, tmp_path / "moved")
+    train(dataclasses.replace(config, prepared_dir=str(prepared_dir)), str(tmp_path / "m"), resume=True)
+    for name, value in {"epochs": 3, "seed": 6, "max_steps": 2}.items():
+        other = dataclasses.replace(config, settings=dataclasses.replace(config.settings, **{name: value}))
+        with pytest.raises(ValueError, match=f"settings: {name} was .*, is {value}"):
+            train(other, str(tmp_path / "m"), resume=True)

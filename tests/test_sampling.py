@@ -93,12 +93,12 @@ def test_what_would_repeat_a_run_by_hand(size, left_out):
 class Successor:
     """A model that writes the next number."""
 
-    config, pointer = types.SimpleNamespace(num_layers=1, segment_token=None), None
+    config = types.SimpleNamespace(num_layers=1)
 
-    def begin(self, ids, mask, length):
+    def prefill(self, ids, mask, length):
         return ids[..., None], [(tf.zeros([1, 1, length, 1]),) * 2]
 
-    def extend(self, ids, padding, caches, start):
+    def decode_step(self, ids, padding, caches, start):
         return ids[..., None], caches
 
     def logits(self, states):

@@ -149,7 +149,7 @@ def test_folders_of_something_else_are_left_alone(retriever, small_generator, tm
     ):
         export_generator(small_generator, str(tmp_path / "r"))
     assert version == str(tmp_path / "r/1")
-    with pytest.raises(ValueError, match="holds no exported generator of format 5: .* says 'docproduct exported retr"):
+    with pytest.raises(ValueError, match="holds no exported generator of format 6: .* says 'docproduct exported retr"):
         GenerationSession.load(version)
 
 

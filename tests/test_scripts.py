@@ -123,3 +123,18 @@ def test_what_is_missing_is_one_line_not_a_traceback(tmp_path, module, arguments
     (line,) = done.stderr.splitlines()
     assert message in line
     assert list(tmp_path.iterdir()) == []
+
+
+def test_without_flags_train_embeddings_trains_the_defaults():
+    code = (
+        "import train_embeddings as script; from absl import flags\n"
+        "script._define_flags(); flags.FLAGS(['script', '--prepared_dir=p', '--model_dir=m'])\n"
+        "print(script._config() == script.RetrieverTraining('p'))\n"
+        "flags.FLAGS(['script', '--freeze_bert', '--loss=symmetric', '--matryoshka_dims=8,4', '--boundaries=9'])\n"
+        "print(script._config())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=True)
+    same, changed = done.stdout.splitlines()
+    assert same == "True"
+    for part in ("learning_rate=0.001", "kind='symmetric'", "matryoshka_dims=(8, 4)", "boundaries=(9,)"):
+        assert part in changed

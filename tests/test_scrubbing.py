@@ -38,6 +38,7 @@ ALL = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
         ("Write to a.b@c-d.org now", "Write to [email] now"),
         ("Call (301) 402-7364, 1-800-352-9424 or +44 20 7946 0958!", "Call [phone], [phone] or [phone]!"),
         ("In 2010-2015, 120/80, 1,000,000 units, 5-10 mg; ICD 10-123.4", None),
+        ("Take 500-1000 mg, walk 500-1000 steps", None),
         ("aged 100-120, 2019-03-04, 3.5-4.5 and 10000000 cells", None),
     ],
 )
@@ -48,7 +49,7 @@ def test_answers(text, expected):
 def test_what_was_done_is_counted():
     scrubber = Scrubber(ALL)
     scrubber.answer("Hi. Rest. Hope this helps. Regards.")
-    scrubber.question("www.a.org and www.b.org")
+    scrubber.mask("www.a.org and www.b.org")
     assert scrubber.counts == {"openings removed": 1, "sign-offs removed": 1, "links masked": 1}
 
 
@@ -59,7 +60,7 @@ def test_nothing_is_done_without_a_flag():
 
 
 def test_questions_keep_their_set_phrases():
-    assert Scrubber(ALL).question("Hi. What is it? Thanks") == "Hi. What is it? Thanks"
+    assert Scrubber(ALL).mask("Hi. What is it? Thanks") == "Hi. What is it? Thanks"
 
 
 @pytest.mark.parametrize("line", ["opening: (", "middle: x", "opening:x"])

@@ -10,6 +10,7 @@ from absl import flags
 from data_pipeline.settings import (
     REQUIRED,
     Settings,
+    decisive,
     define_flags,
     descriptions,
     flag_values,
@@ -103,7 +104,17 @@ def test_a_stored_setting_that_nobody_knows_is_named():
 
 
 def test_a_setting_of_an_earlier_version_is_left_out_where_it_changed_nothing():
-    stored = {"folder": "f", "pointer": False}
-    assert from_json(Example, stored, "c.json", {"pointer": False}) == Example("f")
+    stored = {"folder": "f", "pointer": False, "first": {"width": 3, "pointer": False}}
+    assert from_json(Example, stored, "c.json", {"pointer": False}) == Example("f", first=Layer(3))
     with pytest.raises(ValueError, match="does not know: pointer"):
         from_json(Example, {"folder": "f", "pointer": True}, "c.json", {"pointer": False})
+
+
+def test_settings_that_decide_the_results():
+    @dataclasses.dataclass(frozen=True)
+    class Run(Settings):
+        seed: int = setting(3, "Seed.")
+        log_dir: str = setting("here", "Where to write.", changes_results=False)
+        first: Layer = Layer(2)
+
+    assert decisive(Run(log_dir="there")) == {"seed": 3, "first.width": 2, "first.name": ""}

@@ -1,6 +1,7 @@
 """The structure of the code itself: who may import whom, and what has no place here."""
 
 import ast
+import graphlib
 import pathlib
 
 import pytest
@@ -37,6 +38,24 @@ def test_what_stands_below_the_systems_imports_none(room):
 
 def test_faiss_is_imported_in_one_file():
     assert importers("faiss") == {"docproduct/search/faiss_engine.py"}
+
+
+def test_matplotlib_is_imported_in_one_file():
+    assert importers("matplotlib") == {"docproduct/training/curves.py"}
+
+
+def test_modules_import_one_another_in_no_circle():
+    files = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in TREES}
+
+    def modules(name):
+        """Yields those of ours that a file imports; a name inside a module stands for the module."""
+        for module in imported(TREES[name]):
+            while module and module not in files:
+                module = module.rpartition(".")[0]
+            if module and files[module] != name:
+                yield module
+
+    graphlib.TopologicalSorter({module: set(modules(name)) for module, name in files.items()}).prepare()
 
 
 def test_top_level_scripts():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from data_pipeline import batches, splits
-from data_pipeline.batches import BatchSettings
+from data_pipeline.batches import BatchSettings, training_batches
 from data_pipeline.folders import token_folder
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import TokenFolder, TokenRow
@@ -19,7 +19,7 @@ from data_pipeline.token_rows import packing
 from data_pipeline.token_rows.pair_rows import FocusSample, PairRows, write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.systems.generator.dev import read_rows
-from docproduct.systems.generator.task import PAD, token_batches
+from docproduct.systems.generator.losses import PAD
 from tests.conftest import write_csv
 
 ROWS = [TokenRow(list(range(i % 5)), list(range(1, 2 + i % 7)), i - 20) for i in range(53)]
@@ -31,7 +31,8 @@ def tokenizer():
 
 
 def folder_of(path, tokenizer, rows=ROWS):
-    token_folder.write(str(path), "closed_book", tokenizer, {"train": iter(rows), "dev": rows[:3]}, {}, {})
+    origin = token_folder.Origin("closed_book", {}, {})
+    token_folder.write(str(path), origin, tokenizer, {"train": iter(rows), "dev": rows[:3]})
     return TokenFolder(str(path))
 
 
@@ -48,7 +49,7 @@ def test_what_is_written_is_read(tokenizer, tmp_path):
 def test_batches_hold_every_row_once(tokenizer, tmp_path):
     folder = folder_of(tmp_path / "t", tokenizer)
     found = {}
-    for batch in token_batches(folder, BatchSettings(8, 2))(0, 0):
+    for batch in training_batches(folder, "train", BatchSettings(8, 2), PAD, 0):
         columns = (batch[name].numpy() for name in TokenRow._fields)
         for prompt, target, pair in zip(*columns, strict=True):
             assert pair not in found
@@ -248,7 +249,7 @@ class _Table:
     def __init__(self, rows):
         self._rows = rows
 
-    def pairs(self, columns):
+    def table(self, columns):
         del columns
         return self
 

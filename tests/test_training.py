@@ -7,16 +7,44 @@ import safetensors.numpy
 import tensorflow as tf
 
 from docproduct.layers import precision
-from docproduct.training import curves, optimizer
-from docproduct.training import loop as training
-from docproduct.training.gradients import differentiate
+from docproduct.training import curves, loop, optimizer
+from docproduct.training.gradients import num_rows, whole_gradients
 from docproduct.training.run_checkpoint import Checkpoint
 from docproduct.training.settings import TrainingSettings
+from docproduct.training.step import step_function
+from docproduct.training.task import Task
+
+
+class Small(Task):
+    """A task of a batch that repeats; features are named as no system names them."""
+
+    num_rows, best_metric = 2, "x"
+    batch = tf.data.Dataset.from_tensors({"numbers": tf.constant([1, 2], tf.int64)})
+
+    def __init__(self, model, loss=None, scores=(), lowest_is_best=False):
+        self.modules, self.loss, self.scores = (model,), loss, list(scores)
+        self.lowest_is_best, self.seen, self.saved = lowest_is_best, [], []
+
+    def gradients(self, batch, gather):
+        return whole_gradients(self.loss, self.modules, batch, gather)
+
+    def batches(self, epoch, skip):
+        return self.batch.repeat(self.num_rows // 2).skip(skip)
+
+    def count_tokens(self, batch):
+        return 1, 1
+
+    def evaluate(self):
+        self.seen.append(self.scores[len(self.seen)])
+        return {"x": self.seen[-1]}
+
+    def save(self):
+        self.saved.append(len(self.seen) - 1)
 
 
 @pytest.mark.parametrize("share", [0, 0.5, 0.999])
 def test_a_damaged_checkpoint_is_named(share, tmp_path):
-    path = tmp_path / "m" / training.CHECKPOINT_FILE
+    path = tmp_path / "m" / loop.CHECKPOINT_FILE
     path.parent.mkdir()
     variable = keras.Variable(np.ones(100))
     checkpoint = Checkpoint(str(path), [variable])
@@ -51,22 +79,12 @@ def test_gradients_are_clipped_by_their_global_norm():
             self.second = self.add_weight(shape=(1,), initializer="zeros")
 
     model = Model()
-    dataset = tf.data.Dataset.from_tensors({"pair_id": tf.constant([1, 2], tf.int64)})
     # Two rows of 30 a + 40 b each, mean gradient (30, 40) of norm 50; clipped to norm 5 it is (3, 4).
     loss = lambda batch, gather: 2 * (30 * model.first[0] + 40 * model.second[0])  # noqa: E731
-    task = training.Task(
-        (model,),
-        differentiate(loss, (model,)),
-        lambda e, s: dataset,
-        num_rows=2,
-        count_tokens=None,
-        evaluate=None,
-        best_metric="",
-        save=None,
-    )
+    task = Small(model, loss)
     optimizer = keras.optimizers.SGD(1.0)
-    step = training.step_function(task, optimizer, 5.0, tf.distribute.get_strategy())
-    step(next(iter(dataset)))
+    step = step_function(task, optimizer, 5.0, tf.distribute.get_strategy())
+    step(next(iter(task.batch)))
     assert [float(variable[0]) for variable in (model.first, model.second)] == pytest.approx([-3.0, -4.0])
 
 
@@ -126,10 +144,14 @@ def test_weights_that_are_not_finite_are_never_saved():
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
     model.layers[0].bias.assign([np.nan])
-    task = training.Task((model,), None, None, 4, None, lambda: {"RR@10": 0.0}, "RR@10", save=None)
+    task = Small(model, scores=[0.0])
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
-        history = {"best": {}, "epochs": []}
-        training._evaluate(task, TrainingSettings(), history, {"epoch": 1, "step": 7}, True, curves.Board(None))
+        loop._evaluate(task, TrainingSettings(), begun(), {"epoch": 1, "step": 7})
+    assert task.seen == task.saved == []
+
+
+def begun():
+    return loop._Run(loop._empty_history(), curves.Board(None), checkpoint=True)
 
 
 @pytest.mark.parametrize(
@@ -139,17 +161,11 @@ def test_weights_that_are_not_finite_are_never_saved():
 def test_which_epoch_is_kept(keep, lowest_is_best, kept):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
-    scores = iter([0.5, 0.6, 0.4, 0.6])
-    history, saved = {"best": {}, "epochs": []}, []
-    task = training.Task(
-        (model,), None, None, 4, None, lambda: {"x": next(scores)}, "x", lambda: saved.append(epoch), lowest_is_best
-    )
+    task, run = Small(model, scores=[0.5, 0.6, 0.4, 0.6], lowest_is_best=lowest_is_best), begun()
     for epoch in range(4):
-        training._evaluate(
-            task, TrainingSettings(keep=keep), history, {"epoch": epoch, "step": 1}, True, curves.Board(None)
-        )
-    assert saved == kept
-    assert history["best"]["epoch"] == kept[-1]
+        loop._evaluate(task, TrainingSettings(keep=keep), run, {"epoch": epoch, "step": 1})
+    assert task.saved == kept
+    assert run.history["best"]["epoch"] == kept[-1]
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 2), (2, 5), (3, 6)])
@@ -157,52 +173,33 @@ def test_patience(tmp_path, patience, epochs):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 1))
     scores = [0.0, 0.5, 0.4, 0.6, 0.1, 0.2, 0.3]  # of the untrained model, and of six epochs
-    seen = []
-
-    def evaluate():
-        seen.append(scores[len(seen)])
-        return {"x": seen[-1]}
-
-    dataset = tf.data.Dataset.from_tensors({"pair_id": tf.constant([1, 2], tf.int64)})
-    loss = lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1))))  # noqa: E731
-    task = training.Task(
-        (model,), differentiate(loss, (model,)), lambda e, s: dataset, 2, lambda b: (1, 1), evaluate, "x", lambda: None
-    )
+    task = Small(model, lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1)))), scores)
     settings = TrainingSettings(epochs=6, batch_size=2, patience=patience)
-    history = training.fit(task, settings, str(tmp_path), tf.distribute.get_strategy())
-    assert len(seen) == len(history["epochs"]) == epochs + 1
-    assert history["best"]["x"] == max(seen)
+    history = loop.fit(task, settings, str(tmp_path), tf.distribute.get_strategy())
+    assert len(task.seen) == len(history["epochs"]) == epochs + 1
+    assert history["best"]["x"] == max(task.seen)
 
 
 def test_max_steps(tmp_path):
     """They end a training within an epoch, which is scored; where they end one, all is as if there were no more."""
 
-    def run(name, killed_at=None, **settings):
-        steps = []
+    class Killed(Small):
+        num_rows, num_steps, killed_at = 6, 0, None
 
-        def count_tokens(batch):
-            steps.append(batch)
-            if len(steps) == killed_at:
+        def count_tokens(self, batch):
+            self.num_steps += 1
+            if self.num_steps == self.killed_at:
                 raise KeyboardInterrupt
             return 1, 1
 
+    def run(name, killed_at=None, **settings):
         model = keras.Sequential([keras.layers.Dense(1, kernel_initializer="ones")])
         model.build((None, 1))
-        loss = lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1))) ** 2)  # noqa: E731
-        batch = tf.data.Dataset.from_tensors({"pair_id": tf.constant([1, 2], tf.int64)})
-        task = training.Task(
-            modules=(model,),
-            gradients=differentiate(loss, (model,)),
-            batches=lambda epoch, skip: batch.repeat(3).skip(skip),
-            num_rows=6,
-            count_tokens=count_tokens,
-            evaluate=lambda: {"x": -float(np.abs(model.get_weights()[0]).sum())},
-            best_metric="x",
-            save=lambda: None,
-        )
+        task = Killed(model, lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1))) ** 2), range(9))
+        task.killed_at = killed_at
         settings = TrainingSettings(batch_size=2, learning_rate=0.1, warmup_share=0.5, **settings)
         (tmp_path / name).mkdir(exist_ok=True)
-        return training.fit(task, settings, str(tmp_path / name), tf.distribute.get_strategy())
+        return loop.fit(task, settings, str(tmp_path / name), tf.distribute.get_strategy())
 
     history = run("cut", epochs=4, max_steps=5)
     assert len(history["losses"]) == history["real_tokens"] == 5
@@ -229,3 +226,9 @@ def test_a_checkpoint_of_something_else_is_named(tmp_path, content):
     checkpoint = Checkpoint(str(tmp_path / "c"), [tf.Variable([0.0])])
     with pytest.raises(ValueError, match=r"/c cannot be restored .*--overwrite"):
         checkpoint.restore()
+
+
+def test_the_rows_of_a_batch_are_those_of_any_feature():
+    batch = {"states": tf.zeros((3, 7)), "numbers": tf.zeros(3)}
+    assert int(num_rows(batch)) == 3
+    assert int(num_rows({name: value[:0] for name, value in batch.items()})) == 0

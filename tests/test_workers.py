@@ -14,8 +14,7 @@ import safetensors
 
 from data_pipeline.prepare import Settings, prepare
 from docproduct import model_folder
-from docproduct.training import devices
-from docproduct.training import loop as training
+from docproduct.training import devices, loop
 
 FLAGS = ["--batch_size=8", "--learning_rate=1e-3", "--dropout=0", "--head_dropout=0", "--precision=float32", "--seed=5"]
 FLAGS += ["--max_tokens=20", "--checkpoint_steps=3", "--deterministic", "--epochs=3"]
@@ -24,7 +23,7 @@ FLAGS += ["--max_tokens=20", "--checkpoint_steps=3", "--deterministic", "--epoch
 @pytest.fixture(scope="module")
 def small(corpus, vocab_file, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("workers") / "p")
-    lengths = {"max_answer_tokens": 20, "max_question_tokens": 20}
+    lengths = {"max_tokens": {"question": 20, "answer": 20}}
     prepare(Settings((corpus,), vocab_file, dev_share=0.2, seed=1, **lengths), folder)
     return folder
 
@@ -88,7 +87,7 @@ def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
     # The second worker is killed after the first checkpoint.
     workers = free_ports(2)
     pair = [start(small, two, workers=workers, index=i) for i in range(2)]
-    wait_for(os.path.join(two, training.CHECKPOINT_FILE), pair[0])
+    wait_for(os.path.join(two, loop.CHECKPOINT_FILE), pair[0])
     pair[1].send_signal(signal.SIGKILL)
     code, _, errors = finish(pair[0])
     pair[1].communicate()
@@ -208,7 +207,7 @@ def test_killed_at_three_steps_and_resumed(small, tmp_path):
     dropout = ["--dropout=0.1", "--head_dropout=0.1", "--checkpoint_steps=1"]
     assert finish(start(small, whole, *dropout))[0] == 0
     expected = losses(whole)
-    checkpoint = os.path.join(cut, training.CHECKPOINT_FILE)
+    checkpoint = os.path.join(cut, loop.CHECKPOINT_FILE)
     random = np.random.default_rng(0)
     for step in sorted(random.choice(np.arange(1, len(expected) - 1), 3, replace=False)):
         process = start(small, cut, "--resume", *dropout)

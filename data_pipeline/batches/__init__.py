@@ -1,6 +1,10 @@
 """Batches of token ids: shuffled and bucketed by length for training, sorted by length for inference.
 
-parsing.py (records to tensors), training.py (the batches of an epoch), sorting.py (rows of like length).
+parsing.py         records to tensors
+training.py        the batches of an epoch
+sorting.py         batches and groups of like length
+neighbors.py       an epoch whose batches hold clusters of like questions
+hard_negatives.py  draws mined negatives for each batch
 """
 
 from data_pipeline.batches.parsing import Batches, Element, count_tokens, pad, parse
@@ -9,7 +13,6 @@ from data_pipeline.batches.sorting import (
     length_groups,
     length_order,
     length_sorted,
-    micro_batches,
     side_ids,
 )
 from data_pipeline.batches.training import BatchSettings, Source, length_boundaries, training_batches
@@ -25,7 +28,6 @@ __all__ = [
     "length_groups",
     "length_order",
     "length_sorted",
-    "micro_batches",
     "pad",
     "parse",
     "side_ids",

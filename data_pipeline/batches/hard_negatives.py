@@ -1,4 +1,4 @@
-"""Hard negatives that `docproduct.negatives` found: its table, and a draw of it for every batch."""
+"""Draws hard negatives for every batch from the table that `docproduct.negatives` wrote."""
 
 import os
 
@@ -8,7 +8,8 @@ import pyarrow.parquet as pq
 
 from data_pipeline import splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import PreparedFolder, RowFinder, read_manifest
+from data_pipeline.folders.manifest import read_manifest
+from data_pipeline.folders.prepared import PreparedFolder, RowFinder
 
 KIND = "docproduct negatives"
 FORMAT = 1
@@ -29,21 +30,21 @@ class HardNegatives:
     """Draws hard negatives for the pairs of a batch.
 
     Attributes:
-      num_negatives: K, drawn for each pair.
+      num_negatives: K, the number of negatives drawn for each pair.
       fingerprint: a hash of the whole table.
     """
 
     def __init__(self, folder: str, prepared: PreparedFolder, num_negatives: int, seed: int):
-        """Opens what `mine` wrote.
+        """Opens the folder that `docproduct.negatives.mine` wrote.
 
         Args:
           folder: the folder.
-          prepared: the pairs; those of the table must be there.
-          num_negatives: K, drawn for each pair.
+          prepared: the prepared folder whose pairs were mined.
+          num_negatives: K, the number of negatives drawn for each pair.
           seed: with epoch and pair, decides the draw.
 
         Raises:
-          ValueError: no finished folder, one of another prepared folder, or a damaged table.
+          ValueError: the folder is not finished or belongs to another prepared folder, or its table is damaged.
         """
         manifest = read_manifest(folder, KIND, FORMAT, _REMEDY)
         if manifest["prepared"] != prepared.fingerprint():
@@ -55,7 +56,7 @@ class HardNegatives:
             raise ValueError(f"{path} is missing or damaged ({error}). {_REMEDY}") from error
         self.fingerprint = files.sha256(path)
         self.num_negatives, self._seed = num_negatives, seed
-        pairs = prepared.pairs(["pair_id", "split", "question_group", "answer_group"])
+        pairs = prepared.table(["pair_id", "split", "question_group", "answer_group"])
         self._groups = [pairs[name].to_numpy() for name in ("question_group", "answer_group")]
         self._row_of = RowFinder(pairs["pair_id"].to_numpy())
         self._train_rows = np.flatnonzero(pairs["split"].to_numpy(zero_copy_only=False) == splits.TRAIN)
@@ -73,21 +74,21 @@ class HardNegatives:
         self._scores = scores.values.to_numpy()
         self._own_scores = np.zeros(len(pairs), np.float32)
         self._own_scores[own] = table["score"].to_numpy()
-        # Of each pair the part of `_negatives` that is its own.
+        # The part of `_negatives` that belongs to each pair: its first place and length.
         self._first, self._count = np.zeros((2, len(pairs)), int)
         offsets = lists.offsets.to_numpy()
         self._first[own], self._count[own] = offsets[:-1] - offsets[0], np.diff(offsets)
 
     def draw(self, pair_ids: np.ndarray, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Draws for each pair K different negatives; where fewer are known, the rest are unrelated ones at random.
+        """Draws K different negatives for each pair; if fewer are known, unrelated pairs at random fill them up.
 
         Args:
           pair_ids: [B] int64.
-          epoch: 0, 1, ...: another draw.
+          epoch: 0, 1, ...; each has another draw.
 
         Returns:
           [B, K] rows of pairs.parquet whose answers are the negatives; and [B, 1 + K] float32, the teacher's scores of
-          the own answer and of them. An answer at random has the score -1.
+          the pair's own answer and of the negatives. An answer at random has the score -1.
         """
         rows = self._row_of(pair_ids)
         negatives = np.empty((len(rows), self.num_negatives), int)
@@ -103,12 +104,12 @@ class HardNegatives:
         return negatives, scores
 
     def _unrelated(self, row: int, drawn: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Returns what is missing of K beside those drawn: rows of train with another question and answer, if any."""
+        """Returns the negatives missing from K: rows of train with another question and answer, if there are any."""
         missing = self.num_negatives - len(drawn)
         tried = random.choice(self._train_rows, 10 * missing + 20)
         different = ~np.isin(tried, drawn)
         for groups in self._groups:
             different &= groups[tried] != groups[row]
         fitting = list(dict.fromkeys(tried[different].tolist()))
-        # In a corpus of a few pairs nothing may fit: the loss leaves related answers out.
+        # A corpus of a few pairs may have none that fits: the loss leaves related answers out.
         return np.array([*fitting, *tried[: missing - len(fitting)]][:missing])

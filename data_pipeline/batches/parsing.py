@@ -1,16 +1,16 @@
-"""Records to tensors: parsing, padding, and the batches of a dataset with errors that name the file."""
+"""Turns records into tensors: parses and pads them; errors of a dataset name the file."""
 
 from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from data_pipeline import records
+from data_pipeline.rows import IDS, NUMBER
 
-_PARSED_TOGETHER = 1_024  # records, where a damaged file is looked for
+_PARSED_TOGETHER = 1_024  # records, in the search for a damaged file
 
 _FEATURES = {
-    records.IDS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
-    records.NUMBER: tf.io.FixedLenFeature([], tf.int64),
+    IDS: tf.io.RaggedFeature(tf.int64, row_splits_dtype=tf.int32),
+    NUMBER: tf.io.FixedLenFeature([], tf.int64),
 }
 
 _READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.errors.NotFoundError)
@@ -22,62 +22,62 @@ class Batches:
     """The batches of one epoch; errors name the file.
 
     Attributes:
-      element_spec: {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta] int32, "pair_id", "question_group",
-        "answer_group": [B] int64}.
+      element_spec: the shapes and dtypes of a batch. Of pairs: {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta]
+        int32, "pair_id", "question_group", "answer_group": [B] int64}.
     """
 
     def __init__(
         self,
         dataset: tf.data.Dataset,
         shards: Sequence[str],
-        schema: dict[str, str],
+        features: dict[str, str],
         num_batches: int,
         num_rows: int | None = None,
     ):
         self.element_spec = dataset.element_spec
-        self._dataset, self._shards, self._schema = dataset, shards, schema
-        self._expected = {"batches": num_batches} | ({"pairs": num_rows} if num_rows is not None else {})
+        self._dataset, self._shards, self._features = dataset, shards, features
+        self._expected = {"batches": num_batches} | ({"rows": num_rows} if num_rows is not None else {})
 
     def __iter__(self) -> Iterator[Element]:
         """Yields the batches.
 
         Raises:
-          ValueError: a shard is damaged, or holds fewer pairs than the manifest says.
+          ValueError: a shard is damaged, or holds fewer rows than the manifest says.
         """
-        seen = {"batches": 0, "pairs": 0}
+        seen = {"batches": 0, "rows": 0}
         try:
             for batch in self._dataset:
                 seen["batches"] += 1
-                seen["pairs"] += len(batch["pair_id"])
+                seen["rows"] += next(iter(batch.values())).shape[0]
                 yield batch
         except _READ_ERRORS as error:
-            if (path := _damaged(self._shards, self._schema)) is None:
+            if (path := _damaged(self._shards, self._features)) is None:
                 raise
             raise ValueError(
                 f"{path} is missing or damaged ({error.message}). Remove its folder, and make it again."
             ) from error
-        for what, expected in self._expected.items():
-            if seen[what] != expected:
+        for unit, expected in self._expected.items():
+            if seen[unit] != expected:
                 raise ValueError(
-                    f"The shards {self._shards[0]} ... hold {seen[what]} {what}; their manifest says {expected}. "
+                    f"The shards {self._shards[0]} ... hold {seen[unit]} {unit}; their manifest says {expected}. "
                     "Remove their folder, and make it again."
                 )
 
 
-def parse(batch: tf.Tensor, schema: dict[str, str]) -> Element:
+def parse(batch: tf.Tensor, features: dict[str, str]) -> Element:
     """Returns the tensors of a batch of records.
 
     Args:
       batch: [B] serialized records.
-      schema: e.g. records.PAIR.
+      features: the kind of each feature, such as `rows.PAIR.features`.
 
     Returns:
       For each name [B] int64, or [B, (T)] int32 ragged for token ids.
     """
-    features = tf.io.parse_example(batch, {name: _FEATURES[kind] for name, kind in schema.items()})
+    parsed = tf.io.parse_example(batch, {name: _FEATURES[kind] for name, kind in features.items()})
     return {
         name: tf.cast(value, tf.int32) if isinstance(value, tf.RaggedTensor) else value
-        for name, value in features.items()
+        for name, value in parsed.items()
     }
 
 
@@ -89,17 +89,17 @@ def pad(ids: tf.RaggedTensor, pad_id: int, multiple: int = 1) -> tf.Tensor:
 
 
 def count_tokens(batch: Element, pad_id: int) -> tuple[int, int]:
-    """Returns how many tokens of a padded batch are real, and how many places it has."""
-    sides = [value.numpy() for name, value in batch.items() if name.endswith("_ids")]
-    return sum(int((ids != pad_id).sum()) for ids in sides), sum(ids.size for ids in sides)
+    """Returns the number of real tokens in a padded batch, and the number of places."""
+    texts = [value.numpy() for name, value in batch.items() if name.endswith("_ids")]
+    return sum(int((ids != pad_id).sum()) for ids in texts), sum(ids.size for ids in texts)
 
 
-def _damaged(shards: Sequence[str], schema: dict[str, str]) -> str | None:
-    """Returns the shard that cannot be read, None if all can."""
+def _damaged(shards: Sequence[str], features: dict[str, str]) -> str | None:
+    """Returns a shard that cannot be read; None if all can."""
     for path in shards:
         try:
             for batch in tf.data.TFRecordDataset(path).batch(_PARSED_TOGETHER):
-                parse(batch, schema)
+                parse(batch, features)
         except _READ_ERRORS:
             return path
     return None

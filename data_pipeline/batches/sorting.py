@@ -1,39 +1,16 @@
-"""Rows in batches or groups of like length: for inference, and inside a training step."""
+"""Puts rows of like length together: in batches for inference, in groups inside a training step."""
 
 from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import records, splits
+from data_pipeline import splits
 from data_pipeline.batches.parsing import Batches, pad, parse
 from data_pipeline.folders.prepared import PreparedFolder, RowFinder
 
-_WINDOW = 2**15  # texts that are sorted by length together, for inference
+_WINDOW = 2**15  # texts that are sorted by length together
 _ALL_TOGETHER = 2**62  # tokens
-
-
-def micro_batches(
-    ids: tf.RaggedTensor, size: int, pad_id: int, multiple: int = 1
-) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
-    """Cuts one side of a random batch into micro-batches of like length, the longest first.
-
-    The batch keeps its random negatives, and little of it is padding.
-
-    Args:
-      ids: [B, (T)] int32.
-      size: rows of a micro-batch; the last may have fewer.
-      pad_id: fills the rows.
-      multiple: padded lengths are multiples of it.
-
-    Yields:
-      rows [M] int32, the positions in `ids`; and ids [M, T] int32. Of the vectors of all micro-batches, one after the
-      other, `tf.gather(vectors, tf.argsort(all_rows))` has the order of `ids`.
-    """
-    order = tf.argsort(-ids.row_lengths(), stable=True)
-    for start in range(0, ids.shape[0], size):
-        rows = order[start : start + size]
-        yield rows, pad(tf.gather(ids, rows), pad_id, multiple)
 
 
 def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 1) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -41,14 +18,13 @@ def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 
 
     Args:
       ids: [B, T] int, padded at the end.
-      num_groups: how many; with fewer rows than that, some are empty.
-      pad_id: what fills the rows.
-      multiple: as of `BatchSettings.pad_to_multiple`, if `ids` has been padded so.
+      num_groups: number of groups; with fewer rows, some are empty.
+      pad_id: fills the rows.
+      multiple: widths are multiples of it; `ids` must be padded to one, see `BatchSettings.pad_to_multiple`.
 
     Returns:
-      The groups, each [B_g, T_g] with T_g its longest row, or up to the next multiple; and [B] int32, the place of
-      each row of `ids` among the rows of the groups, one after the other: `tf.gather(result, places)` restores the
-      order.
+      The groups, each [B_g, T_g] with T_g the length of its longest row, or the next multiple; and [B] int32, the place
+      of each row of `ids` in the concatenated groups: `tf.gather(result, places)` restores the order.
     """
     lengths = tf.reduce_sum(tf.cast(ids != pad_id, tf.int32), axis=1)  # [B]
     order = tf.argsort(lengths, stable=True)
@@ -66,7 +42,7 @@ def length_order(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]
 
     Args:
       lengths: [N] int.
-      batch_tokens: places in a batch, padding included; a longer row is a batch of its own.
+      batch_tokens: largest number of places in a batch, padding included; a longer row is a batch of its own.
 
     Yields:
       [B] int.
@@ -84,7 +60,7 @@ def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Itera
 
     Args:
       ids: [N, (T)] int32.
-      batch_tokens: places in a batch, padding included; a longer row is a batch of its own.
+      batch_tokens: largest number of places in a batch, padding included; a longer row is a batch of its own.
       pad_id: fills the rows.
 
     Yields:
@@ -97,36 +73,42 @@ def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Itera
 def inference_batches(
     prepared: PreparedFolder, side: str, batch_tokens: int, pad_id: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields one side of all pairs of a prepared folder in batches of like length, as `length_sorted` does.
+    """Yields one text of all rows of a prepared folder in batches of like length, as `length_sorted` does.
 
-    The ids are those of the shards, read with training's parser; a window of pairs at a time is in memory.
+    The ids are those of the shards, read with training's parser; a window of rows at a time is in memory.
+
+    Args:
+      prepared: the folder.
+      side: the name of a tokenized field, such as question or answer.
+      batch_tokens: largest number of places in a batch, padding included; a longer row is a batch of its own.
+      pad_id: fills the rows.
 
     Yields:
-      rows [B] int, the positions in pairs.parquet; and ids [B, T] int32.
+      rows [B] int, the positions in the Parquet file; and ids [B, T] int32.
     """
-    row_of = RowFinder(prepared.pairs(["pair_id"])["pair_id"].to_numpy())
-    name = f"{side}_ids"
-    for split in filter(prepared.num_pairs, splits.SPLITS):
-        shards, pairs = prepared.shards(split), prepared.num_pairs(split)
-        dataset = (
-            tf.data.TFRecordDataset(shards).batch(_WINDOW).map(lambda batch: parse(batch, records.PAIR)).prefetch(1)
-        )
-        for window in Batches(dataset, shards, records.PAIR, -(-pairs // _WINDOW), pairs):
+    schema = prepared.schema
+    row_of = RowFinder(prepared.table([schema.id_name])[schema.id_name].to_numpy())
+    (feature,) = (field.feature for field in schema.tokenized if field.name == side)
+    for split in filter(prepared.num_rows, splits.SPLITS):
+        shards, num_rows = prepared.shards(split), prepared.num_rows(split)
+        dataset = tf.data.TFRecordDataset(shards).batch(_WINDOW)
+        dataset = dataset.map(lambda batch: parse(batch, schema.features)).prefetch(1)
+        for window in Batches(dataset, shards, schema.features, -(-num_rows // _WINDOW), num_rows):
             try:
-                positions = row_of(window["pair_id"].numpy())
+                positions = row_of(window[schema.id_name].numpy())
             except KeyError as error:
                 raise ValueError(
-                    f"{prepared.path}: shards and pairs.parquet are not of one run. Prepare it again."
+                    f"{prepared.path}: shards and Parquet file are not of one run. Prepare it again."
                 ) from error
-            for rows, ids in length_sorted(window[name], batch_tokens, pad_id):
+            for rows, ids in length_sorted(window[feature], batch_tokens, pad_id):
                 yield positions[rows], ids
 
 
 def side_ids(prepared: PreparedFolder, side: str) -> tf.RaggedTensor:
-    """Returns one side of all pairs, [N, (T)] int32, in the order of pairs.parquet; all of it is in memory."""
+    """Returns one text of all rows, [N, (T)] int32, in the order of the Parquet file; all of it is in memory."""
     rows, values, lengths = [], [], []
-    for found, ids in inference_batches(prepared, side, _ALL_TOGETHER, pad_id=-1):
-        rows.append(found)
+    for positions, ids in inference_batches(prepared, side, _ALL_TOGETHER, pad_id=-1):
+        rows.append(positions)
         lengths.append((ids >= 0).sum(axis=1))
         values.append(ids[ids >= 0])
     ids = tf.RaggedTensor.from_row_lengths(np.concatenate(values), np.concatenate(lengths))

@@ -1,4 +1,4 @@
-"""Batches for training: shuffled, and bucketed by length."""
+"""Makes the batches of a training epoch: shuffled, and bucketed by length."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,8 +7,9 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import records
 from data_pipeline.batches.parsing import Batches, Element, pad, parse
+from data_pipeline.rows import IDS
+from data_pipeline.settings import Settings, setting
 
 _PARSED_TOGETHER = 1_024  # records whose length is read in one op
 _SHARDS_TOGETHER = 16  # files that are read in turn where the corpus does not fit into the buffer
@@ -20,14 +21,14 @@ class Source(Protocol):
     """A folder whose shards are trained on.
 
     Attributes:
-      schema: of its records.
-      manifest: "train_lengths" are among its entries, see `length_boundaries`.
+      features: the kind of each feature of its records, see `rows.Schema`.
+      manifest: its entry "train_lengths" is a histogram, see `length_boundaries`.
     """
 
-    schema: dict[str, str]
+    features: dict[str, str]
     manifest: dict[str, Any]
 
-    def num_pairs(self, split: str) -> int:
+    def num_rows(self, split: str) -> int:
         """Returns the number of records in a split."""
 
     def shards(self, split: str) -> list[str]:
@@ -35,37 +36,24 @@ class Source(Protocol):
 
 
 @dataclasses.dataclass(frozen=True)
-class BatchSettings:
-    """How pairs are put together for training.
+class BatchSettings(Settings):
+    """Settings of training batches; the help beside each field says what it does."""
 
-    Attributes:
-      batch_size: pairs in a batch of all workers, and so the candidates of the in-batch softmax.
-      num_buckets: classes of like length, at most; 1: batches at random.
-      boundaries: lengths (question and answer together) that divide the buckets; None: the data's quantiles.
-      padded: whether each side is padded to its longest row in the batch; else ids stay ragged, for `micro_batches`.
-      pad_to_multiple: padded lengths are multiples of it: 8 for tensor cores; a large one for XLA, which compiles for
-        each length.
-      worker: this worker's number, from 0; it gets the rows worker::num_workers of every batch (none, perhaps, of the
-        one small batch).
-      num_workers: workers that train together.
-      seed: with the epoch, decides the order.
-    """
-
-    batch_size: int = 64
-    num_buckets: int = 16
-    boundaries: tuple[int, ...] | None = None
-    padded: bool = True
-    pad_to_multiple: int = 1
-    worker: int = 0
-    num_workers: int = 1
-    seed: int = 0
+    batch_size: int = setting(64, "Rows in a batch of all workers: the candidates of an in-batch softmax.", least=1)
+    num_buckets: int = setting(16, "Classes of like length for batches; 1: any length.", least=1)
+    boundaries: tuple[int, ...] | None = setting(
+        None, "Lengths, of all texts of a row together, that divide the buckets; default: the data's quantiles."
+    )
+    # 8 for tensor cores; a large one for XLA, which compiles for each length.
+    pad_to_multiple: int = setting(1, "Padded lengths are multiples of it.", least=1)
+    worker: int = setting(0, "Number of this worker, which gets the rows worker::num_workers of every batch.", least=0)
+    num_workers: int = setting(1, "Workers that train together.", least=1)
+    seed: int = setting(0, "With the epoch, decides the order.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible setting."""
-        for name in ("batch_size", "num_buckets", "pad_to_multiple", "num_workers"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
-        if not 0 <= self.worker < self.num_workers:
+        super().__post_init__()
+        if self.worker >= self.num_workers:
             raise ValueError(f"worker is {self.worker}; expected 0 to {self.num_workers - 1}.")
         if self.boundaries is not None and list(self.boundaries) != sorted(set(self.boundaries)):
             raise ValueError(f"boundaries are {self.boundaries}; expected increasing lengths.")
@@ -74,40 +62,40 @@ class BatchSettings:
 def training_batches(
     source: Source, split: str, settings: BatchSettings, pad_id: int, epoch: int, skip: int = 0
 ) -> Batches:
-    """One epoch of a split: every pair once, in batches of exactly `batch_size` pairs (only one is smaller).
+    """Returns one epoch of a split: every row once, in batches of `batch_size` rows; only one may be smaller.
 
     Args:
       source: a prepared folder, or a token folder.
       split: train, dev or test.
-      settings: how; equal ones give equal batches.
+      settings: equal settings give equal batches.
       pad_id: fills the rows.
-      epoch: 0, 1, ...: another order.
-      skip: batches to leave out at the beginning, for resuming.
+      epoch: 0, 1, ...; each has another order.
+      skip: number of batches to leave out at the beginning, for resuming.
     """
     seed = int(np.random.SeedSequence([settings.seed, epoch]).generate_state(1)[0])
-    pairs, shards, size = source.num_pairs(split), source.shards(split), settings.batch_size
-    dataset = _shuffled(shards, min(pairs, _MAX_SHUFFLED_RECORDS), pairs, seed)
+    num_rows, shards, size = source.num_rows(split), source.shards(split), settings.batch_size
+    dataset = _shuffled(shards, num_rows, seed)
     boundaries = settings.boundaries
     if boundaries is None:
         boundaries = length_boundaries(source.manifest["train_lengths"], settings.num_buckets, size)
-    dataset = _bucketed(dataset, source.schema, list(boundaries), size, seed) if boundaries else dataset.batch(size)
+    dataset = _bucketed(dataset, source.features, list(boundaries), size, seed) if boundaries else dataset.batch(size)
     dataset = dataset.skip(skip)
     if settings.num_workers > 1:
         # Every worker draws the same batches: files of its own for each would change the negatives.
         dataset = dataset.map(lambda batch: batch[settings.worker :: settings.num_workers])
-    dataset = dataset.map(lambda batch: parse(batch, source.schema), num_parallel_calls=tf.data.AUTOTUNE)
-    if settings.padded:
-        dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
-    whole = settings.num_workers == 1 and not skip
-    num_batches = max(0, -(-pairs // size) - skip)
-    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, source.schema, num_batches, pairs if whole else None)
+    dataset = dataset.map(lambda batch: parse(batch, source.features), num_parallel_calls=tf.data.AUTOTUNE)
+    dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
+    all_rows = num_rows if settings.num_workers == 1 and not skip else None
+    num_batches = max(0, -(-num_rows // size) - skip)
+    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, source.features, num_batches, all_rows)
 
 
-def _shuffled(shards: Sequence[str], buffer: int, pairs: int, seed: int) -> tf.data.Dataset:
-    """Records in random order: a full shuffle where the corpus fits into the buffer."""
+def _shuffled(shards: Sequence[str], num_rows: int, seed: int) -> tf.data.Dataset:
+    """Returns the records in random order: a full shuffle if the corpus fits into the buffer."""
     # Records are shuffled before they are parsed: a record is several times smaller than its tensors, so that the
     # whole corpus fits into the buffer.
-    if buffer < pairs:  # else the buffer mixes everything by itself
+    buffer = min(num_rows, _MAX_SHUFFLED_RECORDS)
+    if buffer < num_rows:  # else the buffer mixes everything by itself
         files = tf.data.Dataset.from_tensor_slices(shards).shuffle(len(shards), seed, reshuffle_each_iteration=False)
         dataset = files.interleave(tf.data.TFRecordDataset, cycle_length=_SHARDS_TOGETHER)
     else:
@@ -116,14 +104,14 @@ def _shuffled(shards: Sequence[str], buffer: int, pairs: int, seed: int) -> tf.d
 
 
 def _bucketed(
-    dataset: tf.data.Dataset, schema: dict[str, str], boundaries: list[int], batch_size: int, seed: int
+    dataset: tf.data.Dataset, features: dict[str, str], boundaries: list[int], batch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Batches of records of like length."""
+    """Returns batches of records of like length."""
 
     def bucket(batch: tf.Tensor) -> tf.Tensor:
-        # A pair costs what both its sides cost: the bucket goes by their sum.
-        sides = parse(batch, {name: kind for name, kind in schema.items() if kind == records.IDS})
-        lengths = tf.add_n([ids.row_lengths() for ids in sides.values()])  # [B]
+        # A row costs what all its texts cost: the bucket goes by their sum.
+        texts = parse(batch, {name: kind for name, kind in features.items() if kind == IDS})
+        lengths = tf.add_n([ids.row_lengths() for ids in texts.values()])  # [B]
         return tf.searchsorted(tf.constant(boundaries, lengths.dtype), lengths, side="right", out_type=tf.int64)
 
     # Records, not tensors, go through the buckets: a batch of strings needs no padding to be taken apart again.
@@ -135,20 +123,20 @@ def _bucketed(
         window_size=batch_size,
     )
     # All full batches come before what the buckets have left at the end. Rebatching passes the full ones as they are
-    # and merges the leftovers, shortest first, so that every batch but the last has batch_size pairs.
+    # and merges the leftovers, shortest first, so that every batch but the last has batch_size rows.
     dataset = dataset.map(lambda batch, _: batch).rebatch(batch_size)
     # Buckets fill up in an order that depends on length, and leftovers are in order of length: shuffle again.
     return dataset.shuffle(_SHUFFLED_BATCHES, seed, reshuffle_each_iteration=False)
 
 
 def length_boundaries(histogram: Sequence[Sequence[int]], num_buckets: int, batch_size: int) -> list[int]:
-    """Returns lengths that divide the pairs into buckets of equal size.
+    """Returns lengths that divide the rows into buckets of equal size.
 
     Args:
-      histogram: (length, pairs of this length), by length.
-      num_buckets: at most so many; fewer where a bucket would hold less than four batches, which would leave most of
-        the pairs to the merging at the end.
-      batch_size: pairs in a batch.
+      histogram: (length, number of rows of this length), by length.
+      num_buckets: largest number of buckets. There are fewer if a bucket would hold less than four batches, as the
+        merging at the end would then get most of the rows.
+      batch_size: rows in a batch.
 
     Returns:
       Increasing lengths; bucket i holds lengths below boundary i and not below boundary i - 1.

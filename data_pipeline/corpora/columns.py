@@ -1,13 +1,15 @@
-"""Which columns of a table hold question, answer, source and focus."""
+"""Finds the columns of a table that hold question, answer, source and focus."""
 
 import dataclasses
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from data_pipeline.corpora.reading import NotATableError, Refusals
+from data_pipeline.settings import Settings, setting
 
-# Names that a column usually has, compared without case. Those of a later group count where no earlier one is there;
-# several of one group are ambiguous, but for instruction and input, which both belong to the question.
+# Usual names of a column, compared without case. A later group is tried if the table has no name of an earlier one.
+# Several names of one group are ambiguous, except instruction and input, which both belong to the question.
 _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "question": (
         ("question", "query"),
@@ -23,8 +25,8 @@ _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "focus": (("focus", "topic"),),
 }
 INSTRUCTION = ("instruction", "instructions")
-INPUT = ("input", "inputs", "context")  # what an instruction is about: Alpaca's input, Dolly's context
-# Fields of layouts that hold no pair a row, and what they are.
+INPUT = ("input", "inputs", "context")  # the text of an instruction: Alpaca's input, Dolly's context
+# Fields of layouts whose rows are no pairs, and what such a file holds.
 OTHER_LAYOUTS = {
     "conversations": "ShareGPT conversations",
     "conversation": "conversations",
@@ -35,61 +37,70 @@ OTHER_LAYOUTS = {
     "dialogue": "dialogues",
     "dialog": "dialogues",
 }
-_MOST_NAMES, _LONGEST_NAME = 30, 60  # that an error shows
+_MOST_NAMES, _LONGEST_NAME = 30, 60  # in an error
+_INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks and the like, at the ends of a name
+# How texts without a header begin, and what to do with them.
+_OTHER_TEXTS = (
+    (r"<", "It looks like HTML or XML: export question and answer as CSV or JSON Lines."),
+    (r"\+[-=+]+$", "It looks like a drawn table: export it as CSV or TSV (mysql --batch, psql --csv)."),
+    (
+        r"--|/\*|(create|drop|insert|use|set|begin|lock)\b[^,]* ",
+        "It looks like SQL: export question and answer of the table as CSV or JSON Lines.",
+    ),
+    (r"-\s+\S+:(\s|$)|---$|\w+:$", "It looks like YAML: write it as JSON."),
+    (r"(q|question)\s*\d*\s*[:.)]\s", "It looks like a text: write each question with its answer as a row of a table."),
+    (r"(var|let|const|window)\b.*=", "It looks like JavaScript: keep the JSON alone."),
+)
+Roles = dict[str, tuple[int, ...]]  # the places of the columns of each role
+_COLUMN_HELP = "Column with the {}, by name or as #3; usual names are recognised."
 
 
 @dataclasses.dataclass(frozen=True)
-class Columns:
-    """The columns of a table, and how it is written.
+class Columns(Settings):
+    """The columns and the form of a table; the help beside each field says what it does."""
 
-    Attributes:
-      question: the column with the question; None: recognise it by its usual names. #3 means the third column.
-      answer: the same for the answer.
-      source: the collection a pair comes from.
-      focus: its topic.
-      delimiter: the character between fields; None: as the header line looks.
-      header: names of the columns of a table that has no header line.
-    """
-
-    question: str | None = None
-    answer: str | None = None
-    source: str | None = None
-    focus: str | None = None
-    delimiter: str | None = None
-    header: tuple[str, ...] = ()
+    question: str | None = setting(None, _COLUMN_HELP.format("question"))
+    answer: str | None = setting(None, _COLUMN_HELP.format("answer"))
+    source: str | None = setting(None, _COLUMN_HELP.format("source"))
+    focus: str | None = setting(None, _COLUMN_HELP.format("focus"))
+    delimiter: str | None = setting(
+        None, r"Character between the fields of a table (\t: a tab); default: as its header looks."
+    )
+    header: tuple[str, ...] = setting((), "Names of the columns of a table without a header line: question,answer.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a delimiter that cannot stand between fields."""
+        super().__post_init__()
         if self.delimiter is not None and (len(self.delimiter) != 1 or self.delimiter in '"\r\n'):
             raise ValueError(
                 f"The delimiter is {self.delimiter!r}; expected one character, such as ; or \\t for a tab. No quote."
             )
 
-    def find(self, path: str, header: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """Returns the places of each role's columns, for the roles that the table has.
+    def find(self, path: str, header: Sequence[str]) -> Roles:
+        """Returns the places of the columns of each role that the table has.
 
-        A role has one column, but for the question of an instruction table: instruction and input.
+        A role has one column. Only the question of an instruction table has two: instruction and input.
 
         Raises:
-          ValueError: question or answer is missing or stands there twice, or a column named by flag is missing.
+          ValueError: question or answer is missing or ambiguous, or a column named by flag is missing.
         """
-        found: dict[str, tuple[int, ...]] = {}
-        names = [name.strip().lower() for name in header]
+        roles: Roles = {}
+        names = list(map(plain_name, header))
         for role, groups in _USUAL_NAMES.items():
             named = getattr(self, role)
             places = _named(named, header) if named else _usual(groups, names)
             if len(places) > 1 and not _is_instructed(named, places, names):
                 raise ValueError(_ambiguous(path, header, role, places))
             if places:
-                found[role] = tuple(places)
+                roles[role] = tuple(places)
             elif named or role in ("question", "answer"):
                 raise NotATableError(self._missing(path, header, named or role, role))
-        if set(found["question"]) & set(found["answer"]):
+        if set(roles["question"]) & set(roles["answer"]):
             raise ValueError(
-                f"{path} has one column for question and answer, {header[found['answer'][0]]!r}. Name two, with "
+                f"{path} has one column for question and answer, {header[roles['answer'][0]]!r}. Name two, with "
                 "--question_column and --answer_column."
             )
-        return found
+        return roles
 
     def is_found(self, path: str, header: Sequence[str]) -> bool:
         """Returns whether question and answer are among these columns."""
@@ -99,15 +110,15 @@ class Columns:
             return False
 
     def is_header(self, row: Sequence[Any], where: str, refusals: Refusals) -> bool:
-        """Returns whether a first row repeats the names given as `header`: then it is no pair, which is noted."""
-        repeats = [str(field).strip().lower() for field in row] == [name.strip().lower() for name in self.header]
+        """Returns whether a first row repeats the names given as `header`, which is noted: such a row is no pair."""
+        repeats = [plain_name(str(field)) for field in row] == list(map(plain_name, self.header))
         if repeats:
             refusals.note("the first row repeats --header, and is left out", where)
         return repeats
 
     def _missing(self, path: str, header: Sequence[str], wanted: str, role: str) -> str:
-        names = [name.strip().lower() for name in header]
-        if other := next((what for name, what in OTHER_LAYOUTS.items() if name in names), None):
+        names = list(map(plain_name, header))
+        if other := next((layout for name, layout in OTHER_LAYOUTS.items() if name in names), None):
             return (
                 f"{path} holds {other}. Expected one question and one answer a row: write each question with its "
                 "answer as a row of its own."
@@ -115,18 +126,31 @@ class Columns:
         if {"columns", "data"} <= set(names):
             return f"{path} holds a table split into columns and data. Write rows, in pandas with: orient='records'."
         remedy = f"Name the right one with --{role}_column; a table without a header line with --header."
-        if header and header[0].startswith("<"):
-            remedy = "It looks like HTML or XML: export question and answer as CSV or JSON Lines."
-        elif len(header) == 1 and not self.delimiter and (marks := set(header[0]) & set(";\t,|:^~")):
-            remedy = f"If its fields stand between {marks.pop()!r}, say so with --delimiter."
+        first = header[0].strip() if header else ""
+        likely = (mark for mark in ";\t,|:^~" if mark in first and self.is_found(path, first.split(mark)))
+        if len(header) == 1 and (mark := next(likely, None)) and not self.delimiter:
+            remedy = f"If its fields stand between {mark!r}, say so with --delimiter."
+            if mark in ";\t,|":  # it was tried
+                remedy = "Its lines stand in quotes as a whole: take the outer quotes away."
+        elif other := next((advice for start, advice in _OTHER_TEXTS if re.match(start, first, re.IGNORECASE)), None):
+            remedy = other
         return f"{path} has no column {wanted!r}. Columns found: {_shown(header)}. {remedy}"
+
+
+def plain_name(name: str) -> str:
+    """Returns the name of a column in lower case, without blanks and invisible marks at its ends."""
+    return _visible(name).lower()
+
+
+def _visible(name: str) -> str:
+    return name.strip().strip(_INVISIBLE).strip()
 
 
 def _named(name: str, header: Sequence[str]) -> list[int]:
     if name.startswith("#") and name[1:].isdecimal() and name not in header:
         place = int(name[1:]) - 1
         return [place] if 0 <= place < len(header) else []
-    return [i for i, other in enumerate(header) if name in (other, other.strip())]
+    return [i for i, other in enumerate(header) if name in (other, other.strip(), _visible(other))]
 
 
 def _usual(groups: Sequence[Sequence[str]], names: Sequence[str]) -> list[int]:
@@ -143,9 +167,9 @@ def _is_instructed(named: str | None, places: Sequence[int], names: Sequence[str
 
 
 def _ambiguous(path: str, header: Sequence[str], role: str, places: Sequence[int]) -> str:
-    shown = ", ".join(f"{header[i]} (#{i + 1})" for i in places)
+    candidates = ", ".join(f"{header[i]} (#{i + 1})" for i in places)
     return (
-        f"{path} has several columns for the {role}: {shown}. Name one with --{role}_column, by its name or its "
+        f"{path} has several columns for the {role}: {candidates}. Name one with --{role}_column, by its name or its "
         f"number: --{role}_column=#{places[0] + 1}."
     )
 

@@ -1,4 +1,4 @@
-"""Reads JSON: a list of objects, one object a line (JSON Lines), or one object with such a list in a field."""
+"""Reads JSON: a list of objects, one object a line (JSON Lines), or an object with such a list in a field."""
 
 import itertools
 import re
@@ -7,9 +7,9 @@ from typing import Any, TextIO
 
 from data_pipeline.corpora.columns import INPUT, INSTRUCTION, OTHER_LAYOUTS, Columns
 from data_pipeline.corpora.json_scanner import CUT, Scanner
-from data_pipeline.corpora.reading import NotATableError, Refusals, Table
+from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals, Table
 
-_WHOLE = 2**20  # characters: an object up to this length is looked at as a whole, to see whether it holds the rows
+_WHOLE = 2**20  # characters: an object up to this length is read as a whole, to see whether it holds the rows
 _LIST_A_LINE = re.compile(r"\[[^\n]*\]\s*\n\s*\[")
 
 Rows = Iterator[tuple[str, Any]]
@@ -19,7 +19,7 @@ def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> 
     """Returns the names of the first object's fields, and the objects.
 
     Raises:
-      ValueError: it is not valid JSON, or holds no object; the message has the line.
+      ValueError: the file is not valid JSON, which the message shows with the line, or holds no object.
     """
     rows = _objects(_values(Scanner(file, path), path, columns), columns, refusals)
     first = next(rows, None)
@@ -31,10 +31,14 @@ def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> 
     # The first object stands for the header of a table.
     header = list(first[1])
     names = {name.lower() for name in header}
+    later = None
     if names & set(INSTRUCTION) and not names & set(INPUT):
-        header.append(INPUT[0])  # a later object may have one
+        later = len(header)
+        header.append(INPUT[0])  # a later object may have one, by any of its names
 
     def value(row: dict[str, Any], place: int) -> Any:
+        if place == later:
+            return next((field for name, field in row.items() if name.lower() in INPUT), None)
         return row.get(header[place])
 
     return Table(header, itertools.chain([first], rows), value)
@@ -50,7 +54,7 @@ def _objects(values: Iterable[tuple[str, Any]], columns: Columns, refusals: Refu
         elif not isinstance(value, list) or not columns.header:
             refusals.add("not an object", where)
         elif len(value) != len(columns.header):
-            refusals.add("another number of fields than the header", where)
+            refusals.add(OTHER_NUMBER, where)
         elif number or not columns.is_header(value, where, refusals):
             yield where, dict(zip(columns.header, value, strict=True))
 
@@ -67,7 +71,7 @@ def _values(scanner: Scanner, path: str, columns: Columns) -> Rows:
     place = f"{path} line {scanner.line}"
     if first == "{":
         if (value := scanner.value(_WHOLE)) is CUT:
-            yield from _large(scanner, path, place)
+            yield from _large(scanner, path, place, columns)
         elif (more := scanner.peek()) not in ("", "{", "["):
             scanner.end()
         elif more or (rows := _rows_of(value, path, columns)) is None:
@@ -84,10 +88,10 @@ def _numbered(path: str, rows: Iterable[Any]) -> Rows:
 
 
 def _rows_of(value: dict[str, Any], path: str, columns: Columns) -> list[Any] | None:
-    """Returns the rows of a file's only object; None if it is a row.
+    """Returns the rows in a file's only object; None if the object itself is a row.
 
     Raises:
-      ValueError: it holds columns.
+      ValueError: the object holds columns, or several lists of objects.
     """
     if columns.is_found(path, list(value)):
         fields = [value[list(value)[places[0]]] for places in columns.find(path, list(value)).values()][:2]
@@ -109,10 +113,10 @@ def _is_rows(field: Any) -> bool:
     return isinstance(field, list) and bool(field) and isinstance(field[0], dict)
 
 
-def _large(scanner: Scanner, path: str, place: str) -> Rows:
-    """Yields the rows of a large object: the items of its only list of objects, or the object itself."""
+def _large(scanner: Scanner, path: str, place: str, columns: Columns) -> Rows:
+    """Yields the rows of a large object: the items of its only list of objects, or those that `_rows_of` returns."""
     row: dict[str, Any] = {}
-    found = False
+    has_list = False
     for name in scanner.fields():
         if scanner.peek() != "[" or name.lower() in OTHER_LAYOUTS:
             row[name] = scanner.value()
@@ -122,11 +126,13 @@ def _large(scanner: Scanner, path: str, place: str) -> Rows:
         if not isinstance(first, dict):
             row[name] = [first, *items]
             continue
-        if found:
+        if has_list:
             raise ValueError(f"{path} holds several lists of objects. Write each into a file of its own.")
-        found = True
+        has_list = True
         yield from _numbered(path, itertools.chain([first], items))
-    if found:
+    if has_list:
         scanner.end()
-    else:
+    elif (rows := _rows_of(row, path, columns)) is None:
         yield place, row
+    else:
+        yield from _numbered(path, rows)

@@ -1,1 +1,1 @@
-"""Folders and files that are written whole or not at all: prepared pairs, rows of token ids."""
+"""Folders and files that are written whole or not at all: prepared rows, rows of token ids."""

@@ -1,7 +1,6 @@
-"""Files and folders that are written whole or not at all, and their hashes."""
+"""Writes files and folders whole or not at all, and hashes them."""
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -10,6 +9,7 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import filelock
 from absl import logging
 
 _PARTIAL = re.compile(r".+\.\d+\.partial")
@@ -17,7 +17,7 @@ _PARTIAL = re.compile(r".+\.\d+\.partial")
 
 @contextlib.contextmanager
 def whole_file(path: str) -> Iterator[str]:
-    """Yields a temporary path beside `path`, and renames it to `path` when the block ends without an error."""
+    """Yields a temporary path beside `path`, which becomes `path` when the block ends without an error."""
     partial = f"{path}.{os.getpid()}.partial"
     try:
         yield partial
@@ -28,7 +28,7 @@ def whole_file(path: str) -> Iterator[str]:
 
 
 def remove_partial(folder: str) -> None:
-    """Removes what killed processes left of files that were to be whole; nobody may be writing there."""
+    """Removes the temporary files of processes that were killed. Nobody may be writing into the folder."""
     for name in os.listdir(folder):
         if _PARTIAL.fullmatch(name):
             os.remove(os.path.join(folder, name))
@@ -36,13 +36,13 @@ def remove_partial(folder: str) -> None:
 
 @contextlib.contextmanager
 def whole_folder(path: str, overwrite: bool = False, kind: str = "", mark: str = "manifest.json") -> Iterator[str]:
-    """Yields an empty temporary folder beside `path`, and renames it to `path` when the block ends without an error.
+    """Yields an empty temporary folder beside `path`, which becomes `path` when the block ends without an error.
 
     Args:
       path: the folder to write.
-      overwrite: replace `path`, if it is such a folder: what somebody else keeps there is not removed.
-      kind: what the file `mark` of such a folder says of itself; empty: the file is enough.
-      mark: name of a file that such a folder holds.
+      overwrite: replace `path` if it is a folder of this kind. Any other folder is kept.
+      kind: the entry "kind" in the file `mark` of such a folder; empty: the file is enough.
+      mark: name of a file that every folder of this kind holds.
 
     Raises:
       FileExistsError: `path` exists, is not an empty folder, and may not be replaced.
@@ -60,7 +60,7 @@ def whole_folder(path: str, overwrite: bool = False, kind: str = "", mark: str =
 
 @contextlib.contextmanager
 def resumable_folder(path: str, state: str, overwrite: bool = False, kind: str = "") -> Iterator[str]:
-    """Yields a working folder beside `path`; when the block ends without an error, its `result` becomes `path`.
+    """Yields a working folder beside `path`, whose `result` becomes `path` when the block ends without an error.
 
     If the process is killed, the working folder stays, and the next call with the same state yields it again. An error
     of the input or of the disk (ValueError, OSError) removes it.
@@ -68,8 +68,8 @@ def resumable_folder(path: str, state: str, overwrite: bool = False, kind: str =
     Args:
       path: the folder to write.
       state: hash of everything that decides its content.
-      overwrite: as of `whole_folder`.
-      kind: as of `whole_folder`.
+      overwrite: see `whole_folder`.
+      kind: see `whole_folder`.
 
     Raises:
       FileExistsError: `path` exists, is not an empty folder, and may not be replaced; see `whole_folder`.
@@ -92,33 +92,33 @@ def resumable_folder(path: str, state: str, overwrite: bool = False, kind: str =
             shutil.rmtree(working, ignore_errors=True)
             raise
         for entry in os.scandir(result):
-            if entry.name.endswith(".partial"):  # of a process that was killed
+            if entry.name.endswith(".partial"):  # left by a process that was killed
                 os.remove(entry.path)
         _replace_folder(result, path)
         shutil.rmtree(working, ignore_errors=True)
 
 
 def check_free(path: str, overwrite: bool = False, kind: str = "", mark: str = "manifest.json") -> str:
-    """Returns the path behind links, where a folder may be written: a link is not replaced by a folder.
+    """Returns the path behind links, after a check that a folder may be written there.
 
-    Arguments and errors are those of `whole_folder`.
+    Arguments and errors are those of `whole_folder`. A link stays a link: the folder that it points to is replaced.
     """
     path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isdir(path):
         raise FileExistsError(f"{path} is a file. Give the path of a folder.")
-    found = os.listdir(path) if os.path.isdir(path) else []
-    if found and not overwrite:
+    names = os.listdir(path) if os.path.isdir(path) else []
+    if names and not overwrite:
         raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
-    if found and not _is_of(os.path.join(path, mark), kind):
+    if names and not _is_of(os.path.join(path, mark), kind):
         raise FileExistsError(
-            f"{path} holds something else ({sorted(found)[0]}, ...) than what is to be written there, and is not "
+            f"{path} holds something else ({sorted(names)[0]}, ...) than what is to be written there, and is not "
             "replaced. Give another folder, or remove it first."
         )
     return path
 
 
 def _is_of(mark: str, kind: str) -> bool:
-    """Whether the file that marks a folder is there and says this of it."""
+    """Returns whether the file that marks a folder is there and names this kind."""
     if not kind:
         return os.path.exists(mark)
     content = read_json(mark)
@@ -126,7 +126,7 @@ def _is_of(mark: str, kind: str) -> bool:
 
 
 def _replace_folder(partial: str, path: str) -> None:
-    """The old folder is moved aside and deleted last: at no moment are both the old and the new one gone."""
+    """Moves the old folder aside and deletes it last, so that at every moment one of the two is there."""
     old = f"{path}.{os.getpid()}.replaced"
     if os.path.isdir(path):
         os.replace(path, old)
@@ -136,24 +136,25 @@ def _replace_folder(partial: str, path: str) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
-    with open(os.path.join(folder, "lock"), "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise BlockingIOError(f"Another process is writing {folder}. Wait for it, or end it.") from error
+    try:
+        held = filelock.FileLock(os.path.join(folder, "lock")).acquire(blocking=False)
+    except filelock.Timeout as error:
+        raise BlockingIOError(f"Another process is writing {folder}. Wait for it, or end it.") from error
+    with held:
         yield
 
 
 @contextlib.contextmanager
 def taking_turns(path: str) -> Iterator[None]:
-    """Lets one process of this machine at a time do what stands in the block, about the same `path`."""
+    """Lets one process of this machine at a time run the block, for the same `path`."""
     os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(f"{path}.lock", "w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            logging.info("Waiting for another process, which writes %s.", path)
-            fcntl.flock(file, fcntl.LOCK_EX)
+    lock = filelock.FileLock(f"{path}.lock")
+    try:
+        held = lock.acquire(blocking=False)
+    except filelock.Timeout:
+        logging.info("Waiting for another process, which writes %s.", path)
+        held = lock.acquire()
+    with held:
         yield
 
 
@@ -161,7 +162,7 @@ def read_text(path: str) -> str:
     """Returns the text of a UTF-8 file, without a byte order mark.
 
     Raises:
-      FileNotFoundError: there is none.
+      FileNotFoundError: the file is missing.
       ValueError: it is not UTF-8.
     """
     size(path)
@@ -173,10 +174,10 @@ def read_text(path: str) -> str:
 
 
 def size(path: str) -> int:
-    """Returns the bytes of a file.
+    """Returns the number of bytes of a file.
 
     Raises:
-      FileNotFoundError: there is none.
+      FileNotFoundError: the file is missing.
     """
     if not os.path.exists(path):
         raise FileNotFoundError(f"No file at {path}. Check the path given as input.")
@@ -202,10 +203,10 @@ def write_json(path: str, content: Any) -> None:
 
 
 def read_json(path: str) -> Any:
-    """Returns the content of a JSON file, None if there is none.
+    """Returns the content of a JSON file; None if the file is missing.
 
     Raises:
-      ValueError: it is damaged.
+      ValueError: the file is damaged.
     """
     if not os.path.isfile(path):
         return None

@@ -1,9 +1,11 @@
 """A prepared folder: what `data_pipeline.prepare` writes and everything else reads.
 
 manifest.json   written last: tokenizer fingerprint, counts, settings, input files with their hashes
-pairs.parquet   one row a pair: ids, texts, groups, split, source, focus
-train-00000-of-00008.tfrecord ...   token ids, some shards for each split
+pairs.parquet   one row a pair, with the columns of its schema: id, texts, groups, split, labels
+train-00000-of-00008.tfrecord ...   the features of the schema, some shards for each split
 vocab.txt (or tokenizer.json) tokenizer_config.json     the tokenizer that made the ids
+
+For another row type, the Parquet file, the kind in the manifest and the counts are called after it.
 """
 
 import os
@@ -14,49 +16,33 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_pipeline import records
 from data_pipeline.folders import files
+from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
+from data_pipeline.folders.prepared_settings import Settings
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
+from data_pipeline.rows import ANSWER, PAIR, QUESTION, Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
-MANIFEST_FILE = "manifest.json"
-PAIRS_FILE = "pairs.parquet"
-KIND = "docproduct prepared pairs"
 FORMAT = 3
-
-SIDES = ("question", "answer")
-
-PAIRS_SCHEMA = pa.schema(
-    [
-        ("pair_id", pa.int64()),
-        ("question", pa.string()),
-        ("answer", pa.string()),
-        ("question_group", pa.int64()),
-        ("answer_group", pa.int64()),
-        ("split", pa.string()),
-        ("source", pa.string()),
-        ("focus", pa.string()),
-    ]
-)
 
 
 class RowFinder:
-    """Finds the rows of pairs by their pair_id."""
+    """Finds rows of the table by their id."""
 
-    def __init__(self, pair_ids: np.ndarray):
-        """Takes the pair_id of every row, [N]."""
-        self._pair_ids, self._by_id = pair_ids, np.argsort(pair_ids)
+    def __init__(self, ids: np.ndarray):
+        """Takes the id of every row, [N]."""
+        self._ids, self._by_id = ids, np.argsort(ids)
 
-    def __call__(self, pair_ids: np.ndarray) -> np.ndarray:
-        """Returns the row of each of these pairs, of any shape.
+    def __call__(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the row of each of these ids, of any shape.
 
         Raises:
           KeyError: one of them is not there.
         """
-        places = np.searchsorted(self._pair_ids, pair_ids, sorter=self._by_id).clip(max=len(self._by_id) - 1)
+        places = np.searchsorted(self._ids, ids, sorter=self._by_id).clip(max=len(self._by_id) - 1)
         rows = self._by_id[places]
-        if not np.array_equal(self._pair_ids[rows], pair_ids):
-            raise KeyError("There are pairs of another folder among these.")
+        if not np.array_equal(self._ids[rows], ids):
+            raise KeyError("Some of these ids are of another folder.")
         return rows
 
 
@@ -65,22 +51,28 @@ class PreparedFolder:
 
     Attributes:
       path: the folder.
+      schema: of its rows.
       manifest: the content of manifest.json.
-      schema: of the records in its shards.
+      settings: what it was prepared with; a setting that is newer than the folder has its default.
     """
 
-    schema = records.PAIR
-
-    def __init__(self, path: str):
+    def __init__(self, path: str, schema: Schema = PAIR):
         """Opens the folder.
 
         Raises:
-          ValueError: it has no manifest (preparing did not end), or one of another kind or format.
+          ValueError: it has no manifest (preparing did not end), one of another kind or format, or one with settings
+            that this version does not know.
         """
-        self.path = path
+        self.path, self.schema = path, schema
         self.manifest: dict[str, Any] = read_manifest(
-            path, KIND, FORMAT, "Make one with: python -m data_pipeline.prepare --input=... --output_dir=..."
+            path, kind(schema), FORMAT, "Make one with: python -m data_pipeline.prepare --input=... --output_dir=..."
         )
+        self.settings = Settings.from_stored(self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE))
+
+    @property
+    def features(self) -> dict[str, str]:
+        """The features of the records in its shards."""
+        return self.schema.features
 
     def fingerprint(self) -> str:
         """Returns a hash of what the folder holds: inputs by their content, tokenizer and settings; never of paths."""
@@ -107,33 +99,45 @@ class PreparedFolder:
 
     def prompts(self) -> EncoderPrompts:
         """Returns what stands before every question and answer in the ids."""
-        settings = self.manifest["settings"]
-        return EncoderPrompts(settings.get("question_prompt") or "", settings.get("answer_prompt") or "")
+        return EncoderPrompts(*(self.settings.prompts.get(side, "") for side in (QUESTION, ANSWER)))
 
-    def longest(self, *sides: str) -> int:
-        """Returns the number of tokens of the longest text of the given sides, or of both."""
-        return max(count[f"longest_{side}"] for count in self.manifest["counts"].values() for side in sides or SIDES)
+    def longest(self, *names: str) -> int:
+        """Returns the number of tokens of the longest text of the given fields, or of all that are tokenized."""
+        names = names or tuple(field.name for field in self.schema.tokenized)
+        return max(count[f"longest_{name}"] for count in self.manifest["counts"].values() for name in names)
 
     def cut_at(self) -> int:
-        """Returns the number of tokens that texts were cut at, of the side with the longer limit."""
-        return max(self.manifest["settings"][f"max_{side}_tokens"] for side in SIDES)
+        """Returns the number of tokens that texts were cut at, of the field with the largest limit."""
+        return max(self.settings.max_tokens[field.name] for field in self.schema.tokenized)
 
-    def num_pairs(self, split: str) -> int:
-        """Returns the number of pairs in a split."""
-        return self.manifest["counts"][split]["pairs"]
+    def num_rows(self, split: str) -> int:
+        """Returns the number of rows in a split."""
+        return self.manifest["counts"][split][self.schema.plural]
 
     def shards(self, split: str) -> list[str]:
         """Returns the paths of a split's TFRecord shards."""
         return [os.path.join(self.path, name) for name in self.manifest["shards"][split]]
 
-    def pairs(self, columns: Sequence[str], split: str | None = None) -> pa.Table:
-        """Returns columns of pairs.parquet, of one split or of all."""
+    def table(self, columns: Sequence[str], split: str | None = None) -> pa.Table:
+        """Returns columns of the Parquet file, of one split or of all."""
         filters = None if split is None else [("split", "=", split)]
-        return pq.read_table(os.path.join(self.path, PAIRS_FILE), columns=list(columns), filters=filters)
+        return pq.read_table(os.path.join(self.path, table_file(self.schema)), columns=list(columns), filters=filters)
+
+    num_pairs, pairs = num_rows, table  # of a folder of pairs
+
+
+def kind(schema: Schema) -> str:
+    """Returns what the manifest of a prepared folder says that it is."""
+    return f"docproduct prepared {schema.plural}"
+
+
+def table_file(schema: Schema) -> str:
+    """Returns the name of the Parquet file."""
+    return f"{schema.plural}.parquet"
 
 
 def content_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the settings that say what is in a folder, without those that say where it came from.
+    """Returns the stored settings that decide what is in a folder, without those that say where it came from.
 
     How many of the inputs were given to which split counts, not their names.
     """
@@ -142,27 +146,9 @@ def content_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != "tokenizer"} | given | {"scrub": scrub}
 
 
-def find_manifest(path: str) -> dict[str, Any] | None:
+def find_manifest(path: str, schema: Schema) -> dict[str, Any] | None:
     """Returns the manifest of a prepared folder; None where there is none, or another kind of folder."""
     try:
-        return PreparedFolder(path).manifest
+        return PreparedFolder(path, schema).manifest
     except ValueError:
         return None
-
-
-def read_manifest(folder: str, kind: str, version: int, remedy: str) -> dict[str, Any]:
-    """Reads the manifest of a folder that was written whole.
-
-    Raises:
-      ValueError: there is none, or it is of another kind or format; the message ends with `remedy`.
-    """
-    path = os.path.join(folder, MANIFEST_FILE)
-    if not os.path.isdir(folder):
-        raise ValueError(f"There is no folder {folder}. {remedy}")
-    manifest = files.read_json(path)
-    if manifest is None:
-        raise ValueError(f"{folder} has no {MANIFEST_FILE}: expected a finished folder of {kind}. {remedy}")
-    received = (manifest.get("kind"), manifest.get("format")) if isinstance(manifest, dict) else None
-    if received != (kind, version):
-        raise ValueError(f"{path} is of kind and format {received}; expected {(kind, version)}. {remedy}")
-    return manifest

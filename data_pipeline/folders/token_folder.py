@@ -1,6 +1,6 @@
-"""A token folder: rows of GPT-2 token ids to train on, each a prompt (perhaps none) and what shall follow it.
+"""A token folder: rows of GPT-2 token ids to train on, each a prompt, which may be empty, and its target.
 
-    manifest.json   written last: what the rows are, tokenizer fingerprint, counts, settings, where they come from
+    manifest.json   written last: kind of rows, tokenizer fingerprint, counts, settings, fingerprints of the sources
     train-00000-of-00004.tfrecord ...   token ids, some shards for each split
     vocab.json merges.txt tokenizer_config.json     the tokenizer that made the ids
 
@@ -9,6 +9,7 @@ language_model (no prompt; whole documents packed into windows).
 """
 
 import collections
+import dataclasses
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
@@ -20,7 +21,8 @@ import pyarrow.parquet as pq
 
 from data_pipeline import records, splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, read_manifest
+from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
+from data_pipeline.rows import IDS, NUMBER
 from data_pipeline.tokenizers import BytePairs
 from data_pipeline.varints import varints
 
@@ -28,12 +30,14 @@ KIND = "docproduct token rows"
 FORMAT = 1
 ROWS = CONTEXT_ANSWER, CLOSED_BOOK, LANGUAGE_MODEL = ("context_answer", "closed_book", "language_model")
 _SHARD_ROWS = 2**14
-# What is known by its hash alone.
+# A prompt, perhaps empty, and what a GPT-2 learns to write after it.
+FEATURES = {"prompt_ids": IDS, "target_ids": IDS, "pair_id": NUMBER}
+# Words for what the manifest knows by its hash alone.
 _WORDS = {
     "made_of": "other texts",
     "texts": "other texts",
     "prepared": "other pairs",
-    "encoder": "pairs that another encoder found",
+    "encoder": "pairs that another encoder retrieved",
     "tokenizer": "another vocabulary",
     "vocabulary": "another vocabulary",
 }
@@ -43,14 +47,29 @@ class TokenRow(NamedTuple):
     """A row.
 
     Attributes:
-      prompt_ids: what is given; may be empty.
-      target_ids: what is learned: each of them after all that stands before it.
-      pair_id: the pair it was made of; of a window its number.
+      prompt_ids: token ids that the model reads; may be empty.
+      target_ids: token ids that it learns to write, each after all tokens before it.
+      pair_id: the pair that the row was made of; of a window its number.
     """
 
     prompt_ids: Sequence[int]
     target_ids: Sequence[int]
     pair_id: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Origin:
+    """How the rows of a token folder came about; its manifest stores it.
+
+    Attributes:
+      rows: kind of rows, one of `ROWS`.
+      settings: what they were made with.
+      made_of: fingerprints of what they were made of.
+    """
+
+    rows: str
+    settings: dict[str, Any]
+    made_of: Any
 
 
 class TokenFolder:
@@ -59,17 +78,17 @@ class TokenFolder:
     Attributes:
       path: the folder.
       manifest: the content of manifest.json.
-      rows: what the rows are, one of `ROWS`.
-      schema: of the records in its shards.
+      rows: kind of rows, one of `ROWS`.
+      features: the kind of each feature of the records in its shards.
     """
 
-    schema = records.TOKENS
+    features = FEATURES
 
     def __init__(self, path: str):
         """Opens the folder.
 
         Raises:
-          ValueError: it has no manifest (writing it did not end), or one of another kind or format.
+          ValueError: it has no manifest, as its writing did not end, or one of another kind or format.
         """
         self.path = path
         self.manifest: dict[str, Any] = read_manifest(
@@ -94,12 +113,14 @@ class TokenFolder:
             raise ValueError(f"The vocabulary in {self.path} is not the one that made its ids. Make the folder again.")
         return tokenizer
 
-    def num_pairs(self, split: str) -> int:
+    def num_rows(self, split: str) -> int:
         """Returns the number of rows in a split."""
         return self.manifest["counts"][split]["rows"]
 
+    num_pairs = num_rows
+
     def window(self) -> int:
-        """Returns the tokens that a row has at most, as the settings say."""
+        """Returns the largest number of tokens of a row, by the settings."""
         settings = self.manifest["settings"]
         return settings.get("prompt", settings)["window"]
 
@@ -110,11 +131,9 @@ class TokenFolder:
 
 def write(
     path: str,
-    rows: str,
+    origin: Origin,
     tokenizer: BytePairs,
     of_split: Mapping[str, Iterable[TokenRow]],
-    settings: dict[str, Any],
-    made_of: Any,
     overwrite: bool = False,
     shortened: Mapping[str, int] | None = None,
     tables: Mapping[str, pa.Table] | None = None,
@@ -123,23 +142,22 @@ def write(
 
     Args:
       path: the folder.
-      rows: what they are, one of `ROWS`.
-      tokenizer: what made the ids.
+      origin: how the rows came about.
+      tokenizer: made the ids.
       of_split: the rows of each split.
-      settings: how they were made.
-      made_of: what they were made of: fingerprints.
       overwrite: replace `path`.
-      shortened: counts of what the rows lack, looked at when all are written.
+      shortened: counts of what the rows lack. The generators in `of_split` may fill it: it is read after them.
       tables: further files, by name.
 
     Returns:
       The manifest.
     """
     with files.whole_folder(path, overwrite, KIND) as folder:
-        manifest: dict[str, Any] = {"kind": KIND, "format": FORMAT, "rows": rows, "tokenizer": tokenizer.fingerprint}
-        manifest |= {"settings": settings, "made_of": made_of, "counts": {}, "shards": {}}
+        manifest: dict[str, Any] = {"kind": KIND, "format": FORMAT, "rows": origin.rows}
+        manifest |= {"tokenizer": tokenizer.fingerprint, "settings": origin.settings, "made_of": origin.made_of}
+        manifest |= {"counts": {}, "shards": {}}
         for split in splits.SPLITS:
-            columns: dict[str, list[bytes]] = {name: [] for name in records.TOKENS}
+            columns: dict[str, list[bytes]] = {name: [] for name in FEATURES}
             sizes = []
             for row in of_split.get(split, []):
                 sizes.append((len(row.prompt_ids), len(row.target_ids)))
@@ -159,35 +177,32 @@ def write(
     return manifest
 
 
-def same_folder(
-    path: str, rows: str, settings: dict[str, Any], made_of: Any, tokenizer: BytePairs | None = None
-) -> dict[str, Any] | None:
-    """Returns the manifest of the token folder at `path` if it was made like this; None if there is nothing.
+def same_folder(path: str, origin: Origin, tokenizer: BytePairs | None = None) -> dict[str, Any] | None:
+    """Returns the manifest of the token folder at `path` if it has this origin; None if there is no such folder.
 
     Raises:
-      ValueError: another one is there.
+      ValueError: a token folder of another origin is there.
     """
     if not os.path.exists(os.path.join(path, MANIFEST_FILE)):
         return None
     manifest = TokenFolder(path).manifest
-    expected = {"rows": rows, "settings": settings, "made_of": made_of}
+    expected = json.loads(json.dumps(dataclasses.asdict(origin)))
     expected |= {"tokenizer": tokenizer.fingerprint} if tokenizer else {}
-    stored, asked = ({name: data[name] for name in expected} for data in (manifest, json.loads(json.dumps(expected))))
-    if changed := _changes(stored, asked):
+    if changed := _changes({name: manifest[name] for name in expected}, expected):
         raise ValueError(f"{path} was made differently: {'; '.join(changed)}. Give another folder, or remove that one.")
     return manifest
 
 
-def _changes(stored: Any, asked: Any, name: str = "") -> list[str]:
-    """Returns what differs in nested settings, in words."""
-    if stored == asked:
+def _changes(stored: Any, expected: Any, name: str = "") -> list[str]:
+    """Returns the differences between nested settings, in words."""
+    if stored == expected:
         return []
-    if isinstance(stored, dict) and isinstance(asked, dict):
-        keys = dict.fromkeys([*stored, *asked])
-        return [text for key in keys for text in _changes(stored.get(key), asked.get(key), _WORDS.get(key, key))]
+    if isinstance(stored, dict) and isinstance(expected, dict):
+        keys = dict.fromkeys([*stored, *expected])
+        return [text for key in keys for text in _changes(stored.get(key), expected.get(key), _WORDS.get(key, key))]
     if name in _WORDS.values():
         return [f"of {name}"]
-    return [f"{name} was {stored}, is {asked}"]
+    return [f"{name} was {stored}, is {expected}"]
 
 
 def _write_shards(folder: str, split: str, columns: dict[str, list[bytes]]) -> list[str]:

@@ -9,11 +9,17 @@ from typing import Any
 from absl import app, flags
 
 from data_pipeline import splits
-from data_pipeline.corpora import ROLES, Columns, Refusals
+from data_pipeline.corpora import PAIRS, ROLES, Columns, Refusals
 from data_pipeline.corpora.paths import find_inputs
+from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prepare.settings import HTML_MODES
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
+from data_pipeline.settings import define_flags, flag_values
+
+_FIELDS = PAIRS.schema.tokenized
+_COLUMN_FLAGS = {role: f"{role}_column" for role in ROLES}
+_LOWER_CASE = {"auto": None, "lower": True, "cased": False}
+_OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # they have flags of another form
 
 
 def _define_flags() -> None:
@@ -25,35 +31,41 @@ def _define_flags() -> None:
     )
     flags.DEFINE_string("output_dir", None, "The prepared folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
-    flags.DEFINE_string("tokenizer", None, "Model folder, or a vocabulary file (vocab.txt).", required=True)
-    flags.DEFINE_enum("case", "auto", ["auto", "lower", "cased"], "Casing of the vocabulary; auto asks its folder.")
-    flags.DEFINE_string("question_prompt", None, 'What the encoder expects before a question: "query: ".')
-    flags.DEFINE_string("answer_prompt", None, 'The same before an answer: "passage: ". Default: as its folder says.')
-    for role in ROLES:
-        text = f"Column with the {role}, by name or as #3; usual names are recognised."
-        flags.DEFINE_string(f"{role}_column", None, text)
-    flags.DEFINE_string("delimiter", None, r"Between fields of a table (\t: a tab); default: as its header looks.")
-    flags.DEFINE_list("header", [], "Names of the columns of a table without a header line: question,answer.")
-    flags.DEFINE_integer("max_question_tokens", Settings.max_question_tokens, "Longer questions lose their end.")
-    flags.DEFINE_integer("max_answer_tokens", Settings.max_answer_tokens, "Longer answers lose their end.")
-    flags.DEFINE_float("dev_share", None, "Share of questions for dev; 0.05, or 0 where dev_input is given.")
-    flags.DEFINE_float("test_share", Settings.test_share, "Share of questions for test.")
-    flags.DEFINE_enum("duplicates", Settings.duplicates, ["exact", "near"], "Which pairs are refused as repeated.")
-    flags.DEFINE_float("near_threshold", Settings.near_threshold, "Jaccard similarity of near duplicates.")
-    flags.DEFINE_enum(
-        "html",
-        Settings.html,
-        HTML_MODES,
-        "Turn HTML into text: auto: in columns where most texts hold tags; or keep it.",
-    )
-    flags.DEFINE_bool("keep_null_words", False, "Take NULL, nan, N/A and the like for texts, not for empty fields.")
+    flags.DEFINE_enum("case", "auto", _LOWER_CASE, "Casing of the vocabulary; auto asks its folder.")
+    for field in _FIELDS:
+        prompt_help = (
+            f"What the encoder expects before every {field.name}, its blank included; default: as its folder says."
+        )
+        flags.DEFINE_string(prompt_name(field.name), None, prompt_help)
+        flags.DEFINE_integer(limit_name(field.name), MAX_TOKENS, f"Longer {field.plural} lose their end.")
+    define_flags(Columns, names=_COLUMN_FLAGS)
+    define_flags(Settings, but=_OWN_FLAGS, dev_share=None)
     flags.DEFINE_bool("strip_boilerplate", False, "Take set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "The set phrases: a file of patterns.")
-    flags.DEFINE_bool("mask_links", False, "Put [link] for web addresses.")
-    flags.DEFINE_bool("mask_personal", False, "Put [email] and [phone] for e-mail addresses and telephone numbers.")
-    flags.DEFINE_integer("num_shards", Settings.num_shards, "TFRecord files a split; 0: by the size.", lower_bound=0)
+    define_flags(ScrubSettings, but=("boilerplate",))
     flags.DEFINE_integer("num_workers", None, "Processes; default: one a processor.", lower_bound=0)
-    flags.DEFINE_integer("seed", Settings.seed, "Draws the split.")
+
+
+def _settings(values: flags.FlagValues, left_out: Refusals) -> Settings:
+    """Returns what the flags say; notes the files of folders that are left out."""
+    columns = flag_values(Columns, names=_COLUMN_FLAGS)
+    columns = Columns(**columns | {"delimiter": values.delimiter and values.delimiter.replace("\\t", "\t")})
+    described = flag_values(Settings, but=_OWN_FLAGS)
+    if described["dev_share"] is None:
+        described["dev_share"] = 0.0 if values.dev_input else Settings.dev_share
+    boilerplate = values.boilerplate if values.strip_boilerplate else None
+    prompts = {field.name: values[prompt_name(field.name)].value for field in _FIELDS}
+    return Settings(
+        **described,
+        inputs=find_inputs(values.input, columns, left_out),
+        dev_inputs=find_inputs(values.dev_input, columns, left_out),
+        test_inputs=find_inputs(values.test_input, columns, left_out),
+        columns=columns,
+        lower_case=_LOWER_CASE[values.case],
+        prompts={name: prompt for name, prompt in prompts.items() if prompt is not None},
+        max_tokens={field.name: values[limit_name(field.name)].value for field in _FIELDS},
+        scrub=ScrubSettings(boilerplate=boilerplate, **flag_values(ScrubSettings, but=("boilerplate",))),
+    )
 
 
 def main(argv: list[str]) -> None:
@@ -64,39 +76,9 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     if not values.input:
         raise app.UsageError("--input is missing: the files with questions and answers.")
-    dev_share = values.dev_share
-    if dev_share is None:
-        dev_share = 0.0 if values.dev_input else Settings.dev_share
     left_out = Refusals()
     try:
-        columns = Columns(
-            *(values[f"{role}_column"].value for role in ROLES),
-            delimiter=values.delimiter and values.delimiter.replace("\\t", "\t"),
-            header=tuple(values.header),
-        )
-        settings = Settings(
-            inputs=find_inputs(values.input, columns, left_out),
-            dev_inputs=find_inputs(values.dev_input, columns, left_out),
-            test_inputs=find_inputs(values.test_input, columns, left_out),
-            columns=columns,
-            tokenizer=values.tokenizer,
-            lower_case={"auto": None, "lower": True, "cased": False}[values.case],
-            question_prompt=values.question_prompt,
-            answer_prompt=values.answer_prompt,
-            max_question_tokens=values.max_question_tokens,
-            max_answer_tokens=values.max_answer_tokens,
-            dev_share=dev_share,
-            test_share=values.test_share,
-            duplicates=values.duplicates,
-            near_threshold=values.near_threshold,
-            scrub=ScrubSettings(
-                values.boilerplate if values.strip_boilerplate else None, values.mask_links, values.mask_personal
-            ),
-            html=values.html,
-            keep_null_words=values.keep_null_words,
-            num_shards=values.num_shards,
-            seed=values.seed,
-        )
+        settings = _settings(values, left_out)
         manifest = prepare(settings, values.output_dir, values.overwrite, values.num_workers, progress=True)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

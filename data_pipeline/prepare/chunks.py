@@ -8,7 +8,7 @@ import collections
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,63 +16,48 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from data_pipeline import cleaning, splits
-from data_pipeline.corpora import Refusals, read_pairs
-from data_pipeline.folders import files, prepared
+from data_pipeline.corpora import Reader, Refusals
+from data_pipeline.folders import files
 from data_pipeline.prepare import duplicates, html_columns
-from data_pipeline.prepare.html_columns import HtmlColumns
-from data_pipeline.prepare.settings import Settings
+from data_pipeline.prepare.job import HtmlColumns, Job
 from data_pipeline.prepare.workers import Workers
-from data_pipeline.scrubbing import Scrubber
+from data_pipeline.rows import ANSWER, LABEL, SOURCE, TEXT, TEXTS, Field, Schema
+from data_pipeline.scrubbing import Scrubber, ScrubSettings
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
-_MAX_PAIRS = 4_096  # of a chunk
+_MAX_ROWS = 4_096  # of a chunk
 _MAX_CHARACTERS = 4 * 2**20
-LIMITS = (_MAX_PAIRS, _MAX_CHARACTERS)
+LIMITS = (_MAX_ROWS, _MAX_CHARACTERS)
 _ALL_READ_FILE = "all_read.json"  # the reports; there when every input was read to its end
 _REPORT = b"report"
 
-# The columns of pairs.parquet, and what else the second pass needs.
-SCHEMA = pa.schema(
-    [
-        *prepared.PAIRS_SCHEMA,
-        ("question_ids", pa.binary()),  # varints, as a record holds them
-        ("answer_ids", pa.binary()),
-        ("question_tokens", pa.int32()),
-        ("answer_tokens", pa.int32()),
-        ("given_split", pa.string()),  # the split that its whole file was given to, or ""
-        ("position", pa.int64()),  # in the order of the inputs
-        ("where", pa.string()),
-        ("signature", pa.binary()),  # for near duplicates, else null
-    ]
-)
+Row = tuple[Any, ...]  # the place, then the value of each field
 
 
-Row = tuple[str, str, str, str, str]  # where, question, answer, source, focus
+def arrow_schema(schema: Schema) -> pa.Schema:
+    """Returns the columns of a chunk: those in Parquet, and what else the second pass needs."""
+    return pa.schema(
+        [
+            *schema.parquet,
+            *((field.feature, pa.binary()) for field in schema.tokenized),  # varints, as a record holds them
+            *((f"{field.name}_tokens", pa.int32()) for field in schema.tokenized),
+            ("given_split", pa.string()),  # the split that its whole file was given to, or ""
+            ("position", pa.int64()),  # in the order of the inputs
+            ("where", pa.string()),
+            ("signature", pa.binary()),  # for near duplicates, else null
+        ]
+    )
 
 
-def path_of(work: str, number: int) -> str:
-    """Returns the path of a chunk."""
-    return os.path.join(work, f"chunk-{number:06d}.arrow")
-
-
-def write(
-    settings: Settings, html: dict[str, HtmlColumns], state: str, work: str, workers: Workers, progress: bool
-) -> list[dict[str, Any]]:
+def write(job: Job, reader: Reader, workers: Workers, progress: bool) -> list[dict[str, Any]]:
     """Writes all chunks that are missing.
 
-    Args:
-      settings: what to prepare, and how.
-      html: the columns of each input file whose HTML is turned into text.
-      state: hash of everything that decides the content.
-      work: the folder of the chunks.
-      workers: share the work.
-      progress: show a progress bar.
-
     Returns:
-      Reports {"rows": read, "refused": see `Refusals.report`, "changed": {what: texts}}, one a chunk, and last that of
-      the readers, whose rows are those that it refused, with "noted": see `Refusals.notes`.
+      Reports {"rows": read, "refused": see `Refusals.report`, "changed": {what: texts}, "labels": {field: values} of
+      labels that are classes}, one a chunk; and last that of the readers, whose rows are those that it refused, with
+      "noted": see `Refusals.notes`.
     """
-    all_read = os.path.join(work, _ALL_READ_FILE)
+    all_read = os.path.join(job.work, _ALL_READ_FILE)
     if (reports := files.read_json(all_read)) is not None:
         return reports
     refusals = Refusals()
@@ -80,123 +65,172 @@ def write(
 
     def missing() -> Iterator[tuple[Any, ...]]:
         nonlocal num_chunks
-        with tqdm(desc="reading", unit=" pairs", disable=not progress) as bar:
-            for given_split, path, rows in _read(settings, refusals):
-                if not os.path.exists(path_of(work, num_chunks)):
-                    yield settings, html[path], state, work, num_chunks, given_split, path, rows
+        with tqdm(desc="reading", unit=f" {job.schema.plural}", disable=not progress) as bar:
+            for given_split, path, rows in _read(job, reader, refusals):
+                if not os.path.exists(job.chunk_path(num_chunks)):
+                    yield job, num_chunks, given_split, path, rows
                 num_chunks += 1
                 bar.update(len(rows))
 
     for _ in workers.map(_convert, missing()):
         pass
-    reports = [_report(path_of(work, number)) for number in range(num_chunks)]
+    reports = [_report(job.chunk_path(number)) for number in range(num_chunks)]
     of_readers = {"rows": sum(refusals.counts.values()), "refused": refusals.report(), "noted": refusals.notes()}
-    reports.append({**of_readers, "changed": {}})
+    reports.append({**of_readers, "changed": {}, "labels": {}})
     files.write_json(all_read, reports)
     return reports
 
 
-def _read(settings: Settings, refusals: Refusals) -> Iterator[tuple[str, str, list[Row]]]:
+def _read(job: Job, reader: Reader, refusals: Refusals) -> Iterator[tuple[str, str, list[Row]]]:
     """Yields (given split, path, rows) of each chunk; a chunk is of one file."""
+    settings = job.settings
+    names, content = ([field.name for field in fields] for fields in (job.schema.fields, job.schema.content))
     inputs = ((splits.TEST, settings.test_inputs), (splits.DEV, settings.dev_inputs), ("", settings.inputs))
     for given_split, path in ((given, path) for given, paths in inputs for path in paths):
         rows: list[Row] = []
         characters = 0
-        for where, pair in read_pairs(path, settings.columns, refusals):
-            rows.append((where, pair.question, pair.answer, pair.source, pair.focus))
-            characters += len(pair.question) + len(pair.answer)
-            if len(rows) == _MAX_PAIRS or characters >= _MAX_CHARACTERS:
+        for where, row in reader.read(path, settings.columns, refusals):
+            rows.append((where, *(getattr(row, name) for name in names)))
+            characters += sum(_length(getattr(row, name)) for name in content)
+            if len(rows) == _MAX_ROWS or characters >= _MAX_CHARACTERS:
                 yield given_split, path, rows
                 rows, characters = [], 0
         if rows:
             yield given_split, path, rows
 
 
+def _length(value: str | Sequence[str]) -> int:
+    return len(value) if isinstance(value, str) else sum(map(len, value))
+
+
 @functools.lru_cache(maxsize=1)
-def _tools(settings: Settings, state: str) -> tuple[Tokenizer, Scrubber]:
+def _tools(
+    tokenizer: str | None, lower_case: bool | None, scrub: ScrubSettings, state: str
+) -> tuple[Tokenizer | None, Scrubber]:
     """Returns what a process needs for all its chunks; `state` tells corpora with equal settings apart."""
     del state
-    return load_tokenizer(settings.tokenizer, settings.lower_case), Scrubber(settings.scrub)
+    return load_tokenizer(tokenizer, lower_case) if tokenizer else None, Scrubber(scrub)
 
 
-def _convert(
-    settings: Settings,
-    html: HtmlColumns,
-    state: str,
-    work: str,
-    number: int,
-    given_split: str,
-    path: str,
-    rows: list[Row],
-) -> None:
+def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]) -> None:
     """Writes one chunk."""
-    tokenizer, scrubber = _tools(settings, state)
+    settings, schema = job.settings, job.schema
+    tokenizer, scrubber = _tools(
+        settings.tokenizer if schema.tokenized else None, settings.lower_case, settings.scrub, job.state
+    )
     scrubber.counts.clear()
     refusals = Refusals()
-    texts = _texts(rows, html, settings.keep_null_words, scrubber.counts, refusals)
-    columns = _columns(texts, os.path.basename(path), scrubber)
-    questions, answers, groups = columns["question"], columns["answer"], columns["question_group"]
+    rows_read = len(rows)
+    rows = _cleaned(job, job.html[path], rows, scrubber.counts, refusals)
+    columns = _content(schema, rows, os.path.basename(path), scrubber)
+    columns |= _hashes(schema, columns)
+    columns |= _ids(job, columns, tokenizer)
+    keys = columns[schema.key_group]
     shares = settings.seed, settings.dev_share, settings.test_share
-    columns["split"] = [given_split or splits.split_of(group, *shares) for group in groups]
-    columns["given_split"] = [given_split] * len(groups)
-    columns["position"] = np.arange(len(groups)) + number * _MAX_PAIRS
-    for side, texts, longest in (
-        ("question", questions, settings.max_question_tokens),
-        ("answer", answers, settings.max_answer_tokens),
-    ):
-        texts = settings.prompts().add(texts, side)
-        columns[f"{side}_ids"], columns[f"{side}_tokens"] = tokenizer.pack_words(texts, longest)
+    columns["split"] = [given_split or splits.split_of(key, *shares) for key in keys]
+    columns["given_split"] = [given_split] * len(rows)
+    columns["position"] = np.arange(len(rows)) + number * _MAX_ROWS
     near = settings.duplicates == "near"
-    columns["signature"] = duplicates.signatures(questions, answers) if near else [None] * len(groups)
-    batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in SCHEMA], schema=SCHEMA)
-    shard = np.array(groups, np.int64) % settings.num_shards
+    columns["signature"] = duplicates.signatures(_joined(schema, columns, " ")) if near else [None] * len(rows)
+    report = {"rows": rows_read, "refused": refusals.report(), "changed": dict(scrubber.counts)}
+    report["labels"] = {field.name: sorted(set(columns[field.name])) for field in schema.classes}
+    arrow = arrow_schema(schema).with_metadata({_REPORT: json.dumps(report)})
+    batch = pa.record_batch([pa.array(columns[field.name], field.type) for field in arrow], schema=arrow)
+    with files.whole_file(job.chunk_path(number)) as partial, pa.ipc.new_file(partial, arrow) as writer:
+        for part in _by_shard(batch, np.array(keys, np.int64), settings.num_shards):
+            writer.write_batch(part)
+
+
+def _by_shard(batch: pa.RecordBatch, keys: np.ndarray, num_shards: int) -> Iterator[pa.RecordBatch]:
+    """Yields the rows of each shard: a shard has all rows with an equal key."""
+    shard = keys % num_shards
     batch = batch.take(pa.array(np.argsort(shard, kind="stable")))
-    ends = np.cumsum(np.bincount(shard, minlength=settings.num_shards)).tolist()
-    report = {"rows": len(rows), "refused": refusals.report(), "changed": dict(scrubber.counts)}
-    schema = SCHEMA.with_metadata({_REPORT: json.dumps(report)})
-    with files.whole_file(path_of(work, number)) as partial, pa.ipc.new_file(partial, schema) as writer:
-        for start, end in zip([0, *ends], ends, strict=False):
-            writer.write_batch(batch.slice(start, end - start))
+    ends = np.cumsum(np.bincount(shard, minlength=num_shards)).tolist()
+    for start, end in zip([0, *ends], ends, strict=False):
+        yield batch.slice(start, end - start)
 
 
-def _texts(
-    rows: list[Row],
-    html: HtmlColumns,
-    keep_null_words: bool,
-    changed: collections.Counter[str],
-    refusals: Refusals,
+def _cleaned(
+    job: Job, html: HtmlColumns, rows: list[Row], changed: collections.Counter[str], refusals: Refusals
 ) -> list[Row]:
-    """Returns the rows that are a pair, with clean texts."""
+    """Returns the rows that have every text and class, with clean texts."""
 
     def is_null(text: str) -> bool:
-        return not keep_null_words and cleaning.is_null_word(text)
+        return not job.settings.keep_null_words and cleaning.is_null_word(text)
 
-    kept = []
-    for where, question, answer, source, focus in rows:
-        pair = {"question": question, "answer": answer}
-        pair = {side: html_columns.clean(text, side, html, changed) for side, text in pair.items()}
-        if wrong := next((side for side, text in pair.items() if not text or is_null(text)), None):
-            refusals.add(f"{wrong} is the word {pair[wrong]}" if pair[wrong] else f"empty {wrong}", where)
+    def clean(field: Field, value: Any) -> Any:
+        if field.kind == TEXT:
+            return html_columns.clean(value, field, html, changed)
+        if field.kind == TEXTS:
+            return [html_columns.clean(text, field, html, changed) for text in value]
+        if field.kind == LABEL:
+            label = cleaning.clean(value)
+            return "" if is_null(label) else label
+        return value
+
+    complete = []
+    fields = job.schema.fields
+    needed = [place for place, field in enumerate(fields) if field in (*job.schema.content, *job.schema.classes)]
+    for where, *values in rows:
+        values = list(map(clean, fields, values))
+        reason = next(filter(None, (_missing(fields[place].name, values[place], is_null) for place in needed)), None)
+        if reason:
+            refusals.add(reason, where)
         else:
-            about = ("" if is_null(text) else text for text in map(cleaning.clean, (source, focus)))
-            kept.append((where, *pair.values(), *about))
-    return kept
+            complete.append((where, *values))
+    return complete
 
 
-def _columns(rows: list[Row], file_name: str, scrubber: Scrubber) -> dict[str, list[Any]]:
-    """Returns the columns that follow from each row alone, of rows with clean texts."""
-    questions = [scrubber.question(row[1]) for row in rows]
-    answers = [scrubber.answer(row[2]) for row in rows]
-    return {
-        "where": [row[0] for row in rows],
-        "question": questions,
-        "answer": answers,
-        "source": [row[3] or file_name for row in rows],
-        "focus": [row[4] for row in rows],
-        "pair_id": list(map(cleaning.pair_id, questions, answers)),
-        "question_group": list(map(cleaning.group, questions)),
-        "answer_group": list(map(cleaning.group, answers)),
-    }
+def _missing(name: str, value: str | list[str], is_null: Callable[[str], bool]) -> str | None:
+    """Returns why a value is none, or one of its texts."""
+    texts = value if isinstance(value, list) else [value]
+    if not all(texts) or not texts:
+        return f"empty {name}"
+    word = next(filter(is_null, texts), None)
+    return word and f"{name} is the word {word}"
+
+
+def _content(schema: Schema, rows: list[Row], file_name: str, scrubber: Scrubber) -> dict[str, list[Any]]:
+    """Returns the columns of the fields, scrubbed, and the places."""
+    columns = {"where": [row[0] for row in rows]}
+    for place, field in enumerate(schema.fields, 1):
+        values = [row[place] for row in rows]
+        scrub = scrubber.answer if field.side == ANSWER else scrubber.mask
+        if field.kind == TEXT:
+            values = list(map(scrub, values))
+        elif field.kind == TEXTS:
+            values = [list(map(scrub, texts)) for texts in values]
+        elif field.name == SOURCE:
+            values = [value or file_name for value in values]
+        columns[field.name] = values
+    return columns
+
+
+def _joined(schema: Schema, columns: dict[str, list[Any]], mark: str) -> list[str]:
+    """Returns all texts of each row, with a mark between."""
+    contents = (
+        columns[field.name] if field.kind == TEXT else map(mark.join, columns[field.name]) for field in schema.content
+    )
+    return list(map(mark.join, zip(*contents, strict=True)))
+
+
+def _hashes(schema: Schema, columns: dict[str, list[Any]]) -> dict[str, list[int]]:
+    """Returns the ids and groups."""
+    hashes = {schema.id_name: list(map(cleaning.hash64, _joined(schema, columns, "\0")))}
+    for field in schema.grouped:
+        texts = columns[field.name] if field.kind == TEXT else (texts[0] for texts in columns[field.name])
+        hashes[field.group] = list(map(cleaning.group, texts))
+    return hashes
+
+
+def _ids(job: Job, columns: dict[str, list[Any]], tokenizer: Tokenizer | None) -> dict[str, Any]:
+    """Returns the token ids of each tokenized field, and their numbers."""
+    packed: dict[str, Any] = {}
+    for field in job.schema.tokenized:
+        prompt, limit = job.settings.prompts[field.name], job.settings.max_tokens[field.name]
+        texts = [f"{prompt}{text}" for text in columns[field.name]] if prompt else columns[field.name]
+        packed[field.feature], packed[f"{field.name}_tokens"] = tokenizer.pack_words(texts, limit)
+    return packed
 
 
 def _report(path: str) -> dict[str, Any]:

@@ -4,25 +4,26 @@ import collections
 import itertools
 
 from data_pipeline import cleaning, markup
-from data_pipeline.corpora import Refusals, read_pairs
-from data_pipeline.folders.prepared import SIDES
-from data_pipeline.prepare.settings import Settings
+from data_pipeline.corpora import Reader, Refusals
+from data_pipeline.folders.prepared_settings import Settings
+from data_pipeline.prepare.job import HtmlColumns
+from data_pipeline.rows import TEXT, Field
 
 _ROWS = 1_000  # of a file, by which its columns are judged
 TAGS, ESCAPED = "tags", "escaped tags"  # <p> and &lt;p&gt;
 
-HtmlColumns = dict[str, str]  # {side: TAGS or ESCAPED}, for those sides of a file whose HTML is turned into text
 
-
-def find(settings: Settings, path: str) -> HtmlColumns:
+def find(settings: Settings, path: str, reader: Reader) -> HtmlColumns:
     """Returns the columns of a file whose HTML is turned into text: where most texts of its first rows hold some."""
     if settings.html == "keep":
         return {}
-    tally = {side: collections.Counter() for side in SIDES}
-    for _, pair in itertools.islice(read_pairs(path, settings.columns, Refusals()), _ROWS):
-        for side in SIDES:
-            tally[side][_kind(getattr(pair, side))] += 1
-    return {side: kind for side in SIDES if (kind := _decided(tally[side], settings.html == "text"))}
+    tally = {field: collections.Counter() for field in reader.schema.content}
+    for _, row in itertools.islice(reader.read(path, settings.columns, Refusals()), _ROWS):
+        for field, kinds in tally.items():
+            value = getattr(row, field.name)
+            kinds.update(map(_kind, [value] if field.kind == TEXT else value))
+    decided = {field.name: _decided(kinds, settings.html == "text") for field, kinds in tally.items()}
+    return {name: kind for name, kind in decided.items() if kind}
 
 
 def _decided(tally: dict[str, int], always: bool) -> str:
@@ -40,16 +41,16 @@ def _kind(text: str) -> str:
     return "empty" if not text.strip() or cleaning.is_null_word(text.strip()) else "text"
 
 
-def clean(text: str, side: str, columns: HtmlColumns, changed: collections.Counter[str]) -> str:
+def clean(text: str, field: Field, columns: HtmlColumns, changed: collections.Counter[str]) -> str:
     """Returns a clean text, without HTML if it stands in a column of it; counts what held HTML."""
-    kind = columns.get(side)
+    kind = columns.get(field.name)
     source = text
     if kind == ESCAPED and not markup.holds_markup(text):  # what is escaped beside tags is text
         source = cleaning.decode_entities(text)
     if not markup.holds_markup(source):
         return cleaning.clean(text)
     if kind is None:
-        changed[f"{side}s with HTML tags, kept"] += 1
+        changed[f"{field.plural} with HTML tags, kept"] += 1
         return cleaning.clean(text)
-    changed[f"{side}s turned from HTML into text"] += 1
+    changed[f"{field.plural} turned from HTML into text"] += 1
     return cleaning.clean(markup.to_text(source), entities=False)

@@ -1,1 +1,1 @@
-"""The text around what a model reads: the same functions train and serve."""
+"""Puts texts into the prompts that models read; the same functions train and serve."""

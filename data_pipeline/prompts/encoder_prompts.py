@@ -1,7 +1,7 @@
 """The words that an encoder expects before every text, such as "query: " and "passage: ".
 
 Source: sentence-transformers' config_sentence_transformers.json, as `encode_query` and `encode_document` read it, with
-two differences: "passage" and "corpus" count where "document" is empty, and a default prompt that belongs to neither
+two differences: if "document" is empty, "passage" or "corpus" is taken; and a default prompt that belongs to neither
 side stands before both, as in `encode`.
 """
 
@@ -17,7 +17,7 @@ _NAMES = {"question": ("query",), "answer": ("document", "passage", "corpus")}
 
 @dataclasses.dataclass(frozen=True)
 class EncoderPrompts:
-    """What is put before the texts of each side, with its blank at the end.
+    """The prompt that stands before the texts of each side, with its blank at the end.
 
     Attributes:
       question: before questions.
@@ -31,16 +31,16 @@ class EncoderPrompts:
         return bool(self.question or self.answer)
 
     def add(self, texts: Iterable[str], side: str) -> list[str]:
-        """Returns the texts of one side, question or answer, with their prompt."""
+        """Returns the texts of a side, question or answer, with their prompt."""
         prompt = getattr(self, side)
         return [f"{prompt}{text}" for text in texts] if prompt else list(texts)
 
     @classmethod
     def read(cls, folder: str) -> "EncoderPrompts":
-        """Reads the prompts of a model folder; without its file there are none.
+        """Reads the prompts of a model folder; without the file, there are none.
 
         Raises:
-          ValueError: the default prompt is none of the prompts.
+          ValueError: the file names a default prompt that it does not hold.
         """
         path = os.path.join(folder, PROMPTS_FILE)
         config = files.read_json(path) or {}
@@ -52,11 +52,11 @@ class EncoderPrompts:
             )
         of_a_side = {name for names in _NAMES.values() for name in names}
         fallback = prompts[default] if default and default not in of_a_side else ""
-        found = {
+        of_sides = {
             side: next((prompts[name] for name in names if prompts.get(name)), fallback)
             for side, names in _NAMES.items()
         }
-        return cls(**found)
+        return cls(**of_sides)
 
     def save(self, folder: str) -> None:
         """Writes the file that `read` reads, if there are prompts."""

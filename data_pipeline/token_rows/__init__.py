@@ -1,1 +1,1 @@
-"""Rows of token ids for causal language models: from pairs, and from documents packed into windows."""
+"""Makes rows of token ids for causal language models: from pairs, and from documents packed into windows."""

@@ -1,51 +1,42 @@
-"""Rows of a token folder from pairs: prompt and answer, with retrieved pairs in the prompt or without."""
+"""Makes rows of a token folder from pairs: prompt and answer, with retrieved pairs in the prompt or without."""
 
 import collections
 import dataclasses
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.folders.token_folder import CLOSED_BOOK, TokenRow, same_folder, write
-from data_pipeline.prompts import answer_prompts as prompts
-from data_pipeline.prompts.answer_prompts import PromptSettings, TextPair
+from data_pipeline.folders.token_folder import CLOSED_BOOK, Origin, TokenRow, same_folder, write
+from data_pipeline.prompts.answer_prompts import END, PromptSettings, TextPair, answer_prompt, target, with_markers
+from data_pipeline.settings import Settings, setting
 from data_pipeline.token_rows.packing import split_at_ends
 from data_pipeline.tokenizers import BytePairs
-from data_pipeline.tokenizers.byte_pairs import END
+from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
 
 @dataclasses.dataclass(frozen=True)
-class FocusSample:
-    """A few pairs of the topics with most of them in train, as in the recipe of GPT-2 on MedQuAD.
+class FocusSample(Settings):
+    """Draws a few pairs of the topics that have the most, as in the recipe of GPT-2 on MedQuAD.
 
-    All are drawn from the prepared folder's train, so that its own dev and test stay unseen.
+    All come from the prepared folder's train, so that its own dev and test stay unseen.
 
-    Attributes:
-      top_foci: so many foci with the most pairs; 0: all pairs in their own splits.
-      train_per_focus: pairs of each for training.
-      dev_per_focus: pairs of each for validation.
+    The help beside each field says what it does.
     """
 
-    top_foci: int = 0
-    train_per_focus: int = 4
-    dev_per_focus: int = 1
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError for a number out of range."""
-        for name, least in (("top_foci", 0), ("train_per_focus", 1), ("dev_per_focus", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more.")
+    top_foci: int = setting(0, "closed_book: only the foci with most pairs; 0: all pairs.", least=0)
+    train_per_focus: int = setting(4, "With --top_foci: pairs of each to train on.", least=1)
+    dev_per_focus: int = setting(1, "With --top_foci: pairs of each for dev.", least=1)
 
     def rows(self, prepared: PreparedFolder, seed: int) -> dict[str, np.ndarray]:
-        """Returns the rows of pairs.parquet in train and in dev; no question is in both, nor under two foci.
+        """Returns the rows of pairs.parquet for train and dev; no question is in both, or under two foci.
 
         Raises:
-          ValueError: too few foci have enough pairs with unlike questions.
+          ValueError: too few foci have enough different questions.
         """
-        table = prepared.pairs(["split", "focus", "question_group"]).to_pydict()
+        table = prepared.table(["split", "focus", "question_group"]).to_pydict()
         if not self.top_foci:
             names = np.array(table["split"])
             return {split: np.flatnonzero(names == split) for split in (splits.TRAIN, splits.DEV)}
@@ -56,8 +47,9 @@ class FocusSample:
         needed = self.train_per_focus + self.dev_per_focus
         best: list[list[int]] = []
         taken: set[int] = set()  # groups
-        for found in sorted(of_focus.values(), key=len, reverse=True):
-            if len(free := {group: row for group, row in found.items() if group not in taken}) >= needed:
+        for row_of_group in sorted(of_focus.values(), key=len, reverse=True):
+            free = {group: row for group, row in row_of_group.items() if group not in taken}
+            if len(free) >= needed:
                 best.append(list(free.values()))
                 taken |= free.keys()
         if len(best) < self.top_foci:
@@ -67,37 +59,39 @@ class FocusSample:
             )
         random = np.random.default_rng(seed)
         drawn = np.array([random.permutation(rows)[:needed] for rows in best[: self.top_foci]])
-        found = {splits.TRAIN: drawn[:, : self.train_per_focus], splits.DEV: drawn[:, self.train_per_focus :]}
-        return {split: rows.reshape(-1) for split, rows in found.items()}
+        train, dev = np.split(drawn, [self.train_per_focus], axis=1)
+        return {splits.TRAIN: train.reshape(-1), splits.DEV: dev.reshape(-1)}
 
 
 class PairRows:
-    """Makes rows of pairs, and counts what was shortened.
+    """Makes rows of pairs, and counts what is shortened or left out.
 
     Attributes:
-      counts: {"questions_shortened", "answers_cut"} of rows; {"contexts_missing"}: so many retrieved pairs fewer than
-        asked for stand in prompts, as no others may be taken, or they have no room. Where there are any:
-        {"end_of_text_removed"} of texts that begin or end with `<|endoftext|>`, and {"rows_left_out_for_end_of_text",
-        "contexts_left_out_for_end_of_text"} of pairs with one inside: which of their documents is meant is not known.
+      counts: "questions_shortened" and "answers_cut" count rows. "contexts_missing" counts the retrieved pairs that
+        prompts lack, because no other pair is allowed or because there is no room. "end_of_text_removed" counts texts
+        that begin or end with `<|endoftext|>`. "rows_left_out_for_end_of_text" and "contexts_left_out_for_end_of_text"
+        count pairs with the mark inside a text, of which nobody knows what document is meant. The last three are there
+        only if they are above 0.
     """
 
     def __init__(self, tokenizer: BytePairs, settings: PromptSettings):
-        """Takes a tokenizer with the markers, and the lengths."""
+        """Takes a tokenizer with the markers, and the lengths of prompts."""
         self._tokenizer, self._settings = tokenizer, settings
         self.counts = {"questions_shortened": 0, "answers_cut": 0, "contexts_missing": 0}
 
     def row(
         self, pair_id: int, question: str, answer: str, contexts: Sequence[TextPair] | None = None
     ) -> TokenRow | None:
-        """Returns the row of a pair; an answer has all the room that its prompt leaves in the window.
-
-        No row, None, has a pair whose question or answer holds `<|endoftext|>` inside.
+        """Returns the row of a pair. The answer gets all the room that the prompt leaves in the window.
 
         Args:
-          pair_id: of the pair.
+          pair_id: the pair's id.
           question: its question.
           answer: its answer.
-          contexts: retrieved pairs, the nearest first; None: the question shall stand alone.
+          contexts: retrieved pairs, the nearest first; None: the question stands alone.
+
+        Returns:
+          The row; None if the question or the answer holds `<|endoftext|>` inside.
         """
         if (own := self._document((question, answer))) is None:
             self._count("rows_left_out_for_end_of_text")
@@ -106,17 +100,17 @@ class PairRows:
         others = [self._document(pair) for pair in contexts or ()]
         self._count("contexts_left_out_for_end_of_text", others.count(None))
         others = [pair for pair in others if pair is not None]
-        prompt = prompts.answer_prompt(self._tokenizer, self._settings, question, others)
-        target = prompts.target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
+        prompt = answer_prompt(self._tokenizer, self._settings, question, others)
+        target_ids = target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
         self.counts["questions_shortened"] += prompt.shortened
         if contexts is not None:
             self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
-        self.counts["answers_cut"] += target[-1] != self._tokenizer.added[prompts.END]
-        return TokenRow(prompt.ids, target, pair_id)
+        self.counts["answers_cut"] += target_ids[-1] != self._tokenizer.added[END]
+        return TokenRow(prompt.ids, target_ids, pair_id)
 
     def _document(self, pair: TextPair) -> TextPair | None:
-        """Returns a pair without `<|endoftext|>` at the ends of its texts, None if one stands inside or alone."""
-        texts = [split_at_ends(text) if END in text else [text] for text in pair]
+        """Returns a pair without `<|endoftext|>` at the ends of its texts; None if it stands inside a text or alone."""
+        texts = [split_at_ends(text) if END_OF_TEXT in text else [text] for text in pair]
         if any(len(parts) != 1 for parts in texts):
             return None
         question, answer = (part for (part,) in texts)
@@ -136,41 +130,41 @@ def write_closed_book(
     sample: FocusSample = FocusSample(),
     seed: int = 0,
 ) -> dict[str, Any]:
-    """Writes a token folder of pairs without retrieved ones, unless the same one is there.
+    """Writes a token folder of pairs without retrieved pairs, unless the same one is there.
 
     Args:
       path: the folder.
       prepared: the pairs.
-      tokenizer: of the model that is trained; the markers are added.
-      settings: lengths; no contexts.
-      sample: which pairs.
-      seed: draws them.
+      tokenizer: that of the model to be trained; the markers are added.
+      settings: lengths of prompts; no contexts.
+      sample: which pairs to take.
+      seed: draws the sample.
 
     Returns:
-      The manifest; "shortened" says what was.
+      The manifest; "shortened" has the counts of `PairRows`.
 
     Raises:
-      ValueError: see `FocusSample.rows`; or another token folder is at the path.
+      ValueError: train or dev has no pairs, see `FocusSample.rows`; or another token folder is at the path.
     """
-    tokenizer = prompts.with_markers(tokenizer)
+    tokenizer = with_markers(tokenizer)
     described = {"prompt": dataclasses.asdict(settings), "sample": dataclasses.asdict(sample)}
     described["seed"] = seed if sample.top_foci else None  # it draws nothing else
-    made_of = {"prepared": prepared.fingerprint()}
-    if (found := same_folder(path, CLOSED_BOOK, described, made_of, tokenizer)) is not None:
-        return found
-    pairs = prepared.pairs(["pair_id", "question", "answer"])
+    origin = Origin(CLOSED_BOOK, described, {"prepared": prepared.fingerprint()})
+    if (manifest := same_folder(path, origin, tokenizer)) is not None:
+        return manifest
+    pairs = prepared.table(["pair_id", "question", "answer"])
     maker = PairRows(tokenizer, settings)
 
-    def of(rows: Iterable[int]) -> Iterator[TokenRow]:
-        for pair in pairs.take(rows).to_pylist():
+    def token_rows(places: np.ndarray) -> Iterator[TokenRow]:
+        for pair in pairs.take(places).to_pylist():
             if (row := maker.row(pair["pair_id"], pair["question"], pair["answer"])) is not None:
                 yield row
 
     chosen = sample.rows(prepared, seed)
-    for split, numbers in chosen.items():
-        if not len(numbers):
+    for split, places in chosen.items():
+        if not len(places):
             raise ValueError(
                 f"{prepared.path} has no {split} pairs. Prepare it again, of more pairs or with another --dev_share."
             )
-    rows = {split: of(numbers) for split, numbers in chosen.items()}
-    return write(path, CLOSED_BOOK, tokenizer, rows, described, made_of, shortened=maker.counts)
+    rows = {split: token_rows(places) for split, places in chosen.items()}
+    return write(path, origin, tokenizer, rows, shortened=maker.counts)

@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from data_pipeline.folders.prepared import SIDES
+from data_pipeline.rows import SIDES
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation

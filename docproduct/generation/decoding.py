@@ -18,9 +18,8 @@ import tensorflow as tf
 
 from docproduct.generation import sampling
 from docproduct.generation.sampling import Sampling
-from docproduct.layers.attention import Cache
+from docproduct.layers.attention import LayerCache
 from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.pointer import log_mixture
 
 PROPOSED = 7  # tokens in a pass of look-up, beside the last one
 _NGRAMS = (3, 2)  # so many last tokens are looked up, the longest first
@@ -31,12 +30,10 @@ State = dict[str, tf.Tensor]
 class Decoder:
     """Writes texts with a GPT-2.
 
-    The state, beside each layer's keys and values (key_0, value_0, ... [B, H, L, S]), and the keys of the pointer, if
-    there is one (pointer_key [B, L, size]):
+    The state, beside each layer's keys and values (key_0, value_0, ... [B, H, L, S]):
 
         ids        [B, L] int32: prompt and answer; a prompt ends where the answers of all texts begin
         padding    [B] int32: slots before the prompt
-        segment    [B] int32: the slot where the prompt's last segment begins; see `GPT2Config.segment_token`
         answer     scalar int32: the slot of the first token that was written
         next       scalar int32: the slot of the last one, which is not in the cache yet
         finished   [B] bool: the end token was written
@@ -72,16 +69,11 @@ class Decoder:
         mask = columns >= 0
         ids = tf.where(mask, tf.gather(prompt_ids, tf.maximum(columns, 0), batch_dims=1), 0)
         slots = longest + max_tokens + PROPOSED
-        states, caches = self.gpt2.begin(ids, mask, slots)
+        states, caches = self.gpt2.prefill(ids, mask, slots)
         state = {
             "ids": tf.pad(ids, [[0, 0], [0, slots - longest]]),
             "padding": padding,
-            "segment": self._last_segment(ids, padding),
-        }
-        if self.gpt2.pointer is not None:
-            keys = self.gpt2.pointer.keys(states)
-            state["pointer_key"] = tf.pad(keys, [[0, 0], [0, slots - longest], [0, 0]])
-        state |= _named(caches)
+        } | _named(caches)
         copies = tf.size(how.seeds) // tf.shape(ids)[0]
         state = {name: tf.repeat(part, copies, axis=0) for name, part in state.items()} | {
             "answer": longest,
@@ -89,7 +81,7 @@ class Decoder:
             "finished": tf.zeros_like(how.seeds, tf.bool),
             "passes": tf.ones([], tf.int32),
         }
-        logits = self._logits(state, tf.repeat(states[:, -1:], copies, axis=0))
+        logits = self._logits(tf.repeat(states[:, -1:], copies, axis=0))
         return self._write(state, logits[:, 0], how)
 
     def advance(self, state: State, num_tokens: tf.Tensor, lookup: tf.Tensor, how: Sampling) -> State:
@@ -139,44 +131,16 @@ class Decoder:
         """
         config = self.gpt2.config
         caches = [(state[f"key_{i}"], state[f"value_{i}"]) for i in range(config.num_layers)]
-        states, caches = self.gpt2.extend(ids, state["segment"], caches, state["next"])
-        state = state | _named(caches) | {"passes": state["passes"] + 1}
-        if self.gpt2.pointer is not None:
-            state["pointer_key"] = _placed(state["pointer_key"], self.gpt2.pointer.keys(states), state["next"])
-        return state, self._logits(state, states)
+        states, caches = self.gpt2.decode_step(ids, state["padding"], caches, state["next"])
+        return state | _named(caches) | {"passes": state["passes"] + 1}, self._logits(states)
 
-    def _logits(self, state: State, states: tf.Tensor) -> tf.Tensor:
-        """Returns [B, Q, V] logits behind the states of the tokens from the slot of the last one on, [B, Q, D]."""
+    def _logits(self, states: tf.Tensor) -> tf.Tensor:
+        """Returns the logits [B, Q, V] of what follows tokens with the states [B, Q, D]."""
         logits = self.gpt2.logits(states)
-        if self.gpt2.pointer is not None:
-            logits = self._mixed(state, states, logits)
         if self.suppressed_ids:
             suppressed = np.isin(np.arange(logits.shape[-1]), self.suppressed_ids)  # a constant of the graph
             logits = tf.where(suppressed, sampling.NEVER, logits)
         return logits
-
-    def _mixed(self, state: State, states: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
-        """Returns `logits` with what the pointer copies; see `_logits`. They are the same where it copies nothing."""
-        ids, count = state["ids"], tf.shape(states)[1]
-        readable = tf.range(tf.shape(ids)[1]) >= state["padding"][:, None]
-        slots = state["next"] + tf.range(count)
-        compared = tf.where(readable, ids, -1)  # padding equals no token
-        log_gate, copied = self.gpt2.pointer(states, slots, state["pointer_key"], compared, readable[:, None])
-        rows, tokens = tf.meshgrid(tf.range(tf.shape(ids)[0]), tf.range(count), indexing="ij")  # [B, Q]
-        following = tf.roll(ids, -1, axis=1)  # what stands behind each slot; the last one is never copied from
-        places = [
-            tf.broadcast_to(x, tf.shape(copied)) for x in (rows[..., None], tokens[..., None], following[:, None])
-        ]
-        copied = tf.scatter_nd(tf.stack(places, axis=-1), copied, tf.shape(logits))  # [B, Q, V]
-        total = tf.reduce_logsumexp(logits, axis=-1, keepdims=True)
-        return log_mixture(log_gate[..., None], logits - total, copied) + total
-
-    def _last_segment(self, ids: tf.Tensor, padding: tf.Tensor) -> tf.Tensor:
-        """[B, T] prompts that end at the last column -> [B], the slot where the last segment begins."""
-        if self.gpt2.config.segment_token is None:
-            return padding
-        begins = tf.equal(ids, self.gpt2.config.segment_token) & (tf.range(tf.shape(ids)[1]) >= padding[:, None])
-        return tf.maximum(padding, tf.reduce_max(tf.where(begins, tf.range(tf.shape(ids)[1]), -1), axis=1))
 
     def _write(self, state: State, logits: tf.Tensor, how: Sampling) -> State:
         """Chooses a token for each text, [B, V] logits, and writes it behind the last one."""
@@ -231,7 +195,7 @@ def _placed(whole: tf.Tensor, part: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
     return tf.where(tf.reshape(within, [-1] + [1] * (whole.shape.rank - 2)), taken, whole)
 
 
-def _named(caches: list[Cache]) -> State:
+def _named(caches: list[LayerCache]) -> State:
     """Returns keys and values of all layers as parts of the state."""
     return {f"{name}_{i}": x for i, cache in enumerate(caches) for name, x in zip(("key", "value"), cache, strict=True)}
 

@@ -10,7 +10,6 @@ The version's own files: config.json, vocab.json, merges.txt, tokenizer_config.j
 import dataclasses
 import os
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -19,13 +18,13 @@ from data_pipeline.folders import files
 from docproduct.exports import saved_models
 from docproduct.generation.decoding import PROPOSED, Decoder, State
 from docproduct.generation.sampling import GenerationSettings, Sampling
-from docproduct.layers import int8, pointer
-from docproduct.layers.checkpoints import variables_by_name
+from docproduct.layers import int8
 from docproduct.layers.gpt2 import GPT2
-from docproduct.systems.generator.folder import TrainedGenerator, built
+from docproduct.layers.gpt2_int8 import quantized
+from docproduct.systems.generator.folder import TrainedGenerator
 
 KIND = "docproduct exported generator"
-FORMAT = 5
+FORMAT = 6
 PRECISIONS = ("float32", "int8")
 _SAMPLING = Sampling(
     temperature=tf.TensorSpec([], tf.float32),
@@ -54,19 +53,19 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
       The version's folder.
 
     Raises:
-      ValueError: an unknown precision, another dtype, cross-attention, or int8 where TensorFlow has no oneDNN.
+      ValueError: an unknown precision, another dtype, cross-attention, or int8 where this machine cannot compute it.
       FileExistsError: `export_dir` holds something else.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
     if precision == "int8" and not int8.available():
-        raise ValueError("int8 needs TensorFlow on an x86 processor, with oneDNN. Take float32.")
+        raise ValueError(f"int8 needs {int8.NEEDED}; this machine lacks them. Export in float32.")
     if generator.gpt2.dtype_policy.name != "float32":
         raise ValueError(f"The generator is {generator.gpt2.dtype_policy.name}; expected float32. Load it again so.")
     if generator.gpt2.config.cross_attention:
         raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
     with saved_models.new_version(export_dir, KIND) as partial:
-        gpt2 = generator.gpt2 if precision == "float32" else _quantized(generator.gpt2)
+        gpt2 = generator.gpt2 if precision == "float32" else quantized(generator.gpt2)
         _save(Decoder(gpt2, generator.end_id, generator.suppressed_ids), partial)
         own = saved_models.own_files(partial)
         config = {"kind": KIND, "format": FORMAT, "precision": precision, "end_id": generator.end_id}
@@ -77,23 +76,19 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
     return saved_models.newest(export_dir)
 
 
-def kept_names(num_layers: int, has_pointer: bool) -> list[str]:
-    """Returns the parts of the state that stay in a session: keys and values, and keys of the pointer."""
-    layers = [f"{part}_{i}" for i in range(num_layers) for part in ("key", "value")]
-    return [*layers, "pointer_key"] if has_pointer else layers
+def kept_names(num_layers: int) -> list[str]:
+    """Returns the parts of the state that stay in a session: keys and values."""
+    return [f"{part}_{i}" for i in range(num_layers) for part in ("key", "value")]
 
 
 def state_signature(gpt2: GPT2) -> State:
     """Returns what the state of a `Decoder` is made of."""
     config = gpt2.config
     cache = tf.TensorSpec([None, config.num_heads, None, config.width // config.num_heads], gpt2.compute_dtype)
-    caches = dict.fromkeys(kept_names(config.num_layers, False), cache)
-    if config.pointer:
-        caches["pointer_key"] = tf.TensorSpec([None, None, pointer.SIZE], tf.float32)
+    caches = dict.fromkeys(kept_names(config.num_layers), cache)
     return {
         "ids": tf.TensorSpec([None, None], tf.int32),
         "padding": tf.TensorSpec([None], tf.int32),
-        "segment": tf.TensorSpec([None], tf.int32),
         "answer": tf.TensorSpec([], tf.int32),
         "next": tf.TensorSpec([], tf.int32),
         "finished": tf.TensorSpec([None], tf.bool),
@@ -183,8 +178,7 @@ def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
     how = GenerationSettings().choice() | {"seeds": [0]}
     prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | how
     slots = 1 + 2 + PROPOSED
-    state = {"ids": np.zeros([1, slots]), "padding": [0], "segment": [0], "answer": 1, "next": 1, "finished": [False]}
-    state["passes"] = 1
+    state = {"ids": np.zeros([1, slots]), "padding": [0], "answer": 1, "next": 1, "finished": [False], "passes": 1}
     for name, spec in state_signature(gpt2).items():
         if name not in state:  # keys and values
             state[name] = np.zeros([1 if i == 0 else size or slots for i, size in enumerate(spec.shape)])
@@ -194,30 +188,3 @@ def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
         "generate": prompt,
         default: prompt,
     }
-
-
-def _quantized(gpt2: GPT2) -> GPT2:
-    """Returns the same model with int8 weights in its dense layers and its head; the rest is as it was."""
-    layers: list[int8.Int8Dense] = []
-
-    def dense(*arguments: Any) -> int8.Int8Dense:
-        layers.append(int8.dense(*arguments))
-        return layers[-1]
-
-    result = GPT2(gpt2.config, dense=dense, tied_head=False)
-
-    @tf.function(autograph=False)  # int8 products exist in graphs only
-    def trace() -> None:
-        built(result)
-
-    trace.get_concrete_function()
-    values = variables_by_name(gpt2)
-    result.head.take(gpt2.token_embedding.embeddings.numpy().T, np.zeros(gpt2.config.vocab_size, np.float32))
-    layers.remove(result.head)
-    for layer in layers:
-        name = layer.path.removeprefix(f"{result.path}/")
-        layer.take(*(values.pop(f"{name}/{part}").numpy() for part in ("kernel", "bias")))
-    variables = variables_by_name(result)
-    for name, value in values.items():  # embeddings, norms, pointer
-        variables[name].assign(value)
-    return result

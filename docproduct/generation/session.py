@@ -15,6 +15,7 @@ from docproduct.exports import saved_models
 from docproduct.exports.graph_session import GraphSession
 from docproduct.generation.export import FORMAT, KIND, kept_names, live
 from docproduct.generation.sampling import GenerationSettings
+from docproduct.layers import int8
 from docproduct.systems.generator.folder import TrainedGenerator
 
 _CHUNK = 16  # tokens of a stream between two looks at what was written
@@ -71,7 +72,7 @@ class GenerationSession:
           folder: an export, whose newest version is taken, or a version.
 
         Raises:
-          ValueError: the folder holds something else.
+          ValueError: the folder holds something else, or an int8 model that this machine cannot run.
         """
         if not os.path.isdir(folder):
             raise ValueError(f"There is no folder {folder}. Expected what python -m docproduct.export wrote.")
@@ -84,7 +85,12 @@ class GenerationSession:
                 f"{config.get('kind')!r}, format {config.get('format')}. Export the trained model with python -m "
                 "docproduct.export."
             )
-        session = GraphSession(version, kept_names(config["num_layers"], config["pointer"]))
+        if config["precision"] == "int8" and not int8.available():
+            raise ValueError(
+                f"{folder} was exported in int8, which needs {int8.NEEDED}; this machine would write other texts. "
+                "Export the model with --precision=float32."
+            )
+        session = GraphSession(version, kept_names(config["num_layers"]))
         return cls(BytePairs.load(own), config, session.run)
 
     @classmethod
@@ -96,7 +102,7 @@ class GenerationSession:
             expected = functions[name].structured_input_signature[1]
             tensors = {key: tf.cast(value, expected[key].dtype) for key, value in inputs.items()}
             found = functions[name](**tensors)
-            kept = kept_names(generator.gpt2.config.num_layers, generator.gpt2.config.pointer)
+            kept = kept_names(generator.gpt2.config.num_layers)
             return {key: value if key in kept else value.numpy() for key, value in found.items()}
 
         config = dataclasses.asdict(generator.gpt2.config) | {

@@ -13,7 +13,7 @@ from data_pipeline.settings import define_flags, flag_values
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
 from docproduct.layers import precision
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 
 
 def _define_flags() -> None:
@@ -48,7 +48,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     try:
         settings = IndexSettings(**flag_values(IndexSettings))
-        training.set_up()
+        set_up()
         manifest = _build(values, settings)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

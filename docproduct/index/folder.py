@@ -10,7 +10,8 @@ from absl import logging
 
 from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, PAIRS_FILE, SIDES
+from data_pipeline.folders.manifest import MANIFEST_FILE
+from data_pipeline.rows import SIDES
 from docproduct.index.settings import IndexSettings
 from docproduct.search import threshold
 from docproduct.search.faiss_engine import FaissEngine
@@ -18,7 +19,7 @@ from docproduct.search.words import WordIndex
 
 KIND = "docproduct index"
 FORMAT = 3
-PASSAGES_FILE = "passages.parquet"
+PAIRS_FILE, PASSAGES_FILE = "pairs.parquet", "passages.parquet"
 FAISS_FILES: dict[str, str] = {"answer": "answers.faiss", "question": "questions.faiss"}
 WORD_FOLDERS: dict[str, str] = {"answer": "answers.bm25", "question": "questions.bm25"}
 SHOWN_COLUMNS = ["pair_id", "question", "answer", "source", "focus"]  # of a hit

@@ -9,9 +9,18 @@ import numpy as np
 import pyarrow.parquet as pq
 
 from data_pipeline.folders import files
-from data_pipeline.folders.prepared import MANIFEST_FILE, PAIRS_FILE, read_manifest
+from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
 from data_pipeline.settings import from_json
-from docproduct.index.folder import FAISS_FILES, FORMAT, KIND, PASSAGES_FILE, REMEDY, SHOWN_COLUMNS, WORD_FOLDERS
+from docproduct.index.folder import (
+    FAISS_FILES,
+    FORMAT,
+    KIND,
+    PAIRS_FILE,
+    PASSAGES_FILE,
+    REMEDY,
+    SHOWN_COLUMNS,
+    WORD_FOLDERS,
+)
 from docproduct.index.settings import IndexSettings
 from docproduct.index.side import IndexSide, Ranked, first_of_each_answer
 from docproduct.search import threshold

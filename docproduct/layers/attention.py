@@ -1,76 +1,66 @@
-"""Multi-head scaled dot-product attention: of a text to itself, of a text to an encoder, with a cache or without.
+"""Multi-head scaled dot-product attention: self-attention with or without a cache, and cross-attention to an encoder.
 
-Source: Vaswani et al. 2017. States of all tokens are one matrix, see transformer.py; only attention looks at the texts.
-For generation, `begin` and `extend` keep the keys and values of what was read.
+Source: Vaswani et al. 2017. The states of all tokens are one matrix, see transformer.py; only attention needs to know
+which text a token belongs to. For generation, `prefill` reads a prompt and returns its keys and values as a cache, and
+`decode_step` reads further tokens with the cache.
 
-    B texts, T tokens, N = sum of B * T over the groups, D width, H heads, S = D / H, L slots of a cache, E states of an
-    encoder
+    B texts, T tokens, N = sum of B * T over the groups, D width, H heads, S = D / H
+    L slots of a cache, Q new tokens, E states of an encoder
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
-from docproduct.layers.transformer import dense, split_rows
+from docproduct.layers.transformer import Blocks, split_rows
 
-Cache = tuple[Any, Any]  # keys and values of a layer, [B, H, L, S] each
-HIDDEN = -1e9  # added to a score, it makes a probability of 0
+LayerCache = tuple[Any, Any]  # keys and values of a layer, [B, H, L, S] each
+_MASKED = -1e9  # added to a score, it makes a probability of 0
 
 
 class _Attention(keras.layers.Layer):
-    """What both kinds of attention have: heads, their scale, dropout, and the projection of what they found."""
+    """What self-attention and cross-attention share: heads, scale, dropout, and the output projection."""
 
     def __init__(
-        self,
-        width: int,
-        num_heads: int,
-        dropout: float,
-        initializer_range: float,
-        seeds: Iterator[int],
-        name: str,
-        dtype: Any = None,
-        scale: float | None = None,
-        dense: Callable[..., keras.layers.Layer] = dense,
+        self, width: int, num_heads: int, dropout: float, blocks: Blocks, name: str, scale: float | None = None
     ):
         """Makes the layer.
 
         Args:
           width: D.
-          num_heads: H, divides D.
+          num_heads: H, which divides D.
           dropout: rate on the attention probabilities.
-          initializer_range: standard deviation of the kernels.
-          seeds: of weights and dropout.
+          blocks: makes the dense layers.
           name: of the layer.
-          dtype: Keras dtype policy.
-          scale: factor on the scores; None: 1 / sqrt(S).
-          dense: makes the dense layers, see `transformer.dense`.
+          scale: factor on the scores; default: 1 / sqrt(S).
         """
-        super().__init__(name=name, dtype=dtype, autocast=False)  # the attention bias stays in float32
+        super().__init__(name=name, dtype=blocks.dtype, autocast=False)  # the attention bias stays in float32
         self.num_heads = num_heads
         self.head_width = head_width(width, num_heads)
         self.scale = 1 / math.sqrt(self.head_width) if scale is None else scale
-        self._make_inputs(width, lambda units, name: dense(units, initializer_range, seeds, name, dtype))
-        self.dropout = keras.layers.Dropout(dropout, seed=next(seeds), dtype=dtype)
-        self.output_projection = dense(width, initializer_range, seeds, "output", dtype)
+        self._make_inputs(width, blocks.dense)
+        self.dropout = blocks.dropout(dropout)
+        self.output_projection = blocks.dense(width, "output")
 
 
 class SelfAttention(_Attention):
-    """Multi-head scaled dot-product attention of a text to itself; queries, keys and values are one product."""
+    """Attention of the tokens of a text to one another; queries, keys and values are one matrix product."""
 
-    def _make_inputs(self, width: int, make: Callable[[int, str], keras.layers.Layer]) -> None:
-        self.query_key_value = make(3 * width, "query_key_value")
+    def _make_inputs(self, width: int, dense: Callable[[int, str], keras.layers.Layer]) -> None:
+        self.query_key_value = dense(3 * width, "query_key_value")
 
     def call(self, states: Any, attention_biases: Sequence[Any], training: bool = False) -> Any:
-        """Attends, within each text.
+        """Attends within each text.
 
         Args:
-          states: [N, D], the groups one after the other; rows beyond them are carried along.
+          states: [N, D], one group after the other; rows behind the groups are ignored.
           attention_biases: for each group [B, 1, 1, T] or [B, 1, T, T] float32, added to the scores: 0 where a token
-            may look, very negative where not.
-          training: whether dropout acts.
+            may attend, very negative where it may not.
+          training: whether dropout is active.
 
         Returns:
           [N, D].
@@ -82,89 +72,89 @@ class SelfAttention(_Attention):
         return self.output_projection(ops.concatenate(mixed, axis=0))
 
     def _attend(self, qkv: Any, bias: Any, training: bool) -> Any:
-        """Attends within the texts of a group: [B * T, 3 D] -> [B * T, D]."""
+        """Attends within the texts of one group: [B * T, 3 D] -> [B * T, D]."""
         q, k, v = self._split_heads(qkv, ops.shape(bias)[0], ops.shape(bias)[3])
         k = ops.transpose(k, (0, 1, 3, 2))
         if training:
-            # Scaling q touches T * S numbers a head, scaling the scores T * T. The gradient of softmax sums over T
-            # terms: in float32 whatever the policy.
+            # Scaling q touches T * S numbers a head, scaling the scores T * T. The gradient of the softmax sums over T
+            # terms, so it is computed in float32 whatever the policy.
             scores = ops.matmul(q * self.scale, k)  # [B, H, T, T]
             probs = ops.softmax(ops.cast(scores, "float32") + bias, axis=-1)
             probs = self.dropout(ops.cast(probs, self.compute_dtype), training=True)
         else:
-            # TensorFlow makes scale and bias, in this order, a part of the product; its softmax sums in float32 anyway.
+            # TensorFlow fuses scale and bias, in this order, with the product; its softmax sums in float32 anyway.
             scores = ops.matmul(q, k) * self.scale + ops.cast(bias, self.compute_dtype)
             probs = ops.softmax(scores, axis=-1)
         return _join_heads(ops.matmul(probs, v))
 
-    def _split_heads(self, qkv: Any, texts: Any, tokens: Any) -> list[Any]:
+    def _split_heads(self, qkv: Any, num_texts: Any, num_tokens: Any) -> list[Any]:
         """[B * T, 3 D] -> queries, keys and values, [B, H, T, S] each."""
-        qkv = ops.reshape(qkv, (texts, tokens, 3, self.num_heads, self.head_width))
+        qkv = ops.reshape(qkv, (num_texts, num_tokens, 3, self.num_heads, self.head_width))
         return ops.unstack(ops.transpose(qkv, (2, 0, 3, 1, 4)), num=3)
 
-    def begin(self, states: Any, bias: Any, length: Any) -> tuple[Any, Cache]:
-        """Attends as `call` does to one group of texts, and keeps keys and values.
+    def prefill(self, states: Any, bias: Any, num_slots: Any) -> tuple[Any, LayerCache]:
+        """Attends within one group of texts, without dropout, and returns keys and values as well.
 
         Args:
           states: [B * T, D].
           bias: [B, 1, T, T] float32.
-          length: slots of the cache that is returned, T or more.
+          num_slots: L, T or more.
 
         Returns:
-          [B * T, D], and keys and values in the first T slots of [B, H, length, S] each.
+          [B * T, D], and the cache with keys and values in its first T slots.
         """
         qkv = self.query_key_value(states)
         mixed = self._attend(qkv, bias, training=False)
         _, *new = self._split_heads(qkv, ops.shape(bias)[0], ops.shape(bias)[3])
-        room = ((0, 0), (0, 0), (0, length - ops.shape(bias)[3]), (0, 0))
-        return self.output_projection(mixed), tuple(ops.pad(kept, room) for kept in new)
+        room = ((0, 0), (0, 0), (0, num_slots - ops.shape(bias)[3]), (0, 0))
+        return self.output_projection(mixed), tuple(ops.pad(x, room) for x in new)
 
-    def extend(self, states: Any, cache: Cache, rows: "NewRows", bias: Any) -> tuple[Any, Cache]:
-        """Attends from new tokens to what is in the cache and to one another.
+    def decode_step(self, states: Any, cache: LayerCache, rows: "NewRows", bias: Any) -> tuple[Any, LayerCache]:
+        """Attends from new tokens to the cached tokens and to one another.
 
         Args:
           states: [B * Q, D], of Q new tokens of each text.
-          cache: keys and values, [B, H, L, S] each. TensorFlow writes the new ones into them: use the result instead.
-          rows: where the new tokens' heads stand; see `new_rows`.
+          cache: keys and values. They are overwritten: use the returned cache from then on.
+          rows: places of the new tokens' heads; see `new_rows`.
           bias: [B, 1, Q, L] float32.
 
         Returns:
-          [B * Q, D], and the cache with the new tokens in it.
+          [B * Q, D], and the cache with the new tokens.
         """
-        texts, tokens = ops.shape(bias)[0], ops.shape(bias)[2]
+        num_texts, num_tokens = ops.shape(bias)[0], ops.shape(bias)[2]
         qkv = ops.reshape(self.query_key_value(states), (-1, self.head_width))  # [B * Q * 3 * H, S]
         q, *new = (ops.take(qkv, rows.split + part * self.num_heads, axis=0) for part in range(3))
-        q = ops.reshape(q, (texts, self.num_heads, tokens, self.head_width))
+        q = ops.reshape(q, (num_texts, self.num_heads, num_tokens, self.head_width))
         k, v = (_write(old, rows.cache, x) for old, x in zip(cache, new, strict=True))
         scores = ops.einsum("bhqs,bhls->bhql", q * self.scale, k) + ops.cast(bias, self.compute_dtype)
-        # A softmax that is divided by its sum after the product: for a few rows faster than TensorFlow's own.
-        likeness = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))  # [B, H, Q, L]
-        mixed = ops.matmul(likeness, v) / ops.sum(likeness, axis=-1, keepdims=True)  # [B, H, Q, S]
+        # For a few rows, dividing by the sum after the product is faster than TensorFlow's softmax.
+        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))  # [B, H, Q, L]
+        mixed = ops.matmul(weights, v) / ops.sum(weights, axis=-1, keepdims=True)  # [B, H, Q, S]
         mixed = ops.take(ops.reshape(mixed, (-1, self.head_width)), rows.join, axis=0)
         return self.output_projection(ops.reshape(mixed, (-1, self.num_heads * self.head_width))), (k, v)
 
 
 class CrossAttention(_Attention):
-    """Multi-head scaled dot-product attention of texts to the states of an encoder."""
+    """Attention of the tokens of a text to the states of an encoder."""
 
-    def _make_inputs(self, width: int, make: Callable[[int, str], keras.layers.Layer]) -> None:
-        self.query, self.key_value = make(width, "query"), make(2 * width, "key_value")
+    def _make_inputs(self, width: int, dense: Callable[[int, str], keras.layers.Layer]) -> None:
+        self.query, self.key_value = dense(width, "query"), dense(2 * width, "key_value")
 
-    def keys_and_values(self, encoder_states: Any) -> Cache:
+    def keys_and_values(self, encoder_states: Any) -> LayerCache:
         """[B, E, D of the encoder] -> keys and values, [B, H, E, S] each."""
-        texts, length, width = ops.shape(encoder_states)
+        num_texts, length, width = ops.shape(encoder_states)
         rows = self.key_value(ops.reshape(encoder_states, (-1, width)))
-        rows = ops.reshape(rows, (texts, length, 2, self.num_heads, self.head_width))
+        rows = ops.reshape(rows, (num_texts, length, 2, self.num_heads, self.head_width))
         return tuple(ops.unstack(ops.transpose(rows, (2, 0, 3, 1, 4)), num=2))
 
     def call(self, states: Any, encoder_states: Any, bias: Any, training: bool = False) -> Any:
-        """Attends.
+        """Attends to the states of an encoder.
 
         Args:
           states: [B * T, D].
           encoder_states: [B, E, D of the encoder].
           bias: [B, 1, 1, E] float32, see `padding_bias`.
-          training: whether dropout acts.
+          training: whether dropout is active.
 
         Returns:
           [B * T, D].
@@ -172,7 +162,7 @@ class CrossAttention(_Attention):
         return self.attend(states, *self.keys_and_values(encoder_states), bias, training)
 
     def attend(self, states: Any, k: Any, v: Any, bias: Any, training: bool = False) -> Any:
-        """`call`, with what `keys_and_values` has computed before."""
+        """Does what `call` does, with keys and values that `keys_and_values` returned."""
         q = ops.reshape(self.query(states), (ops.shape(k)[0], -1, self.num_heads, self.head_width))
         q = ops.transpose(q, (0, 2, 1, 3))  # [B, H, T, S]
         scores = ops.cast(ops.einsum("bhqs,bhes->bhqe", q * self.scale, k), "float32")
@@ -193,12 +183,14 @@ def head_width(width: int, num_heads: int) -> int:
 
 
 class NewRows(NamedTuple):
-    """Where the heads of Q new tokens stand, for all layers: for so few rows, gathering is faster than transposing.
+    """Row numbers of the heads of Q new tokens, the same for all layers.
+
+    For so few rows, gathering them is faster than transposing.
 
     Attributes:
-      split: [B * H * Q] int32, the queries by text, head, token, in [B * Q * 3 * H, S]; keys follow H rows behind.
-      cache: [B * H * Q] int32, the slots of the same in a cache [B * H * L, S].
-      join: [B * Q * H] int32, what was found, by text, token, head, in [B * H * Q, S].
+      split: [B * H * Q] int32, the queries by text, head and token, in [B * Q * 3 * H, S]; keys are H rows further.
+      cache: [B * H * Q] int32, their slots in a cache [B * H * L, S].
+      join: [B * Q * H] int32, the results by text, token and head, in [B * H * Q, S].
     """
 
     split: Any
@@ -206,29 +198,22 @@ class NewRows(NamedTuple):
     join: Any
 
 
-def new_rows(texts: Any, heads: int, tokens: Any, length: Any, start: Any) -> NewRows:
-    """Returns the rows of Q = `tokens` new tokens of B = `texts` texts, from slot `start` of `length` on."""
-    b, h, q = ops.arange(texts)[:, None, None], ops.arange(heads), ops.arange(tokens)
+def new_rows(num_texts: Any, num_heads: int, num_tokens: Any, num_slots: Any, start: Any) -> NewRows:
+    """Returns the rows of Q new tokens of B texts, which take the slots from `start` on."""
+    b, h, q = ops.arange(num_texts)[:, None, None], ops.arange(num_heads), ops.arange(num_tokens)
     by_head, by_token = h[:, None], q[:, None]
     rows = (
-        (b * tokens + q) * 3 * heads + by_head,  # [B, H, Q]
-        (b * heads + by_head) * length + start + q,  # [B, H, Q]
-        (b * heads + h) * tokens + by_token,  # [B, Q, H]
+        (b * num_tokens + q) * 3 * num_heads + by_head,  # [B, H, Q]
+        (b * num_heads + by_head) * num_slots + start + q,  # [B, H, Q]
+        (b * num_heads + h) * num_tokens + by_token,  # [B, Q, H]
     )
     return NewRows(*(ops.reshape(x, (-1,)) for x in rows))
 
 
-def _write(cache: Any, places: Any, rows: Any) -> Any:
-    """Puts [B * H * Q, S] into a cache [B, H, L, S]."""
-    flat = ops.reshape(cache, (-1, rows.shape[-1]))
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        # In place: a scatter copies the whole cache, for every token and layer.
-        flat = tf.raw_ops.InplaceUpdate(x=flat, i=places, v=rows)
-    else:
-        flat = ops.scatter_update(flat, places[:, None], rows)
-    return ops.reshape(flat, ops.shape(cache))
+def _write(cache: Any, rows: Any, new: Any) -> Any:
+    """Writes [B * H * Q, S] into a cache [B, H, L, S], in place: a scatter would copy the whole cache."""
+    flat = ops.reshape(cache, (-1, new.shape[-1]))
+    return ops.reshape(tf.raw_ops.InplaceUpdate(x=flat, i=rows, v=new), ops.shape(cache))
 
 
 def _join_heads(mixed: Any) -> Any:
@@ -237,27 +222,27 @@ def _join_heads(mixed: Any) -> Any:
     return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, h * s))
 
 
-def read_before(texts: Any) -> Any:
-    """Returns what a token sees of texts that are read from left to right.
+def causal_mask(segment_ids: Any) -> Any:
+    """Returns which tokens a token may attend to in texts that are read from left to right.
 
     Args:
-      texts: [B, T] int, the text that a token belongs to, from 1; 0 for padding.
+      segment_ids: [B, T] int, the number of the text that a token belongs to, from 1; 0 for padding.
 
     Returns:
-      [B, T, T] bool: whether column j is a real token of row i's text and not after it.
+      [B, T, T] bool: whether column j is a real token of row i's text, and not after it.
     """
-    steps = ops.arange(ops.shape(texts)[1])
-    own = (texts[:, None, :] == texts[:, :, None]) & (texts > 0)[:, None, :]
+    steps = ops.arange(ops.shape(segment_ids)[1])
+    own = (segment_ids[:, None, :] == segment_ids[:, :, None]) & (segment_ids > 0)[:, None, :]
     return own & (steps[None, :] <= steps[:, None])
 
 
-def hide(seen: Any) -> Any:
-    """Returns the attention bias of [B, Q, K] bool, what each token sees: [B, 1, Q, K] float32."""
-    return ops.where(seen[:, None], 0.0, HIDDEN)
+def attention_bias(mask: Any) -> Any:
+    """Returns what is added to the scores where a mask [B, Q, K] bool allows attention: [B, 1, Q, K] float32."""
+    return ops.where(mask[:, None], 0.0, _MASKED)
 
 
 def padding_bias(mask: Any) -> Any:
-    """Returns the attention bias that hides padding.
+    """Returns the attention bias that excludes padding.
 
     Args:
       mask: [B, T], 1 for a real token.
@@ -265,4 +250,4 @@ def padding_bias(mask: Any) -> Any:
     Returns:
       [B, 1, 1, T] float32.
     """
-    return (1.0 - ops.cast(mask, "float32"))[:, None, None, :] * HIDDEN
+    return (1.0 - ops.cast(mask, "float32"))[:, None, None, :] * _MASKED

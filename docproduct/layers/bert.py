@@ -8,7 +8,7 @@ retriever has its own), one segment (texts are encoded alone), queries, keys and
 
 import dataclasses
 import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ from keras import ops
 
 from docproduct.layers.attention import SelfAttention, padding_bias
 from docproduct.layers.checkpoints import Source
-from docproduct.layers.transformer import HUGGING_FACE_ACTIVATIONS, FeedForward, LayerNorm, split_rows
+from docproduct.layers.transformer import HUGGING_FACE_ACTIVATIONS, Blocks, FeedForward, split_rows
 
 # "gelu" means the tanh form to Google's code and the erf form to Hugging Face's.
 _GOOGLE_ACTIVATIONS = {"gelu": "gelu_tanh", "relu": "relu"}
@@ -80,7 +80,7 @@ class BertConfig:
     def from_hugging_face(cls, config: dict[str, Any]) -> "BertConfig":
         """Reads `config.json`."""
         kind = config.get("model_type", "bert")
-        positions = config.get("position_embedding_type", "absolute")
+        positions = config.get("position_embedding_type") or "absolute"
         if kind != "bert" or positions != "absolute" or config.get("is_decoder"):
             raise ValueError(
                 f"config.json is of a {kind} model with {positions} positions"
@@ -117,102 +117,81 @@ class BertConfig:
 class BertLayer(keras.layers.Layer):
     """Attention and feed-forward network, each followed by dropout, residual sum and layer normalization."""
 
-    def __init__(self, config: BertConfig, seeds: Iterator[int], name: str, dtype: Any = None):
-        super().__init__(name=name, dtype=dtype, autocast=False)  # the attention bias stays in float32
-        self.attention = SelfAttention(
-            config.width,
-            config.num_heads,
-            config.attention_dropout,
-            config.initializer_range,
-            seeds,
-            "attention",
-            dtype,
-        )
-        self.attention_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
-        self.attention_norm = LayerNorm(config.norm_epsilon, "attention_norm", dtype)
-        self.feed_forward = FeedForward(
-            config.width,
-            config.inner_width,
-            config.activation,
-            config.initializer_range,
-            seeds,
-            "feed_forward",
-            dtype,
-        )
-        self.feed_forward_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
-        self.feed_forward_norm = LayerNorm(config.norm_epsilon, "feed_forward_norm", dtype)
+    def __init__(self, config: BertConfig, blocks: Blocks, name: str):
+        super().__init__(name=name, dtype=blocks.dtype, autocast=False)  # the attention bias stays in float32
+        self.attention = SelfAttention(config.width, config.num_heads, config.attention_dropout, blocks, "attention")
+        self.attention_dropout = blocks.dropout(config.dropout)
+        self.attention_norm = blocks.layer_norm(config.norm_epsilon, "attention_norm")
+        self.feed_forward = FeedForward(config.width, config.inner_width, config.activation, blocks, "feed_forward")
+        self.feed_forward_dropout = blocks.dropout(config.dropout)
+        self.feed_forward_norm = blocks.layer_norm(config.norm_epsilon, "feed_forward_norm")
 
     def call(self, states: Any, attention_biases: Any, training: bool = False, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]; attention_biases: [B, 1, 1, T] for each group."""
         attended = self.attention(states, attention_biases, training=training)
-        states = self.attention_norm(states + self.attention_dropout(attended, training=training), compiled=compiled)
+        attended = self.attention_dropout(attended, training=training)
+        states = self.attention_norm(states + attended, compiled=compiled)
         transformed = self.feed_forward(states, training=training, compiled=compiled)
-        return self.feed_forward_norm(
-            states + self.feed_forward_dropout(transformed, training=training), compiled=compiled
-        )
+        transformed = self.feed_forward_dropout(transformed, training=training)
+        return self.feed_forward_norm(states + transformed, compiled=compiled)
 
 
 class Bert(keras.layers.Layer):
-    """Token ids to token states."""
+    """Token ids to token states.
+
+    Attributes:
+      config: its sizes.
+      row_multiple: the number of rows N that all layers work on is padded to a multiple of this. Above 1, XLA compiles
+        the elementwise operations: then few different N occur. See elementwise.py.
+    """
 
     def __init__(self, config: BertConfig, seed: int = 0, name: str = "bert", dtype: Any = None):
         """Makes a BERT with random weights; `seed` decides them and the dropout."""
         super().__init__(name=name, dtype=dtype)
         self.config = config
         self.row_multiple = 1
-        seeds = itertools.count(1_000 * seed)
-        self.token_embedding = self._embedding(config.vocab_size, seeds, "token_embedding", dtype)
-        self.position_embedding = self._embedding(config.max_positions, seeds, "position_embedding", dtype)
-        self.segment_embedding = self._embedding(config.num_segments, seeds, "segment_embedding", dtype)
-        self.embedding_norm = LayerNorm(config.norm_epsilon, "embedding_norm", dtype)
-        self.embedding_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
-        self.layers = [BertLayer(config, seeds, f"layer_{i}", dtype) for i in range(config.num_layers)]
+        blocks = Blocks(config.initializer_range, itertools.count(1_000 * seed), dtype)
+        self.token_embedding = blocks.embedding(config.vocab_size, config.width, "token_embedding")
+        self.position_embedding = blocks.embedding(config.max_positions, config.width, "position_embedding")
+        self.segment_embedding = blocks.embedding(config.num_segments, config.width, "segment_embedding")
+        self.embedding_norm = blocks.layer_norm(config.norm_epsilon, "embedding_norm")
+        self.embedding_dropout = blocks.dropout(config.dropout)
+        self.layers = [BertLayer(config, blocks, f"layer_{i}") for i in range(config.num_layers)]
 
     @property
     def compiled(self) -> bool:
-        """Whether XLA compiles what is done for each element: where `row_multiple` bounds the number of shapes."""
+        """Whether XLA compiles the elementwise operations."""
         return self.row_multiple > 1
-
-    def _embedding(self, rows: int, seeds: Iterator[int], name: str, dtype: Any) -> keras.layers.Embedding:
-        initializer = keras.initializers.TruncatedNormal(stddev=self.config.initializer_range, seed=next(seeds))
-        return keras.layers.Embedding(rows, self.config.width, initializer, name=name, dtype=dtype)
 
     def call(self, ids: Any, training: bool = False) -> Any:
         """Encodes texts.
 
         Args:
-          ids: [B, T] int, padded with `config.pad_id`; T at most `config.max_positions`. Or a list of such groups: the
-            texts of a batch in groups of like length need less padding.
-          training: whether dropout acts.
+          ids: [B, T] int, padded with `config.pad_id`; T at most `config.max_positions`. Or a list of such groups: in
+            groups of similar length, the texts of a batch need less padding.
+          training: whether dropout is active.
 
         Returns:
-          [B, T, D], or a list of them, as `ids`; the states of padding mean nothing.
+          [B, T, D], or a list of them, as `ids`; the states of padding have no meaning.
         """
         groups = ids if isinstance(ids, (list, tuple)) else [ids]
-        states = self.embedding_dropout(
-            self.embedding_norm(self._embed(groups), compiled=self.compiled), training=training
-        )
-        attention_biases = [padding_bias(self.mask(ids)) for ids in groups]
+        states = self.embedding_norm(self._embed(groups), compiled=self.compiled)
+        states = self.embedding_dropout(states, training=training)
+        attention_biases = [padding_bias(self.mask(group)) for group in groups]
         for layer in self.layers:
             states = layer(states, attention_biases, training=training, compiled=self.compiled)
-        shapes = [ops.shape(ids) for ids in groups]
-        parts = split_rows(states, [b * t for b, t in shapes])
-        result = [ops.reshape(part, (b, t, self.config.width)) for part, (b, t) in zip(parts, shapes, strict=False)]
+        shapes = [ops.shape(group) for group in groups]
+        parts = split_rows(states, [b * t for b, t in shapes])[:-1]
+        result = [ops.reshape(part, (b, t, self.config.width)) for part, (b, t) in zip(parts, shapes, strict=True)]
         return result if isinstance(ids, (list, tuple)) else result[0]
 
-    def _embed(self, groups: tuple[Any, ...]) -> Any:
+    def _embed(self, groups: Sequence[Any]) -> Any:
         """Returns the sum of the embeddings, [N, D]; N is a multiple of `row_multiple`."""
-        ids = ops.concatenate([ops.reshape(ids, (-1,)) for ids in groups], axis=0)  # [N]
-        positions = ops.concatenate(
-            [
-                ops.reshape(ops.zeros_like(ids) + ops.arange(ops.shape(ids)[1], dtype=ids.dtype), (-1,))
-                for ids in groups
-            ],
-            axis=0,
-        )
-        # N does not vary with every batch: XLA compiles once for each.
-        missing = -ops.shape(ids)[0] % self.row_multiple
+        ids = ops.concatenate([ops.reshape(group, (-1,)) for group in groups], axis=0)  # [N]
+        steps = [ops.zeros_like(group) + ops.arange(ops.shape(group)[1], dtype=group.dtype) for group in groups]
+        positions = ops.concatenate([ops.reshape(group, (-1,)) for group in steps], axis=0)  # [N]
         if self.row_multiple > 1:
+            missing = -ops.shape(ids)[0] % self.row_multiple
             ids, positions = (ops.pad(rows, ((0, missing),)) for rows in (ids, positions))
         return (
             self.token_embedding(ids)

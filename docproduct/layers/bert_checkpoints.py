@@ -17,9 +17,9 @@ _CONVERT = (
     'Convert it once, where torch and transformers are installed: python -c "from transformers import AutoModel as M; '
     'M.from_pretrained({folder!r}).save_pretrained({folder!r})"'
 )
-# Weights that are not read: (how their files end, what they are, what to do).
+# Weights that cannot be read: (file suffixes, what they are, what to do).
 _OTHER_WEIGHTS = (
-    ((".bin", ".bin.index.json", ".pt", ".pth"), "PyTorch's pickles", _CONVERT),
+    ((".bin", ".bin.index.json", ".pt", ".pth"), "a PyTorch pickle", _CONVERT),
     (
         (".h5", ".keras", ".msgpack", ".onnx", ".gguf"),
         "another framework's format",
@@ -34,14 +34,14 @@ def read_bert(folder: str, pooled_layer: int = -1) -> tuple[BertConfig, dict[str
 
     Args:
       folder: Google's layout (bert_config.json, *.ckpt.index) or Hugging Face's (config.json, model.safetensors).
-      pooled_layer: the last layer that is wanted, from the end: -1 all layers, -2 all but the last.
+      pooled_layer: The last layer to keep, counted from the end: -1 keeps all layers, -2 all but the last.
 
     Returns:
-      The sizes, the tensors by their names, and where each of our variables stands among them. Heads of a fine-tuned
-      model and slots of an optimizer are left out, and named in the log.
+      The configuration, the tensors by name, and the tensors that make up each of our variables. Heads of a
+      fine-tuned model and optimizer slots are left out and logged.
 
     Raises:
-      ValueError: there is no BERT in the folder, or one of another family or layout; or it has no such layer.
+      ValueError: The folder holds no BERT, a model of another family or layout, or one without that layer.
     """
     configs = {name: files.read_json(os.path.join(folder, name)) for name in (CONFIG_FILE, GOOGLE_CONFIG_FILE)}
     if not any(configs.values()):
@@ -50,7 +50,7 @@ def read_bert(folder: str, pooled_layer: int = -1) -> tuple[BertConfig, dict[str
             "retriever, or an encoder in Google's or Hugging Face's layout."
         )
     if configs[CONFIG_FILE] and "model_type" in configs[CONFIG_FILE]:
-        BertConfig.from_hugging_face(configs[CONFIG_FILE])  # another family is named before its files are
+        BertConfig.from_hugging_face(configs[CONFIG_FILE])  # names another family before looking at its files
     there = sorted(os.listdir(folder))
     google = any(name.endswith(".index") for name in there)
     if not google:
@@ -73,24 +73,28 @@ def _names(sources: Mapping[str, Source]) -> set[str]:
 
 
 def _check_readable(folder: str, there: list[str]) -> None:
-    """Raises a ValueError that names the weights that are there, if they are of a kind that is not read."""
+    """Raises a ValueError if the only weights are in a format that cannot be read."""
     if any(name in there for name in _SAFETENSORS):
         return
     for endings, kind, remedy in _OTHER_WEIGHTS:
         if found := [name for name in there if name.endswith(endings)]:
             raise ValueError(
-                f"{folder} has its weights in {found[0]} alone, {kind}, which is not read; expected "
+                f"{folder} has its weights only in {found[0]} ({kind}), which cannot be read. Expected "
                 f"{_SAFETENSORS[0]}. {remedy.format(folder=folder)}"
             )
 
 
 def _read_hugging_face(folder: str) -> dict[str, np.ndarray]:
-    """Reads safetensors; pooler, position ids, and heads are left out."""
+    """Reads safetensors without pooler, position ids and heads."""
     tensors, left_out = {}, []
     for name, value in checkpoints.read_safetensors(folder).items():
-        # Weights that were converted from TensorFlow long ago call the scale gamma and the shift beta.
+        # Old conversions from TensorFlow call the scale gamma and the shift beta.
         short = name.removeprefix("bert.").replace("LayerNorm.gamma", "LayerNorm.weight")
         short = short.replace("LayerNorm.beta", "LayerNorm.bias")
+        if short in tensors:
+            raise ValueError(
+                f"{folder} has the tensor {short} twice, with and without the prefix bert. Expected it once."
+            )
         if short.startswith(("embeddings.", "encoder.")) and short != "embeddings.position_ids":
             tensors[short] = value
         else:

@@ -1,6 +1,6 @@
-"""Reads weights from files into our variables, by a table of names; every name has to fit.
+"""Reads weights from files into Keras variables, by a table of names. Every name and shape must match.
 
-Formats: TensorFlow 1 checkpoints (.index + .data-*), safetensors (one file or several with an index).
+Formats: TensorFlow 1 checkpoints (.index + .data-*); safetensors, in one file or in several with an index.
 """
 
 import dataclasses
@@ -25,11 +25,11 @@ _GPT2_MASK = re.compile(r"h\.\d+\.(attn|crossattention)\.(masked_)?bias")
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """Where the value of one of our variables stands.
+    """The tensors of a file that make up one of our variables.
 
     Attributes:
-      names: tensors in the file, joined along their last axis (after transposing).
-      transpose: whether the file holds them as [out, in].
+      names: Names of the tensors, concatenated along their last axis after transposing.
+      transpose: Whether the file stores them as [out, in].
     """
 
     names: tuple[str, ...]
@@ -37,15 +37,14 @@ class Source:
 
 
 def read_tf1(folder: str, scopes: tuple[str, ...]) -> dict[str, np.ndarray]:
-    """Reads the TF1 checkpoint of a folder; of several, the one that the file `checkpoint` names.
+    """Reads the TF1 checkpoint of a folder. If there are several, the file `checkpoint` must name one of them.
 
     Args:
-      folder: where it is.
-      scopes: beginnings of the names of the model's variables. Heads, step counters and slots of optimizers are left
-        out, and named in the log.
+      folder: The folder with the checkpoint.
+      scopes: Prefixes of the model's variable names. Heads, step counters and optimizer slots are left out and logged.
 
     Raises:
-      ValueError: there is no checkpoint, or none to choose among several, or one of TensorFlow 2's objects.
+      ValueError: There is no checkpoint, several and none is named, or a TensorFlow 2 object checkpoint.
     """
     prefix = _checkpoint(folder)
     try:
@@ -62,12 +61,12 @@ def read_tf1(folder: str, scopes: tuple[str, ...]) -> dict[str, np.ndarray]:
         return {name: reader.get_tensor(name) for name in ours}
     except (tf.errors.OpError, ValueError, RuntimeError) as error:
         raise ValueError(
-            f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all .data-* files, whole."
+            f"The checkpoint {prefix} cannot be read ({error}). Expected its .index and all .data-* files, complete."
         ) from error
 
 
 def _checkpoint(folder: str) -> str:
-    """Returns the path of a folder's checkpoint, without the endings of its files."""
+    """Returns the prefix of a folder's checkpoint: its path without .index."""
     found = [path.removesuffix(".index") for path in glob.glob(os.path.join(folder, "*.index"))]
     newest = tf.train.latest_checkpoint(folder) if len(found) > 1 else None
     if newest in found:
@@ -81,10 +80,10 @@ def _checkpoint(folder: str) -> str:
 
 
 def log_left_out(where: str, names: Iterable[str]) -> None:
-    """Tells in the log which tensors of a file are not the model's."""
-    # Heads and counters, with short names, before the slots of all variables.
+    """Logs the tensors of a file that do not belong to the model."""
+    # Heads and counters have short names and come before the many optimizer slots.
     if names := sorted(names, key=lambda name: (name.count("/"), name)):
-        logging.info("Left out of %s, as the encoder or decoder has no such weights: %s.", where, _listed(names))
+        logging.info("Ignored in %s, because the model has no such weights: %s.", where, _listed(names))
 
 
 def _listed(names: Sequence[str]) -> str:
@@ -93,10 +92,10 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def read_safetensors(folder: str, file_name: str = "model.safetensors") -> dict[str, np.ndarray]:
-    """Reads all tensors of `model.safetensors`, or of the files that `model.safetensors.index.json` names.
+    """Reads all tensors of `model.safetensors`, or of the files listed in `model.safetensors.index.json`.
 
     Raises:
-      ValueError: no such file, or a damaged one.
+      ValueError: A file is missing or damaged.
     """
     index = os.path.join(folder, f"{file_name}.index.json")
     names = [file_name]
@@ -109,7 +108,7 @@ def read_safetensors(folder: str, file_name: str = "model.safetensors") -> dict[
     for name in names:
         path = os.path.join(folder, name)
         if not os.path.isfile(path):
-            raise ValueError(f"{folder} has no {name}. Expected a finished model folder with its weights.")
+            raise ValueError(f"{folder} has no {name}. Expected a complete model folder.")
         try:
             tensors |= safetensors.numpy.load_file(path)
         except (safetensors.SafetensorError, OSError, TypeError) as error:
@@ -118,35 +117,37 @@ def read_safetensors(folder: str, file_name: str = "model.safetensors") -> dict[
 
 
 def read_openai_gpt2(folder: str) -> dict[str, np.ndarray]:
-    """Reads a GPT-2's TF1 checkpoint; the kernels of its convolutions, [1, in, out], become [in, out]."""
+    """Reads a GPT-2's TF1 checkpoint. Convolution kernels [1, in, out] become [in, out]."""
     tensors = read_tf1(folder, ("model/",))
     return {name: value[0] if name.endswith("/w") and value.ndim == 3 else value for name, value in tensors.items()}
 
 
 def read_hugging_face_gpt2(folder: str) -> dict[str, np.ndarray]:
-    """Reads a GPT-2's safetensors: the prefix `transformer.`, causal masks and the head, the token table, are left out.
+    """Reads a GPT-2's safetensors, without the prefix `transformer.`, the causal masks and the tied head.
 
     Raises:
-      ValueError: the head is another table than that of the tokens.
+      ValueError: The head is not tied to the token embeddings.
     """
     tensors = {name.removeprefix("transformer."): value for name, value in read_safetensors(folder).items()}
     head = tensors.pop("lm_head.weight", None)
     if head is not None and not np.array_equal(head, tensors.get("wte.weight")):
-        raise ValueError(f"{folder} has a head that is not the token table. Expected a GPT-2, whose head is.")
+        raise ValueError(
+            f"{folder} has a head of its own. Expected a GPT-2, whose head is tied to the token embeddings."
+        )
     return {name: value for name, value in tensors.items() if not _GPT2_MASK.fullmatch(name)}
 
 
 def assign_from(layer: Any, tensors: Mapping[str, np.ndarray], sources: Mapping[str, Source], where: str) -> None:
-    """Gives all variables of a built layer their values from a file with other names.
+    """Assigns all variables of a built layer from a file with other names.
 
     Args:
-      layer: a Keras layer or model.
-      tensors: what the file holds.
-      sources: for each of our names (the variable's path inside the layer), theirs.
-      where: names the file in errors.
+      layer: A Keras layer or model.
+      tensors: The tensors of the file, by name.
+      sources: For each variable, by its path inside the layer, its tensors in the file.
+      where: The file's name in errors.
 
     Raises:
-      ValueError: tensors are missing, not expected or of another shape; all are named, and no variable is changed.
+      ValueError: Tensors are missing, unexpected or of another shape. All are named, and no variable is changed.
     """
     _check_names({name for source in sources.values() for name in source.names}, tensors, where)
     variables = variables_by_name(layer)
@@ -163,15 +164,15 @@ def assign_from(layer: Any, tensors: Mapping[str, np.ndarray], sources: Mapping[
 
 
 def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
-    """Gives all variables of a built layer their values.
+    """Assigns all variables of a built layer.
 
     Args:
-      layer: a Keras layer or model.
-      values: for each variable its value, under the variable's path inside the layer.
-      where: names the file in errors.
+      layer: A Keras layer or model.
+      values: The value of each variable, by its path inside the layer.
+      where: The file's name in errors.
 
     Raises:
-      ValueError: values are missing, not expected or of another shape; all are named, and no variable is changed.
+      ValueError: Values are missing, unexpected or of another shape. All are named, and no variable is changed.
     """
     variables = variables_by_name(layer)
     _check_names(variables, values, where)
@@ -188,7 +189,7 @@ def save(layer: Any, path: str) -> None:
 
 
 def fingerprint(layer: Any, *descriptions: str) -> str:
-    """Returns the SHA-256 of texts that describe a layer, and of all its weights."""
+    """Returns the SHA-256 of a layer's weights and of texts that describe it."""
     digest = hashlib.sha256("".join(descriptions).encode())
     for name, variable in sorted(variables_by_name(layer).items()):
         digest.update(name.encode())
@@ -197,7 +198,7 @@ def fingerprint(layer: Any, *descriptions: str) -> str:
 
 
 def variables_by_name(layer: Any) -> dict[str, Any]:
-    """Returns {path inside the layer: variable}; random states are not among them."""
+    """Returns {path inside the layer: variable}, without random states."""
     return {variable.path.removeprefix(f"{layer.path}/"): variable for variable in layer.weights}
 
 
@@ -206,7 +207,7 @@ def _check_names(expected: Iterable[str], received: Iterable[str], where: str) -
     if missing or extra:
         parts = [f"missing: {_listed(missing)}"] * bool(missing) + [f"not expected: {_listed(extra)}"] * bool(extra)
         raise ValueError(
-            f"{where} does not fit the model. {'; '.join(parts)}. Expected exactly the variables of its configuration."
+            f"{where} does not match the model. {'; '.join(parts)}. Expected exactly its configuration's variables."
         )
 
 
@@ -217,6 +218,4 @@ def _check_shapes(expected: Mapping[str, Iterable[int]], received: Mapping[str, 
         if list(received[name].shape) != list(shape)
     ]
     if wrong:
-        raise ValueError(
-            f"{where}: {'; '.join(wrong)}. The configuration beside the weights must be the one they were made with."
-        )
+        raise ValueError(f"{where}: {'; '.join(wrong)}. The weights must be those of the configuration beside them.")

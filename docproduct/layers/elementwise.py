@@ -1,48 +1,38 @@
-"""GELU and layer normalization as one pass forward and one back, with gradients written by hand.
+"""GELU and layer normalization, each as one pass forward and one pass back, with hand-written gradients.
 
-Left to automatic differentiation, each is a dozen passes over memory. With `compiled=True` XLA makes one kernel of each
-(TensorFlow only); it compiles for every shape, so that shapes have to be bounded: see `Bert.row_multiple`.
+Automatic differentiation makes a dozen passes over memory of each. With `compiled=True` XLA makes one kernel of each
+pass; it compiles once for every shape, so the number of shapes must be bounded: see `Bert.row_multiple`.
+
+Times as fast as keras.ops, by `python -m benchmarks.gradients` on two AMD EPYC cores with AVX2:
+
+                                     without XLA    with XLA
+    GELU, float32 / bfloat16           1.8 / 2.7    4.7 / 6.4
+    normalization, float32 / bfloat16  1.5 / 1.2    1.9 / 2.4
+    a BERT's training step, float32       1.05         1.14
+    a GPT-2's training step, float32      1.16
 """
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
 
-import keras
+import tensorflow as tf
 from keras import ops
 
 
-def _compile(function: Callable[..., Any]) -> Callable[..., Any]:
-    if keras.backend.backend() != "tensorflow":
-        return function  # JAX compiles the whole step anyway
-    import tensorflow as tf
-
-    return tf.function(function, jit_compile=True)
-
-
-def _pick(function: Callable[..., Any]) -> Callable[[bool], Callable[..., Any]]:
-    """Returns a function of `compiled` that returns `function` as it is, or compiled once."""
-    compile_once = functools.cache(lambda: _compile(function))
-    return lambda compiled: compile_once() if compiled else function
-
-
-def _single(arguments: tuple[Any, ...], upstream: Any) -> Any:
-    return arguments[0] if upstream is None else upstream  # Keras' backends pass it either way
-
-
 def gelu_erf(x: Any, compiled: bool = False) -> Any:
-    """The erf form of GELU, x * Phi(x), with Phi the normal distribution function.
+    """Computes the erf form of GELU, x * Phi(x), where Phi is the normal distribution function.
 
     Source: Hendrycks & Gimpel 2016, equation 1. Computed in float32; the result has the dtype of x.
+
+    Args:
+      x: float, of any shape.
+      compiled: whether XLA compiles it.
     """
 
-    @ops.custom_gradient
+    @tf.custom_gradient
     def gelu(x: Any) -> Any:
-        def grad(*arguments: Any, upstream: Any = None) -> Any:
-            return _gelu_erf_gradient(compiled)(x, _single(arguments, upstream))
-
-        return _gelu_erf_value(compiled)(x), grad
+        return _run(_gelu_erf_value, compiled)(x), lambda upstream: _run(_gelu_erf_gradient, compiled)(x, upstream)
 
     return gelu(x)
 
@@ -51,13 +41,11 @@ def _phi(x: Any) -> Any:
     return 0.5 * (1.0 + ops.erf(x * math.sqrt(0.5)))
 
 
-@_pick
 def _gelu_erf_value(x: Any) -> Any:
     wide = ops.cast(x, "float32")
     return ops.cast(wide * _phi(wide), x.dtype)
 
 
-@_pick
 def _gelu_erf_gradient(x: Any, upstream: Any) -> Any:
     wide = ops.cast(x, "float32")
     density = ops.exp(-0.5 * wide * wide) * (1 / math.sqrt(2 * math.pi))
@@ -68,32 +56,27 @@ def _gelu_erf_gradient(x: Any, upstream: Any) -> Any:
 def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float, compiled: bool = False) -> Any:
     """Normalizes rows to mean 0 and variance 1, then scales and shifts them.
 
-    Source: Ba et al. 2016. Sums are in float32.
+    Source: Ba et al. 2016. Computed in float32; the result has the dtype of x.
 
     Args:
       x: [N, D] float.
       gamma: [D] float32.
       beta: [D] float32.
       epsilon: added to the variance.
-      compiled: by XLA.
+      compiled: whether XLA compiles it.
 
     Returns:
-      [N, D] of the dtype of x.
+      [N, D].
     """
 
-    @ops.custom_gradient
+    @tf.custom_gradient
     def normalize(x: Any, gamma: Any, beta: Any) -> Any:
-        y, mean, scale = _norm_value(compiled)(x, gamma, beta, ops.cast(epsilon, "float32"))
-
-        def grad(*arguments: Any, upstream: Any = None) -> Any:
-            return _norm_gradient(compiled)(x, gamma, mean, scale, _single(arguments, upstream))
-
-        return y, grad
+        y, mean, scale = _run(_norm_value, compiled)(x, gamma, beta, ops.cast(epsilon, "float32"))
+        return y, lambda upstream: _run(_norm_gradient, compiled)(x, gamma, mean, scale, upstream)
 
     return normalize(x, gamma, beta)
 
 
-@_pick
 def _norm_value(x: Any, gamma: Any, beta: Any, epsilon: Any) -> tuple[Any, Any, Any]:
     wide = ops.cast(x, "float32")
     mean = ops.mean(wide, axis=-1, keepdims=True)  # [N, 1]
@@ -102,7 +85,6 @@ def _norm_value(x: Any, gamma: Any, beta: Any, epsilon: Any) -> tuple[Any, Any, 
     return ops.cast(centered * scale * gamma + beta, x.dtype), mean, scale
 
 
-@_pick
 def _norm_gradient(x: Any, gamma: Any, mean: Any, scale: Any, upstream: Any) -> tuple[Any, Any, Any]:
     upstream = ops.cast(upstream, "float32")
     normal = (ops.cast(x, "float32") - mean) * scale
@@ -111,3 +93,13 @@ def _norm_gradient(x: Any, gamma: Any, mean: Any, scale: Any, upstream: Any) -> 
     along_one, along_x = (ops.mean(part, axis=-1, keepdims=True) for part in (g, g * normal))
     gradient = scale * (g - along_one - normal * along_x)
     return ops.cast(gradient, x.dtype), ops.sum(upstream * normal, axis=0), ops.sum(upstream, axis=0)
+
+
+_COMPILED = {
+    function: tf.function(function, jit_compile=True)
+    for function in (_gelu_erf_value, _gelu_erf_gradient, _norm_value, _norm_gradient)
+}
+
+
+def _run(function: Callable[..., Any], compiled: bool) -> Callable[..., Any]:
+    return _COMPILED[function] if compiled else function

@@ -1,189 +1,170 @@
 """GPT-2.
 
 Source: Radford et al. 2019, openai/gpt-2 `model.py`. Differences: queries, keys and values of all heads are one product
-over the whole batch of tokens; optional cross-attention to an encoder's states (Vaswani et al. 2017).
+over all tokens of a batch; cross-attention to an encoder's states is optional (Vaswani et al. 2017).
 
-    B texts, T tokens, N = B * T, D width, H heads, S = D / H, V vocabulary, L slots of a cache
+    B texts, T tokens, N = B * T, D width, H heads, S = D / H, V vocabulary
+    L slots of a cache, Q new tokens, E states of an encoder
 """
 
 import itertools
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
-from docproduct.layers import transformer
 from docproduct.layers.attention import (
-    Cache,
     CrossAttention,
+    LayerCache,
     NewRows,
     SelfAttention,
+    attention_bias,
+    causal_mask,
     head_width,
-    hide,
     new_rows,
     padding_bias,
-    read_before,
 )
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.layers.pointer import Pointer
 from docproduct.layers.recompute import recomputed
-from docproduct.layers.transformer import FeedForward, LayerNorm
+from docproduct.layers.transformer import Blocks, FeedForward
+
+CrossCache = tuple[Any, Any, Any]  # keys and values of an encoder's states, [B, H, E, S] each, and their bias
 
 
 class GPT2Layer(keras.layers.Layer):
-    """Attention and feed-forward network, each on normalized states, whose results are added to the states."""
+    """Self-attention, cross-attention if there is an encoder, and feed-forward network.
 
-    def __init__(
-        self,
-        config: GPT2Config,
-        index: int,
-        seeds: Iterator[int],
-        dtype: Any = None,
-        dense: Callable[..., keras.layers.Layer] = transformer.dense,
-    ):
-        super().__init__(name=f"layer_{index}", dtype=dtype, autocast=False)  # the attention bias stays in float32
+    Each of them normalizes the states, and its result is added to them.
+    """
+
+    def __init__(self, config: GPT2Config, index: int, blocks: Blocks):
+        super().__init__(name=f"layer_{index}", dtype=blocks.dtype, autocast=False)  # the bias stays in float32
         scale = 1 / math.sqrt(head_width(config.width, config.num_heads)) if config.scale_attention else 1.0
-        attention = {
-            "width": config.width,
-            "num_heads": config.num_heads,
-            "dropout": config.attention_dropout,
-            "initializer_range": config.initializer_range,
-            "seeds": seeds,
-            "dtype": dtype,
-            "scale": scale / (index + 1) if config.scale_attention_by_layer else scale,
-            "dense": dense,
-        }
-        self.attention_norm = LayerNorm(config.norm_epsilon, "attention_norm", dtype)
-        self.attention = SelfAttention(name="attention", **attention)
+        scale = scale / (index + 1) if config.scale_attention_by_layer else scale
+        sizes = (config.width, config.num_heads, config.attention_dropout, blocks)
+        self.attention_norm = blocks.layer_norm(config.norm_epsilon, "attention_norm")
+        self.attention = SelfAttention(*sizes, "attention", scale)
         if config.cross_attention:
-            self.cross_attention_norm = LayerNorm(config.norm_epsilon, "cross_attention_norm", dtype)
-            self.cross_attention = CrossAttention(name="cross_attention", **attention)
-        self.feed_forward_norm = LayerNorm(config.norm_epsilon, "feed_forward_norm", dtype)
+            self.cross_attention_norm = blocks.layer_norm(config.norm_epsilon, "cross_attention_norm")
+            self.cross_attention = CrossAttention(*sizes, "cross_attention", scale)
+        self.feed_forward_norm = blocks.layer_norm(config.norm_epsilon, "feed_forward_norm")
         self.feed_forward = FeedForward(
-            config.width,
-            config.feed_forward_width,
-            config.activation,
-            config.initializer_range,
-            seeds,
-            "feed_forward",
-            dtype,
-            dense,
+            config.width, config.feed_forward_width, config.activation, blocks, "feed_forward"
         )
-        self.dropout = [keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype) for _ in range(3)]
+        self.dropout = [blocks.dropout(config.dropout) for _ in range(3)]
 
-    def call(
-        self, states: Any, attention_biases: Any, encoder: Any = None, training: bool = False, compiled: bool = False
-    ) -> Any:
-        """[N, D] -> [N, D]; attention_biases: one [B, 1, T, T]; encoder: its states and the bias on them, or None."""
-        attended = self.attention(self.attention_norm(states, compiled=compiled), attention_biases, training=training)
+    def call(self, states: Any, bias: Any, encoder: tuple[Any, Any] | None = None, training: bool = False) -> Any:
+        """Reads whole texts.
+
+        Args:
+          states: [N, D].
+          bias: [B, 1, T, T] float32.
+          encoder: its states [B, E, D of the encoder] and the bias on them, if there is one.
+          training: whether dropout is active.
+
+        Returns:
+          [N, D].
+        """
+        attended = self.attention(self.attention_norm(states), [bias], training=training)
         states = states + self.dropout[0](attended, training=training)
         cross = encoder and (lambda normal: self.cross_attention(normal, *encoder, training=training))
-        return self._rest(states, cross, training, compiled)
+        return self._rest(states, cross, training)
 
-    def begin(self, states: Any, bias: Any, length: Any, encoded: Any = None) -> tuple[Any, Cache]:
-        """`call` without dropout that keeps keys and values; see `SelfAttention.begin`."""
-        attended, cache = self.attention.begin(self.attention_norm(states), bias, length)
-        return self._rest(states + attended, self._cross(encoded)), cache
+    def prefill(
+        self, states: Any, bias: Any, num_slots: Any, cross_cache: CrossCache | None = None
+    ) -> tuple[Any, LayerCache]:
+        """Reads prompts and returns their keys and values; see `SelfAttention.prefill`."""
+        attended, cache = self.attention.prefill(self.attention_norm(states), bias, num_slots)
+        return self._rest(states + attended, self._attend_to(cross_cache)), cache
 
-    def extend(self, states: Any, cache: Cache, rows: NewRows, bias: Any, encoded: Any = None) -> tuple[Any, Cache]:
-        """`call` for new tokens; see `SelfAttention.extend`."""
-        attended, cache = self.attention.extend(self.attention_norm(states), cache, rows, bias)
-        return self._rest(states + attended, self._cross(encoded)), cache
+    def decode_step(
+        self, states: Any, cache: LayerCache, rows: NewRows, bias: Any, cross_cache: CrossCache | None = None
+    ) -> tuple[Any, LayerCache]:
+        """Reads new tokens with the cache; see `SelfAttention.decode_step`."""
+        attended, cache = self.attention.decode_step(self.attention_norm(states), cache, rows, bias)
+        return self._rest(states + attended, self._attend_to(cross_cache)), cache
 
-    def _cross(self, encoded: Any) -> Callable[[Any], Any] | None:
-        return encoded and (lambda normal: self.cross_attention.attend(normal, *encoded))
+    def _attend_to(self, cross_cache: CrossCache | None) -> Callable[[Any], Any] | None:
+        return cross_cache and (lambda normal: self.cross_attention.attend(normal, *cross_cache))
 
-    def _rest(
-        self, states: Any, cross: Callable[[Any], Any] | None, training: bool = False, compiled: bool = False
-    ) -> Any:
-        """What comes after self-attention; `cross` attends to the encoder."""
+    def _rest(self, states: Any, cross: Callable[[Any], Any] | None, training: bool = False) -> Any:
+        """Runs what follows self-attention; `cross` attends to the encoder."""
         if cross:
-            attended = cross(self.cross_attention_norm(states, compiled=compiled))
+            attended = cross(self.cross_attention_norm(states))
             states = states + self.dropout[1](attended, training=training)
-        normal = self.feed_forward_norm(states, compiled=compiled)
-        transformed = self.feed_forward(normal, training=training, compiled=compiled)
+        transformed = self.feed_forward(self.feed_forward_norm(states), training=training)
         return states + self.dropout[2](transformed, training=training)
 
 
 class GPT2(keras.layers.Layer):
     """Token ids to token states, and states to logits of the next token."""
 
-    def __init__(
-        self,
-        config: GPT2Config,
-        seed: int = 0,
-        name: str = "gpt2",
-        dtype: Any = None,
-        dense: Callable[..., keras.layers.Layer] = transformer.dense,
-        tied_head: bool = True,
-    ):
+    def __init__(self, config: GPT2Config, seed: int = 0, dtype: Any = None, blocks: Blocks | None = None):
         """Makes a GPT-2 with random weights.
 
         Args:
           config: its sizes.
           seed: of weights and dropout.
-          name: of the layer.
           dtype: Keras dtype policy.
-          dense: makes the dense layers; see `transformer.dense`.
-          tied_head: logits are the product with the token table, as in GPT-2; else with a dense layer that holds a copy
-            of it in a form of its own.
+          blocks: makes its layers; default: float layers.
         """
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name="gpt2", dtype=dtype)
         self.config = config
-        seeds = itertools.count(1_000 * seed)
-        self.token_embedding = self._embedding(config.vocab_size, seeds, "token_embedding", dtype)
-        self.position_embedding = self._embedding(config.max_positions, seeds, "position_embedding", dtype)
-        self.embedding_dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype=dtype)
-        self.layers = [GPT2Layer(config, i, seeds, dtype, dense) for i in range(config.num_layers)]
-        self.final_norm = LayerNorm(config.norm_epsilon, "final_norm", dtype)
-        self.head = None if tied_head else dense(config.vocab_size, config.initializer_range, seeds, "head", dtype)
-        if self.head is not None:
-            self.head.build((None, config.width))  # `call` does not run it
-        self.pointer = Pointer(config.width, seeds) if config.pointer else None
-        if self.pointer is not None:
-            self.pointer.build()
+        blocks = blocks or Blocks(config.initializer_range, itertools.count(1_000 * seed), dtype)
+        self.token_embedding = blocks.embedding(config.vocab_size, config.width, "token_embedding")
+        self.position_embedding = blocks.embedding(config.max_positions, config.width, "position_embedding")
+        self.embedding_dropout = blocks.dropout(config.dropout)
+        self.layers = [GPT2Layer(config, i, blocks) for i in range(config.num_layers)]
+        self.final_norm = blocks.layer_norm(config.norm_epsilon, "final_norm")
+        self.head = None if blocks.ties_head else blocks.dense(config.vocab_size, "head")
 
-    def _embedding(self, rows: int, seeds: Iterator[int], name: str, dtype: Any) -> keras.layers.Embedding:
-        initializer = keras.initializers.TruncatedNormal(stddev=self.config.initializer_range, seed=next(seeds))
-        return keras.layers.Embedding(rows, self.config.width, initializer, name=name, dtype=dtype)
+    def make_variables(self) -> "GPT2":
+        """Makes the variables, which Keras does when a layer is first run; returns the model."""
+        config = self.config
+        width = config.encoder_width or config.width
+        states = np.zeros((1, 2, width), np.float32) if config.cross_attention else None
+        self.logits(self(np.zeros((1, 2), np.int32), encoder_states=states))
+        return self
 
     def call(
         self,
         ids: Any,
-        texts: Any = None,
+        segment_ids: Any = None,
         encoder_states: Any = None,
         encoder_mask: Any = None,
         training: bool = False,
-        compiled: bool = False,
         recompute: bool = False,
     ) -> Any:
         """Reads texts.
 
         Args:
           ids: [B, T] int; T at most `config.max_positions`.
-          texts: [B, T] int, the text that a token belongs to, from 1; 0 for padding, wherever it stands; None: a row is
-            one text. Tokens see only their own text, and count from its beginning.
+          segment_ids: [B, T] int, the number of the text that a token belongs to, from 1; 0 for padding, wherever it
+            stands. Tokens attend to their own text only, and positions count from its first token. Default: each row
+            is one text.
           encoder_states: [B, E, encoder width], with cross-attention.
-          encoder_mask: [B, E], 1 for a real one; None: all are.
-          training: whether dropout acts.
-          compiled: XLA compiles what is done for each element; N must not vary much.
-          recompute: whether the gradient computes each layer again instead of keeping what it needs; see recompute.py.
+          encoder_mask: [B, E], 1 for a real state; default: all are real.
+          training: whether dropout is active.
+          recompute: whether the gradient computes each layer again, to save memory; see recompute.py.
 
         Returns:
-          [B, T, D] states, after the last normalization; of padding they mean nothing.
+          [B, T, D] states, after the last normalization; those of padding have no meaning.
         """
-        texts = ops.ones_like(ids, dtype="int32") if texts is None else ops.cast(texts, "int32")
-        seen, encoder = read_before(self._segments(ids, texts)), self._encoder(encoder_states, encoder_mask)
-        states, bias = self.embedding_dropout(self._embed(ids, _positions(seen)), training=training), hide(seen)
+        segment_ids = ops.ones_like(ids, dtype="int32") if segment_ids is None else ops.cast(segment_ids, "int32")
+        encoder = self._encoder(encoder_states, encoder_mask)
+        mask = causal_mask(segment_ids)
+        states = self.embedding_dropout(self._embed(ids, _positions(mask)), training=training)
+        bias = attention_bias(mask)
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
-            states = run(states, [bias], encoder, training=training, compiled=compiled)
-        return self._finish(states, ids, compiled)
+            states = run(states, bias, encoder, training=training)
+        return self._finish(states, ids)
 
     def logits(self, states: Any) -> Any:
-        """[..., D] -> [..., V] float32: the product with the token table."""
+        """[..., D] -> [..., V] float32."""
         flat = ops.cast(ops.reshape(states, (-1, self.config.width)), self.compute_dtype)
         if self.head is None:
             table = ops.cast(self.token_embedding.embeddings, self.compute_dtype)
@@ -193,100 +174,95 @@ class GPT2(keras.layers.Layer):
         logits = ops.cast(logits, "float32")
         return ops.reshape(logits, (*ops.shape(states)[:-1], self.config.vocab_size))
 
-    def encoded(self, encoder_states: Any, encoder_mask: Any = None) -> list[Any]:
-        """Returns for each layer keys, values and bias of an encoder's states, computed once for a text; see `call`."""
+    def cross_caches(self, encoder_states: Any, encoder_mask: Any = None) -> list[CrossCache]:
+        """Returns each layer's keys and values of an encoder's states, which are computed once for a text."""
         encoder_states, bias = self._encoder(encoder_states, encoder_mask)
         return [(*layer.cross_attention.keys_and_values(encoder_states), bias) for layer in self.layers]
 
     def _encoder(self, encoder_states: Any, encoder_mask: Any) -> tuple[Any, Any] | None:
-        """Returns the states and the attention bias on them.
+        """Returns an encoder's states and the attention bias on them.
 
         Raises:
-          ValueError: states without cross-attention, or cross-attention without states.
+          ValueError: there are states without cross-attention, or cross-attention without states.
         """
-        self._check_encoded(encoder_states)
+        self._check_encoder(encoder_states)
         if encoder_states is None:
             return None
         if encoder_mask is None:
             encoder_mask = ops.ones(ops.shape(encoder_states)[:2], "int32")
         return encoder_states, padding_bias(encoder_mask)
 
-    def _check_encoded(self, encoded: Any) -> None:
+    def _check_encoder(self, given: Any) -> None:
         """Raises a ValueError for states without cross-attention, or cross-attention without states."""
-        if (encoded is not None) != self.config.cross_attention:
+        if (given is not None) != self.config.cross_attention:
             raise ValueError(
                 f"cross_attention is {self.config.cross_attention}, and an encoder's states are "
-                f"{'missing' if encoded is None else 'given'}. Expected states with cross-attention only."
+                f"{'missing' if given is None else 'given'}. Expected states with cross-attention only."
             )
 
-    def begin(self, ids: Any, mask: Any, length: Any, encoded: list[Any] | None = None) -> tuple[Any, list[Cache]]:
-        """Reads prompts and keeps their keys and values.
+    def prefill(
+        self, ids: Any, mask: Any, num_slots: Any, cross_caches: list[CrossCache] | None = None
+    ) -> tuple[Any, list[LayerCache]]:
+        """Reads prompts and returns their keys and values.
 
         Args:
           ids: [B, T] int, prompts that end at the last column: padding stands before them.
           mask: [B, T], 1 for a real token.
-          length: L, slots of the cache; T or more.
-          encoded: what `encoded` returned.
+          num_slots: L, slots of the caches; T or more.
+          cross_caches: what `cross_caches` returned, with cross-attention.
 
         Returns:
-          [B, T, D] states as of `call`, and for each layer keys and values, [B, H, L, S] each.
+          [B, T, D] states as of `call`, and each layer's cache.
         """
-        self._check_encoded(encoded)
-        seen = read_before(self._segments(ids, ops.cast(mask, "int32")))
-        states, bias = self._embed(ids, _positions(seen)), hide(seen)
+        self._check_encoder(cross_caches)
+        seen = causal_mask(ops.cast(mask, "int32"))
+        states, bias = self._embed(ids, _positions(seen)), attention_bias(seen)
         caches = []
-        for layer, kept in zip(self.layers, encoded or [None] * len(self.layers), strict=True):
-            states, cache = layer.begin(states, bias, length, kept)
+        for layer, cross_cache in zip(self.layers, cross_caches or [None] * len(self.layers), strict=True):
+            states, cache = layer.prefill(states, bias, num_slots, cross_cache)
             caches.append(cache)
         return self._finish(states, ids), caches
 
-    def extend(
-        self, ids: Any, padding: Any, caches: list[Cache], start: Any, encoded: list[Any] | None = None
-    ) -> tuple[Any, list[Cache]]:
-        """Reads further tokens of texts whose beginnings are in the cache.
+    def decode_step(
+        self, ids: Any, padding: Any, caches: list[LayerCache], start: Any, cross_caches: list[CrossCache] | None = None
+    ) -> tuple[Any, list[LayerCache]]:
+        """Reads further tokens of texts whose beginnings are in the caches.
 
         Args:
-          ids: [B, Q] int; start + Q at most the cache's L.
-          padding: [B] int, how many slots before each text, or its last segment, it does not see.
-          caches: of `begin` or `extend`, which are written into; the result takes their place.
-          start: scalar int, the slot of the first of them; later slots are written anew.
-          encoded: what `encoded` returned.
+          ids: [B, Q] int; start + Q at most L.
+          padding: [B] int, slots of padding before each text.
+          caches: of `prefill` or `decode_step`. They are overwritten: use the returned caches from then on.
+          start: scalar int, the slot of the first new token; what stands in this slot and behind it is replaced.
+          cross_caches: what `cross_caches` returned, with cross-attention.
 
         Returns:
-          [B, Q, D] states, and the caches with the new tokens in them.
+          [B, Q, D] states, and the caches with the new tokens.
         """
-        self._check_encoded(encoded)
-        texts, tokens = ops.shape(ids)
-        slots = start + ops.arange(tokens)  # [Q]
-        length = ops.shape(caches[0][0])[2]
-        steps = ops.arange(length)
-        bias = hide((steps >= padding[:, None])[:, None, :] & (steps <= slots[:, None]))  # [B, 1, Q, L]
-        rows = new_rows(texts, self.config.num_heads, tokens, length, start)
-        # What is proposed and never counts may stand behind the window.
+        self._check_encoder(cross_caches)
+        num_texts, num_tokens = ops.shape(ids)
+        slots = start + ops.arange(num_tokens)  # [Q]
+        num_slots = ops.shape(caches[0][0])[2]
+        steps = ops.arange(num_slots)
+        bias = attention_bias((steps >= padding[:, None])[:, None, :] & (steps <= slots[:, None]))  # [B, 1, Q, L]
+        rows = new_rows(num_texts, self.config.num_heads, num_tokens, num_slots, start)
+        # Proposed tokens may stand behind the window; they are never accepted there.
         positions = ops.clip(slots - padding[:, None], 0, self.config.max_positions - 1)
         states = self._embed(ids, positions)
         result = []
-        for layer, cache, kept in zip(self.layers, caches, encoded or [None] * len(self.layers), strict=True):
-            states, cache = layer.extend(states, cache, rows, bias, kept)
+        for layer, cache, cross in zip(self.layers, caches, cross_caches or [None] * len(self.layers), strict=True):
+            states, cache = layer.decode_step(states, cache, rows, bias, cross)
             result.append(cache)
         return self._finish(states, ids), result
-
-    def _segments(self, ids: Any, texts: Any) -> Any:
-        """[B, T] ids and numbers of texts -> [B, T] numbers of segments."""
-        if self.config.segment_token is None:
-            return texts
-        begun = ops.cumsum(ops.cast(ids == self.config.segment_token, "int32"), axis=1)
-        return ops.where(texts > 0, texts * (ops.shape(ids)[1] + 1) + begun, 0)
 
     def _embed(self, ids: Any, positions: Any) -> Any:
         """[B, T] ids and positions -> [N, D]."""
         return self.token_embedding(ops.reshape(ids, (-1,))) + self.position_embedding(ops.reshape(positions, (-1,)))
 
-    def _finish(self, states: Any, ids: Any, compiled: bool = False) -> Any:
+    def _finish(self, states: Any, ids: Any) -> Any:
         """[N, D] -> [B, T, D]."""
-        return ops.reshape(self.final_norm(states, compiled=compiled), (*ops.shape(ids), self.config.width))
+        return ops.reshape(self.final_norm(states), (*ops.shape(ids), self.config.width))
 
 
-def _positions(seen: Any) -> Any:
-    """[B, T, T] bool, what each token sees -> [B, T] int: a text's first token is at 0; padding is at 0, too."""
-    return ops.maximum(ops.sum(ops.cast(seen, "int32"), axis=-1) - 1, 0)
+def _positions(mask: Any) -> Any:
+    """[B, T, T] bool, a causal mask -> [B, T] int: a text's first token is at 0; padding is at 0, too."""
+    return ops.maximum(ops.sum(ops.cast(mask, "int32"), axis=-1) - 1, 0)

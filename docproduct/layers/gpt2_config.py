@@ -28,10 +28,6 @@ class GPT2Config:
       scale_attention_by_layer: scores of layer i (from 1) are divided by i, too; BioMedLM's family.
       cross_attention: every layer attends to the states of an encoder, of `encoder_width`.
       encoder_width: None: D.
-      pointer: whether the next token may be copied from what was read, see layers/pointer.py.
-      segment_token: the id that begins a segment of a text: attention looks at a token's own segment only, and counts
-        from its beginning, so that what stands before it leaves a segment as it is; the pointer looks at all. None: a
-        text is one segment.
     """
 
     vocab_size: int = 50257
@@ -49,8 +45,6 @@ class GPT2Config:
     scale_attention_by_layer: bool = False
     cross_attention: bool = False
     encoder_width: int | None = None
-    pointer: bool = False
-    segment_token: int | None = None
 
     def __post_init__(self) -> None:
         """Raises a ValueError for sizes that cannot be."""
@@ -58,12 +52,6 @@ class GPT2Config:
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         head_width(self.width, self.num_heads)
-        if self.segment_token is not None and not self.pointer:
-            raise ValueError(
-                "Segments are read apart, and there is no pointer: nothing would look at the others. Take both."
-            )
-        if self.segment_token is not None and not 0 <= self.segment_token < self.vocab_size:
-            raise ValueError(f"segment_token is {self.segment_token}; expected 0 to {self.vocab_size - 1}.")
 
     @property
     def feed_forward_width(self) -> int:
@@ -126,11 +114,6 @@ class GPT2Config:
         if self.encoder_width not in (None, self.width):
             raise ValueError(
                 f"encoder_width is {self.encoder_width}; Hugging Face's GPT-2 attends to states of its own width only."
-            )
-        if self.pointer or self.segment_token is not None:
-            raise ValueError(
-                "The model has a pointer, or reads segments; Hugging Face's GPT-2 cannot. Take docproduct.export, or "
-                "train without --pointer."
             )
         names = {ours: theirs for theirs, ours in reversed(HUGGING_FACE_ACTIVATIONS.items())}
         return {

@@ -1,39 +1,43 @@
-"""Dense layers whose weights are int8: a quarter of the memory to read, which is what writing texts takes its time for.
+"""Dense layers with int8 weights. Decoding is bound by reading the weights, and int8 is a quarter of float32.
 
-The product is oneDNN's, `_QuantizedMatMul`, an operation that TensorFlow for x86 processors brings along; it exists in
-graphs only. Weights are quantized by column and once, inputs by row and as they come:
+The product is oneDNN's, `_QuantizedMatMul`, an operation of TensorFlow for x86 processors that exists in graphs only.
+It is exact with VNNI instructions; without them oneDNN adds products in 16 bits, which overflow. Weights are quantized
+once, by column; inputs are quantized by row as they come:
 
     x = size / 127 * q, q in -127 ... 127       size: largest magnitude of the row, [N, 1]
     W = scale * w, w in -127 ... 127            scale: [M]
 """
 
+import itertools
 import os
-import platform
-from collections.abc import Iterator
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import attr_value_pb2
 
+from docproduct.layers.precision import processor_flags
+from docproduct.layers.transformer import Blocks
+
 _PRODUCT = "_QuantizedMatMul"
+_EXACT_INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
+NEEDED = "an x86 processor with VNNI or AMX instructions, and TensorFlow with oneDNN"
 
 
 def available() -> bool:
-    """Returns whether this TensorFlow has the operation."""
-    return platform.machine() in ("x86_64", "AMD64") and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+    """Returns whether this machine computes int8 products exactly."""
+    return bool(_EXACT_INSTRUCTIONS & processor_flags()) and os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 
 
 class Int8Dense(keras.layers.Layer):
-    """A dense layer with another one's weights as int8, for inference."""
+    """A dense layer for inference that holds the weights of a float layer as int8."""
 
     def __init__(self, units: int, name: str):
         super().__init__(name=name, dtype="float32")
         self.units = units
 
     def build(self, shape: tuple[int | None, int]) -> None:
-        """Makes kernel [K, M] int8, and lowest and highest weight of each column, and bias, [M] float32 each."""
+        """Makes the kernel, [K, M] int8, and lowest and highest weight of each column and the bias, [M] float32."""
         constant = {"initializer": "zeros", "trainable": False}
         self.kernel = self.add_weight(shape=(shape[1], self.units), dtype="int8", name="kernel", **constant)
         self.lowest, self.highest, self.bias = (
@@ -56,11 +60,25 @@ class Int8Dense(keras.layers.Layer):
         return _quantized_matmul(q, kernel, *weights) * size + tf.convert_to_tensor(self.bias)
 
 
-def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str, dtype: Any) -> Int8Dense:
-    """Returns an int8 layer where `transformer.dense` returns a float one."""
-    del initializer_range, dtype
-    next(seeds)  # later layers draw the seeds that they draw in a float model
-    return Int8Dense(units, name)
+class Int8Blocks(Blocks):
+    """Makes int8 layers where `Blocks` makes dense ones.
+
+    The head is such a layer, too: the token table stays in float32.
+
+    Attributes:
+      dense_layers: all that were made.
+    """
+
+    ties_head = False
+
+    def __init__(self) -> None:
+        super().__init__(0.0, itertools.count())
+        self.dense_layers: list[Int8Dense] = []
+
+    def dense(self, units: int, name: str) -> Int8Dense:
+        """Returns an int8 layer."""
+        self.dense_layers.append(Int8Dense(units, name))
+        return self.dense_layers[-1]
 
 
 def _quantized_matmul(q: tf.Tensor, kernel: tf.Tensor, lowest: tf.Tensor, highest: tf.Tensor) -> tf.Tensor:
@@ -68,9 +86,9 @@ def _quantized_matmul(q: tf.Tensor, kernel: tf.Tensor, lowest: tf.Tensor, highes
 
     Args:
       q: [N, K] qint8.
-      kernel: [K, M] qint8, which never changes: oneDNN keeps it in its own order.
-      lowest: [M] float32, what -127 means.
-      highest: [M] float32, what 127 means.
+      kernel: [K, M] qint8. It must not change: oneDNN keeps a copy in its own order.
+      lowest: [M] float32, the weight that -127 stands for.
+      highest: [M] float32, the weight that 127 stands for.
 
     Returns:
       [N, M] float32.

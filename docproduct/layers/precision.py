@@ -1,10 +1,11 @@
-"""float32 or bfloat16: which Keras dtype policy a model gets."""
+"""Which number formats are fast and exact on this machine: float32, bfloat16, int8."""
 
 import contextlib
 
 import tensorflow as tf
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+_PROCESSOR_FILE = "/proc/cpuinfo"
 
 
 def dtype_policy(precision: str) -> str:
@@ -21,12 +22,17 @@ def dtype_policy(precision: str) -> str:
     return policies[precision]
 
 
+def processor_flags() -> set[str]:
+    """Returns the instruction sets of this machine's processor, as Linux names them; empty on other systems."""
+    with contextlib.suppress(OSError), open(_PROCESSOR_FILE, encoding="utf-8") as file:
+        for line in file:
+            if line.startswith("flags"):
+                return set(line.split())
+    return set()
+
+
 def _fast_bfloat16() -> bool:
-    gpus = tf.config.list_physical_devices("GPU")
-    if gpus:
-        return all(
-            tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0)) >= (8, 0) for gpu in gpus
-        )
-    with contextlib.suppress(OSError), open("/proc/cpuinfo", encoding="utf-8") as file:
-        return any(line.startswith("flags") and "amx_bf16" in line.split() for line in file)
-    return False
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
+    return "amx_bf16" in processor_flags()

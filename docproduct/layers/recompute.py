@@ -1,19 +1,21 @@
-"""Gradient checkpointing: what a layer computes is not kept for its gradient, but computed again.
+"""Gradient checkpointing: the gradient of a layer computes the layer again instead of keeping its activations.
 
-Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". Memory is that of one layer and of the states
-between layers; a step takes about a third longer. Dropout draws the same again: its random states are set back.
+Source: Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost". Memory holds the states between the layers
+and the activations of one layer. `tf.recompute_grad` alone would draw other dropout masks the second time: here the
+states of the random generators are set back first.
+
+By `python -m benchmarks.gradients`, a training step of 12 layers took a fifth of the memory and 1.35 times as long.
 """
 
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 
 def recomputed(layer: keras.layers.Layer) -> Callable[..., Any]:
-    """Returns a layer as a function (states, *others) -> states whose gradient computes it again. For TensorFlow."""
-    import tensorflow as tf
-
+    """Returns a layer as a function (states, *others) -> states whose gradient computes the layer again."""
     weights = {id(weight) for weight in layer.weights}
     random_states = [variable for variable in layer.variables if id(variable) not in weights]
 

@@ -1,8 +1,8 @@
-"""Blocks that the transformers share: dense layers, normalization, the feed-forward network, pooling.
+"""The blocks that all transformers here share: dense layers, normalization, the feed-forward network, the masked mean.
 
-Source: Vaswani et al. 2017. States of all tokens are kept as one matrix [N, D]: a dense layer on it is one matrix
-product with its bias fused, where on [B, T, D] TensorFlow would reshape around every product. The texts of a batch may
-come in groups of like length, each padded on its own; only attention looks at the groups.
+Source: Vaswani et al. 2017. The states of all tokens are one matrix [N, D], so that a dense layer is one matrix product
+with a fused bias; on [B, T, D] TensorFlow would reshape around every product. The texts of a batch may come in groups
+of similar length, each group padded on its own; only attention needs to know the groups.
 
     B rows in a group, T its tokens, N = sum of B * T over the groups, D width, H heads, S = D / H
 """
@@ -11,17 +11,18 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from docproduct.layers import elementwise
 
 
 def _gelu_erf(x: Any, training: bool = False, compiled: bool = False) -> Any:
-    # Without a gradient, TensorFlow recognizes this form and makes it a part of the matrix product before it.
+    # Without a gradient, TensorFlow recognizes this form and fuses it with the matrix product before it.
     return elementwise.gelu_erf(x, compiled) if training else ops.gelu(x, approximate=False)
 
 
-# (x, training, compiled) -> y
+# Each is called with (x, training, compiled).
 ACTIVATIONS: dict[str, Callable[..., Any]] = {
     "gelu_erf": _gelu_erf,
     "gelu_tanh": lambda x, training=False, compiled=False: ops.gelu(x, approximate=True),
@@ -41,6 +42,44 @@ def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str,
     return keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype=dtype)
 
 
+class Blocks:
+    """Makes the basic layers of a model, which share its initializer, seeds and dtype.
+
+    Attributes:
+      dtype: Keras dtype policy.
+      ties_head: whether the head of a language model is the product with its token table.
+    """
+
+    ties_head = True
+
+    def __init__(self, initializer_range: float, seeds: Iterator[int], dtype: Any = None):
+        """Takes what the layers share.
+
+        Args:
+          initializer_range: standard deviation of random weights.
+          seeds: one is drawn for each layer with random weights or dropout.
+          dtype: Keras dtype policy.
+        """
+        self.dtype, self._initializer_range, self._seeds = dtype, initializer_range, seeds
+
+    def dense(self, units: int, name: str) -> keras.layers.Layer:
+        """Returns a dense layer."""
+        return dense(units, self._initializer_range, self._seeds, name, self.dtype)
+
+    def dropout(self, rate: float) -> keras.layers.Dropout:
+        """Returns a dropout layer."""
+        return keras.layers.Dropout(rate, seed=next(self._seeds), dtype=self.dtype)
+
+    def embedding(self, rows: int, width: int, name: str) -> keras.layers.Embedding:
+        """Returns an embedding table."""
+        initializer = keras.initializers.TruncatedNormal(stddev=self._initializer_range, seed=next(self._seeds))
+        return keras.layers.Embedding(rows, width, initializer, name=name, dtype=self.dtype)
+
+    def layer_norm(self, epsilon: float, name: str) -> "LayerNorm":
+        """Returns a layer normalization."""
+        return LayerNorm(epsilon, name, self.dtype)
+
+
 class LayerNorm(keras.layers.Layer):
     """Layer normalization of [N, D]; scale and shift are float32."""
 
@@ -54,30 +93,29 @@ class LayerNorm(keras.layers.Layer):
         self.beta = self.add_weight(shape=shape[1:], initializer="zeros", name="beta", autocast=False)
 
     def call(self, states: Any, compiled: bool = False) -> Any:
-        """[N, D] -> [N, D]."""
-        # Tensors: a hand-written gradient takes no variables. TensorFlow drops a product with 1, a sum with 0 it keeps.
+        """[N, D] -> [N, D]; `compiled`: see elementwise.py."""
+        # A function with a gradient of its own takes tensors, not variables. TensorFlow drops a product with 1.
         gamma, beta = self.gamma * 1.0, self.beta * 1.0
         return elementwise.layer_norm(states, gamma, beta, self.epsilon, compiled)
 
 
 class FeedForward(keras.layers.Layer):
-    """Two dense layers with an activation between them, for each token alone."""
+    """Two dense layers with an activation between them, applied to each token alone."""
 
-    def __init__(
-        self,
-        width: int,
-        inner_width: int,
-        activation: str,
-        initializer_range: float,
-        seeds: Iterator[int],
-        name: str,
-        dtype: Any = None,
-        dense: Callable[..., keras.layers.Layer] = dense,
-    ):
-        super().__init__(name=name, dtype=dtype)
+    def __init__(self, width: int, inner_width: int, activation: str, blocks: Blocks, name: str):
+        """Makes the layer.
+
+        Args:
+          width: D.
+          inner_width: width between the two dense layers.
+          activation: a key of `ACTIVATIONS`.
+          blocks: makes the dense layers.
+          name: of the layer.
+        """
+        super().__init__(name=name, dtype=blocks.dtype)
         self.activation = ACTIVATIONS[activation]
-        self.inner = dense(inner_width, initializer_range, seeds, "inner", dtype)
-        self.output_projection = dense(width, initializer_range, seeds, "output", dtype)
+        self.inner = blocks.dense(inner_width, "inner")
+        self.output_projection = blocks.dense(width, "output")
 
     def call(self, states: Any, training: bool = False, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]."""
@@ -85,22 +123,9 @@ class FeedForward(keras.layers.Layer):
 
 
 def split_rows(x: Any, sizes: Sequence[Any]) -> list[Any]:
-    """Cuts [N, D] into parts of the given numbers of rows, and what is left after them.
-
-    The gradient is one concatenation; that of slices would fill [N, D] with zeros for each of them.
-    """
-
-    @ops.custom_gradient
-    def split(x: Any) -> Any:
-        parts, start = [], 0
-        for size in sizes:
-            parts.append(x[start : start + size])
-            start = start + size
-        parts.append(x[start:])
-        # TensorFlow passes the parts' gradients one by one, JAX as one list.
-        return parts, lambda *upstream: ops.concatenate(upstream if len(upstream) > 1 else upstream[0], axis=0)
-
-    return split(x)
+    """Cuts [N, D] into parts with the given numbers of rows, and a last part with the remaining rows."""
+    rest = tf.shape(x)[0] - tf.add_n([tf.convert_to_tensor(size) for size in sizes])
+    return tf.split(x, tf.stack([*sizes, rest]), num=len(sizes) + 1)
 
 
 def masked_mean(states: Any, mask: Any) -> Any:

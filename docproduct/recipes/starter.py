@@ -5,9 +5,8 @@
     python serve.py --model_dir=model --index_dir=index --generator_dir=starter/saved_model --port=8080
 
 It learns a vocabulary of 8,192 byte pairs and the language of pairs and texts (--task=language_model), then to answer
-(docproduct.contexts, --task=context_answer): a pointer copies from the retrieved pairs. It is exported. What was killed
-goes on with the same command. 7.0 million weights: 14 MB in float16. Ends with one line of JSON: the metrics of the
-epoch that was kept.
+(docproduct.contexts, --task=context_answer), and is exported. A run that was killed goes on with the same command. The
+model has 7.0 million weights. Ends with one line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
@@ -32,13 +31,13 @@ from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training import loop as training
+from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
 
 VOCABULARY = 8_192
 SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
 PROMPT = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
-# Every question is learned alone, and a quarter of them with retrieved pairs, from which the pointer learns.
+# Every question is learned alone, and a quarter of them with retrieved pairs, too.
 CONTEXT_SHARE = 0.25
 # Small batches, many steps: of a quarter of MedQuAD's questions, each with contexts, 4 rows at 1e-3 reached a dev
 # perplexity of 17.6, 8 at 5e-4 18.9 (commit f4ada53).
@@ -90,8 +89,6 @@ def make(
         gpt2_dir=language_model,
         dropout=0.0,
         prompt_weight=1.0,
-        pointer=True,
-        pairs_apart=True,
         settings=answers,
     )
     history = train(config, model, resume=True)
@@ -107,7 +104,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
-    training.set_up()
+    set_up()
     try:
         retriever = TrainedRetriever.load_for_many(values.model_dir)
         best = make(

@@ -1,20 +1,22 @@
-"""Where to train: one device, several GPUs, several machines."""
+"""Devices and processes: seeds, GPU memory, one device or several GPUs or several machines."""
 
 import contextlib
 import json
 import os
+import random
 import re
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 from absl import logging
 
 STRATEGIES = ("default", "mirrored", "multi_worker")
-_JOBS = ("chief", "worker")  # whose processes train; TensorFlow waits for ever for what a ps would do
+_JOBS = ("chief", "worker")  # jobs that train; TensorFlow would wait for ever for a ps
 _ADDRESS = re.compile(r"(?:\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):([0-9]{1,5})")
 _LARGEST_PORT = 65_535
 
-# What a collective operation raises when another worker is gone.
+# Raised by a collective operation when another worker is gone.
 LOST = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -27,8 +29,26 @@ class WorkerLostError(RuntimeError):
     """Another worker has ended, or cannot be reached."""
 
 
+def set_up(seed: int = 0, deterministic: bool = False) -> None:
+    """Sets the seeds of this process and lets GPU memory grow; a script's main() calls it before anything runs.
+
+    Args:
+      seed: seed of every random draw that has no seed of its own.
+      deterministic: repeatable ops, which may be slower; the process cannot go back.
+    """
+    if seed < 0:
+        raise ValueError(f"seed is {seed}; expected 0 or more.")
+    random.seed(seed)
+    np.random.seed(seed)
+    tf.random.set_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+    for gpu in tf.config.list_physical_devices("GPU"):
+        tf.config.experimental.set_memory_growth(gpu, True)
+
+
 def make_strategy(name: str) -> tf.distribute.Strategy:
-    """Returns where to train; a script's main() calls it right after `set_up`.
+    """Returns the strategy to train with; a script's main() calls it right after `set_up`.
 
     Args:
       name: default (one device), mirrored (all GPUs of this machine), or multi_worker (all workers that the environment
@@ -61,7 +81,7 @@ def make_strategy(name: str) -> tf.distribute.Strategy:
 
 
 def _wrong_tf_config(text: str | None) -> str | None:
-    """Returns what is wrong with the content of TF_CONFIG, in words; None: nothing."""
+    """Returns what is wrong with the content of TF_CONFIG, in words, or None."""
     if not text:
         return "is not set"
     try:
@@ -97,28 +117,28 @@ def _wrong_tf_config(text: str | None) -> str | None:
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
-    """Returns whether this process writes files; of several workers one does."""
+    """Returns whether this process writes files; of several workers, one does."""
     return strategy.extended.should_checkpoint
 
 
 @contextlib.contextmanager
-def with_all_workers(what: str) -> Iterator[None]:
-    """Raises a WorkerLostError that names `what` if another worker ends while the block waits for it."""
+def with_all_workers(action: str) -> Iterator[None]:
+    """Raises a WorkerLostError that names the action if another worker ends while the block waits for it."""
     try:
         yield
     except LOST as error:
         reason = error.message.splitlines()[0][:200]
         raise WorkerLostError(
-            f"{what} could not be done: another worker has ended or cannot be reached ({reason}). "
+            f"{action} could not be done: another worker has ended or cannot be reached ({reason}). "
             "See its own message. Start all workers again with --resume; they go on from the last checkpoint."
         ) from error
 
 
 def wait_for_all(strategy: tf.distribute.Strategy, step: int) -> None:
-    """Returns when all workers are here.
+    """Waits until all workers have called this.
 
     Raises:
-      ValueError: they are not at the same step.
+      ValueError: the workers are not at the same step.
     """
     if strategy.num_replicas_in_sync == 1:
         return

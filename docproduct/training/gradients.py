@@ -1,13 +1,18 @@
-"""Gradients of a loss over a batch, at once or added up over its chunks; see also gradient_cache.py."""
+"""Gradients of a loss over a batch: of the whole batch, or added up over its chunks; see also gradient_cache.py."""
 
 from collections.abc import Callable, Iterable
 
 import keras
 import tensorflow as tf
 
-Batch = dict[str, tf.Tensor]
-Gather = Callable[[tf.Tensor], tf.Tensor]
-Gradients = Callable[[Batch, Gather], tuple[tf.Tensor, list[tf.Tensor]]]
+Batch = dict[str, tf.Tensor]  # every feature has the rows of the batch as its first dimension
+Gather = Callable[[tf.Tensor], tf.Tensor]  # a tensor's rows on this replica -> its rows on all replicas
+Loss = Callable[[Batch, Gather], tf.Tensor]  # sum over the rows of the batch
+
+
+def num_rows(batch: Batch) -> tf.Tensor:
+    """Returns the number of rows of a batch, a scalar int32."""
+    return tf.shape(next(iter(batch.values())))[0]
 
 
 def trainable(modules: Iterable[keras.layers.Layer]) -> list[keras.Variable]:
@@ -15,34 +20,35 @@ def trainable(modules: Iterable[keras.layers.Layer]) -> list[keras.Variable]:
     return [variable for module in modules for variable in module.trainable_variables]
 
 
-def differentiate(
-    loss: Callable[[Batch, Gather], tf.Tensor], modules: tuple[keras.layers.Layer, ...], chunk_size: int = 0
-) -> Gradients:
-    """Returns `Task.gradients` of a loss (batch, gather) -> sum over rows.
+def whole_gradients(
+    loss: Loss, modules: Iterable[keras.layers.Layer], batch: Batch, gather: Gather
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Returns the loss of a batch and its gradients with respect to the trainable variables of the modules."""
+    with tf.GradientTape() as tape:
+        total = loss(batch, gather)
+    # The gradient of an embedding is sparse; it is made dense to be clipped with the others.
+    return total, [tf.convert_to_tensor(gradient) for gradient in tape.gradient(total, trainable(modules))]
+
+
+def chunked_gradients(
+    loss: Loss, modules: Iterable[keras.layers.Layer], batch: Batch, gather: Gather, chunk_size: int
+) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Returns what `whole_gradients` returns, with the activations of one chunk of rows in memory at a time.
 
     Args:
-      loss: with a chunk_size, a row's part must not depend on other rows, and `gather` is not to be called.
+      loss: the loss of a row must not depend on other rows, and must not call `gather`.
       modules: what is trained.
-      chunk_size: rows whose activations are in memory at once; the gradients of all chunks are added up. 0: all rows.
+      batch: the rows.
+      gather: is passed on to the loss.
+      chunk_size: rows of a chunk.
     """
+    num_chunks = -(-num_rows(batch) // chunk_size)
 
-    def gradients(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        variables = trainable(modules)
-        with tf.GradientTape() as tape:
-            total = loss(batch, gather)
-        # The gradient of an embedding is sparse; it is made dense to be clipped with the others.
-        return total, [tf.convert_to_tensor(found) for found in tape.gradient(total, variables)]
+    def add_chunk(chunk: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        rows = {name: value[chunk * chunk_size : (chunk + 1) * chunk_size] for name, value in batch.items()}
+        total, gradients = whole_gradients(loss, modules, rows, gather)
+        return chunk + 1, [before + part for before, part in zip(sums, [total, *gradients], strict=True)]
 
-    def accumulated(batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        num_chunks = -(-tf.shape(batch["pair_id"])[0] // chunk_size)
-
-        def body(chunk: tf.Tensor, sums: list[tf.Tensor]) -> tuple[tf.Tensor, list[tf.Tensor]]:
-            rows = {name: value[chunk * chunk_size : (chunk + 1) * chunk_size] for name, value in batch.items()}
-            total, parts = gradients(rows, gather)
-            return chunk + 1, [before + part for before, part in zip(sums, [total, *parts], strict=True)]
-
-        start = [tf.zeros([]), *(tf.zeros(variable.shape) for variable in trainable(modules))]
-        _, sums = tf.while_loop(lambda chunk, _: chunk < num_chunks, body, (0, start), parallel_iterations=1)
-        return sums[0], sums[1:]
-
-    return accumulated if chunk_size else gradients
+    zeros = [tf.zeros([]), *(tf.zeros(variable.shape) for variable in trainable(modules))]
+    _, sums = tf.while_loop(lambda chunk, _: chunk < num_chunks, add_chunk, (0, zeros), parallel_iterations=1)
+    return sums[0], sums[1:]

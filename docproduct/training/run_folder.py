@@ -1,123 +1,127 @@
-"""A training and its folder: begun anew, resumed, or found to have ended before."""
+"""The folder of a training: free for a new run, or with a run to resume, or with one that has ended."""
 
 import dataclasses
-import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import tensorflow as tf
 from absl import logging
 
 from data_pipeline.folders import files
+from data_pipeline.settings import Settings, decisive, from_json
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE
 from docproduct.training import devices
-from docproduct.training import loop as training
-from docproduct.training.settings import TrainingSettings
-
-# For a resumed run; dtype_policy stands for the precision.
-_MAY_CHANGE = ("_dir", ".precision", ".checkpoint_steps", ".patience")
 
 
-@dataclasses.dataclass(frozen=True)
-class Run:
-    """A training, ready to start.
+class RunFolder:
+    """The folder that a training writes.
 
     Attributes:
-      task: for the training loop.
-      record: what must be equal for a run to be resumed; stands in config.json.
-      save_config: writes everything but the weights into a folder.
+      path: the folder.
+      resumed: whether it holds a run that is to be continued.
     """
 
-    task: training.Task
-    record: dict[str, Any]
-    save_config: Callable[[str], None]
+    def __init__(
+        self,
+        path: str,
+        kind: str,
+        strategy: tf.distribute.Strategy,
+        resume: bool = False,
+        overwrite: bool = False,
+        inputs: Iterable[str | None] = (),
+    ):
+        """Checks that the folder may be written; make it before anything is loaded.
+
+        Args:
+          path: the folder.
+          kind: the "kind" in its config.json.
+          strategy: where to train; of several workers, the chief writes.
+          resume: continue a run that was interrupted; begin one if there is none.
+          overwrite: replace the folder.
+          inputs: folders that are trained from, which must not be replaced.
+
+        Raises:
+          FileExistsError: the folder is there, and neither `resume` nor `overwrite` is on.
+          ValueError: both are.
+        """
+        if resume and overwrite:
+            raise ValueError("resume and overwrite contradict each other. Give one of them.")
+        self.path, self._kind, self._overwrite = path, kind, overwrite
+        self._chief = devices.is_chief(strategy)
+        self.resumed = resume and os.path.exists(os.path.join(path, CONFIG_FILE))
+        if self._chief and not self.resumed:
+            _check_free(path, kind, inputs, overwrite)
+        if resume and not self.resumed:
+            logging.info("There is no run in %s yet: it begins.", path)
+
+    def begin(
+        self,
+        config: Settings,
+        start: dict[str, Any],
+        save_config: Callable[[str, dict[str, Any]], None],
+        former: Mapping[str, Any] | None = None,
+    ) -> dict[str, Any] | None:
+        """Writes config.json, or checks that the run in it was begun with the same settings.
+
+        Args:
+          config: the settings.
+          start: fingerprints of the data and of the model before its first step, text or None each.
+          save_config: writes everything but the weights into a folder, with a record of how they are made.
+          former: settings that earlier versions had, see `settings.from_json`.
+
+        Returns:
+          None if there is something to train, else the content of metrics.json.
+
+        Raises:
+          ValueError: the run was begun with other settings, data or weights.
+        """
+        record = {"training": dataclasses.asdict(config)} | start
+        if self.resumed:
+            self._check_same(config, start, former)
+            return self._finished()
+        if self._chief:
+            with files.whole_folder(self.path, self._overwrite, self._kind, CONFIG_FILE) as folder:
+                save_config(folder, record)
+        return None
+
+    def _check_same(self, config: Settings, start: dict[str, Any], former: Mapping[str, Any] | None) -> None:
+        """Raises a ValueError unless the run was begun with the same data, weights and settings.
+
+        A setting that its config.json lacks had its default: earlier versions did not have it.
+        """
+        path = os.path.join(self.path, CONFIG_FILE)
+        stored = files.read_json(path)
+        before = decisive(from_json(type(config), stored.get("training", {}), path, former))
+        before |= {name: stored.get(name) for name in start}
+        changed = [
+            f"{name.removeprefix('settings.')} was {before[name]!r}, is {now!r}"
+            for name, now in (decisive(config) | start).items()
+            if before[name] != now
+        ]
+        if changed:
+            raise ValueError(
+                f"{self.path} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones. To "
+                "train a finished model further, start from it, in another folder."
+            )
+
+    def _finished(self) -> dict[str, Any] | None:
+        """Returns the history of a run that has ended; removes what a killed process has half written."""
+        if self._chief:
+            files.remove_partial(self.path)
+        if history := files.read_json(os.path.join(self.path, METRICS_FILE)):
+            logging.info("The training in %s has ended before; nothing is left to do.", self.path)
+        return history
 
 
-def train(
-    make_run: Callable[[], Run],
-    settings: TrainingSettings,
-    model_dir: str,
-    kind: str,
-    inputs: Iterable[str | None],
-    strategy: tf.distribute.Strategy,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> dict[str, Any]:
-    """Trains in a folder.
-
-    Args:
-      make_run: makes model and task; is called once it is known that the folder is free, or holds a run to resume.
-      settings: the loop's.
-      model_dir: the folder.
-      kind: what its config.json says it is.
-      inputs: folders that are trained from, which it must not be.
-      strategy: where to train.
-      resume: continue a run that was interrupted, with the same record.
-      overwrite: replace `model_dir`.
-
-    Returns:
-      What metrics.json holds, see `training.fit`.
-
-    Raises:
-      FileExistsError: `model_dir` is there, and neither `resume` nor `overwrite` is on.
-      ValueError: both are, or a run was begun with another record.
-    """
-    if resume and overwrite:
-        raise ValueError("resume and overwrite contradict each other. Give one of them.")
-    resumed = resume and os.path.exists(os.path.join(model_dir, CONFIG_FILE))
-    if not resumed and devices.is_chief(strategy):
-        _check_free(model_dir, kind, inputs, overwrite)
-    run = make_run()
-    if resumed:
-        _check_same_run(model_dir, run.record)
-        if devices.is_chief(strategy):
-            files.remove_partial(model_dir)
-        if finished := files.read_json(os.path.join(model_dir, METRICS_FILE)):
-            logging.info("The training in %s has ended before; nothing is left to do.", model_dir)
-            return finished
-    else:
-        if resume:
-            logging.info("There is no run in %s yet: it begins.", model_dir)
-        if devices.is_chief(strategy):
-            with files.whole_folder(model_dir, overwrite, kind, CONFIG_FILE) as folder:
-                run.save_config(folder)
-    return training.fit(run.task, settings, model_dir, strategy, resume)
-
-
-def _check_free(model_dir: str, kind: str, inputs: Iterable[str | None], overwrite: bool) -> None:
+def _check_free(path: str, kind: str, inputs: Iterable[str | None], overwrite: bool) -> None:
     """Raises a FileExistsError if a model folder at this place would take something away."""
-    if not os.path.isdir(model_dir) or not os.listdir(model_dir):
+    if not os.path.isdir(path) or not os.listdir(path):
         return
     if not overwrite:
         raise FileExistsError(
-            f"{model_dir} is not empty. Give another folder, --resume to continue an interrupted run, or --overwrite."
+            f"{path} is not empty. Give another folder, --resume to continue an interrupted run, or --overwrite."
         )
-    if os.path.realpath(model_dir) in map(os.path.realpath, filter(None, inputs)):
-        raise FileExistsError(f"{model_dir} is what is trained from. Give another folder for the model.")
-    files.check_free(model_dir, overwrite, kind, CONFIG_FILE)
-
-
-def _check_same_run(model_dir: str, record: dict[str, Any]) -> None:
-    """Raises a ValueError unless the folder's training was begun with the same data and settings."""
-    stored = _flat(files.read_json(os.path.join(model_dir, CONFIG_FILE)))
-    # Folders may have moved; what is in them counts.
-    record = json.loads(json.dumps(record))  # tuples become lists, as in the file
-    current = {name: value for name, value in _flat(record).items() if not name.endswith(_MAY_CHANGE)}
-    changed = [
-        f"{name.removeprefix('training.').removeprefix('settings.')} was {stored.get(name)!r}, is {now!r}"
-        for name, now in current.items()
-        if stored.get(name) != now
-    ]
-    if changed:
-        raise ValueError(
-            f"{model_dir} cannot be resumed with other settings: {'; '.join(changed)}. Give the first ones. To train a "
-            "finished model further, start from it, in another folder."
-        )
-
-
-def _flat(nested: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for name, value in nested.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {f"{prefix}{name}": value}
-    return flat
+    if os.path.realpath(path) in map(os.path.realpath, filter(None, inputs)):
+        raise FileExistsError(f"{path} is what is trained from. Give another folder for the model.")
+    files.check_free(path, overwrite, kind, CONFIG_FILE)

@@ -1,7 +1,9 @@
 """The generator: a GPT-2 that writes answers.
 
-folder.py (a trained model as a folder), config.py, task.py and train.py (training), dev.py (perplexity and answers),
-report.py (model card).
+folder.py (a trained model as a folder).
+
+Training: train.py, start.py (the model before its first step), task.py (what the loop is given), losses.py, config.py
+(settings), dev.py (perplexity and answers), report.py (model card).
 """
 
 from docproduct.systems.generator.folder import TrainedGenerator, sizes

@@ -2,55 +2,53 @@
 
 import dataclasses
 
+from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.training.settings import TrainingSettings
 
+# Settings of earlier versions, here or in GPT2Config, with the values at which they changed nothing.
+FORMER = {"copying": False, "pointer": False, "pairs_apart": False, "segment_token": None}
+
 
 @dataclasses.dataclass(frozen=True)
-class GeneratorTraining:
-    """What to train, from what, on what.
+class GeneratorTraining(Settings):
+    """What to train, from what, on what; the help beside each field says what it does."""
 
-    Attributes:
-      tokens_dir: the token folder; it decides the task.
-      gpt2_dir: the model to start from, in OpenAI's, Hugging Face's or our layout; None: random weights.
-      random_gpt2: sizes of the model with random weights; the token folder's tokenizer decides vocab_size.
-      copying: whether random weights begin with heads that copy; of a model too small for them (see
-        layers/copying.py) they do not, nor does gpt2_dir.
-      dropout: rate on states, embeddings and attention; None: what gpt2_dir says.
-      chunk_size: rows whose activations are in memory at once, of a batch whose gradients are added up; 0: all.
-      recompute: gradient checkpointing: the memory of one layer, and a third more time.
-      prompt_weight: what a token of a prompt counts in the loss, 0 to 1; one of an answer counts 1.
-      pointer: whether a model that learns to answer gets a pointer, which copies from prompts; see layers/pointer.py.
-      pairs_apart: whether such a model reads each pair of a prompt by itself, and the pointer alone looks at the
-        others: for small models, which a long prompt distracts.
-      num_buckets: classes of like length that batches are drawn from; 1: of any length.
-      num_answers: dev questions that are answered after every epoch, for ROUGE-L.
-      settings: the loop's.
-    """
-
-    tokens_dir: str
-    gpt2_dir: str | None = None
+    tokens_dir: str = setting(
+        REQUIRED, "Token folder: written by docproduct.contexts, else by train_gpt2.py.", changes_results=False
+    )
+    gpt2_dir: str | None = setting(
+        None,
+        "GPT-2 to start from, in OpenAI's, Hugging Face's or our layout; none: a small one with random weights.",
+        changes_results=False,
+    )
+    # Of the model without gpt2_dir; the token folder's tokenizer decides vocab_size.
     random_gpt2: GPT2Config = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512)
-    copying: bool = True
-    dropout: float | None = None
-    chunk_size: int = 0
-    recompute: bool = False
-    prompt_weight: float = 0.0
-    pointer: bool = False
-    pairs_apart: bool = False
-    num_buckets: int = 16
-    num_answers: int = 16
+    dropout: float | None = setting(
+        None,
+        "Dropout on states, embeddings and attention; default: as gpt2_dir says, else 0.1.",
+        least=0,
+        below=1,
+    )
+    chunk_size: int = setting(
+        0, "Rows whose activations are in memory at once, gradients added up; 0: the whole batch.", least=0
+    )
+    recompute: bool = setting(
+        False,
+        "Gradient checkpointing: the memory of one layer, and a third more time.",
+        changes_results=False,
+    )
+    prompt_weight: float = setting(0.0, "Loss weight of a prompt token; an answer token has weight 1.", least=0, most=1)
+    num_buckets: int = setting(16, "Classes of like length that batches are drawn from; 1: any length.", least=1)
+    num_answers: int = setting(
+        16, "Dev questions that are answered after each epoch, for ROUGE-L.", least=0, changes_results=False
+    )
     settings: TrainingSettings = TrainingSettings(batch_size=16)
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for settings out of range."""
-        if not 0 <= self.chunk_size <= self.settings.batch_size:
+        """Raises a ValueError for a value out of range."""
+        super().__post_init__()
+        if self.chunk_size > self.settings.batch_size:
             raise ValueError(
                 f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."
             )
-        if self.num_answers < 0:
-            raise ValueError(f"num_answers is {self.num_answers}; expected 0 or more.")
-        if not 0 <= self.prompt_weight <= 1:
-            raise ValueError(f"prompt_weight is {self.prompt_weight}; expected 0 to 1.")
-        if not 0 <= (self.dropout or 0) < 1:
-            raise ValueError(f"dropout is {self.dropout}; expected 0 or more, and less than 1.")

@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline import batches, records
+from data_pipeline import batches
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder, TokenRow
 from docproduct import metrics
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.task import PAD, joined, next_token_losses
+from docproduct.systems.generator.losses import PAD, joined, next_token_losses
 
 _BATCH_TOKENS = 4_096  # read together, padding included
 _WRITTEN_TOGETHER = 8
@@ -25,10 +25,10 @@ class Sample:
     """An answer that was written.
 
     Attributes:
-      prompt: its text.
+      prompt: text of the prompt.
       reference: the right answer.
-      answer: what was written.
-      rouge_l: F1 of both, 0 to 1.
+      answer: the answer that was written.
+      rouge_l: ROUGE-L F1 of answer and reference, 0 to 1.
     """
 
     prompt: str
@@ -45,59 +45,59 @@ def read_rows(folder: TokenFolder, split: str) -> list[TokenRow]:
     """
     shards, num_rows = folder.shards(split), folder.num_pairs(split)
     dataset = tf.data.TFRecordDataset(shards).batch(_READ_TOGETHER)
-    dataset = dataset.map(lambda batch: batches.parse(batch, records.TOKENS))
-    found = []
-    for batch in batches.Batches(dataset, shards, records.TOKENS, -(-num_rows // _READ_TOGETHER), num_rows):
+    dataset = dataset.map(lambda batch: batches.parse(batch, folder.features))
+    rows: list[TokenRow] = []
+    for batch in batches.Batches(dataset, shards, folder.features, -(-num_rows // _READ_TOGETHER), num_rows):
         columns = [batch[name] for name in TokenRow._fields]
         lists = [c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for c in columns]
-        found += [TokenRow(*row) for row in zip(*lists, strict=True)]
-    return found
+        rows += [TokenRow(*row) for row in zip(*lists, strict=True)]
+    return rows
 
 
 class DevEvaluation:
     """Scores a generator on rows.
 
     Attributes:
-      rows: what it is scored on.
-      samples: what was written when it was scored last.
+      rows: the rows.
+      samples: the answers of the last call.
     """
 
     def __init__(self, generator: TrainedGenerator, rows: Sequence[TokenRow], kind: str, num_answers: int = 0):
         """Takes what to score.
 
         Args:
-          generator: as it will be at each call.
+          generator: is scored as it is at each call.
           rows: what to score it on.
-          kind: what the rows are, one of `token_folder.ROWS`.
-          num_answers: so many rows, spread over all, are answered, too; 0 for none, and for a language model.
+          kind: kind of the rows, one of `token_folder.ROWS`.
+          num_answers: number of rows, spread over all, that are answered, too; 0: none. A language model answers none.
         """
         self.rows, self.samples = rows, []
         self._generator, packed = generator, kind == LANGUAGE_MODEL
         self._asked = asked_of(rows, 0 if packed else num_answers)
         self._bytes = np.array(generator.tokenizer.token_bytes())
-        self._writer: GenerationSession | None = None
+        self._session: GenerationSession | None = None
         end_id = generator.tokenizer.end_id if packed else None
 
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2)
-        def losses(prompt_ids: tf.Tensor, target_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def losses_and_ids(prompt_ids: tf.Tensor, target_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             tokens = joined(prompt_ids, target_ids, end_id)
-            found, places = next_token_losses(generator.gpt2, tokens)
-            return found, tf.gather_nd(tokens.ids, places)
+            losses, places = next_token_losses(generator.gpt2, tokens)
+            return losses, tf.gather_nd(tokens.ids, places)
 
-        self._losses = losses
+        self._losses_and_ids = losses_and_ids
 
     def __call__(self) -> dict[str, float]:
         """Returns "perplexity" per token, "byte_perplexity" per byte of text, and "ROUGE-L" if answers are written."""
         nats, tokens, num_bytes = 0.0, 0, 0
         for prompts, targets in self._batches():
-            losses, ids = (x.numpy() for x in self._losses(prompts, targets))
+            losses, ids = (x.numpy() for x in self._losses_and_ids(prompts, targets))
             nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(ids)
             num_bytes += int(self._bytes[ids].sum())
-        found = {"perplexity": math.exp(nats / tokens), "byte_perplexity": math.exp(nats / max(num_bytes, 1))}
+        scores = {"perplexity": math.exp(nats / tokens), "byte_perplexity": math.exp(nats / max(num_bytes, 1))}
         if self._asked:
             self.samples = self.write()
-            found["ROUGE-L"] = float(np.mean([sample.rouge_l for sample in self.samples]))
-        return found
+            scores["ROUGE-L"] = float(np.mean([sample.rouge_l for sample in self.samples]))
+        return scores
 
     def _batches(self) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
         lengths = np.array([len(row.prompt_ids) + len(row.target_ids) for row in self.rows])
@@ -107,8 +107,8 @@ class DevEvaluation:
 
     def write(self) -> list[Sample]:
         """Answers `num_answers` of the rows, greedily."""
-        self._writer = self._writer or GenerationSession.of(self._generator)
-        return answers(self._writer, self._asked)
+        self._session = self._session or GenerationSession.of(self._generator)
+        return answers(self._session, self._asked)
 
 
 def asked_of(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
@@ -116,21 +116,21 @@ def asked_of(rows: Sequence[TokenRow], count: int) -> list[TokenRow]:
     return [rows[i] for i in np.linspace(0, len(rows) - 1, min(count, len(rows))).astype(int)]
 
 
-def answers(writer: GenerationSession, rows: Sequence[TokenRow]) -> list[Sample]:
+def answers(session: GenerationSession, rows: Sequence[TokenRow]) -> list[Sample]:
     """Answers the prompts of rows, greedily, each with as many tokens as its window has left."""
-    found: list[Sample | None] = [None] * len(rows)
+    samples: list[Sample | None] = [None] * len(rows)
     order = np.argsort([len(row.prompt_ids) for row in rows], kind="stable")
     for start in range(0, len(order), _WRITTEN_TOGETHER):
         numbers = order[start : start + _WRITTEN_TOGETHER]  # of like length
         asked = [rows[i] for i in numbers]
-        room = writer.window - max(len(row.prompt_ids) for row in asked)
-        room = min(room, writer.prompt.answer_tokens) if writer.prompt else room
-        written = writer.write([row.prompt_ids for row in asked], GenerationSettings(max_tokens=room))
+        room = session.window - max(len(row.prompt_ids) for row in asked)
+        room = min(room, session.prompt.answer_tokens) if session.prompt else room
+        written = session.write([row.prompt_ids for row in asked], GenerationSettings(max_tokens=room))
         for number, row, (generation,) in zip(numbers, asked, written, strict=True):
-            reference = writer.tokenizer.decode(row.target_ids)
-            prompt = writer.tokenizer.show(row.prompt_ids)
-            found[number] = Sample(prompt, reference, generation.text, metrics.rouge_l(reference, generation.text))
-    return found
+            reference = session.tokenizer.decode(row.target_ids)
+            prompt = session.tokenizer.show(row.prompt_ids)
+            samples[number] = Sample(prompt, reference, generation.text, metrics.rouge_l(reference, generation.text))
+    return samples
 
 
 def _padded(rows: Sequence[Sequence[int]]) -> tf.Tensor:

@@ -19,6 +19,7 @@ import safetensors.numpy
 from data_pipeline.folders import files
 from data_pipeline.prompts import answer_prompts as prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.settings import from_json
 from data_pipeline.tokenizers import BytePairs
 from docproduct import model_folder
 from docproduct.layers import checkpoints
@@ -77,7 +78,7 @@ class TrainedGenerator:
         prompt: PromptSettings | None = None,
     ) -> "TrainedGenerator":
         """Returns a generator with random weights."""
-        return cls(built(GPT2(config, seed, dtype=dtype)), tokenizer, prompt)
+        return cls(GPT2(config, seed, dtype).make_variables(), tokenizer, prompt)
 
     @classmethod
     def load(cls, folder: str, dtype: str = "float32", seed: int = 0, **changed: Any) -> "TrainedGenerator":
@@ -95,7 +96,7 @@ class TrainedGenerator:
         """
         layout, config, prompt = _read_config(folder)
         tokenizer = BytePairs.load(folder)
-        gpt2 = built(GPT2(dataclasses.replace(config, **changed), seed, dtype=dtype))
+        gpt2 = GPT2(dataclasses.replace(config, **changed), seed, dtype).make_variables()
         if layout == _OURS:
             weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
             checkpoints.assign(gpt2, weights, os.path.join(folder, WEIGHTS_FILE))
@@ -106,9 +107,7 @@ class TrainedGenerator:
             checkpoints.assign_from(gpt2, tensors, hugging_face_sources(config), folder)
         return cls(gpt2, tokenizer, prompt)
 
-    def with_markers(
-        self, prompt: PromptSettings, dtype: str, seed: int, pointer: bool = False, pairs_apart: bool = False
-    ) -> "TrainedGenerator":
+    def with_markers(self, prompt: PromptSettings, dtype: str, seed: int) -> "TrainedGenerator":
         """Returns the same generator with the markers, and how prompts are made of them.
 
         The token table's new rows are the mean of the others: no new token is likelier than an average one.
@@ -116,19 +115,12 @@ class TrainedGenerator:
         Args:
           prompt: how prompts are made.
           dtype: Keras dtype policy.
-          seed: of dropout, and of a new pointer.
-          pointer: whether it gets a pointer, if it has none.
-          pairs_apart: whether the pairs of a prompt are its segments; see `GPT2Config`.
+          seed: of dropout.
         """
         tokenizer = prompts.with_markers(self.tokenizer)
         rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
-        config = answering(dataclasses.replace(self.gpt2.config, vocab_size=rows), tokenizer, pointer, pairs_apart)
-        gpt2 = built(GPT2(config, seed, dtype=dtype))
-        weights, own = (
-            {name: variable.numpy() for name, variable in checkpoints.variables_by_name(model).items()}
-            for model in (gpt2, self.gpt2)
-        )
-        weights |= own
+        gpt2 = GPT2(dataclasses.replace(self.gpt2.config, vocab_size=rows), seed, dtype).make_variables()
+        weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.gpt2).items()}
         table = weights[_TABLE][: self.tokenizer.vocab_size]  # rows without a token may stand behind
         new = np.repeat(table.mean(axis=0, keepdims=True), rows - len(table), axis=0)
         checkpoints.assign(gpt2, weights | {_TABLE: np.concatenate([table, new])}, "the model before")
@@ -178,20 +170,6 @@ class TrainedGenerator:
             self.tokenizer.save(partial)
 
 
-def answering(config: GPT2Config, tokenizer: BytePairs, pointer: bool, pairs_apart: bool) -> GPT2Config:
-    """Returns the config of a model that answers, which keeps a pointer and segments that it has.
-
-    Args:
-      config: as it is.
-      tokenizer: has the markers.
-      pointer: whether it gets a pointer.
-      pairs_apart: whether the pairs of a prompt are its segments.
-    """
-    if pointer:
-        config = dataclasses.replace(config, pointer=True)
-    return dataclasses.replace(config, segment_token=tokenizer.added[prompts.QUESTION]) if pairs_apart else config
-
-
 def sizes(folder: str) -> GPT2Config:
     """Returns the sizes of the model in a folder of any layout, without its weights.
 
@@ -210,7 +188,7 @@ def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
         if stored.get("format") != FORMAT:
             raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Make the model again.")
         prompt = stored.get("prompt")
-        return _OURS, GPT2Config(**stored["gpt2"]), prompt and PromptSettings(**prompt)
+        return _OURS, _stored_config(folder, stored["gpt2"]), prompt and PromptSettings(**prompt)
     if hparams is not None:
         return _OPENAI, GPT2Config.from_openai(hparams), None
     if stored is not None and str(stored.get("kind", "")).startswith("docproduct"):
@@ -223,9 +201,16 @@ def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
     )
 
 
-def built(gpt2: GPT2) -> GPT2:
-    """Makes the variables of a model."""
-    config = gpt2.config
-    states = np.zeros((1, 2, config.encoder_width or config.width), np.float32) if config.cross_attention else None
-    gpt2(np.zeros((1, 2), np.int32), encoder_states=states)
-    return gpt2
+def _stored_config(folder: str, stored: dict[str, Any]) -> GPT2Config:
+    """Returns the sizes in a config.json of ours.
+
+    Raises:
+      ValueError: the model has a pointer, as models of earlier versions might.
+    """
+    if stored.get("pointer"):
+        raise ValueError(
+            f"The model in {folder} has a pointer, which copies tokens from the prompt. This version has no pointer, "
+            "and without it the model would write something else. Train the generator again."
+        )
+    path = os.path.join(folder, CONFIG_FILE)
+    return from_json(GPT2Config, stored, path, former={"pointer": False, "segment_token": None})

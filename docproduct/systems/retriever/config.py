@@ -2,80 +2,86 @@
 
 import dataclasses
 
+from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.layers.bert import BertConfig
 from docproduct.systems.retriever.losses import LossSettings
+from docproduct.systems.retriever.model import HEADS
+from docproduct.systems.retriever.pooling import POOLINGS
 from docproduct.training.settings import TrainingSettings
 
 
 @dataclasses.dataclass(frozen=True)
-class RetrieverTraining:
-    """What to train, from what, on what.
+class RetrieverTraining(Settings):
+    """What to train, from what, on what; the help beside each field says what it does.
 
-    Attributes:
-      prepared_dir: the prepared folder.
-      encoder_dir: the encoder, or trained retriever, to start from; None: a random BERT of `random_bert`'s sizes.
-      random_bert: sizes without vocab_size and pad_id, which the prepared folder's tokenizer decides.
-      pooling: mean, cls, max or mean_sqrt_len; None: what the encoder's folder says, else mean.
-      pooled_layer: the layer whose states are pooled: -1 the last, -2 the one before it, as in docproduct 0.2. The
-        layers behind it are left out of the model. Defaults to the last.
-      max_tokens: longest text that the trained model encodes; None: what the pairs were cut at when they were prepared,
-        so that the model is used on what it is trained on.
-      dropout: rate inside the encoder, on states and on attention; None: what the encoder's folder says.
-      head: residual, plain or none; see RetrieverConfig for its defaults, as for the next three. None: the default, or
-        what a trained retriever has that training goes on from.
-      head_width: width inside a head.
-      head_depth: blocks or hidden layers of a head.
-      head_dropout: rate inside the heads.
-      loss: what to minimize. Without matryoshka_dims, those of the retriever that training goes on from.
-      freeze_bert: train the heads only, on vectors that the encoder computed once.
-      negatives_dir: hard negatives that `docproduct.negatives` found; None: only the other answers of a batch.
-      num_negatives: hard negatives a pair and step.
-      cluster_size: pairs with like questions that share a batch, as hard negatives for one another; 1: none. The
-        encoder says first what is alike; token ids of all pairs are in memory.
-      chunk_size: 0: the whole batch is encoded at once. Else gradient caching: so many pairs at once, which is what
-        memory is needed for; the gradients are the same, and a step takes a third longer.
-      num_buckets: classes of like length that batches are drawn from; 1: of any length.
-      boundaries: the lengths that divide them; None: the data's quantiles.
-      pad_to_multiple: padded lengths are multiples of it.
-      dev_train_answers: answers of train that stand beside dev's as candidates in evaluation.
-      settings: the loop's.
+    A size of the model that is None comes from the folder of the encoder or trained retriever that training starts
+    from, or else is RetrieverConfig's default.
     """
 
-    prepared_dir: str
-    encoder_dir: str | None = None
+    prepared_dir: str = setting(REQUIRED, "Prepared folder, written by data_pipeline.prepare.", changes_results=False)
+    encoder_dir: str | None = setting(
+        None, "Encoder, or trained retriever, to start from; none: a small random BERT.", changes_results=False
+    )
+    # Of the model without encoder_dir; the prepared folder's tokenizer decides vocab_size and pad_id.
     random_bert: BertConfig = BertConfig(width=128, num_layers=2, num_heads=2, inner_width=512, max_positions=256)
-    pooling: str | None = None
-    pooled_layer: int | None = None
-    max_tokens: int | None = None
-    dropout: float | None = None
-    head: str | None = None
-    head_width: int | None = None
-    head_depth: int | None = None
-    head_dropout: float | None = None
+    pooling: str | None = setting(
+        None,
+        "How token states become a vector; default: as the encoder's folder says, else mean.",
+        choices=tuple(POOLINGS),
+    )
+    pooled_layer: int | None = setting(
+        None, "Layer whose states are pooled: -1 the last (default), -2 the one before it. Later layers are left out."
+    )
+    max_tokens: int | None = setting(
+        None, "Longest text in tokens that the model encodes; default: the length that the pairs were cut at."
+    )
+    dropout: float | None = setting(
+        None, "Dropout inside the encoder; default: as the encoder's folder says.", least=0, below=1
+    )
+    head: str | None = setting(
+        None, "Kind of head; default: residual (starts as the identity), or as in encoder_dir.", choices=HEADS
+    )
+    head_width: int | None = setting(None, "Width inside a head; default: the encoder's.", least=1)
+    head_depth: int | None = setting(
+        None, "Blocks of a residual head, or hidden layers of a plain one; default: 1.", least=1
+    )
+    head_dropout: float | None = setting(None, "Dropout inside the heads; default: 0.1.", least=0, below=1)
+    # Without matryoshka_dims, those of the retriever that training starts from.
     loss: LossSettings = LossSettings()
-    freeze_bert: bool = False
-    negatives_dir: str | None = None
-    num_negatives: int = 1
-    cluster_size: int = 8
-    chunk_size: int = 0
-    num_buckets: int = 16
-    boundaries: tuple[int, ...] | None = None
-    pad_to_multiple: int = 1
-    dev_train_answers: int = 2_000
+    freeze_bert: bool = setting(False, "Train the heads only, on vectors that the encoder computes once.")
+    negatives_dir: str | None = setting(
+        None,
+        "Hard negatives, written by docproduct.negatives; none: only the other answers of a batch.",
+        changes_results=False,
+    )
+    num_negatives: int = setting(1, "Hard negatives a pair and step.", least=1)
+    cluster_size: int = setting(
+        8,
+        "Pairs with like questions that share a batch, as hard negatives for one another; 1: pairs at random. Above 1, "
+        "the encoder first encodes all questions, and the token ids of all pairs are in memory.",
+        least=1,
+    )
+    chunk_size: int = setting(
+        0,
+        "Gradient caching with so many pairs at once: needs their memory only, has the gradients of the whole batch "
+        "and takes a third more time; 0: off.",
+        least=0,
+    )
+    num_buckets: int = setting(16, "Classes of like length that batches are drawn from; 1: any length.", least=1)
+    boundaries: tuple[int, ...] | None = setting(
+        None, "Lengths in tokens that divide the buckets; default: the data's quantiles."
+    )
+    pad_to_multiple: int = setting(1, "Padded lengths are multiples of this number of tokens.", least=1)
+    dev_train_answers: int = setting(2_000, "Answers of train that are candidates on dev, too.", least=0)
     settings: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for settings that contradict each other."""
-        if not 0 <= self.chunk_size <= self.settings.batch_size:
+        """Raises a ValueError for a value out of range, or for settings that contradict each other."""
+        super().__post_init__()
+        if self.chunk_size > self.settings.batch_size:
             raise ValueError(
                 f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."
             )
-        for name in ("cluster_size", "num_negatives"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
-        for name in ("dropout", "head_dropout"):
-            if not 0 <= (getattr(self, name) or 0) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 0 or more, and less than 1.")
         if self.num_negatives > 1 and not self.negatives_dir:
             raise ValueError(f"num_negatives is {self.num_negatives}, of no hard negatives. Give --negatives_dir.")
         if self.loss.distillation_weight and not self.negatives_dir:

@@ -25,16 +25,15 @@ from data_pipeline import batches, splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
+from data_pipeline.settings import from_json
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from docproduct import model_folder
 from docproduct.layers import checkpoints
-from docproduct.layers.bert import BertConfig
 from docproduct.layers.precision import dtype_policy
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
 from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever.bare_encoder import load_encoder, longest_text
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
-from docproduct.systems.retriever.pooling import DenseConfig
 
 KIND = "docproduct retriever"
 FORMAT = 2
@@ -249,31 +248,37 @@ class TrainedRetriever:
                 "train_embeddings.py its flags and --resume.",
                 folder,
             )
-        settings = stored["retriever"]
-        bert = BertConfig(**settings["bert"]).with_dropout(dropout)
-        if at_most := options.pop("at_most", None):
-            options["max_tokens"] = longest_text(bert, at_most)
-        options.pop("lower_case", None)  # its tokenizer says
-        given = {name: value for name, value in options.items() if value is not None}
-        settings |= {name: given.pop(name) for name in _MAY_CHANGE if name in given}
-        differing = [
-            f"{name} is {settings.get(name)!r}, asked for was {value!r}"
-            for name, value in given.items()
-            if settings.get(name) != value
-        ]
-        if differing:
-            raise ValueError(
-                f"The retriever in {folder} was trained with other settings: {'; '.join(differing)}. Give those."
-            )
-        dense = tuple(DenseConfig(**layer) for layer in settings.get("dense", ()))
-        read = {"bert": bert, "dense": dense, "matryoshka_dims": tuple(settings["matryoshka_dims"])}
-        config = RetrieverConfig(**settings | read)
-        model = Retriever(config, seed, dtype)
+        config = from_json(RetrieverConfig, stored["retriever"], os.path.join(folder, CONFIG_FILE))
+        config = dataclasses.replace(config, bert=config.bert.with_dropout(dropout))
+        model = Retriever(_with_options(config, options, folder), seed, dtype)
         weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
         checkpoints.assign(model, weights, os.path.join(folder, WEIGHTS_FILE))
         hybrid = files.read_json(os.path.join(folder, HYBRID_FILE)) or Hybrid()._asdict()
         hybrid = Hybrid(hybrid["method"], hybrid["weight"])
         return cls(model, load_tokenizer(folder), hybrid, EncoderPrompts.read(folder))
+
+
+def _with_options(config: RetrieverConfig, options: dict[str, Any], folder: str) -> RetrieverConfig:
+    """Returns a trained retriever's config with the options of `load` that no weight depends on.
+
+    Raises:
+      ValueError: another option differs from the config.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    given.pop("lower_case", None)  # its tokenizer knows
+    if at_most := given.pop("at_most", None):
+        given["max_tokens"] = longest_text(config.bert, at_most)
+    config = dataclasses.replace(config, **{name: given.pop(name) for name in _MAY_CHANGE if name in given})
+    differing = [
+        f"{name} is {getattr(config, name, None)!r}, asked for was {value!r}"
+        for name, value in given.items()
+        if getattr(config, name, None) != value
+    ]
+    if differing:
+        raise ValueError(
+            f"The retriever in {folder} was trained with other settings: {'; '.join(differing)}. Give those."
+        )
+    return config
 
 
 def shorten(vectors: np.ndarray, dims: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a retriever is trained for: losses over unit vectors, and what is no negative.
+"""Losses of the retriever over unit vectors, and the candidates that are no negatives.
 
     B pairs in a batch (of one replica), K hard negatives a pair, C candidates (all answers and negatives of all
     replicas), D width
@@ -15,8 +15,10 @@ from typing import Any
 import keras
 from keras import ops
 
+from data_pipeline.settings import Settings, setting
+
 LOSSES = ("softmax", "symmetric", "cosine_matrix")
-_HIGHEST_SCALE = 100.0  # of a learned one: softmax is as good as the maximum there
+_HIGHEST_SCALE = 100.0  # of a learned scale: softmax is as good as the maximum there
 PAIR_FEATURES = ("pair_id", "question_group", "answer_group")
 
 Batch = dict[str, Any]
@@ -24,53 +26,49 @@ Gather = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
-class LossSettings:
-    """Which loss.
+class LossSettings(Settings):
+    """Which loss; the help beside each field says what it does.
 
-    Attributes:
-      kind: softmax (each question's own answer among all candidates); symmetric (the mean of that and each answer's own
-        question among all questions); cosine_matrix (DocProduct's second loss, the distance of the matrix of cosines
-        from 2 I - 1).
-      scale: factor on the cosines before a softmax.
-      learn_scale: train the scale, too, as its logarithm.
-      matryoshka_dims: further lengths at which the loss is taken, of the vectors' first components made unit vectors
-        again; the mean of all counts.
-      false_negative_margin: a candidate whose cosine is higher than the own answer's by more than this is taken for an
-        answer that nobody marked, and left out; None: only equal texts are.
-      distillation_weight: share of the loss that is the distance to a teacher's scores, of the own answer and the hard
-        negatives.
-      teacher_scale: factor on the teacher's scores before their softmax.
+    softmax: each question's own answer among all candidates. symmetric: the mean of that and of each answer's own
+    question among all questions. cosine_matrix: DocProduct's second loss, the distance of the matrix of cosines from
+    2 I - 1.
     """
 
-    kind: str = "softmax"
-    scale: float = 20.0
-    learn_scale: bool = False
-    matryoshka_dims: tuple[int, ...] = ()
-    false_negative_margin: float | None = None
-    distillation_weight: float = 0.0
-    teacher_scale: float = 20.0
+    kind: str = setting("softmax", "Softmax over answers, both ways (symmetric), or cosine_matrix.", choices=LOSSES)
+    scale: float = setting(20.0, "Factor on the cosines before the softmax.", above=0)
+    learn_scale: bool = setting(False, "Train the scale, too, as its logarithm.")
+    matryoshka_dims: tuple[int, ...] = setting(
+        (),
+        "Shorter lengths at which the vectors shall be good, too, such as 128,64: the loss is the mean over the whole "
+        "vectors and their first components, made unit vectors again.",
+    )
+    false_negative_margin: float | None = setting(
+        None,
+        "Leave out candidates whose cosine is this much above the own answer's, as answers that nobody marked; "
+        "default: only equal texts are left out.",
+        least=0,
+    )
+    distillation_weight: float = setting(
+        0.0,
+        "Share of the loss that is the distance to a teacher's scores of the own answer and the hard negatives.",
+        least=0,
+        most=1,
+    )
+    teacher_scale: float = setting(20.0, "Factor on the teacher's scores before their softmax.", above=0)
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for an impossible setting."""
-        if self.kind not in LOSSES:
-            raise ValueError(f"loss is {self.kind!r}; expected {', '.join(LOSSES)}.")
-        for name in ("scale", "teacher_scale"):
-            if getattr(self, name) <= 0:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected more than 0.")
+        """Raises a ValueError for a value out of range, or for settings that contradict each other."""
+        super().__post_init__()
         if self.learn_scale and self.kind == "cosine_matrix":
             raise ValueError("cosine_matrix has no scale to be learned. Take learn_scale away, or another loss.")
         if self.learn_scale and self.scale > _HIGHEST_SCALE:
             raise ValueError(f"scale is {self.scale}; expected at most {_HIGHEST_SCALE:g} where it is learned.")
-        if not 0 <= self.distillation_weight <= 1:
-            raise ValueError(f"distillation_weight is {self.distillation_weight}; expected 0 to 1.")
         if any(dims < 1 for dims in self.matryoshka_dims):
             raise ValueError(f"matryoshka_dims are {self.matryoshka_dims}; expected 1 or more.")
-        if self.false_negative_margin is not None and self.false_negative_margin < 0:
-            raise ValueError(f"false_negative_margin is {self.false_negative_margin}; expected 0 or more.")
 
 
 class RetrievalLoss(keras.layers.Layer):
-    """The loss that the settings describe; it holds the scale, where that is learned."""
+    """The loss that the settings describe; it holds the scale if that is learned."""
 
     def __init__(self, settings: LossSettings):
         super().__init__(name="loss", dtype="float32")
@@ -153,7 +151,7 @@ class RetrievalLoss(keras.layers.Layer):
 
 
 def own_and_excluded(batch: Batch, gather: Gather) -> tuple[Any, Any]:
-    """Says of every candidate whether it is a question's own answer, and whether it is left out.
+    """Returns two masks: which candidates are a question's own answer, and which are excluded from the loss.
 
     A candidate is no negative of a question where both belong to pairs with an equal question or an equal answer.
 
@@ -176,7 +174,7 @@ def own_and_excluded(batch: Batch, gather: Gather) -> tuple[Any, Any]:
 
 
 def softmax_cross_entropy(logits: Any, own: Any, excluded: Any) -> Any:
-    """Returns minus the log of the own candidate's share, [B], from logits, own and excluded [B, C]."""
+    """Returns minus the log-probability of the own candidate, [B], from logits, own and excluded [B, C]."""
     candidates = ops.logsumexp(ops.where(excluded, -1e9, logits), axis=1)  # exp(-1e9) is 0 in float32
     return candidates - ops.sum(ops.where(own, logits, 0.0), axis=1)
 

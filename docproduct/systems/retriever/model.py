@@ -14,51 +14,44 @@ from typing import Any
 import keras
 from keras import ops
 
+from data_pipeline.settings import Settings, setting
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.transformer import dense
 from docproduct.systems.retriever.pooling import POOLINGS, DenseConfig, dense_layers
 
+HEADS = ("residual", "plain", "none")
+
 
 @dataclasses.dataclass(frozen=True)
-class RetrieverConfig:
-    """The architecture of a retriever.
-
-    Attributes:
-      bert: Sizes of the encoder.
-      pooling: mean (over real tokens), cls (the first token's state), max (over real tokens), or mean_sqrt_len (the sum
-        over the square root of the number of tokens).
-      dense: Layers between the pooling and the heads.
-      max_tokens: Longest text that is encoded, in tokens with [CLS] and [SEP].
-      head: residual (starts as the identity), plain (dense layers from random weights) or none.
-      head_width: Width inside a head; None: that of the encoder.
-      head_depth: Blocks of a residual head, hidden layers of a plain head.
-      head_dropout: Dropout rate inside the heads.
-      matryoshka_dims: Numbers of first components that were trained to be compared alone.
-    """
+class RetrieverConfig(Settings):
+    """What a retriever is; the help beside each field says what it means."""
 
     bert: BertConfig
-    pooling: str = "mean"
-    max_tokens: int = 256
-    head: str = "residual"
-    head_width: int | None = None
-    head_depth: int = 1
-    head_dropout: float = 0.1
-    matryoshka_dims: tuple[int, ...] = ()
-    dense: tuple[DenseConfig, ...] = ()
+    pooling: str = setting(
+        "mean",
+        "mean (over real tokens), cls (the first token's state), max (over real tokens), or mean_sqrt_len (the sum "
+        "over the square root of the number of tokens).",
+        choices=tuple(POOLINGS),
+    )
+    max_tokens: int = setting(256, "Longest text in tokens that is encoded, [CLS] and [SEP] counted.")
+    head: str = setting(
+        "residual",
+        "residual (starts as the identity), plain (dense layers from random weights) or none.",
+        choices=HEADS,
+    )
+    head_width: int | None = setting(None, "Width inside a head; default: that of the encoder.", least=1)
+    head_depth: int = setting(1, "Blocks of a residual head, or hidden layers of a plain one.", least=1)
+    head_dropout: float = setting(0.1, "Dropout inside the heads.")
+    matryoshka_dims: tuple[int, ...] = setting((), "Shorter lengths that the vectors were trained for.")
+    dense: tuple[DenseConfig, ...] = ()  # layers behind the pooling, before the heads
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for an impossible setting."""
-        if self.pooling not in POOLINGS:
-            raise ValueError(f"pooling is {self.pooling!r}; expected one of {', '.join(POOLINGS)}.")
+        """Raises a ValueError for a value out of range, or that does not fit the encoder."""
+        super().__post_init__()
         if not 3 <= self.max_tokens <= self.bert.max_positions:
             raise ValueError(
                 f"max_tokens is {self.max_tokens}; expected 3 to {self.bert.max_positions}, the positions of this BERT."
             )
-        if self.head not in HEADS:
-            raise ValueError(f"head is {self.head!r}; expected {', '.join(HEADS)}.")
-        for name in ("head_width", "head_depth"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
         if any(not 1 <= dims <= self.width for dims in self.matryoshka_dims):
             raise ValueError(f"matryoshka_dims are {self.matryoshka_dims}; expected 1 to {self.width}, the width.")
 
@@ -131,7 +124,7 @@ class NoHead(keras.layers.Layer):
         return x
 
 
-HEADS = {"residual": ResidualHead, "plain": PlainHead, "none": NoHead}
+_HEAD_LAYERS = {"residual": ResidualHead, "plain": PlainHead, "none": NoHead}
 
 
 class Retriever(keras.Model):
@@ -150,8 +143,8 @@ class Retriever(keras.Model):
         self.bert = Bert(config.bert, seed, name="bert", dtype=keras.DTypePolicy(dtype))
         self.dense = dense_layers(config.dense)
         seeds = itertools.count(1_000 * seed + 500)
-        self.question_head = HEADS[config.head](config, seeds, "question_head")
-        self.answer_head = HEADS[config.head](config, seeds, "answer_head")
+        self.question_head = _HEAD_LAYERS[config.head](config, seeds, "question_head")
+        self.answer_head = _HEAD_LAYERS[config.head](config, seeds, "answer_head")
         real_ids = ops.full((1, 3), 0 if config.bert.pad_id else 1, dtype="int32")
         self(real_ids, real_ids)  # makes the variables
 

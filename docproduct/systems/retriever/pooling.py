@@ -1,6 +1,6 @@
-"""Token states to one vector a text, and the dense layers that some encoders have behind it.
+"""Pooling of token states to one vector a text, and the dense layers that some encoders add.
 
-Source: sentence-transformers' modules Pooling and Dense, whose results these equal.
+Source: sentence-transformers' modules Pooling and Dense; results are equal.
 
     B texts, T tokens, D width
 """
@@ -14,7 +14,7 @@ from keras import ops
 
 from docproduct.layers.transformer import masked_mean
 
-# Of Keras, by the names of PyTorch's classes.
+# Keras activations by PyTorch's class names.
 TORCH_ACTIVATIONS = {"Identity": "linear", "Tanh": "tanh", "ReLU": "relu", "Sigmoid": "sigmoid", "SiLU": "silu"}
 
 
@@ -23,9 +23,9 @@ class DenseConfig:
     """A dense layer behind the pooling.
 
     Attributes:
-      units: width of its output.
-      activation: one of Keras' names; linear: none.
-      use_bias: whether a bias is added.
+      units: Output width.
+      activation: A Keras activation; linear for none.
+      use_bias: Whether a bias is added.
     """
 
     units: int
@@ -58,7 +58,7 @@ POOLINGS: dict[str, Callable[[Any, Any], Any]] = {
 
 
 def dense_layers(configs: tuple[DenseConfig, ...]) -> list[keras.layers.Dense]:
-    """Returns the dense layers, in float32."""
+    """Returns the layers, in float32."""
     return [
         keras.layers.Dense(
             config.units, config.activation, use_bias=config.use_bias, name=f"dense_{i}", dtype="float32"

@@ -1,12 +1,14 @@
 """What a training starts from: checked pairs, and the model before its first step."""
 
 import dataclasses
+from typing import Any
 
 from absl import logging
 
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
-from docproduct.layers import precision
+from data_pipeline.tokenizers import Tokenizer
+from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever.bare_encoder import longest_text
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.folder import TrainedRetriever
@@ -16,7 +18,11 @@ _FEW = 30  # dev pairs
 
 
 def training_pairs(config: RetrieverTraining) -> PreparedFolder:
-    """Returns the pairs; there must be some to train on and some to evaluate with."""
+    """Returns the pairs.
+
+    Raises:
+      ValueError: there are none to train on, or none to evaluate with.
+    """
     prepared = PreparedFolder(config.prepared_dir)
     for split in (splits.TRAIN, splits.DEV):
         if not prepared.num_pairs(split):
@@ -39,43 +45,17 @@ def training_pairs(config: RetrieverTraining) -> PreparedFolder:
 
 
 def start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriever:
-    """Returns the untrained retriever: the encoder's weights, or random ones; heads that change nothing."""
-    tokenizer = prepared.tokenizer()
-    seed, dtype = config.settings.seed, precision.dtype_policy(config.settings.precision)
-    options = {name: getattr(config, name) for name in ("head", "head_width", "head_depth", "head_dropout")}
-    options |= {"matryoshka_dims": config.loss.matryoshka_dims or None, "pooling": config.pooling}
-    options |= {"pooled_layer": config.pooled_layer}
-    options |= {"max_tokens": config.max_tokens, "at_most": None if config.max_tokens else prepared.cut_at()}
-    options = {name: value for name, value in options.items() if value is not None}
-    if config.encoder_dir:
-        retriever = TrainedRetriever.load(
-            config.encoder_dir,
-            dropout=config.dropout,
-            lower_case=tokenizer.lower_case,
-            seed=seed,
-            dtype=dtype,
-            **options,
-        )
-        if retriever.tokenizer.fingerprint != tokenizer.fingerprint:
-            raise ValueError(
-                f"{prepared.path} was prepared with another vocabulary than that of {config.encoder_dir}. "
-                f"Prepare it again with --tokenizer={config.encoder_dir}."
-            )
-        if retriever.prompts and retriever.prompts != prepared.prompts():
-            raise ValueError(
-                f"{prepared.path} was prepared with {prepared.prompts()}; {config.encoder_dir} says "
-                f"{retriever.prompts}. Prepare it again with --tokenizer={config.encoder_dir}."
-            )
-        retriever.prompts = prepared.prompts()
-    else:
-        if config.pooled_layer is not None:
-            raise ValueError("pooled_layer chooses a layer of an encoder. Give --encoder_dir, too.")
-        bert = dataclasses.replace(config.random_bert, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
-        bert = bert.with_dropout(config.dropout)
-        options.setdefault("max_tokens", longest_text(bert, options.pop("at_most", None)))
-        settings = RetrieverConfig(bert, **options)
-        retriever = TrainedRetriever(Retriever(settings, seed, dtype), tokenizer, prompts=prepared.prompts())
-    # Training on more of a text than the model will see when it is used would be learning for another task.
+    """Returns the untrained retriever.
+
+    Its encoder has the weights of `encoder_dir`, or random ones; new residual heads are the identity.
+
+    Raises:
+      ValueError: the encoder and the prepared folder do not fit together, or nothing would be trained.
+    """
+    retriever = _from_encoder(config, prepared) if config.encoder_dir else _random(config, prepared)
+    if config.freeze_bert and retriever.config.head == "none":
+        raise ValueError("Without heads and with a frozen encoder nothing is trained. Choose a --head.")
+    # Training on more of a text than the model will see in use would be learning for another task.
     if prepared.longest() > retriever.config.max_tokens:
         raise ValueError(
             f"{prepared.path} has texts of up to {prepared.longest()} tokens; this model is to take "
@@ -89,3 +69,58 @@ def start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriev
             retriever.config.max_tokens,
         )
     return retriever
+
+
+def _from_encoder(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriever:
+    """Returns a retriever with the weights of `encoder_dir`, whose tokenizer and prompts the pairs must have."""
+    tokenizer = prepared.tokenizer()
+    at_most = {} if config.max_tokens else {"at_most": prepared.cut_at()}
+    retriever = TrainedRetriever.load(
+        config.encoder_dir,
+        seed=config.settings.seed,
+        dtype=dtype_policy(config.settings.precision),
+        dropout=config.dropout,
+        lower_case=tokenizer.lower_case,
+        **_given_sizes(config),
+        **at_most,
+    )
+    _check_same_texts(config, prepared, retriever, tokenizer)
+    retriever.prompts = prepared.prompts()
+    return retriever
+
+
+def _random(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriever:
+    """Returns a retriever with random weights."""
+    if config.pooled_layer is not None:
+        raise ValueError("pooled_layer chooses a layer of an encoder. Give --encoder_dir, too.")
+    tokenizer = prepared.tokenizer()
+    bert = dataclasses.replace(config.random_bert, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
+    bert = bert.with_dropout(config.dropout)
+    sizes = {"max_tokens": longest_text(bert, prepared.cut_at())} | _given_sizes(config)
+    policy = dtype_policy(config.settings.precision)
+    model = Retriever(RetrieverConfig(bert, **sizes), config.settings.seed, policy)
+    return TrainedRetriever(model, tokenizer, prompts=prepared.prompts())
+
+
+def _given_sizes(config: RetrieverTraining) -> dict[str, Any]:
+    """Returns what was chosen of the model; what was not comes from the encoder's folder, or is the default."""
+    names = ("head", "head_width", "head_depth", "head_dropout", "pooling", "pooled_layer", "max_tokens")
+    sizes = {name: getattr(config, name) for name in names}
+    sizes["matryoshka_dims"] = config.loss.matryoshka_dims or None
+    return {name: value for name, value in sizes.items() if value is not None}
+
+
+def _check_same_texts(
+    config: RetrieverTraining, prepared: PreparedFolder, retriever: TrainedRetriever, tokenizer: Tokenizer
+) -> None:
+    """Raises a ValueError if the encoder reads texts otherwise than the pairs were prepared."""
+    remedy = f"Prepare it again with --tokenizer={config.encoder_dir}."
+    if retriever.tokenizer.fingerprint != tokenizer.fingerprint:
+        raise ValueError(
+            f"{prepared.path} was prepared with another vocabulary than that of {config.encoder_dir}. {remedy}"
+        )
+    if retriever.prompts and retriever.prompts != prepared.prompts():
+        raise ValueError(
+            f"{prepared.path} was prepared with {prepared.prompts()}; {config.encoder_dir} says "
+            f"{retriever.prompts}. {remedy}"
+        )

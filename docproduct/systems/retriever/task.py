@@ -1,81 +1,181 @@
-"""Batches, vectors and loss of the retriever, for the training loop.
+"""The retriever's task for the training loop: batches, vectors, loss, evaluation on dev, report.
 
-There are two kinds: the whole model on token ids, and the heads alone on vectors that a frozen encoder computed once.
+Two kinds of training: the whole model on token ids, and the heads alone on vectors that a frozen encoder computed once.
 
     B pairs of one replica, K hard negatives a pair, T tokens, D width
 """
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Iterable, Sequence
 from typing import Any
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.batches.hard_negatives import HardNegatives
-from data_pipeline.batches.neighbors import nearest_of_all, neighbor_batches
-from data_pipeline.folders.prepared import SIDES, PreparedFolder
-from docproduct.systems.retriever.folder import TrainedRetriever
-from docproduct.systems.retriever.losses import PAIR_FEATURES, RetrievalLoss
-from docproduct.systems.retriever.model import unit
-from docproduct.training import gradient_cache
-from docproduct.training.gradients import Batch, Gather, Gradients, differentiate
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.rows import SIDES
+from docproduct.layers import checkpoints
+from docproduct.systems.retriever import report
+from docproduct.systems.retriever.batches import (
+    ClusterOrder,
+    Epoch,
+    Pairs,
+    TokenPairs,
+    VectorPairs,
+    in_order,
+    with_negatives,
+)
+from docproduct.systems.retriever.config import RetrieverTraining
+from docproduct.systems.retriever.dev import DevEvaluation, Vectors, stored_vectors, text_vectors
+from docproduct.systems.retriever.embedding_store import open_store
+from docproduct.systems.retriever.folder import HYBRID_FILE, WEIGHTS_FILE, Side, TrainedRetriever
+from docproduct.systems.retriever.losses import RetrievalLoss
+from docproduct.training import devices
+from docproduct.training.gradient_cache import cached_gradients
+from docproduct.training.gradients import Batch, Gather, whole_gradients
+from docproduct.training.task import Task
 
-_PAIR_SPEC = {name: tf.TensorSpec([None], tf.int64) for name in PAIR_FEATURES}
+_MAX_GROUPS = 6  # of like length, on each side: each makes the graph larger
+_ROWS_OF_GROUP = 8  # at least
+_SHOWN_MISSES = 10
 
 
-class Epoch:
-    """One epoch of batches, with hard negatives added.
+class RetrieverTask(Task):
+    """Trains the encoder and the heads on token ids.
 
     Attributes:
-      element_spec: what `training.Task.batches` asks for.
+      retriever: what is trained.
+      loss: the loss, which may hold a learned scale.
+      num_groups: groups of like length that each side of a batch is encoded in.
     """
 
-    def __init__(self, make: Callable[[], Iterator[Batch]], element_spec: dict[str, tf.TensorSpec]):
-        self._make, self.element_spec = make, element_spec
+    best_metric = "RR@10"
 
-    def __iter__(self) -> Iterator[Batch]:
-        return self._make()
+    def __init__(
+        self,
+        config: RetrieverTraining,
+        prepared: PreparedFolder,
+        retriever: TrainedRetriever,
+        strategy: tf.distribute.Strategy,
+        model_dir: str,
+    ):
+        """Opens the data of a training, and writes nothing but the encoder's vectors, if they are needed.
 
+        Args:
+          config: what to train.
+          prepared: the pairs.
+          retriever: the model before its first step, made under the strategy's scope.
+          strategy: where to train.
+          model_dir: the folder of weights and report.
+        """
+        self.retriever, self.num_rows = retriever, prepared.num_pairs(splits.TRAIN)
+        self._config, self._prepared, self._model_dir = config, prepared, model_dir
+        with strategy.scope():
+            dims = retriever.config.matryoshka_dims
+            self.loss = RetrievalLoss(dataclasses.replace(config.loss, matryoshka_dims=dims))
+        self.modules = (retriever.model, self.loss)
+        self._batch_settings = BatchSettings(
+            config.settings.batch_size,
+            config.num_buckets,
+            config.boundaries or None,
+            pad_to_multiple=config.pad_to_multiple,
+            seed=config.settings.seed,
+        )
+        self._negatives: HardNegatives | None = None
+        if config.negatives_dir:
+            seed = config.settings.seed
+            self._negatives = HardNegatives(config.negatives_dir, prepared, config.num_negatives, seed)
+        self._pairs: Pairs | None = None  # in memory, if an order of their own or hard negatives need them
+        self._order: ClusterOrder | None = None  # None: the order of the shards
+        self._open_pairs(strategy)
+        self._evaluation = DevEvaluation(prepared, config.dev_train_answers, self._dev_vectors())
 
-def gradients(
-    encode: gradient_cache.Encode,
-    loss: RetrievalLoss,
-    modules: tuple[keras.layers.Layer, ...],
-    chunk_size: int,
-) -> Gradients:
-    """Returns `training.Task.gradients`: of the whole batch, or with a chunk_size by gradient caching."""
+    def _open_pairs(self, strategy: tf.distribute.Strategy) -> None:
+        """Opens the pairs and their order."""
+        config, retriever = self._config, self.retriever
+        retriever.compile_for_many()
+        rows_of_replica = config.settings.batch_size // strategy.num_replicas_in_sync
+        encoded_together = min(rows_of_replica, config.chunk_size or rows_of_replica)
+        self.num_groups = max(1, min(_MAX_GROUPS, encoded_together // _ROWS_OF_GROUP))
+        if config.cluster_size > 1 or self._negatives:
+            self._pairs = TokenPairs(self._prepared, retriever.tokenizer.pad_id, config.pad_to_multiple)
+        if config.cluster_size > 1:
+            self._order = self._cluster_order(_stored_vectors(strategy, retriever, self._prepared, "question"))
 
-    def of_vectors(vectors: Any, batch: Batch, gather: Gather) -> tf.Tensor:
+    def _dev_vectors(self) -> Vectors:
+        """Returns a function that encodes rows of dev."""
+        return text_vectors(self.retriever)
+
+    def _cluster_order(self, question_vectors: np.ndarray) -> ClusterOrder:
+        size = self._config.cluster_size
+        return ClusterOrder(self._prepared, self._pairs, question_vectors, size, self._batch_settings)
+
+    def start(self) -> dict[str, Any]:
+        """Returns fingerprints of the data and of the untrained model; a resumed run must have the same."""
+        return {
+            "prepared": self._prepared.fingerprint(),
+            "negatives": self._negatives.fingerprint if self._negatives else None,
+            "start": self.retriever.fingerprint(),  # the encoder's weights and the seed
+            "dtype_policy": self.retriever.dtype_policy,  # chosen by precision=auto
+        }
+
+    def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
+        """Returns the batches of an epoch without the first `skip`: both sides, groups, and hard negatives if any."""
+        if self._order:
+            epoch_batches = Epoch(in_order(self._pairs, self._order, epoch, skip), self._pairs.spec)
+        else:
+            pad_id = self.retriever.tokenizer.pad_id
+            epoch_batches = batches.training_batches(
+                self._prepared, splits.TRAIN, self._batch_settings, pad_id, epoch, skip
+            )
+        if not self._negatives:
+            return epoch_batches
+        spec = epoch_batches.element_spec | self._pairs.spec_of_negatives(self._negatives.num_negatives)
+        return Epoch(with_negatives(epoch_batches, self._pairs, self._negatives, epoch), spec)
+
+    def count_tokens(self, batch: Batch) -> tuple[int, int]:
+        """Returns the number of real tokens in a batch, and the number of places with padding."""
+        return batches.count_tokens(batch, self.retriever.tokenizer.pad_id)
+
+    def gradients(self, batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns the loss of a batch and its gradients; with a chunk_size, by gradient caching."""
+        if self._config.chunk_size:
+            return cached_gradients(
+                self.encode, self.loss_of_vectors, self.modules, batch, gather, self._config.chunk_size
+            )
+        return whole_gradients(self.loss_of_batch, self.modules, batch, gather)
+
+    def loss_of_batch(self, batch: Batch, gather: Gather) -> tf.Tensor:
+        """Returns the sum of the losses of a batch's pairs."""
+        return self.loss_of_vectors(self.encode(batch), batch, gather)
+
+    def loss_of_vectors(self, vectors: Sequence[tf.Tensor], batch: Batch, gather: Gather) -> tf.Tensor:
+        """Returns the sum of the losses of a batch's pairs from their vectors, as `encode` returns them."""
         questions, answers, *negatives = vectors
-        found = loss(questions, answers, negatives[0] if negatives else None, batch=batch, gather=gather)
-        return tf.reduce_sum(found)
+        negatives = negatives[0] if negatives else None
+        return tf.reduce_sum(self.loss(questions, answers, negatives, batch=batch, gather=gather))
 
-    if chunk_size:
-        return gradient_cache.differentiate(encode, of_vectors, modules, chunk_size)
-    return differentiate(lambda batch, gather: of_vectors(encode(batch), batch, gather), modules)
+    def encode(self, batch: Batch) -> list[tf.Tensor]:
+        """Encodes a batch of token ids, each side in groups of like length.
 
+        Args:
+          batch: "question_ids" [B, T], "answer_ids" [B, T] and, with hard negatives, "negative_ids" [B, K, T].
 
-def encode_ids(retriever: TrainedRetriever, num_groups: int, multiple: int = 1) -> gradient_cache.Encode:
-    """Returns a function that encodes a batch of token ids, each side in groups of like length.
-
-    Their lengths are multiples of `multiple`, if those of the batch are.
-
-    It maps "question_ids" [B, T], "answer_ids" [B, T] and, if there are, "negative_ids" [B, K, T] to vectors [B, D],
-    [B, D] and [B, K, D].
-    """
-    model, pad_id = retriever.model, retriever.tokenizer.pad_id
-
-    def encode(batch: Batch) -> list[tf.Tensor]:
+        Returns:
+          The vectors of questions [B, D], answers [B, D] and, with hard negatives, negatives [B, K, D].
+        """
         sides = [batch["question_ids"], batch["answer_ids"]]
         if "negative_ids" in batch:
             sides.append(tf.reshape(batch["negative_ids"], [-1, tf.shape(batch["negative_ids"])[2]]))
-        grouped = [batches.length_groups(ids, num_groups, pad_id, multiple) for ids in sides]
+        pad_id, multiple = self.retriever.tokenizer.pad_id, self._config.pad_to_multiple
+        grouped = [batches.length_groups(ids, self.num_groups, pad_id, multiple) for ids in sides]
         answer_groups = [group for groups, _ in grouped[1:] for group in groups]
-        questions, answers = model(grouped[0][0], answer_groups, training=True)
+        questions, answers = self.retriever.model(grouped[0][0], answer_groups, training=True)
         num_answers = tf.shape(batch["answer_ids"])[0]
         vectors = [tf.gather(questions, grouped[0][1]), tf.gather(answers[:num_answers], grouped[1][1])]
         if "negative_ids" in batch:
@@ -83,186 +183,58 @@ def encode_ids(retriever: TrainedRetriever, num_groups: int, multiple: int = 1) 
             vectors.append(tf.reshape(negatives, [-1, batch["negative_ids"].shape[1], answers.shape[-1]]))
         return vectors
 
-    return encode
+    def evaluate(self) -> dict[str, float]:
+        """Returns RR@10 and Success@1 on dev, and the scale where it is learned."""
+        return self._evaluation() | ({"scale": float(self.loss.scale)} if self._config.loss.learn_scale else {})
+
+    def save(self) -> None:
+        """Writes the weights."""
+        self.retriever.save_weights(self._model_dir)
+
+    def report(self, history: dict[str, Any]) -> None:
+        """Writes how BM25 is best joined, and the model card, both for the epoch whose weights were kept."""
+        if history["best"] != history["epochs"][-1]:
+            weights = checkpoints.read_safetensors(self._model_dir, WEIGHTS_FILE)
+            checkpoints.assign(self.retriever.model, weights, os.path.join(self._model_dir, WEIGHTS_FILE))
+            self._evaluation()
+        hybrid, scores = self._evaluation.choose_hybrid()
+        files.write_json(os.path.join(self._model_dir, HYBRID_FILE), hybrid._asdict() | {"dev_RR@10": scores})
+        misses = self._evaluation.hardest_misses(_SHOWN_MISSES)
+        report.write(self._model_dir, self._config, self.retriever.config, self._prepared, history, scores, misses)
 
 
-def encode_vectors(retriever: TrainedRetriever) -> gradient_cache.Encode:
-    """Returns a function that passes "question_vectors", "answer_vectors" and "negative_vectors" through the heads."""
-    model, width = retriever.model, retriever.config.width
+class HeadsTask(RetrieverTask):
+    """Trains the heads alone, on vectors that the frozen encoder computed once."""
 
-    def encode(batch: Batch) -> list[tf.Tensor]:
-        pooled = batch["answer_vectors"]
+    def _open_pairs(self, strategy: tf.distribute.Strategy) -> None:
+        self.retriever.model.freeze_encoder()
+        self._vectors = {side: _stored_vectors(strategy, self.retriever, self._prepared, side) for side in SIDES}
+        self._pairs = VectorPairs(self._prepared, self._vectors)
+        self._order = self._cluster_order(self._vectors["question"])
+
+    def _dev_vectors(self) -> Vectors:
+        return stored_vectors(self.retriever.model, self._vectors)
+
+    def encode(self, batch: Batch) -> list[tf.Tensor]:
+        """Passes a batch of "question_vectors", "answer_vectors" and perhaps "negative_vectors" through the heads."""
+        pooled, width = batch["answer_vectors"], self.retriever.config.width
         if "negative_vectors" in batch:
             pooled = tf.concat([pooled, tf.reshape(batch["negative_vectors"], [-1, width])], axis=0)
-        questions, answers = model.heads(batch["question_vectors"], pooled, training=True)
+        questions, answers = self.retriever.model.heads(batch["question_vectors"], pooled, training=True)
         num_answers = tf.shape(batch["answer_vectors"])[0]
         vectors = [questions, answers[:num_answers]]
         if "negative_vectors" in batch:
             vectors.append(tf.reshape(answers[num_answers:], [-1, batch["negative_vectors"].shape[1], width]))
         return vectors
 
-    return encode
 
-
-@dataclasses.dataclass(frozen=True)
-class _Groups:
-    """What is known of each row of pairs.parquet, [N] each."""
-
-    pair_id: np.ndarray
-    question_group: np.ndarray
-    answer_group: np.ndarray
-
-    @classmethod
-    def of(cls, prepared: PreparedFolder) -> "_Groups":
-        table = prepared.pairs(list(PAIR_FEATURES))
-        return cls(*(table[name].to_numpy() for name in PAIR_FEATURES))
-
-    def of_rows(self, rows: np.ndarray) -> dict[str, np.ndarray]:
-        """Returns what a batch holds of them."""
-        return {name: getattr(self, name)[rows] for name in PAIR_FEATURES}
-
-
-def _order(
-    prepared: PreparedFolder,
-    groups: _Groups,
-    question_vectors: np.ndarray,
-    lengths: np.ndarray,
-    cluster_size: int,
-    how: BatchSettings,
-) -> Callable[[int], list[np.ndarray]]:
-    """Returns a function of the epoch: the rows of pairs.parquet in each batch."""
-    train = np.flatnonzero(prepared.pairs(["split"])["split"].to_numpy() == splits.TRAIN)
-    vectors = unit(question_vectors[train]).numpy()
-    keys = [groups.question_group[train], groups.answer_group[train]]
-    nearest = nearest_of_all(vectors, cluster_size)
-
-    def order(epoch: int) -> list[np.ndarray]:
-        found = neighbor_batches(vectors, keys, lengths[train], cluster_size, how, epoch, nearest)
-        return [train[rows] for rows in found]
-
-    return order
-
-
-def id_batches(
-    prepared: PreparedFolder,
-    how: BatchSettings,
-    pad_id: int,
-    negatives: HardNegatives | None,
-    cluster_size: int = 1,
-    question_vectors: np.ndarray | None = None,
-) -> Callable[[int, int], Any]:
-    """Returns `training.Task.batches` of token ids: "question_ids", "answer_ids", "negative_ids", groups.
-
-    Args:
-      prepared: the pairs.
-      how: batches of them.
-      pad_id: fills the rows.
-      negatives: hard ones for each pair.
-      cluster_size: pairs with like questions that share a batch; 1: batches are read from the shards as they come.
-      question_vectors: [N, D] float32 of all pairs; needed where cluster_size is above 1.
-    """
-
-    def from_shards(epoch: int, skip: int) -> batches.Batches:
-        return batches.training_batches(prepared, splits.TRAIN, how, pad_id, epoch, skip)
-
-    if cluster_size == 1 and negatives is None:
-        return from_shards
-    groups = _Groups.of(prepared)
-    ids = {side: batches.side_ids(prepared, side) for side in SIDES}
-
-    def padded(side: str, rows: np.ndarray) -> tf.Tensor:
-        return batches.pad(tf.gather(ids[side], rows), pad_id, how.pad_to_multiple)
-
-    source = from_shards
-    if cluster_size > 1:
-        lengths = sum(side.row_lengths().numpy() for side in ids.values())
-        source = _clustered(_order(prepared, groups, question_vectors, lengths, cluster_size, how), groups, padded)
-    return source if negatives is None else _with_negatives(source, negatives, groups, padded)
-
-
-def _clustered(
-    order: Callable[[int], list[np.ndarray]], groups: _Groups, padded: Callable[[str, np.ndarray], tf.Tensor]
-) -> Callable[[int, int], Epoch]:
-    """Returns batches of token ids in an order."""
-    spec = _PAIR_SPEC | {f"{side}_ids": tf.TensorSpec([None, None], tf.int32) for side in SIDES}
-
-    def clustered(epoch: int, skip: int) -> Epoch:
-        def make() -> Iterator[Batch]:
-            for rows in order(epoch)[skip:]:
-                batch = {name: tf.convert_to_tensor(values) for name, values in groups.of_rows(rows).items()}
-                yield batch | {f"{side}_ids": padded(side, rows) for side in SIDES}
-
-        return Epoch(make, spec)
-
-    return clustered
-
-
-def _with_negatives(
-    source: Callable[[int, int], Any],
-    negatives: HardNegatives,
-    groups: _Groups,
-    padded: Callable[[str, np.ndarray], tf.Tensor],
-) -> Callable[[int, int], Epoch]:
-    """Returns the batches of token ids of `source`, with hard negatives."""
-    k = negatives.num_negatives
-
-    def with_negatives(epoch: int, skip: int) -> Epoch:
-        plain = source(epoch, skip)
-
-        def make() -> Iterator[Batch]:
-            for batch in plain:
-                rows, scores = negatives.draw(batch["pair_id"].numpy(), epoch)
-                found = padded("answer", rows.reshape(-1))
-                found = tf.reshape(found, [-1, k, tf.shape(found)[1]])
-                yield batch | _negative_features(groups, rows, scores) | {"negative_ids": found}
-
-        spec = _negative_spec(k, "negative_ids", tf.TensorSpec([None, k, None], tf.int32))
-        return Epoch(make, plain.element_spec | spec)
-
-    return with_negatives
-
-
-def vector_batches(
-    store: dict[str, np.ndarray],
-    prepared: PreparedFolder,
-    how: BatchSettings,
-    negatives: HardNegatives | None,
-    cluster_size: int = 1,
-) -> Callable[[int, int], Any]:
-    """Returns `training.Task.batches` of the frozen encoder's vectors, from its store; length is nothing to them."""
-    groups = _Groups.of(prepared)
-    width = store["answer"].shape[1]
-    spec = _PAIR_SPEC | {f"{side}_vectors": tf.TensorSpec([None, width], tf.float32) for side in store}
-    if negatives:
-        k = negatives.num_negatives
-        spec |= _negative_spec(k, "negative_vectors", tf.TensorSpec([None, k, width], tf.float32))
-    lengths = np.ones(len(groups.pair_id), int)
-    order = _order(prepared, groups, store["question"], lengths, cluster_size, how)
-
-    def epoch_batches(epoch: int, skip: int) -> Epoch:
-        def make() -> Iterator[Batch]:
-            for rows in order(epoch)[skip:]:
-                batch = groups.of_rows(rows)
-                batch |= {f"{side}_vectors": vectors[rows] for side, vectors in store.items()}
-                if negatives:
-                    drawn, scores = negatives.draw(batch["pair_id"], epoch)
-                    batch |= _negative_features(groups, drawn, scores)
-                    batch["negative_vectors"] = store["answer"][drawn.reshape(-1)].reshape(*drawn.shape, width)
-                yield {name: tf.convert_to_tensor(values) for name, values in batch.items()}
-
-        return Epoch(make, spec)
-
-    return epoch_batches
-
-
-def _negative_spec(k: int, name: str, spec: tf.TensorSpec) -> dict[str, tf.TensorSpec]:
-    groups = {f"negative_{kind}": tf.TensorSpec([None, k], tf.int64) for kind in ("question_group", "answer_group")}
-    return groups | {"teacher_scores": tf.TensorSpec([None, 1 + k], tf.float32), name: spec}
-
-
-def _negative_features(groups: _Groups, rows: np.ndarray, scores: np.ndarray) -> dict[str, Any]:
-    return {
-        "negative_question_group": groups.question_group[rows],
-        "negative_answer_group": groups.answer_group[rows],
-        "teacher_scores": scores,
-    }
+def _stored_vectors(
+    strategy: tf.distribute.Strategy, retriever: TrainedRetriever, prepared: PreparedFolder, side: Side
+) -> np.ndarray:
+    """Returns the encoder's vectors of one side; of several workers, one writes them, and all read the same."""
+    if devices.is_chief(strategy):
+        vectors = open_store(retriever, prepared, side)
+        devices.wait_for_all(strategy, 0)
+        return vectors
+    devices.wait_for_all(strategy, 0)
+    return open_store(retriever, prepared, side, make=False)

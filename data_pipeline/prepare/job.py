@@ -1,0 +1,32 @@
+"""What all parts of one run of preparing share."""
+
+import dataclasses
+import os
+
+from data_pipeline.folders.prepared_settings import Settings
+from data_pipeline.rows import Schema
+
+HtmlColumns = dict[str, str]  # {field: kind of HTML}, for those fields of a file whose HTML is turned into text
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What is prepared.
+
+    Attributes:
+      settings: complete, see `Settings.completed`.
+      schema: of the rows.
+      state: hash of everything that decides the content.
+      work: the folder of what is not finished.
+      html: the columns of each input file whose HTML is turned into text.
+    """
+
+    settings: Settings
+    schema: Schema
+    state: str
+    work: str
+    html: dict[str, HtmlColumns]
+
+    def chunk_path(self, number: int) -> str:
+        """Returns the path of a chunk."""
+        return os.path.join(self.work, f"chunk-{number:06d}.arrow")

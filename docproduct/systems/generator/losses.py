@@ -1,0 +1,74 @@
+"""The generator's loss: each target token given all that stands before it in its text.
+
+B rows of one replica, P tokens of the longest prompt, G of the longest target, T = P + G, N tokens that count
+"""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from docproduct.layers.gpt2 import GPT2
+
+PAD = -1  # no token has this id
+
+
+class Tokens(NamedTuple):
+    """The rows of a batch, prompts and targets put together.
+
+    Attributes:
+      ids: [B, T] int32; padding at the end, `PAD`.
+      texts: [B, T] int32: the number of the text that a token belongs to, from 1; 0 for padding.
+      weights: [B, T] float32, loss weight of each token: 1 for target tokens, `prompt_weight` for prompt tokens, 0 for
+        padding and for the first token.
+    """
+
+    ids: tf.Tensor
+    texts: tf.Tensor
+    weights: tf.Tensor
+
+
+def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None, prompt_weight: float = 0.0) -> Tokens:
+    """Puts prompts and targets together.
+
+    Args:
+      prompt_ids: [B, P] int32, padded behind with `PAD`.
+      target_ids: [B, G] int32, padded behind with `PAD`.
+      end_id: the token that begins another text in rows of packed documents; None: a row is one text.
+      prompt_weight: loss weight of a prompt token.
+    """
+    ids = tf.concat([prompt_ids, target_ids], axis=1)
+    weights = [tf.where(part != PAD, weight, 0.0) for part, weight in ((prompt_ids, prompt_weight), (target_ids, 1.0))]
+    # Both parts are padded behind: all padding is moved to the end, and columns that no row needs are cut.
+    order = tf.argsort(tf.cast(ids == PAD, tf.int32), axis=1, stable=True)
+    longest = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1))
+    order = order[:, : tf.maximum(longest, 2)]  # the maximum of no rows is very negative
+    ids, weights = (tf.gather(x, order, batch_dims=1) for x in (ids, tf.concat(weights, axis=1)))
+    texts = tf.cast(ids != PAD, tf.int32)
+    if end_id is not None:
+        texts *= 1 + tf.cumsum(tf.cast(ids == end_id, tf.int32), axis=1)
+    return Tokens(ids, texts, tf.pad(weights[:, 1:], [[0, 0], [1, 0]]))
+
+
+def next_token_losses(
+    gpt2: GPT2, tokens: Tokens, training: bool = False, recompute: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the negative log-likelihood of each token that counts, given all that stands before it in its text.
+
+    An end token that begins a text ends the text before: it is predicted from that one.
+
+    Args:
+      gpt2: the model.
+      tokens: the rows.
+      training: whether dropout acts.
+      recompute: see `GPT2.call`.
+
+    Returns:
+      [N] float32, nats, without weights; and [N, 2] int64, row and column of each token.
+    """
+    places = tf.where(tokens.weights > 0)  # [N, 2]
+    # A token is predicted at the place before it. The last column predicts nothing.
+    inputs, texts = tf.maximum(tokens.ids[:, :-1], 0), tokens.texts[:, :-1]
+    states = gpt2(inputs, segment_ids=texts, training=training, recompute=recompute)
+    logits = gpt2.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
+    losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
+    return losses, places

@@ -1,0 +1,68 @@
+"""What a training starts from: checked rows, and the model before its first step."""
+
+import dataclasses
+
+from data_pipeline import splits
+from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
+from data_pipeline.prompts.answer_prompts import PromptSettings
+from docproduct.layers.precision import dtype_policy
+from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.folder import TrainedGenerator
+
+
+def training_rows(config: GeneratorTraining) -> TokenFolder:
+    """Returns the token folder.
+
+    Raises:
+      ValueError: it has no rows to train on, or none to evaluate with.
+    """
+    folder = TokenFolder(config.tokens_dir)
+    for split in (splits.TRAIN, splits.DEV):
+        if not folder.num_pairs(split):
+            raise ValueError(
+                f"{folder.path} has no {split} rows. Make it again, of more pairs or texts, or with another "
+                "--dev_share: of data_pipeline.prepare for pairs, of train_gpt2.py for texts."
+            )
+    return folder
+
+
+def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
+    """Returns the untrained generator, with markers in its vocabulary if it is to answer.
+
+    Raises:
+      ValueError: the model and the token folder do not fit together.
+    """
+    prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
+    generator = _from_folder(config, folder, prompt) if config.gpt2_dir else _random(config, folder, prompt)
+    if folder.window() > generator.gpt2.config.max_positions:
+        raise ValueError(
+            f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
+            f"{generator.gpt2.config.max_positions} positions. Make it again with a smaller --window."
+        )
+    return generator
+
+
+def _from_folder(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettings | None) -> TrainedGenerator:
+    """Returns the model of `gpt2_dir`, whose vocabulary the token folder must have."""
+    policy, seed = dtype_policy(config.settings.precision), config.settings.seed
+    generator = TrainedGenerator.load(config.gpt2_dir, policy, seed, **_rates(config))
+    if prompt:
+        generator = generator.with_markers(prompt, policy, seed)
+    if generator.tokenizer.fingerprint != folder.tokenizer().fingerprint:
+        raise ValueError(
+            f"{folder.path} was made with another vocabulary than that of {config.gpt2_dir}. Make it again with "
+            "that one."
+        )
+    return generator
+
+
+def _random(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettings | None) -> TrainedGenerator:
+    """Returns a model with random weights."""
+    tokenizer = folder.tokenizer()
+    sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **_rates(config))
+    policy = dtype_policy(config.settings.precision)
+    return TrainedGenerator.make(sizes, tokenizer, config.settings.seed, policy, prompt)
+
+
+def _rates(config: GeneratorTraining) -> dict[str, float]:
+    return {} if config.dropout is None else {"dropout": config.dropout, "attention_dropout": config.dropout}

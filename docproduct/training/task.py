@@ -1,0 +1,67 @@
+"""What a system gives to the training loop."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from docproduct.training.gradients import Batch, Gather, trainable
+
+
+class Task:
+    """A model with its loss, its batches and its evaluation; each system has a subclass.
+
+    Attributes:
+      modules: what is trained, built under the strategy's scope; a checkpoint holds all their variables.
+      num_rows: rows of one epoch.
+      best_metric: the metric of `evaluate` that decides which epoch's weights stay.
+      lowest_is_best: whether a lower value of it is better.
+    """
+
+    modules: tuple[keras.layers.Layer, ...]
+    num_rows: int
+    best_metric: str
+    lowest_is_best = False
+
+    def gradients(self, batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
+        """Returns the sum of the losses of a batch's rows, and its gradients with respect to `trainable_variables`.
+
+        Args:
+          batch: the rows of one replica, perhaps none.
+          gather: returns a tensor's rows of all replicas.
+        """
+        raise NotImplementedError
+
+    def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
+        """Returns the batches of an epoch (0, 1, ...) without the first `skip`; they have an `element_spec`."""
+        raise NotImplementedError
+
+    def count_tokens(self, batch: Batch) -> tuple[int, int]:
+        """Returns the number of real tokens in a batch, and the number of places with padding."""
+        raise NotImplementedError
+
+    def evaluate(self) -> dict[str, float]:
+        """Returns metrics on dev."""
+        raise NotImplementedError
+
+    def save(self) -> None:
+        """Writes the weights of the best epoch so far."""
+        raise NotImplementedError
+
+    def report(self, history: dict[str, Any]) -> None:
+        """Writes what a reader wants to know of the finished run; `history` is what metrics.json will hold."""
+
+    @property
+    def variables(self) -> list[keras.Variable]:
+        """All variables, random states among them."""
+        return [variable for module in self.modules for variable in module.variables]
+
+    @property
+    def trainable_variables(self) -> list[keras.Variable]:
+        """The variables that are trained."""
+        return trainable(self.modules)
+
+    def steps_per_epoch(self, batch_size: int) -> int:
+        """Returns the number of batches of one epoch; the last may be smaller."""
+        return -(-self.num_rows // batch_size)

@@ -1,0 +1,94 @@
+"""README, docs and CONTRIBUTING: their commands have flags that exist, their Python imports what is there."""
+
+import ast
+import functools
+import importlib
+import pathlib
+import re
+import runpy
+import shlex
+
+import pytest
+from absl import app, flags
+
+TOP = pathlib.Path(__file__).parents[1]
+PAGES = [TOP / "README.md", TOP / "CONTRIBUTING.md", *sorted((TOP / "docs").glob("*.md"))]
+
+
+def code_blocks(page):
+    """Yields the indented blocks of a page, without their indent."""
+    for block in re.findall(r"(?m)(?:^    .*\n?)+", page.read_text(encoding="utf-8")):
+        yield re.sub(r"(?m)^    ", "", block)
+
+
+def commands():
+    """Yields (page, arguments) of each Python command, from `python` on."""
+    for page in PAGES:
+        for block in code_blocks(page):
+            for line in re.sub(r"\\\n\s*", " ", block).splitlines():
+                for part in re.split(r"&&|;", line):
+                    words = shlex.split(part, comments=True) if re.match(r"\s*(\S*/)?python3? ", part) else []
+                    if words and words[1:2] != ["-c"]:
+                        yield pytest.param(words[1:], id=f"{page.name}: {' '.join(words[1:4])}"[:70])
+
+
+@pytest.fixture(scope="module")
+def flags_of():
+    """Returns a function: a script's or module's name -> its flags, without running it."""
+    found = {}
+
+    def names(program):
+        if program not in found:
+            values = flags.FlagValues()
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(app, "run", lambda main, *args, **kwargs: None)
+                for define in [name for name in dir(flags) if name.startswith("DEFINE_")]:
+                    patch.setattr(flags, define, functools.partial(getattr(flags, define), flag_values=values))
+                if program.endswith(".py"):
+                    runpy.run_path(str(TOP / program), run_name="__main__")
+                else:
+                    runpy.run_module(program, run_name="__main__")
+            found[program] = set(values)
+        return found[program]
+
+    return names
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # runpy's, of modules that are imported already
+@pytest.mark.parametrize("arguments", list(commands()))
+def test_a_command_has_flags_that_exist(arguments, flags_of):
+    program, given = (arguments[1], arguments[2:]) if arguments[0] == "-m" else (arguments[0], arguments[1:])
+    if program in ("venv", "pip"):
+        return
+    names = {word.removeprefix("--").partition("=")[0] for word in given if word.startswith("--")}
+    known = flags_of(program)
+    assert not {name for name in names if name not in known and name.removeprefix("no") not in known}
+
+
+def test_there_are_commands_to_check():
+    assert len(list(commands())) > 30
+
+
+def snippets():
+    for page in PAGES:
+        for block in code_blocks(page):
+            if re.search(r"(?m)^(from|import) \w+", block):
+                yield pytest.param(block, id=page.name)
+
+
+@pytest.mark.parametrize("block", list(snippets()))
+def test_a_python_example_imports_what_is_there(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom):
+            module = importlib.import_module(node.module)
+            for alias in node.names:
+                assert hasattr(module, alias.name), f"{node.module} has no {alias.name}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_and_files_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
+        assert (page.parent / link).exists(), f"{page.name} links to {link}"
+    for path in re.findall(r"`((?:docproduct|data_pipeline|tests|benchmarks|notebooks)/[\w/.]*)`", text):
+        assert (TOP / path).exists(), f"{page.name} names {path}"

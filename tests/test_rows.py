@@ -1,0 +1,207 @@
+"""Row types: one that only this test knows is prepared from its schema and a reader."""
+
+import collections
+import dataclasses
+import pathlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+import tensorflow as tf
+
+from data_pipeline import batches, rows
+from data_pipeline.corpora import Reader
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.prepare import Settings, prepare
+from data_pipeline.rows import ENCODER, LABEL, NUMBER, TEXT, TEXTS, Field, Schema
+from tests.conftest import VOCAB
+
+
+@dataclasses.dataclass(frozen=True)
+class Note:
+    body: str
+    topic: str = ""
+    year: int = 0
+    source: str = ""
+
+
+BODY = Field("body", TEXT, "body_ids", ENCODER, grouped=True)
+REST = (Field("topic", LABEL, "topic_class"), Field("year", NUMBER, "year"), Field("source", LABEL))
+NOTE = Schema(Note, (BODY, *REST), key="body")
+# Ten bodies, each written in three ways that are one in normal form, but for the first, whose first two are equal.
+BODIES = [f"what is {'ab'[i % 2]}{i}" for i in range(10)]
+NOTES = [
+    Note(text, "xyz"[i % 3], 2000 + i) for i, body in enumerate(BODIES) for text in (body, f"{body}.", body.upper())
+]
+NOTES += [NOTES[0], Note(" ", "x"), Note("the a", "")]
+
+
+def read_notes(path, columns, refusals):
+    del columns, refusals
+    for number, line in enumerate(pathlib.Path(path).read_text().splitlines(), 1):
+        body, topic, year = line.split("\t")
+        yield f"{path} line {number}", Note(body, topic, int(year))
+
+
+@pytest.fixture(scope="module")
+def folder(vocab_file, tmp_path_factory):
+    path = tmp_path_factory.mktemp("notes")
+    (path / "notes.txt").write_text("".join(f"{note.body}\t{note.topic}\t{note.year}\n" for note in NOTES))
+    settings = Settings((str(path / "notes.txt"),), vocab_file, max_tokens={"body": 6}, dev_share=0.4, num_shards=2)
+    prepare(settings, str(path / "out"), num_workers=0, reader=Reader(NOTE, read_notes))
+    return PreparedFolder(str(path / "out"), NOTE)
+
+
+def test_what_is_refused_is_named_after_the_type(folder):
+    source = folder.manifest["inputs"][0]["path"]
+    assert folder.manifest["refused"] == {
+        "empty body": {"rows": 1, "first": f"{source} line 32"},
+        "empty topic": {"rows": 1, "first": f"{source} line 33"},
+        "the same note stands before": {"rows": 1, "first": f"{source} line 31"},
+    }
+    counts = folder.manifest["counts"]
+    assert counts["train"]["notes"] + counts["dev"]["notes"] == 30
+    assert folder.manifest["kind"] == "docproduct prepared notes"
+
+
+def test_parquet_has_the_declared_columns(folder):
+    table = pq.read_table(pathlib.Path(folder.path, "notes.parquet"))
+    strings, numbers = ("body", "split", "topic", "source"), ("note_id", "year", "body_group")
+    assert table.column_names == ["note_id", "body", "year", "body_group", "split", "topic", "source"]
+    assert all(table.schema.field(name).type == pa.string() for name in strings)
+    assert all(table.schema.field(name).type == pa.int64() for name in numbers)
+    found = sorted((row["body"], row["topic"], row["year"]) for row in table.to_pylist())
+    assert found == sorted((note.body, note.topic, note.year) for note in NOTES[:30])
+    assert set(table["source"].to_pylist()) == {"notes.txt"}
+    assert len(set(table["note_id"].to_pylist())) == 30
+
+
+def test_equal_keys_are_in_one_split(folder):
+    splits_of = collections.defaultdict(set)
+    for row in folder.table(["body", "split", "body_group"]).to_pylist():
+        splits_of[row["body"].lower().rstrip(".")].add((row["body_group"], row["split"]))
+    assert sorted(splits_of) == sorted(BODIES)
+    assert all(len(found) == 1 for found in splits_of.values())
+    assert {split for found in splits_of.values() for _, split in found} == {"train", "dev"}
+
+
+def ids_by_hand(body):
+    """What is a1. -> [CLS] what is a ##1 [SEP]: of six tokens, the full stop has no room."""
+    letter, digit = body.lower().split()[2][:2]
+    return [VOCAB.index(token) for token in ("[CLS]", "what", "is", letter, f"##{digit}", "[SEP]")]
+
+
+def test_records_have_the_declared_features(folder):
+    table = {
+        row["note_id"]: row for row in folder.table(["note_id", "body", "body_group", "topic", "year"]).to_pylist()
+    }
+    assert folder.manifest["labels"] == {"topic": ["x", "y", "z"]}
+    seen = []
+    for split in ("train", "dev"):
+        for raw in tf.data.TFRecordDataset(folder.shards(split)).as_numpy_iterator():
+            features = tf.train.Example.FromString(raw).features.feature
+            record = {name: list(feature.int64_list.value) for name, feature in features.items()}
+            (note_id,) = record.pop("note_id")
+            seen.append(note_id)
+            row = table[note_id]
+            assert record == {
+                "body_ids": ids_by_hand(row["body"]),
+                "body_group": [row["body_group"]],
+                "topic_class": ["xyz".index(row["topic"])],
+                "year": [row["year"]],
+            }
+    assert sorted(seen) == sorted(table)
+
+
+def test_batches_are_padded(folder):
+    found = list(batches.training_batches(folder, "train", batches.BatchSettings(4, 1), 0, 0))
+    ids = [row for batch in found for row in batch["note_id"].numpy().tolist()]
+    assert sorted(ids) == sorted(folder.table(["note_id"], "train")["note_id"].to_pylist())
+    bodies = dict(zip(*folder.table(["note_id", "body"]).to_pydict().values(), strict=True))
+    for batch in found:
+        assert set(batch) == {"body_ids", "note_id", "body_group", "topic_class", "year"}
+        expected = [ids_by_hand(bodies[i]) for i in batch["note_id"].numpy().tolist()]
+        np.testing.assert_array_equal(batch["body_ids"].numpy(), expected)
+    # One side of all rows, in the order of the table.
+    assert batches.side_ids(folder, "body").to_list() == [ids_by_hand(body) for body in bodies.values()]
+
+
+def test_a_folder_of_another_type_is_refused(folder, prepared):
+    with pytest.raises(ValueError, match="docproduct prepared notes.*expected .*docproduct prepared pairs"):
+        PreparedFolder(folder.path)
+    with pytest.raises(ValueError, match="docproduct prepared pairs.*expected .*docproduct prepared notes"):
+        PreparedFolder(prepared.path, NOTE)
+
+
+def test_lists_and_numbers_stand_in_parquet(vocab_file, tmp_path):
+    questions = [rows.Choices("What  is a?", ("a cold", " the  flu"), 1), rows.Choices("what is b?", ("x", "NULL"), 0)]
+    questions += [
+        dataclasses.replace(questions[0], choices=("the flu",)),
+        dataclasses.replace(questions[0], choices=()),
+    ]
+    (tmp_path / "c.txt").write_text("not read")
+
+    def read(path, columns, refusals):
+        del columns, refusals
+        yield from ((f"{path} {i}", row) for i, row in enumerate(questions))
+
+    settings = Settings((str(tmp_path / "c.txt"),), vocab_file, dev_share=0)
+    manifest = prepare(settings, str(tmp_path / "out"), reader=Reader(rows.CHOICES, read))
+    table = PreparedFolder(str(tmp_path / "out"), rows.CHOICES).table(["question", "choices", "correct"])
+    assert sorted(table.to_pylist(), key=lambda row: row["choices"]) == [
+        {"question": "What is a?", "choices": ["a cold", "the flu"], "correct": 1},
+        {"question": "What is a?", "choices": ["the flu"], "correct": 1},
+    ]
+    assert {reason: entry["rows"] for reason, entry in manifest["refused"].items()} == {
+        "empty choices": 1, "choices is the word NULL": 1,
+    }  # fmt: skip
+
+
+def test_max_tokens_of_a_text_that_is_not_declared(vocab_file, corpus, tmp_path):
+    settings = Settings((corpus,), vocab_file, max_tokens={"body": 6})
+    with pytest.raises(ValueError, match="max_tokens names 'body'; expected question, answer"):
+        prepare(settings, str(tmp_path / "out"))
+
+
+@pytest.mark.parametrize("schema", [rows.PAIR, rows.DIALOGUE, rows.CHOICES, rows.PASSAGE])
+def test_declared_types_name_their_columns(schema):
+    assert schema.parquet.names[0] == schema.id_name
+    assert set(schema.parquet.names) > {field.name for field in dataclasses.fields(schema.row)} | {schema.key_group}
+    assert set(schema.features) >= {schema.id_name, schema.key_group}
+
+
+def test_a_pair_is_declared_as_it_was_stored_before():
+    assert rows.PAIR.parquet.names == [
+        "pair_id", "question", "answer", "question_group", "answer_group", "split", "source", "focus",
+    ]  # fmt: skip
+    assert rows.PAIR.features == {
+        "question_ids": "ids", "answer_ids": "ids", "pair_id": "number", "question_group": "number",
+        "answer_group": "number",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("fields", "key", "message"),
+    [
+        ((BODY,), "body", "fields of Note are .*topic.* declares"),
+        ((BODY, *REST), "topic", "key of Note is 'topic'; expected a field that is grouped"),
+    ],
+)
+def test_a_schema_that_does_not_fit(fields, key, message):
+    with pytest.raises(ValueError, match=message):
+        Schema(Note, fields, key)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("body", "txt"), "kind of body is 'txt'; expected one of text, list of texts, label, number"),
+        (("turns", TEXTS, "turn_ids"), "turns is a list of texts with a feature"),
+        (("body", TEXT, "body_ids"), "tokenizer of body is ''. Expected 'encoder'"),
+        (("topic", LABEL, "topic_class", ENCODER), "tokenizer of topic is 'encoder'. Expected"),
+    ],
+)
+def test_a_field_that_does_not_fit(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Field(*arguments)
