@@ -10,8 +10,7 @@ setup(
     packages=find_packages(include=["data_pipeline", "data_pipeline.*", "docproduct", "docproduct.*"]),
     package_data={
         "data_pipeline": ["boilerplate.txt"],
-        "docproduct.answering": ["emergency.txt"],
-        "docproduct.sample": ["pairs.csv"],
+        "docproduct.sample": ["emergency.txt", "pairs.csv"],
         "docproduct.web": ["page.css", "page.html", "page.js"],
     },
     python_requires=">=3.11",

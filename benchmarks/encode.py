@@ -3,9 +3,9 @@
     python -m benchmarks.encode --prepared_dir=prepared --encoder_dir=ENCODER --peer_python=PYTHON
 
 2,000 answers and 2,000 questions of the train split, at most 256 tokens, tokenizing included. The peer's `encode` runs
-in float32 and bfloat16 with batches of 32, 64 and 128 texts, ours with batches of 4,096 to 16,384 tokens; a first round
-of each says which is fastest here, and those are compared. All processes are warm and work in turn. Prints how near our
-vectors are to those in float32. Ends with one line of JSON.
+in float32 and bfloat16 with batches of 32, 64 and 128 texts, ours with batches of 4,096 to 16,384 tokens. A first round
+finds the fastest of each, and these are compared. All processes are warm and work in turn. Prints the lowest cosine of
+our vectors with those in float32. Ends with one line of JSON.
 """
 
 import json
@@ -33,7 +33,7 @@ def texts_of(prepared_dir: str, side: str, count: int) -> list[str]:
 
 
 def ours(prepared_dir: str, encoder_dir: str, precision: str) -> None:
-    """Encodes, a round for each line: side, number of texts, tokens in a batch."""
+    """Encodes a round for each line of standard input: side, number of texts, tokens in a batch."""
     set_up()
     retriever = TrainedRetriever.load_for_many(encoder_dir, precision)
     for line in sys.stdin:
@@ -44,8 +44,8 @@ def ours(prepared_dir: str, encoder_dir: str, precision: str) -> None:
         print(json.dumps({"seconds": time.perf_counter() - start}), flush=True)
 
 
-def nearness(values: flags.FlagValues, count: int) -> float:
-    """Returns the lowest cosine of a fast vector with the one in float32."""
+def lowest_cosine(values: flags.FlagValues, count: int) -> float:
+    """Returns the lowest cosine of a vector in the fast precision with the same in float32."""
     lowest = 1.0
     plain = TrainedRetriever.load(values.encoder_dir)
     fast = TrainedRetriever.load_for_many(values.encoder_dir, values.precision)
@@ -56,7 +56,7 @@ def nearness(values: flags.FlagValues, count: int) -> float:
 
 
 def main(argv: list[str]) -> None:
-    """Measures, or is one of the contestants."""
+    """Measures, or runs as a contestant."""
     values = flags.FLAGS
     if values.contestant:
         ours(values.prepared_dir, values.encoder_dir, values.precision)
@@ -78,7 +78,7 @@ def main(argv: list[str]) -> None:
     finally:
         for contestant in contestants.values():
             contestant.stop()
-    lowest = nearness(values, 64 if values.quick else 512)
+    lowest = lowest_cosine(values, 64 if values.quick else 512)
     print(f"\nLowest cosine with the vector in float32: {lowest:.6f}")
     metrics.append(measuring.metric("lowest_cosine_with_float32", "cosine", lowest))
     measuring.finish("encode", ["tensorflow", "keras"], metrics)
@@ -90,9 +90,9 @@ def _measure(
     tokenizer = PreparedFolder(values.prepared_dir).tokenizer()
     metrics = []
     for side, name, unit in (("answer", "answer_tokens_per_s", "tokens/s"), ("question", "questions_per_s", "texts/s")):
-        texts = texts_of(values.prepared_dir, side, count)  # fewer, perhaps
+        texts = texts_of(values.prepared_dir, side, count)  # the split may have fewer
         work = int(tokenizer.encode(texts, 256).flat_values.shape[0]) if side == "answer" else len(texts)
-        # Warm-up and choice: every contestant with every batch size, on a quarter of the texts.
+        # Warms up and chooses: every contestant with every batch size, on a quarter of the texts.
         trial = {
             (who, size): contestants[who].round(f"{side} {max(count // 4, 64)} {size}")["seconds"]
             for _ in range(2)
@@ -111,7 +111,7 @@ def _measure(
             for who, size in chosen
         ]
         measuring.show(f"Encoding {count} {side}s", rows)
-        medians = {who: float(np.median(found)) for who, found in speeds.items()}
+        medians = {who: float(np.median(rates)) for who, rates in speeds.items()}
         against = chosen[1][0] if len(chosen) > 1 else None
         metrics.append(
             measuring.metric(name, unit, medians["docproduct"], {who: medians[who] for who, _ in chosen[1:]}, against)
@@ -120,10 +120,10 @@ def _measure(
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "Folder that data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to measure.", required=True)
     flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
-    flags.DEFINE_string("precision", "auto", "Ours.")
+    flags.DEFINE_string("precision", "auto", "Precision of ours.")
     flags.DEFINE_integer("count", 2_000, "Texts of each side.")
     flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
     flags.DEFINE_bool("quick", False, "One short round.")

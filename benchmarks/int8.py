@@ -1,12 +1,12 @@
-"""What int8 would give: the encoder with quantized matrix products, beside the one that is used.
+"""The gain of int8: the encoder with quantized matrix products, beside ours.
 
     pip install onnx onnxruntime
     python -m benchmarks.int8 --encoder_dir=ENCODER --beir_dir=beir/dev
 
-Builds the encoder as an ONNX graph, with float32 products and with int8 ones: weights by column, activations by tensor,
-quantized as they come (ONNX Runtime's DynamicQuantizeMatMul). All of them encode the same documents in turn; then each
-ranks them for the queries. Prints tokens a second, the lowest cosine with our vectors in float32, and nDCG@10. Ends
-with one line of JSON. A study: the library itself does not quantize.
+Builds the encoder as an ONNX graph, with float32 and with int8 products: weights are quantized by column, activations
+by tensor at run time (ONNX Runtime's DynamicQuantizeMatMul). All encode the same documents in turn; then each ranks
+them for the queries. Prints tokens per second, the lowest cosine with our vectors in float32, and nDCG@10. Ends with
+one line of JSON. This is a study: the library itself does not quantize the encoder.
 """
 
 import dataclasses
@@ -39,7 +39,7 @@ Encode = Callable[[np.ndarray], np.ndarray]  # [B, T] ids -> [B, D] unit vectors
 
 @dataclasses.dataclass
 class Graph:
-    """An ONNX graph that is being made: nodes and constants, named by number."""
+    """An ONNX graph under construction: nodes and constants, named by number."""
 
     nodes: list[Any] = dataclasses.field(default_factory=list)
     constants: list[Any] = dataclasses.field(default_factory=list)
@@ -75,7 +75,7 @@ class Graph:
 
 
 def onnx_encoder(bert: Bert, quantized: bool, threads: int) -> Encode:
-    """Returns the encoder with mean pooling, made of ONNX Runtime's fused operators."""
+    """Returns the encoder with mean pooling, built from ONNX Runtime's fused operators."""
     graph, config = Graph(), bert.config
     real = graph.node("Not", [graph.node("Equal", ["ids", graph.constant(np.int32(config.pad_id))])])
     mask = graph.node("Cast", [real], to=onnx.TensorProto.FLOAT)  # [B, T]
@@ -137,7 +137,7 @@ def main(argv: list[str]) -> None:
     tokenizer, longest = retriever.tokenizer, min(values.max_tokens, retriever.config.max_tokens)
     documents, qrels = evaluate.merge_equal_documents(data)
     texts = {"documents": list(documents.values()), "queries": list(data.queries.values())}
-    ids = {name: tokenizer.encode(found, longest) for name, found in texts.items()}
+    ids = {name: tokenizer.encode(of_name, longest) for name, of_name in texts.items()}
     sample = ids["documents"][: values.count]
 
     def encode(function: Encode, rows: Any) -> np.ndarray:
@@ -154,7 +154,7 @@ def main(argv: list[str]) -> None:
             if round_number:  # the first warms up
                 speeds[name].append(int(sample.flat_values.shape[0]) / (time.perf_counter() - start))
     measuring.show(f"Encoding {sample.shape[0]} documents", [(name, speeds[name], "tokens/s") for name in speeds])
-    medians = {name: float(np.median(found)) for name, found in speeds.items()}
+    medians = {name: float(np.median(rates)) for name, rates in speeds.items()}
     ours = next(iter(contestants))
     metrics = []
     reference = {}
@@ -162,22 +162,22 @@ def main(argv: list[str]) -> None:
         vectors = {side: encode(function, rows) for side, rows in ids.items()}
         reference = reference or vectors
         cosine = min(float(np.sum(vectors[side] * reference[side], axis=1).min()) for side in vectors)
-        found = evaluate.measure(name, documents, qrels, vectors["queries"] @ vectors["documents"].T)
-        print(f"{name:22s} lowest cosine {cosine:.4f}  {_NDCG} {found[_NDCG]:.4f}  RR@10 {found['RR@10']:.4f}")
+        scores = evaluate.measure(name, documents, qrels, vectors["queries"] @ vectors["documents"].T)
+        print(f"{name:22s} lowest cosine {cosine:.4f}  {_NDCG} {scores[_NDCG]:.4f}  RR@10 {scores['RR@10']:.4f}")
         short = name.lower().replace(" ", "_")
         metrics.append(
             measuring.metric(f"tokens_per_s_{short}", "tokens/s", medians[name], {ours: medians[ours]}, ours)
         )
         metrics.append(measuring.metric(f"lowest_cosine_{short}", "cosine", cosine))
-        metrics.append(measuring.metric(f"ndcg10_{short}", _NDCG, found[_NDCG]))
+        metrics.append(measuring.metric(f"ndcg10_{short}", _NDCG, scores[_NDCG]))
     measuring.finish("int8", ["tensorflow", "onnxruntime"], metrics)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("encoder_dir", None, "Encoder with mean pooling, without heads.", required=True)
     flags.DEFINE_string("beir_dir", None, "Documents, queries and judgments.", required=True)
-    flags.DEFINE_integer("max_tokens", 256, "Longer texts are cut.")
+    flags.DEFINE_integer("max_tokens", 256, "Texts are cut at this many tokens.")
     flags.DEFINE_integer("count", 512, "Documents whose encoding is timed.")
     flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
-    flags.DEFINE_integer("threads", 2, "Of ONNX Runtime.")
+    flags.DEFINE_integer("threads", 2, "Threads of ONNX Runtime.")
     app.run(main)

@@ -137,7 +137,8 @@ def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[st
         of_what = [dtype_policy("auto"), hybrid, weight, *map(files.sha256, inputs)]
         if known.get(name, {}).get("of_what") != of_what:
             data = beir.read(beir_dir, split)
-            scores = evaluate.retrieval(model_dir, data, hybrid=hybrid, bm25_weight=weight, precision="auto")
+            settings = evaluate.EvaluationSettings(hybrid=hybrid, bm25_weight=weight, precision="auto")
+            scores = evaluate.retrieval(model_dir, data, settings)
             known[name] = scores | {"of_what": of_what}
             files.write_json(path, known)
         hybrid, weight = known[name]["hybrid"], known[name].get("bm25_weight", weight)

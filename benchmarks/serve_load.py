@@ -1,10 +1,10 @@
-"""The service under load: alone, with 32 clients, and with ten times as many as it can bear; beside a minimal peer.
+"""The service with one client, with 32, and with ten times as many as it can bear; beside a minimal peer.
 
     python -m benchmarks.serve_load --encoder_dir=ENCODER --work_dir=serve --peer_python=PYTHON
 
 Retrieval (POST /v1/retrieve) over synthetic pairs with the lengths of MedQuAD. Their vectors are random: exact search
-takes the same time whatever they are, and encoding 100,000 answers takes an hour. Clients and service share the
-machine; clients keep their connections, and ask again as soon as they are answered. Ends with one line of JSON.
+takes the same time for any vectors, and encoding 100,000 answers takes an hour. Clients and service share the machine.
+Clients keep their connections, and ask again as soon as they have an answer. Ends with one line of JSON.
 """
 
 import asyncio
@@ -38,39 +38,39 @@ _K = 5
 
 @dataclasses.dataclass
 class Load:
-    """What clients saw.
+    """Requests of clients, and their answers.
 
     Attributes:
-      seconds: of each request that was answered with 200.
-      statuses: how many got which; 0: no answer.
-      lasted: seconds of all of it.
+      seconds: Seconds of each request that was answered with 200.
+      statuses: Number of requests by status; 0: no answer.
+      total_seconds: Seconds from the first request to the last answer.
     """
 
     seconds: list[float]
     statuses: collections.Counter[int]
-    lasted: float
+    total_seconds: float
 
     @property
     def requests_per_s(self) -> float:
-        """Requests that were answered with 200, a second."""
-        return len(self.seconds) / self.lasted
+        """Requests per second that were answered with 200."""
+        return len(self.seconds) / self.total_seconds
 
     def percentile_ms(self, share: float) -> float:
-        """Returns a percentile of the time to an answer."""
+        """Returns a percentile of the time to an answer, in milliseconds."""
         return 1_000 * float(np.percentile(self.seconds, share))
 
 
 async def put_load(port: int, questions: Sequence[str], clients: int, duration: float) -> Load:
-    """Lets clients ask for a while."""
+    """Lets clients send requests for a while."""
     load = Load([], collections.Counter(), 0.0)
     start = time.perf_counter()
 
     async def client(number: int) -> None:
         reader = writer = None
-        asked = number
+        position = number
         while time.perf_counter() - start < duration:
-            body = json.dumps({"question": questions[asked % len(questions)], "k": _K}).encode()
-            asked += clients
+            body = json.dumps({"question": questions[position % len(questions)], "k": _K}).encode()
+            position += clients
             sent = time.perf_counter()
             try:
                 if writer is None:
@@ -86,20 +86,20 @@ async def put_load(port: int, questions: Sequence[str], clients: int, duration: 
             if status == 200:
                 load.seconds.append(time.perf_counter() - sent)
             else:
-                await asyncio.sleep(0.05)  # a polite client waits; ten times as many are impolite enough
+                await asyncio.sleep(0.05)  # a refused client waits a little; ten times as many are load enough
         if writer:
             writer.close()
 
     await asyncio.gather(*(client(number) for number in range(clients)))
-    load.lasted = time.perf_counter() - start
+    load.total_seconds = time.perf_counter() - start
     return load
 
 
 class Service:
-    """A process that serves.
+    """A process of a service.
 
     Attributes:
-      ready_seconds: from its start to its first answer to /readyz.
+      ready_seconds: Seconds from its start to its first answer to /readyz.
     """
 
     def __init__(self, command: Sequence[str], port: int):
@@ -120,22 +120,22 @@ class Service:
             return False
 
     def load(self, questions: Sequence[str], clients: int, duration: float) -> Load:
-        """Puts load on it."""
+        """Puts load on the service."""
         return asyncio.run(put_load(self.port, questions, clients, duration))
 
     def memory_mib(self) -> float:
-        """Returns its private memory."""
+        """Returns the private memory of the process, in MiB."""
         with open(f"/proc/{self.process.pid}/status", encoding="ascii") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
 
     def stop(self) -> None:
-        """Ends it."""
+        """Ends the process."""
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(60)
 
 
 def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tuple[str, str, str]:
-    """Makes index, vectors and texts, unless they are there; returns their paths."""
+    """Makes index, vectors and texts, unless they exist; returns their paths."""
     vocab = os.path.join(encoder_dir, "vocab.txt")
     folder = os.path.join(work_dir, f"{num_pairs}-{factory}")
     prepared_dir, index_dir, vectors, texts = (
@@ -143,7 +143,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     )
     if os.path.exists(texts):
         return index_dir, vectors, texts
-    corpus = synthetic_corpus.cached(work_dir, num_pairs * 102 // 100, vocab)  # some are repeated, and count once
+    corpus = synthetic_corpus.cached(work_dir, num_pairs * 102 // 100, vocab)  # repeated pairs count once
     if not os.path.isdir(prepared_dir):
         prepare(Settings((corpus,), encoder_dir, dev_share=0.01), prepared_dir)
     prepared = PreparedFolder(prepared_dir)
@@ -152,9 +152,9 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     rows = len(prepared.table(["pair_id"]))
 
     def embed_prepared(*_: object, **__: object) -> Embeddings:
-        found = random.standard_normal((rows, retriever.config.width), np.float32)
-        found /= np.linalg.norm(found, axis=1, keepdims=True)
-        return Embeddings(found, found)
+        made = random.standard_normal((rows, retriever.config.width), np.float32)
+        made /= np.linalg.norm(made, axis=1, keepdims=True)
+        return Embeddings(made, made)
 
     retriever.embed_prepared = embed_prepared
     settings = index.IndexSettings(factory)
@@ -187,7 +187,7 @@ def main(argv: list[str]) -> None:
             services["peer"] = Service(
                 [*command, f"--vectors={vectors}", f"--texts={texts}", f"--factory={values.factory}"], 8082
             )
-        found: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
+        measured: dict[tuple[str, str], list[float]] = collections.defaultdict(list)
         for service in services.values():
             service.load(questions, 4, 1.0)
         for _ in range(rounds):
@@ -197,13 +197,13 @@ def main(argv: list[str]) -> None:
                 for load in (alone, many):
                     if set(load.statuses) != {200}:
                         raise RuntimeError(f"{name} answered with {dict(load.statuses)}; expected 200 only.")
-                found["alone, p50", name].append(alone.percentile_ms(50))
-                found["requests a second", name].append(many.requests_per_s)
-                found["p50", name].append(many.percentile_ms(50))
-                found["p99", name].append(many.percentile_ms(99))
+                measured["alone, p50", name].append(alone.percentile_ms(50))
+                measured["requests a second", name].append(many.requests_per_s)
+                measured["p50", name].append(many.percentile_ms(50))
+                measured["p99", name].append(many.percentile_ms(99))
         before = ours.memory_mib()
         overload = ours.load(questions, 10 * values.clients, duration)
-        grown = ours.memory_mib() - before
+        growth = ours.memory_mib() - before
         start = time.perf_counter()
         recovered = ours.load(questions, 1, 1.0)
         first = recovered.seconds[0]
@@ -211,27 +211,29 @@ def main(argv: list[str]) -> None:
         for service in services.values():
             service.stop()
     for name in services:
-        rows = [(what, found[what, name], "/s" if "second" in what else "ms") for what, n in found if n == name]
+        rows = [
+            (title, measured[title, name], "/s" if "second" in title else "ms") for title, n in measured if n == name
+        ]
         measuring.show(f"{name}, {values.clients} clients, {num_pairs:,} answers, {values.factory}", rows)
     print(f"\nready after {', '.join(f'{name} {s.ready_seconds:.1f} s' for name, s in services.items())}")
     print(
-        f"{10 * values.clients} clients: {dict(overload.statuses)}, memory {grown:+.0f} MiB of {before:.0f}, "
+        f"{10 * values.clients} clients: {dict(overload.statuses)}, memory {growth:+.0f} MiB of {before:.0f}, "
         f"{overload.requests_per_s:.0f} answered a second; first answer afterwards after {1_000 * first:.0f} ms "
         f"({time.perf_counter() - start:.1f} s watched)"
     )
-    medians = {key: statistics.median(numbers) for key, numbers in found.items()}
+    medians = {key: statistics.median(numbers) for key, numbers in measured.items()}
     against = "peer" if "peer" in services else None
 
-    def metric(name: str, unit: str, what: str) -> dict[str, object]:
-        peers = {"peer": medians[what, "peer"]} if against else None
-        return measuring.metric(name, unit, medians[what, "docproduct"], peers, against)
+    def metric(name: str, unit: str, title: str) -> dict[str, object]:
+        peers = {"peer": medians[title, "peer"]} if against else None
+        return measuring.metric(name, unit, medians[title, "docproduct"], peers, against)
 
     metrics = [
         metric("requests_per_s", "/s", "requests a second"),
         metric("p50_ms", "ms", "alone, p50"),
         metric("p99_ms", "ms", "p99"),
         measuring.metric("ready_seconds", "s", ours.ready_seconds),
-        measuring.metric("overload_memory", "MiB", grown),
+        measuring.metric("overload_memory", "MiB", growth),
         measuring.metric("recovery", "s", first),
     ]
     measuring.finish("serve_load", ["tensorflow", "faiss-cpu", "fastapi", "uvicorn"], metrics)
@@ -239,14 +241,14 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("encoder_dir", None, "all-MiniLM-L6-v2, or another encoder.", required=True)
-    flags.DEFINE_string("work_dir", "build/serve", "Where index and texts are kept.")
+    flags.DEFINE_string("work_dir", "build/serve", "Folder of index and texts.")
     flags.DEFINE_string(
-        "peer_python", None, "Interpreter with sentence-transformers, faiss and fastapi; none: no peer."
+        "peer_python", None, "Interpreter with sentence-transformers, faiss and fastapi; default: no peer."
     )
     flags.DEFINE_string("factory", "Flat", "FAISS index of all services: Flat (exact), HNSW32, ...")
     flags.DEFINE_integer("num_pairs", 100_000, "Stored pairs.")
-    flags.DEFINE_integer("clients", 32, "That ask at once.")
-    flags.DEFINE_integer("rounds", 3, "Of all services, in turn.")
+    flags.DEFINE_integer("clients", 32, "Clients that ask at the same time.")
+    flags.DEFINE_integer("rounds", 3, "Rounds over all services.")
     flags.DEFINE_float("duration", 10.0, "Seconds of each load.")
     flags.DEFINE_bool("quick", False, "2,000 pairs, one short round.")
     app.run(main)

@@ -1,8 +1,8 @@
-"""The peer of benchmarks/serve_load.py: FastAPI, sentence-transformers and FAISS, as many write such a service.
+"""The peer of benchmarks/serve_load.py: FastAPI, sentence-transformers and FAISS, as such a service is often written.
 
     PYTHON benchmarks/serve_peer.py --encoder_dir=ENCODER --vectors=vectors.npy --texts=texts.json --port=8082
 
-Runs in an interpreter of its own; nothing of this project is imported.
+Runs in an interpreter of its own and imports nothing of this project.
 """
 
 import argparse
@@ -17,14 +17,14 @@ from sentence_transformers import SentenceTransformer
 
 
 class Question(BaseModel):
-    """What is asked."""
+    """A question."""
 
     question: str
     k: int = 5
 
 
 def main() -> None:
-    """Serves."""
+    """Serves until it is stopped."""
     parser = argparse.ArgumentParser()
     for name in ("encoder_dir", "vectors", "texts", "factory", "port"):
         parser.add_argument(f"--{name}", required=True)
@@ -42,9 +42,9 @@ def main() -> None:
         return {"status": "ready"}
 
     @app.post("/v1/retrieve")
-    def retrieve(asked: Question) -> dict[str, list[dict[str, object]]]:
-        query = model.encode([asked.question], normalize_embeddings=True)
-        scores, rows = index.search(query, asked.k)
+    def retrieve(body: Question) -> dict[str, list[dict[str, object]]]:
+        query = model.encode([body.question], normalize_embeddings=True)
+        scores, rows = index.search(query, body.k)
         return {"sources": [{"score": float(s), **texts[r]} for s, r in zip(scores[0], rows[0], strict=True)]}
 
     model.encode(["warm up"])

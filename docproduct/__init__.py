@@ -1,4 +1,4 @@
-"""Question answering from a table of questions and answers: BERT bi-encoder, FAISS, GPT-2. Start at answering.py."""
+"""Question answering from a table of pairs: BERT bi-encoder, FAISS, GPT-2. Start at answering/answerer.py."""
 
 import logging
 

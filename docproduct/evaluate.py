@@ -6,6 +6,7 @@
 Ends with one line of JSON: Success@1, Success@5, Success@10, R@100, RR@10, nDCG@10, AP@10.
 """
 
+import dataclasses
 import json
 import os
 import sys
@@ -19,87 +20,93 @@ from ir_measures import AP, RR, R, Success, nDCG
 
 from data_pipeline import beir, cleaning
 from data_pipeline.folders import files
+from data_pipeline.settings import Settings, define_flags, flag_values, setting
 from docproduct.layers.precision import PRECISIONS, dtype_policy
-from docproduct.search.lexical import AUTO, HYBRIDS, Hybrid, Lexical, choose, fuse, top
+from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
+from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 from docproduct.training.devices import set_up
 
-CANDIDATES = ("all", "judged")
-_DEPTH = 1_000  # documents kept of each ranking
+_DEPTH = 1_000  # documents of each ranking that are scored
 _QUERIES_TOGETHER = 256
 _TUNE = "tune"
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSettings(Settings):
+    """How retrieval is evaluated; `fusion.fuse` describes the values of `hybrid`, nDCG takes grades as gains."""
+
+    candidates: str = setting(
+        "all", "Documents to rank for a query: all, or those that its qrels name.", choices=("all", "judged")
+    )
+    relevance: int = setting(1, "The lowest grade that is relevant.", least=1)
+    hybrid: str = setting(
+        AUTO,
+        "How BM25 counts beside the model; auto: the way that was best on dev in training; tune: the best way here.",
+        choices=(AUTO, *HYBRIDS, _TUNE),
+    )
+    bm25_weight: float = setting(0.1, "Weight of BM25, with --hybrid=weight.", least=0, below=float("inf"))
+    dims: int = setting(0, "First components of the vectors that count; 0: all.", least=0)
+    precision: str = setting(
+        "float32", "Precision of the encoder; auto: bfloat16 where it is fast.", choices=PRECISIONS
+    )
 
 
 def retrieval(
     model_dir: str,
     data: beir.BeirData,
-    candidates: str = "all",
-    relevance: int = 1,
+    settings: EvaluationSettings = EvaluationSettings(),
     run_file: str | None = None,
-    hybrid: str = AUTO,
-    bm25_weight: float = 0.1,
-    dims: int = 0,
-    precision: str = "float32",
 ) -> dict[str, Any]:
     """Ranks documents for each query and scores the rankings.
 
     Args:
-      model_dir: a trained retriever, a bare encoder folder, or bm25.
-      data: what to evaluate on.
-      candidates: all documents, or for each query only those that its qrels name (judged).
-      relevance: the lowest grade that is relevant; nDCG takes the grades from there up as gains.
-      run_file: where to write the rankings, in TREC format; None: nowhere.
-      hybrid: how BM25 counts beside the model. auto: as was best on dev when it was trained; none, rrf or weight: see
-        `lexical.fuse`; tune: what is best here, see `lexical.choose`.
-      bm25_weight: for `weight`.
-      dims: components of the vectors that count; 0: all.
-      precision: of the encoder: float32, bfloat16, or auto.
+      model_dir: A trained retriever, a bare encoder folder, or bm25.
+      data: Documents, queries and judgments.
+      settings: How retrieval is evaluated.
+      run_file: Where to write the rankings, in TREC format; None: nowhere.
 
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
-      "queries", "documents", "queries_without_relevant": counts}; of an encoder also "hybrid"; where BM25 is joined,
-      "bm25_weight" and "vectors_alone", the means without it; of tune also "tried", the RR@10 of each way.
+      "queries", "documents", "queries_without_relevant": counts}. For an encoder also "hybrid"; if BM25 is joined,
+      "bm25_weight" and "vectors_alone", the means without it; for tune also "tried", the RR@10 of each way.
 
     Raises:
       ValueError: model_dir holds no model, or one whose scores are no numbers.
-      FileNotFoundError: there is no folder for run_file.
+      FileNotFoundError: the folder of run_file does not exist.
     """
     if run_file and not os.path.isdir(os.path.dirname(os.path.abspath(run_file))):
         raise FileNotFoundError(f"There is no folder for {run_file}. Make it first.")  # now, not after an hour
     documents, qrels = merge_equal_documents(data)
     texts = list(data.queries.values()), list(documents.values())
-    how = candidates, relevance
-    if hybrid not in (AUTO, *HYBRIDS, _TUNE) or candidates not in CANDIDATES:
-        raise ValueError(
-            f"hybrid is {hybrid!r}, candidates {candidates!r}; expected {AUTO}, {', '.join(HYBRIDS)} or {_TUNE}, and "
-            f"{' or '.join(CANDIDATES)}."
-        )
-    if not 0 <= bm25_weight < float("inf"):
-        raise ValueError(f"bm25_weight is {bm25_weight}; expected a number from 0 up.")
-    if model_dir.lower() == "bm25":
-        if hybrid not in (AUTO, "none") or dims:
-            raise ValueError(f"hybrid is {hybrid}, dims {dims}: BM25 alone has no vectors. Take them away.")
-        return measure(model_dir, documents, qrels, _bm25_scores(*texts), *how, run_file)
-    retriever = TrainedRetriever.load_for_many(model_dir, precision)
-    dense = _encoder_scores(retriever, *texts, dims)
-    chosen = retriever.hybrid if hybrid == AUTO else Hybrid(hybrid, bm25_weight)
-    if chosen.method == "none":
-        return measure(model_dir, documents, qrels, dense, *how, run_file) | {"hybrid": "none"}
-    words = _bm25_scores(*texts)
 
-    def joined(chosen: Hybrid, run_file: str | None = None) -> dict[str, Any]:
-        rows = (fuse(*scores, *chosen) for scores in zip(dense, words, strict=True))
-        return measure(model_dir, documents, qrels, rows, *how, run_file)
+    def measured(rows: Iterable[np.ndarray], run_file: str | None = None) -> dict[str, Any]:
+        return measure(model_dir, documents, qrels, rows, settings, run_file)
+
+    if model_dir.lower() == "bm25":
+        if settings.hybrid not in (AUTO, "none") or settings.dims:
+            raise ValueError(
+                f"hybrid is {settings.hybrid}, dims {settings.dims}: BM25 alone has no vectors. Take them away."
+            )
+        return measured(_bm25_scores(*texts), run_file)
+    retriever = TrainedRetriever.load_for_many(model_dir, settings.precision)
+    cosines = _encoder_scores(retriever, *texts, settings.dims)
+    chosen = retriever.hybrid if settings.hybrid == AUTO else Hybrid(settings.hybrid, settings.bm25_weight)
+    if chosen.method == "none":
+        return measured(cosines, run_file) | {"hybrid": "none"}
+    word_scores = _bm25_scores(*texts)
+
+    def joined(hybrid: Hybrid, run_file: str | None = None) -> dict[str, Any]:
+        return measured((fuse(*scores, *hybrid) for scores in zip(cosines, word_scores, strict=True)), run_file)
 
     tried = {}
-    if hybrid == _TUNE:
-        chosen, shown = choose(lambda choice: joined(choice)["RR@10"])
-        tried = {"tried": shown}
+    if settings.hybrid == _TUNE:
+        chosen, rr_of = choose(lambda hybrid: joined(hybrid)["RR@10"])
+        tried = {"tried": rr_of}
     results = joined(chosen, run_file) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
-    means = [name for name in results if "@" in name]
     alone = joined(Hybrid("none"))
-    return results | {"vectors_alone": {name: alone[name] for name in means}}
+    return results | {"vectors_alone": {name: alone[name] for name in results if "@" in name}}
 
 
 def merge_equal_documents(data: beir.BeirData) -> tuple[dict[str, str], dict[str, dict[str, int]]]:
@@ -117,40 +124,39 @@ def merge_equal_documents(data: beir.BeirData) -> tuple[dict[str, str], dict[str
 
 
 def measure(
-    model_dir: str,
+    name: str,
     documents: dict[str, str],
     qrels: dict[str, dict[str, int]],
     rows: Iterable[np.ndarray],
-    candidates: str = "all",
-    relevance: int = 1,
+    settings: EvaluationSettings = EvaluationSettings(),
     run_file: str | None = None,
 ) -> dict[str, Any]:
-    """Returns what `retrieval` returns, of the scores that a model gave.
+    """Scores the rankings of a model; returns what `retrieval` returns.
 
     Args:
-      model_dir: what an error calls the model.
-      documents: texts by key, C of them.
-      qrels: for each query the grades of documents; see `merge_equal_documents`.
-      rows: for each query the scores of all documents, [C].
-      candidates: as in `retrieval`.
-      relevance: as in `retrieval`.
-      run_file: as in `retrieval`.
+      name: Name of the model, for errors.
+      documents: C texts by key.
+      qrels: The grades of documents for each query; see `merge_equal_documents`.
+      rows: For each query the scores of all documents, [C].
+      settings: Its candidates and relevance count.
+      run_file: As in `retrieval`.
     """
     keys = list(documents)
     column = {key: i for i, key in enumerate(keys)}
     run: dict[str, dict[str, float]] = {}
     scored: dict[str, dict[str, float]] = {}
     for query, row in zip(qrels, rows, strict=True):  # row: [C]
-        chosen = [column[key] for key in qrels[query]] if candidates == "judged" else top(row, _DEPTH)
+        chosen = [column[key] for key in qrels[query]] if settings.candidates == "judged" else top(row, _DEPTH)
         if not np.all(np.isfinite(row)):
-            raise ValueError(f"{model_dir} scores query {query!r} with NaN or infinity. Its weights are damaged.")
-        # The measures break ties in different ways: they are given ranks. Equal scores earn nothing: among them, the
-        # less relevant document comes first.
+            raise ValueError(f"{name} scores query {query!r} with NaN or infinity. Its weights are damaged.")
+        # The measures break ties in different ways, so they get ranks. Equal scores earn nothing: among them, the less
+        # relevant document comes first.
         ranked = sorted((-float(row[i]), qrels[query].get(keys[i], 0), keys[i]) for i in chosen)
         scored[query] = {key: -negated for negated, _, key in ranked}
         run[query] = {key: -float(rank) for rank, (_, _, key) in enumerate(ranked)}
     if run_file:
         _write_run(scored, run_file)
+    relevance = settings.relevance
     relevant = {
         query: {key: grade if grade >= relevance else 0 for key, grade in grades.items()}
         for query, grades in qrels.items()
@@ -164,7 +170,7 @@ def measure(
     }
     results = ir_measures.calc_aggregate(list(measures.values()), relevant, run)
     return {
-        **{name: round(float(results[measure]), 4) for name, measure in measures.items()},
+        **{title: round(float(results[measure]), 4) for title, measure in measures.items()},
         "queries": len(run),
         "documents": len(documents),
         "queries_without_relevant": sum(not any(grades.values()) for grades in relevant.values()),
@@ -172,13 +178,13 @@ def measure(
 
 
 def _representatives(corpus: dict[str, str]) -> dict[str, str]:
-    """Returns for each document the first one whose text is equal in normal form."""
+    """Returns for each document the first document whose text is equal in normal form."""
     first: dict[int, str] = {}
     return {key: first.setdefault(cleaning.group(cleaning.clean(text)), key) for key, text in corpus.items()}
 
 
 class _Rows:
-    """Scores of all documents for each query, [C]; computed as they are asked for, each time: all would fill memory."""
+    """Scores of all documents for each query, [C]. Each iteration computes them anew, as all would fill memory."""
 
     def __init__(self, scores: Callable[[], Iterator[np.ndarray]]):
         self._scores = scores
@@ -191,7 +197,7 @@ def _encoder_scores(
     retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int
 ) -> Iterable[np.ndarray]:
     """Returns for each query the cosines with all documents, [C]."""
-    shorten(np.ones((1, retriever.config.width), np.float32), dims)  # fails now, not after the work
+    shorten(np.ones((1, retriever.config.width), np.float32), dims)  # raises its error now, not after the work
     document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
     query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
     starts = range(0, len(queries), _QUERIES_TOGETHER)
@@ -200,8 +206,8 @@ def _encoder_scores(
 
 def _bm25_scores(queries: list[str], documents: list[str]) -> Iterable[np.ndarray]:
     """Returns for each query the BM25 scores of all documents, [C]."""
-    lexical = Lexical.build(documents)
-    return _Rows(lambda: map(lexical.scores, queries))
+    words = WordIndex.build(documents)
+    return _Rows(lambda: map(words.scores, queries))
 
 
 def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
@@ -216,15 +222,8 @@ def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
 def _define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Trained retriever, bare encoder folder, or bm25.", required=True)
     flags.DEFINE_string("beir_dir", None, "Folder with corpus.jsonl, queries.jsonl and qrels/.", required=True)
-    flags.DEFINE_string("split", None, "Which file of qrels/; default: test, or the only one.")
-    flags.DEFINE_enum("candidates", "all", CANDIDATES, "What is ranked for a query.")
-    flags.DEFINE_integer("relevance", 1, "The lowest grade that is relevant.", lower_bound=1)
-    flags.DEFINE_enum(
-        "hybrid", AUTO, [AUTO, *HYBRIDS, _TUNE], "How BM25 counts beside the model; auto: as was best in training."
-    )
-    flags.DEFINE_float("bm25_weight", 0.1, "Of BM25, with --hybrid=weight.")
-    flags.DEFINE_integer("dims", 0, "Components of the vectors that count; 0: all.")
-    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_string("split", None, "File of qrels/ to use; default: test, or the only one.")
+    define_flags(EvaluationSettings, precision="auto")
     flags.DEFINE_string("run_file", None, "Where to write the rankings, in TREC format.")
 
 
@@ -239,18 +238,18 @@ def main(argv: list[str]) -> None:
         data = beir.read(values.beir_dir, split)
         if data.missing:
             print(f"{data.missing} judged documents are not in the corpus and do not count.", file=sys.stderr)
-        options = values.hybrid, values.bm25_weight, values.dims, values.precision
-        results = retrieval(values.model_dir, data, values.candidates, values.relevance, values.run_file, *options)
+        settings = EvaluationSettings(**flag_values(EvaluationSettings))
+        results = retrieval(values.model_dir, data, settings, values.run_file)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing was measured.")
     policy = None if values.model_dir.lower() == "bm25" else dtype_policy(values.precision)
-    what = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
-    how = {"dims": values.dims, "candidates": values.candidates, "relevance": values.relevance}
-    if values.hybrid == _TUNE:
-        how["tuned_on"] = "these queries: score others with what was chosen"
-    print(json.dumps(what | how | results))
+    described = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
+    described |= {name: getattr(settings, name) for name in ("dims", "candidates", "relevance")}
+    if settings.hybrid == _TUNE:
+        described["tuned_on"] = "these queries: score others with the way that was chosen"
+    print(json.dumps(described | results))
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ _WORD = re.compile(r"[\u3400-\u9fff]|[^\W_\u3400-\u9fff]+")
 def first_relevant_ranks(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """Returns the rank of the best relevant candidate, from 1.
 
-    A candidate of equal score that is not relevant counts as ranked before: equal scores earn nothing.
+    A candidate of equal score that is not relevant counts as ranked before it, so that equal scores earn nothing.
 
     Args:
       scores: [Q, C] float.
-      relevant: [Q, C] bool, at least one true in every row.
+      relevant: [Q, C] bool, at least one true value in every row.
 
     Returns:
       [Q] int.
@@ -34,18 +34,18 @@ def success(ranks: np.ndarray, cutoff: int) -> float:
 
 
 def rouge_l(reference: str, text: str) -> float:
-    """Returns ROUGE-L's F1 of two texts: how much of the order of their words they share, 0 to 1.
+    """Returns ROUGE-L's F1 of two texts, 0 to 1: the longest sequence of words that both have in the same order.
 
-    Source: Lin 2004, "ROUGE"; words as in google-research/rouge without stemming, but of any script: a Chinese
-    character is a word.
+    Source: Lin 2004, "ROUGE"; words as in google-research/rouge without stemming, in any script. A Chinese character is
+    a word.
     """
     a, b = (_WORD.findall(part.casefold()) for part in (reference, text))
     if not a or not b:
         return 0.0
     numbers = {word: number for number, word in enumerate(dict.fromkeys([*a, *b]))}
     columns = np.array([numbers[word] for word in b])
-    longest = np.zeros(len(b) + 1, int)  # of the common subsequences of the words so far
+    longest = np.zeros(len(b) + 1, int)  # common subsequence of the words so far
     for word in a:
-        with_it = np.where(columns == numbers[word], longest[:-1] + 1, 0)
-        longest[1:] = np.maximum.accumulate(np.maximum(longest[1:], with_it))
+        matched = np.where(columns == numbers[word], longest[:-1] + 1, 0)
+        longest[1:] = np.maximum.accumulate(np.maximum(longest[1:], matched))
     return float(2 * longest[-1] / (len(a) + len(b)))

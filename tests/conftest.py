@@ -17,7 +17,7 @@ from docproduct.recipes import demo
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.training.settings import TrainingSettings
-from docproduct.web.engine import Reloadable
+from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from tests.serving import running, write_folders
 

@@ -21,7 +21,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.tokenizers import load_tokenizer
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
-from docproduct.web.engine import Reloadable
+from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from tests import conftest, serving
 

@@ -8,14 +8,13 @@ import time
 import httpx
 import uvicorn
 
-from data_pipeline.prompts import answer_prompts as prompts
-from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.tokenizers import train_byte_pairs
-from docproduct import index
+from docproduct import index, sample
+from docproduct.answering import Folders
 from docproduct.generation.export import export as export_generator
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
-from docproduct.web.engine import Folders
 
 PROMPT = PromptSettings(2, 120, 40)
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=120)
@@ -29,10 +28,11 @@ def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
     retriever.save_config(str(model), {})
     retriever.save_weights(str(model))
     index.build(retriever, prepared, str(folder / "index"), index.IndexSettings(**settings))
-    bpe = prompts.with_markers(train_byte_pairs(["what is the cause? the x z helps against y."], 280))
+    bpe = with_markers(train_byte_pairs(["what is the cause? the x z helps against y."], 280))
     sizes = GPT2Config(**{**SIZES.__dict__, "vocab_size": bpe.vocab_size})
     export_generator(TrainedGenerator.make(sizes, bpe, 3, "float32", PROMPT), str(folder / "generator"))
-    return Folders(*(str(folder / name) for name in ("model", "index", "generator")), threshold=threshold)
+    names = (str(folder / name) for name in ("model", "index", "generator"))
+    return Folders(*names, threshold=threshold, emergency_list=sample.EMERGENCY_LIST)
 
 
 @contextlib.contextmanager

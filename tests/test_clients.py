@@ -5,10 +5,9 @@ import json
 
 import pytest
 
-from docproduct.web import schemas, service
-from docproduct.web.protection import Limits
+from docproduct.web.responses import _event
 from docproduct.web.server import create_app
-from docproduct.web.service import ServiceSettings
+from docproduct.web.settings import Limits, RequestLimits, ServiceSettings
 from tests.serving import events, message, running
 
 SITE = "https://a.example"
@@ -17,7 +16,7 @@ LINE_ENDS = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
 
 
 def test_events_are_ascii_so_that_no_line_is_cut():
-    sent = service._event("text", {"text": f"a{LINE_ENDS}é中"}).decode("ascii")
+    sent = _event("text", {"text": f"a{LINE_ENDS}é中"}).decode("ascii")
     assert len(sent.splitlines()) == 3  # event, data, and the line that ends the event
     assert events(sent) == [("text", {"text": f"a{LINE_ENDS}é中"})]
 
@@ -70,9 +69,9 @@ def test_clients_that_read_lines_read_whole_events(client):
 
 def test_a_body_has_room_for_what_is_allowed():
     # In JSON an emoji takes 12 bytes; beside it, there is a kibibyte for the other fields.
-    assert schemas.RequestLimits(10, 1, 1_000).body_bytes == 13 * 1_024  # 12,000 + 1,024 of the 13,312
-    assert schemas.RequestLimits(1_000, 1, 10).body_bytes == 13 * 1_024
-    assert schemas.RequestLimits().body_bytes <= Limits().body_bytes
+    assert RequestLimits(10, 1, 1_000).body_bytes == 13 * 1_024  # 12,000 + 1,024 of the 13,312
+    assert RequestLimits(1_000, 1, 10).body_bytes == 13 * 1_024
+    assert RequestLimits().body_bytes <= Limits().body_bytes
 
 
 def test_other_sites_are_let_in_by_flag_only(source, client):
@@ -106,7 +105,7 @@ def test_origins_that_are_none(origin):
 
 
 def test_limits_of_a_request_by_flag(source):
-    limits = schemas.RequestLimits(question_chars=12, texts=2, text_chars=5)
+    limits = RequestLimits(question_chars=12, texts=2, text_chars=5)
     with running(create_app(source, ServiceSettings(request_limits=limits))) as client:
         assert client.post("/v1/retrieve", json={"question": "what is a3?"}).status_code == 200
         for route in ("/v1/retrieve", "/v1/answer"):
@@ -129,6 +128,6 @@ def test_limits_of_a_request_by_flag(source):
 def test_limits_that_no_body_can_reach():
     with pytest.raises(ValueError, match="question_chars is 2000, and a body may have 1024 bytes"):
         ServiceSettings(limits=Limits(body_bytes=1_024))
-    for field in dataclasses.fields(schemas.RequestLimits):
+    for field in dataclasses.fields(RequestLimits):
         with pytest.raises(ValueError, match=f"{field.name} is 0; expected 1 or more"):
-            schemas.RequestLimits(**{field.name: 0})
+            RequestLimits(**{field.name: 0})

@@ -15,9 +15,10 @@ from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.token_rows.pair_rows import write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import contexts, index
-from docproduct.answering.answerer import NOTHING_NEAR, Query, answer, retrieve
+from docproduct.answering import Answerer, Query
+from docproduct.answering.query import NOT_ANSWERABLE
 from docproduct.generation.session import Generation
-from docproduct.index import Found, Hit, Index
+from docproduct.index import Hit, Index, SearchResult
 from docproduct.systems.generator.dev import read_rows
 from tests.conftest import write_csv
 
@@ -134,7 +135,7 @@ class _Ranked:
     def search_many(self, vectors, k, search_by, questions):
         self.asked_for.append((len(questions), k))
         hits = [Hit(0.5, i, f"what is {i}?", f"{i} helps", "", "") for i in range(k)]
-        return [Found(hits, 0.5)] * len(questions)
+        return [SearchResult(hits, 0.5)] * len(questions)
 
 
 def test_more_are_looked_at_where_the_first_may_not_be_taken():
@@ -200,7 +201,7 @@ def test_serving_finds_what_training_found(retriever, prepared, bpe, tmp_path, h
     for row in of_training:
         pair = pairs[row["pair_id"]]
         if pair["split"] == "dev":
-            (found,) = retrieve([Query(pair["question"], 20)], retriever, opened)
+            (found,) = Answerer(retriever, opened).retrieve([Query(pair["question"], 20)])
             own = (row["pair_id"], pair["question"], pair["answer"])
             hits = [hit for hit in found.hits if not contexts.gives_away(hit, *own)]
             # Of the pairs of one answer, which are equally near, rounding decides which is found.
@@ -222,7 +223,7 @@ def test_serving_asks_what_training_learned(retriever, opened, prepared, bpe, tm
                 *(found[row.pair_id][f"context_{name}"] for name in ("pair_ids", "scores")), strict=True
             )
         ]
-        asked = answer(pairs[row.pair_id]["question"], retriever, _Found(hits), 2, writer=writer)
+        asked = Answerer(retriever, _Found(hits), writer).answer(Query(pairs[row.pair_id]["question"], 2))
         assert writer.prompts == [row.prompt_ids]
         assert writer.settings.max_tokens == SETTINGS.answer_tokens
         assert (asked.generated, asked.num_contexts) == ("written", 2)
@@ -242,35 +243,36 @@ class _Found:
 
     def search_many(self, vectors, k, search_by, queries):
         del vectors, search_by, queries
-        return [Found(self._hits[:k], 1.0)]
+        return [SearchResult(self._hits[:k], 1.0)]
 
 
 def test_a_question_that_is_too_long_is_told(retriever, opened, bpe):
     writer = _Listening(prompts.with_markers(bpe), SETTINGS)
     for question, expected in (("what is a3? " * 40, (True, 0)), ("what is a3?", (False, 2))):
-        found = answer(question, retriever, opened, writer=writer, threshold=-1.0)
+        found = Answerer(retriever, opened, writer).answer(Query(question, threshold=-1.0))
         assert (found.as_json()["question_shortened"], found.num_contexts) == expected
 
 
-def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
+def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bpe):
     writer = _Listening(prompts.with_markers(bpe), SETTINGS)
     question = "is it a3?"  # it is not stored
-    best = answer(question, retriever, opened).hits[0].score
-    near = answer(question, retriever, opened, writer=writer, threshold=best - 1e-4)
-    assert near.near
+    answerer = Answerer(retriever, opened, writer)
+    best = answerer.answer(Query(question, generate=False)).hits[0].score
+    near = answerer.answer(Query(question, threshold=best - 1e-4))
+    assert near.answerable
     assert (near.generated, near.as_json()["finished"]) == ("written", True)
     assert near.answer == near.hits[0].answer
-    far = answer(question, retriever, opened, writer=writer, threshold=best + 1e-4)
-    assert (far.near, far.answer, far.generated, far.num_contexts) == (False, NOTHING_NEAR, None, 0)
+    far = answerer.answer(Query(question, threshold=best + 1e-4))
+    assert (far.answerable, far.answer, far.generated, far.num_contexts) == (False, NOT_ANSWERABLE, None, 0)
     assert far.hits == near.hits
     assert len(writer.prompts) == 1
     assert far.as_json() | {"seconds": {}} == {
         "question": question,
-        "answer": NOTHING_NEAR,
+        "answer": NOT_ANSWERABLE,
         "generated": None,
         "finished": False,
         "question_shortened": False,
-        "near": False,
+        "answerable": False,
         "sources": [
             {"score": round(hit.score, 4), "in_prompt": False, "question": hit.question, "answer": hit.answer}
             | {"source": "pairs.csv", "focus": ""}
@@ -285,7 +287,7 @@ def test_what_is_not_near_is_not_answered(retriever, opened, bpe):
 
 def test_a_generator_that_cannot_answer(retriever, opened, bpe):
     with pytest.raises(ValueError, match="was not trained to answer"):
-        answer("what is a3?", retriever, opened, writer=_Listening(bpe, None), threshold=-1.0)
+        Answerer(retriever, opened, _Listening(bpe, None))
 
 
 def test_wrong_input(retriever, opened, prepared, bpe, vocab_file, tmp_path):

@@ -5,9 +5,8 @@ import concurrent.futures
 import pytest
 
 from docproduct.web.origins import normal
-from docproduct.web.protection import Limits
 from docproduct.web.server import create_app
-from docproduct.web.service import ServiceSettings
+from docproduct.web.settings import Limits, ServiceSettings
 from tests.serving import events, message, running
 from tests.test_service import _Slow, wait_until
 
@@ -80,8 +79,8 @@ def test_streams_and_refusals_are_shared(source):
 
 
 def test_errors_of_ours_are_shared(source):
-    slow = _Slow(source.engine)
-    settings = ServiceSettings(limits=Limits(cors_origins=(SITE,)), max_batch=1, max_wait=0.0, max_waiting=1)
+    slow = _Slow(source.answerer)
+    settings = ServiceSettings(limits=Limits(cors_origins=(SITE,)), max_batch=1, max_wait_ms=0, max_waiting=1)
     with running(create_app(slow, settings)) as client, concurrent.futures.ThreadPoolExecutor(2) as threads:
         client.headers.update({"Origin": SITE})
         ask = lambda: client.post("/v1/retrieve", json=QUESTION)  # noqa: E731

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline import cleaning
 from docproduct import sample
-from docproduct.answering.answerer import answer
+from docproduct.answering import Query
 from docproduct.recipes import demo
 from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
@@ -48,16 +48,19 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "TOY", dataclasses.replace(demo.TOY, width=16, num_layers=1, num_heads=2))
     monkeypatch.setattr(demo, "TOY_SETTINGS", TrainingSettings(epochs=1, batch_size=64, keep="last"))
-    retriever, index, writer = demo.build("work")
-    first = {question: answer(question, retriever, index).hits[0].focus for question in QUESTIONS}
+    answerer = demo.build("work")
+    queries = [Query(question, generate=False) for question in QUESTIONS]
+    first = {query.question: answerer.answer(query).hits[0].focus for query in queries}
     wrong = {question: focus for question, focus in first.items() if focus != QUESTIONS[question]}
     assert len(wrong) <= 1, wrong
     (path,) = tmp_path.glob("work/minilm/model-*/metrics.json")
     metrics = json.loads(path.read_text())
     assert metrics["best"]["RR@10"] >= metrics["epochs"][0]["RR@10"]
-    found = answer(sample.EXAMPLE_QUESTION, retriever, index, 3, writer=writer)
-    assert found.near
+    found = answerer.answer(Query(sample.EXAMPLE_QUESTION, 3))
+    assert found.answerable
     assert found.generated
+    assert found.emergency is None
+    assert answerer.retrieve([Query("chest pain, and I can't breathe")])[0].emergency
     assert [source["in_prompt"] for source in found.as_json()["sources"]] == [True, False, False]
     # What is there is used again.
     monkeypatch.setattr(loop, "fit", None)
@@ -69,7 +72,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
 def test_without_the_pretrained_encoder_it_says_so(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "encoder_dir", lambda: None)
     monkeypatch.setattr(demo, "RANDOM_SETTINGS", TrainingSettings(epochs=1, batch_size=32))
-    monkeypatch.setattr(demo, "toy_writer", lambda *_: None)
-    retriever, index, _ = demo.build(str(tmp_path))
+    monkeypatch.setattr(demo, "toy_generator", lambda *_: None)
+    answerer = demo.build(str(tmp_path))
     assert "RANDOM weights" in capsys.readouterr().err
-    assert answer("What is asthma?", retriever, index).hits
+    assert answerer.answer(Query("What is asthma?")).hits

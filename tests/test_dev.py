@@ -3,7 +3,7 @@ import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from docproduct.search.lexical import Hybrid
+from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever import report
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.folder import Embeddings

@@ -2,7 +2,13 @@
 
 import pytest
 
-from docproduct.answering import emergency
+from docproduct import sample
+from docproduct.answering.emergency import ADVICE, Emergency
+
+
+@pytest.fixture(scope="module")
+def medical():
+    return Emergency.load(sample.EMERGENCY_LIST)
 
 
 @pytest.mark.parametrize(
@@ -31,5 +37,27 @@ from docproduct.answering import emergency
         ("pain in the chestnut tree with breathtaking view", False),
     ],
 )
-def test_emergencies(question, expected):
-    assert (emergency.advice(question) is not None) == expected
+def test_emergencies(medical, question, expected):
+    assert medical.advice(question) == (ADVICE if expected else None)
+
+
+def test_a_list_of_ones_own(tmp_path):
+    (tmp_path / "list.txt").write_text("# of a workshop\nfuel + leak*  # smells\n\n漏油 !不\n", encoding="utf-8")
+    workshop = Emergency.load(str(tmp_path / "list.txt"))
+    for question, expected in (
+        ("Fuel is LEAKING from the tank", True),
+        ("the leak of fuel", True),
+        ("leaking water", False),
+        ("I have chest pain and can't breathe", False),
+        ("汽车漏油了", True),
+        ("不漏油", False),
+    ):
+        assert (workshop.advice(question) is not None) == expected, question
+
+
+def test_a_list_without_terms(tmp_path):
+    (tmp_path / "list.txt").write_text("# nothing\n", encoding="utf-8")
+    with pytest.raises(ValueError, match="has no terms; expected lines such as"):
+        Emergency.load(str(tmp_path / "list.txt"))
+    with pytest.raises(FileNotFoundError):
+        Emergency.load(str(tmp_path / "none.txt"))

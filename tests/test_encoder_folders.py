@@ -12,7 +12,7 @@ from data_pipeline import batches
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
-from docproduct.answering.answerer import answer
+from docproduct.answering import Answerer, Query
 from docproduct.index import Index, IndexSettings, build
 from docproduct.index.build import _passages
 from docproduct.systems.retriever import TrainedRetriever, export
@@ -241,7 +241,7 @@ def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
     trained = TrainedRetriever.load(str(tmp_path / "model"))
     assert trained.prompts == bare.prompts == EncoderPrompts("query: ", "passage: ")
     build(trained, prepared, str(tmp_path / "index"))
-    found = answer("what is c?", trained, Index(str(tmp_path / "index"), trained), k=3)
+    found = Answerer(trained, Index(str(tmp_path / "index"), trained)).answer(Query("what is c?", k=3))
     vectors = trained.embed([found.hits[0].answer], "answer").head @ trained.embed(["what is c?"], "question").head[0]
     assert found.hits[0].score == pytest.approx(float(vectors[0]), abs=1e-5)
     passages, _, _ = _passages(["a b c d e"], trained, IndexSettings(passage_tokens=7, passage_overlap=1))

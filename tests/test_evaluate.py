@@ -10,7 +10,8 @@ import pytest
 
 from data_pipeline import beir
 from docproduct import evaluate
-from docproduct.search.lexical import Hybrid
+from docproduct.evaluate import EvaluationSettings
+from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever import TrainedRetriever
 from tests.test_bert import randomize
 from tests.test_checkpoints import google_tensors, write_hugging_face
@@ -67,7 +68,7 @@ def test_metrics_by_hand(data, tmp_path):
 
 
 def test_judged_candidates(data):
-    found = evaluate.retrieval("model", data, candidates="judged")
+    found = evaluate.retrieval("model", data, EvaluationSettings("judged"))
     # q1: d2, d3, both relevant. q2: d3, d1.
     assert found["RR@10"] == pytest.approx((1 + 1 / 2) / 2)
 
@@ -99,19 +100,19 @@ def test_a_run_file_without_a_folder_is_refused_before_the_work(data, tmp_path, 
 
 def test_options_that_mean_nothing_are_refused(data):
     with pytest.raises(ValueError, match="BM25 alone has no vectors"):
-        evaluate.retrieval("bm25", data, hybrid="rrf")
+        evaluate.retrieval("bm25", data, EvaluationSettings(hybrid="rrf"))
     with pytest.raises(ValueError, match="bm25_weight is nan"):
-        evaluate.retrieval("model", data, hybrid="weight", bm25_weight=math.nan)
+        EvaluationSettings(hybrid="weight", bm25_weight=math.nan)
     with pytest.raises(ValueError, match="hybrid is 'both'"):
-        evaluate.retrieval("model", data, hybrid="both")
-    with pytest.raises(ValueError, match="candidates 'some'"):
-        evaluate.retrieval("model", data, candidates="some")
+        EvaluationSettings(hybrid="both")
+    with pytest.raises(ValueError, match="candidates is 'some'; expected all or judged"):
+        EvaluationSettings(candidates="some")
 
 
 def test_relevance_counts_from_a_grade_up(data):
-    found = evaluate.retrieval("model", data, relevance=2)
+    found = evaluate.retrieval("model", data, EvaluationSettings(relevance=2))
     assert found["AP@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)  # d3 is no longer relevant to q1
-    found = evaluate.retrieval("model", data, relevance=3)
+    found = evaluate.retrieval("model", data, EvaluationSettings(relevance=3))
     assert found["RR@10"] == pytest.approx((0 + 1 / 3) / 2, abs=1e-4)
     assert found["queries_without_relevant"] == 1
 
@@ -215,13 +216,14 @@ def test_hybrid_is_tuned(data, monkeypatch):
     """BM25 that knows the answers: the more it counts, the better; rank fusion needs one of the rankings to agree."""
     perfect = [np.array([1.0 if i == j else 0.0 for j in range(3)]) for i in range(len(data.queries))]
     monkeypatch.setattr(evaluate, "_bm25_scores", lambda queries, documents: perfect)
-    tuned = evaluate.retrieval("m", data, hybrid="tune")
+    tuned = evaluate.retrieval("m", data, EvaluationSettings(hybrid="tune"))
     assert {"none", "rrf", "weight 0.1"} < set(tuned["tried"])
     assert tuned["RR@10"] == max(tuned["tried"].values())
     plain = evaluate.retrieval("m", data)
     assert tuned["tried"]["none"] == plain["RR@10"]
     assert tuned["vectors_alone"] == {name: plain[name] for name in plain if "@" in name}
-    again = evaluate.retrieval("m", data, hybrid=tuned["hybrid"], bm25_weight=tuned["bm25_weight"])
+    settings = EvaluationSettings(hybrid=tuned["hybrid"], bm25_weight=tuned["bm25_weight"])
+    again = evaluate.retrieval("m", data, settings)
     assert again == {name: tuned[name] for name in again}
     # What was best in training is the default.
     chosen = Hybrid(tuned["hybrid"], tuned["bm25_weight"])

@@ -23,7 +23,7 @@ from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import PairRows, write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import index
-from docproduct.answering import answerer as answering
+from docproduct.answering import Answerer, Query
 from docproduct.generation.export import export as export_generator
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
@@ -396,7 +396,8 @@ def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     assert best["perplexity"] < 290
     writer = GenerationSession.load(str(tmp_path / "starter" / "saved_model"))
     assert writer.prompt == how["prompt"]
-    assert answering.answer("what is a3?", retriever, found, writer=writer, threshold=-1.0).generated is not None
+    answerer = Answerer(retriever, found, writer)
+    assert answerer.answer(Query("what is a3?", threshold=-1.0)).generated is not None
     # What is there is used again.
     assert starter.make(*arguments, **how) == best
     assert os.listdir(tmp_path / "starter" / "saved_model").count("2") == 0

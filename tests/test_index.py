@@ -10,11 +10,11 @@ import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
-from docproduct.answering.answerer import DISCLAIMER, answer
+from docproduct.answering import DISCLAIMER, Answerer, Query
 from docproduct.index import Index, IndexSettings, build
 from docproduct.index.build import _passages
-from docproduct.search import vectors
-from docproduct.search.lexical import Hybrid
+from docproduct.search import faiss_engine
+from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever.folder import Embeddings, TrainedRetriever
 from tests.conftest import write_csv
 from tests.test_bert import randomize
@@ -151,7 +151,7 @@ def test_bad_requests(trained, folder, tmp_path):
 
 
 def test_no_gpu_here(trained, folder):
-    if hasattr(vectors.faiss, "StandardGpuResources"):
+    if hasattr(faiss_engine.faiss, "StandardGpuResources"):
         pytest.skip("faiss-gpu is installed")
     with pytest.raises(ValueError, match="Install the extra gpu, or use cpu"):
         Index(folder, trained, device="gpu")
@@ -167,18 +167,18 @@ def test_a_missing_faiss_names_the_extras(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without_faiss)
-    monkeypatch.delitem(sys.modules, "docproduct.search.vectors")
+    monkeypatch.delitem(sys.modules, "docproduct.search.faiss_engine")
     with pytest.raises(ImportError, match="extra cpu or gpu"):
-        importlib.import_module("docproduct.search.vectors")
+        importlib.import_module("docproduct.search.faiss_engine")
 
 
 def test_the_path_of_one_question(trained, folder):
-    opened = Index(folder, trained)
-    found = answer("what is a3?", trained, opened, k=3)
+    answerer = Answerer(trained, Index(folder, trained))
+    found = answerer.answer(Query("what is a3?", k=3))
     assert found.answer == found.hits[0].answer
     shown = found.as_json()
-    written = ["generated", "finished", "question_shortened"]
-    assert list(shown) == ["question", "answer", *written, "near", "sources", "seconds", "emergency", "disclaimer"]
+    written = ["generated", "finished", "question_shortened", "answerable"]
+    assert list(shown) == ["question", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
     assert [list(source) for source in shown["sources"]] == [
@@ -186,7 +186,7 @@ def test_the_path_of_one_question(trained, folder):
     ] * 3
     for blank in ("", " \t\n", "\u200b\ufeff"):
         with pytest.raises(ValueError, match="The question is empty"):
-            answer(blank, trained, opened)
+            answerer.answer(Query(blank))
 
 
 def test_a_damaged_index_is_named(trained, folder):
@@ -219,7 +219,7 @@ def test_search_parameters_are_kept(trained, prepared, tmp_path):
 
 def test_an_index_that_finds_nothing_says_so(trained, folder, monkeypatch):
     opened = Index(folder, trained)
-    monkeypatch.setattr(opened, "_best_of_each_answer", lambda *_: [])
+    monkeypatch.setattr(opened._sides["answer"], "_rows", lambda *_: [])
     with pytest.raises(ValueError, match="found nothing.*--search_parameters"):
         opened.search(trained.embed(["a"], "question").head[0], 3)
 
@@ -253,15 +253,16 @@ def test_words_count_beside_vectors(trained, prepared, tmp_path, factory, search
 
 
 def test_words_find_what_vectors_do_not_reach(trained, prepared, tmp_path, monkeypatch):
-    monkeypatch.setattr("docproduct.index.search._HYBRID_DEPTH", 2)
+    monkeypatch.setattr("docproduct.index.open._HYBRID_DEPTH", 2)
     build(trained, prepared, str(tmp_path / "i"), IndexSettings(hybrid="rrf"))
     opened = Index(str(tmp_path / "i"), trained)
     vector = trained.embed(["z z z"], "question").head[0]
     last = opened.search(vector, opened.num_answers)[-1]
     found = opened.search(vector, 1, "answer", last.answer)
     assert len(found) == 1
-    joined = opened._join(last.answer, vector, opened._nearest(vector[None], 2, "answer")[0], 2, "answer")
-    scores = [score for row, score in joined if opened._hit(row, score).answer == last.answer]
+    answers = opened._sides["answer"]
+    joined = answers.fused(last.answer, vector, answers.nearest(vector[None], 2)[0], 2, Hybrid("rrf"))
+    scores = [hit.score for hit in opened._hits(joined) if hit.answer == last.answer]
     assert scores == [pytest.approx(last.score, abs=1e-5)]
 
 

@@ -46,6 +46,6 @@ def test_it_runs(path, minilm, tmp_path):
     cells = [cell for cell in nbformat.read(tmp_path / "done.ipynb", as_version=4).cells if cell.cell_type == "code"]
     shown = [str([output.get("data") for output in cell.outputs]) for cell in cells]
     assert "image/png" in shown[2]
-    assert "No stored answer is near enough" in shown[4]
+    assert "No stored answer is close enough" in shown[4]
     assert all("not medical advice" in text for text in shown[4:6])
     assert "Written by a toy model" in shown[5]

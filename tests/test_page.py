@@ -19,15 +19,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from docproduct.answering import answerer as answering
-from docproduct.answering import emergency
+from docproduct import sample
+from docproduct.answering import DISCLAIMER, Answer
+from docproduct.answering.emergency import ADVICE, Emergency
+from docproduct.answering.query import NOT_ANSWERABLE
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation
 from docproduct.index import Hit
-from docproduct.web.protection import Limits
-from docproduct.web.schemas import RequestLimits
 from docproduct.web.server import create_app
-from docproduct.web.service import ServiceSettings
+from docproduct.web.settings import Limits, RequestLimits, ServiceSettings
 from tests.serving import in_thread
 
 MISSING = [name for name in ("chromium", "chromedriver") if not shutil.which(name)]
@@ -89,41 +89,52 @@ class GenerationSession:
             raise
 
 
-class Engine:
-    """Finds PAIRS for every question, near unless the question says far."""
+class Answerer:
+    """Finds PAIRS for every question, which is answerable unless it says far."""
 
-    def __init__(self, writer=None):
-        self.writer, self.asked = writer, []
-        self.index = SimpleNamespace(num_answers=len(PAIRS), check=lambda k, search_by: None)
+    def __init__(self, generator=None):
+        self.generator, self.asked = generator, []
+        self.index = SimpleNamespace(num_answers=len(PAIRS))
         self.examples = [QUESTION, "What is a cold?"]
+        self.medical = Emergency.load(sample.EMERGENCY_LIST)
+
+    def check(self, query):
+        pass
 
     def retrieve(self, queries):
         return [self._found(query) for query in queries]
 
     def _found(self, query):
         self.asked.append(query)
-        near = "far" not in query.question
+        answerable = "far" not in query.question
         hits = [Hit(0.9 - i / 10, i, *pair, "pairs.csv", "asthma") for i, pair in enumerate(PAIRS[: query.k])]
-        answer = hits[0].answer if near else answering.NOTHING_NEAR
-        advice = emergency.advice(query.question)
+        quoted = hits[0].answer if answerable else NOT_ANSWERABLE
         seconds = {"encode": 0.004, "search": 0.002}
-        return answering.Answer(query.question, answer, tuple(hits), near, None, 0, seconds, advice)
+        advice = self.medical.advice(query.question)
+        return Answer(query.question, quoted, tuple(hits), answerable, None, 0, seconds, advice)
 
-    def writing_settings(self, max_tokens, **how):
-        return GenerationSettings(max_tokens=max_tokens or 40, **how)
+    def writes(self, query, answer):
+        return self.generator is not None and query.generate and answer.answerable
+
+    def prompt(self, answer):
+        shortened = "very long" in answer.question
+        return dataclasses.replace(answer, num_contexts=0 if shortened else 2, shortened=shortened), [1]
+
+    def sampling(self, **given):
+        return GenerationSettings(**{"max_tokens": 40, **given})
 
 
 @contextlib.contextmanager
-def serving(engine, wrap=lambda app: app, request_limits=RequestLimits(), **limits):
-    """Serves the engine in a thread; gives the server, with its address as `url`."""
+def serving(answerer, wrap=lambda app: app, request_limits=RequestLimits(), **limits):
+    """Serves the answerer in a thread; gives the server, with its address as `url`."""
     settings = ServiceSettings(limits=Limits(**limits), request_limits=request_limits)
-    app = wrap(create_app(SimpleNamespace(engine=engine), settings))
+    app = wrap(create_app(SimpleNamespace(answerer=answerer, examples=answerer.examples), settings))
     with in_thread(app, timeout_graceful_shutdown=1) as server:
         try:
             yield server
         finally:
-            if engine.writer:
-                engine.writer.go_on.set()
+            if answerer.generator:
+                answerer.generator.go_on.set()
 
 
 def in_bits(app):
@@ -238,20 +249,15 @@ def driver(tmp_path_factory):
 
 
 @pytest.fixture
-def engine(monkeypatch):
-    def asked(found, writer):
-        shortened = "very long" in found.question
-        return dataclasses.replace(found, num_contexts=0 if shortened else 2, shortened=shortened), [1]
-
-    monkeypatch.setattr(answering, "asked", asked)
-    engine = Engine(GenerationSession())
-    engine.writer.go_on.set()
-    return engine
+def answerer():
+    answerer = Answerer(GenerationSession())
+    answerer.generator.go_on.set()
+    return answerer
 
 
 @pytest.fixture
-def server(engine):
-    with serving(engine) as server:
+def server(answerer):
+    with serving(answerer) as server:
         yield server
 
 
@@ -275,8 +281,8 @@ def console(page):
     return [entry["message"] for entry in page.driver.get_log("browser")]
 
 
-def test_ask_and_open_a_source_by_keyboard_alone(page, engine):
-    engine.writer.go_on.clear()
+def test_ask_and_open_a_source_by_keyboard_alone(page, answerer):
+    answerer.generator.go_on.clear()
     page.js("document.activeElement.blur()")
     page.keys("/")
     page.keys("asthma?", Keys.SHIFT, Keys.ENTER, Keys.NULL, "two")
@@ -285,7 +291,7 @@ def test_ask_and_open_a_source_by_keyboard_alone(page, engine):
     page.until(lambda: page.text("#written_text") == "Asthma is treated")
     assert page.at("#submit").text == "Stop"
     assert page.text("#status") == "4 sources found. Writing the answer."
-    engine.writer.go_on.set()
+    answerer.generator.go_on.set()
     page.until(lambda: page.text("#written_text") == WRITTEN)
     page.until(lambda: page.at("#submit").text == "Ask")
     assert page.text("#status") == "The answer is complete, with 4 sources."
@@ -296,7 +302,7 @@ def test_ask_and_open_a_source_by_keyboard_alone(page, engine):
         False,
         False,
     ]
-    assert page.text("#disclaimer") == answering.DISCLAIMER
+    assert page.text("#disclaimer") == DISCLAIMER
     assert page.shows("#disclaimer")
     page.tab_to("summary")
     assert not page.shows("details .text")
@@ -324,7 +330,7 @@ def test_words_of_the_question_are_marked_and_texts_stay_texts(page):
     assert console(page) == []
 
 
-def test_empty_and_long_questions_are_not_sent(page, engine):
+def test_empty_and_long_questions_are_not_sent(page, answerer):
     page.ask("  ", wait=False)
     assert page.text("#problem") == "Write a question first."
     assert page.at("#question").get_attribute("aria-invalid") == "true"
@@ -332,22 +338,22 @@ def test_empty_and_long_questions_are_not_sent(page, engine):
     page.keys(Keys.ENTER)
     words = "The question has 2001 characters, and this service reads at most 2000. Leave out 1."
     assert page.text("#problem") == words
-    assert engine.asked == []
+    assert answerer.asked == []
     page.js("document.querySelector('#question').value = arguments[0]", "😀" * 2000)
     page.keys(Keys.ENTER)
     page.until(lambda: page.shows("#sources"))
     assert page.text("#problem") == ""
 
 
-def test_settings_reach_the_service(page, engine):
+def test_settings_reach_the_service(page, answerer):
     page.at("#settings_button").click()
     page.at("#k").send_keys(Keys.ARROW_LEFT * 2)  # from 4, as many as there are
     page.at("#temperature").send_keys(Keys.ARROW_RIGHT * 7)
     page.at("[value=question] + span").click()
     page.ask("a cough")
-    assert engine.asked == [answering.Query("a cough", 2, "question")]
-    assert engine.writer.settings.temperature == pytest.approx(0.7)
-    assert f"temperature 0.7, seed {engine.writer.settings.seed}" in page.text("#timings")
+    assert [(query.question, query.k, query.search_by) for query in answerer.asked] == [("a cough", 2, "question")]
+    assert answerer.generator.settings.temperature == pytest.approx(0.7)
+    assert f"temperature 0.7, seed {answerer.generator.settings.seed}" in page.text("#timings")
     page.at("#generate").click()
     page.ask("a cold")
     assert page.text("#quoted_text").startswith("An inhaler opens")
@@ -362,22 +368,22 @@ def test_a_question_that_lost_its_end_is_told(page):
     assert told.startswith("Written by a machine The question is too long for it")
 
 
-def test_stop_keeps_what_was_written_and_frees_the_service(page, engine):
-    engine.writer.go_on.clear()
+def test_stop_keeps_what_was_written_and_frees_the_service(page, answerer):
+    answerer.generator.go_on.clear()
     page.ask("asthma", wait=False)
     page.until(lambda: page.text("#written_text") == "Asthma is treated")
     page.keys(Keys.ESCAPE)
     page.until(lambda: page.text("#trouble_words") == "Stopped. What came before it is kept.")
     assert page.text("#written_text") == "Asthma is treated"
-    engine.writer.go_on.set()
-    page.until(lambda: engine.writer.given_up)
+    answerer.generator.go_on.set()
+    page.until(lambda: answerer.generator.given_up)
     page.at("#retry").click()
     page.until(lambda: page.text("#written_text") == WRITTEN)
     page.until(lambda: not page.shows("#trouble"))
 
 
-def test_a_service_that_ends_in_the_middle(page, server, engine):
-    engine.writer.go_on.clear()
+def test_a_service_that_ends_in_the_middle(page, server, answerer):
+    answerer.generator.go_on.clear()
     page.ask("asthma", wait=False)
     page.until(lambda: page.text("#written_text") == "Asthma is treated")
     cut(server)
@@ -386,14 +392,14 @@ def test_a_service_that_ends_in_the_middle(page, server, engine):
     assert page.text("#trouble_words") == words
     assert page.text("#written_text") == "Asthma is treated"
     assert len(page.driver.find_elements("css selector", "summary")) == 4
-    engine.writer.go_on.set()
+    answerer.generator.go_on.set()
     page.tab_to("#retry")
     page.keys(Keys.ENTER)
     page.until(lambda: page.text("#trouble_words").startswith("The service cannot be reached."))
     assert page.violations() == []
 
 
-def test_line_separators_are_text(page, engine, monkeypatch):
+def test_line_separators_are_text(page, answerer, monkeypatch):
     """JavaScript takes U+2028 for the end of a line, Python takes more; JSON, and the events, do not."""
     separators = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
     monkeypatch.setitem(globals(), "PAIRS", [(f"a{separators}cold", f"x{separators}y\r\nz")])
@@ -402,12 +408,12 @@ def test_line_separators_are_text(page, engine, monkeypatch):
     page.until(lambda: page.at("#submit").text == "Ask" and page.shows("#answer"))
     assert page.text("#trouble_words") == ""
     assert page.text("#written_text") == WRITTEN
-    assert engine.asked[-1].question == f"a cold{separators}or two"
+    assert answerer.asked[-1].question == f"a cold{separators}or two"
     assert page.js("return document.querySelector('.sources .text').textContent") == f"x{separators}y\r\nz"
 
 
-def test_limits_of_the_service_are_those_of_the_page(driver, engine):
-    with serving(engine, request_limits=RequestLimits(question_chars=12)) as server:
+def test_limits_of_the_service_are_those_of_the_page(driver, answerer):
+    with serving(answerer, request_limits=RequestLimits(question_chars=12)) as server:
         page = Page(driver, server.url)
         page.ask("a" * 13, wait=False)
         words = "The question has 13 characters, and this service reads at most 12. Leave out 1."
@@ -418,7 +424,7 @@ def test_limits_of_the_service_are_those_of_the_page(driver, engine):
         driver.get("about:blank")
 
 
-def test_a_page_of_another_site(driver, engine):
+def test_a_page_of_another_site(driver, answerer):
     """A browser lets it read streams and refusals where its origin is allowed, and nothing elsewhere."""
     ask = """
         const [url, token, done] = arguments;
@@ -427,38 +433,39 @@ def test_a_page_of_another_site(driver, engine):
         fetch(`${url}v1/answer`, {method: "POST", headers, body})
           .then(async (response) => done([response.status, (await response.text()).slice(0, 13)]))
           .catch((error) => done([0, String(error)]));"""
-    with serving(engine) as other:
-        with serving(engine, token="secret", cors_origins=(other.url.rstrip("/"),)) as server:
+    with serving(answerer) as other:
+        with serving(answerer, token="secret", cors_origins=(other.url.rstrip("/"),)) as server:
             driver.get(other.url + "healthz")  # a document without the page's own policy
             assert driver.execute_async_script(ask, server.url, "secret") == [200, "event: answer"]
             assert driver.execute_async_script(ask, server.url, "wrong")[0] == 401
-        with serving(engine, token="secret", cors_origins=("https://a.example",)) as server:
+        with serving(answerer, token="secret", cors_origins=("https://a.example",)) as server:
             assert driver.execute_async_script(ask, server.url, "secret") == [0, "TypeError: Failed to fetch"]
         driver.get("about:blank")
         driver.get_log("browser")
 
 
-def test_a_generator_that_fails(page, engine):
-    engine.writer.fails = True
+def test_a_generator_that_fails(page, answerer):
+    answerer.generator.fails = True
     page.ask("asthma")
     assert page.text("#trouble_words").startswith("Something went wrong here; the service's log says more. What came")
     assert page.text("#written_text") == "Asthma is treated"
     assert page.shows("#sources")
 
 
-def test_no_near_answer_and_an_emergency(page):
+def test_no_answer_and_an_emergency(page):
     page.ask("a far country")
-    assert page.text("#far h2") == "No near answer"
-    assert answering.NOTHING_NEAR in page.text("#far")
+    assert page.text("#far h2") == "No answer"
+    assert page.text("#status") == NOT_ANSWERABLE
+    assert NOT_ANSWERABLE in page.text("#far")
     assert not page.shows("#copy")
     assert not page.shows("#emergency")
     page.ask("I have chest pain and can't breathe")
-    assert page.text("#emergency") == emergency.advice("I have chest pain and can't breathe")
+    assert page.text("#emergency") == ADVICE
     assert page.at("#emergency").location["y"] < page.at("#written").location["y"]
     assert page.at("#emergency").get_attribute("role") == "alert"
 
 
-def test_back_and_the_list_go_to_earlier_questions(page, engine):
+def test_back_and_the_list_go_to_earlier_questions(page, answerer):
     page.ask("a cold")
     page.ask("a cough")
     assert page.text("#earlier li") == "a cold"
@@ -467,17 +474,17 @@ def test_back_and_the_list_go_to_earlier_questions(page, engine):
     assert page.text("#written_text") == WRITTEN
     page.at("#earlier button").click()
     assert page.at("#question").get_property("value") == "a cough"
-    assert len(engine.asked) == 2
+    assert len(answerer.asked) == 2
     page.at("#home").click()
     assert page.shows("#examples")
     page.at("#examples button").click()
     page.until(lambda: page.shows("#foot"))
-    assert engine.asked[-1].question == QUESTION
+    assert answerer.asked[-1].question == QUESTION
     assert page.js("return Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
 
 
-def test_a_token_is_asked_for_only_where_it_is_needed(driver, engine):
-    with serving(engine, token="secret") as server:
+def test_a_token_is_asked_for_only_where_it_is_needed(driver, answerer):
+    with serving(answerer, token="secret") as server:
         driver.get(server.url)
         WebDriverWait(driver, 20).until(lambda _: driver.switch_to.active_element.get_attribute("id") == "token")
         driver.switch_to.active_element.send_keys("wrong", Keys.ENTER)
@@ -492,8 +499,8 @@ def test_a_token_is_asked_for_only_where_it_is_needed(driver, engine):
         driver.get("about:blank")
 
 
-def test_too_many_questions(driver, engine):
-    with serving(engine, rate="2/minute") as server:
+def test_too_many_questions(driver, answerer):
+    with serving(answerer, rate="2/minute") as server:
         page = Page(driver, server.url)  # it asks for the service's facts
         page.ask("a cold")
         page.ask("a cough")
@@ -509,12 +516,12 @@ def test_an_answer_can_be_copied(page):
     page.at("#copy").click()
     page.until(lambda: page.text("#copy") == "Copied")
     copied = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
-    assert copied == f"{WRITTEN}\n\n{answering.DISCLAIMER}"
+    assert copied == f"{WRITTEN}\n\n{DISCLAIMER}"
 
 
-def test_a_stream_that_comes_in_bits(driver, engine, monkeypatch):
+def test_a_stream_that_comes_in_bits(driver, answerer, monkeypatch):
     monkeypatch.setitem(globals(), "PAIRS", [("哮喘", "气短可能由哮喘引起。")])
-    with serving(engine, in_bits) as server:
+    with serving(answerer, in_bits) as server:
         page = Page(driver, server.url)
         page.ask("哮喘")
         assert page.text("#trouble_words") == ""
@@ -523,9 +530,9 @@ def test_a_stream_that_comes_in_bits(driver, engine, monkeypatch):
         driver.get("about:blank")
 
 
-def test_without_a_generator(driver, engine):
-    engine.writer = None
-    with serving(engine) as server:
+def test_without_a_generator(driver, answerer):
+    answerer.generator = None
+    with serving(answerer) as server:
         page = Page(driver, server.url)
         page.at("#settings_button").click()
         assert page.shows("#k")

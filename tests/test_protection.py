@@ -6,9 +6,8 @@ import socket
 
 import pytest
 
-from docproduct.web.protection import Limits
 from docproduct.web.server import create_app
-from docproduct.web.service import ServiceSettings
+from docproduct.web.settings import Limits, ServiceSettings
 from tests.fuzz_service import described, random_bodies
 from tests.serving import message, running
 

@@ -7,20 +7,17 @@ import time
 
 import pytest
 
-from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation
-from docproduct.web.batching import Batcher, OverloadedError
-from docproduct.web.generation_queue import GenerationQueue
+from docproduct.web.queue import OverloadedError, QueueLimits, WorkQueue
 
 
 class _Endless:
-    """A writer that goes on until nobody listens."""
+    """A writer that goes on until nobody listens; a prompt of one token is answered within four letters."""
 
     def __init__(self):
         self.pieces, self.ended = 0, threading.Event()
 
-    def stream_many(self, prompts, settings):
-        del settings
+    def write(self, prompts):
         try:
             for number in range(10_000):
                 time.sleep(0.005)
@@ -32,6 +29,14 @@ class _Endless:
         finally:
             self.ended.set()
 
+    def queue(self, executor, limits, on_batch=lambda size: None):
+        return WorkQueue(self.write, executor, limits, is_last=lambda text: text.finished, on_batch=on_batch)
+
+
+def echo(items):
+    """Work with one result an item: the item itself."""
+    yield items
+
 
 def in_loop(work):
     """Runs a coroutine function with a thread to work in."""
@@ -41,15 +46,16 @@ def in_loop(work):
 
 def test_an_answer_that_nobody_reads_is_not_written():
     async def work(executor):
-        room, writer = GenerationQueue(executor, 2, 1), _Endless()
-        stream = room.write(writer, [5, 6], GenerationSettings())
+        writer = _Endless()
+        queue = writer.queue(executor, QueueLimits(2, 1))
+        stream = queue.results([5, 6])
         assert (await anext(stream)).text == ""
         assert (await anext(stream)).text == "a"
-        short = room.write(writer, [5], GenerationSettings())
+        short = queue.results([5])
         waiting = asyncio.ensure_future(anext(short))
         await asyncio.sleep(0.02)
         with pytest.raises(OverloadedError):
-            await anext(room.write(writer, [7], GenerationSettings()))
+            await anext(queue.results([7]))
         assert not writer.ended.is_set()
         await stream.aclose()
         await waiting  # now it is its turn
@@ -64,10 +70,10 @@ def test_an_answer_that_nobody_reads_is_not_written():
 
 def test_answers_that_grow_together_end_each_by_itself():
     async def work(executor):
-        writer, seen = _Endless(), []
-        room = GenerationQueue(executor, 8, 9, seen.append)
-        first = [room.write(writer, [1], GenerationSettings()) for _ in range(3)]
-        long = room.write(writer, [1, 2], GenerationSettings())
+        sizes = []
+        queue = _Endless().queue(executor, QueueLimits(8, 9), sizes.append)
+        first = [queue.results([1]) for _ in range(3)]
+        long = queue.results([1, 2])
         pending = [asyncio.ensure_future(anext(one)) for one in (*first, long)]
         await asyncio.gather(*pending)
         for one in first:
@@ -75,7 +81,7 @@ def test_answers_that_grow_together_end_each_by_itself():
         for _ in range(10):
             await anext(long)
         await long.aclose()
-        return seen
+        return sizes
 
     assert in_loop(work) == [4]
 
@@ -83,18 +89,18 @@ def test_answers_that_grow_together_end_each_by_itself():
 def test_a_client_alone_does_not_wait_for_others():
     async def work(executor):
         sizes = []
-        batcher = Batcher(lambda items: items, executor, 4, 0.2, 10, sizes.append)
+        queue = WorkQueue(echo, executor, QueueLimits(4, 10, max_wait_ms=200), on_batch=sizes.append)
         start = time.perf_counter()
         for i in range(5):
-            await batcher(i)
+            await queue.result(i)
         alone = time.perf_counter() - start
-        await asyncio.gather(*(batcher(i) for i in range(3)))  # now it is known that there are several
+        await asyncio.gather(*(queue.result(i) for i in range(3)))  # now it is known that there are several
 
         async def later():
             await asyncio.sleep(0.05)
-            return await batcher(8)
+            return await queue.result(8)
 
-        await asyncio.gather(batcher(7), later())
+        await asyncio.gather(queue.result(7), later())
         return alone, sizes
 
     alone, sizes = in_loop(work)
@@ -107,14 +113,69 @@ def test_a_batch_that_fails_tells_all_who_wait():
         def run(items):
             if 3 in items:
                 raise RuntimeError("broken")
-            return items
+            yield items
 
         sizes = []
-        batcher = Batcher(run, executor, 2, 0.0, 10, sizes.append)
-        found = await asyncio.gather(*(batcher(i) for i in range(6)), return_exceptions=True)
+        queue = WorkQueue(run, executor, QueueLimits(2, 10), on_batch=sizes.append)
+        found = await asyncio.gather(*(queue.result(i) for i in range(6)), return_exceptions=True)
         assert found[:2] + found[4:] == [0, 1, 4, 5]
         assert [str(error) for error in found[2:4]] == ["broken"] * 2
-        assert await batcher(7) == 7
+        assert await queue.result(7) == 7
         return sizes
 
     assert in_loop(work) == [2, 2, 2, 1]
+
+
+def test_only_items_of_one_key_are_worked_on_together():
+    async def work(executor):
+        batches = []
+
+        def run(items):
+            batches.append(list(items))
+            yield items
+
+        queue = WorkQueue(run, executor, QueueLimits(2, 10), key=lambda item: item % 2)
+        assert await asyncio.gather(*(queue.result(i) for i in range(6))) == list(range(6))
+        return batches
+
+    # The first of those that wait decides: 0 with the next even number, then 1 with the next odd one.
+    assert in_loop(work) == [[0, 2], [1, 3], [4], [5]]
+
+
+def test_a_client_that_leaves_takes_its_item_out_of_the_queue():
+    async def work(executor):
+        go_on, done = threading.Event(), []
+
+        def run(items):
+            done.extend(items)
+            go_on.wait(20)
+            yield items
+
+        queue = WorkQueue(run, executor, QueueLimits(1, 2))
+        tasks = []
+        for i in range(3):
+            tasks.append(asyncio.ensure_future(queue.result(i)))
+            await asyncio.sleep(0.05)
+        assert queue.num_waiting == 2
+        with pytest.raises(OverloadedError, match="2 items wait; at most 2 may"):
+            await queue.result(9)
+        tasks[1].cancel()
+        await asyncio.sleep(0.01)
+        assert queue.num_waiting == 1
+        queue.check_room()
+        go_on.set()
+        assert (await tasks[0], await tasks[2]) == (0, 2)
+        return done
+
+    assert in_loop(work) == [0, 2]
+
+
+def test_work_that_gives_too_few_results_fails_for_all():
+    async def work(executor):
+        def run(items):
+            yield items[1:]
+
+        queue = WorkQueue(run, executor, QueueLimits(4, 10))
+        return await asyncio.gather(*(queue.result(i) for i in range(3)), return_exceptions=True)
+
+    assert [type(error) for error in in_loop(work)] == [ValueError] * 3

@@ -148,7 +148,7 @@ def test_what_is_proposed(ids, expected):
         ({"top_p": 0.0}, "top_p is 0.0"),
         ({"top_k": -1}, "top_k is -1"),
         ({"repetition_penalty": 0.0}, "repetition_penalty is 0.0"),
-        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size is -1; expected 1 to 64, or 0"),
+        ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size is -1; expected 0 to 64"),
         ({"no_repeat_ngram_size": 65}, "no_repeat_ngram_size is 65"),
         ({"num_samples": 0}, "num_samples is 0"),
         ({"seed": -1}, "seed is -1"),

@@ -15,9 +15,8 @@ import time
 import httpx
 import pytest
 
-import serve
-from docproduct.answering import terminal
-from docproduct.answering.answerer import Answer
+from data_pipeline.settings import descriptions
+from docproduct.answering import Answer, terminal
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.index import Hit
 from tests.serving import events
@@ -135,8 +134,12 @@ def wait_for(terminal, text):
             shown += os.read(terminal, 4_096)
 
 
-def test_every_writing_setting_has_a_flag():
-    assert {*serve._WRITING, "num_samples"} == {field.name for field in dataclasses.fields(GenerationSettings)}
+def test_every_sampling_setting_has_a_flag():
+    command = [sys.executable, str(TOP / "serve.py"), "--help"]
+    shown = subprocess.run(command, cwd=TOP, capture_output=True, text=True).stdout
+    names = {field.name for field in dataclasses.fields(GenerationSettings)}
+    assert names == set(descriptions(GenerationSettings))
+    assert {name for name in names if f"--{name}:" in shown} == names - {"num_samples"}
 
 
 @pytest.mark.parametrize(
@@ -151,7 +154,7 @@ def test_what_an_answer_was_written_from(capsys, num_contexts, shortened, words)
     hit = Hit(0.5, 1, "what is it?", "a cold", "s", "")
     found = Answer("q", "a cold", (hit,), True, "written", num_contexts, {}, shortened=shortened)
     for finished, end in ((True, "written\n"), (False, "written ... (cut at the limit of tokens)\n")):
-        terminal.show(iter([dataclasses.replace(found, finished=finished)]))
+        terminal.show([dataclasses.replace(found, finished=finished)])
         assert f"Written by the generator, {words}\n\n{end}" in capsys.readouterr().err
 
 

@@ -10,28 +10,30 @@ import shutil
 import socket
 import threading
 import time
+import types
 import weakref
 
 import httpx
 import numpy as np
 import pytest
 
-from docproduct.answering import answerer as answering
-from docproduct.answering import emergency
+from docproduct.answering import Answerer, Query
+from docproduct.answering.emergency import ADVICE
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.web import schemas, service
-from docproduct.web.engine import Engine, Reloadable
+from docproduct.web import schemas
 from docproduct.web.measures import Measures
+from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
-from docproduct.web.service import Service, ServiceSettings
+from docproduct.web.service import Service
+from docproduct.web.settings import ServiceSettings
 from tests.serving import PROMPT, events, message, running
 
 QUESTION = {"question": "what is a3?"}
 
 
-def alone(engine, question="what is a3?", k=5, search_by="answer"):
-    (found,) = engine.retrieve([answering.Query(question, k, search_by)])
-    return found.as_json() | {"seconds": {}}
+def alone(answerer, question="what is a3?", k=5, search_by="answer"):
+    (answer,) = answerer.retrieve([Query(question, k, search_by)])
+    return answer.as_json() | {"seconds": {}}
 
 
 def timeless(response):
@@ -40,26 +42,48 @@ def timeless(response):
 
 
 def test_a_request_that_says_nothing_is_written_like_any_text():
-    fields, settings = schemas.AnswerRequest.model_fields, GenerationSettings()
-    assert {*service._HOW, "max_tokens", "num_samples"} == {field.name for field in dataclasses.fields(settings)}
-    assert [fields[name].default for name in service._HOW] == [getattr(settings, name) for name in service._HOW]
+    request = schemas.AnswerRequest(question="a")
+    names = {field.name for field in dataclasses.fields(GenerationSettings)} - {"num_samples"}
+    assert names < set(schemas.AnswerRequest.model_fields)
+    assert set(request.sampling()) == names - {"max_tokens"}  # the generator says how long it may be
+    assert GenerationSettings(**request.sampling()) == GenerationSettings()
+
+
+@pytest.mark.parametrize(
+    ("name", "low", "high"),
+    [
+        ("max_tokens", 0, 4_097),
+        ("temperature", -0.1, 2.1),
+        ("top_k", -1, 100_001),
+        ("top_p", 0.0, 1.1),
+        ("repetition_penalty", 0.09, 10.1),
+        ("no_repeat_ngram_size", -1, 65),
+        ("seed", -1, 2**31),
+    ],
+)
+def test_bounds_of_sampling_settings(name, low, high):
+    for value in (low, high):
+        with pytest.raises(ValueError, match=name):
+            schemas.AnswerRequest(question="a", **{name: value})
+    described = schemas.AnswerRequest.model_json_schema()["properties"][name]
+    assert described["description"] == GenerationSettings.__dataclass_fields__[name].metadata["description"].help
 
 
 def test_what_is_found_is_what_one_question_finds(client, source):
-    expected = alone(source.engine)
+    expected = alone(source.answerer)
     found = timeless(client.post("/v1/retrieve", json=QUESTION))
     assert found == {name: expected[name] for name in schemas.RetrieveResponse.model_fields}
     assert timeless(client.post("/v1/answer", json=QUESTION | {"generate": False})) == expected
-    by_question = alone(source.engine, k=2, search_by="question")
+    by_question = alone(source.answerer, k=2, search_by="question")
     asked = QUESTION | {"k": 2, "search_by": "question", "generate": False}
     assert timeless(client.post("/v1/answer", json=asked)) == by_question
 
 
 def test_a_stream_ends_with_the_whole_answer(client, source):
     whole = timeless(client.post("/v1/answer", json=QUESTION))
-    writer = source.engine.writer
-    _, prompt_ids = answering.asked(source.engine.retrieve([answering.Query("what is a3?")])[0], writer)
-    ((generation,),) = writer.write([prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
+    answerer = source.answerer
+    _, prompt_ids = answerer.prompt(answerer.retrieve([Query("what is a3?")])[0])
+    ((generation,),) = answerer.generator.write([prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
     assert whole["generated"] == generation.text.strip()
     assert [one["in_prompt"] for one in whole["sources"]] == [True, True, False, False, False]
     response = client.post("/v1/answer", json=QUESTION | {"stream": True})
@@ -67,7 +91,7 @@ def test_a_stream_ends_with_the_whole_answer(client, source):
     (first, found), *pieces, (last, done) = events(response.text)
     assert (first, last) == ("answer", "done")
     assert [one.pop("in_prompt") for one in found["sources"]] == [True, True, False, False, False]
-    expected = alone(source.engine)
+    expected = alone(source.answerer)
     assert not any(one.pop("in_prompt") for one in expected["sources"])
     assert found | {"seconds": {}} == expected
     assert len(pieces) > 1
@@ -90,12 +114,12 @@ def test_settings_reach_the_generator(client):
 
 def test_clients_share_batches_and_get_their_own_answers(source):
     questions = [f"what is {letter}{i}?" for letter in "abc" for i in range(20)]
-    app = create_app(source, ServiceSettings(max_wait=0.05))
+    app = create_app(source, ServiceSettings(max_wait_ms=50))
     with running(app) as client, concurrent.futures.ThreadPoolExecutor(20) as threads:
         found = list(threads.map(lambda q: timeless(client.post("/v1/retrieve", json={"question": q})), questions))
         counted = client.get("/metrics").text
     for question, one in zip(questions, found, strict=True):
-        expected = alone(source.engine, question)
+        expected = alone(source.answerer, question)
         assert one["question"] == question
         assert [s["question"] for s in one["sources"]] == [s["question"] for s in expected["sources"]]
         np.testing.assert_allclose(
@@ -111,7 +135,7 @@ def test_clients_share_batches_and_get_their_own_answers(source):
 def test_embeddings_are_those_of_the_retriever(client, source):
     texts = ["the x z 3.", "a"]
     for side in ("question", "answer"):
-        expected, _ = source.engine.embed(texts, side)
+        expected = source.answerer.retriever.embed(texts, side).head
         found = client.post("/v1/embeddings", json={"input": texts, "side": side, "model": "m", "user": "u"}).json()
         np.testing.assert_allclose([one["embedding"] for one in found["data"]], expected, atol=1e-6)
         assert [one["index"] for one in found["data"]] == [0, 1]
@@ -131,7 +155,7 @@ def test_what_a_page_needs(client, source):
     info = client.get("/v1/info").json()
     assert (info["num_answers"], info["generator"], info["max_k"], info["max_tokens"]) == (60, True, 50, 40)
     assert len(info["examples"]) == 6
-    assert set(info["examples"]) <= set(source.engine.index.questions())
+    assert set(info["examples"]) <= set(source.answerer.index.questions())
     assert client.get("/healthz").json() == {"status": "ok"}
     assert client.get("/readyz").json() == {"status": "ready"}
     page = client.get("/")
@@ -163,17 +187,18 @@ def test_bad_requests_are_told_what_is_wrong(client, body, said):
     assert message(client.post("/v1/answer", json=streamed), 422, "invalid_request").startswith(said)
 
 
-class _Slow(Reloadable):
-    """A source whose engine waits for an event before it finds anything."""
+class _Slow:
+    """A source, and an answerer that waits for an event before it finds anything."""
 
-    def __init__(self, engine):
-        self.engine, self.go_on, self.asked = self, threading.Event(), 0
-        self.index, self.writer, self.examples, self._engine = engine.index, None, [], engine
+    def __init__(self, answerer):
+        self.answerer, self.go_on, self.asked = self, threading.Event(), 0
+        self.index, self.generator, self.examples, self._answerer = answerer.index, None, [], answerer
+        self.check = answerer.check
 
     def retrieve(self, queries):
         self.asked += len(queries)
         assert self.go_on.wait(20)
-        return self._engine.retrieve(queries)
+        return self._answerer.retrieve(queries)
 
 
 def test_errors_name_the_field(client):
@@ -184,9 +209,20 @@ def test_errors_name_the_field(client):
     assert said == "input: Input should be a valid string; input: Input should be a valid list"
 
 
-def test_an_index_that_became_smaller_spoils_no_batch(source):
-    found = source.engine.retrieve([answering.Query("what is a3?", 40), answering.Query("what is a3?", 99)])
-    assert [len(one.hits) for one in found] == [40, 60]
+def test_a_question_is_answered_by_the_answerer_that_checked_it(source):
+    """Not by one that was loaded while it waited, which may have fewer answers."""
+    slow, changing = _Slow(source.answerer), types.SimpleNamespace(examples=[])
+    changing.answerer = slow
+    with running(create_app(changing, ServiceSettings(max_batch=1))) as client:
+        threads, futures = post_all(client, 3)
+        with threads:
+            wait_until(lambda: 'docproduct_waiting{queue="retrieval"} 2.0' in client.get("/metrics").text)
+            changing.answerer = _Slow(source.answerer)
+            changing.answerer.go_on.set()
+            later = threads.submit(client.post, "/v1/retrieve", json=QUESTION)
+            slow.go_on.set()
+        assert [future.result().status_code for future in [*futures, later]] == [200] * 4
+    assert (slow.asked, changing.answerer.asked) == (3, 1)
 
 
 def post_all(client, count):
@@ -202,8 +238,8 @@ def wait_until(condition):
 
 
 def test_what_cannot_wait_is_refused_at_once(source):
-    slow = _Slow(source.engine)
-    with running(create_app(slow, ServiceSettings(max_batch=2, max_wait=0.0, max_waiting=3))) as client:
+    slow = _Slow(source.answerer)
+    with running(create_app(slow, ServiceSettings(max_batch=2, max_wait_ms=0, max_waiting=3))) as client:
         threads, futures = post_all(client, 20)
         with threads:
             wait_until(lambda: sum(future.done() for future in futures) >= 15)
@@ -218,7 +254,7 @@ def test_what_cannot_wait_is_refused_at_once(source):
 
 
 def test_what_takes_too_long_is_given_up(source):
-    slow = _Slow(source.engine)
+    slow = _Slow(source.answerer)
     with running(create_app(slow, ServiceSettings(timeout=0.3, max_batch=1))) as client:
         threads, futures = post_all(client, 4)
         with threads:
@@ -230,10 +266,10 @@ def test_what_takes_too_long_is_given_up(source):
 
 
 def test_a_client_that_goes_frees_its_place(source):
-    slow = _Slow(source.engine)
+    slow = _Slow(source.answerer)
     body = b'{"question": "a"}'
     head = b"POST /v1/retrieve HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    with running(create_app(slow, ServiceSettings(max_batch=1, max_wait=0.0, max_waiting=4))) as client:
+    with running(create_app(slow, ServiceSettings(max_batch=1, max_wait_ms=0, max_waiting=4))) as client:
         gone = []
         for number in range(5):  # one is worked on, four wait
             gone.append(socket.create_connection((client.base_url.host, client.base_url.port)))
@@ -250,7 +286,7 @@ def test_a_client_that_goes_frees_its_place(source):
 
 
 def test_an_error_of_ours_is_a_500_that_tells_nothing(source):
-    slow = _Slow(source.engine)
+    slow = _Slow(source.answerer)
     slow.retrieve = lambda queries: [][0]
     with running(create_app(slow)) as client:
         said = message(client.post("/v1/retrieve", json=QUESTION), 500, "internal")
@@ -265,10 +301,10 @@ def test_an_emergency_comes_with_every_kind_of_answer(client):
     question = {"question": "I have chest pain and trouble breathing"}
     asked = question | {"max_tokens": 3}
     for response in (client.post("/v1/answer", json=asked), client.post("/v1/retrieve", json=question)):
-        assert response.json()["emergency"] == emergency.ADVICE
+        assert response.json()["emergency"] == ADVICE
         assert "not medical advice" in response.json()["disclaimer"]
     (_, first), *_ = events(client.post("/v1/answer", json=asked | {"stream": True}).text)
-    assert first["emergency"] == emergency.ADVICE
+    assert first["emergency"] == ADVICE
 
 
 @pytest.mark.long
@@ -277,7 +313,7 @@ def test_reloading(folders, tmp_path):
     shutil.copytree(pathlib.Path(folders.model_dir).parent, tmp_path / "s")
     mine = type(folders)(*(str(tmp_path / "s" / name) for name in ("model", "index", "generator")), threshold=-1.0)
     source = Reloadable(mine)
-    first = id(source.engine)
+    first = id(source.answerer)
     stop, statuses = threading.Event(), []
     with running(create_app(source)) as client, httpx.Client(base_url=client.base_url, timeout=30) as other:
 
@@ -289,11 +325,11 @@ def test_reloading(folders, tmp_path):
         asking.start()
         try:
             assert source.reload()
-            assert id(source.engine) != first
-            second = source.engine
+            assert id(source.answerer) != first
+            second = source.answerer
             shutil.rmtree(tmp_path / "s" / "model")
             assert not source.reload()
-            assert source.engine is second
+            assert source.answerer is second
             wait_until(lambda: len(statuses) > 3)
         finally:
             stop.set()
@@ -305,7 +341,7 @@ def test_reloading(folders, tmp_path):
 def test_what_was_replaced_is_given_up(folders):
     source = Reloadable(folders)
     service = Service(source, ServiceSettings(timeout=0.1), Measures())
-    old = weakref.ref(source.engine._retriever)
+    old = weakref.ref(source.answerer.retriever)
     gc.disable()  # so that it is not by chance
     try:
         asyncio.run(service.reload())
@@ -315,9 +351,9 @@ def test_what_was_replaced_is_given_up(folders):
     service.close()
 
 
-def test_an_engine_needs_a_generator_that_answers(source):
+def test_an_answerer_needs_a_generator_that_answers(source):
     class Untrained:
         prompt = None
 
     with pytest.raises(ValueError, match="was not trained to answer"):
-        Engine(source.engine._retriever, source.engine.index, Untrained())
+        Answerer(source.answerer.retriever, source.answerer.index, Untrained())

@@ -139,10 +139,18 @@ def test_answering_imports_no_training_code():
     assert not [name for name in modules if name.startswith("docproduct.systems.") and name.endswith(endings)]
 
 
+def test_answering_imports_no_training_code():
+    code = "import sys, docproduct.answering; print(*(name for name in sys.modules if name.startswith('docproduct.')))"
+    imported = run("-c", code, check=True).stdout.decode().split()
+    assert "docproduct.answering.answerer" in imported
+    of_training = ("train", "task", "losses", "start", "dev", "report", "training")
+    assert not [name for name in imported if set(name.split(".")) & set(of_training)]
+
+
 def test_libraries_keep_their_progress_to_themselves():
     """Where our progress is logged, too, only warnings of theirs are shown."""
     code = (
-        "import logging, docproduct.search.lexical, faiss, tensorflow as tf\n"
+        "import logging, docproduct.search.words, faiss, tensorflow as tf\n"
         "logging.basicConfig(level=logging.INFO, format='%(name)s %(message)s')\n"
         "for name in ('bm25s', 'faiss.loader', 'tensorflow', 'ours'):\n"
         "    logging.getLogger(name).info('progress'); logging.getLogger(name).warning('warning')\n"

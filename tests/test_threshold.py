@@ -1,4 +1,4 @@
-"""What is near enough: stored questions always, other ones from a calibrated cosine on."""
+"""Which questions are answerable: stored ones always, others from a calibrated cosine on."""
 
 import itertools
 import json
@@ -12,7 +12,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
 from docproduct import index
-from docproduct.answering.answerer import Query, answer, retrieve
+from docproduct.answering import Answerer, Query
 from docproduct.index import Index, IndexSettings
 from docproduct.search import threshold
 from docproduct.search.threshold import calibrate, choose
@@ -32,6 +32,14 @@ ROWS = [
     ("what is k?", "k."),
     ("l?", "l against k."),
 ]
+
+
+def answer(question, retriever, opened, *settings, **more):
+    return Answerer(retriever, opened).answer(Query(question, *settings, **more))
+
+
+def retrieve(queries, retriever, opened, threshold=None):
+    return Answerer(retriever, opened, threshold=threshold).retrieve(queries)
 
 
 def indexed(retriever, vocab_file, folder, rows, **settings):
@@ -58,7 +66,7 @@ def test_a_stored_question_is_answered_with_its_own_answers_first(retriever, voc
         for found in (of_batch, answer(query.question, retriever, opened, query.k, search_by, threshold=2.0)):
             mine = own[cleaning.group(cleaning.clean(query.question))]
             first = [cleaning.group(hit.answer) for hit in found.hits[: len(mine)]]
-            assert found.near
+            assert found.answerable
             assert found.answer == found.hits[0].answer
             assert set(first) <= mine
             assert len(set(first)) == min(len(mine), query.k)
@@ -77,11 +85,11 @@ def test_the_marks_and_the_case_of_a_stored_question_do_not_count(retriever, voc
     opened = indexed(retriever, vocab_file, tmp_path / "t", ROWS)
     for question in ("WHAT IS A1", "what is\n a1 ?!", " what is a1"):
         found = answer(question, retriever, opened, 1, threshold=2.0)
-        assert (found.near, found.answer) == (True, "the a.")
+        assert (found.answerable, found.answer) == (True, "the a.")
     # The stored text, which serving decodes once more, and the text as it was in the table.
     for question in ("What is the B &lt; c", "What is the  B &amp;lt; c"):
         assert answer(question, retriever, opened, 1, threshold=2.0).answer == "b is c."
-    assert not answer("what is a2?", retriever, opened, 1, threshold=2.0).near
+    assert not answer("what is a2?", retriever, opened, 1, threshold=2.0).answerable
 
 
 @pytest.mark.parametrize("search_by", ["answer", "question"])
@@ -107,7 +115,7 @@ def test_however_it_is_searched(retriever, prepared, tmp_path, settings, search_
         own.setdefault(pair["question_group"], []).append(pair["pair_id"])
     found = retrieve([Query(pair["question"], 1, search_by) for pair in pairs], retriever, opened, threshold=2.0)
     for pair, of_pair in zip(pairs, found, strict=True):
-        assert of_pair.near
+        assert of_pair.answerable
         assert of_pair.hits[0].pair_id in own[pair["question_group"]]
 
 
@@ -128,7 +136,8 @@ def test_an_own_answer_is_as_near_as_its_best_passage(retriever, prepared, tmp_p
 def test_a_stored_question_is_found_where_an_index_finds_nothing(retriever, prepared, tmp_path, monkeypatch):
     index.build(retriever, prepared, str(tmp_path / "i"))
     opened = Index(str(tmp_path / "i"), retriever)
-    monkeypatch.setattr(opened, "_nearest", lambda vectors, *_: [[] for _ in vectors])
+    for side in opened._sides.values():
+        monkeypatch.setattr(side, "nearest", lambda vectors, k: [[] for _ in vectors])
     assert answer("what is a3?", retriever, opened, 3, "question").answer == "the z z z 3."
     with pytest.raises(ValueError, match="found nothing.*--search_parameters"):
         answer("what is b3?", retriever, opened)
@@ -154,8 +163,8 @@ def test_the_nearest_answer_decides_however_it_is_searched(retriever, prepared, 
     for search_by, k in itertools.product(("answer", "question"), (1, 5)):
         queries = [Query(question, k, search_by) for question in questions]
         for query, cosine in zip(queries, cosines.tolist(), strict=True):
-            for least, near in ((cosine - 1e-4, True), (cosine + 1e-4, False)):
-                assert retrieve([query], retriever, opened, least)[0].near == near
+            for least, answerable in ((cosine - 1e-4, True), (cosine + 1e-4, False)):
+                assert retrieve([query], retriever, opened, least)[0].answerable == answerable
 
 
 def test_a_threshold_by_hand():
@@ -291,13 +300,13 @@ def test_the_threshold_keeps_the_share_that_is_asked_for(retriever, vocab_file, 
         assert found["refused"] == pytest.approx(1 - wrong / len(asked))
         assert (found["questions"], found["of"], found["unseen"]) == (len(asked), source, num_dev)
         assert found["guaranteed"] == pytest.approx(ranks[len(asked)][kept] / (len(asked) + 1))
-    assert "calibrate what is near enough" not in caplog.text
+    assert "The threshold is calibrated on only" not in caplog.text
 
 
 def test_few_questions_are_warned_of(retriever, vocab_file, tmp_path, caplog):
     indexed(retriever, vocab_file, tmp_path / "t", ROWS)
     # 10 rows, of which two questions are one in normal form. ceil(10 * 0.95) is 10, of 9: 9 / 10 are guaranteed.
-    assert "Only 9 questions (all; 0 of dev) calibrate" in caplog.text
+    assert "The threshold is calibrated on only 9 questions (all; 0 of dev)" in caplog.text
     assert "50 or more are advised" in caplog.text
     assert "passes with a probability of 90.0% or more" in caplog.text
     assert "Prepare more pairs, or choose a cosine yourself with --threshold of serve.py" in caplog.text

@@ -9,10 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.corpora import Columns
-from docproduct.answering.answerer import answer
+from docproduct.answering import Answerer, Folders, Query
 from docproduct.index import Index, IndexSettings, VectorTable, build_from_vectors
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.web.engine import Engine, Folders
 from tests.conftest import write_csv
 from tests.test_bert import randomize
 from tests.test_scripts import run
@@ -74,7 +73,7 @@ def test_a_file_of_0_2_0(tmp_path, column):
 
 
 def test_many_batches_of_rows(tmp_path, monkeypatch):
-    monkeypatch.setattr("docproduct.index.vector_table._BATCH_ROWS", 2)
+    monkeypatch.setattr("docproduct.index.vector_columns._BATCH_ROWS", 2)
     check(opened(write(tmp_path / "t.parquet", q=QUESTIONS, a=as_text(ANSWERS)), tmp_path / "i", "q", "a"))
     np.save(tmp_path / "q.npy", np.array(QUESTIONS))
     check(opened(tmp_path / "t.parquet", tmp_path / "j", str(tmp_path / "q.npy"), "a"))
@@ -170,8 +169,8 @@ def test_one_side_is_enough(tmp_path, caplog, side, other):
         found.search([0.6, 0.8], 3, other)
     assert "vectors of one side only" in caplog.text
     assert found.manifest["threshold"]["questions"] == 0
-    near = found.search_many(np.array([[0.0, -1.0]]), 1, side)[0]
-    assert near.cosine >= found.threshold
+    result = found.search_many(np.array([[0.0, -1.0]]), 1, side)[0]
+    assert result.is_answerable(found.threshold)
 
 
 def test_stored_questions_and_words_count_as_in_any_index(tmp_path):
@@ -226,10 +225,10 @@ def test_the_encoder_that_made_them_may_join(trained, tmp_path):
     retriever = TrainedRetriever.load(str(model))
     manifest = build_from_vectors(VectorTable(path), str(tmp_path / "i"), retriever=retriever, encoder_name="mine")
     assert (manifest["encoder"]["name"], manifest["encoder"]["fingerprint"]) == ("mine", trained.fingerprint())
-    found = answer("what is b?", retriever, Index(str(tmp_path / "i"), retriever), 1)
-    assert (found.near, found.answer) == (True, "the b")
-    engine = Engine.load(Folders(str(model), str(tmp_path / "i")))
-    assert engine.embed(["a"], "question")[0].shape == (1, 10)
+    answerer = Answerer.load(Folders(str(model), str(tmp_path / "i")))
+    found = answerer.answer(Query("what is b?", 1))
+    assert (found.answerable, found.answer) == (True, "the b")
+    assert answerer.retriever.embed(["a"], "question").head.shape == (1, 10)
     # Of another encoder: of another width, and of the same one.
     with pytest.raises(ValueError, match="have 2 components, those of --model_dir 10"):
         path = write(tmp_path / "o.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)

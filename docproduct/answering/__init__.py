@@ -1,5 +1,10 @@
 """The path of one question. READ FIRST: answerer.py.
 
-answerer.py (from a question to its answer), terminal.py (questions at a prompt), emergency.py (advice that is shown
-before any answer).
+answerer.py (from a question to its answer), query.py (what is asked and answered), terminal.py (questions at a prompt),
+emergency.py (advice that is shown before any answer).
 """
+
+from docproduct.answering.answerer import Answerer, Folders
+from docproduct.answering.query import DISCLAIMER, Answer, Query
+
+__all__ = ["DISCLAIMER", "Answer", "Answerer", "Folders", "Query"]

@@ -1,9 +1,11 @@
 """READ FIRST: the path of one question.
 
 question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search, k hits
-         -> near enough? -> prompts, the first hits and the question -> generator's graph session -> answer, sources
+         -> answerable? -> prompt of the first hits and the question -> generator's session -> answer with its sources
 
 The service (docproduct/web) takes the same steps, with the questions of several clients together.
+
+    Q queries, D width, T tokens
 """
 
 import dataclasses
@@ -11,214 +13,183 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
+
 from data_pipeline import cleaning
-from data_pipeline.prompts import answer_prompts as prompts
-from docproduct.answering import emergency
+from data_pipeline.prompts.answer_prompts import answer_prompt
+from data_pipeline.settings import REQUIRED, Settings, setting
+from docproduct.answering.emergency import Emergency
+from docproduct.answering.query import DEFAULT_K, NOT_ANSWERABLE, Answer, Query
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Generation, GenerationSession
-from docproduct.index import Found, Hit, Index
+from docproduct.generation.session import GenerationSession
+from docproduct.index import Index, SearchResult
 from docproduct.systems.retriever import Side, TrainedRetriever
 
-DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."
-NOTHING_NEAR = "No stored answer is near enough to this question to answer it."
-
 
 @dataclasses.dataclass(frozen=True)
-class Query:
-    """What is asked.
+class Folders(Settings):
+    """What an Answerer loads."""
 
-    Attributes:
-      question: any text but blanks; beyond the encoder's longest text its end is lost.
-      k: number of sources, 1 to `index.num_answers`; an approximate index may find fewer.
-      search_by: compare the question with answers, or with the questions they answer.
-    """
-
-    question: str
-    k: int = 5
-    search_by: Side = "answer"
-
-    def check(self, index: Index) -> None:
-        """Raises a ValueError if the index cannot be asked this."""
-        if not cleaning.clean(self.question):
-            raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
-        index.check(self.k, self.search_by)
-
-
-@dataclasses.dataclass(frozen=True)
-class Answer:
-    """What is shown for a question.
-
-    Attributes:
-      question: as it was asked.
-      answer: the answer of the best hit, quoted; or that nothing is near enough.
-      hits: what was found, the best first.
-      near: whether any answer of the index is near enough to the question, or the question is stored.
-      generated: what the generator wrote; None without one, and where nothing is near.
-      num_contexts: the first so many hits stood in the generator's prompt.
-      finished: whether the generator ended its answer; else the limit of tokens cut it, or it is not whole yet.
-      shortened: whether the question was too long for the generator, and lost its end there.
-      seconds: what each step took; of questions that were asked together, for all of them.
-      emergency: what to do at once, if the question speaks of an emergency; shown before all else.
-      disclaimer: is shown with every answer.
-    """
-
-    question: str
-    answer: str
-    hits: tuple[Hit, ...]
-    near: bool
-    generated: str | None
-    num_contexts: int
-    seconds: dict[str, float]
-    emergency: str | None = None
-    disclaimer: str = DISCLAIMER
-    finished: bool = False
-    shortened: bool = False
-
-    def as_json(self) -> dict[str, Any]:
-        """Returns what scripts and services print."""
-        sources = [
-            {
-                "score": round(hit.score, 4),
-                "in_prompt": number < self.num_contexts,
-                **{name: getattr(hit, name) for name in ("question", "answer", "source", "focus")},
-            }
-            for number, hit in enumerate(self.hits)
-        ]
-        return {
-            "question": self.question,
-            "answer": self.answer,
-            "generated": self.generated,
-            "finished": self.finished,
-            "question_shortened": self.shortened,
-            "near": self.near,
-            "sources": sources,
-            "seconds": {step: round(seconds, 4) for step, seconds in self.seconds.items()},
-            "emergency": self.emergency,
-            "disclaimer": self.disclaimer,
-        }
-
-
-def retrieve(
-    queries: Sequence[Query], retriever: TrainedRetriever, index: Index, threshold: float | None = None
-) -> list[Answer]:
-    """Finds the nearest answers of each query; nothing is written yet.
-
-    Args:
-      queries: one or more; they are encoded together.
-      retriever: the encoder that the index was opened for.
-      index: where to search.
-      threshold: cosine of the question and the nearest answer of the index from which on it is near enough, however
-        it is searched. Defaults to the index's calibrated threshold. A stored question that is asked word for word is
-        near at any threshold.
-
-    Raises:
-      ValueError: a question is blank, or k is out of range.
-    """
-    for query in queries:
-        query.check(index)
-    start = time.perf_counter()
-    questions = [cleaning.clean(query.question) for query in queries]
-    vectors = retriever.embed_few(questions, "question")  # [Q, D]
-    encoded = time.perf_counter()
-    # Those with equal settings are searched together: each finds what it would find alone.
-    alike: dict[tuple[int, Side], list[int]] = {}
-    for row, query in enumerate(queries):
-        alike.setdefault((query.k, query.search_by), []).append(row)
-    found: dict[int, Found] = {}
-    for (k, search_by), rows in alike.items():
-        of_rows = index.search_many(vectors[rows], k, search_by, [questions[row] for row in rows])
-        found |= dict(zip(rows, of_rows, strict=True))
-    seconds = {"encode": encoded - start, "search": time.perf_counter() - encoded}
-    answers = []
-    threshold = index.threshold if threshold is None else threshold
-    for row, query in enumerate(queries):
-        hits = tuple(found[row].hits)
-        near = found[row].stored or found[row].cosine >= threshold
-        shown = hits[0].answer if near else NOTHING_NEAR
-        advice = emergency.advice(query.question)
-        answers.append(Answer(query.question, shown, hits, near, None, 0, seconds, advice))
-    return answers
-
-
-def asked(found: Answer, writer: GenerationSession) -> tuple[Answer, list[int]]:
-    """Returns the answer with what stands in the generator's prompt, the first hits, and the ids of that prompt."""
-    contexts = [(hit.question, hit.answer) for hit in found.hits]
-    prompt = prompts.answer_prompt(writer.tokenizer, writer.prompt, cleaning.clean(found.question), contexts)
-    return dataclasses.replace(found, num_contexts=prompt.num_contexts, shortened=prompt.shortened), prompt.ids
-
-
-def written(found: Answer, generation: Generation, seconds: float) -> Answer:
-    """Returns the answer with what the generator wrote, so far or whole."""
-    seconds_of = {**found.seconds, "write": seconds}
-    return dataclasses.replace(
-        found, generated=generation.text.strip(), finished=generation.finished, seconds=seconds_of
+    model_dir: str = setting(REQUIRED, "Trained retriever, or a bare encoder folder.")
+    index_dir: str = setting(REQUIRED, "Index that was built with it.")
+    generator_dir: str | None = setting(
+        None, "Generator that docproduct.export wrote; default: none, sources are quoted only."
+    )
+    index_device: str = setting("auto", "Where FAISS searches.", choices=("auto", "cpu", "gpu"))
+    threshold: float | None = setting(
+        None,
+        "Minimum cosine similarity for a question to count as answerable; default: the index's calibrated threshold.",
+    )
+    emergency_list: str | None = setting(
+        None,
+        "File with the terms of emergencies: a question that holds them gets a line to seek help at once, before any "
+        "answer; default: none. docproduct/sample/emergency.txt is a medical list.",
     )
 
 
-def check_writer(writer: GenerationSession) -> None:
-    """Raises a ValueError if a generator was not trained to answer."""
-    if not writer.prompt:
-        raise ValueError(
-            "This generator was not trained to answer. Train it with train_gpt2.py --task=context_answer, and export "
-            "it again."
-        )
+class Answerer:
+    """Answers questions from an index, and writes answers if there is a generator.
 
-
-def answer(
-    question: str,
-    retriever: TrainedRetriever,
-    index: Index,
-    k: int = 5,
-    search_by: Side = "answer",
-    writer: GenerationSession | None = None,
-    settings: GenerationSettings | None = None,
-    threshold: float | None = None,
-) -> Answer:
-    """Answers one question from the nearest answers of the index.
-
-    Args:
-      question: see `Query`, as for the next but two.
-      retriever: see `retrieve`, as for the next one and threshold.
-      index: where to search.
-      k: number of sources.
-      search_by: answer or question.
-      writer: writes an answer from the first hits; None: the best one is quoted only.
-      settings: how it writes; None: greedily, with the room that its prompts leave.
-      threshold: minimum cosine for a hit to be near enough; see `retrieve`.
-
-    Raises:
-      ValueError: the question is blank, k is out of range, or the generator was not trained to answer.
+    Attributes:
+      retriever: Encodes the questions.
+      index: Holds the answers.
+      generator: Writes answers from the first hits; None: the best one is quoted only.
     """
-    *_, whole = stream(question, retriever, index, k, search_by, writer, settings, threshold, in_pieces=False)
-    return whole
 
+    def __init__(
+        self,
+        retriever: TrainedRetriever,
+        index: Index,
+        generator: GenerationSession | None = None,
+        emergency: Emergency | None = None,
+        threshold: float | None = None,
+    ):
+        """Joins the parts.
 
-def stream(
-    question: str,
-    retriever: TrainedRetriever,
-    index: Index,
-    k: int = 5,
-    search_by: Side = "answer",
-    writer: GenerationSession | None = None,
-    settings: GenerationSettings | None = None,
-    threshold: float | None = None,
-    in_pieces: bool = True,
-) -> Iterator[Answer]:
-    """Yields what was found, then the same with what is written, while it grows, and as a whole at last.
+        Args:
+          retriever: The encoder that the index was opened for.
+          index: Where to search.
+          generator: Writes answers.
+          emergency: Recognizes questions that speak of an emergency; None: no question gets advice.
+          threshold: Minimum cosine similarity of the question and any answer of the index for the question to count as
+            answerable, whichever side is searched. Defaults to the index's calibrated threshold. A stored question that
+            is asked word for word is always answerable.
 
-    Arguments and errors are those of `answer`; without `in_pieces`, which is a little faster, it does not grow.
-    """
-    if writer:
-        check_writer(writer)
-    (found,) = retrieve([Query(question, k, search_by)], retriever, index, threshold)
-    if not writer or not found.near:
-        yield found
-        return
-    start = time.perf_counter()
-    found, prompt_ids = asked(found, writer)
-    yield found
-    settings = settings or GenerationSettings(max_tokens=writer.prompt.answer_tokens)
-    settings = dataclasses.replace(settings, num_samples=1)
-    growing = writer.stream(prompt_ids, settings) if in_pieces else writer.write([prompt_ids], settings)[0]
-    for generation in growing:
-        yield written(found, generation, time.perf_counter() - start)
+        Raises:
+          ValueError: the generator was not trained to answer.
+        """
+        if generator and not generator.prompt:
+            raise ValueError(
+                "This generator was not trained to answer. Train it with train_gpt2.py --task=context_answer, and "
+                "export it again."
+            )
+        self.retriever, self.index, self.generator, self._emergency = retriever, index, generator, emergency
+        self._threshold = index.threshold if threshold is None else threshold
+
+    @classmethod
+    def load(cls, folders: Folders) -> "Answerer":
+        """Loads the folders.
+
+        Raises:
+          ValueError: one of them is damaged, unfinished, or does not fit the others.
+          OSError: a file cannot be read.
+        """
+        retriever = TrainedRetriever.load(folders.model_dir)
+        index = Index(folders.index_dir, retriever, folders.index_device)
+        generator = GenerationSession.load(folders.generator_dir) if folders.generator_dir else None
+        emergency = Emergency.load(folders.emergency_list) if folders.emergency_list else None
+        return cls(retriever, index, generator, emergency, folders.threshold)
+
+    def answer(self, query: Query) -> Answer:
+        """Answers one question.
+
+        Raises:
+          ValueError: the question is blank, the index has fewer than k answers, or not the side to search by.
+        """
+        (answer,) = self.retrieve([query])
+        if not self.writes(query, answer):
+            return answer
+        start = time.perf_counter()
+        answer, prompt_ids = self.prompt(answer)
+        ((generation,),) = self.generator.write([prompt_ids], self._sampling(query))
+        return answer.with_generation(generation, time.perf_counter() - start)
+
+    def stream(self, query: Query) -> Iterator[Answer]:
+        """Yields the answer with its sources, then with the text of the generator while it grows, at last complete.
+
+        Raises:
+          ValueError: as in `answer`, which is a little faster.
+        """
+        (answer,) = self.retrieve([query])
+        if not self.writes(query, answer):
+            yield answer
+            return
+        start = time.perf_counter()
+        answer, prompt_ids = self.prompt(answer)
+        yield answer
+        for generation in self.generator.stream(prompt_ids, self._sampling(query)):
+            yield answer.with_generation(generation, time.perf_counter() - start)
+
+    def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
+        """Finds the sources of each query and quotes the best; writes nothing. The queries are encoded together.
+
+        Raises:
+          ValueError: as in `answer`.
+        """
+        for query in queries:
+            self.check(query)
+        start = time.perf_counter()
+        questions = [cleaning.clean(query.question) for query in queries]
+        vectors = self.retriever.embed_few(questions, "question")  # [Q, D]
+        encoded = time.perf_counter()
+        results = self._search(queries, questions, vectors)
+        seconds = {"encode": encoded - start, "search": time.perf_counter() - encoded}
+        return [self._quote(query, result, seconds) for query, result in zip(queries, results, strict=True)]
+
+    def _search(self, queries: Sequence[Query], questions: Sequence[str], vectors: np.ndarray) -> list[SearchResult]:
+        """Searches queries of equal settings together; each finds what it would find alone."""
+        rows_of: dict[tuple[int, Side], list[int]] = {}
+        for row, query in enumerate(queries):
+            rows_of.setdefault((self._k(query), query.search_by), []).append(row)
+        results: dict[int, SearchResult] = {}
+        for (k, search_by), rows in rows_of.items():
+            texts = [questions[row] for row in rows]
+            results |= zip(rows, self.index.search_many(vectors[rows], k, search_by, texts), strict=True)
+        return [results[row] for row in range(len(queries))]
+
+    def _quote(self, query: Query, result: SearchResult, seconds: dict[str, float]) -> Answer:
+        answerable = result.is_answerable(self._threshold if query.threshold is None else query.threshold)
+        shown = result.hits[0].answer if answerable else NOT_ANSWERABLE
+        advice = self._emergency.advice(query.question) if self._emergency else None
+        return Answer(query.question, shown, tuple(result.hits), answerable, None, 0, seconds, advice)
+
+    def check(self, query: Query) -> None:
+        """Raises a ValueError if this index cannot be asked this."""
+        if not cleaning.clean(query.question):
+            raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
+        self.index.check(self._k(query), query.search_by)
+
+    def _k(self, query: Query) -> int:
+        return min(DEFAULT_K, self.index.num_answers) if query.k is None else query.k
+
+    def writes(self, query: Query, answer: Answer) -> bool:
+        """Returns whether the generator writes an answer to this query."""
+        return self.generator is not None and query.generate and answer.answerable
+
+    def prompt(self, answer: Answer) -> tuple[Answer, list[int]]:
+        """Returns the answer with the number of hits in the generator's prompt, and the ids of that prompt."""
+        contexts = [(hit.question, hit.answer) for hit in answer.hits]
+        question = cleaning.clean(answer.question)
+        prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts)
+        return dataclasses.replace(answer, num_contexts=prompt.num_contexts, shortened=prompt.shortened), prompt.ids
+
+    def sampling(self, **given: Any) -> GenerationSettings:
+        """Returns settings for the generator; its text is at most as long as it was trained for, unless given.
+
+        Raises:
+          ValueError: a setting is out of range.
+        """
+        return GenerationSettings(**{"max_tokens": self.generator.prompt.answer_tokens, **given})
+
+    def _sampling(self, query: Query) -> GenerationSettings:
+        return dataclasses.replace(query.sampling or self.sampling(), num_samples=1)

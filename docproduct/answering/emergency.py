@@ -1,14 +1,14 @@
 """Questions that speak of an emergency: they get a line to seek help at once, before any answer.
 
-The list, emergency.txt, is a list of words: it misses what is said in other words, and finds it in questions that only
-ask about it. Better once too often.
+A list of terms misses what is said in other words, and matches questions that only ask about an emergency. Advice that
+comes once too often does less harm than advice that is missing.
 """
 
-import functools
-import pathlib
 import re
+from collections.abc import Iterable
 
 from data_pipeline import cleaning
+from data_pipeline.folders import files
 
 ADVICE = (
     "If this is happening now, do not wait for an answer here: call your local emergency number (112 in the European "
@@ -16,30 +16,47 @@ ADVICE = (
     "department. If you think of harming yourself, call a crisis line, such as 988 in the United States, or talk to "
     "someone near you."
 )
-_LIST = pathlib.Path(__file__).with_name("emergency.txt")
 _CJK = "\u3400-\u9fff"
 
 
-def advice(question: str) -> str | None:
-    """Returns what to do at once, None for a question that speaks of no emergency."""
-    text = re.sub("[\u2019\u00b4`]", "'", cleaning.clean(question).casefold())
-    return ADVICE if any(all(term.search(text) for term in terms) for terms in _patterns()) else None
+class Emergency:
+    """Recognizes questions that speak of an emergency by a list of terms."""
 
+    def __init__(self, lines: Iterable[str]):
+        """Takes the lines of a list, such as `chest + pain* + breath*`.
 
-@functools.cache
-def _patterns() -> tuple[tuple[re.Pattern[str], ...], ...]:
-    """Returns a tuple of terms for each line of the list; all of them must be there."""
-    lines = (line.split("#")[0].strip() for line in _LIST.read_text(encoding="utf-8").splitlines())
-    return tuple(tuple(_pattern(term.strip()) for term in line.split("+")) for line in lines if line)
+        A question matches a line if it holds all terms of the line, joined by +, in any order, as whole words. A *
+        stands for any letters. In Chinese, `term !characters` does not match behind one of these characters, with which
+        the term would be another word. The rest of a line behind a # is a comment.
+
+        Raises:
+          ValueError: there is no term in the lines.
+        """
+        lines = [text for line in lines if (text := line.split("#")[0].strip())]
+        if not lines:
+            raise ValueError("An emergency list has no terms; expected lines such as: chest + pain* + breath*")
+        self._lines = [[_pattern(term.strip()) for term in line.split("+")] for line in lines]
+
+    @classmethod
+    def load(cls, path: str) -> "Emergency":
+        """Reads a list from a UTF-8 file.
+
+        Raises:
+          FileNotFoundError: there is no such file.
+          ValueError: the file is not UTF-8, or has no terms.
+        """
+        return cls(files.read_text(path).splitlines())
+
+    def advice(self, question: str) -> str | None:
+        """Returns ADVICE for a question that speaks of an emergency, None for any other."""
+        text = re.sub("[\u2019\u00b4`]", "'", cleaning.clean(question).casefold())
+        return ADVICE if any(all(term.search(text) for term in line) for line in self._lines) else None
 
 
 def _pattern(term: str) -> re.Pattern[str]:
-    """Returns what finds a term as whole words; a * stands for any letters; Chinese has no blanks between words.
-
-    A Chinese character after ! must not stand before the term, with which it would be another word.
-    """
-    term, _, not_before = term.casefold().partition("!")
+    """Returns a pattern of a term as whole words; Chinese has no blanks between words."""
+    term, _, not_behind = term.casefold().partition("!")
     letters = re.escape(term.strip()).replace(r"\*", r"\w*").replace(r"\ ", r"\s+")
     if re.search(f"[{_CJK}]", term):
-        return re.compile(f"(?<![{not_before.strip()}]){letters}" if not_before else letters)
+        return re.compile(f"(?<![{not_behind.strip()}]){letters}" if not_behind else letters)
     return re.compile(rf"(?<!\w){letters}(?!\w)")

@@ -1,47 +1,51 @@
 """Questions and answers in a terminal: answers grow as they are written, and the arrow keys bring questions back.
 
-All but the prompt is on standard error, so that standard output holds only JSON.
+Only JSON goes to standard output; everything here but the prompt goes to standard error.
 """
 
 import contextlib
 import os
 import pathlib
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
-from docproduct.answering.answerer import Answer
+from docproduct.answering.query import Answer
 
 _HISTORY_LINES = 500
 _HELP = "/sources shows the last answer's sources in full; Ctrl-D ends."
 
 
-def show(answers: Iterator[Answer]) -> Answer:
-    """Prints an answer while it grows, then its sources; returns it whole."""
-    shown: str | None = None  # of the written answer
-    for number, found in enumerate(answers):
+def show(answers: Iterable[Answer]) -> Answer:
+    """Prints an answer while it grows, then its sources; returns it complete.
+
+    Args:
+      answers: The answer again and again, as `Answerer.stream` yields it.
+    """
+    printed: str | None = None  # of the generated text
+    for number, answer in enumerate(answers):
         if not number:
-            if found.emergency:
-                _print(f"\n!! {found.emergency}")
-            _print(f"\n{found.answer}\n")
-        if found.generated is not None:
-            if shown is None:
-                sources = "from the sources marked with *" if found.num_contexts else "without sources"
-                cut = "; the question is too long for it, and lost its end" if found.shortened else ""
+            if answer.emergency:
+                _print(f"\n!! {answer.emergency}")
+            _print(f"\n{answer.answer}\n")
+        if answer.generated is not None:
+            if printed is None:
+                sources = "from the sources marked with *" if answer.num_contexts else "without sources"
+                cut = "; the question is too long for it, and lost its end" if answer.shortened else ""
                 _print(f"Written by the generator, {sources}{cut}:\n")
-            _print(found.generated[len(shown or "") :], end="")
-            shown = found.generated
-    if shown is not None:
-        _print("\n" if found.finished else " ... (cut at the limit of tokens)\n")
-    for number, hit in enumerate(found.hits, 1):
-        mark = "*" if number <= found.num_contexts else " "
+            _print(answer.generated[len(printed or "") :], end="")
+            printed = answer.generated
+    if printed is not None:
+        _print("\n" if answer.finished else " ... (cut at the limit of tokens)\n")
+    for number, hit in enumerate(answer.hits, 1):
+        mark = "*" if number <= answer.num_contexts else " "
         _print(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.question}  [{hit.source}]")
-    times = ", ".join(f"{step} {seconds * 1_000:.0f} ms" for step, seconds in found.seconds.items())
-    _print(f"\n{times}\n\n{found.disclaimer}\n")
-    return found
+    times = ", ".join(f"{step} {seconds * 1_000:.0f} ms" for step, seconds in answer.seconds.items())
+    _print(f"\n{times}\n\n{answer.disclaimer}\n")
+    return answer
 
 
 def converse(ask: Callable[[str], Iterator[Answer]], num_answers: int) -> None:
-    """Answers one line after another; a question that cannot be answered ends nothing."""
+    """Answers one line after another; a question that cannot be answered does not end the conversation."""
     _print(f"{num_answers} answers. Ask a question. {_HELP}")
     last: Answer | None = None
     with _history():
@@ -69,7 +73,7 @@ def _show_sources(last: Answer | None) -> None:
 
 
 def _read(prompt: str) -> str | None:
-    """Returns a line, None at the end of the input or when stopped; in a terminal, lines are edited and come back."""
+    """Returns a line; None at the end of the input or when interrupted. In a terminal, lines can be edited."""
     try:
         if sys.stdin.isatty():
             return input(prompt)
@@ -85,7 +89,7 @@ def _history() -> Iterator[None]:
     if not sys.stdin.isatty():
         yield
         return
-    import readline  # it changes `input`; and is not everywhere
+    import readline  # importing it changes `input`; it is missing on some systems
 
     folder = pathlib.Path(os.environ.get("XDG_STATE_HOME") or pathlib.Path.home() / ".local" / "state")
     path = folder / "docproduct" / "history"

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from data_pipeline.settings import Settings, setting
+
 NEVER = float("-inf")  # the logit of what is filtered out; softmax makes 0 of it
 
 _LEAST = 1e-3  # of a factor on logits: float32 holds what comes of it
@@ -19,45 +21,38 @@ _LONGEST_NGRAM = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class GenerationSettings:
-    """How to write.
+class GenerationSettings(Settings):
+    """How a text is generated. A sample depends on its prompt, its number and these settings, on nothing else."""
 
-    Attributes:
-      max_tokens: longest answer, the end token counted.
-      temperature: divides the logits; 0: always the likeliest token (greedy).
-      top_k: only the k likeliest tokens; 0: all.
-      top_p: only the likeliest tokens that together have this probability; 1: all.
-      repetition_penalty: divides the logits of tokens that were met, also in the prompt; multiplies negative ones.
-      no_repeat_ngram_size: no run of so many tokens stands in an answer twice: small models go round in circles. What
-        stands in the prompt may be quoted. 0: any may.
-      num_samples: answers for each prompt.
-      seed: of the draws; the i-th sample of a prompt depends on nothing else.
-    """
-
-    max_tokens: int = 100
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    repetition_penalty: float = 1.0
-    no_repeat_ngram_size: int = 8  # names are shorter, mostly
-    num_samples: int = 1
-    seed: int = 0
+    max_tokens: int = setting(100, "Longest text in tokens, its end token counted.", least=1)
+    temperature: float = setting(
+        0.0, "Divides the logits, so that a higher one draws more freely; 0: always the likeliest token.", least=0
+    )
+    top_k: int = setting(0, "Draw among the k likeliest tokens only; 0: among all.", least=0)
+    top_p: float = setting(
+        1.0,
+        "Draw among the likeliest tokens that have this probability together; 1: among all.",
+        above=0,
+        most=1,
+    )
+    repetition_penalty: float = setting(
+        1.0,
+        "Above 1, tokens that have occurred, also in the prompt, are less likely; 1: no penalty.",
+        least=_LEAST,
+        most=1 / _LEAST,
+    )
+    no_repeat_ngram_size: int = setting(  # small models go round in circles; names are shorter than 8 tokens, mostly
+        8,
+        "No run of this many tokens is generated twice, though the prompt may be quoted; 0: any may be.",
+        least=0,
+        most=_LONGEST_NGRAM,
+    )
+    num_samples: int = setting(1, "Texts for each prompt.", least=1)
+    seed: int = setting(0, "Random seed of the draws.", least=0)
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for a value that means nothing."""
-        for name, least in (("max_tokens", 1), ("num_samples", 1), ("top_k", 0), ("temperature", 0), ("seed", 0)):
-            if not getattr(self, name) >= least:  # nan is not, either
-                raise ValueError(f"{name} is {getattr(self, name)}; expected {least} or more.")
-        if not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; expected more than 0 and at most 1.")
-        if not _LEAST <= self.repetition_penalty <= 1 / _LEAST:
-            raise ValueError(
-                f"repetition_penalty is {self.repetition_penalty}; expected {_LEAST} to {1 / _LEAST:g}; 1 for none."
-            )
-        if not 0 <= self.no_repeat_ngram_size <= _LONGEST_NGRAM:
-            raise ValueError(
-                f"no_repeat_ngram_size is {self.no_repeat_ngram_size}; expected 1 to {_LONGEST_NGRAM}, or 0 for none."
-            )
+        """Raises a ValueError for a value that is out of range."""
+        super().__post_init__()
         if self.temperature and not _LEAST <= self.temperature <= 1 / _LEAST:
             raise ValueError(
                 f"temperature is {self.temperature}; expected {_LEAST} to {1 / _LEAST:g}, or 0 for the likeliest token."

@@ -1,25 +1,25 @@
-"""The index: vectors of answers and of questions in FAISS, with the texts they belong to.
+"""The index: vectors of answers and of questions, with the texts they belong to.
 
     python -m docproduct.index --model_dir=/tmp/model --prepared_dir=/tmp/prepared --index_dir=/tmp/index
 
     manifest.json          written last: fingerprint of the encoder, settings, counts
     answers.faiss          one vector a passage of an answer, under its passage_id
     questions.faiss        one vector a pair, under its pair_id
+    answers.bm25 questions.bm25   where BM25 counts
     pairs.parquet          texts and groups, one row a pair
     passages.parquet       passage_id and pair_id, one row a passage
     *_encoder.npy *_head.npy   with --export_embeddings: BERT's vectors and the heads', in the order of the Parquet rows
 
-An answer is one passage (its first tokens) or several overlapping ones; a hit is the best passage of an answer, and
-equal answers are one hit. build.py makes it of texts, precomputed.py of vectors that you have; folder.py writes it,
-search.py opens it, threshold.py says what is near enough; only vectors.py imports faiss.
+An answer is one passage (its first tokens) or several overlapping ones. A hit is the best passage of an answer, and
+equal answers are one hit. build.py makes an index of texts, precomputed.py of vectors that you have; folder.py writes
+it, open.py searches it. Here the retriever meets docproduct/search, which knows no model.
 Ends with one line of JSON: the counts.
 """
 
 from docproduct.index.build import build
+from docproduct.index.open import Hit, Index, SearchResult
 from docproduct.index.precomputed import build_from_vectors
-from docproduct.index.search import Found, Hit, Index
 from docproduct.index.settings import IndexSettings
 from docproduct.index.vector_table import VectorTable
-from docproduct.search.vectors import nearest
 
-__all__ = ["Found", "Hit", "Index", "IndexSettings", "VectorTable", "build", "build_from_vectors", "nearest"]
+__all__ = ["Hit", "Index", "IndexSettings", "SearchResult", "VectorTable", "build", "build_from_vectors"]

@@ -2,41 +2,43 @@
 
 import dataclasses
 
-from docproduct.search.lexical import AUTO, HYBRIDS
+from data_pipeline.settings import Settings, setting
+from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid
 
 
 @dataclasses.dataclass(frozen=True)
-class IndexSettings:
-    """How an index is built.
+class IndexSettings(Settings):
+    """How an index is built; `fusion.fuse` describes the values of `hybrid`, `threshold.calibrate` describes `kept`."""
 
-    Attributes:
-      factory: FAISS factory string, e.g. Flat (exact), HNSW32, IVF256,Flat.
-      search_parameters: how thorough an approximate index searches, e.g. nprobe=16 (IVF) or efSearch=64 (HNSW).
-      passage_tokens: 0: an answer is one passage, what the encoder takes of it. Else: passages of so many tokens.
-      passage_overlap: tokens that a passage shares with the next.
-      export_embeddings: keep all vectors as .npy files.
-      hybrid: how BM25 counts beside the vectors. auto: as was best on dev when the retriever was trained; none, rrf or
-        weight: see `lexical.fuse`.
-      bm25_weight: for `weight`; `docproduct.evaluate --hybrid=tune` finds a good one.
-      dims: 0: whole vectors; else their first components, for a model that was trained for it (matryoshka_dims).
-      kept: share of the questions with an answer in the index that shall count as answered; see `threshold.calibrate`.
-    """
+    factory: str = setting("Flat", "FAISS factory string: Flat (exact), HNSW32, IVF256,Flat, ...")
+    search_parameters: str = setting(
+        "", "How thoroughly an approximate index searches: nprobe=16 (IVF), efSearch=64 (HNSW), ..."
+    )
+    passage_tokens: int = setting(
+        0, "Tokens of a passage; 0: an answer is one passage, as much as the encoder takes of it.", least=0
+    )
+    passage_overlap: int = setting(32, "Tokens that a passage shares with the next.", least=0)
+    export_embeddings: bool = setting(False, "Keep all vectors as .npy files.")
+    hybrid: str = setting(
+        AUTO,
+        "How BM25 counts beside the vectors; auto: the way that was best on dev in training.",
+        choices=(AUTO, *HYBRIDS),
+    )
+    bm25_weight: float = setting(
+        0.1,
+        "Weight of BM25, with --hybrid=weight; docproduct.evaluate --hybrid=tune finds a good one.",
+        least=0,
+        below=float("inf"),
+    )
+    dims: int = setting(
+        0, "First components of the vectors to keep, for a model trained with matryoshka_dims; 0: all.", least=0
+    )
+    kept: float = setting(
+        0.95, "Share of new questions with an answer in the index that should count as answerable.", above=0, most=1
+    )
 
-    factory: str = "Flat"
-    search_parameters: str = ""
-    passage_tokens: int = 0
-    passage_overlap: int = 32
-    export_embeddings: bool = False
-    hybrid: str = AUTO
-    bm25_weight: float = 0.1
-    dims: int = 0
-    kept: float = 0.95
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError for an impossible way to join BM25."""
-        if self.hybrid not in (AUTO, *HYBRIDS):
-            raise ValueError(f"hybrid is {self.hybrid!r}; expected {AUTO}, {', '.join(HYBRIDS)}.")
-        if not 0 < self.kept <= 1:
-            raise ValueError(f"kept is {self.kept}; expected more than 0, and at most 1.")
-        if not 0 <= self.bm25_weight < float("inf"):
-            raise ValueError(f"bm25_weight is {self.bm25_weight}; expected a number from 0 up.")
+    def with_hybrid(self, trained: Hybrid) -> "IndexSettings":
+        """Returns the settings with the way that was best in training in place of `auto`."""
+        if self.hybrid != AUTO:
+            return self
+        return dataclasses.replace(self, hybrid=trained.method, bm25_weight=trained.weight)

@@ -25,7 +25,8 @@ from data_pipeline.prepare import Settings, prepare
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import train_byte_pairs, train_wordpiece
 from docproduct import contexts, index, sample
-from docproduct.answering.answerer import answer
+from docproduct.answering import Answerer, Query
+from docproduct.answering.emergency import Emergency
 from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
 from docproduct.generation.session import GenerationSession
@@ -61,8 +62,8 @@ def encoder_dir() -> str | None:
     return folder if os.path.isdir(folder) else None
 
 
-def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, GenerationSession]:
-    """Prepares, trains and indexes the sample, as far as that is not done; returns what answers."""
+def build(work_dir: str) -> Answerer:
+    """Prepares, trains and indexes the sample, as far as that is not done; returns what answers questions about it."""
     encoder = encoder_dir()
     start_dir = os.path.join(work_dir, "minilm" if encoder else "random")
     if encoder:
@@ -95,10 +96,11 @@ def build(work_dir: str) -> tuple[TrainedRetriever, index.Index, GenerationSessi
         index.build(retriever, prepared, index_dir, encoder_name=model_dir)
     opened = index.Index(index_dir, retriever)
     say("4. Training a toy generator")
-    return retriever, opened, toy_writer(retriever, opened, prepared, start_dir)
+    toy = toy_generator(retriever, opened, prepared, start_dir)
+    return Answerer(retriever, opened, toy, Emergency.load(sample.EMERGENCY_LIST))
 
 
-def toy_writer(
+def toy_generator(
     retriever: TrainedRetriever,
     opened: index.Index,
     prepared: PreparedFolder,
@@ -147,18 +149,19 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     question = values.question or sample.EXAMPLE_QUESTION
     try:
-        retriever, opened, writer = build(values.work_dir)
-        for asked in _sample_questions(values.num_sample_questions):
-            written = answer(asked, retriever, opened, values.k, writer=writer).generated
-            print(f"{asked}\n    -> {written}", file=sys.stderr)
-        found = answer(question, retriever, opened, values.k, writer=writer)
+        answerer = build(values.work_dir)
+        for sampled in _sample_questions(values.num_sample_questions):
+            print(f"{sampled}\n    -> {answerer.answer(Query(sampled, values.k)).generated}", file=sys.stderr)
+        answer = answerer.answer(Query(question, values.k))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
-    say(f"5. Question: {question}\n\n{found.answer}")
-    if found.generated is not None:
-        say(f"{_TOY_NOTE}\n\n{found.generated}")
-    say(f"{found.disclaimer}\n")
-    print(json.dumps(found.as_json() | {"generated_by": _TOY_NOTE}, ensure_ascii=False))
+    if answer.emergency:
+        say(f"!! {answer.emergency}")
+    say(f"5. Question: {question}\n\n{answer.answer}")
+    if answer.generated is not None:
+        say(f"{_TOY_NOTE}\n\n{answer.generated}")
+    say(f"{answer.disclaimer}\n")
+    print(json.dumps(answer.as_json() | {"generated_by": _TOY_NOTE}, ensure_ascii=False))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""The bundled sample: health questions and answers, written for this project."""
+"""The bundled sample: health questions and answers, written for this project, and the terms of medical emergencies."""
 
 import os
 
 PAIRS_FILE = os.path.join(os.path.dirname(__file__), "pairs.csv")
-# One of them: the demo's toy generator knows no other.
+EMERGENCY_LIST = os.path.join(os.path.dirname(__file__), "emergency.txt")
+# A question of the sample: the demo's toy generator knows no others.
 EXAMPLE_QUESTION = "I keep waking up drenched and burning hot from menopause; how do I cool down naturally?"

@@ -1,4 +1,4 @@
-"""From which cosine on a question counts as answered by an index: calibrated on questions whose answers are known.
+"""The cosine from which an index can answer a question: calibrated on questions whose answers are known.
 
 Source: Vovk et al. 2005 and Papadopoulos et al. 2002, split conformal prediction: of n + 1 exchangeable cosines, each
 rank is equally likely for the last one.
@@ -15,10 +15,10 @@ from absl import logging
 from data_pipeline import splits
 
 MOST_QUESTIONS = 1_000
-LEAST_QUESTIONS = 50  # fewer say little: one of them moves the guarantee by 2 %
-# Of an index without questions to calibrate with: every question is near enough.
-NONE = {"cosine": -1.0, "precision": None, "recall": None, "refused": None, "questions": 0, "unseen": 0}
-NONE |= {"guaranteed": 1.0, "of": "none"}
+LEAST_QUESTIONS = 50  # with fewer, a single question moves the guarantee by 2 %
+# For an index without calibration questions: every question counts as answerable.
+UNCALIBRATED = {"cosine": -1.0, "precision": None, "recall": None, "refused": None, "questions": 0, "unseen": 0}
+UNCALIBRATED |= {"guaranteed": 1.0, "of": "none"}
 _CHUNK = 128  # questions whose cosines are in memory together
 
 # An index may be made in batches, compiled, in bfloat16, on a GPU; a question is encoded alone, in float32. Of 444
@@ -29,14 +29,14 @@ _COARSE_MARGIN = 5e-3
 
 
 def margin(dtype_policy: str) -> float:
-    """Returns how much a cosine may lose by rounding, where an index was made in this Keras dtype policy."""
+    """Returns how much a cosine may lose by rounding, for an index that was made in this Keras dtype policy."""
     return _MARGINS.get(dtype_policy, _COARSE_MARGIN)
 
 
 def choose(question_groups: np.ndarray, split_names: np.ndarray) -> tuple[np.ndarray, str]:
-    """Returns the rows of the pairs whose questions calibrate, each question once; and which they are.
+    """Chooses the pairs whose questions calibrate.
 
-    Dev's questions are enough where there are LEAST_QUESTIONS of them; else all count, so that one unusual question
+    If dev has LEAST_QUESTIONS questions, they calibrate alone. Otherwise all questions do, so that one unusual question
     does not decide.
 
     Args:
@@ -44,7 +44,8 @@ def choose(question_groups: np.ndarray, split_names: np.ndarray) -> tuple[np.nda
       split_names: [N], of each pair.
 
     Returns:
-      [Q] int, MOST_QUESTIONS or fewer, spread over the pairs; and `dev` or `all`.
+      The rows of the pairs, [Q] int, each question once, MOST_QUESTIONS or fewer, spread over the pairs; and their
+      source, `dev` or `all`.
     """
     rows = np.sort(np.unique(question_groups, return_index=True)[1])
     of_dev = split_names[rows] == splits.DEV
@@ -63,14 +64,14 @@ def calibrate(
     question_keys: np.ndarray,
     answer_vectors: np.ndarray,
     answer_keys: np.ndarray,
-    kept: float,
+    keep_share: float,
     unseen: np.ndarray | None = None,
 ) -> dict[str, Any]:
-    """Finds the highest threshold that keeps a share of new questions that have an answer.
+    """Computes the highest threshold that a share of the new questions with an answer reaches.
 
     Every question is asked twice: with its answers among the candidates, where the best cosine should pass, and
-    without them, where it should not. A model is surer of the questions that it was trained on: the threshold is the
-    lower one of all questions' and of the unseen ones' alone.
+    without them, where it should not. A model gives higher cosines to the questions that it was trained on, so the
+    threshold is the lower one of all questions' and of the unseen ones' alone.
 
     Args:
       question_vectors: [Q, D] float32, unit norm; one or more, no question twice.
@@ -78,20 +79,20 @@ def calibrate(
       answer_vectors: [P, D] float32, unit norm.
       answer_keys: [2, P] int64, the same of each candidate. A question's answers are those of all candidates with its
         question group, its own answer group, and every candidate that is equal to one of these.
-      kept: share of the questions with an answer that shall pass, 0 to 1.
-      unseen: [Q] bool, questions that the model was not trained on; None: nobody knows.
+      keep_share: Share of the questions with an answer that should pass, 0 to 1.
+      unseen: [Q] bool, the questions that the model was not trained on; None if that is unknown.
 
     Returns:
-      {"cosine": the threshold, "precision": share of those that pass that have an answer, "recall": share of those with
-      an answer that pass, "refused": share of those without one that do not, "questions": Q, "unseen": how many of
-      them, "guaranteed": probability with which a new question with an answer passes, if it and all Q are exchangeable:
-      `kept` or a little more; less where so few questions cannot tell}.
+      {"cosine": the threshold, "precision": share of the passing questions that have an answer, "recall": share of the
+      questions with an answer that pass, "refused": share of the questions without an answer that do not pass,
+      "questions": Q, "unseen": number of unseen questions, "guaranteed": probability that a new question with an answer
+      passes, if it and all Q are exchangeable. It is `keep_share` or a little more, and less if Q is too small}.
     """
     with_answer, without = _best_cosines(question_vectors, question_keys, answer_vectors, answer_keys)
-    cosine, guaranteed = _conformal(with_answer, kept)
-    few = with_answer[unseen] if unseen is not None else with_answer[:0]
-    if len(few):
-        cosine = min(cosine, _conformal(few, kept)[0])
+    cosine, guaranteed = _conformal(with_answer, keep_share)
+    unseen_cosines = with_answer[unseen] if unseen is not None else with_answer[:0]
+    if len(unseen_cosines):
+        cosine = min(cosine, _conformal(unseen_cosines, keep_share)[0])
     passed, wrong = int((with_answer >= cosine).sum()), int((without >= cosine).sum())
     return {
         "cosine": cosine,
@@ -99,35 +100,38 @@ def calibrate(
         "recall": passed / len(with_answer),
         "refused": 1 - wrong / len(without),
         "questions": len(with_answer),
-        "unseen": len(few),
+        "unseen": len(unseen_cosines),
         "guaranteed": guaranteed,
     }
 
 
-def report(found: dict[str, Any], kept: float) -> None:
-    """Logs what `calibrate` found and how far it may be trusted; a warning where the questions are few."""
-    share = f"a new one like these, with an answer here, passes with a probability of {found['guaranteed']:.1%} or more"
-    asked = f"{found['questions']} questions ({found['of']}; {found['unseen']} of dev)"
-    logging.info("Threshold: cosine %.3f, calibrated on %s: %s.", found["cosine"], asked, share)
-    if found["questions"] < LEAST_QUESTIONS:
+def report(calibrated: dict[str, Any], keep_share: float) -> None:
+    """Logs what `calibrate` returned and how reliable it is; warns if there were few questions."""
+    share = (
+        f"a new question like these, with an answer in the index, passes with a probability of "
+        f"{calibrated['guaranteed']:.1%} or more"
+    )
+    questions = f"{calibrated['questions']} questions ({calibrated['of']}; {calibrated['unseen']} of dev)"
+    logging.info("Threshold: cosine %.3f, calibrated on %s: %s.", calibrated["cosine"], questions, share)
+    if calibrated["questions"] < LEAST_QUESTIONS:
         logging.warning(
-            "Only %s calibrate what is near enough; %d or more are advised. With --kept=%g, %s. Prepare more pairs, or "
-            "choose a cosine yourself with --threshold of serve.py. Stored questions are always answered.",
-            asked,
+            "The threshold is calibrated on only %s; %d or more are advised. With --kept=%g, %s. Prepare more pairs, "
+            "or choose a cosine yourself with --threshold of serve.py. Stored questions are always answered.",
+            questions,
             LEAST_QUESTIONS,
-            kept,
+            keep_share,
             share,
         )
 
 
-def _conformal(cosines: np.ndarray, kept: float) -> tuple[float, float]:
-    """Returns the highest cosine that a new one reaches with probability `kept` or more, and that probability.
+def _conformal(cosines: np.ndarray, keep_share: float) -> tuple[float, float]:
+    """Returns the highest cosine that a new one reaches with probability `keep_share` or more, and that probability.
 
-    With n cosines it is the ceil((n + 1) * kept)-th highest; where that is more than n, the lowest, whose probability
-    is n / (n + 1).
+    With n cosines it is the ceil((n + 1) * keep_share)-th highest. If that is more than n, it is the lowest, whose
+    probability is n / (n + 1).
     """
     n = len(cosines)
-    rank = min(math.ceil(round((n + 1) * kept, 6)), n)  # 1 is the highest
+    rank = min(math.ceil(round((n + 1) * keep_share, 6)), n)  # 1 is the highest
     return float(np.sort(cosines)[-rank]), rank / (n + 1)
 
 
@@ -141,8 +145,8 @@ def _best_cosines(
         rows = slice(start, start + _CHUNK)
         scores = question_vectors[rows] @ answer_vectors.T  # [C, P]
         right = question_keys[1, rows, None] == unique_answers  # [C, G]
-        asked, candidates = np.nonzero(question_keys[0, rows, None] == answer_keys[0])
-        right[asked, answers[candidates]] = True
+        questions, candidates = np.nonzero(question_keys[0, rows, None] == answer_keys[0])
+        right[questions, answers[candidates]] = True
         with_answer[rows] = scores.max(axis=1)
         without[rows] = np.where(right[:, answers], -np.inf, scores).max(axis=1)
     return with_answer, without

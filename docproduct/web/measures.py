@@ -1,4 +1,4 @@
-"""What the service counts, for Prometheus."""
+"""The counters of the service, for Prometheus."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
@@ -7,16 +7,16 @@ _SIZES = (1, 2, 4, 8, 16, 32, 64)
 
 
 class Measures:
-    """Counters of one service.
+    """Counters of a service.
 
     Attributes:
-      registry: all of them.
-      requests: by route and status.
-      seconds: of requests, by route.
-      batch_size: by queue.
-      waiting: by queue.
-      tokens: that were written.
-      reloads: by whether they succeeded.
+      registry: All of them.
+      requests: Requests by route and status.
+      seconds: Seconds of requests by route.
+      batch_size: Sizes of batches by queue.
+      waiting: Items that wait, by queue.
+      tokens: Tokens that were generated.
+      reloads: Reloads by result.
     """
 
     def __init__(self):

@@ -1,4 +1,4 @@
-"""Origins: the web sites whose pages may ask the service from a browser (CORS), as browsers name them."""
+"""Origins: the web sites whose pages may call the service from a browser (CORS), as browsers name them."""
 
 import re
 import urllib.parse
@@ -15,10 +15,10 @@ def normal(origins: Iterable[str]) -> tuple[str, ...]:
     """Returns origins as browsers send them: in lower case, in punycode, without the scheme's own port.
 
     Args:
-      origins: scheme://host or scheme://host:port each, or `*`, for pages of every web site.
+      origins: Each is scheme://host, scheme://host:port, or `*` for pages of every web site.
 
     Raises:
-      ValueError: something else, which no browser would send.
+      ValueError: an origin is something else, which no browser would send.
     """
     return tuple(dict.fromkeys(map(_normal, origins)))
 
@@ -41,7 +41,7 @@ def _normal(origin: str) -> str:
     except ValueError as error:
         raise _wrong(origin, str(error)) from error
     if not _HOST.fullmatch(host) or host.startswith("."):
-        raise _wrong(origin, f"{host!r} is not the name of a host; patterns are not known")
+        raise _wrong(origin, f"{host!r} is not the name of a host; patterns are not supported")
     return f"{scheme}://{host}" if port is None or port == _PORTS.get(scheme) else f"{scheme}://{host}:{port}"
 
 

@@ -121,7 +121,9 @@ async function follow(entry, stream) {
 function finish(entry, result) {
   Object.assign(entry, { state: "done", result, written: result.generated || "" });
   if (entry !== shown) return;
-  announce(result.near ? `The answer is complete, with ${count(result.sources.length, "source")}.` : "No near answer.");
+  announce(
+    result.answerable ? `The answer is complete, with ${count(result.sources.length, "source")}.` : result.answer,
+  );
 }
 
 function fail(entry, error, stopped) {
@@ -133,7 +135,7 @@ function fail(entry, error, stopped) {
 }
 
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
-const willWrite = (entry) => info.generator && entry.settings.generate !== false && entry.result.near;
+const willWrite = (entry) => info.generator && entry.settings.generate !== false && entry.result.answerable;
 const announce = (words) => (at("status").textContent = words);
 
 // ---- Showing an entry
@@ -169,8 +171,8 @@ function update(entry) {
   at("waiting").hidden = state !== "searching";
   at("written").hidden = !writes;
   at("written").classList.toggle("growing", state === "writing");
-  at("quoted").hidden = !result?.near || writes;
-  at("far").hidden = !result || result.near;
+  at("quoted").hidden = !result?.answerable || writes;
+  at("far").hidden = !result || result.answerable;
   at("trouble").hidden = !entry.trouble;
   at("foot").hidden = !result || state === "writing";
   at("sources").hidden = !result?.sources.length;
@@ -186,7 +188,7 @@ function update(entry) {
   if (!at("quoted").hidden) showQuoted(entry);
   at("far_words").textContent = result.answer;
   at("copy").textContent = "Copy answer";
-  at("copy").hidden = !result.near;
+  at("copy").hidden = !result.answerable;
   at("timings").textContent = timings(entry);
   showSources(entry);
 }

@@ -1,10 +1,9 @@
-"""What stands before the routes: headers, token, rate, size of bodies, counters, log.
+"""The middleware before the routes: headers, token, rate, size of bodies, counters, log.
 
-Plain ASGI: a streamed answer passes without being held back, and nothing of a request's body is logged.
+Plain ASGI: it holds no streamed answer back, and logs nothing of a request's body.
 """
 
 import asyncio
-import dataclasses
 import hmac
 import itertools
 import json
@@ -22,9 +21,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from docproduct.web import origins
 from docproduct.web.measures import Measures
+from docproduct.web.settings import Limits
 
-PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")  # without a token
-_GONE = 499  # is logged where a client has gone before it was answered
+PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")  # need no token
+_GONE = 499  # the status in the log of a client that left before it was answered
 HEADER_BYTES = 16 * 1024
 _PAGE_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
@@ -40,59 +40,25 @@ _HEADERS = {
 }
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
-    """What a client may do.
-
-    Attributes:
-      token: what it must send as `Authorization: Bearer TOKEN`; None: nothing.
-      rate: requests of one address, such as "60/minute"; None: any number.
-      body_bytes: longest body.
-      body_seconds: longest time to send it.
-      read_seconds: longest time in which a client reads nothing of an answer.
-      hosts: names by which the service may be called; empty: any.
-      cors_origins: other sites whose pages may call the service, such as https://a.example; ("*",): all of them.
-    """
-
-    token: str | None = None
-    rate: str | None = None
-    body_bytes: int = 256 * 1024
-    body_seconds: float = 10.0
-    read_seconds: float = 30.0
-    hosts: tuple[str, ...] = ()
-    cors_origins: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError for a rate or an origin that is none, or a token that no header can carry."""
-        if self.rate is not None:
-            try:
-                limits.parse(self.rate)
-            except ValueError as error:
-                raise ValueError(f"rate is {self.rate!r}; expected for example 60/minute or 5/second.") from error
-        object.__setattr__(self, "cors_origins", origins.normal(self.cors_origins))
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ValueError("The token is empty, or has characters that no header can carry. Expected ASCII letters.")
-
-
 class RefusedError(Exception):
-    """A request that is not passed on."""
+    """A request that is refused."""
 
     def __init__(self, status: int, kind: str, message: str, headers: dict[str, str] | None = None):
-        """Says why: an HTTP status, a type and words for people, perhaps headers."""
+        """Takes an HTTP status, a type, a message for people, and further headers."""
         super().__init__(message)
         self.status, self.kind, self.message, self.headers = status, kind, message, headers or {}
 
 
 def error_body(kind: str, message: str) -> bytes:
-    """Returns the body of an error, as every route gives it."""
+    """Returns the body of an error, the same for every route."""
     return json.dumps({"error": {"message": message, "type": kind}}).encode()
 
 
 class Protection:
-    """Lets through what may pass, and counts it."""
+    """Refuses requests beyond the limits, and counts all."""
 
     def __init__(self, app: ASGIApp, allowed: Limits, measures: Measures):
-        """Stands before an app."""
+        """Wraps an app."""
         self._app, self._allowed, self._measures = app, allowed, measures
         self._rate = limits.parse(allowed.rate) if allowed.rate else None
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
@@ -103,7 +69,7 @@ class Protection:
             await self._app(scope, receive, send)
             return
         start, status = time.perf_counter(), _GONE
-        asked_from = Headers(scope=scope).get("origin")
+        origin = Headers(scope=scope).get("origin")
 
         async def sending(message: Message) -> None:
             nonlocal status
@@ -112,7 +78,7 @@ class Protection:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers[name] = value
-                if self._allows(asked_from):
+                if self._allows(origin):
                     headers["Cross-Origin-Resource-Policy"] = "cross-origin"
                 if headers.get("content-type", "").startswith("text/html"):
                     headers["Content-Security-Policy"] = _DOCS_POLICY if scope["path"] == "/docs" else _PAGE_POLICY
@@ -120,7 +86,7 @@ class Protection:
                 await send(message)
 
         async def refuse(error: RefusedError) -> None:
-            # What is left of a body that is too large is not read.
+            # The rest of a body that is too large is not read.
             headers = error.headers | {"Connection": "close"}
             body = error_body(error.kind, error.message)
             await Response(body, error.status, headers, "application/json")(scope, receive, sending)
@@ -131,7 +97,7 @@ class Protection:
                 if sum(map(len, itertools.chain(*scope["headers"]))) > HEADER_BYTES:
                     raise RefusedError(431, "too_large", f"The headers are longer than {HEADER_BYTES} bytes.")
                 self._check_host(headers)
-                self._check_rate(scope)  # before the token, which is not to be guessed
+                self._check_rate(scope)  # before the token, so that it cannot be guessed by many attempts
                 self._check_token(scope["path"], headers)
                 receive = await self._receive_body(headers, receive)
             except RefusedError as error:
@@ -139,10 +105,10 @@ class Protection:
                 return
             await self._app(scope, receive, sending)
         except TimeoutError:
-            logging.warning("A client read nothing for %.0f seconds; it was hung up on.", self._allowed.read_seconds)
+            logging.warning("A client read nothing for %.0f seconds; it was disconnected.", self._allowed.read_seconds)
         except Exception:
             logging.exception("%s %s failed.", scope["method"], _route(scope))
-            if status != _GONE:  # it has begun to answer: the connection is closed
+            if status != _GONE:  # the answer has begun: the server closes the connection
                 raise
             await refuse(RefusedError(500, "internal", "Something went wrong here; the service's log says more."))
         finally:
@@ -153,11 +119,11 @@ class Protection:
             logging.info("%s %s %d %.0f ms", scope["method"], route, status, 1_000 * seconds)
 
     def _allows(self, origin: str | None) -> bool:
-        """Returns whether another site's page may read the answer; Starlette's CORSMiddleware tells its browser so."""
+        """Returns whether a page of this origin may read the answer; Starlette's CORSMiddleware tells its browser."""
         return origin is not None and bool({origin, origins.EVERY} & {*self._allowed.cors_origins})
 
     def _check_host(self, headers: Headers) -> None:
-        """Refuses other names: a page of another site could give its own name this address."""
+        """Refuses other names: the owner of another site could let its name point to this address."""
         if self._allowed.hosts and _name(headers.get("host", "")) not in map(_name, self._allowed.hosts):
             raise RefusedError(400, "invalid_request", "The service is not called by this name; see --allowed_hosts.")
 
@@ -166,7 +132,7 @@ class Protection:
             return
         scheme, _, given = headers.get("authorization", "").partition(" ")
         expected = self._allowed.token.encode()
-        # In constant time: how long it takes does not tell how much of the token is right.
+        # In constant time, so that the time does not tell how much of the token is right.
         if not hmac.compare_digest(given.strip().encode("latin-1", "replace"), expected) or scheme.lower() != "bearer":
             message = "This service wants a token: Authorization: Bearer TOKEN. It is missing or wrong."
             raise RefusedError(401, "unauthorized", message, {"WWW-Authenticate": "Bearer"})
@@ -182,7 +148,7 @@ class Protection:
             raise RefusedError(429, "rate_limited", message, {"Retry-After": str(wait)})
 
     async def _receive_body(self, headers: Headers, receive: Receive) -> Receive:
-        """Reads the whole body, and returns what gives it once more; then it tells when the client goes."""
+        """Reads the whole body; returns a function that gives it again, then waits until the client leaves."""
         message = f"The body is longer than {self._allowed.body_bytes} bytes. Send less at once."
         if headers.get("content-length", "").isdecimal() and int(headers["content-length"]) > self._allowed.body_bytes:
             raise RefusedError(413, "too_large", message)
@@ -213,5 +179,5 @@ def _name(host: str) -> str:
 
 
 def _route(scope: Scope) -> str:
-    """Returns the route of a request; one that there is not could have any name, and would be a series of its own."""
+    """Returns the route of a request, or none. An unknown path is not counted by its name: it could be any."""
     return getattr(scope.get("route"), "path", None) or "none"

@@ -1,46 +1,58 @@
-"""What the service is asked, and what it answers, as its OpenAPI page shows it."""
+"""The bodies of requests and answers, as the service's OpenAPI page shows them."""
 
 import dataclasses
+import typing
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
+from data_pipeline.settings import Description, descriptions
+from docproduct.answering import Query
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.web.settings import RequestLimits
+
 MAX_K = 50
 MODEL_ID = "docproduct"
-_LARGEST_SEED = 2**31 - 1
-_BYTES_OF_CHAR = 12  # of an emoji in ASCII JSON: two escapes
-_BODY_FRAME = 1024  # bytes for the other fields
+_EXAMPLE = "What helps against a cough?"
 _NO_TEXTS = (
     "The input is token ids of another model's tokenizer; expected a text or a list of texts. In LangChain, set "
     "check_embedding_ctx_length=False of OpenAIEmbeddings."
 )
+_QUERY = descriptions(Query)
+# A request may ask for less than a script: it comes from anyone, and ends in tensors of int32.
+_BOUNDS: dict[str, dict[str, float]] = {
+    "max_tokens": {"most": 4_096},
+    "temperature": {"most": 2.0},
+    "top_k": {"most": 100_000},
+    "repetition_penalty": {"least": 0.1, "most": 10.0},
+    "seed": {"most": 2**31 - 1},
+}
 
 
-@dataclasses.dataclass(frozen=True)
-class RequestLimits:
-    """How much a request may hold.
+def field(described: Description, default: Any, **bounds: float) -> Any:
+    """Returns a field with the help and the bounds of a setting, some of them narrower."""
+    described = dataclasses.replace(described, **bounds)
+    return Field(
+        default,
+        ge=described.least,
+        le=described.most,
+        gt=described.above,
+        lt=described.below,
+        description=described.help,
+    )
 
-    Attributes:
-      question_chars: characters of a question.
-      texts: texts to encode.
-      text_chars: characters of each.
-    """
 
-    question_chars: int = 2_000
-    texts: int = 256
-    text_chars: int = 20_000
-
-    @property
-    def body_bytes(self) -> int:
-        """Bytes of a body, in whole KiB, that holds the longest question or text, whichever its characters are."""
-        return -(-(_BYTES_OF_CHAR * max(self.question_chars, self.text_chars) + _BODY_FRAME) // 1024) * 1024
-
-    def __post_init__(self) -> None:
-        """Raises a ValueError for a limit below 1."""
-        for name, value in dataclasses.asdict(self).items():
-            if value < 1:
-                raise ValueError(f"{name} is {value}; expected 1 or more.")
+def _sampling_fields() -> dict[str, tuple[Any, Any]]:
+    """Returns type and field of each sampling setting; without max_tokens, the generator decides."""
+    kinds, defaults = typing.get_type_hints(GenerationSettings), GenerationSettings()
+    fields = {
+        name: (kinds[name], field(described, getattr(defaults, name), **_BOUNDS.get(name, {})))
+        for name, described in descriptions(GenerationSettings).items()
+        if name != "num_samples"
+    }
+    longest = field(descriptions(GenerationSettings)["max_tokens"], None, **_BOUNDS["max_tokens"])
+    return fields | {"max_tokens": (int | None, longest)}
 
 
 class RetrieveRequest(BaseModel):
@@ -48,35 +60,35 @@ class RetrieveRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
-    question: str = Field(min_length=1, examples=["What helps against a cough?"])
-    k: int | None = Field(None, ge=1, le=MAX_K, description="Number of sources; default: 5, or all of a smaller index.")
-    search_by: Literal["answer", "question"] = Field("answer", description="What the question is compared with.")
+    question: str = Field(min_length=1, examples=[_EXAMPLE])
+    k: int | None = field(_QUERY["k"], None, most=MAX_K)
+    search_by: Literal["answer", "question"] = field(_QUERY["search_by"], "answer")
 
 
-class AnswerRequest(RetrieveRequest):
+_SAMPLING = _sampling_fields()
+
+
+class AnswerRequest(create_model("_Sampling", __base__=RetrieveRequest, **_SAMPLING)):
     """A question, and how its answer is written."""
 
-    generate: bool = Field(True, description="Whether an answer is written; else the nearest one is quoted only.")
-    max_tokens: int | None = Field(None, ge=1, le=4_096, description="Longest written answer.")
-    temperature: float = Field(0.0, ge=0.0, le=2.0, description="0: always the likeliest token.")
-    top_k: int = Field(0, ge=0, le=100_000, description="Only the k likeliest tokens; 0: all.")
-    top_p: float = Field(1.0, gt=0.0, le=1.0, description="Only the likeliest tokens of this probability together.")
-    repetition_penalty: float = Field(1.0, ge=0.1, le=10.0, description="Above 1, met tokens are less likely.")
-    no_repeat_ngram_size: int = Field(8, ge=0, le=64, description="No run of so many tokens twice; 0: any may.")
-    seed: int = Field(0, ge=0, le=_LARGEST_SEED, description="Of the draws.")
-    stream: bool = Field(False, description="Server-sent events: answer, text ..., done; or error.")
+    generate: bool = field(_QUERY["generate"], True)
+    stream: bool = Field(False, description="Send server-sent events: answer, text ..., done; or error.")
+
+    def sampling(self) -> dict[str, Any]:
+        """Returns the sampling settings; max_tokens only if it is given."""
+        return {name: value for name in _SAMPLING if (value := getattr(self, name)) is not None}
 
 
 class EmbeddingsRequest(BaseModel):
-    """Texts, as OpenAI's clients send them; what else they send is ignored."""
+    """Texts, as OpenAI's clients send them; other fields that they send are ignored."""
 
     model_config = ConfigDict(allow_inf_nan=False)
 
     input: str | list[str]
-    model: str | None = Field(None, max_length=200, description="Is given back; there is one model.")
-    side: Literal["question", "answer"] = Field("question", description="Whose head the texts pass.")
-    encoding_format: Literal["float", "base64"] = Field("float", description="base64: of little-endian float32.")
-    dimensions: int | None = Field(None, ge=1, description="First components only, as unit vectors.")
+    model: str | None = Field(None, max_length=200, description="Returned with the vectors; there is only one model.")
+    side: Literal["question", "answer"] = Field("question", description="Whether the texts are questions or answers.")
+    encoding_format: Literal["float", "base64"] = Field("float", description="base64 encodes little-endian float32.")
+    dimensions: int | None = Field(None, ge=1, description="First components to keep, as unit vectors.")
 
     @field_validator("input", mode="before")
     @classmethod
@@ -91,12 +103,12 @@ def _are_ids(value: Any) -> bool:
 
 
 class Requests(NamedTuple):
-    """The bodies of the routes, with their limits.
+    """The bodies of the requests, with their limits.
 
     Attributes:
-      answer: of /v1/answer.
-      retrieve: of /v1/retrieve.
-      embeddings: of /v1/embeddings.
+      answer: For /v1/answer.
+      retrieve: For /v1/retrieve.
+      embeddings: For /v1/embeddings.
     """
 
     answer: type[AnswerRequest]
@@ -105,9 +117,9 @@ class Requests(NamedTuple):
 
 
 def requests(limits: RequestLimits) -> Requests:
-    """Returns the bodies of the routes, which refuse more than these limits."""
+    """Returns the bodies of the requests, which refuse more than these limits."""
     length = StringConstraints(min_length=1, max_length=limits.question_chars)
-    question = (Annotated[str, length], Field(examples=["What helps against a cough?"]))
+    question = (Annotated[str, length], Field(examples=[_EXAMPLE]))
     text = Annotated[str, StringConstraints(min_length=1, max_length=limits.text_chars)]
     texts = Annotated[list[text], Field(min_length=1, max_length=limits.texts)]
     return Requests(
@@ -132,17 +144,17 @@ class Model(BaseModel):
 
 
 class Models(BaseModel):
-    """The models that there are."""
+    """The models of the service."""
 
     object: Literal["list"] = "list"
     data: list[Model]
 
 
 class Source(BaseModel):
-    """A stored pair that was found."""
+    """A stored pair."""
 
     score: float = Field(description="Cosine, -1 to 1.")
-    in_prompt: bool = Field(description="Whether the written answer was written from it.")
+    in_prompt: bool = Field(description="Whether the generator read it.")
     question: str
     answer: str
     source: str
@@ -150,23 +162,23 @@ class Source(BaseModel):
 
 
 class RetrieveResponse(BaseModel):
-    """What was found."""
+    """The sources of a question."""
 
     question: str
-    near: bool = Field(description="Whether something is near enough to answer the question.")
+    answerable: bool = Field(description="Whether a stored answer is close enough to the question.")
     sources: list[Source]
     seconds: dict[str, float]
-    emergency: str | None = Field(description="What to do at once, if the question speaks of an emergency.")
+    emergency: str | None = Field(description="Advice to seek help at once, if the question speaks of an emergency.")
     disclaimer: str
 
 
 class AnswerResponse(RetrieveResponse):
-    """What was found, and what was written from it."""
+    """The sources of a question, and the answer."""
 
-    answer: str = Field(description="The nearest stored answer, quoted; or that none is near enough.")
-    generated: str | None = Field(description="What the generator wrote.")
-    finished: bool = Field(description="Whether the generator ended its answer; else the limit of tokens cut it.")
-    question_shortened: bool = Field(description="Whether the generator read the question without its end.")
+    answer: str = Field(description="The best stored answer, quoted; or that none is close enough.")
+    generated: str | None = Field(description="The text of the generator.")
+    finished: bool = Field(description="Whether the generator ended its text; false if the token limit cut it.")
+    question_shortened: bool = Field(description="Whether the generator did not read the end of the question.")
 
 
 class Embedding(BaseModel):
@@ -178,7 +190,7 @@ class Embedding(BaseModel):
 
 
 class Usage(BaseModel):
-    """Tokens that were encoded."""
+    """Number of tokens that were encoded."""
 
     prompt_tokens: int
     total_tokens: int
@@ -194,7 +206,7 @@ class EmbeddingsResponse(BaseModel):
 
 
 class Info(BaseModel):
-    """What a page needs to know."""
+    """Facts that a page shows."""
 
     num_answers: int
     generator: bool
@@ -209,18 +221,18 @@ class Info(BaseModel):
 
 
 class Error(BaseModel):
-    """What went wrong, in words."""
+    """An error in words."""
 
     message: str
     type: str
 
 
 class ErrorResponse(BaseModel):
-    """The body of every answer with status 400 or more."""
+    """The body of every response with status 400 or more."""
 
     error: Error
 
 
 def responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Returns how the OpenAPI page describes these errors."""
+    """Returns the OpenAPI description of these errors."""
     return {status: {"model": ErrorResponse} for status in statuses}

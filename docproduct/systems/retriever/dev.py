@@ -10,7 +10,8 @@ from absl import logging
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import metrics
-from docproduct.search.lexical import Hybrid, Lexical, choose, fuse
+from docproduct.search.fusion import Hybrid, choose, fuse
+from docproduct.search.words import WordIndex
 from docproduct.systems.retriever.folder import TrainedRetriever
 from docproduct.systems.retriever.model import Retriever, unit
 
@@ -95,17 +96,17 @@ class DevEvaluation:
     def choose_hybrid(self) -> tuple[Hybrid, dict[str, float]]:
         """Returns the best way to join BM25 to the vectors of the last call, and the RR@10 of each way.
 
-        See `lexical.choose`.
+        See `fusion.choose`.
         """
         questions, answers, _ = self._seen()
         # Questions are in the order of their groups, which are hashes: the first are a random sample.
         rows = range(min(len(questions), _MOST_FOR_HYBRID))
         try:
-            lexical = Lexical.build(self._answers["answer"].to_pylist())
+            index = WordIndex.build(self._answers["answer"].to_pylist())
         except ValueError as error:
             logging.info("Only vectors are searched: %s", error)
             return Hybrid(), {}
-        words = [lexical.scores(question) for question in self._questions["question"].to_pylist()[: len(rows)]]
+        words = [index.scores(question) for question in self._questions["question"].to_pylist()[: len(rows)]]
         cosines, relevant = questions[rows] @ answers.T, self._relevant_rows(rows)
 
         def reciprocal_rank(hybrid: Hybrid) -> float:

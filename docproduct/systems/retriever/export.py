@@ -1,4 +1,4 @@
-"""The retriever as a SavedModel, for questions and answers as ids, as texts, and with the answers that are searched.
+"""The retriever as a SavedModel: for questions and answers as ids, as texts, and with the answers to search.
 
     encode_question        question_ids [B, T] int32    -> vectors [B, D], encoder_vectors [B, D]
     encode_answer          answer_ids [B, T] int32      -> the same
@@ -41,9 +41,9 @@ class SearchedAnswers(NamedTuple):
     """Answers that an export searches itself; an answer may have several passages.
 
     Attributes:
-      vectors: [P, D] float32, unit norm; narrower than the model where only their first components are compared.
-      groups: [P] int64: equal answers have an equal number; only one of them is found.
-      pair_ids: [P] int64: what is returned for a passage.
+      vectors: [P, D] float32, unit norm; narrower than the model if only their first components are compared.
+      groups: [P] int64, equal for equal answers, of which a search returns one.
+      pair_ids: [P] int64, the id that is returned for a passage.
     """
 
     vectors: np.ndarray
@@ -57,30 +57,30 @@ def export(
     """Writes the next version of an export, whole or not at all.
 
     Args:
-      retriever: in float32, as `TrainedRetriever.load` returns it.
-      export_dir: holds the versions; see saved_models.py.
-      strings: with signatures that take texts; implied by `answers`.
-      answers: with `retrieve` over these.
+      retriever: The retriever in float32, as `TrainedRetriever.load` returns it.
+      export_dir: The folder of the versions; see saved_models.py.
+      strings: Whether to add signatures that take texts; implied by `answers`.
+      answers: Adds `retrieve` over these.
 
     Returns:
       The version's folder.
 
     Raises:
-      ValueError: the retriever is loaded for something else, or there are no answers.
+      ValueError: the retriever is loaded for encoding many texts, or there are no answers.
       FileExistsError: `export_dir` holds something else.
     """
     if retriever.dtype_policy != "float32" or retriever.model.bert.compiled:
         raise ValueError(
-            f"The retriever is in {retriever.dtype_policy}, or made for many texts; expected float32, as "
-            "TrainedRetriever.load returns it. Load it again so."
+            f"The retriever is in {retriever.dtype_policy}, or loaded for many texts; expected float32. Load it with "
+            "TrainedRetriever.load."
         )
     if (strings or answers is not None) and not retriever.tokenizer.in_graph:
         raise ValueError(
-            "This encoder's tokenizer.json runs in Python alone, so that a graph cannot take texts. Expected a "
-            "WordPiece tokenizer as BERT has it; export ids only: without strings and without an index."
+            "The tokenizer.json of this encoder does not run inside a graph, so that the export cannot take texts. "
+            "Expected a WordPiece tokenizer as BERT's. Export ids only: without strings and without an index."
         )
     if answers is not None and not len(answers.vectors):
-        raise ValueError("There are no answers to search; expected one or more. Build the index from some.")
+        raise ValueError("There are no answers to search; expected one or more. Build the index from other pairs.")
     with saved_models.new_version(export_dir, KIND) as partial:
         module = _Served(retriever, answers)
         functions, requests = _ids_functions(module), _ids_requests(retriever)
@@ -90,7 +90,7 @@ def export(
         if answers is not None:
             functions["retrieve"] = _retrieve_function(module, functions)
             requests["retrieve"] = {"questions": [_WARMUP_TEXT], "k": 1}
-        # What a client gets who names no signature: texts where they can be given.
+        # For a client that names no signature: texts if the export takes them.
         functions["serving_default"] = functions.get("encode_question_text", functions["encode_question"])
         saved_models.save(partial, module, functions, requests)
         own = saved_models.own_files(partial)
@@ -102,16 +102,16 @@ def export(
 
 
 class _Served(tf.Module):
-    """What a version computes, with its variables."""
+    """The computations of a version, with their variables."""
 
     def __init__(self, retriever: TrainedRetriever, answers: SearchedAnswers | None):
         super().__init__()
         self._retriever = retriever
         retriever.tokenizer.encode([_WARMUP_TEXT], 3)  # makes its tables here, not inside a graph that is traced
-        # TensorFlow's own variables: of Keras' ones a session would restore copies.
+        # TensorFlow's own variables: a session would restore copies of Keras' variables.
         self.weights = [variable.value for variable in retriever.model.weights]
         if answers is not None:
-            # FAISS gives the later one of equal vectors first; top_k below the earlier one.
+            # Of equal vectors FAISS returns the later first, top_k below the earlier.
             backwards = [np.ascontiguousarray(part[::-1]) for part in answers]
             _, first, groups = np.unique(backwards[1], return_index=True, return_inverse=True)
             self._num_answers = len(first)
@@ -129,17 +129,17 @@ class _Served(tf.Module):
         return {"vectors": unit(head(pooled)), "encoder_vectors": pooled}
 
     def ids(self, texts: tf.Tensor, side: Side) -> tf.Tensor:
-        """[B] strings -> [B, T] int32, padded; with the prompt of their side."""
+        """[B] strings -> [B, T] int32, padded; the prompt of the side comes before each text."""
         tokenizer, prompt = self._retriever.tokenizer, getattr(self._retriever.prompts, side)
         texts = tf.strings.join([prompt, texts]) if prompt else texts
         return tokenizer.encode(texts, self._retriever.config.max_tokens).to_tensor(tokenizer.pad_id)
 
     def nearest(self, queries: tf.Tensor, k: tf.Tensor) -> Vectors:
-        """Compares questions with all passages; an answer is as near as its best passage.
+        """Compares questions with all passages; the score of an answer is that of its best passage.
 
         Args:
           queries: [B, D], unit norm.
-          k: scalar int32, 1 or more; where it is more than there are answers, all of them are found.
+          k: Scalar int32, 1 or more; if there are fewer answers, all of them are returned.
 
         Returns:
           pair_ids [B, k] int64 and scores [B, k] float32, cosines: the best first, no two of the same answer.
@@ -151,14 +151,14 @@ class _Served(tf.Module):
             queries /= tf.maximum(tf.norm(queries, axis=-1, keepdims=True), _LEAST_NORM)
         scores = tf.matmul(self.answer_vectors, queries, transpose_b=True)  # [P, B]
         best = tf.math.unsorted_segment_max(scores, self.answers, self._num_answers)  # [G, B]
-        # Of an answer's passages that are as near as its best one, the first: rounding decides nothing.
+        # Of an answer's passages that score as high as its best, the first is returned: rounding decides nothing.
         last = tf.shape(scores)[0]
         nearest = scores >= tf.gather(best, self.answers) - _SAME  # [P, B]
         rows = tf.where(nearest, tf.range(last)[:, None], last)
         rows = tf.math.unsorted_segment_min(rows, self.answers, self._num_answers)  # [G, B]
-        found = tf.math.top_k(tf.transpose(best), tf.minimum(k, self._num_answers))  # [B, k]
-        rows = tf.gather(tf.transpose(rows), found.indices, batch_dims=1)
-        return {"pair_ids": tf.gather(self.pair_ids, rows), "scores": found.values}
+        highest = tf.math.top_k(tf.transpose(best), tf.minimum(k, self._num_answers))  # [B, k]
+        rows = tf.gather(tf.transpose(rows), highest.indices, batch_dims=1)
+        return {"pair_ids": tf.gather(self.pair_ids, rows), "scores": highest.values}
 
 
 def _ids_functions(module: _Served) -> saved_models.Functions:
@@ -181,7 +181,7 @@ def _ids_requests(retriever: TrainedRetriever) -> dict[str, dict[str, np.ndarray
 
 
 def _text_functions(module: _Served, encode: saved_models.Functions) -> saved_models.Functions:
-    """Returns the same for texts; what was traced for ids is not traced again."""
+    """Returns the same for texts, which call the functions for ids."""
 
     def encode_question_text(questions: tf.Tensor) -> Vectors:
         return encode["encode_question"](question_ids=module.ids(questions, "question"))

@@ -1,10 +1,10 @@
-"""A trained retriever as a folder, and texts to vectors with it.
+"""A trained retriever: its folder, and texts to vectors.
 
     config.json          exact config, training settings, seed, versions, git commit
     weights.safetensors  metrics.json  learning_curve.png
     vocab.txt or tokenizer.json, tokenizer_config.json
-    config_sentence_transformers.json   what stands before every question and answer, if anything does
-    hybrid.json          how BM25 is best joined, by dev
+    config_sentence_transformers.json   the prompts before questions and answers, if there are any
+    hybrid.json          the way to join BM25 that was best on dev
 
 A bare encoder folder (Google's, Hugging Face's or sentence-transformers') loads as well: its heads are the identity.
 """
@@ -31,7 +31,7 @@ from docproduct import model_folder
 from docproduct.layers import checkpoints
 from docproduct.layers.precision import dtype_policy
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
-from docproduct.search.lexical import Hybrid
+from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever.bare_encoder import load_encoder, longest_text
 from docproduct.systems.retriever.model import Retriever, RetrieverConfig, unit
 
@@ -39,21 +39,21 @@ KIND = "docproduct retriever"
 FORMAT = 2
 HYBRID_FILE = "hybrid.json"
 BATCH_TOKENS = 8_192  # encoded together: enough for fast matrix products
-_FEW_TOKENS = 256  # the same for a few texts: little padding counts for more
+_FEW_TOKENS = 256  # the same for a few texts, where less padding gains more
 _ROW_MULTIPLE = 1_024  # divides BATCH_TOKENS, so that few rows are added
 _NUM_GROUPS = 4  # of like length in a batch
 _MAY_CHANGE = ("max_tokens", "head_dropout", "matryoshka_dims")  # of a trained retriever: no weight depends on them
 _WORTH_COMPILING = 256  # width of the encoder
 
-Side = Literal["question", "answer"]  # whose head a text passes; what a query is compared with
+Side = Literal["question", "answer"]  # the head that a text passes; the side that a query is compared with
 
 
 class Embeddings(NamedTuple):
     """Vectors of N texts.
 
     Attributes:
-      encoder: [N, D] float32, BERT's own, before the head; not normalized.
-      head: [N, D] float32, after the head, unit norm: what is searched.
+      encoder: [N, D] float32, BERT's own vectors, before the head; not normalized.
+      head: [N, D] float32, after the head, unit norm: the vectors to search.
     """
 
     encoder: np.ndarray
@@ -64,11 +64,11 @@ class TrainedRetriever:
     """A retriever with its tokenizer and its prompts.
 
     Attributes:
-      model: the bi-encoder.
-      tokenizer: what its ids mean.
-      config: the model's.
-      hybrid: how BM25 is best joined.
-      prompts: what stands before every question and answer.
+      model: The bi-encoder.
+      tokenizer: Its tokenizer.
+      config: The config of the model.
+      hybrid: The way to join BM25 that was best on dev.
+      prompts: The texts before every question and answer.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class TrainedRetriever:
         hybrid: Hybrid = Hybrid(),
         prompts: EncoderPrompts = EncoderPrompts(),
     ):
-        """Joins them.
+        """Joins the parts.
 
         Raises:
           ValueError: the tokenizer has more ids than the model has rows, or another padding.
@@ -102,7 +102,7 @@ class TrainedRetriever:
         def encode(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             if not self.model.bert.compiled:
                 pooled = self.model.pool(ids)
-            else:  # many texts: groups of like length need less padding, and share every matrix product
+            else:  # many texts: groups of like length need less padding, and share the matrix products
                 groups, places = batches.length_groups(ids, _NUM_GROUPS, self.tokenizer.pad_id)
                 pooled = tf.gather(self.model.pool(groups), places)
             return pooled, unit(head(pooled))
@@ -115,10 +115,10 @@ class TrainedRetriever:
         """Encodes texts, in batches of like length; the order is that of `texts`.
 
         Args:
-          texts: N texts; longer ones are cut at `config.max_tokens`.
-          side: question or answer: whose head they pass.
-          batch_tokens: tokens encoded together, padding included.
-          progress: title of a progress bar; None: no bar.
+          texts: N texts; each is cut at `config.max_tokens`.
+          side: The head that they pass, question or answer.
+          batch_tokens: Tokens that are encoded together, padding included.
+          progress: Title of a progress bar; None: no bar.
         """
         return self.embed_ids(self.token_ids(texts, side), side, batch_tokens, progress)
 
@@ -127,7 +127,7 @@ class TrainedRetriever:
         return self.tokenizer.encode(self.prompts.add(texts, side), self.config.max_tokens)
 
     def embed_few(self, texts: Sequence[str], side: Side) -> np.ndarray:
-        """Encodes a few clean texts as soon as possible: [N, D] float32, unit norm, as `embed`'s `head`."""
+        """Encodes a few clean texts with little delay: [N, D] float32, unit norm, equal to the `head` of `embed`."""
         rows = self.tokenizer.encode_few(self.prompts.add(texts, side), self.config.max_tokens)
         lengths = np.array([len(row) for row in rows])
         result = np.empty((len(rows), self.config.width), np.float32)
@@ -150,7 +150,7 @@ class TrainedRetriever:
     ) -> Embeddings:
         """Encodes one side of all pairs of a prepared folder, in the order of pairs.parquet.
 
-        The ids in its shards are used where they are what this model would make of the texts, else the texts.
+        The ids in its shards are used if they are those of this model's tokenizer and lengths; otherwise the texts.
         """
         cut_at, longest = prepared.manifest["settings"][f"max_{side}_tokens"], prepared.longest(side)
         same_length = cut_at == self.config.max_tokens or (longest < cut_at and longest <= self.config.max_tokens)
@@ -164,7 +164,7 @@ class TrainedRetriever:
     def embed_batches(
         self, stream: Iterable[tuple[np.ndarray, np.ndarray]], num_texts: int, side: Side, progress: str | None = None
     ) -> Embeddings:
-        """Encodes batches of (rows [B], ids [B, T]); row i of the result is that of the text i of `num_texts`."""
+        """Encodes batches of (rows [B], ids [B, T]); row i of the result is the vector of text i of `num_texts`."""
         shape = (num_texts, self.config.width)
         result = Embeddings(np.empty(shape, np.float32), np.empty(shape, np.float32))
         with tqdm(desc=progress, total=num_texts, unit=" texts", disable=progress is None) as bar:
@@ -176,16 +176,16 @@ class TrainedRetriever:
 
     @classmethod
     def load_for_many(cls, folder: str, precision: str = "auto") -> "TrainedRetriever":
-        """Loads what `load` does, for encoding many texts: in the precision that is fastest here, and compiled."""
+        """Loads a retriever for encoding many texts: compiled, and with `auto` in the fastest precision here."""
         retriever = cls.load(folder, dtype=dtype_policy(precision))
         retriever.compile_for_many()
         return retriever
 
     def compile_for_many(self) -> None:
-        """Lets XLA compile what is done for each element, on a processor and where the encoder is wide enough.
+        """Compiles element-wise operations with XLA, on a processor and if the encoder is wide enough.
 
-        Encoding and training many texts is faster then; for a single question it is slower: rows are padded to bound
-        the number of shapes. GPUs have fast kernels of their own.
+        Encoding and training many texts is faster then. A single question is slower, as rows are padded to bound the
+        number of shapes. GPUs have fast kernels of their own.
         """
         if not tf.config.list_physical_devices("GPU") and self.config.bert.width >= _WORTH_COMPILING:
             self.model.bert.row_multiple = _ROW_MULTIPLE
@@ -196,17 +196,17 @@ class TrainedRetriever:
         return self.model.bert.dtype_policy.name
 
     def fingerprint(self) -> str:
-        """Returns a hash of weights, configuration and tokenizer: equal ones give equal vectors, but for rounding."""
+        """Returns a hash of weights, config and tokenizer; equal fingerprints mean equal vectors, but for rounding."""
         config = dataclasses.asdict(self.config)
         if not self.config.dense:
-            del config["dense"]  # so that indexes of before there were any can be searched
+            del config["dense"]  # as in indexes that were built before there were dense layers
         described = [json.dumps(config, sort_keys=True), self.tokenizer.fingerprint]
         if self.prompts:
             described.append(json.dumps(dataclasses.asdict(self.prompts), sort_keys=True))
         return checkpoints.fingerprint(self.model, *described)
 
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
-        """Writes everything but the weights; `training` says how they are made."""
+        """Writes everything but the weights; `training` describes the training."""
         config = {"kind": KIND, "format": FORMAT, "retriever": dataclasses.asdict(self.config), **training}
         files.write_json(os.path.join(folder, CONFIG_FILE), config | model_folder.provenance())
         self.tokenizer.save(folder)
@@ -223,18 +223,18 @@ class TrainedRetriever:
         """Loads a trained retriever, or a bare encoder with new heads.
 
         Args:
-          folder: a folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index,
+          folder: A folder that `train_embeddings.py` wrote; or Google's (bert_config.json, vocab.txt, *.index,
             *.data-*); or Hugging Face's (config.json, vocab.txt or tokenizer.json, model.safetensors), with
             sentence-transformers' files or without.
-          seed: of dropout, and of the new heads' inner weights.
+          seed: Random seed of dropout, and of the new heads' inner weights.
           dtype: Keras dtype policy of the encoder.
-          dropout: rate inside the encoder; None: what the folder says.
-          **options: see `load_encoder`; None: what the folder says. A trained retriever's pooling and heads are as they
-            are, so that other ones are an error; max_tokens, head_dropout and matryoshka_dims may change.
+          dropout: Dropout rate inside the encoder; None: that of the folder.
+          **options: See `load_encoder`; None: that of the folder. The pooling and the heads of a trained retriever
+            cannot change; max_tokens, head_dropout and matryoshka_dims may.
 
         Raises:
-          ValueError: no such folder, or its files do not fit together, or the options differ from a trained
-            retriever's; the message names what is missing or what differs.
+          ValueError: the folder is missing, its files do not fit together, or the options differ from a trained
+            retriever's; the message names the difference.
         """
         stored = files.read_json(os.path.join(folder, CONFIG_FILE))
         if stored is None or stored.get("kind") != KIND:
@@ -282,10 +282,10 @@ def _with_options(config: RetrieverConfig, options: dict[str, Any], folder: str)
 
 
 def shorten(vectors: np.ndarray, dims: int) -> np.ndarray:
-    """Returns the first components as unit vectors, [..., D] -> [..., dims]; 0 dims: the vectors as they are.
+    """Returns the first components as unit vectors, [..., D] -> [..., dims]; 0 dims: the vectors unchanged.
 
     Raises:
-      ValueError: the vectors have fewer.
+      ValueError: the vectors have fewer components.
     """
     if not dims:
         return vectors

@@ -1,7 +1,7 @@
 """The bi-encoder: one BERT for questions and answers, and a feed-forward head for each.
 
-Source: DocProduct (2019). Deviations: the mean is taken over real tokens, and heads start as the identity. What it is
-trained for stands in losses.py.
+Source: DocProduct (2019). Deviations: the mean is taken over real tokens, and heads start as the identity. losses.py
+holds the training objective.
 
     B texts in a batch, T tokens, D width
 """
@@ -71,7 +71,7 @@ class ResidualHead(keras.layers.Layer):
     def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
         super().__init__(name=name, dtype="float32")
         d, inner = config.width, config.head_width or config.width
-        # The first block's variables carry no number: a head of depth 1 is the usual one.
+        # The variables of the first block have no number, as most heads have depth 1.
         endings = ["", *(f"_{i}" for i in range(1, config.head_depth))]
         self.inner = [dense(inner, 0.02, seeds, f"inner{ending}", "float32") for ending in endings]
         self.dropout = [keras.layers.Dropout(config.head_dropout, seed=next(seeds), dtype="float32") for _ in endings]
@@ -112,7 +112,7 @@ class PlainHead(keras.layers.Layer):
 
 
 class NoHead(keras.layers.Layer):
-    """The identity: both sides are what the encoder says."""
+    """The identity: both sides have the encoder's own vectors."""
 
     def __init__(self, config: "RetrieverConfig", seeds: Iterator[int], name: str):
         del config, seeds
@@ -134,8 +134,8 @@ class Retriever(keras.Model):
         """Makes a retriever with random weights.
 
         Args:
-          config: what it is.
-          seed: of weights and dropout.
+          config: Its architecture.
+          seed: Random seed of weights and dropout.
           dtype: Keras dtype policy of the encoder, e.g. mixed_bfloat16; pooling, heads and vectors are float32.
         """
         super().__init__(name="retriever")
@@ -149,15 +149,15 @@ class Retriever(keras.Model):
         self(real_ids, real_ids)  # makes the variables
 
     def call(self, question_ids: Any, answer_ids: Any, training: bool = False) -> tuple[Any, Any]:
-        """Encodes both sides, each in its own length and both in one go.
+        """Encodes both sides in one pass, each padded to its own length.
 
         Args:
           question_ids: [B, T] int, padded, or a list of such groups of like length.
-          answer_ids: the same, of other numbers of texts if you like.
-          training: whether dropout acts.
+          answer_ids: The same for answers; their number may differ.
+          training: Whether dropout acts.
 
         Returns:
-          Question vectors and answer vectors, [B, D] float32, unit norm; groups are one after the other.
+          Question vectors and answer vectors, [B, D] float32, unit norm; the groups one after the other.
         """
         sides = [ids if isinstance(ids, (list, tuple)) else [ids] for ids in (question_ids, answer_ids)]
         pooled = self.pool([*sides[0], *sides[1]], training)
@@ -165,7 +165,7 @@ class Retriever(keras.Model):
         return self.heads(pooled[:num_questions], pooled[num_questions:], training)
 
     def heads(self, pooled_questions: Any, pooled_answers: Any, training: bool = False) -> tuple[Any, Any]:
-        """Returns the vectors that are compared, of what `pool` returned: [B, D] each -> [B, D] each, unit norm."""
+        """Returns the vectors to compare, from those that `pool` returned: [B, D] each -> [B, D] each, unit norm."""
         questions = self.question_head(pooled_questions, training=training)
         return unit(questions), unit(self.answer_head(pooled_answers, training=training))
 
@@ -180,7 +180,7 @@ class Retriever(keras.Model):
     def pool(self, ids: Any, training: bool = False) -> Any:
         """Returns the encoder's own vectors, before a head: [B, T] int, or groups of them -> [B, D] float32."""
         groups = ids if isinstance(ids, (list, tuple)) else [ids]
-        # A frozen encoder is used as it will be in serving: without dropout.
+        # A frozen encoder runs without dropout, as in serving.
         states = self.bert(groups, training=training and self.bert.trainable)
         pooling = POOLINGS[self.config.pooling]
         pooled = [pooling(group, self.bert.mask(ids)) for group, ids in zip(states, groups, strict=True)]
@@ -190,7 +190,7 @@ class Retriever(keras.Model):
         return vectors
 
     def freeze_encoder(self) -> None:
-        """Leaves the heads alone to be trained."""
+        """Freezes all but the heads."""
         for layer in (self.bert, *self.dense):
             layer.trainable = False
 

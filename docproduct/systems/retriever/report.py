@@ -32,7 +32,7 @@ def write(
       retriever: the model's config.
       prepared: the pairs that it was trained on.
       history: the content of metrics.json, see `loop.fit`.
-      joined: RR@10 of each way to join BM25, see `lexical.choose`.
+      joined: RR@10 of each way to join BM25, see `fusion.choose`.
       misses: dev questions to show, the worst first.
     """
     name = os.path.basename(os.path.abspath(model_dir))

@@ -1,7 +1,9 @@
+"""Fusion of two rankings, by hand."""
+
 import numpy as np
 import pytest
 
-from docproduct.search.lexical import Hybrid, Lexical, choose, fuse, top
+from docproduct.search.fusion import Hybrid, choose, fuse, top
 
 
 def test_reciprocal_rank_fusion_by_hand():
@@ -16,24 +18,6 @@ def test_weight_by_hand():
     # No word is shared: the cosines alone.
     np.testing.assert_allclose(fuse(np.array([0.9, 0.5]), np.zeros(2), "weight", 0.2), [0.9, 0.5])
     np.testing.assert_array_equal(fuse(np.array([0.9, 0.5]), np.array([0.0, 1.0]), "none", 0.2), [0.9, 0.5])
-
-
-def test_a_saved_index_is_the_same(tmp_path):
-    texts = ["Cold hands and feet", "the hands", "a cough", ""]
-    built = Lexical.build(texts)
-    scores = built.scores("COLD hands?")
-    assert scores[0] > scores[1] > scores[2] == scores[3] == 0
-    built.save(str(tmp_path / "bm25"))
-    np.testing.assert_array_equal(Lexical.load(str(tmp_path / "bm25"), 4).scores("COLD hands?"), scores)
-    np.testing.assert_array_equal(built.scores("the ? and"), np.zeros(4))
-    (tmp_path / "bm25" / "params.index.json").write_text("{")
-    with pytest.raises(ValueError, match="missing or damaged.*Build the index again"):
-        Lexical.load(str(tmp_path / "bm25"), 4)
-
-
-def test_texts_without_words():
-    with pytest.raises(ValueError, match="no word .* in 2 texts"):
-        Lexical.build(["", "? a"])
 
 
 def test_bm25_is_chosen_where_it_gains_enough():

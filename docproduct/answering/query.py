@@ -1,0 +1,98 @@
+"""A question with its settings, and its answer."""
+
+import dataclasses
+from typing import Any
+
+from data_pipeline.rows import SIDES
+from data_pipeline.settings import REQUIRED, Settings, setting
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import Generation
+from docproduct.index import Hit
+from docproduct.systems.retriever import Side
+
+DEFAULT_K = 5
+DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."
+NOT_ANSWERABLE = "No stored answer is close enough to this question."
+
+
+@dataclasses.dataclass(frozen=True)
+class Query(Settings):
+    """A question, and how to answer it.
+
+    Attributes:
+      sampling: How an answer is written. None: greedily, at most as long as the generator was trained for.
+    """
+
+    question: str = setting(REQUIRED, "Question; the encoder and the generator read as much of it as they take.")
+    k: int | None = setting(
+        None, f"Number of sources to return; default: {DEFAULT_K}, or all answers of a smaller index.", least=1
+    )
+    search_by: Side = setting("answer", "Which side to compare the question with.", choices=SIDES)
+    generate: bool = setting(True, "Write an answer from the sources, if there is a generator.")
+    threshold: float | None = setting(
+        None, "Minimum cosine similarity for a question to count as answerable; default: that of the answerer."
+    )
+    sampling: GenerationSettings | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The answer to a question.
+
+    Attributes:
+      question: The question as it was asked.
+      answer: The answer of the best hit, quoted; NOT_ANSWERABLE if the question is not answerable.
+      hits: The sources, the best first.
+      answerable: Whether an answer of the index is close enough to the question, or the question is stored.
+      generated: The text that the generator wrote; None without a generator, or if the question is not answerable.
+      num_contexts: Number of hits, from the first, that stood in the generator's prompt.
+      seconds: Seconds that each step took. Steps that several questions took together count whole for each.
+      emergency: Advice to seek help at once, if the question speaks of an emergency; shown before all else.
+      disclaimer: Shown with every answer.
+      finished: Whether the generator ended its text; otherwise it is still growing, or the token limit cut it.
+      shortened: Whether the question was too long for the generator, which did not read its end.
+    """
+
+    question: str
+    answer: str
+    hits: tuple[Hit, ...]
+    answerable: bool
+    generated: str | None
+    num_contexts: int
+    seconds: dict[str, float]
+    emergency: str | None = None
+    disclaimer: str = DISCLAIMER
+    finished: bool = False
+    shortened: bool = False
+
+    def with_generation(self, generation: Generation, seconds: float) -> "Answer":
+        """Returns the answer with what the generator wrote within these seconds, complete or not."""
+        return dataclasses.replace(
+            self,
+            generated=generation.text.strip(),
+            finished=generation.finished,
+            seconds={**self.seconds, "write": seconds},
+        )
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the form that scripts and the service print."""
+        sources = [
+            {
+                "score": round(hit.score, 4),
+                "in_prompt": number < self.num_contexts,
+                **{name: getattr(hit, name) for name in ("question", "answer", "source", "focus")},
+            }
+            for number, hit in enumerate(self.hits)
+        ]
+        return {
+            "question": self.question,
+            "answer": self.answer,
+            "generated": self.generated,
+            "finished": self.finished,
+            "question_shortened": self.shortened,
+            "answerable": self.answerable,
+            "sources": sources,
+            "seconds": {step: round(seconds, 4) for step, seconds in self.seconds.items()},
+            "emergency": self.emergency,
+            "disclaimer": self.disclaimer,
+        }

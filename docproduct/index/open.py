@@ -1,0 +1,266 @@
+"""Searches an index folder: vectors in, hits out, no two with the same answer."""
+
+import dataclasses
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow.parquet as pq
+
+from data_pipeline.folders import files
+from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
+from data_pipeline.settings import from_json
+from docproduct.index.folder import (
+    FAISS_FILES,
+    FORMAT,
+    KIND,
+    PAIRS_FILE,
+    PASSAGES_FILE,
+    REMEDY,
+    SHOWN_COLUMNS,
+    WORD_FOLDERS,
+)
+from docproduct.index.settings import IndexSettings
+from docproduct.index.side import IndexSide, Ranked, first_of_each_answer
+from docproduct.search import threshold
+from docproduct.search.faiss_engine import FaissEngine
+from docproduct.search.fusion import Hybrid
+from docproduct.search.stored import StoredQuestions
+from docproduct.search.words import WordIndex
+from docproduct.systems.retriever import Side, TrainedRetriever
+from docproduct.systems.retriever.export import SearchedAnswers
+from docproduct.systems.retriever.folder import shorten
+
+_HYBRID_DEPTH = 100  # candidates of each ranking that are joined
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A pair that a search returned.
+
+    Attributes:
+      score: Cosine of the query and the best passage of the answer (or the question), -1 to 1.
+      pair_id: Id of the pair.
+      question: Its question.
+      answer: Its whole answer.
+      source: The collection that it comes from.
+      focus: Its topic, or empty.
+    """
+
+    score: float
+    pair_id: int
+    question: str
+    answer: str
+    source: str
+    focus: str
+
+
+class SearchResult(NamedTuple):
+    """The result of a query.
+
+    Attributes:
+      hits: The best first, no two with the same answer. The answers of a stored question that was asked come first.
+      cosine: The highest cosine of the query and any answer of the index, among the hits or not.
+      stored: Whether the query is a stored question.
+    """
+
+    hits: list[Hit]
+    cosine: float
+    stored: bool = False
+
+    def is_answerable(self, least_cosine: float) -> bool:
+        """Returns whether the query is a stored question, or an answer has this cosine or more."""
+        return self.stored or self.cosine >= least_cosine
+
+
+class Index:
+    """An index folder, opened for one encoder.
+
+    Attributes:
+      manifest: The content of manifest.json.
+      num_answers: Number of different answers.
+      threshold: Minimum cosine of question and answer for a question to count as answerable, less a margin for
+        rounding; see threshold.py.
+    """
+
+    def __init__(self, index_dir: str, retriever: TrainedRetriever | None, device: str = "auto"):
+        """Opens an index.
+
+        Args:
+          index_dir: The folder that `build` or `build_from_vectors` wrote.
+          retriever: The encoder whose vectors will be searched; it must be the index's. None: see `open_vectors`.
+          device: cpu, gpu, or auto: the GPU if faiss-gpu and a GPU are there.
+
+        Raises:
+          ValueError: the folder holds no finished index, or that of another encoder.
+        """
+        self.manifest = read_manifest(index_dir, KIND, FORMAT, REMEDY)
+        self._normalize = retriever is None
+        if retriever is not None:
+            _check_encoder(index_dir, self.manifest["encoder"], retriever.fingerprint())
+        self._settings = from_json(IndexSettings, self.manifest["settings"], os.path.join(index_dir, MANIFEST_FILE))
+        self.num_answers: int = self.manifest["counts"]["answers"]
+        rounding = threshold.margin(self.manifest["encoder"]["dtype_policy"])
+        self.threshold: float = self.manifest["threshold"]["cosine"] - rounding
+        self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
+        self._groups = self._pairs["answer_group"].to_numpy()
+        self._stored = StoredQuestions(self._pairs)
+        _check_files(index_dir, self.manifest)
+        self._sides = dict(self._open_sides(index_dir, device))
+        # The side whose cosines tell whether a question is answerable.
+        self._deciding: Side = "answer" if "answer" in self._sides else "question"
+
+    @classmethod
+    def open_vectors(cls, index_dir: str, device: str = "auto") -> "Index":
+        """Opens an index without its encoder, to be searched with vectors that you have.
+
+        They may have any norm. They must come from the encoder of the index, which nothing here can check.
+        """
+        return cls(index_dir, None, device)
+
+    def _open_sides(self, index_dir: str, device: str) -> Iterator[tuple[Side, IndexSide]]:
+        pair_ids = self._pairs["pair_id"].to_numpy()
+        passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE))
+        row_of_pair = {pair_id: row for row, pair_id in enumerate(pair_ids.tolist())}
+        passage_rows = np.array([row_of_pair[pair_id] for pair_id in passages["pair_id"].to_pylist()], int)
+        ids = {"question": pair_ids, "answer": passages["passage_id"].to_numpy()}
+        rows = {"question": np.arange(len(pair_ids)), "answer": passage_rows}
+        for side in _sides_of(self.manifest):
+            words = None
+            if self._settings.hybrid != "none":
+                words = WordIndex.load(os.path.join(index_dir, WORD_FOLDERS[side]), len(pair_ids))
+            engine = FaissEngine.load(os.path.join(index_dir, FAISS_FILES[side]), REMEDY, device)
+            yield side, IndexSide(engine, ids[side], rows[side], self._groups, words)
+
+    def search(
+        self, query_vector: np.ndarray, k: int, search_by: Side = "answer", query: str | None = None
+    ) -> list[Hit]:
+        """Finds the k nearest answers.
+
+        Args:
+          query_vector: [D] float32, of a question; unit norm, unless the index is open for vectors.
+          k: Number of hits, 1 to `num_answers`.
+          search_by: Which side to compare the question with.
+          query: The question as a clean text, to find it among the stored questions and for BM25. None: vectors alone
+            are searched.
+
+        Returns:
+          k hits, the best first, no two with the same answer; an approximate index may find fewer, at least one.
+
+        Raises:
+          ValueError: the vector has another width, k or search_by is out of range, or nothing was found.
+        """
+        return self.search_many(np.asarray(query_vector)[None], k, search_by, query and [query])[0].hits
+
+    def search_many(
+        self, query_vectors: np.ndarray, k: int, search_by: Side = "answer", queries: Sequence[str] | None = None
+    ) -> list[SearchResult]:
+        """Finds the k nearest answers of each of Q queries: `search` with [Q, D] and Q texts.
+
+        The answers of a stored question come first, by their cosines. An approximate index might miss them otherwise,
+        or a small k, and a threshold might refuse them.
+        """
+        query_vectors = self._checked(query_vectors)
+        self.check(k, search_by)
+        side, deciding = self._sides[search_by], self._sides[self._deciding]
+        fused = bool(queries and side.words)
+        depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if fused else k
+        ranked = side.nearest(query_vectors, depth)
+        nearest = ranked if side is deciding else deciding.nearest(query_vectors, 1)
+        if fused:
+            hybrid = Hybrid(self._settings.hybrid, self._settings.bm25_weight)
+            each = zip(queries, query_vectors, ranked, strict=True)
+            ranked = [side.fused(query, vector, by_vector, depth, hybrid) for query, vector, by_vector in each]
+        results = []
+        for number, vector in enumerate(query_vectors):
+            stored = self._stored.rows(queries[number]) if queries else np.empty(0, int)
+            best = first_of_each_answer(side.rank(stored, vector) + ranked[number], self._groups)
+            cosines = [cosine for _, cosine in nearest[number][:1] + deciding.rank(stored, vector)[:1]]
+            if not (best and cosines):
+                raise ValueError(
+                    "The index found nothing: it looked where no vector is. Build it with "
+                    "--search_parameters=nprobe=16, or with --factory=Flat."
+                )
+            results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored))))
+        return results
+
+    def questions(self) -> list[str]:
+        """Returns the question of each pair."""
+        return self._pairs["question"].to_pylist()
+
+    def check(self, k: int, search_by: str) -> None:
+        """Raises a ValueError if the index has fewer answers, or cannot be searched by this side."""
+        if not 1 <= k <= self.num_answers:
+            raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
+        if search_by not in self._sides:
+            raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._sides)}, which this index has.")
+
+    def searched_answers(self) -> SearchedAnswers:
+        """Returns all that a search by answers and vectors compares, for an export."""
+        self.check(1, "answer")
+        side = self._sides["answer"]
+        passage_ids = side.engine.ids()
+        rows = side.row_of(passage_ids)
+        pair_ids = self._pairs["pair_id"].to_numpy()[rows]
+        return SearchedAnswers(side.engine.vectors_of(passage_ids), self._groups[rows], pair_ids)
+
+    def _checked(self, query_vectors: np.ndarray) -> np.ndarray:
+        """Returns vectors as the index has them: as wide, and of unit norm.
+
+        Raises:
+          ValueError: they are no vectors, or of another width.
+        """
+        expected = self._sides[self._deciding].engine.width
+        query_vectors = np.asarray(query_vectors)
+        if not np.issubdtype(query_vectors.dtype, np.number):
+            raise ValueError(
+                f"Expected vectors of numbers; received {query_vectors.dtype}. A text needs the encoder that made the "
+                "index: ask docproduct.answering.Answerer.load(Folders(model_dir, index_dir))."
+            )
+        if self._normalize:
+            query_vectors = query_vectors.astype(np.float64)
+            norms = np.linalg.norm(query_vectors, axis=-1, keepdims=True)  # [Q, 1]
+            if not (np.isfinite(norms) & (norms > 0)).all():
+                raise ValueError("A query's vector has no direction: it holds NaN, infinity, or only zeros.")
+            query_vectors = query_vectors / norms
+        query_vectors = shorten(query_vectors.astype(np.float32), self._settings.dims)
+        if query_vectors.shape[1:] != (expected,):
+            raise ValueError(f"A query has shape {query_vectors.shape[1:]}; expected ({expected},), as in this index.")
+        return query_vectors
+
+    def _hits(self, ranked: Ranked) -> list[Hit]:
+        return [
+            Hit(score=cosine, **{name: self._pairs[name][row].as_py() for name in SHOWN_COLUMNS})
+            for row, cosine in ranked
+        ]
+
+
+def _sides_of(manifest: dict[str, Any]) -> list[Side]:
+    """Returns the sides that the index has vectors of; precomputed vectors may be of one side."""
+    names = manifest.get("sha256", FAISS_FILES.values())
+    return [side for side, name in FAISS_FILES.items() if name in names]
+
+
+def _check_files(index_dir: str, manifest: dict[str, Any]) -> None:
+    """Raises a ValueError if a file that is there is not as it was written."""
+    for name, sha256 in manifest.get("sha256", {}).items():
+        path = os.path.join(index_dir, name)
+        if os.path.isfile(path) and files.sha256(path) != sha256:
+            raise ValueError(f"{path} is missing or damaged (its bytes are not those that were written). {REMEDY}")
+
+
+def _check_encoder(index_dir: str, encoder: dict[str, str], fingerprint: str) -> None:
+    """Raises a ValueError unless a retriever with this fingerprint built the index."""
+    if not encoder["fingerprint"]:
+        raise ValueError(
+            f"{index_dir} holds precomputed vectors without an encoder, so that no text can be asked. Search it with "
+            "vectors in Python: Index.open_vectors(index_dir).search(vector, k). Or build it again with --model_dir, "
+            "the encoder that made them."
+        )
+    if encoder["fingerprint"] != fingerprint:
+        raise ValueError(
+            f"{index_dir} was built with the encoder {encoder['name']!r} (fingerprint "
+            f"{encoder['fingerprint'][:12]}); received an encoder with fingerprint {fingerprint[:12]}. Their vectors "
+            "cannot be compared: give that encoder, or build the index again with this one."
+        )

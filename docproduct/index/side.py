@@ -1,0 +1,114 @@
+"""One side of an index: the vectors of its texts, which pairs they belong to, and BM25 if it counts.
+
+N pairs, P passages (of the questions' side, one for each pair), Q queries, D width, R rows
+"""
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+
+from docproduct.search.engine import Engine
+from docproduct.search.fusion import Hybrid, fuse, top
+from docproduct.search.words import WordIndex
+
+Ranked = list[tuple[int, float]]  # (row of pairs.parquet, cosine), the best first
+
+
+def first_of_each_answer(ranked: Iterable[tuple[int, float]], groups: np.ndarray) -> Ranked:
+    """Returns the first row of each answer group; `groups` is [N], of each row."""
+    first: dict[int, tuple[int, float]] = {}
+    for row, cosine in ranked:
+        first.setdefault(int(groups[row]), (row, cosine))
+    return list(first.values())
+
+
+class IndexSide:
+    """The questions or the answers of an index.
+
+    Attributes:
+      engine: The vectors under their ids.
+      words: BM25 over the texts; None where it does not count.
+    """
+
+    def __init__(
+        self, engine: Engine, ids: np.ndarray, rows: np.ndarray, groups: np.ndarray, words: WordIndex | None = None
+    ):
+        """Joins vectors with the pairs that they belong to.
+
+        Args:
+          engine: The vectors under their ids.
+          ids: [P] int64, the ids of the vectors.
+          rows: [P] int, the row of the pair that each belongs to.
+          groups: [N] int64, the answer group of each pair.
+          words: BM25 over the texts of the pairs.
+        """
+        self.engine, self.words, self._groups = engine, words, groups
+        self._row_of = dict(zip(ids.tolist(), rows.tolist(), strict=True))
+        self._ids_of: list[list[int]] = [[] for _ in groups]
+        for vector_id, row in self._row_of.items():
+            self._ids_of[row].append(vector_id)
+
+    def row_of(self, vector_ids: np.ndarray) -> list[int]:
+        """Returns the row of the pair of each vector."""
+        return [self._row_of[vector_id] for vector_id in vector_ids.tolist()]
+
+    def nearest(self, query_vectors: np.ndarray, k: int) -> list[Ranked]:
+        """Returns for each query, [Q, D], k answers or more; an approximate index may find fewer, or none."""
+        most = min(len(self.engine), self.engine.max_k)
+        ranked: list[Ranked] = [[] for _ in query_vectors]
+        fetched, short = 0, np.arange(len(query_vectors))
+        while len(short) and fetched < most:
+            # Several passages may belong to one answer: fetch more until there are k answers.
+            fetched = min(2 * max(fetched, k), most)
+            scores, ids = self.engine.search(query_vectors[short], fetched)
+            for query, *neighbors in zip(short, scores, ids, strict=True):
+                ranked[query] = first_of_each_answer(self._rows(*neighbors), self._groups)
+            short = np.array([query for query in short if len(ranked[query]) < k], int)
+        return ranked
+
+    def _rows(self, scores: np.ndarray, ids: np.ndarray) -> Iterator[tuple[int, float]]:
+        """Yields row and cosine of each neighbour, [K] and [K]."""
+        for vector_id, score in zip(ids.tolist(), scores.tolist(), strict=True):
+            if vector_id in self._row_of:  # -1 stands where an approximate search missed one
+                yield self._row_of[vector_id], score
+
+    def rank(self, rows: np.ndarray, query_vector: np.ndarray) -> Ranked:
+        """Returns these pairs, [R], with their cosines, the best first."""
+        if not len(rows):
+            return []
+        cosines = self._cosines(rows, query_vector)
+        return [(int(rows[i]), float(cosines[i])) for i in np.argsort(-cosines, kind="stable")]
+
+    def _cosines(self, rows: np.ndarray, query_vector: np.ndarray) -> np.ndarray:
+        """Returns the cosine of a query and each of these pairs, [R]: of its question, or its answer's best passage."""
+        ids = [self._ids_of[row] for row in rows.tolist()]
+        products = self.engine.vectors_of(np.concatenate(ids)) @ query_vector
+        starts = np.cumsum([0, *map(len, ids[:-1])])
+        return np.maximum.reduceat(products, starts)
+
+    def fused(self, query: str, query_vector: np.ndarray, nearest: Ranked, depth: int, hybrid: Hybrid) -> Ranked:
+        """Returns the best pairs by vectors and BM25 together, with their cosines.
+
+        Args:
+          query: A clean text.
+          query_vector: [D] float32.
+          nearest: The pairs that are best by vectors.
+          depth: Number of texts that are taken of BM25's ranking.
+          hybrid: How BM25 counts.
+        """
+        cosines = dict(nearest)
+        scores = self.words.scores(query)  # [N]
+        row_of_group = {int(self._groups[row]): row for row in cosines}
+        best = dict.fromkeys(row_of_group, 0.0)  # the highest BM25 score of each answer
+        for row in sorted(top(scores, depth).tolist(), key=lambda row: -scores[row]):
+            group = int(self._groups[row])
+            if not best.get(group) and scores[row] > 0:
+                best[group] = float(scores[row])
+            if scores[row] > 0 and group not in row_of_group:
+                row_of_group[group] = row
+                cosines[row] = float(self._cosines(np.array([row]), query_vector)[0])
+        rows = list(row_of_group.values())
+        # An answer that is not among BM25's first has the score of its row's text.
+        word_scores = np.array([best[group] or float(scores[row]) for group, row in row_of_group.items()])
+        order = fuse(np.array([cosines[row] for row in rows]), word_scores, *hybrid)
+        return [(rows[i], cosines[rows[i]]) for i in np.argsort(-order, kind="stable")]

@@ -1,0 +1,201 @@
+"""Vectors in FAISS: the only file that imports it.
+
+N vectors in the engine, Q queries, D width, k neighbours
+"""
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from absl import logging
+
+try:
+    import faiss
+except ImportError as error:
+    raise ImportError(
+        "faiss is not installed. Install docproduct with the extra cpu or gpu (never both): pip install -e '.[cpu]'."
+    ) from error
+
+# With this many queries or more, FAISS takes one matrix product for all of them. Its own default is higher.
+faiss.cvar.distance_compute_blas_threshold = 4
+_MAX_GPU_K = 2_048  # FAISS returns no more neighbours from a GPU
+
+
+class FaissEngine:
+    """A FAISS index of unit vectors under ids; see `search.engine.Engine`.
+
+    Attributes:
+      width: Components of a vector.
+      max_k: Neighbours that a search returns at most.
+    """
+
+    def __init__(self, index: Any, device: str = "cpu"):
+        """Takes an IDMap2 index on the CPU.
+
+        Args:
+          index: The FAISS index.
+          device: Where to search: cpu, gpu, or auto for a GPU if there is one.
+
+        Raises:
+          ValueError: there is no GPU, or this kind of index cannot be searched there.
+        """
+        self._index, self._device = index, device  # the index on the CPU gives its vectors back
+        self._searched = _on_device(index, device)
+        self.width: int = index.d
+        self.max_k = sys.maxsize if self._searched is index else _MAX_GPU_K
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, ids: np.ndarray, factory: str, search_parameters: str = "") -> "FaissEngine":
+        """Trains an index of vectors, [N, D] float32, and adds them under their ids, [N] int64.
+
+        Raises:
+          ValueError: FAISS cannot build it.
+        """
+        with _naming(factory, search_parameters, f" over {len(vectors)} vectors"):
+            index = _empty(vectors.shape[1], factory, search_parameters)
+            index.train(vectors)
+            index.add_with_ids(vectors, ids)
+        return cls(index)
+
+    @classmethod
+    def load(cls, path: str, remedy: str, device: str = "cpu") -> "FaissEngine":
+        """Reads what `save` wrote.
+
+        Raises:
+          ValueError: the file is missing or damaged, and the message ends with `remedy`; or see `__init__`.
+        """
+        try:
+            index = faiss.read_index(path)
+        except RuntimeError as error:
+            raise ValueError(f"{path} is missing or damaged ({_reason(error)}). {remedy}") from error
+        return cls(index, device)
+
+    def save(self, path: str) -> None:
+        """Writes the index to a file."""
+        faiss.write_index(self._index, path)
+
+    def __len__(self) -> int:
+        """Returns the number of vectors."""
+        return self._index.ntotal
+
+    def add(self, vectors: np.ndarray, ids: np.ndarray) -> None:
+        """Adds vectors, [M, D] float32, under ids that are not in use, [M] int64."""
+        self._index.add_with_ids(vectors, ids)
+        self._searched = _on_device(self._index, self._device)
+
+    def remove(self, ids: np.ndarray) -> int:
+        """Removes the vectors under some ids, [M] int64, and returns how many there were.
+
+        Raises:
+          ValueError: this kind of index cannot remove vectors.
+        """
+        remedy = "Build the index again without them, or with a factory that can, such as Flat."
+        # FAISS would remove them from inverted lists, and then give the vectors behind them other vectors' ids.
+        if faiss.try_extract_index_ivf(self._index):
+            raise ValueError(f"An index with inverted lists (IVF) cannot remove vectors. {remedy}")
+        try:
+            removed = self._index.remove_ids(np.ascontiguousarray(ids, np.int64))
+        except RuntimeError as error:
+            raise ValueError(f"This kind of index cannot remove vectors ({_reason(error)}). {remedy}") from error
+        self._searched = _on_device(self._index, self._device)
+        return removed
+
+    def search(self, vectors: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the cosines, [Q, k] float32, and the ids, [Q, k] int64, of the nearest neighbours of [Q, D] queries.
+
+        Raises:
+          ValueError: only some ids are allowed, and this kind of index cannot be searched so.
+        """
+        if allowed is None:
+            return self._searched.search(vectors, k)
+        selector = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
+        parameters = faiss.SearchParameters(sel=selector)
+        if lists := faiss.try_extract_index_ivf(self._index):
+            parameters = faiss.SearchParametersIVF(sel=selector, nprobe=lists.nprobe)
+        try:
+            return self._searched.search(vectors, k, params=parameters)
+        except RuntimeError as error:
+            raise ValueError(
+                f"This kind of index cannot be searched among some vectors only ({_reason(error)}). Build it with a "
+                "factory that can, such as Flat or HNSW32."
+            ) from error
+
+    def ids(self) -> np.ndarray:
+        """Returns all ids, [N] int64, in the order in which the vectors were added."""
+        return faiss.vector_to_array(self._index.id_map)
+
+    def vectors_of(self, ids: np.ndarray) -> np.ndarray:
+        """Returns the vectors under some ids, [M] -> [M, D] float32; a compressed index returns approximations."""
+        try:
+            return self._index.reconstruct_batch(ids)
+        except RuntimeError:
+            # Inverted lists know their vectors. The direct map says in which list a vector is.
+            faiss.extract_index_ivf(self._index).make_direct_map()
+            return self._index.reconstruct_batch(ids)
+
+    def close(self) -> None:
+        """Releases the memory of the vectors; nothing can be searched afterwards."""
+        self._index = self._searched = None
+
+
+def check_factory(width: int, factory: str, search_parameters: str = "") -> None:
+    """Raises a ValueError if FAISS cannot build such an index of vectors of `width` components."""
+    with _naming(factory, search_parameters):
+        _empty(width, factory, search_parameters)
+
+
+def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
+    """Returns the rows of the k vectors nearest to each query, the nearest first: [N, D], [Q, D] -> [Q, k] int."""
+    index = faiss.IndexFlatIP(vectors.shape[1])
+    index.add(np.ascontiguousarray(vectors, np.float32))
+    return index.search(np.ascontiguousarray(queries, np.float32), k)[1]
+
+
+def _empty(width: int, factory: str, search_parameters: str) -> Any:
+    index = faiss.index_factory(width, f"IDMap2,{factory}", faiss.METRIC_INNER_PRODUCT)
+    faiss.ParameterSpace().set_index_parameters(index, search_parameters)
+    return index
+
+
+@contextlib.contextmanager
+def _naming(factory: str, search_parameters: str, vectors: str = "") -> Iterator[None]:
+    """Names the factory and its parameters in an error of FAISS."""
+    try:
+        yield
+    except RuntimeError as error:
+        wanted = ", ".join(filter(None, (factory, search_parameters)))
+        raise ValueError(
+            f"FAISS cannot build {wanted!r}{vectors} "
+            f"({_reason(error)}). Expected a factory string such as Flat, HNSW32 or IVF64,Flat, more vectors than the "
+            "lists it asks for, and parameters that it has, such as efSearch=64 or nprobe=16."
+        ) from error
+
+
+def _on_device(index: Any, device: str) -> Any:
+    """Returns the index, on the GPU if asked for (or `auto`) and possible."""
+    if device == "gpu" and not _has_gpu():
+        raise ValueError(
+            "index_device is gpu, but there is no GPU or faiss has no GPU support. Install the extra gpu, or use cpu."
+        )
+    if device == "cpu" or not _has_gpu():
+        return index
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    except RuntimeError as error:
+        if device == "gpu":
+            raise ValueError(
+                f"This kind of index cannot be searched on a GPU ({error}). Use --index_device=cpu."
+            ) from error
+        logging.warning("This kind of index cannot be searched on a GPU; it stays on the CPU (%s).", error)
+        return index
+
+
+def _has_gpu() -> bool:
+    return hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > 0
+
+
+def _reason(error: RuntimeError) -> str:
+    """Returns the last line of an error of FAISS; the others name places in its source."""
+    return str(error).splitlines()[-1]

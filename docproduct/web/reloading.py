@@ -1,0 +1,57 @@
+"""The answerer of the service, which can be replaced while it answers."""
+
+import threading
+
+import numpy as np
+from absl import logging
+
+from docproduct.answering import Answerer, Folders, Query
+from docproduct.index import Index
+
+_NUM_EXAMPLES = 6
+_LONGEST_EXAMPLE = 80  # characters
+
+
+class Reloadable:
+    """An answerer that is loaded from folders, and again when they have changed.
+
+    Attributes:
+      answerer: The one that answers now.
+      examples: Stored questions to try.
+    """
+
+    def __init__(self, folders: Folders):
+        """Loads the folders; see `Answerer.load`."""
+        self._folders, self._reloading = folders, threading.Lock()
+        self._load()
+
+    def _load(self) -> None:
+        answerer = Answerer.load(self._folders)
+        examples = example_questions(answerer.index)
+        # The first question takes longer, so no client should be the one to ask it.
+        answerer.answer(Query(examples[0] if examples else "a", k=1, threshold=-1.0))
+        self.answerer, self.examples = answerer, examples
+
+    def reload(self) -> bool:
+        """Loads the folders again. The old answerer answers until the new one is ready, and stays if loading fails.
+
+        A reload that is asked for during another begins after it, as files may have changed since that began.
+
+        Returns:
+          Whether a new answerer answers.
+        """
+        with self._reloading:
+            try:
+                self._load()
+            except Exception as error:
+                logging.error("Loading again failed; the old models and index stay: %s", error)
+                return False
+            logging.warning("Models and index were loaded again.")
+            return True
+
+
+def example_questions(index: Index) -> list[str]:
+    """Returns some short stored questions, spread over the index."""
+    questions = list(dict.fromkeys(q for q in index.questions() if len(q) <= _LONGEST_EXAMPLE))
+    places = np.linspace(0, len(questions) - 1, min(_NUM_EXAMPLES, len(questions))).astype(int)
+    return [questions[place] for place in places]

@@ -1,0 +1,151 @@
+"""The routes of the service: its API, its pages, and the form of its errors."""
+
+import importlib.resources
+import pathlib
+import time
+from collections.abc import Sequence
+from typing import Literal
+
+import prometheus_client
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
+from fastapi.staticfiles import StaticFiles
+from starlette.exceptions import HTTPException
+
+from docproduct.web import schemas
+from docproduct.web.protection import error_body
+from docproduct.web.queue import OverloadedError
+from docproduct.web.responses import ClientGoneError, InvalidRequestError, events, explained, last, while_connected
+from docproduct.web.service import Service
+
+_FOLDER = pathlib.Path(__file__).parent
+_RETRY_SECONDS = 1
+_SWAGGER = {"js": "swagger-ui-bundle.js", "css": "swagger-ui.css", "favicon": "favicon-32x32.png"}
+
+
+def add_errors(app: FastAPI) -> None:
+    """Adds the handlers that turn exceptions into responses."""
+
+    def respond(status: int, kind: str, message: str) -> Response:
+        headers = {"Retry-After": str(_RETRY_SECONDS)} if status == 503 else {}
+        return Response(error_body(kind, message), status, headers, "application/json")
+
+    async def invalid(request: Request, error: RequestValidationError) -> Response:
+        del request
+        faults = error.errors()
+        kinds = {fault["type"] for fault in faults}
+        if "json_invalid" in kinds:
+            return respond(422, "invalid_request", "The body is no JSON. Expected a JSON object.")
+        if "model_attributes_type" in kinds:
+            message = "The body is no JSON object, or its header is not Content-Type: application/json."
+            return respond(422, "invalid_request", message)
+        # The values are not sent back: they may be anything.
+        message = "; ".join(f"{_place(fault['loc'])}: {fault['msg']}" for fault in faults)
+        return respond(422, "invalid_request", message.encode("utf-8", "replace").decode()[:1_000])
+
+    async def http(request: Request, error: HTTPException) -> Response:
+        del request
+        response = respond(error.status_code, "invalid_request", str(error.detail))
+        response.headers.update(error.headers or {})
+        return response
+
+    async def other(request: Request, error: Exception) -> Response:
+        del request
+        if isinstance(error, ClientGoneError):
+            return Response(status_code=499)
+        return respond(*explained(error))
+
+    app.add_exception_handler(RequestValidationError, invalid)
+    app.add_exception_handler(HTTPException, http)
+    for kind in (InvalidRequestError, TimeoutError, OverloadedError, ClientGoneError):
+        app.add_exception_handler(kind, other)
+
+
+def _place(parts: Sequence[str | int]) -> str:
+    """Returns a place in a body without the parts that name types, such as list[constrained-str]."""
+    return ".".join(part for part in map(str, parts) if part != "body" and "-str" not in part) or "body"
+
+
+def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
+    """Adds the routes under /v1, and those for probes and counters."""
+    started = int(time.time())
+    refusals = schemas.responses(400, 401, 408, 413, 422, 429, 500, 503, 504)
+
+    @app.post("/v1/answer", response_model=schemas.AnswerResponse, responses=refusals)
+    async def answer(body: requests.answer, request: Request) -> Response:
+        """Answers a question from the nearest stored answers; with `stream`, as server-sent events."""
+        answers, deadline = service.answer(body), service.deadline()
+        if not body.stream:
+            return JSONResponse((await while_connected(request, last(answers), deadline)).as_json())
+        # Until the stream begins, an error still has a status.
+        first = await while_connected(request, anext(answers), deadline)
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(events(first, answers, deadline), media_type="text/event-stream", headers=headers)
+
+    @app.post("/v1/retrieve", response_model=schemas.RetrieveResponse, responses=refusals)
+    async def retrieve(body: requests.retrieve, request: Request) -> Response:
+        """Finds the nearest stored answers."""
+        answer = (await while_connected(request, service.retrieve(body), service.deadline())).as_json()
+        return JSONResponse({name: answer[name] for name in schemas.RetrieveResponse.model_fields})
+
+    @app.post("/v1/embeddings", responses=refusals)
+    async def embeddings(body: requests.embeddings, request: Request) -> schemas.EmbeddingsResponse:
+        """Encodes texts, in the form of OpenAI's route of this name."""
+        return await while_connected(request, service.embeddings(body), service.deadline())
+
+    @app.get("/v1/models", responses=schemas.responses(401, 429, 500))
+    async def models() -> schemas.Models:
+        """Lists the model of /v1/embeddings, in the form of OpenAI's route of this name."""
+        return schemas.Models(data=[schemas.Model(id=schemas.MODEL_ID, created=started)])
+
+    @app.get("/v1/models/{model_id:path}", responses=schemas.responses(401, 404, 429, 500))
+    async def model(model_id: str) -> schemas.Model:
+        """Describes the model."""
+        if model_id != schemas.MODEL_ID:
+            raise HTTPException(404, f"There is no such model. Expected {schemas.MODEL_ID}.")
+        return schemas.Model(id=schemas.MODEL_ID, created=started)
+
+    @app.get("/v1/info", responses=schemas.responses(401, 429, 500))
+    async def info() -> schemas.Info:
+        """Returns the facts that a page shows."""
+        return service.info()
+
+    @app.head("/healthz", include_in_schema=False)
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:
+        """Returns ok: the process is alive."""
+        return {"status": "ok"}
+
+    @app.head("/readyz", include_in_schema=False)
+    @app.get("/readyz")
+    async def readyz() -> dict[str, str]:
+        """Returns ready: questions are answered. Until models and index are loaded, no route answers, this neither."""
+        return {"status": "ready"}
+
+    @app.get("/metrics", responses=schemas.responses(401))
+    async def metrics() -> Response:
+        """Returns the counters in Prometheus' format."""
+        counters = prometheus_client.generate_latest(service.measures.registry)
+        return Response(counters, media_type=prometheus_client.CONTENT_TYPE_LATEST)
+
+
+def add_pages(app: FastAPI) -> None:
+    """Adds the page, and the page of the API."""
+
+    @app.get("/", include_in_schema=False)
+    async def page() -> FileResponse:
+        return FileResponse(_FOLDER / "page.html")
+
+    @app.get("/static/{name}", include_in_schema=False)
+    async def static(name: Literal["page.css", "page.js"]) -> FileResponse:
+        return FileResponse(_FOLDER / name, headers={"Cache-Control": "no-cache"})
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> Response:
+        files = {f"swagger_{kind}_url": f"docs/{name}" for kind, name in _SWAGGER.items()}
+        return get_swagger_ui_html(openapi_url="openapi.json", title="docproduct", **files)
+
+    # The package fastapi_swagger holds Swagger's files, so that the page asks no other host for them.
+    app.mount("/docs", StaticFiles(directory=str(importlib.resources.files("fastapi_swagger") / "resources")))

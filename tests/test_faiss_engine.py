@@ -1,0 +1,79 @@
+"""Vectors in FAISS, against brute force: additions, removals, searches among some ids only."""
+
+import numpy as np
+import pytest
+
+from docproduct.search.faiss_engine import FaissEngine
+
+FACTORIES = ["Flat", "SQ8", "HNSW8", "IVF4,Flat"]
+
+
+def unit(rows):
+    vectors = np.random.default_rng(3).normal(size=(rows, 16)).astype(np.float32)
+    return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+
+
+VECTORS = unit(300)
+IDS = np.arange(300, dtype=np.int64) * 7 + 3
+
+
+@pytest.fixture(params=FACTORIES)
+def engine(request):
+    parameters = {"HNSW8": "efSearch=300", "IVF4,Flat": "nprobe=4"}
+    return FaissEngine.build(VECTORS[:200], IDS[:200], request.param, parameters.get(request.param, ""))
+
+
+def check(engine, rows, allowed=None, atol=0.02):
+    """Each of these vectors, and no other, is nearest to itself; SQ8 rounds components to 8 bits."""
+    cosines, ids = engine.search(VECTORS[rows], 1, allowed)
+    assert ids[:, 0].tolist() == IDS[rows].tolist()
+    np.testing.assert_allclose(cosines[:, 0], 1, atol=atol)
+    np.testing.assert_allclose(engine.vectors_of(IDS[rows]), VECTORS[rows], atol=5 * atol)
+
+
+def test_what_is_added_is_found(engine, tmp_path):
+    assert (len(engine), engine.width) == (200, 16)
+    check(engine, np.arange(200))
+    engine.add(VECTORS[200:], IDS[200:])
+    assert len(engine) == 300
+    check(engine, np.arange(300), atol=0.15)  # SQ8 cuts components beyond those that it was trained on
+    assert engine.ids().tolist() == IDS.tolist()
+    engine.save(str(tmp_path / "e"))
+    check(FaissEngine.load(str(tmp_path / "e"), "Build it."), np.arange(300), atol=0.15)
+
+
+def test_only_allowed_ids_are_found(engine):
+    some = np.arange(0, 200, 3)
+    check(engine, some, IDS[some])
+    _, ids = engine.search(VECTORS[some + 1], 5, IDS[some])
+    order = np.argsort(-(VECTORS[some + 1] @ VECTORS[some].T), axis=1)[:, :5]
+    overlap = [len({*row} & {*IDS[some[best]]}) for row, best in zip(ids.tolist(), order, strict=True)]
+    assert set(ids.ravel().tolist()) <= {*IDS[some].tolist(), -1}
+    assert np.mean(overlap) > 4.5  # HNSW8 is approximate
+
+
+def test_removed_vectors_are_gone_and_the_others_keep_their_ids(engine, request):
+    factory = request.node.callspec.params["engine"]
+    gone, rest = np.arange(0, 200, 3), np.setdiff1d(np.arange(200), np.arange(0, 200, 3))
+    if factory in ("HNSW8", "IVF4,Flat"):
+        # FAISS itself would remove from IVF and mix up the ids that stay.
+        with pytest.raises(ValueError, match="cannot remove vectors.*Build the index again"):
+            engine.remove(IDS[gone])
+        check(engine, np.arange(200))
+        return
+    assert engine.remove(np.append(IDS[gone], -5)) == len(gone)
+    assert len(engine) == len(rest)
+    check(engine, rest)
+    assert not {*engine.search(VECTORS[gone], 9)[1].ravel().tolist()} & {*IDS[gone].tolist()}
+
+
+def test_a_kind_that_cannot_be_searched_among_some_ids_says_so():
+    engine = FaissEngine.build(VECTORS, IDS, "NSG16")
+    with pytest.raises(ValueError, match="cannot be searched among some vectors only.*factory that can"):
+        engine.search(VECTORS[:2], 1, IDS[:9])
+
+
+def test_a_closed_engine_holds_nothing(engine):
+    engine.close()
+    with pytest.raises(AttributeError):
+        engine.search(VECTORS[:1], 1)
