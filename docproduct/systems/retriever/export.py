@@ -76,8 +76,8 @@ def export(
         )
     if (strings or answers is not None) and not retriever.tokenizer.in_graph:
         raise ValueError(
-            "The tokenizer.json of this encoder does not run inside a graph, so that the export cannot take texts. "
-            "Expected a WordPiece tokenizer as BERT's. Export ids only: without strings and without an index."
+            "The tokenizer.json of this encoder runs in Python alone, so that a graph cannot take texts. Expected a "
+            "WordPiece tokenizer as BERT's; export ids only: without strings and without an index."
         )
     if answers is not None and not len(answers.vectors):
         raise ValueError("There are no answers to search; expected one or more. Build the index from other pairs.")
