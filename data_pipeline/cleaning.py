@@ -1,4 +1,4 @@
-"""Normal form of a text: for reading (`clean`) and for comparing (`group`)."""
+"""Brings texts into a normal form: for reading (`clean`) and for comparing (`group`)."""
 
 import html
 import html.entities
@@ -7,9 +7,8 @@ import unicodedata
 
 import xxhash
 
-# Control, surrogate and private-use characters, and invisible marks (byte order mark, soft hyphen, zero-width space).
-# Not those that str.splitlines() takes for line breaks. Joiners (U+200C, U+200D) stay: Persian, Hindi and emoji need
-# them.
+# Control, surrogate and private-use characters, and invisible marks (byte order mark, soft hyphen, zero-width space),
+# except the line breaks of str.splitlines(). Joiners (U+200C, U+200D) stay: Persian, Hindi and emoji need them.
 _UNREADABLE = re.compile(
     "[\x00-\x08\x0e-\x1b\x1f\x7f-\x84\x86-\x9f\ud800-\udfff\ue000-\uf8ff\ufeff\u00ad\u200b\u2060\ufffd]"
 )
@@ -23,8 +22,8 @@ _NULL_WORD = re.compile(
 _LONGEST_NULL_WORD = 15
 _CLOSING_MARKS = " .?!。？！…"
 
-# What ends an address: white space, marks that no address holds, and entities that stand for these; but `&lt;=5` is a
-# parameter, and an apostrophe may stand inside.
+# The end of an address: white space, a mark that no address holds, or an entity for one of these. But `&lt;=5` is a
+# parameter, and an apostrophe may stand inside an address.
 _NO_ADDRESS = r"\s<>\"\u3000-\u303f\uff00-\uffef"  # the last two are Chinese and Japanese marks
 _END_OF_ADDRESS = (
     r"&(?:lt|gt|quot|[lr]dquo|nbsp|e[mn]sp|thinsp|NewLine|Tab"
@@ -32,8 +31,8 @@ _END_OF_ADDRESS = (
     r"|&(?:apos|[lr]squo|[lr]aquo|\#0*(?:39|171|187|821[67])|\#x0*(?:27|ab|bb|201[89]));(?![\w/&])"  # closes
 )
 _ADDRESS_REST = rf"(?:(?!{_END_OF_ADDRESS})(?:[^{_NO_ADDRESS}()]|\([^{_NO_ADDRESS}()]*\)))*"
-# Addresses, to be left as they are: from `//`, `www.`, `mailto:` or the first `?name=` on; and a name before an @.
-# Whatever stands before these holds no entity.
+# Addresses stay as they are: from `//`, `www.`, `mailto:` or the first `?name=` on, and the name before an @. The parts
+# before these hold no entity.
 _ADDRESS_OR_ENTITY = re.compile(
     rf"(?:(?://|\bwww\.|\bmailto:|\?[\w.%\[\]-]{{1,64}}=){_ADDRESS_REST}"
     rf"|@[\w.-]{{1,255}}\?{_ADDRESS_REST}"
@@ -44,16 +43,19 @@ _ADDRESS_OR_ENTITY = re.compile(
 
 
 def clean(text: str, entities: bool = True) -> str:
-    """Returns `text` as a reader should see it.
+    """Returns `text` as a reader should see it; "" if nothing visible is left.
 
-    HTML entities are decoded (see `decode_entities`), Unicode is in NFC, control characters and invisible marks are
-    gone, a run of white space with a line break is one line break and any other run one blank; where nothing visible is
-    left, it is "". Cleaning a clean text changes nothing, unless decoding left another entity behind (`&amp;lt;` is the
-    text `&lt;`). Where `entities` is off, they stay: the text is one that a parser of HTML has made.
+    Decodes HTML entities (see `decode_entities`), brings Unicode into NFC, and removes control characters and invisible
+    marks. A run of white space becomes one line break if it holds one, else one blank. Cleaning a clean text changes
+    nothing, unless decoding made a new entity (`&amp;lt;` is the text `&lt;`).
+
+    Args:
+      text: any text.
+      entities: whether to decode entities; off for texts that a parser of HTML has made.
     """
     if entities and "&" in text:
         text = decode_entities(text)
-    if text.isascii() and text.isprintable():  # most texts: nothing but blanks between visible characters
+    if text.isascii() and text.isprintable():  # most texts: visible characters and blanks
         return " ".join(text.split()) if "  " in text else text.strip()
     if not (text.isascii() and text.replace("\n", " ").isprintable()):
         text = unicodedata.normalize("NFC", _UNREADABLE.sub("", text))
@@ -63,14 +65,14 @@ def clean(text: str, entities: bool = True) -> str:
 
 
 def decode_entities(text: str) -> str:
-    """Returns `text` with its HTML entities decoded: known ones that end with `;`, and stand in no address.
+    """Returns `text` with its HTML entities decoded, if they are known, end with `;` and stand in no address.
 
-    `AT&T`, `&para` and `R&D;` are text. `?lang=de&para=7` in a web or e-mail address is left as it is, and so is
-    `?a=1&amp;b=2`: whether an address was escaped cannot be told from it.
+    `AT&T`, `&para` and `R&D;` are text. In a web or e-mail address, `?lang=de&para=7` stays as it is, and so does
+    `?a=1&amp;b=2`: nothing tells whether an address was escaped.
     """
     if ";" not in text:
         return text
-    if not text.isascii():  # marks that are about to go must not hide an entity
+    if not text.isascii():  # marks that will be removed must not hide an entity
         text = unicodedata.normalize("NFC", _UNREADABLE.sub("", text))
     return _ADDRESS_OR_ENTITY.sub(_decoded, text)
 
@@ -80,36 +82,36 @@ def _decoded(match: re.Match[str]) -> str:
 
 
 def character_of(entity: str) -> str:
-    """Returns the characters that an entity, from `&` to `;`, stands for; "" if it is not known."""
+    """Returns the characters that an entity, from `&` to `;`, stands for; "" for an unknown one."""
     if entity[1:2] != "#" and entity[1:] not in html.entities.html5:
         return ""
-    return html.unescape(entity).replace("\ufffd", "")  # which stands for numbers that are no character's
+    return html.unescape(entity).replace("\ufffd", "")  # for numbers that stand for no character
 
 
 def _single_blanks(line: str) -> str:
-    """Returns a line with one blank for each run of white space, and none at its ends."""
+    """Returns a line with one blank for each run of white space, and no blank at its ends."""
     # Of all white space, only the blank is printable.
     return " ".join(line.split()) if "  " in line or not line.isprintable() else line.strip()
 
 
 def _is_visible(character: str) -> bool:
-    """Whether it is a letter, number, mark of punctuation or symbol that leaves ink."""
+    """Returns whether a character is a letter, number, mark of punctuation or symbol that leaves ink."""
     return unicodedata.category(character)[0] in "LNPS" and character not in _BLANK_LETTERS
 
 
 def is_null_word(text: str) -> bool:
-    """Returns whether a clean text is nothing but a word for "no value", such as NULL, nan or N/A."""
+    """Returns whether a clean text is just a word for "no value", such as NULL, nan or N/A."""
     return len(text) <= _LONGEST_NULL_WORD and _NULL_WORD.fullmatch(text) is not None
 
 
 def normal_form(text: str) -> str:
-    """Returns what two clean texts share that say the same: case, line breaks and closing marks do not count."""
+    """Returns a form that equal texts share: case, line breaks and closing marks make no difference."""
     folded = unicodedata.normalize("NFC", text.casefold()).replace("\n", " ")
     return folded.rstrip(_CLOSING_MARKS) or folded
 
 
 def hash64(text: str) -> int:
-    """Returns a 64-bit hash that is the same on every machine, as a signed number (what TFRecord and Parquet hold).
+    """Returns a 64-bit hash that is the same on every machine, as a signed number, which TFRecord and Parquet hold.
 
     Source: XXH3 (Collet), whose values are fixed.
     """
@@ -118,10 +120,10 @@ def hash64(text: str) -> int:
 
 
 def group(text: str) -> int:
-    """Returns the hash of a clean text in normal form: equal texts are one group."""
+    """Returns the hash of a clean text in normal form: equal texts have one group."""
     return hash64(normal_form(text))
 
 
 def pair_id(question: str, answer: str) -> int:
-    """Returns the id of a pair: the hash of its content, so that it outlives a change of order or of files."""
+    """Returns the id of a pair: the hash of its content, which outlives a change of order or of files."""
     return hash64(f"{question}\0{answer}")

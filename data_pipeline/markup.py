@@ -1,6 +1,6 @@
-"""HTML in the texts of a table: whether a text holds it, and what it says as plain text.
+"""Recognises HTML in texts, and turns it into plain text.
 
-A tag is what HTML knows as one: `<5 mg`, `a < b > c`, `List<int>` and `<question>` are text. selectolax parses.
+Only tags that HTML knows count: `<5 mg`, `a < b > c`, `List<int>` and `<question>` are text. selectolax parses.
 """
 
 import re
@@ -10,8 +10,8 @@ from selectolax.lexbor import LexborHTMLParser, LexborNode
 
 from data_pipeline import cleaning
 
-# Names of tags: those that stand in no text by chance, those that are tags wherever another one stands, and those that
-# texts use as placeholders, too (<link>, <title>), and that are tags with an attribute or with their end.
+# Names of tags. Sure ones stand in no text by chance. Inline ones are tags if the text holds other HTML. Doubtful ones
+# may be placeholders (<link>, <title>): they are tags if they have an attribute or an end tag.
 _SURE = "p br hr div ul ol li dl dt dd table thead tbody tfoot tr td th h1 h2 h3 h4 h5 h6 pre blockquote center html"
 _INLINE = (
     "a abbr acronym b bdi bdo big cite code del dfn em font i img ins kbd mark nobr q s samp small span strike strong "
@@ -49,7 +49,7 @@ _BLOCKS = frozenset(
     "hgroup legend main menu nav option section summary title".split()
 )
 _LISTS = ("ol", "ul", "menu", "dir")
-_FRAMES = frozenset(("a", "li", "td", "th", "tr", "sup", "q", "del", "s", "strike"))  # changed as a whole
+_FRAMES = frozenset(("a", "li", "td", "th", "tr", "sup", "q", "del", "s", "strike"))  # written when they end
 _LEFT_OUT = frozenset(("script", "style"))
 _MARKS = {"q": ("“", "”"), "del": ("~~", "~~"), "s": ("~~", "~~"), "strike": ("~~", "~~")}
 _BREAKS = re.compile(rf"</?(?:{_sure})[\s/>]", re.IGNORECASE)
@@ -59,16 +59,16 @@ _SCHEME = re.compile(r"(?:(?:https?:)?//|mailto:|tel:)?(?:www\.)?", re.IGNORECAS
 
 
 def holds_markup(text: str) -> bool:
-    """Returns whether a text holds HTML: an end tag, a tag with an attribute, one such as <p> or <br>, a comment."""
+    """Returns whether a text holds HTML: an end tag, a tag with an attribute, a tag such as <p> or <br>, a comment."""
     return "<" in text and _HOLDS_MARKUP.search(text) is not None
 
 
 def to_text(markup: str) -> str:
     """Returns the text of HTML.
 
-    Paragraphs, rows of tables and <br> end a line; items of lists have a mark; the address of a link stands in
-    parentheses behind its text, where it is another; struck out words stand between `~~`, a raised number behind `^`.
-    Scripts, styles and comments are left out. Where no tag makes lines, the line breaks of the source do.
+    Paragraphs, rows of tables and <br> end a line. Items of lists get a mark. The address of a link follows its text in
+    parentheses, unless the text is the address. Struck-out words stand between `~~`, and a raised number follows `^`.
+    Scripts, styles and comments are left out. If no tag breaks lines, the line breaks of the source stay.
     """
     writer = _Writer(keep_lines=not _BREAKS.search(markup))
     waiting: list[tuple[LexborNode, bool]] = [(LexborHTMLParser(_tags_alone(markup)).root, False)]
@@ -117,17 +117,17 @@ def _ampersand(match: re.Match[str]) -> str:
 
 
 class _Writer:
-    """Collects text. What a frame (a link, an item, a cell) holds is collected apart, until it is left."""
+    """Collects text. The content of a frame (a link, an item, a cell) is collected apart until the frame ends."""
 
     def __init__(self, keep_lines: bool):
         self._keep_lines = keep_lines
         self._frames: list[list[str]] = [[]]
-        self._numbers: list[int | None] = []  # of the next item in each open list, None without numbers
+        self._numbers: list[int | None] = []  # the next item's number in each open list; None without numbers
         self._num_pre = 0
-        self._nested = [False]  # whether the open rows hold a table
+        self._nested = [False]  # whether each open row holds a table
 
     def text(self) -> str:
-        """Returns what was written."""
+        """Returns the text so far."""
         return "".join(self._frames[0])
 
     def write(self, text: str) -> None:
@@ -168,7 +168,7 @@ class _Writer:
             self._frames[-1].append("\n")
 
     def _changed(self, node: LexborNode, text: str) -> str:
-        """Returns the text of a frame as it stands in the frame around it."""
+        """Returns the text of a frame in the form in which the frame around it holds it."""
         tag, inner = node.tag, text.strip()
         if tag == "a":
             return _link(text, node.attributes.get("href") or "")
@@ -189,7 +189,7 @@ class _Writer:
         return f"{number}. "
 
     def _row(self, parts: list[str]) -> str:
-        """Returns a row of a table in one line; a table for the layout of a page keeps its lines."""
+        """Returns a row of a table on one line; a table that makes the layout of a page keeps its lines."""
         nested = self._nested.pop()
         cells = [part for part in parts if part != "\n"]
         if nested or len(cells) < 2 or not "".join(cells).strip():
@@ -213,5 +213,5 @@ def _link(text: str, address: str) -> str:
 
 
 def _bare(address: str) -> str:
-    """Returns what two spellings of an address share."""
+    """Returns an address in a form that its spellings share."""
     return _SCHEME.sub("", address, count=1).strip("/.,;:()<>").lower()

@@ -1,4 +1,4 @@
-"""Row types: what readers yield, and how each type is prepared.
+"""Row types: the rows that readers yield, and the schemas that tell how to prepare them.
 
 A row type is a dataclass with a schema. Preparing, records, batches and prepared folders follow the schema, so a new
 type needs these two and a reader:
@@ -42,7 +42,7 @@ class Field:
       feature: its name in records and batches: the token ids of a TEXT, the class of a LABEL (its place among the
         sorted labels in the manifest), a NUMBER itself. Empty: it stands in Parquet alone.
       tokenizer: whose tokenizer makes the ids: ENCODER, or empty for a field without ids. What a generator reads is
-        tokenized with its prompt, in token_rows.
+        tokenized in its prompt, in token_rows.
       grouped: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that of the first one.
       side: QUESTION or ANSWER: the encoder's prompt for this side stands before the text, and set phrases are taken
         from answers. Empty: neither.
@@ -212,7 +212,7 @@ class Dialogue:
     """A conversation.
 
     Attributes:
-      turns: what was said, in turn; a user begins, an assistant replies.
+      turns: the messages of a user, who begins, and an assistant, in turn.
       source: the collection that it comes from.
       focus: its topic; empty where the corpus does not name one.
     """

@@ -1,6 +1,6 @@
-"""What is taken out of texts by flag: forum doctors' set phrases, links, e-mail addresses, telephone numbers.
+"""Takes set phrases of forum doctors, links, e-mail addresses and telephone numbers out of texts, by flag.
 
-Every change is counted. A text of which nothing would be left stays as it is.
+Counts every change. A text stays as it is if nothing would be left of it.
 """
 
 import collections
@@ -15,7 +15,7 @@ from data_pipeline.settings import Settings, setting
 BOILERPLATE_FILE = os.path.join(os.path.dirname(__file__), "boilerplate.txt")
 
 _LINK = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+[^\s<>\".,;:!?)\]]", re.IGNORECASE)
-# Bounded, and begun only at the edge of a word: a long row of such characters costs no more than its length.
+# Bounded, and tried only at the edge of a word, so that the time is linear in the length of the text.
 _EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
 _UNITS = (
     "mg|mcg|µg|g|kg|ml|l|mmol|iu|units?|k?cal|calories|ppm|mm|cm|m|km|nm|hz|steps|years?|days?|hours?|people|patients"
@@ -28,24 +28,24 @@ _PHONE = re.compile(
     r"|(?<!\w)\+\d[\d .-]{7,16}\d(?!\w)"
 )
 _PUNCTUATION = r"[\s.,;:!-]{0,20}"
-_MOST = 9  # phrases taken from an end: "Hope this helps. Regards." are two
+_MOST = 9  # phrases at one end: "Hope this helps. Regards." are two
 _LONGEST_CLOSING = 400  # characters
 
 
 @dataclasses.dataclass(frozen=True)
 class ScrubSettings(Settings):
-    """What is taken out."""
+    """What to take out of texts; the help beside each field says what it does."""
 
-    boilerplate: str | None = setting(None, "File of set phrases that are taken from answers; none: nothing is.")
+    boilerplate: str | None = setting(None, "File of set phrases to take from the ends of answers; none: they stay.")
     mask_links: bool = setting(False, "Put [link] for web addresses.")
     mask_personal: bool = setting(False, "Put [email] and [phone] for e-mail addresses and telephone numbers.")
 
 
 class Scrubber:
-    """Applies the settings to texts, and counts.
+    """Scrubs texts and counts the changes.
 
     Attributes:
-      counts: {what was done: texts it was done to}.
+      counts: {change: number of texts}.
     """
 
     def __init__(self, settings: ScrubSettings):
@@ -58,15 +58,15 @@ class Scrubber:
             self._masks.append(("telephone numbers masked", _PHONE, "[phone]"))
         self._opening, self._closing = _read(settings.boilerplate) if settings.boilerplate else (None, None)
 
-    def question(self, text: str) -> str:
-        """Masks a clean question."""
+    def mask(self, text: str) -> str:
+        """Masks links and personal data in a clean text."""
         for name, pattern, mark in self._masks:
             text = self._counted(name, text, lambda text, p=pattern, m=mark: p.sub(m, text))
         return text
 
     def answer(self, text: str) -> str:
-        """Masks a clean answer and takes set phrases from its ends."""
-        text = self.question(text) if self._masks else text
+        """Masks a clean answer, and takes set phrases from its ends."""
+        text = self.mask(text) if self._masks else text
         if self._opening:
             text = self._counted("openings removed", text, lambda text: self._opening.sub("", text))
         if self._closing:
@@ -74,7 +74,7 @@ class Scrubber:
         return text
 
     def _without_closing(self, text: str) -> str:
-        # Only the end is searched: a pattern may begin at every word of a long text.
+        # Only the end is searched: in a long text, a pattern could begin at every word.
         start = max(0, len(text) - _LONGEST_CLOSING)
         return text[:start] + self._closing.sub("", text[start:])
 
@@ -87,26 +87,26 @@ class Scrubber:
 
 
 def _read(path: str) -> tuple[re.Pattern[str] | None, re.Pattern[str] | None]:
-    """Reads a file of patterns.
+    """Reads a file of patterns; returns one for openings and one for sign-offs, None if the file has none of a kind.
 
     Raises:
-      FileNotFoundError: there is none.
+      FileNotFoundError: the file is missing.
       ValueError: a line is no pattern; the message names it.
     """
-    found: dict[str, list[str]] = {"opening": [], "closing": []}
+    patterns: dict[str, list[str]] = {"opening": [], "closing": []}
     files.size(path)
     for number, line in enumerate(files.read_text(path).splitlines(), 1):
         kind, _, pattern = line.strip().partition(": ")
         if not line.strip() or line.startswith("#"):
             continue
         try:
-            found[kind].append(re.compile(pattern).pattern)
+            patterns[kind].append(re.compile(pattern).pattern)
         except (KeyError, re.error) as error:
             raise ValueError(
                 f"{path} line {number} is no pattern ({error}). Expected opening: or closing: and a regular "
                 "expression, a comment (#) or nothing."
             ) from error
-    opening, closing = ("|".join(f"(?:{pattern})" for pattern in found[kind]) for kind in ("opening", "closing"))
+    opening, closing = ("|".join(f"(?:{pattern})" for pattern in patterns[kind]) for kind in ("opening", "closing"))
     before, most = r"(?:\A|(?<=[\s.,;:!?-]))", f"{{1,{_MOST}}}"
     return (
         re.compile(rf"\A(?:(?:{opening})(?!\w){_PUNCTUATION}){most}", re.IGNORECASE) if opening else None,

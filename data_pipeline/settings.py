@@ -189,7 +189,7 @@ def _listed(flag: str, kind: Any) -> Any:
 def _plain(kind: Any) -> Any:
     """Returns `int` for `int | None`."""
     if isinstance(kind, types.UnionType) or typing.get_origin(kind) is typing.Union:
-        kinds = [one for one in typing.get_args(kind) if one is not types.NoneType]
+        kinds = [part for part in typing.get_args(kind) if part is not types.NoneType]
         return kinds[0] if len(kinds) == 1 else kind
     return kind
 
@@ -231,5 +231,5 @@ def _read(kind: Any, value: Any, where: str, former: Mapping[str, Any]) -> Any:
     if dataclasses.is_dataclass(kind) and isinstance(value, Mapping):
         return from_json(kind, value, where, former)
     if typing.get_origin(kind) is tuple and isinstance(value, list):
-        return tuple(_read(typing.get_args(kind)[0], one, where, former) for one in value)
+        return tuple(_read(typing.get_args(kind)[0], item, where, former) for item in value)
     return value

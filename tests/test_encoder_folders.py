@@ -134,9 +134,9 @@ def test_other_modules_are_refused_by_name(tmp_path, kinds, message):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("pytorch_model.bin", "pytorch_model.bin alone.*AutoModel as M; M.from_pretrained"),
+        ("pytorch_model.bin", "only in pytorch_model.bin .*AutoModel as M; M.from_pretrained"),
         ("pytorch_model.bin.index.json", "PyTorch's pickles.*save_pretrained"),
-        ("tf_model.h5", "tf_model.h5 alone.*Take the same model's safetensors"),
+        ("tf_model.h5", "only in tf_model.h5 .*Take the same model's safetensors"),
         ("adapter_model.safetensors", "an adapter.*merge_and_unload"),
     ],
 )
@@ -174,7 +174,7 @@ def test_other_special_tokens_around_a_text(tmp_path):
 def test_a_dense_layer_in_a_pickle_is_refused(tmp_path):
     encoder_folders.write(str(tmp_path), "dense")
     os.replace(tmp_path / "2_Dense/model.safetensors", tmp_path / "2_Dense/pytorch_model.bin")
-    with pytest.raises(ValueError, match="2_Dense has its weights in pytorch_model.bin alone"):
+    with pytest.raises(ValueError, match="2_Dense has its weights only in pytorch_model.bin"):
         TrainedRetriever.load(str(tmp_path))
 
 

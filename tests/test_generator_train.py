@@ -64,7 +64,7 @@ def contexts_dir(prepared, bpe, tmp_path_factory):
         PromptSettings(2, 120, 16),
         with_markers(bpe),
     )
-    maker, pairs = PairRows(tokenizer, settings), prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()
+    maker, pairs = PairRows(tokenizer, settings), prepared.table(["pair_id", "question", "answer", "split"]).to_pylist()
     of_split = {}
     for split in splits.SPLITS:
         own = [tuple(pair.values())[:3] for pair in pairs if pair["split"] == split]
@@ -217,6 +217,10 @@ def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
     stored["training"] |= {"copying": False, "pointer": False, "pairs_apart": False}
     stored["training"]["random_gpt2"] |= {"pointer": False, "segment_token": None}
     del stored["training"]["num_buckets"]
+    begun = start(config, TokenFolder(config.tokens_dir))
+    sizes = dataclasses.asdict(begun.gpt2.config) | {"pointer": False, "segment_token": None}
+    described = json.dumps(sizes, sort_keys=True), begun.tokenizer.fingerprint
+    stored["start"] = checkpoints.fingerprint(begun.gpt2, *described)
     path.write_text(json.dumps(stored))
     changed = dataclasses.replace(config, num_answers=1, recompute=True)  # they change no results
     train(changed, str(tmp_path), resume=True)
@@ -294,8 +298,8 @@ def _without_dev(prepared):
         def fingerprint(self):
             return prepared.fingerprint()
 
-        def pairs(self, columns):
-            table = prepared.pairs(columns)
+        def table(self, columns):
+            table = prepared.table(columns)
             names = (
                 ["test" if name == "dev" else name for name in table["split"].to_pylist()] if "split" in columns else []
             )

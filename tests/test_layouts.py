@@ -186,6 +186,19 @@ def test_an_error_far_from_the_end_of_a_large_file_is_named_at_once(tmp_path, mo
         read(tmp_path / "a.json", "[" + rows.replace('"q2"', '"q2" 3', 1) + "]")
 
 
+@pytest.mark.parametrize("form", ["jsonl", "json", "wrapped", "indented"])
+def test_what_json_dump_writes_is_read(tmp_path, form):
+    # Not in the standard of JSON: numbers that are none, and half a surrogate pair, which cleaning takes out.
+    rows = [
+        {"question": f"q{i} \ud83d", "answer": "a", "score": float(s)} for i, s in enumerate(("nan", "inf", "-inf"))
+    ]
+    rows += [{"question": "NaN, Infinity", "answer": "a", "score": 2**70}]
+    texts = {"json": json.dumps(rows), "wrapped": json.dumps({"data": rows}), "indented": json.dumps(rows, indent=2)}
+    pairs, _, refusals = read(tmp_path / "a.json", texts.get(form, rows))
+    assert pairs == [("q0 \ud83d", "a"), ("q1 \ud83d", "a"), ("q2 \ud83d", "a"), ("NaN, Infinity", "a")]
+    assert not refusals.counts
+
+
 @pytest.mark.parametrize("form", ["jsonl", "json", "wrapped", "csv", "parquet"])
 def test_instructions(tmp_path, form):
     def table(rows):

@@ -49,7 +49,7 @@ def test_answers(text, expected):
 def test_what_was_done_is_counted():
     scrubber = Scrubber(ALL)
     scrubber.answer("Hi. Rest. Hope this helps. Regards.")
-    scrubber.question("www.a.org and www.b.org")
+    scrubber.mask("www.a.org and www.b.org")
     assert scrubber.counts == {"openings removed": 1, "sign-offs removed": 1, "links masked": 1}
 
 
@@ -60,7 +60,7 @@ def test_nothing_is_done_without_a_flag():
 
 
 def test_questions_keep_their_set_phrases():
-    assert Scrubber(ALL).question("Hi. What is it? Thanks") == "Hi. What is it? Thanks"
+    assert Scrubber(ALL).mask("Hi. What is it? Thanks") == "Hi. What is it? Thanks"
 
 
 @pytest.mark.parametrize("line", ["opening: (", "middle: x", "opening:x"])

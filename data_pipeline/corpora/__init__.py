@@ -1,11 +1,11 @@
-"""Readers: they yield (where it stands, `rows.Pair`), and count what they refuse, and why.
+"""Reads corpora: yields (place, row) for each row of a file, and counts the rows that are refused, by reason.
 
-kinds.py      what a file is, by its content; what holds no table is named
+kinds.py      tells what a file is, by its content, and names files that hold no table
 opening.py    opens a text, with packings.py (gzip, bzip2, ...) and encodings.py
-tables.py quotes.py json_files.py json_scanner.py columnar.py    one kind each: a header and rows
-columns.py    which columns hold question and answer
-pairs.py      rows to pairs; doubts.py notes texts that look spoiled
-paths.py      files that a flag names
+tables.py quotes.py json_files.py json_scanner.py columnar.py    open a file of one kind: its header and rows
+columns.py    finds the columns with question and answer
+pairs.py      turns rows into pairs; doubts.py notes texts that look spoiled
+paths.py      finds the files that a flag names
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 from data_pipeline.corpora import columnar, json_files, kinds, opening, tables
-from data_pipeline.corpora.columns import Columns
+from data_pipeline.corpora.columns import Columns, Roles
 from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.packings import is_packed
 from data_pipeline.corpora.pairs import data_rows, instructions_differ, pairs_of
@@ -26,39 +26,39 @@ _LEFT_OUT = "the instruction is the same in every row, and left out"
 
 
 def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Pair]]:
-    """Yields the pairs of a file, each with the place where it stands; the reader is chosen by the file's content.
+    """Yields the pairs of a file, each with its place. The content of the file decides how it is read.
 
     Args:
-      path: a table (CSV, TSV, ...), JSON, JSON Lines, Parquet or .xlsx; the first three also packed.
-      columns: the columns that hold question and answer; unnamed ones are recognised by their usual names.
-      refusals: counts the rows that are no pair, and notes what is read in another way than it looks.
+      path: a table (CSV, TSV, ...), JSON, JSON Lines, Parquet or .xlsx; the first three may be packed.
+      columns: the columns with question and answer; unnamed ones are recognised by their usual names.
+      refusals: counts the rows that are no pair, and notes decisions of the reader that a user might not expect.
 
     Raises:
-      FileNotFoundError: no such file.
+      FileNotFoundError: the file is missing.
       ValueError: the file is empty, damaged, of another kind or encoding, or lacks a column; the message names it.
     """
     kind = kinds.kind_of(path)
     with _opened(path, kind, columns, refusals) as table:
-        found = columns.find(path, table.header)
-        instructed = True
-        if len(found["question"]) > 1:
-            with _opened(path, kind, columns, Refusals()) as again:
-                instructed = instructions_differ(_data(again, found, Refusals()), found["question"])
-        if not instructed:
+        roles = columns.find(path, table.header)
+        with_instruction = True
+        if len(roles["question"]) > 1:
+            with _opened(path, kind, columns, Refusals()) as second_pass:
+                with_instruction = instructions_differ(_data(second_pass, roles, Refusals()), roles["question"])
+        if not with_instruction:
             refusals.note(_LEFT_OUT, path)
-        yield from pairs_of(_data(table, found, refusals), found, refusals, instructed)
+        yield from pairs_of(_data(table, roles, refusals), roles, refusals, with_instruction)
 
 
-def _data(table: Table, found: dict[str, tuple[int, ...]], refusals: Refusals) -> Table:
-    return table._replace(rows=data_rows(table, found, refusals))
+def _data(table: Table, roles: Roles, refusals: Refusals) -> Table:
+    return table._replace(rows=data_rows(table, roles, refusals))
 
 
 class Reader(NamedTuple):
-    """Reads the rows of files.
+    """Reads rows of one type from files.
 
     Attributes:
-      schema: of its rows.
-      read: (path, columns, refusals) -> (place, row) of each row, as `read_pairs`.
+      schema: the schema of the rows.
+      read: (path, columns, refusals) -> (place, row) of each row, as `read_pairs` does it.
     """
 
     schema: Schema

@@ -14,13 +14,13 @@ from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals
 
 _BATCH_ROWS = 512
 _MAX_WORKBOOK_BYTES = 2**30  # unpacked: a sheet is read as a whole
-_HEADER_ROWS = 10  # in which the names of the columns are looked for: a title may stand above them
+_HEADER_ROWS = 10  # rows in which the names of the columns are searched: a title may stand above them
 
 SheetRow = tuple[str, list[str]]  # place, cells
 
 
 def open_parquet(path: str, columns: Columns, refusals: Refusals) -> Table:
-    """Returns the columns and the rows of a Parquet file; only the columns that a pair needs are read.
+    """Returns the columns and the rows of a Parquet file. Reads only the columns that a pair needs.
 
     Raises:
       ValueError: the file is damaged.
@@ -34,7 +34,7 @@ def open_parquet(path: str, columns: Columns, refusals: Refusals) -> Table:
         refusals.note("--header does not count for Parquet, whose columns have names", path)
     needed = sorted({header[place] for places in columns.find(path, header).values() for place in places})
 
-    # Batches have the columns in the order of the names asked for; a name may stand twice.
+    # A batch has its columns in the order of `needed`; several columns may have one name.
     places = [place for name in needed for place, other in enumerate(header) if other == name]
     at = {place: number for number, place in enumerate(places)}
 
@@ -57,35 +57,35 @@ def _damaged(path: str, error: Exception) -> ValueError:
 
 
 def open_excel(path: str, columns: Columns, refusals: Refusals) -> Table:
-    """Returns the header and the rows of a workbook; its numbers and dates become texts.
+    """Returns the header and the rows of a workbook. Numbers and dates become texts.
 
-    The header is that of the first sheet with a question and an answer. Sheets with the same one are read, too.
+    The header is that of the first sheet with a question and an answer. Sheets with the same header are read, too.
 
     Raises:
-      ValueError: python-calamine is not installed, or the file is damaged, or no sheet has such columns.
+      ValueError: python-calamine is not installed, the file is damaged, or no sheet has such columns.
     """
     sheets = [(name, rows) for name, rows in _sheets(path, refusals).items() if rows]
     if not sheets:
         raise NotATableError(f"{path} is empty. Expected a header row with the names of the columns, then rows.")
     header: list[str] = list(columns.header)
-    kept: list[Iterator[SheetRow]] = []
+    sheet_rows: list[Iterator[SheetRow]] = []
     for name, rows in sheets:
         names, first = _header(path, rows, columns, refusals)
         if not header and names:
             header = names
         if names and [text.lower() for text in names] == [text.lower() for text in header]:
-            kept.append(itertools.islice(rows, first, None))
+            sheet_rows.append(itertools.islice(rows, first, None))
             if first > 1:
                 refusals.note("rows above the header are left out", rows[0][0])
         else:
             refusals.note("a sheet with other columns is left out", f"{path} sheet {name!r}")
-    if not kept:
-        columns.find(path, [cell.strip() for cell in sheets[0][1][0][1]])  # says what is missing
-    return Table(header, _fitted(itertools.chain.from_iterable(kept), len(header), refusals))
+    if not sheet_rows:
+        columns.find(path, [cell.strip() for cell in sheets[0][1][0][1]])  # raises the error that names what is missing
+    return Table(header, _fitted(itertools.chain.from_iterable(sheet_rows), len(header), refusals))
 
 
 def _sheets(path: str, refusals: Refusals) -> dict[str, list[SheetRow]]:
-    """Returns the rows of each sheet that hold something."""
+    """Returns the rows of each sheet that are not empty."""
     try:
         import python_calamine  # an extra
     except ImportError as error:
@@ -116,7 +116,7 @@ def _sheets(path: str, refusals: Refusals) -> dict[str, list[SheetRow]]:
 
 
 def _header(path: str, rows: list[SheetRow], columns: Columns, refusals: Refusals) -> tuple[list[str] | None, int]:
-    """Returns the names of a sheet's columns, None if they are not there, and the number of its first row of data."""
+    """Returns the names of a sheet's columns, or None without such names, and the number of rows to skip."""
     if columns.header:
         where, first = rows[0]
         return list(columns.header), int(columns.is_header(_trimmed(first), where, refusals))
@@ -144,5 +144,5 @@ def _fitted(rows: Iterator[SheetRow], num_fields: int, refusals: Refusals) -> It
 
 def _text(cell: Any) -> str:
     if isinstance(cell, float) and cell.is_integer():
-        return str(int(cell))  # a spreadsheet keeps all numbers so
+        return str(int(cell))  # a spreadsheet stores all numbers as floats
     return cell if isinstance(cell, str) else str(cell)

@@ -1,4 +1,4 @@
-"""Which columns of a table hold question, answer, source and focus."""
+"""Finds the columns of a table that hold question, answer, source and focus."""
 
 import dataclasses
 import re
@@ -8,8 +8,8 @@ from typing import Any
 from data_pipeline.corpora.reading import NotATableError, Refusals
 from data_pipeline.settings import Settings, setting
 
-# Names that a column usually has, compared without case. Those of a later group count where no earlier one is there;
-# several of one group are ambiguous, but for instruction and input, which both belong to the question.
+# Usual names of a column, compared without case. A later group is tried if the table has no name of an earlier one.
+# Several names of one group are ambiguous, except instruction and input, which both belong to the question.
 _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "question": (
         ("question", "query"),
@@ -25,8 +25,8 @@ _USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
     "focus": (("focus", "topic"),),
 }
 INSTRUCTION = ("instruction", "instructions")
-INPUT = ("input", "inputs", "context")  # what an instruction is about: Alpaca's input, Dolly's context
-# Fields of layouts that hold no pair a row, and what they are.
+INPUT = ("input", "inputs", "context")  # the text of an instruction: Alpaca's input, Dolly's context
+# Fields of layouts whose rows are no pairs, and what such a file holds.
 OTHER_LAYOUTS = {
     "conversations": "ShareGPT conversations",
     "conversation": "conversations",
@@ -37,9 +37,9 @@ OTHER_LAYOUTS = {
     "dialogue": "dialogues",
     "dialog": "dialogues",
 }
-_MOST_NAMES, _LONGEST_NAME = 30, 60  # that an error shows
+_MOST_NAMES, _LONGEST_NAME = 30, 60  # in an error
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks and the like, at the ends of a name
-# How texts without a header of names begin, and what to do with them.
+# How texts without a header begin, and what to do with them.
 _OTHER_TEXTS = (
     (r"<", "It looks like HTML or XML: export question and answer as CSV or JSON Lines."),
     (r"\+[-=+]+$", "It looks like a drawn table: export it as CSV or TSV (mysql --batch, psql --csv)."),
@@ -51,12 +51,13 @@ _OTHER_TEXTS = (
     (r"(q|question)\s*\d*\s*[:.)]\s", "It looks like a text: write each question with its answer as a row of a table."),
     (r"(var|let|const|window)\b.*=", "It looks like JavaScript: keep the JSON alone."),
 )
+Roles = dict[str, tuple[int, ...]]  # the places of the columns of each role
 _COLUMN_HELP = "Column with the {}, by name or as #3; usual names are recognised."
 
 
 @dataclasses.dataclass(frozen=True)
 class Columns(Settings):
-    """The columns of a table, and its form; the help beside each field says more."""
+    """The columns and the form of a table; the help beside each field says what it does."""
 
     question: str | None = setting(None, _COLUMN_HELP.format("question"))
     answer: str | None = setting(None, _COLUMN_HELP.format("answer"))
@@ -75,15 +76,15 @@ class Columns(Settings):
                 f"The delimiter is {self.delimiter!r}; expected one character, such as ; or \\t for a tab. No quote."
             )
 
-    def find(self, path: str, header: Sequence[str]) -> dict[str, tuple[int, ...]]:
-        """Returns the places of each role's columns, for the roles that the table has.
+    def find(self, path: str, header: Sequence[str]) -> Roles:
+        """Returns the places of the columns of each role that the table has.
 
-        A role has one column, but for the question of an instruction table: instruction and input.
+        A role has one column. Only the question of an instruction table has two: instruction and input.
 
         Raises:
-          ValueError: question or answer is missing or stands there twice, or a column named by flag is missing.
+          ValueError: question or answer is missing or ambiguous, or a column named by flag is missing.
         """
-        found: dict[str, tuple[int, ...]] = {}
+        roles: Roles = {}
         names = list(map(plain_name, header))
         for role, groups in _USUAL_NAMES.items():
             named = getattr(self, role)
@@ -91,15 +92,15 @@ class Columns(Settings):
             if len(places) > 1 and not _is_instructed(named, places, names):
                 raise ValueError(_ambiguous(path, header, role, places))
             if places:
-                found[role] = tuple(places)
+                roles[role] = tuple(places)
             elif named or role in ("question", "answer"):
                 raise NotATableError(self._missing(path, header, named or role, role))
-        if set(found["question"]) & set(found["answer"]):
+        if set(roles["question"]) & set(roles["answer"]):
             raise ValueError(
-                f"{path} has one column for question and answer, {header[found['answer'][0]]!r}. Name two, with "
+                f"{path} has one column for question and answer, {header[roles['answer'][0]]!r}. Name two, with "
                 "--question_column and --answer_column."
             )
-        return found
+        return roles
 
     def is_found(self, path: str, header: Sequence[str]) -> bool:
         """Returns whether question and answer are among these columns."""
@@ -109,7 +110,7 @@ class Columns(Settings):
             return False
 
     def is_header(self, row: Sequence[Any], where: str, refusals: Refusals) -> bool:
-        """Returns whether a first row repeats the names given as `header`: then it is no pair, which is noted."""
+        """Returns whether a first row repeats the names given as `header`, which is noted: such a row is no pair."""
         repeats = [plain_name(str(field)) for field in row] == list(map(plain_name, self.header))
         if repeats:
             refusals.note("the first row repeats --header, and is left out", where)
@@ -117,7 +118,7 @@ class Columns(Settings):
 
     def _missing(self, path: str, header: Sequence[str], wanted: str, role: str) -> str:
         names = list(map(plain_name, header))
-        if other := next((what for name, what in OTHER_LAYOUTS.items() if name in names), None):
+        if other := next((layout for name, layout in OTHER_LAYOUTS.items() if name in names), None):
             return (
                 f"{path} holds {other}. Expected one question and one answer a row: write each question with its "
                 "answer as a row of its own."
@@ -131,13 +132,13 @@ class Columns(Settings):
             remedy = f"If its fields stand between {mark!r}, say so with --delimiter."
             if mark in ";\t,|":  # it was tried
                 remedy = "Its lines stand in quotes as a whole: take the outer quotes away."
-        elif other := next((what for start, what in _OTHER_TEXTS if re.match(start, first, re.IGNORECASE)), None):
+        elif other := next((advice for start, advice in _OTHER_TEXTS if re.match(start, first, re.IGNORECASE)), None):
             remedy = other
         return f"{path} has no column {wanted!r}. Columns found: {_shown(header)}. {remedy}"
 
 
 def plain_name(name: str) -> str:
-    """Returns a column's name without case, and without blanks and invisible marks at its ends."""
+    """Returns the name of a column in lower case, without blanks and invisible marks at its ends."""
     return _visible(name).lower()
 
 
@@ -166,9 +167,9 @@ def _is_instructed(named: str | None, places: Sequence[int], names: Sequence[str
 
 
 def _ambiguous(path: str, header: Sequence[str], role: str, places: Sequence[int]) -> str:
-    shown = ", ".join(f"{header[i]} (#{i + 1})" for i in places)
+    candidates = ", ".join(f"{header[i]} (#{i + 1})" for i in places)
     return (
-        f"{path} has several columns for the {role}: {shown}. Name one with --{role}_column, by its name or its "
+        f"{path} has several columns for the {role}: {candidates}. Name one with --{role}_column, by its name or its "
         f"number: --{role}_column=#{places[0] + 1}."
     )
 

@@ -1,4 +1,4 @@
-"""Notes texts that look as if an earlier program had spoiled them; they are kept as they are."""
+"""Notes texts that look as if an earlier program had spoiled them. They are kept as they are."""
 
 import re
 
@@ -19,11 +19,11 @@ QUOTED = 'question and answer stand in single quotes or in ="...", and are kept 
 
 
 def note(question: str, answer: str, where: str, refusals: Refusals) -> None:
-    """Notes what is doubtful in the texts of a pair."""
+    """Notes what looks spoiled in the texts of a pair."""
     for text in (question, answer):
         if text.startswith(("[", "{", " ")) and _LISTED.fullmatch(text):
             refusals.note(LISTED, where)
-        if text.isascii():  # most texts; no more time for them
+        if text.isascii():  # most texts: they need no more time
             continue
         if "\ufffd" in text:
             refusals.note(LOST, where)

@@ -1,4 +1,4 @@
-"""Which encoding the bytes of a text file have."""
+"""Recognises the encoding of a text file by its bytes."""
 
 import codecs
 import re
@@ -11,18 +11,18 @@ _MARKS = (  # longest first: that of UTF-32-LE begins with that of UTF-16-LE
     (codecs.BOM_UTF16_BE, "utf-16"),
 )
 _WIDE = ("utf-32-le", "utf-32-be", "utf-16-le", "utf-16-be")
-# In the wrong byte order, a line break is U+0A00, a comma U+2C00: characters that hardly a text holds.
+# In the wrong byte order, a line break is U+0A00 and a comma U+2C00: hardly any text holds these characters.
 _MARKS_OF_TEXT = re.compile(r"""[\n\r\t ,;|:"{}\[\]]""")
 _CONTROLS = re.compile(r"[\x00-\x08\x0e-\x1f]")
-_STRAY_SHARE = 0.01  # of a text's characters that may be control characters
-_CHINESE_SHARE = 0.3  # of bytes above 0x7f, from which a text is rather GB18030 than a Western encoding
+_STRAY_SHARE = 0.01  # largest share of control characters in a text
+_CHINESE_SHARE = 0.3  # share of bytes above 0x7f from which GB18030 is likelier than a Western encoding
 
 
 def encoding_of(start: bytes) -> str | None:
-    """Returns the encoding of a text file that begins so; None for bytes that are no text.
+    """Returns the encoding of a text file by its first bytes; None for bytes that are no text.
 
-    Without a byte order mark, UTF-16 and UTF-32 are told by their zero bytes, and by which byte order gives a text with
-    line breaks and marks between fields. What is neither of them is taken for UTF-8: reading it tells whether it is.
+    Without a byte order mark, zero bytes tell UTF-16 and UTF-32, and the byte order is the one that gives a text with
+    line breaks and marks between fields. Everything else counts as UTF-8, until reading it fails.
     """
     for mark, encoding in _MARKS:
         if start.startswith(mark):
@@ -45,7 +45,7 @@ def _is_binary(text: str) -> bool:
 
 
 def _marks(start: bytes, encoding: str) -> int:
-    """Returns how many characters stand between words and fields; 0 where this is not the encoding."""
+    """Returns the number of characters that separate words and fields; 0 if this is not the encoding."""
     text = _decoded(start, encoding)
     if not text or "\x00" in text or _is_binary(text):
         return 0
@@ -53,7 +53,7 @@ def _marks(start: bytes, encoding: str) -> int:
 
 
 def likely(content: bytes) -> str:
-    """Returns the encoding that a text which is not UTF-8 probably has, as iconv names it."""
+    """Returns the likely encoding of a text that is not UTF-8, by iconv's name."""
     high = sum(byte > 0x7F for byte in content)
     chinese = high > _CHINESE_SHARE * len(content) and _decoded(content, "gb18030") is not None
     return "GB18030" if chinese else "WINDOWS-1252"

@@ -1,4 +1,4 @@
-"""Reads JSON: a list of objects, one object a line (JSON Lines), or one object with such a list in a field."""
+"""Reads JSON: a list of objects, one object a line (JSON Lines), or an object with such a list in a field."""
 
 import itertools
 import re
@@ -9,7 +9,7 @@ from data_pipeline.corpora.columns import INPUT, INSTRUCTION, OTHER_LAYOUTS, Col
 from data_pipeline.corpora.json_scanner import CUT, Scanner
 from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals, Table
 
-_WHOLE = 2**20  # characters: an object up to this length is looked at as a whole, to see whether it holds the rows
+_WHOLE = 2**20  # characters: an object up to this length is read as a whole, to see whether it holds the rows
 _LIST_A_LINE = re.compile(r"\[[^\n]*\]\s*\n\s*\[")
 
 Rows = Iterator[tuple[str, Any]]
@@ -19,7 +19,7 @@ def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> 
     """Returns the names of the first object's fields, and the objects.
 
     Raises:
-      ValueError: it is not valid JSON, or holds no object; the message has the line.
+      ValueError: the file is not valid JSON, which the message shows with the line, or holds no object.
     """
     rows = _objects(_values(Scanner(file, path), path, columns), columns, refusals)
     first = next(rows, None)
@@ -88,10 +88,10 @@ def _numbered(path: str, rows: Iterable[Any]) -> Rows:
 
 
 def _rows_of(value: dict[str, Any], path: str, columns: Columns) -> list[Any] | None:
-    """Returns the rows of a file's only object; None if it is a row.
+    """Returns the rows in a file's only object; None if the object itself is a row.
 
     Raises:
-      ValueError: it holds columns.
+      ValueError: the object holds columns, or several lists of objects.
     """
     if columns.is_found(path, list(value)):
         fields = [value[list(value)[places[0]]] for places in columns.find(path, list(value)).values()][:2]
@@ -114,9 +114,9 @@ def _is_rows(field: Any) -> bool:
 
 
 def _large(scanner: Scanner, path: str, place: str, columns: Columns) -> Rows:
-    """Yields the rows of a large object: the items of its only list of objects, or what `_rows_of` says."""
+    """Yields the rows of a large object: the items of its only list of objects, or those that `_rows_of` returns."""
     row: dict[str, Any] = {}
-    found = False
+    has_list = False
     for name in scanner.fields():
         if scanner.peek() != "[" or name.lower() in OTHER_LAYOUTS:
             row[name] = scanner.value()
@@ -126,11 +126,11 @@ def _large(scanner: Scanner, path: str, place: str, columns: Columns) -> Rows:
         if not isinstance(first, dict):
             row[name] = [first, *items]
             continue
-        if found:
+        if has_list:
             raise ValueError(f"{path} holds several lists of objects. Write each into a file of its own.")
-        found = True
+        has_list = True
         yield from _numbered(path, itertools.chain([first], items))
-    if found:
+    if has_list:
         scanner.end()
     elif (rows := _rows_of(row, path, columns)) is None:
         yield place, row

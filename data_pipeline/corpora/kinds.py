@@ -1,4 +1,4 @@
-"""What kind of file it is, by its content; files that hold no table are named, with what to do."""
+"""Tells the kind of a file by its content; names files that hold no table, with a remedy."""
 
 import re
 import zipfile
@@ -11,7 +11,7 @@ TABLE, JSON, PARQUET, EXCEL = "table", "json", "parquet", "excel"
 _EXPORT = "Export question and answer as CSV or JSON Lines."
 _UNPACK = "Unpack it first, and give the files in it."
 _FETCH = "perhaps an error of the site that it was fetched from. Look at it, and fetch the file again."
-# How files of other kinds begin: bytes first, then text behind white space.
+# How files of other kinds begin, as bytes or as text after white space, and what they are.
 _OTHER_BYTES = (
     (rb"\s*%PDF-", f"a PDF. {_EXPORT}"),
     (rb"\xd0\xcf\x11\xe0", "an old Office file (.xls, .doc) or one with a password. Save it as .xlsx or CSV."),
@@ -38,7 +38,7 @@ _OTHER_TEXTS = (
     (r"<(\?xml|!doctype)\b", f"XML. {_EXPORT}"),
     (r".*\x1b\$[@B]", "a text in ISO-2022-JP. Convert it first, with: iconv -f ISO-2022-JP -t UTF-8"),
 )
-_ZIPPED = (  # an entry of a zip archive, and what the archive is
+_ZIPPED = (  # an entry of a zip archive, and what this makes of the archive
     ("word/", f"a Word document (.docx). {_EXPORT}"),
     ("ppt/", f"a presentation (.pptx). {_EXPORT}"),
     ("xl/workbook.bin", "a binary Excel workbook (.xlsb). Save it as .xlsx or CSV."),
@@ -50,8 +50,8 @@ def kind_of(path: str) -> str:
     """Returns TABLE, JSON, PARQUET or EXCEL.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: the file is empty, or of another kind, which the message names.
+      FileNotFoundError: the file is missing.
+      ValueError: the file is of another kind, which the message names.
     """
     start = opening.head(path)
     inside = _inside_zip(path) if start.startswith(b"PK\x03\x04") else []
@@ -60,13 +60,13 @@ def kind_of(path: str) -> str:
         raise ValueError(f"{path} is a {kind} file packed with {packing}. Unpack it first.")
     if kind:
         return kind
-    other = next((what for entry, what in _ZIPPED if any(name.startswith(entry) for name in inside)), None)
-    other = other or next((what for pattern, what in _OTHER_BYTES if re.match(pattern, start)), None)
+    other = next((name for entry, name in _ZIPPED if any(path.startswith(entry) for path in inside)), None)
+    other = other or next((name for pattern, name in _OTHER_BYTES if re.match(pattern, start)), None)
     text = opening.decoded(start)
     if not other and text is not None:
         text = text.lstrip("\ufeff \t\r\n")
         flags = re.IGNORECASE | re.DOTALL
-        other = next((what for pattern, what in _OTHER_TEXTS if re.match(pattern, text, flags)), None)
+        other = next((name for pattern, name in _OTHER_TEXTS if re.match(pattern, text, flags)), None)
     if other:
         raise NotATableError(f"{path} is {other}{_names(inside)}")
     if text is None:
@@ -78,7 +78,7 @@ def kind_of(path: str) -> str:
 
 
 def _is_json(text: str, path: str) -> bool:
-    """Returns whether a text is JSON, and not a table such as `[id],question,answer`."""
+    """Returns whether a text is JSON rather than a table such as `[id],question,answer`."""
     if re.search(r"\.(json|jsonl|ndjson)(\.\w+)?$", path, re.IGNORECASE):
         return text[:1] in ("{", "[")
     return bool(re.match(r"""\{\s*(["'}]|$)|\[\s*([\[{"\]0-9-]|true|false|null|$)""", text))

@@ -1,4 +1,4 @@
-"""Opens a file by its content: what it is packed with, and what its bytes mean as text."""
+"""Opens a text file by its content: unpacks it and recognises its encoding."""
 
 import contextlib
 import io
@@ -10,15 +10,15 @@ from data_pipeline.corpora import encodings
 from data_pipeline.corpora.packings import unpacked
 
 MAX_ROW_BYTES = 64 * 2**20
-HEAD_BYTES = 2**14  # that decide what a file is
+HEAD_BYTES = 2**14  # first bytes, which decide what a file is
 _BLOCK_BYTES = 2**18
 _LINE_END = re.compile(rb"[\n\r]")
 
 
 class _BoundedLines(io.RawIOBase):
-    """Passes bytes on, as long as there is a line break now and then.
+    """Passes bytes on and refuses a line without end.
 
-    A few packed bytes can hold gigabytes: without a bound, one endless line would fill the memory.
+    A few packed bytes can hold gigabytes: without a bound, one line could fill the memory.
     """
 
     def __init__(self, file: BinaryIO, path: str, bounded: bool):
@@ -38,9 +38,9 @@ class _BoundedLines(io.RawIOBase):
         return size
 
 
-def too_long(path: str, what: str) -> str:
-    """Returns the message for a row without end."""
-    return f"{path} has {what} of more than {MAX_ROW_BYTES:,} bytes. Expected a row of a table; is this the right file?"
+def too_long(path: str, unit: str) -> str:
+    """Returns the message for a row without end; the unit is "a line" or "an item"."""
+    return f"{path} has {unit} of more than {MAX_ROW_BYTES:,} bytes. Expected a row of a table; is this the right file?"
 
 
 def head(path: str) -> bytes:
@@ -60,16 +60,16 @@ def decoded(start: bytes) -> str | None:
 
 @contextlib.contextmanager
 def open_text(path: str, bounded: bool = True, newline: str = "") -> Iterator[TextIO]:
-    """Opens a text file, packed or not; UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
+    """Opens a text file, packed or not, in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     Args:
       path: the file.
-      bounded: a line may not be longer than MAX_ROW_BYTES.
+      bounded: whether a line of more than MAX_ROW_BYTES is an error.
       newline: how line ends are translated; see the built-in `open`.
 
     Raises:
-      FileNotFoundError: no such file.
-      ValueError: while reading: another encoding, an endless line, or a damaged packed file.
+      FileNotFoundError: the file is missing.
+      ValueError: while reading, if the file has another encoding or a line without end, or its packing is damaged.
     """
     with _errors_named(path):
         encoding = encodings.encoding_of(head(path)) or "utf-8"
@@ -79,9 +79,9 @@ def open_text(path: str, bounded: bool = True, newline: str = "") -> Iterator[Te
 
 
 def line_end(path: str) -> str:
-    """Returns what ends the lines of a table, as `open_text` takes it.
+    """Returns the line end of a table, for `open_text`.
 
-    A carriage return inside a field is text: it ends lines only in a file that has hardly any other line ends.
+    A carriage return inside a field is text. It ends lines only if the file has hardly any other line ends.
     """
     text = decoded(head(path)) or ""
     feeds, returns = text.count("\n"), len(re.findall(r"\r(?!\n)", text))
@@ -91,7 +91,7 @@ def line_end(path: str) -> str:
 
 @contextlib.contextmanager
 def _errors_named(path: str) -> Iterator[None]:
-    """Says of which file an error is, and what to do."""
+    """Gives errors the name of the file, and a remedy."""
     try:
         yield
     except FileNotFoundError:

@@ -1,4 +1,4 @@
-"""Unpacks gzip, bzip2, xz and zstandard files, which are told by their first bytes."""
+"""Unpacks gzip, bzip2, xz and zstandard files, recognised by their first bytes."""
 
 import bz2
 import contextlib
@@ -12,13 +12,13 @@ from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
-_ZSTD_WINDOW = 2**31  # dumps that were packed with --long need it
-# Read at once of a .zst file: four bytes unfold to 128 KiB at most, so that this is 32 MiB.
+_ZSTD_WINDOW = 2**31  # for dumps that were packed with --long
+# Bytes read at once from a .zst file: four of them unpack to 128 KiB at most, so that these make 32 MiB at most.
 _ZSTD_BYTES = 2**10
 
 
 class _Zstandard(io.RawIOBase):
-    """The content of a .zst file; unlike the package's stream, it refuses a file that was cut off."""
+    """The content of a .zst file. Unlike the package's stream, it refuses a file that was cut off."""
 
     def __init__(self, path: str):
         self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
@@ -61,19 +61,19 @@ _PACKINGS = (
     _Packing("gzip", re.compile(rb"\x1f\x8b"), gzip.open),
     _Packing("bzip2", re.compile(rb"BZh[1-9](1AY&SY|\x17rE8P\x90)"), bz2.open),
     _Packing("xz", re.compile(rb"\xfd7zXZ\x00"), lzma.open),
-    # A frame, or one that is to be skipped, with which some tools begin.
+    # A frame, or a frame to skip, with which some tools begin.
     _Packing("zstandard", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL), _Zstandard),
 )
 
 
 def packing_of(path: str) -> str | None:
-    """Returns what a file is packed with; None for a plain file."""
+    """Returns the packing of a file; None for a plain file."""
     packing = _find(path)
     return packing and packing.name
 
 
 def is_packed(path: str) -> bool:
-    """Returns whether the texts of a file are longer than the file; those of Parquet and .xlsx are, too."""
+    """Returns whether a file is smaller than its texts, as Parquet and .xlsx are, too."""
     with open(path, "rb") as file:
         return file.read(4) in (b"PAR1", b"PK\x03\x04") or packing_of(path) is not None
 
@@ -89,7 +89,7 @@ def unpacked(path: str) -> Iterator[BinaryIO]:
     """Opens the content of a file, packed or not.
 
     Raises:
-      ValueError: while reading: a packed file is damaged or was cut off.
+      ValueError: while reading, if a packed file is damaged or was cut off.
     """
     packing = _find(path)
     if packing is None:

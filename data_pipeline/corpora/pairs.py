@@ -1,4 +1,4 @@
-"""Makes pairs of a table's rows."""
+"""Turns the rows of a table into pairs."""
 
 import operator
 import re
@@ -6,35 +6,36 @@ from collections.abc import Iterator
 from typing import Any
 
 from data_pipeline.corpora import doubts
-from data_pipeline.corpora.columns import plain_name
+from data_pipeline.corpora.columns import Roles, plain_name
 from data_pipeline.corpora.reading import Refusals, Table
 from data_pipeline.rows import Pair
 
 _NO_TEXT = "question or answer is not a text"
-_REPEATS = "a row repeats the header"  # of tables that were put one behind the other
+_REPEATS = "a row repeats the header"  # where tables were concatenated
 _RULE, _IS_RULE = "a row is a drawn line", re.compile(r"\s*:?-+:?\s*")  # below the header of a Markdown table
-_BLANKS_AND_MARKS = 20  # characters at most that may stand around a repeated name
-Found = dict[str, tuple[int, ...]]  # the columns of each role, as `Columns.find` returns them
+_BLANKS_AND_MARKS = 20  # largest number of characters around a repeated name
 
 
-def pairs_of(table: Table, found: Found, refusals: Refusals, instructed: bool = True) -> Iterator[tuple[str, Pair]]:
-    """Yields (place, pair) for each row of a table, several where it has several answers, or questions.
+def pairs_of(
+    table: Table, roles: Roles, refusals: Refusals, with_instruction: bool = True
+) -> Iterator[tuple[str, Pair]]:
+    """Yields (place, pair) for each row of a table; a row with several answers or questions is several pairs.
 
     Args:
-      table: the file.
-      found: the columns.
+      table: the opened file.
+      roles: its columns.
       refusals: counts the rows that are no pair, and notes those that are several.
-      instructed: whether the instruction of an instruction table is a part of its questions.
+      with_instruction: whether questions of an instruction table begin with the instruction.
     """
     value = table.value or operator.getitem
-    questions, (answer,) = found["question"], found["answer"]
-    known = {role: found[role][0] for role in ("source", "focus") if role in found}
+    questions, (answer,) = roles["question"], roles["answer"]
+    labels = {role: roles[role][0] for role in ("source", "focus") if role in roles}
     for where, row in table.rows:
         question, reply = value(row, questions[0]), value(row, answer)
         if len(questions) == 2:
-            question = joined(question, value(row, questions[1]), instructed)
+            question = joined(question, value(row, questions[1]), with_instruction)
         extra = {}
-        for role, place in known.items():
+        for role, place in labels.items():
             if isinstance(text := value(row, place), str):
                 extra[role] = text
         if isinstance(question, str) and isinstance(reply, str):
@@ -44,10 +45,10 @@ def pairs_of(table: Table, found: Found, refusals: Refusals, instructed: bool = 
             yield from _several(where, question, reply, extra, refusals)
 
 
-def data_rows(table: Table, found: Found, refusals: Refusals) -> Iterator[tuple[str, Any]]:
-    """Yields the rows of a table; the header, repeated, and lines that are drawn below it are refused."""
+def data_rows(table: Table, roles: Roles, refusals: Refusals) -> Iterator[tuple[str, Any]]:
+    """Yields the rows of a table without repeated headers and drawn lines, which are refused."""
     value = table.value or operator.getitem
-    first, second = found["question"][0], found["answer"][0]
+    first, second = roles["question"][0], roles["answer"][0]
     name, other_name = plain_name(table.header[first]), plain_name(table.header[second])
     longest = len(name) + _BLANKS_AND_MARKS
     for where, row in table.rows:
@@ -74,7 +75,7 @@ def _several(
     if not questions or not answers:
         refusals.add(f"empty {'answer' if questions else 'question'}", where)
         return
-    if len(questions) > 1 and len(answers) > 1:  # nobody knows which answer is to which question
+    if len(questions) > 1 and len(answers) > 1:  # nobody knows which answer belongs to which question
         refusals.add("several questions with several answers", where)
         return
     for side, texts in (("questions", questions), ("answers", answers)):
@@ -93,7 +94,7 @@ def _several(
 
 
 def _texts(value: Any) -> list[Any]:
-    """Returns the texts of a list, of objects with a field `text`, or of lists of them; what is none stays."""
+    """Returns the texts of a list, of objects with a field `text`, or of lists of these; other values stay."""
     if isinstance(value, dict) and "text" in value:
         return _texts(value["text"])
     if isinstance(value, list):
@@ -101,24 +102,25 @@ def _texts(value: Any) -> list[Any]:
     return [value]
 
 
-def joined(instruction: Any, text: Any, instructed: bool = True) -> Any:
-    """Returns the question of an instruction table; instruction or input may be missing or empty.
+def joined(instruction: Any, text: Any, with_instruction: bool = True) -> Any:
+    """Returns the question of an instruction table; None if instruction or input is no text.
 
     Args:
-      instruction: what to do.
-      text: its input.
-      instructed: whether the instruction is a part of the question; it always is where the input is empty.
+      instruction: the instruction; may be missing or empty.
+      text: its input; may be missing or empty.
+      with_instruction: whether the question begins with the instruction; without an input, it always does.
     """
     parts = [part for part in (instruction, text) if not (part is None or (isinstance(part, str) and not part.strip()))]
     if not all(isinstance(part, str) for part in parts):
         return None
-    return "\n".join(parts if instructed else parts[-1:])
+    return "\n".join(parts if with_instruction else parts[-1:])
 
 
 def instructions_differ(table: Table, places: tuple[int, ...]) -> bool:
-    """Returns whether the instructions of an instruction table say something; reads no further than to the second.
+    """Returns whether the instructions of an instruction table belong into its questions.
 
-    They do if two are different, if there is one row, or if no row has an input.
+    They do if two of them differ, if there is one row, or if no row has an input. Reads no further than to the second
+    instruction.
     """
     value = table.value or operator.getitem
     seen, rows, inputs = set[Any](), 0, False

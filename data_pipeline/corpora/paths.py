@@ -1,4 +1,4 @@
-"""The files that a flag names: paths with commas between, folders, patterns."""
+"""Finds the files that a flag names: paths with commas between, folders, patterns."""
 
 import glob
 import os
@@ -16,23 +16,23 @@ def find_inputs(values: Sequence[str], columns: Columns, refusals: Refusals) -> 
     """Returns the files that the values of a flag name.
 
     Args:
-      values: each a path, a folder (its tables, in the order of their names), a pattern such as `data/*.csv`, or
-        several of them with commas between. A path that has a comma in it is taken as it is.
+      values: each a path, a folder (its tables, sorted by name), a pattern such as `data/*.csv`, or several of these
+        with commas between. The comma in the name of a file that exists separates nothing.
       columns: the columns of the tables.
-      refusals: notes which files of a folder are left out.
+      refusals: notes the files of a folder that are left out.
 
     Raises:
-      FileNotFoundError: nothing is there.
+      FileNotFoundError: a path or pattern names no file.
       ValueError: a folder holds no table or a damaged one, or a file is named twice.
     """
-    found = [path for value in values for part in _parts(value) for path in _files(part, columns, refusals)]
-    if twice := sorted({path for path in found if found.count(path) > 1}):
+    paths = [path for value in values for part in _parts(value) for path in _files(part, columns, refusals)]
+    if twice := sorted({path for path in paths if paths.count(path) > 1}):
         raise ValueError(f"{twice[0]} is given twice. Name every file once.")
-    return tuple(found)
+    return tuple(paths)
 
 
 def _parts(value: str) -> list[str]:
-    """Splits at commas, but not inside a path that is there; the longest such path counts."""
+    """Splits at commas, but not inside a path that exists; the longest such path counts."""
     pieces, parts = value.split(","), []
     while pieces:
         sizes = range(len(pieces), 1, -1)
@@ -53,13 +53,13 @@ def _files(path: str, columns: Columns, refusals: Refusals) -> list[str]:
         return _tables_in(path, columns, refusals)
     if os.path.exists(path):
         return [path]
-    if found := sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name)):
-        return found
+    if matches := sorted(name for name in glob.glob(path, recursive=True) if os.path.isfile(name)):
+        return matches
     raise FileNotFoundError(f"No file at {path}. Check the path given as input.")
 
 
 def _tables_in(folder: str, columns: Columns, refusals: Refusals) -> list[str]:
-    """Returns the files of a folder that hold pairs; hidden ones are not looked at, others are named in the log."""
+    """Returns the files of a folder that hold pairs. Hidden files are ignored; the log names other files."""
     tables = []
     for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
         path = os.path.join(folder, name)

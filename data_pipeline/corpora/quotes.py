@@ -1,11 +1,12 @@
-"""Reads the rows of a delimited table, in which a quote may be a mark or text.
+"""Reads the rows of a delimited table whose quotes may be marks or text.
 
-A field that begins with a quote, or with a blank and a quote, is quoted if its closing quote (one inside is doubled) is
-followed by a delimiter or the line's end, and the row then has the header's number of fields. Otherwise the quote is
-text, and the line is read as it stands, so that a quote that never closes takes no other rows along.
+A field that begins with a quote, or with a blank and a quote, is quoted if a delimiter or the end of the line follows
+its closing quote (a quote inside is doubled), and if the row then has as many fields as the header. Otherwise the quote
+is text, and the line is read as it stands: a quote that never closes swallows no other rows.
 
-Rows go through Python's csv module until one has trouble. Its lines are then read again, field by field. A search for a
-closing quote ends at the next quote, or where the row would have too many fields, so that the work stays linear.
+Rows go through Python's csv module until one of them does not fit. Its lines are then read again, field by field. The
+search for a closing quote ends at the next quote, or where the row would have too many fields, so that the work stays
+linear.
 """
 
 import collections
@@ -17,8 +18,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from data_pipeline.corpora import opening
 from data_pipeline.corpora.reading import OTHER_NUMBER, Refusals
 
-_LONGEST_SEARCH = 2**20  # characters of the lines behind an opening quote in which the closing one is searched
-# Over a few lines it is chance that each of them could be a row, too; over more, the quotes are stray ones.
+_LONGEST_SEARCH = 2**20  # characters after the line of an opening quote in which the closing one is searched
+# If each of a few quoted lines could be a row, too, that is chance; if each of many could, the quotes are stray ones.
 _MOST_AMBIGUOUS = 10
 
 AS_TEXT = "a quote is text, as quoting does not fit"
@@ -33,10 +34,10 @@ class _SearchTooLongError(Exception):
 
 
 class Lines:
-    """Lines of a file; some can be put back.
+    """The lines of a file; the last ones can be put back.
 
     Attributes:
-      number: of the line that was given last, from 1.
+      number: number of the line that was read last, from 1.
     """
 
     def __init__(self, file: Iterable[str]):
@@ -48,7 +49,7 @@ class Lines:
             yield line
 
     def taken(self, span: list[str]) -> Iterator[str]:
-        """Yields the lines, and adds them to `span`, which is emptied behind every row."""
+        """Yields the lines and adds them to `span`, which the caller empties after every row."""
         size = 0
         for line in itertools.chain(self._popped(), self._file):
             size = size + len(line) if span else 0
@@ -63,35 +64,35 @@ class Lines:
             yield self._back.popleft()
 
     def put_back(self, lines: Sequence[str]) -> None:
-        """Gives the last lines once more, next."""
+        """Puts the last lines back, so that they come next."""
         self._back.extendleft(reversed(lines))
         self.number -= len(lines)
 
     def next_filled(self) -> str | None:
-        """Returns the next line that is not blank, None at the end."""
+        """Returns the next line that is not blank; None at the end."""
         return next((line for line in self if line.strip()), None)
 
 
 class Rows:
-    """Rows of a table, each with as many fields as the header has."""
+    """The rows of a table, each with as many fields as the header."""
 
     def __init__(
         self, lines: Lines, path: str, delimiter: str, header: Sequence[str], quoted: bool, refusals: Refusals
     ):
-        """Sets the table.
+        """Takes the lines after the header.
 
         Args:
-          lines: those behind the header.
-          path: names the file.
-          delimiter: stands between fields.
-          header: names of the columns; rows may lack the last ones, if they have no name.
-          quoted: whether the header's names stand in quotes, as in tables that have them around all fields.
-          refusals: counts rows with another number of fields, and notes how unclear quotes were read.
+          lines: the lines after the header.
+          path: the file, for places.
+          delimiter: the character between fields.
+          header: names of the columns; rows may lack the last columns if these have no name.
+          quoted: whether the names in the header stand in quotes, as in tables with quotes around all fields.
+          refusals: counts rows with another number of fields, and notes how ambiguous quotes were read.
         """
         self._lines, self._path, self._delimiter, self._refusals = lines, path, delimiter, refusals
         self._num_fields, self._fewest = len(header), max(i for i, name in enumerate(header, 1) if name or i == 1)
-        # In a TSV, quotes are rarely marks: where a field loses some that it did not need, that is told.
-        self._tells = delimiter == "\t" and not quoted
+        # In a TSV, quotes are rarely marks: a note tells if a field loses quotes that it did not need.
+        self._notes_needless = delimiter == "\t" and not quoted
         self._opening = re.compile(f'(^|{re.escape(delimiter)}) ?"')
         self._spaced = f'{delimiter} "'
         csv.field_size_limit(opening.MAX_ROW_BYTES)
@@ -99,7 +100,6 @@ class Rows:
     def __iter__(self) -> Iterator[tuple[str, Sequence[str]]]:
         """Yields (place, fields)."""
         span: list[str] = []  # the lines of the row at hand
-        tells = self._tells
         while True:
             try:
                 for row in csv.reader(self._lines.taken(span), delimiter=self._delimiter, strict=True):
@@ -107,7 +107,7 @@ class Rows:
                     if row:  # a blank line is no row
                         if len(row) != self._num_fields or self._spaced in span[0] or self._spaced in span[-1]:
                             break
-                        unclear = (len(span) > 1 or tells) and '"' in span[0]
+                        unclear = (len(span) > 1 or self._notes_needless) and '"' in span[0]
                         if unclear and not self._accepts(span, row, where):
                             break
                         if self._fewest < self._num_fields:
@@ -122,10 +122,10 @@ class Rows:
             span.clear()
 
     def _accepts(self, span: Sequence[str], row: Sequence[str], where: str) -> bool:
-        """Returns whether a row that quotes make of these lines is one, and notes it if another reading fits, too."""
+        """Returns whether these lines, read as one quoted row, are one; notes it if another reading fits, too."""
         if len(span) == 1:
             literal = self._split(span[0])
-            if self._tells and len(literal) == len(row) and any(map(_is_needless, literal, row)):
+            if self._notes_needless and len(literal) == len(row) and any(map(_is_needless, literal, row)):
                 self._refusals.note(NEEDLESS, where)
         elif all(map(self._is_row, reversed(span))):  # most quoted texts end with a line that is no row
             if len(span) > _MOST_AMBIGUOUS:
@@ -138,7 +138,7 @@ class Rows:
             self._refusals.note(UNNAMED, where)
 
     def _carefully(self, pending: collections.deque[str]) -> Iterator[tuple[str, Sequence[str]]]:
-        """Yields the rows of lines that csv has taken, and of those that belong to the last row."""
+        """Yields the rows of lines that csv could not read, and of further lines that belong to the last row."""
         while pending:
             where = f"{self._path} line {self._lines.number - len(pending) + 1}"
             fields, num_lines = self._row(pending, where)
@@ -151,28 +151,31 @@ class Rows:
                 self._refusals.add(OTHER_NUMBER, where)
 
     def _row(self, pending: collections.deque[str], where: str) -> tuple[list[str], int]:
-        """Returns the fields of the row that begins with the first line, and how many lines it has."""
+        """Returns the fields of the row that begins with the first line, and its number of lines."""
         literal = self._split(pending[0])
         if not self._opening.search(pending[0]):
             return literal, 1
         fits = self._fitted(literal) is not None
-        if (found := self._quoted(pending)) is not None:
-            row, span = found
+        if (quoted := self._quoted(pending)) is not None:
+            row, span = quoted
             if self._fitted(row) is not None:
                 if self._accepts(span, row, where):
                     return row, len(span)
                 self._refusals.note(NOT_SWALLOWED, where)
                 return literal, 1
             if not any(map(self._is_row, span[1:] or span)):
-                return row, len(span)  # refused as one row: behind a stray quote, lines would be rows
+                return row, len(span)  # refused as one row; after a stray quote, the lines would be rows
         if fits:
             self._refusals.note(AS_TEXT, where)
         return literal, 1
 
     def _quoted(self, pending: collections.deque[str]) -> tuple[list[str], list[str]] | None:
-        """Returns the row that begins with the first line, as quotes say, and its lines; None if they do not fit.
+        """Reads the row that begins with the first line with quotes as marks.
 
-        What it needs beyond the pending lines is added to them.
+        Further lines that the row needs are added to the pending ones.
+
+        Returns:
+          The fields of the row, and its lines; None if the quotes do not fit.
         """
         lines = itertools.chain(pending, self._more(pending))
         line, start, size = next(lines), 0, 0
@@ -203,7 +206,7 @@ class Rows:
             yield line
 
     def _fitted(self, fields: Sequence[str]) -> Sequence[str] | None:
-        """Returns as many fields as the header has; None if there are more or fewer."""
+        """Returns the fields, as many as the header has; None if there are more or fewer."""
         if any(fields[self._num_fields :]) or len(fields) < self._fewest:
             return None
         return [*fields, *[""] * (self._num_fields - len(fields))][: self._num_fields]
@@ -217,12 +220,12 @@ class Rows:
 
 
 def _is_needless(literal: str, text: str) -> bool:
-    """Returns whether a field lost quotes around neither a delimiter nor a line break nor a quote."""
+    """Returns whether a field lost quotes although it holds no delimiter, line break or quote."""
     return literal.lstrip(" ") == f'"{text}"' and '"' not in text
 
 
 def _closing_quote(line: str, start: int) -> int:
-    """Returns where the first quote stands that is not doubled, -1 if there is none."""
+    """Returns the place of the first quote that is not doubled; -1 if there is none."""
     while (end := line.find('"', start)) >= 0 and line.startswith('"', end + 1):
         start = end + 2
     return end

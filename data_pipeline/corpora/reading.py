@@ -1,19 +1,26 @@
-"""What all readers share: what an opened table is, and counting what is refused and what is noted."""
+"""What all readers share: the opened table, and the counts of refused rows and of notes."""
 
 import collections
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
-ROLES = ("question", "answer", "source", "focus")  # of a column
+ROLES = ("question", "answer", "source", "focus")  # of columns
 OTHER_NUMBER = "another number of fields than the header"
 
 
 class NotATableError(ValueError):
-    """A file holds something else than a table with questions and answers."""
+    """A file holds something other than a table with questions and answers."""
 
 
 class Refusals:
-    """Counts refused rows by reason, and what was read in another way than it looks; each with its first place."""
+    """Counts refused rows by reason, and notes of readers, each with its first place.
+
+    A note tells of a decision that a user might not expect, such as the delimiter of a file.
+
+    Attributes:
+      counts: {reason: refused rows}.
+      noted: {note: times}.
+    """
 
     def __init__(self) -> None:
         self.counts: collections.Counter[str] = collections.Counter()
@@ -25,21 +32,21 @@ class Refusals:
         """Counts rows.
 
         Args:
-          reason: why.
-          where: file and row of the first.
-          position: orders the places; of equal ones, what was added before comes first.
-          rows: how many.
+          reason: why they are refused.
+          where: place of the first: file and row.
+          position: orders the places; of equal positions, the place that was added first counts.
+          rows: number of rows.
         """
         self.counts[reason] += rows
         self._first[reason] = min(self._first.get(reason, (position, where)), (position, where), key=lambda at: at[0])
 
-    def note(self, what: str, where: str) -> None:
-        """Counts what a reader decided, such as the delimiter of a file."""
-        self.noted[what] += 1
-        self._first_noted.setdefault(what, where)
+    def note(self, text: str, where: str) -> None:
+        """Counts a note."""
+        self.noted[text] += 1
+        self._first_noted.setdefault(text, where)
 
     def merge(self, report: dict[str, dict[str, int | str]]) -> None:
-        """Adds what another has counted."""
+        """Adds the report of another."""
         for reason, entry in report.items():
             self.add(reason, entry["first"], entry["position"], entry["rows"])
 
@@ -51,18 +58,18 @@ class Refusals:
         }
 
     def notes(self) -> dict[str, dict[str, int | str]]:
-        """Returns {what was noted: {"times", "first"}}."""
-        return {what: {"times": n, "first": self._first_noted[what]} for what, n in self.noted.items()}
+        """Returns {note: {"times", "first"}}."""
+        return {text: {"times": n, "first": self._first_noted[text]} for text, n in self.noted.items()}
 
 
 class Table(NamedTuple):
-    """A file that was opened.
+    """An opened file.
 
     Attributes:
       header: names of its columns.
-      rows: (place, values).
-      value: takes the value of a column, by its place in the header, out of the values: a text, a list, ... None where
-        the values are a list of texts, one a column.
+      rows: (place, values) of each row.
+      value: (values, place of a column in the header) -> the value of this column: a text, a list, ... None if the
+        values are a list with a text for each column.
     """
 
     header: list[str]

@@ -1,4 +1,4 @@
-"""Reads delimited tables: CSV, TSV, and their like; how quotes are read stands in quotes.py."""
+"""Reads delimited tables: CSV, TSV and the like. quotes.py reads their quotes."""
 
 import csv
 import itertools
@@ -22,7 +22,7 @@ def open_table(file: TextIO, path: str, columns: Columns, refusals: Refusals) ->
     """Returns the header and the rows of a table.
 
     Raises:
-      NotATableError: it is empty.
+      NotATableError: the file is empty.
     """
     lines = Lines(file)
     first = lines.next_filled()
@@ -49,7 +49,7 @@ def open_table(file: TextIO, path: str, columns: Columns, refusals: Refusals) ->
 
 
 def _header(lines: Lines, delimiter: str) -> tuple[list[str], list[str]]:
-    """Returns the fields of the first row, which may hold line breaks, and its lines."""
+    """Returns the fields of the first row, which may hold line breaks, and the lines of this row."""
     taken: list[str] = []
     for line in itertools.islice(lines, _MAX_HEADER_LINES):
         taken.append(line)
@@ -70,9 +70,10 @@ def _implied(path: str) -> str:
 
 
 def _sniffed(lines: list[str], path: str, columns: Columns, refusals: Refusals) -> str:
-    """Returns the delimiter with which the first line makes sense: its columns are known, and they are many.
+    """Returns the delimiter that makes the most sense of the first lines.
 
-    Where the line does not say the names of the columns, all of the first lines should have the same number of fields.
+    With it, the first line has columns with known names, and many of them. If the line holds no names, the first lines
+    should all have the same number of fields.
     """
     implied = _implied(path)
     named = not (columns.header or any(name and name[0] == "#" for name in (columns.question, columns.answer)))

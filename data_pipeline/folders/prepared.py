@@ -1,4 +1,4 @@
-"""A prepared folder: what `data_pipeline.prepare` writes and everything else reads.
+"""A prepared folder, which `data_pipeline.prepare` writes and everything else reads.
 
 manifest.json   written last: tokenizer fingerprint, counts, settings, input files with their hashes
 pairs.parquet   one row a pair, with the columns of its schema: id, texts, groups, split, labels
@@ -53,7 +53,7 @@ class PreparedFolder:
       path: the folder.
       schema: of its rows.
       manifest: the content of manifest.json.
-      settings: what it was prepared with; a setting that is newer than the folder has its default.
+      settings: the settings of preparing; a setting that is newer than the folder has its default.
     """
 
     def __init__(self, path: str, schema: Schema = PAIR):
@@ -75,7 +75,7 @@ class PreparedFolder:
         return self.schema.features
 
     def fingerprint(self) -> str:
-        """Returns a hash of what the folder holds: inputs by their content, tokenizer and settings; never of paths."""
+        """Returns a hash of the content: of input files, tokenizer and settings, never of paths."""
         settings = content_settings(self.manifest["settings"])
         inputs = [entry["sha256"] for entry in self.manifest["inputs"]]
         names = ("tokenizer", "counts", "boilerplate_sha256")
@@ -98,16 +98,16 @@ class PreparedFolder:
         return tokenizer
 
     def prompts(self) -> EncoderPrompts:
-        """Returns what stands before every question and answer in the ids."""
+        """Returns the prompts that stand before every question and answer in the ids."""
         return EncoderPrompts(*(self.settings.prompts.get(side, "") for side in (QUESTION, ANSWER)))
 
     def longest(self, *names: str) -> int:
-        """Returns the number of tokens of the longest text of the given fields, or of all that are tokenized."""
+        """Returns the number of tokens of the longest text in the given fields, or in all tokenized ones."""
         names = names or tuple(field.name for field in self.schema.tokenized)
         return max(count[f"longest_{name}"] for count in self.manifest["counts"].values() for name in names)
 
     def cut_at(self) -> int:
-        """Returns the number of tokens that texts were cut at, of the field with the largest limit."""
+        """Returns the largest number of tokens to which a field's texts were cut."""
         return max(self.settings.max_tokens[field.name] for field in self.schema.tokenized)
 
     def num_rows(self, split: str) -> int:
@@ -127,7 +127,7 @@ class PreparedFolder:
 
 
 def kind(schema: Schema) -> str:
-    """Returns what the manifest of a prepared folder says that it is."""
+    """Returns the kind of a prepared folder in its manifest."""
     return f"docproduct prepared {schema.plural}"
 
 
@@ -137,17 +137,17 @@ def table_file(schema: Schema) -> str:
 
 
 def content_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Returns the stored settings that decide what is in a folder, without those that say where it came from.
+    """Returns the stored settings that decide the content of a folder, without paths.
 
-    How many of the inputs were given to which split counts, not their names.
+    Of the inputs, the number of files for each split counts, not their names.
     """
-    given = {name: len(settings[name]) for name in ("inputs", "dev_inputs", "test_inputs")}
+    numbers = {name: len(settings[name]) for name in ("inputs", "dev_inputs", "test_inputs")}
     scrub = {name: value for name, value in settings["scrub"].items() if name != "boilerplate"}
-    return {name: value for name, value in settings.items() if name != "tokenizer"} | given | {"scrub": scrub}
+    return {name: value for name, value in settings.items() if name != "tokenizer"} | numbers | {"scrub": scrub}
 
 
 def find_manifest(path: str, schema: Schema) -> dict[str, Any] | None:
-    """Returns the manifest of a prepared folder; None where there is none, or another kind of folder."""
+    """Returns the manifest of a prepared folder; None if the folder is missing or of another kind."""
     try:
         return PreparedFolder(path, schema).manifest
     except ValueError:

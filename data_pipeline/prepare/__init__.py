@@ -2,8 +2,8 @@
 
     python -m data_pipeline.prepare --input=docproduct/sample/pairs.csv --tokenizer=MODEL_FOLDER --output_dir=prepared
 
-Two passes, each over all processors; none holds the corpus in memory, and none imports TensorFlow, which takes longer
-to import than 100,000 pairs take here.
+Two passes, each over all processors. Neither holds the corpus in memory, and neither imports TensorFlow, whose import
+takes as long as 100,000 pairs take here.
 
     chunks.py   reader -> chunks of rows -> clean, group, split, tokenize -> one Arrow file a chunk, with one batch
                 for each shard that the rows belong to
@@ -39,12 +39,12 @@ _PACKAGES = ("tokenizers", "datasketch", "numpy", "pyarrow", "selectolax", "xxha
 
 
 class _Inputs(NamedTuple):
-    """What is read.
+    """The input files.
 
     Attributes:
       files: {"path", "bytes", "sha256", "html"} of each file.
-      modified: when each file was changed last.
-      boilerplate: hash of the file of set phrases, if one is used.
+      modified: time of the last change of each file.
+      boilerplate: hash of the file of set phrases, if there is one.
     """
 
     files: list[dict[str, Any]]
@@ -62,8 +62,8 @@ def prepare(
 ) -> dict[str, Any]:
     """Writes a prepared folder, whole or not at all.
 
-    A whole folder that was prepared from the same inputs with the same settings is left as it is, unless `overwrite`
-    is on. A run that was killed continues where it stopped.
+    A finished folder of the same inputs and settings stays as it is, unless `overwrite` is on. A run that was killed
+    continues where it stopped.
 
     Args:
       settings: what to prepare.
@@ -134,10 +134,7 @@ def _write(
     reports = chunks.write(job, reader, workers, progress)
     num_chunks = len(reports) - 1
     duplicates.find(job, [job.chunk_path(number) for number in range(num_chunks)], progress)
-    labels = {
-        field.name: sorted(set[str]().union(*(report["labels"].get(field.name, ()) for report in reports)))
-        for field in schema.classes
-    }
+    labels = _labels(schema, reports)
     shard_reports = shards.write(job, num_chunks, labels, folder, workers, progress)
     if inputs.modified != _modified(settings):
         raise ValueError("An input was changed while it was read. Start again when all are complete.")
@@ -161,6 +158,15 @@ def _write(
     }
     manifest |= {"labels": labels} if labels else {}
     files.write_json(os.path.join(folder, MANIFEST_FILE), manifest)
+
+
+def _labels(schema: Schema, reports: Sequence[dict[str, Any]]) -> dict[str, list[str]]:
+    """Returns the sorted values of each label with classes."""
+    values = {field.name: set[str]() for field in schema.classes}
+    for report in reports:
+        for name, labels in report.get("labels", {}).items():
+            values[name].update(labels)
+    return {name: sorted(labels) for name, labels in values.items()}
 
 
 def _state(settings: Settings, schema: Schema, tokenizer: Tokenizer | None, inputs: _Inputs) -> str:
@@ -189,7 +195,7 @@ def _is_whole(folder: str, schema: Schema, manifest: dict[str, Any]) -> bool:
 def _refused(
     job: Job, reports: Sequence[dict[str, Any]], shard_reports: Sequence[dict[str, Any]], counts: dict
 ) -> dict[str, Any]:
-    """Returns what was refused.
+    """Returns {reason: {"rows", "first"}} of the refused rows.
 
     Raises:
       ValueError: no row is left.

@@ -19,7 +19,7 @@ from data_pipeline.settings import define_flags, flag_values
 _FIELDS = PAIRS.schema.tokenized
 _COLUMN_FLAGS = {role: f"{role}_column" for role in ROLES}
 _LOWER_CASE = {"auto": None, "lower": True, "cased": False}
-_OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # they have flags of another form
+_OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # their flags have another form
 
 
 def _define_flags() -> None:
@@ -47,7 +47,7 @@ def _define_flags() -> None:
 
 
 def _settings(values: flags.FlagValues, left_out: Refusals) -> Settings:
-    """Returns what the flags say; notes the files of folders that are left out."""
+    """Returns the settings of the flags; notes the files of folders that are left out."""
     columns = flag_values(Columns, names=_COLUMN_FLAGS)
     columns = Columns(**columns | {"delimiter": values.delimiter and values.delimiter.replace("\\t", "\t")})
     described = flag_values(Settings, but=_OWN_FLAGS)
@@ -69,10 +69,10 @@ def _settings(values: flags.FlagValues, left_out: Refusals) -> Settings:
 
 
 def main(argv: list[str]) -> None:
-    """Prepares what the flags describe."""
+    """Prepares the files that the flags name."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; files are given with --input.")
-    gc.disable()  # millions of rows pass through, and no cycles
+    gc.disable()  # millions of rows pass through, without cycles
     values = flags.FLAGS
     if not values.input:
         raise app.UsageError("--input is missing: the files with questions and answers.")
@@ -88,25 +88,26 @@ def main(argv: list[str]) -> None:
         sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
     if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name]["pairs"]]:
         print(f"No pair is in {' and '.join(empty)}: a model cannot be trained and judged on this.", file=sys.stderr)
-    noted = left_out.notes() | manifest.get("noted", {})
-    _tell(manifest, noted)
-    shown = {name: manifest[name] for name in ("counts", "refused", "changed")} | {"noted": noted}
-    print(json.dumps({"output_dir": values.output_dir} | shown))
+    notes = left_out.notes() | manifest.get("noted", {})
+    _show_decisions(manifest, notes)
+    summary = {name: manifest[name] for name in ("counts", "refused", "changed")} | {"noted": notes}
+    print(json.dumps({"output_dir": values.output_dir} | summary))
 
 
-def _tell(manifest: dict[str, Any], noted: dict[str, Any]) -> None:
-    """Says what was decided about the files and about HTML, on standard error."""
-    for what, at in noted.items():
-        times = f" ({at['times']} times)" if at["times"] > 1 else ""
-        print(f"{at['first']}: {what}{times}.", file=sys.stderr)
+def _show_decisions(manifest: dict[str, Any], notes: dict[str, Any]) -> None:
+    """Prints the decisions about files and about HTML to standard error."""
+    for text, entry in notes.items():
+        times = f" ({entry['times']} times)" if entry["times"] > 1 else ""
+        print(f"{entry['first']}: {text}{times}.", file=sys.stderr)
+    plurals = {field.name: field.plural for field in PAIRS.schema.fields}
     for entry in manifest["inputs"]:
         if entry.get("html"):
-            sides = " and ".join(f"{side}s" for side in entry["html"])
-            print(f"{entry['path']}: most {sides} hold HTML tags; they are turned into text.", file=sys.stderr)
-    kept = {what: count for what, count in manifest["changed"].items() if what.endswith("kept")}
-    if kept and manifest["settings"]["html"] == "auto":
-        found = "; ".join(f"{count} {what}" for what, count in kept.items())
-        print(f"{found}: most texts of their columns hold none. --html=text turns them into text.", file=sys.stderr)
+            columns = " and ".join(map(plurals.__getitem__, entry["html"]))
+            print(f"{entry['path']}: most {columns} hold HTML tags; they are turned into text.", file=sys.stderr)
+    changes = [f"{count} {change}" for change, count in manifest["changed"].items() if change.endswith("kept")]
+    if changes and manifest["settings"]["html"] == "auto":
+        changes = "; ".join(changes)
+        print(f"{changes}: most texts of their columns hold none. --html=text turns them into text.", file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""The first pass: rows of the inputs become clean, tokenized rows, in chunks.
+"""The first pass: cleans and tokenizes the rows of the inputs, in chunks.
 
-A chunk is an Arrow file with one record batch for each shard. Chunks are cut by the order and the length of the rows
-alone, so that a run that was killed finds the chunks that it has written.
+A chunk is an Arrow file with one record batch for each shard. The order and the length of the rows alone decide where a
+chunk ends, so that a run that was killed finds the chunks that it has written.
 """
 
 import collections
@@ -28,7 +28,7 @@ from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 _MAX_ROWS = 4_096  # of a chunk
 _MAX_CHARACTERS = 4 * 2**20
 LIMITS = (_MAX_ROWS, _MAX_CHARACTERS)
-_ALL_READ_FILE = "all_read.json"  # the reports; there when every input was read to its end
+_ALL_READ_FILE = "all_read.json"  # the reports; written when every input was read to its end
 _REPORT = b"report"
 
 Row = tuple[Any, ...]  # the place, then the value of each field
@@ -41,8 +41,8 @@ def arrow_schema(schema: Schema) -> pa.Schema:
             *schema.parquet,
             *((field.feature, pa.binary()) for field in schema.tokenized),  # varints, as a record holds them
             *((f"{field.name}_tokens", pa.int32()) for field in schema.tokenized),
-            ("given_split", pa.string()),  # the split that its whole file was given to, or ""
-            ("position", pa.int64()),  # in the order of the inputs
+            ("given_split", pa.string()),  # the split of the whole file; "" if the key decides
+            ("position", pa.int64()),  # place in the order of the inputs
             ("where", pa.string()),
             ("signature", pa.binary()),  # for near duplicates, else null
         ]
@@ -53,9 +53,9 @@ def write(job: Job, reader: Reader, workers: Workers, progress: bool) -> list[di
     """Writes all chunks that are missing.
 
     Returns:
-      Reports {"rows": read, "refused": see `Refusals.report`, "changed": {what: texts}, "labels": {field: values} of
-      labels that are classes}, one a chunk; and last that of the readers, whose rows are those that it refused, with
-      "noted": see `Refusals.notes`.
+      A report for each chunk: {"rows": number of rows read, "refused": see `Refusals.report`, "changed": {change:
+      number of texts}, "labels": {field: values} of labels with classes}. The last report is that of the reader, with
+      the rows that it refused, and "noted": see `Refusals.notes`.
     """
     all_read = os.path.join(job.work, _ALL_READ_FILE)
     if (reports := files.read_json(all_read)) is not None:
@@ -86,7 +86,7 @@ def _read(job: Job, reader: Reader, refusals: Refusals) -> Iterator[tuple[str, s
     settings = job.settings
     names, content = ([field.name for field in fields] for fields in (job.schema.fields, job.schema.content))
     inputs = ((splits.TEST, settings.test_inputs), (splits.DEV, settings.dev_inputs), ("", settings.inputs))
-    for given_split, path in ((given, path) for given, paths in inputs for path in paths):
+    for given_split, path in ((split, path) for split, paths in inputs for path in paths):
         rows: list[Row] = []
         characters = 0
         for where, row in reader.read(path, settings.columns, refusals):
@@ -107,7 +107,7 @@ def _length(value: str | Sequence[str]) -> int:
 def _tools(
     tokenizer: str | None, lower_case: bool | None, scrub: ScrubSettings, state: str
 ) -> tuple[Tokenizer | None, Scrubber]:
-    """Returns what a process needs for all its chunks; `state` tells corpora with equal settings apart."""
+    """Returns the tools that a process keeps for all its chunks; `state` tells corpora with equal settings apart."""
     del state
     return load_tokenizer(tokenizer, lower_case) if tokenizer else None, Scrubber(scrub)
 
@@ -130,8 +130,9 @@ def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]
     columns["split"] = [given_split or splits.split_of(key, *shares) for key in keys]
     columns["given_split"] = [given_split] * len(rows)
     columns["position"] = np.arange(len(rows)) + number * _MAX_ROWS
-    near = settings.duplicates == "near"
-    columns["signature"] = duplicates.signatures(_joined(schema, columns, " ")) if near else [None] * len(rows)
+    columns["signature"] = [None] * len(rows)
+    if settings.duplicates == "near":
+        columns["signature"] = duplicates.signatures(_joined(schema, columns, " "))
     report = {"rows": rows_read, "refused": refusals.report(), "changed": dict(scrubber.counts)}
     report["labels"] = {field.name: sorted(set(columns[field.name])) for field in schema.classes}
     arrow = arrow_schema(schema).with_metadata({_REPORT: json.dumps(report)})
@@ -142,7 +143,7 @@ def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]
 
 
 def _by_shard(batch: pa.RecordBatch, keys: np.ndarray, num_shards: int) -> Iterator[pa.RecordBatch]:
-    """Yields the rows of each shard: a shard has all rows with an equal key."""
+    """Yields the rows of each shard; rows with an equal key are in one shard."""
     shard = keys % num_shards
     batch = batch.take(pa.array(np.argsort(shard, kind="stable")))
     ends = np.cumsum(np.bincount(shard, minlength=num_shards)).tolist()
@@ -153,7 +154,7 @@ def _by_shard(batch: pa.RecordBatch, keys: np.ndarray, num_shards: int) -> Itera
 def _cleaned(
     job: Job, html: HtmlColumns, rows: list[Row], changed: collections.Counter[str], refusals: Refusals
 ) -> list[Row]:
-    """Returns the rows that have every text and class, with clean texts."""
+    """Returns the rows that lack no text or class, with clean texts."""
 
     def is_null(text: str) -> bool:
         return not job.settings.keep_null_words and cleaning.is_null_word(text)
@@ -182,7 +183,7 @@ def _cleaned(
 
 
 def _missing(name: str, value: str | list[str], is_null: Callable[[str], bool]) -> str | None:
-    """Returns why a value is none, or one of its texts."""
+    """Returns the reason to refuse a row for a text or label, or for one of its texts; None if there is no reason."""
     texts = value if isinstance(value, list) else [value]
     if not all(texts) or not texts:
         return f"empty {name}"
@@ -195,7 +196,7 @@ def _content(schema: Schema, rows: list[Row], file_name: str, scrubber: Scrubber
     columns = {"where": [row[0] for row in rows]}
     for place, field in enumerate(schema.fields, 1):
         values = [row[place] for row in rows]
-        scrub = scrubber.answer if field.side == ANSWER else scrubber.question
+        scrub = scrubber.answer if field.side == ANSWER else scrubber.mask
         if field.kind == TEXT:
             values = list(map(scrub, values))
         elif field.kind == TEXTS:
@@ -207,7 +208,7 @@ def _content(schema: Schema, rows: list[Row], file_name: str, scrubber: Scrubber
 
 
 def _joined(schema: Schema, columns: dict[str, list[Any]], mark: str) -> list[str]:
-    """Returns all texts of each row, with a mark between."""
+    """Returns all texts of each row in one, with a mark between them."""
     contents = (
         columns[field.name] if field.kind == TEXT else map(mark.join, columns[field.name]) for field in schema.content
     )
@@ -224,7 +225,7 @@ def _hashes(schema: Schema, columns: dict[str, list[Any]]) -> dict[str, list[int
 
 
 def _ids(job: Job, columns: dict[str, list[Any]], tokenizer: Tokenizer | None) -> dict[str, Any]:
-    """Returns the token ids of each tokenized field, and their numbers."""
+    """Returns the token ids of each tokenized field as varints, and their number."""
     packed: dict[str, Any] = {}
     for field in job.schema.tokenized:
         prompt, limit = job.settings.prompts[field.name], job.settings.max_tokens[field.name]

@@ -1,4 +1,4 @@
-"""Which columns of which files hold HTML, and their texts without it."""
+"""Decides which columns of a file hold HTML, and turns it into text."""
 
 import collections
 import itertools
@@ -9,12 +9,12 @@ from data_pipeline.folders.prepared_settings import Settings
 from data_pipeline.prepare.job import HtmlColumns
 from data_pipeline.rows import TEXT, Field
 
-_ROWS = 1_000  # of a file, by which its columns are judged
+_ROWS = 1_000  # first rows of a file, which decide about its columns
 TAGS, ESCAPED = "tags", "escaped tags"  # <p> and &lt;p&gt;
 
 
 def find(settings: Settings, path: str, reader: Reader) -> HtmlColumns:
-    """Returns the columns of a file whose HTML is turned into text: where most texts of its first rows hold some."""
+    """Returns the columns whose HTML is turned into text: those where most texts of the first rows hold it."""
     if settings.html == "keep":
         return {}
     tally = {field: collections.Counter() for field in reader.schema.content}
@@ -42,10 +42,10 @@ def _kind(text: str) -> str:
 
 
 def clean(text: str, field: Field, columns: HtmlColumns, changed: collections.Counter[str]) -> str:
-    """Returns a clean text, without HTML if it stands in a column of it; counts what held HTML."""
+    """Returns a clean text, without HTML if its column is one of HTML; counts the texts that hold it."""
     kind = columns.get(field.name)
     source = text
-    if kind == ESCAPED and not markup.holds_markup(text):  # what is escaped beside tags is text
+    if kind == ESCAPED and not markup.holds_markup(text):  # beside tags, escaped ones are text
         source = cleaning.decode_entities(text)
     if not markup.holds_markup(source):
         return cleaning.clean(text)

@@ -1,4 +1,4 @@
-"""What all parts of one run of preparing share."""
+"""The job that all parts of one run of preparing share."""
 
 import dataclasses
 import os
@@ -11,13 +11,13 @@ HtmlColumns = dict[str, str]  # {field: kind of HTML}, for those fields of a fil
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is prepared.
+    """A corpus to prepare.
 
     Attributes:
-      settings: complete, see `Settings.completed`.
-      schema: of the rows.
+      settings: the completed settings, see `Settings.completed`.
+      schema: the schema of the rows.
       state: hash of everything that decides the content.
-      work: the folder of what is not finished.
+      work: folder of unfinished files.
       html: the columns of each input file whose HTML is turned into text.
     """
 

@@ -1,4 +1,4 @@
-"""The second pass: the rows of one shard, from all chunks, become TFRecords and a part of the Parquet file."""
+"""The second pass: writes the rows of one shard, from all chunks, as TFRecords and as a part of the Parquet file."""
 
 import collections
 import os
@@ -61,7 +61,7 @@ def _part_path(job: Job, shard: int) -> str:
 
 
 def _write_shard(job: Job, num_chunks: int, labels: Labels, folder: str, shard: int) -> dict[str, Any]:
-    """Writes one shard of each split, unless it is there, and returns what is in it."""
+    """Writes one shard of each split, unless it is there, and returns its report; see `write`."""
     done = os.path.join(job.work, f"shard-{shard:05d}.json")
     if (result := files.read_json(done)) is not None:
         return result
@@ -99,13 +99,13 @@ def _rows(job: Job, num_chunks: int, shard: int) -> pa.Table:
     """Returns the rows of a shard in the order of the inputs."""
     batches = []
     for number in range(num_chunks):
-        with pa.OSFile(job.chunk_path(number)) as source:  # not mapped: only one batch of the file is wanted
+        with pa.OSFile(job.chunk_path(number)) as source:  # not mapped: only one batch of the file is read
             batches.append(pa.ipc.open_file(source).get_batch(shard))
     return pa.Table.from_batches(batches, chunks.arrow_schema(job.schema))
 
 
-def _accepted(schema: Schema, rows: pa.Table, near: np.ndarray, refusals: Refusals) -> pa.Table:
-    """Returns the rows without duplicates, and without those whose key is in a file of another split."""
+def _accepted(schema: Schema, rows: pa.Table, near_duplicates: np.ndarray, refusals: Refusals) -> pa.Table:
+    """Returns the rows without duplicates, and without rows whose key is in a file of another split."""
     accepted = np.ones(rows.num_rows, bool)
 
     def refuse(refused: np.ndarray, reason: str) -> None:
@@ -113,19 +113,19 @@ def _accepted(schema: Schema, rows: pa.Table, near: np.ndarray, refusals: Refusa
             refusals.add(reason, rows["where"][row].as_py(), rows["position"][row].as_py())
         accepted[refused] = False
 
-    given = np.array(rows["given_split"].to_pylist(), dtype=object)
-    if rows.num_rows and any(given):
+    given_split = np.array(rows["given_split"].to_pylist(), dtype=object)
+    if rows.num_rows and any(given_split):
         _, first, group = np.unique(rows[schema.key_group].to_numpy(), return_index=True, return_inverse=True)
-        owner = given[first][group]  # the first row with a key decides, in the order test, dev, the rest
+        owner = given_split[first][group]  # the first row with a key decides, in the order test, dev, other files
         for split in (splits.TEST, splits.DEV):
-            refuse((owner == split) & (given != split), f"its {schema.key} is in a {split} file")
+            refuse((owner == split) & (given_split != split), f"its {schema.key} is in a {split} file")
     ids = rows[schema.id_name].to_numpy()
     candidates = np.flatnonzero(accepted)
     _, first = np.unique(ids[candidates], return_index=True)
     repeated = accepted.copy()
     repeated[candidates[first]] = False
     refuse(repeated, f"the same {schema.name} stands before")
-    refuse(np.isin(ids, near), f"nearly the same {schema.name} stands before")
+    refuse(np.isin(ids, near_duplicates), f"nearly the same {schema.name} stands before")
     return rows if accepted.all() else rows.filter(pa.array(accepted))
 
 

@@ -1,4 +1,4 @@
-"""Processes that share the work; with none, the work is done in this one."""
+"""Shares work among processes; with none, this process does it."""
 
 import collections
 import concurrent.futures
@@ -18,7 +18,7 @@ class Workers:
     """A pool of processes, or none."""
 
     def __init__(self, num_workers: int | None):
-        """Starts `num_workers` processes, one for each processor with None, none with 0."""
+        """Starts `num_workers` processes; None: one for each processor; 0: none."""
         if num_workers is None:
             num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         self.num_workers = num_workers
@@ -27,7 +27,7 @@ class Workers:
         self._pool = (
             concurrent.futures.ProcessPoolExecutor(num_workers, context, initializer=_begin) if num_workers else None
         )
-        for _ in range(num_workers):  # they begin to import now, not with the first call
+        for _ in range(num_workers):  # they import now, not with the first call
             self._pool.submit(_nothing)
 
     def __enter__(self) -> "Workers":
@@ -40,7 +40,7 @@ class Workers:
             self._pool.shutdown(wait=True, cancel_futures=True)
 
     def map(self, function: Callable[..., Result], calls: Iterable[tuple[Any, ...]]) -> Iterator[Result]:
-        """Yields the results of `function(*call)` in the order of the calls; takes only a few calls ahead of them."""
+        """Yields the results of `function(*call)` in the order of the calls, of which it takes only a few ahead."""
         if not self._pool:
             yield from (function(*call) for call in calls)
             return
@@ -54,17 +54,17 @@ class Workers:
 
 
 def _nothing() -> None:
-    """Does nothing: to receive it, a process imports this package."""
+    """Does nothing; a process that receives it imports this package."""
 
 
 def _begin() -> None:
     """Prepares a process.
 
-    It ends when its parent is gone: a killed run leaves nobody who still writes. And it does not look for cycles among
-    the millions of strings that it makes; there are none.
+    The process ends when its parent has ended, so that nothing goes on writing after a run was killed. It looks for no
+    cycles among the millions of strings that it makes, as there are none.
     """
     gc.disable()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends the others
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all processes; the parent ends its children
 
     def wait() -> None:
         parent = multiprocessing.parent_process()

@@ -1,4 +1,4 @@
-"""Texts to token ids: WordPiece for BERT, any tokenizer.json (Unigram), byte-level byte-pair encoding for GPT-2."""
+"""Turns texts into token ids: WordPiece for BERT, any tokenizer.json (Unigram), byte-level byte pairs for GPT-2."""
 
 from data_pipeline.tokenizers.byte_pairs import BytePairs, train_byte_pairs
 from data_pipeline.tokenizers.json_tokenizer import JsonTokenizer

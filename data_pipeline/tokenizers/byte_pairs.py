@@ -1,7 +1,7 @@
 """Byte-level byte-pair encoding, with the ids of OpenAI's GPT-2.
 
-Source: Radford et al. 2019, openai/gpt-2 `encoder.py`; Sennrich et al. 2016. Every text has ids, and they give the text
-back. Added tokens (`<question>`, ...) are ids that no text ever gets: a prompt puts them between texts.
+Source: Radford et al. 2019, openai/gpt-2 `encoder.py`; Sennrich et al. 2016. Every text has ids, which give the text
+back. Added tokens (`<question>`, ...) have ids that no text ever gets: a prompt puts them between texts.
 """
 
 import itertools
@@ -18,7 +18,7 @@ VOCAB_FILE, MERGES_FILE = "vocab.json", "merges.txt"
 _OPENAI_FILES = ("encoder.json", "vocab.bpe")
 _JOINT_FILE = "tokenizer.json"
 _CONFIG_FILE = "tokenizer_config.json"
-_UNFINISHED = "\ufffd"  # what bytes that are no UTF-8 are decoded to
+_UNFINISHED = "\ufffd"  # stands for bytes that are no UTF-8
 
 
 class BytePairs:
@@ -35,12 +35,12 @@ class BytePairs:
         """Builds the tokenizer.
 
         Args:
-          vocab: {token: id}, with the ids 0, 1, ... and `<|endoftext|>` among them.
-          merges: pairs of tokens, the first merged first.
-          added: tokens for the ids behind the vocabulary's.
+          vocab: {token: id}, with the ids 0, 1, ... and the token `<|endoftext|>`.
+          merges: pairs of tokens, in the order in which they are merged.
+          added: tokens that get the ids after the vocabulary's.
 
         Raises:
-          ValueError: the vocabulary has gaps, no end token, or does not hold what is merged.
+          ValueError: the vocabulary has gaps or no end token, or lacks a merged token.
         """
         if sorted(vocab.values()) != list(range(len(vocab))):
             raise ValueError(
@@ -48,10 +48,10 @@ class BytePairs:
             )
         if END not in vocab:
             raise ValueError(f"The vocabulary has no {END}. Give the {VOCAB_FILE} of a GPT-2.")
-        lacking = sorted({part for a, b in merges for part in (a, b, a + b)} - set(vocab))
-        if lacking:
+        missing = sorted({part for a, b in merges for part in (a, b, a + b)} - set(vocab))
+        if missing:
             raise ValueError(
-                f"The merges name {len(lacking)} tokens that the vocabulary has not ({lacking[0]!r}, ...). Give "
+                f"The merges name {len(missing)} tokens that the vocabulary has not ({missing[0]!r}, ...). Give "
                 f"{VOCAB_FILE} and {MERGES_FILE} of one model."
             )
         if doubled := sorted(set(added) & set(vocab)) or len(set(added)) < len(added):
@@ -70,31 +70,31 @@ class BytePairs:
         """Reads a folder in OpenAI's layout (encoder.json, vocab.bpe) or Hugging Face's (vocab.json, merges.txt).
 
         Raises:
-          FileNotFoundError: neither is there, or one file of the two is not.
-          ValueError: they are not of a byte-level BPE.
+          FileNotFoundError: a file is missing.
+          ValueError: the files are not those of a byte-level BPE.
         """
         for names in ((VOCAB_FILE, MERGES_FILE), _OPENAI_FILES):
             paths = [os.path.join(folder, name) for name in names]
-            there = [os.path.isfile(path) for path in paths]
-            if all(there):
+            exist = [os.path.isfile(path) for path in paths]
+            if all(exist):
                 vocab, merges = files.read_json(paths[0]), _merges(files.read_text(paths[1]), paths[1])
                 break
-            if any(there):
-                raise FileNotFoundError(f"{folder} has no {names[there.index(False)]}, which belongs to the other one.")
+            if any(exist):
+                raise FileNotFoundError(f"{folder} has no {names[exist.index(False)]}, which belongs to the other one.")
         else:
             vocab, merges = _read_joint(folder)
         added = (files.read_json(os.path.join(folder, _CONFIG_FILE)) or {}).get("added_tokens_decoder", {})
         added = {entry["content"]: int(key) for key, entry in added.items() if entry["content"] not in vocab}
-        found = cls(vocab, merges, sorted(added, key=added.__getitem__))
-        if found.added != added:
+        tokenizer = cls(vocab, merges, sorted(added, key=added.__getitem__))
+        if tokenizer.added != added:
             raise ValueError(
                 f"{folder}/{_CONFIG_FILE} has added tokens with the ids {sorted(added.values())}; expected those from "
                 f"{len(vocab)} on."
             )
-        return found
+        return tokenizer
 
     def with_added(self, tokens: Sequence[str]) -> "BytePairs":
-        """Returns the same tokenizer with further added tokens; those that it has already are no error."""
+        """Returns the same tokenizer with further added tokens; those that it has already stay."""
         return BytePairs(self._vocab, self._merges, [*self.added, *(t for t in tokens if t not in self.added)])
 
     def save(self, folder: str) -> None:
@@ -115,21 +115,21 @@ class BytePairs:
         files.write_json(os.path.join(folder, _CONFIG_FILE), config)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Returns the ids of each text. What looks like an added token, or like the end, is text like any other."""
+        """Returns the ids of each text. A text that looks like an added token, or like the end, is plain text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts))]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids, of added tokens and the end none; bytes that are no UTF-8 become U+FFFD."""
+        """Returns the text of ids, without added tokens and the end. Bytes that are no UTF-8 become U+FFFD."""
         return self._tokenizer.decode([i for i in ids if i != self.end_id and i < len(self._vocab)])
 
     def show(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids for people: the end and added tokens are written out, with blanks around them."""
+        """Returns the text of ids for people: with added tokens and the end, and blanks around them."""
         names = {number: token for token, number in {END: self.end_id, **self.added}.items()}
         parts = itertools.groupby(ids, names.get)
         return " ".join(name or self.decode(part).strip() for name, part in parts)
 
     def token_bytes(self) -> list[int]:
-        """Returns how many bytes of text each id stands for; 0 for the end and added tokens."""
+        """Returns the number of bytes that each id stands for; 0 for the end and added tokens."""
         # A character of a token in the vocabulary is a byte.
         sizes = [0] * self.vocab_size
         for token, number in self._vocab.items():
@@ -137,7 +137,7 @@ class BytePairs:
         return sizes
 
     def decode_finished(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids as far as further ids cannot change it: no half of a character at its end."""
+        """Returns the text of ids that further ids cannot change: it never ends with half a character."""
         return self.decode(ids).rstrip(_UNFINISHED)
 
 
@@ -145,8 +145,8 @@ def train_byte_pairs(texts: Iterable[str], vocab_size: int, added: Sequence[str]
     """Makes a vocabulary from texts, for models that start from random weights.
 
     Args:
-      texts: what to learn from.
-      vocab_size: number of ids, at most; 256 bytes, the end and added tokens are among them.
+      texts: texts to learn from.
+      vocab_size: largest number of ids, with 256 bytes, the end and added tokens.
       added: see `BytePairs`.
 
     Raises:
@@ -164,7 +164,7 @@ def train_byte_pairs(texts: Iterable[str], vocab_size: int, added: Sequence[str]
 
 
 def _merges(text: str, path: str) -> list[tuple[str, str]]:
-    """Reads a file of merges: two tokens a line, after a line with the version."""
+    """Reads a file of merges: a line with the version, then two tokens a line."""
     lines = [line.rstrip("\r") for line in text.split("\n") if line.strip() and not line.startswith("#version")]
     pairs = [tuple(line.split(" ")) for line in lines]
     if wrong := [line for line, pair in zip(lines, pairs, strict=True) if len(pair) != 2]:
@@ -175,16 +175,16 @@ def _merges(text: str, path: str) -> list[tuple[str, str]]:
 def _read_joint(folder: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
     """Reads vocabulary and merges of a tokenizer.json."""
     path = os.path.join(folder, _JOINT_FILE)
-    found = files.read_json(path)
-    if found is None:
+    content = files.read_json(path)
+    if content is None:
         raise FileNotFoundError(
             f"{folder} has no tokenizer. Expected {VOCAB_FILE} and {MERGES_FILE}, {' and '.join(_OPENAI_FILES)}, or "
             f"{_JOINT_FILE}."
         )
-    model, split = found.get("model", {}), found.get("pre_tokenizer") or {}
+    model, split = content.get("model", {}), content.get("pre_tokenizer") or {}
     if model.get("type") != "BPE" or split.get("type") != "ByteLevel" or split.get("add_prefix_space"):
         raise ValueError(f"{path} is of another kind of tokenizer. Expected byte-level BPE without a prefix blank.")
     vocab = dict(model["vocab"])
     # Hugging Face keeps the end among the added tokens, too.
-    vocab |= {t["content"]: t["id"] for t in found.get("added_tokens", []) if t["content"] == END}
+    vocab |= {t["content"]: t["id"] for t in content.get("added_tokens", []) if t["content"] == END}
     return vocab, [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]

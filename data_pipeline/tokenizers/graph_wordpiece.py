@@ -1,8 +1,8 @@
-"""WordPiece in TensorFlow ops, for graphs: inference, exports.
+"""WordPiece in TensorFlow ops, for graphs: inference and exports.
 
-tensorflow-text's FastBertTokenizer is not used: its built-in normalization rewrites characters that BERT's keeps (an
-ellipsis becomes three dots). Here the text is normalized first, then split by FastWordpieceTokenizer (Song et al.
-2021). The ids are the reference's (`tests/check_token_ids.py`).
+tensorflow-text's FastBertTokenizer is not used: its normalization rewrites characters that BERT's keeps (an ellipsis
+becomes three dots). Here, the text is normalized first and then split by FastWordpieceTokenizer (Song et al. 2021). The
+ids are those of the reference (`tests/check_token_ids.py`).
 """
 
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 import tensorflow_text as tf_text
 
-# BERT's marks of punctuation: all that is no letter, digit or blank in ASCII, and Unicode's class P.
+# BERT's punctuation: every ASCII character that is no letter, digit or blank, and Unicode's class P.
 _PUNCTUATION = r"[!-/:-@\[-`{-~]|\p{P}"
 _BREAK = rf"\s|{_PUNCTUATION}"
 
@@ -31,12 +31,12 @@ class GraphWordPiece:
         texts = self._normalize(texts)
         if self._split_chinese:
             return self._pieces.tokenize(texts)
-        # Its own split takes every Chinese character for a word.
+        # Its own pre-tokenization would take every Chinese character for a word.
         return self._pieces.tokenize(tf_text.regex_split(texts, _BREAK, _PUNCTUATION)).merge_dims(1, 2)
 
     def _normalize(self, texts: tf.Tensor) -> tf.Tensor:
-        # Line breaks are white space, though Unicode files them under control characters: they become blanks
-        # before control characters are dropped, or the words on both sides would be joined.
+        # Line breaks are control characters in Unicode. They become blanks before control characters are dropped, or
+        # the words on both sides would be joined.
         texts = tf.strings.regex_replace(texts, r"[\t\n\r\p{Z}]", " ")
         texts = tf.strings.regex_replace(texts, r"[\p{Cc}\p{Cf}\p{Co}\x{FFFD}]", "")
         if self._strip_accents:
@@ -44,6 +44,6 @@ class GraphWordPiece:
             texts = tf.strings.regex_replace(texts, r"\p{Mn}", "")
         if not self._lower_case:
             return texts
-        # The reference lowers one character at a time, so that a sigma at the end of a word stays a plain one.
+        # The reference lower-cases one character at a time: a sigma at the end of a word gets no final form.
         texts = tf.strings.regex_replace(texts, "Σ", "σ")
         return tf.strings.lower(texts, encoding="utf-8")

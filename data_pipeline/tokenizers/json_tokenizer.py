@@ -1,6 +1,6 @@
-"""Any tokenizer.json, run by the `tokenizers` package: the Unigram pieces of XLM-R and multilingual-e5, and others.
+"""Runs any tokenizer.json with the `tokenizers` package: the Unigram pieces of XLM-R and multilingual-e5, and others.
 
-WordPiece as BERT has it is faster in `wordpiece.py`, and runs inside graphs; this class runs in Python alone.
+BERT's WordPiece is faster in `wordpiece.py`, and runs inside graphs. This class runs in Python alone.
 """
 
 import json
@@ -30,7 +30,7 @@ class JsonTokenizer:
     Attributes:
       lower_case: always None, as the normalizer in tokenizer.json decides.
       in_graph: always False, as it runs in Python.
-      pad_id: the id that fills a batch; a real text never contains it.
+      pad_id: the id that fills a batch; no text contains it.
       vocab_size: number of ids.
       fingerprint: hash of tokenizer.json; two tokenizers with equal ones give equal ids.
     """
@@ -42,14 +42,14 @@ class JsonTokenizer:
         """Builds the tokenizer.
 
         Args:
-          content: what tokenizer.json holds.
+          content: the content of tokenizer.json.
           pad_token: the token that fills a batch; None: one of the usual names.
-          where: names the file in errors.
+          where: the file, for errors.
 
         Raises:
-          ValueError: the package cannot read it, or it has no padding or no special tokens around a text.
+          ValueError: the package cannot read the content, or it has no padding or no special tokens around a text.
         """
-        # Texts are cut and padded outside.
+        # This class cuts texts, and batches pad them.
         content = content | {"truncation": None, "padding": None}
         content["added_tokens"] = [
             token | {"special": token["special"] and token["content"] in (*_MARKS, pad_token)}
@@ -57,9 +57,9 @@ class JsonTokenizer:
         ]
         try:
             self._tokenizer = Tokenizer.from_str(json.dumps(content))
-        except Exception as error:  # the package raises nothing more special
+        except Exception as error:  # the package raises no special class
             raise ValueError(
-                f"{where} cannot be read ({error}). Expected what the tokenizers package wrote."
+                f"{where} cannot be read ({error}). Expected a tokenizer.json of the tokenizers package."
             ) from error
         self._content = content
         self._tokenizer.encode_special_tokens = True  # "</s>" in a text is text
@@ -79,12 +79,12 @@ class JsonTokenizer:
         return self._tokenizer.token_to_id(token)
 
     def _special_ids(self, where: str) -> tuple[list[int], list[int]]:
-        """Returns the ids that stand before and behind the pieces of a text."""
-        whole, bare = (self._tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
+        """Returns the ids before and after the pieces of a text."""
+        framed, bare = (self._tokenizer.encode("a", add_special_tokens=special).ids for special in (True, False))
         size = len(bare)
-        for start in range(len(whole) - size + 1):
-            if bare and len(whole) > size and whole[start : start + size] == bare:
-                return whole[:start], whole[start + size :]
+        for start in range(len(framed) - size + 1):
+            if bare and len(framed) > size and framed[start : start + size] == bare:
+                return framed[:start], framed[start + size :]
         raise ValueError(f"{where} puts no special tokens around a text. Expected some, such as [CLS] and [SEP].")
 
     def save(self, folder: str) -> None:
@@ -106,17 +106,17 @@ class JsonTokenizer:
         return tf.RaggedTensor.from_row_lengths(ids, np.array([len(row) for row in rows], np.int32))
 
     def encode_few(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Returns what `encode` does, as lists."""
+        """Returns the same ids as `encode`, as lists."""
         room = max_tokens - len(self._before) - len(self._after)
         if room < 1:
             raise ValueError(
                 f"max_tokens is {max_tokens}; expected {max_tokens - room + 1} or more: special tokens and a piece."
             )
-        found = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [[*self._before, *encoding.ids[:room], *self._after] for encoding in found]
+        encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [[*self._before, *encoding.ids[:room], *self._after] for encoding in encodings]
 
     def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
-        """Returns the ids of N texts as varints, as a record holds them; and their numbers, [N] int64."""
+        """Returns the ids of N texts as varints, as a record holds them, and their number in each text, [N] int64."""
         rows = self.encode_few(texts, max_tokens)
         return [varints(np.array(row)).tobytes() for row in rows], np.array([len(row) for row in rows], np.int64)
 

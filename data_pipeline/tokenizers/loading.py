@@ -1,11 +1,11 @@
 """Reads the tokenizer of a model folder, in the layouts that Google, Hugging Face and sentence-transformers publish.
 
-tokenizer.json             vocabulary and normalizer; where it is there, it decides
+tokenizer.json             vocabulary and normalizer; it decides before the other files
 vocab.txt                  vocabulary, one token a line
 tokenizer_config.json      do_lower_case, strip_accents, tokenize_chinese_chars, pad_token
 sentence_bert_config.json  do_lower_case: lower-case first, whatever the tokenizer does
 
-A tokenizer that would give other ids than transformers' is refused.
+A tokenizer that would give other ids than in transformers is refused.
 """
 
 import os
@@ -20,7 +20,7 @@ from data_pipeline.tokenizers.json_tokenizer import JSON_FILE, JsonTokenizer
 from data_pipeline.tokenizers.wordpiece import TOKENIZER_CONFIG_FILE, VOCAB_FILE, WordPiece
 
 MODULES_FILE = "modules.json"
-# sentence-transformers takes the first of these; old folders name another family than the encoder's.
+# sentence-transformers takes the first of these files; in old folders, its name may be of another family.
 _FAMILIES = ("bert", "roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 SENTENCE_CONFIG_FILES = tuple(f"sentence_{family}_config.json" for family in _FAMILIES)
 _SENTENCEPIECE_FILES = ("sentencepiece.bpe.model", "spiece.model", "tokenizer.model")
@@ -30,7 +30,7 @@ _SAME_FIELDS = {
     "strip_accents": "strip_accents",
     "tokenize_chinese_chars": "handle_chinese_chars",
 }
-# Classes of transformers that tokenize a vocab.txt as BERT does.
+# Classes of transformers that tokenize like BERT with a vocab.txt.
 _BERT_CLASSES = re.compile(
     r"((Bert|DistilBert|Electra|MobileBert|ConvBert|RetriBert|LayoutLM)Tokenizer(Fast)?)"
     r"|PreTrainedTokenizerFast|TokenizersBackend"
@@ -57,14 +57,15 @@ def load_tokenizer(path: str, lower_case: bool | None = None) -> Tokenizer:
     """Reads the tokenizer of a model folder, or a vocabulary file.
 
     Args:
-      path: a folder with tokenizer.json or vocab.txt; a sentence-transformers folder that keeps them in the folder of
-        its Transformer module; or a vocab.txt.
-      lower_case: None: what the folder says. Without a word of it, text is lower-cased for a sentence-transformers
-        folder, as transformers does it, and for any other if no word of its vocabulary has a capital letter.
+      path: a folder with tokenizer.json or vocab.txt; a sentence-transformers folder with these in the folder of its
+        Transformer module; or a vocab.txt.
+      lower_case: whether text is lower-cased; None: as the folder says. If it says nothing, text is lower-cased for a
+        sentence-transformers folder, as in transformers, and for any other folder if no word of the vocabulary has a
+        capital letter.
 
     Raises:
-      FileNotFoundError: no vocabulary there.
-      ValueError: a file is damaged; or the tokenizer is of a kind that is not built in; or `lower_case` is given for a
+      FileNotFoundError: the vocabulary is missing.
+      ValueError: a file is damaged, the tokenizer is of a kind that is not built in, or `lower_case` is given for a
         tokenizer that is no WordPiece.
     """
     folder = encoder_folder(path) if os.path.isdir(path) else os.path.dirname(path)
@@ -78,28 +79,28 @@ def load_tokenizer(path: str, lower_case: bool | None = None) -> Tokenizer:
     _check_cut(folder, config, content)
     if content is not None and not _is_plain_wordpiece(content):
         if lower_case is not None:
-            raise ValueError(
-                f"{json_file} decides itself about lower case. Expected no other word about it: leave --case at auto."
-            )
+            raise ValueError(f"{json_file} decides about lower case by itself. Leave --case at auto.")
         pad_token = config.get("pad_token")
         pad_token = pad_token["content"] if isinstance(pad_token, dict) else pad_token
         return JsonTokenizer(_lowered(content) if lower_first else content, pad_token, json_file)
     if content is not None:
         vocab = sorted(content["model"]["vocab"], key=content["model"]["vocab"].__getitem__)
-        says = _normalizer(content, config, folder)
+        options = _normalizer(content, config, folder)
     else:
         _check_class(folder, config)
         _check_marks(folder, config)
         lines = files.read_text(vocab_file).removesuffix("\n").split("\n")
         vocab = [line.rstrip("\r") for line in lines]
-        says = {name: config.get(name) for name in _SAME_FIELDS}
-    if says["do_lower_case"] is None and os.path.isfile(os.path.join(path, MODULES_FILE)):
-        says["do_lower_case"] = True
-    return _wordpiece(vocab, says, lower_case, lower_first)
+        options = {name: config.get(name) for name in _SAME_FIELDS}
+    if options["do_lower_case"] is None and os.path.isfile(os.path.join(path, MODULES_FILE)):
+        options["do_lower_case"] = True
+    if lower_case is not None:
+        options["do_lower_case"] = lower_case
+    return _wordpiece(vocab, options, lower_first)
 
 
 def encoder_folder(folder: str) -> str:
-    """Returns the folder of the Transformer module of a sentence-transformers folder; of another, the folder itself."""
+    """Returns the folder of the Transformer module in a sentence-transformers folder; any other folder itself."""
     for module in files.read_json(os.path.join(folder, MODULES_FILE)) or []:
         if module["type"].rpartition(".")[2] == "Transformer" and module["path"]:
             return os.path.join(folder, module["path"])
@@ -107,13 +108,13 @@ def encoder_folder(folder: str) -> str:
 
 
 def sentence_config(folder: str) -> dict[str, Any]:
-    """Returns what sentence-transformers' configuration in the folder of a Transformer module says."""
-    found = (files.read_json(os.path.join(folder, name)) for name in SENTENCE_CONFIG_FILES)
-    return next((content for content in found if content is not None), {})
+    """Returns sentence-transformers' configuration in the folder of a Transformer module."""
+    contents = (files.read_json(os.path.join(folder, name)) for name in SENTENCE_CONFIG_FILES)
+    return next((content for content in contents if content is not None), {})
 
 
 def _check_cut(folder: str, config: Mapping[str, Any], content: Any) -> None:
-    """Raises a ValueError if long texts lose their beginning."""
+    """Raises a ValueError if long texts would lose their beginning."""
     in_json = (content.get("truncation") or {}).get("direction") if isinstance(content, dict) else None
     side = config.get("truncation_side") or in_json or "right"
     if side.lower() != "right":
@@ -124,7 +125,7 @@ def _check_cut(folder: str, config: Mapping[str, Any], content: Any) -> None:
 
 
 def _check_class(folder: str, config: Mapping[str, Any]) -> None:
-    """Raises a ValueError if transformers would not tokenize a vocab.txt as BERT does."""
+    """Raises a ValueError if transformers would not tokenize like BERT with a vocab.txt."""
     model_config = files.read_json(os.path.join(folder, _MODEL_CONFIG_FILE)) or {}
     name = config.get("tokenizer_class") or model_config.get("tokenizer_class") or "BertTokenizer"
     if not _BERT_CLASSES.fullmatch(name):
@@ -135,7 +136,7 @@ def _check_class(folder: str, config: Mapping[str, Any]) -> None:
 
 
 def _check_marks(folder: str, config: Mapping[str, Any]) -> None:
-    """Raises a ValueError if a vocab.txt comes with other special tokens than BERT's, or with further tokens."""
+    """Raises a ValueError if a vocab.txt comes with special tokens other than BERT's, or with added tokens."""
     marks = (files.read_json(os.path.join(folder, _MARKS_FILE)) or {}) | config
     named = {role: _text(marks.get(role) or usual) for role, usual in _BERT_MARKS.items()}
     added = [*(files.read_json(os.path.join(folder, _ADDED_FILE)) or {})]
@@ -156,17 +157,17 @@ def _text(token: str | Mapping[str, Any]) -> str:
     return token if isinstance(token, str) else token["content"]
 
 
-def _wordpiece(vocab: list[str], says: Mapping[str, bool | None], given: bool | None, lower_first: bool) -> WordPiece:
-    lower_case = says["do_lower_case"] if given is None else given
+def _wordpiece(vocab: list[str], options: Mapping[str, bool | None], lower_first: bool) -> WordPiece:
+    lower_case = options["do_lower_case"]
     if lower_case is None:
         # [CLS] and <S> are marks, not words.
         lower_case = not any(re.match(r"[^\[<]*[A-Z]", token) for token in vocab)
-    strip_accents = lower_case if says["strip_accents"] is None else says["strip_accents"]
-    return WordPiece(vocab, lower_case or lower_first, strip_accents, says["tokenize_chinese_chars"] is not False)
+    strip_accents = lower_case if options["strip_accents"] is None else options["strip_accents"]
+    return WordPiece(vocab, lower_case or lower_first, strip_accents, options["tokenize_chinese_chars"] is not False)
 
 
 def _is_plain_wordpiece(content: Any) -> bool:
-    """Returns whether a tokenizer.json is a BERT's, which `WordPiece` runs."""
+    """Returns whether a tokenizer.json is that of a BERT, which `WordPiece` runs."""
     content = content if isinstance(content, dict) else {}
     model, normalizer = content.get("model") or {}, content.get("normalizer") or {}
     vocab = model.get("vocab")
@@ -187,7 +188,7 @@ def _is_plain_wordpiece(content: Any) -> bool:
 
 
 def _has_bert_frame(processor: Mapping[str, Any], vocab: Mapping[str, int]) -> bool:
-    """Returns whether a post-processor puts [CLS] before a text and [SEP] behind it, and nothing else."""
+    """Returns whether a post-processor puts [CLS] before a text and [SEP] after it, and nothing else."""
     ids = {token: vocab.get(token) for token in ("[CLS]", "[SEP]")}
     if processor.get("type") == "BertProcessing":
         return dict([processor["cls"], processor["sep"]]) == ids
@@ -199,22 +200,22 @@ def _has_bert_frame(processor: Mapping[str, Any], vocab: Mapping[str, int]) -> b
 
 
 def _normalizer(content: dict[str, Any], config: dict[str, Any], folder: str) -> dict[str, bool | None]:
-    """Returns what tokenizer.json says of the normalization, by the names of tokenizer_config.json."""
-    says = {name: content["normalizer"].get(field) for name, field in _SAME_FIELDS.items()}
-    for name, value in says.items():
+    """Returns the options of the normalizer in tokenizer.json, by their names in tokenizer_config.json."""
+    options = {name: content["normalizer"].get(field) for name, field in _SAME_FIELDS.items()}
+    for name, value in options.items():
         if config.get(name) is not None and value is not None and config[name] != value:
             logging.warning(
                 "In %s, %s is %s in %s and %s in %s, which is used. Make them agree.",
                 *(folder, name, config[name], TOKENIZER_CONFIG_FILE, value, JSON_FILE),
             )
-    return says
+    return options
 
 
 def _lowered(content: dict[str, Any]) -> dict[str, Any]:
-    """Returns a tokenizer.json that lower-cases first, as sentence-transformers does it."""
+    """Returns a tokenizer.json that lower-cases first, as sentence-transformers does."""
     normalizer = content.get("normalizer")
-    rest = normalizer["normalizers"] if (normalizer or {}).get("type") == "Sequence" else [normalizer]
-    steps = [{"type": "Lowercase"}, *(step for step in rest if step)]
+    steps = normalizer["normalizers"] if (normalizer or {}).get("type") == "Sequence" else [normalizer]
+    steps = [{"type": "Lowercase"}, *filter(None, steps)]
     return content | {"normalizer": {"type": "Sequence", "normalizers": steps}}
 
 

@@ -2,9 +2,9 @@
 
 Source: Devlin et al. 2019 (BERT), `tokenization.py`.
 
-Two ways to the same ids (`tests/check_token_ids.py`): `encode` in TensorFlow ops, for graphs, and `pack_words` for
-preparing a corpus, which asks the reference tokenizer once for each word and remembers the answer. TensorFlow takes
-seconds to import, so it is imported only where `encode` is used.
+Two ways lead to the same ids (`tests/check_token_ids.py`): `encode` runs in TensorFlow ops, for graphs. `pack_words`
+prepares a corpus: it asks the reference tokenizer once for each word and remembers the answer. TensorFlow takes seconds
+to import, so only `encode` imports it.
 """
 
 import collections
@@ -35,8 +35,8 @@ TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 _PAD, _UNKNOWN, _START, _END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
 _MAX_REMEMBERED = 250_000  # words; about 50 MiB
 _MAX_WORD = 100  # characters; longer words are not remembered
-# The characters that are words of their own, without blanks around them, as in Google's code. The tokenizers package
-# has not U+2B820 to U+2B91F among them, rare Chinese characters that no published vocabulary holds.
+# Characters that are words of their own without blanks around them, as in Google's code. The tokenizers package leaves
+# out U+2B820 to U+2B91F, rare Chinese characters that no published vocabulary holds.
 _CJK_RANGES = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
 _CJK = re.compile(f"[{_CJK_RANGES}]")
 
@@ -46,10 +46,10 @@ class WordPiece:
 
     Attributes:
       lower_case: whether text is lower-cased.
-      strip_accents: whether accents are taken off; BERT does so where it lower-cases.
+      strip_accents: whether accents are taken off, as BERT does when it lower-cases.
       split_chinese: whether a Chinese character is a word of its own.
       in_graph: always True, as `encode` runs inside a graph, too.
-      pad_id: the id that fills a batch; a real text never contains it, so a mask is `ids != pad_id`.
+      pad_id: the id that fills a batch; no text contains it, so that a mask is `ids != pad_id`.
       vocab_size: number of ids.
       fingerprint: hash of vocabulary and normalization; two tokenizers with equal ones give equal ids.
     """
@@ -64,7 +64,7 @@ class WordPiece:
         Args:
           vocab: the tokens in the order of their ids.
           lower_case: whether text is lower-cased.
-          strip_accents: whether accents are taken off; None: where text is lower-cased.
+          strip_accents: whether accents are taken off; None: if text is lower-cased.
           split_chinese: whether a Chinese character is a word of its own.
         """
         missing = [token for token in (_PAD, _UNKNOWN, _START, _END) if token not in vocab]
@@ -109,12 +109,12 @@ class WordPiece:
 
         Args:
           texts: [N] strings, UTF-8.
-          max_tokens: longest row, [CLS] and [SEP] counted; a longer text loses its end.
+          max_tokens: largest number of ids of a row, with [CLS] and [SEP]; a longer text loses its end.
 
         Returns:
           [N, (T)] int32 ragged, 2 <= T <= max_tokens.
         """
-        import tensorflow as tf  # see the head of this file
+        import tensorflow as tf  # takes seconds, and preparing does not need it
 
         _check_max_tokens(max_tokens)
         pieces = self._graph(tf.convert_to_tensor(texts, tf.string))[:, : max_tokens - 2]
@@ -122,25 +122,25 @@ class WordPiece:
         return tf.concat([edge * self._start_id, pieces, edge * self._end_id], axis=1)
 
     def encode_few(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
-        """Returns what `encode` does for clean texts, as lists; sooner for a few, as each of its ops takes a while."""
+        """Returns the same ids as `encode` for clean texts, as lists; faster for a few texts."""
         _check_max_tokens(max_tokens)
-        found = self._reference.encode_batch_fast(list(map(self._spaced, texts)), add_special_tokens=False)
-        return [[self._start_id, *encoding.ids[: max_tokens - 2], self._end_id] for encoding in found]
+        encodings = self._reference.encode_batch_fast(list(map(self._spaced, texts)), add_special_tokens=False)
+        return [[self._start_id, *encoding.ids[: max_tokens - 2], self._end_id] for encoding in encodings]
 
     def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
         """Tokenizes clean texts word by word, into the varints that a record holds.
 
-        BERT splits at white space before it does anything that looks further than one character, so that the ids of a
-        text are those of its words, one after the other. Arrow splits the texts and finds the different words; of
-        these, only what was not met before is tokenized. This is 21 times as fast as lists from the tokenizers package,
+        BERT splits at white space before any step that looks further than one character, so that the ids of a text are
+        the concatenated ids of its words. Arrow splits the texts and finds the different words; of these, only new ones
+        are tokenized. This is 21 times as fast as lists from the tokenizers package,
         and 5 times as fast as the same words in a dict, without Arrow (benchmarks/records.py).
 
         Args:
-          texts: N texts, as `cleaning.clean` leaves them: no white space but blanks and line breaks.
-          max_tokens: as for `encode`.
+          texts: N texts of `cleaning.clean`: the only white space is blanks and line breaks.
+          max_tokens: see `encode`.
 
         Returns:
-          N times the ids as varints; and their numbers, [N] int64.
+          The ids of each text as varints, and their number in each text, [N] int64.
         """
         _check_max_tokens(max_tokens)
         room = max_tokens - 2
@@ -148,8 +148,8 @@ class WordPiece:
         packed, lengths, words = self._packed(texts, room, first)
         short = np.flatnonzero((lengths < room) & (words > first)).tolist()
         if short:
-            again, lengths[short], _ = self._packed([texts[i] for i in short], room, None)
-            for i, ids in zip(short, again, strict=True):
+            repacked, lengths[short], _ = self._packed([texts[i] for i in short], room, None)
+            for i, ids in zip(short, repacked, strict=True):
                 packed[i] = ids
         start, end = self._varint_of_id[self._start_id], self._varint_of_id[self._end_id]
         return [b"".join((start, ids, end)) for ids in packed], lengths + 2
@@ -159,11 +159,11 @@ class WordPiece:
         return [self._vocab[i] for i in ids]
 
     def _packed(self, texts: Sequence[str], room: int, most: int | None) -> tuple[list[bytes], np.ndarray, np.ndarray]:
-        """Returns at most `room` ids of the first `most` words of each text, their numbers, and the words found."""
+        """Returns at most `room` ids of the first `most` words of each text, their number, and the number of words."""
         split = pc.ascii_split_whitespace(pa.array(map(self._spaced, texts), pa.string()), max_splits=most)
         num_words = pc.list_value_length(split).to_numpy()
         if most is not None:
-            split = pc.list_slice(split, 0, most)  # behind it stands what was not split
+            split = pc.list_slice(split, 0, most)  # the last part is what was not split
         words = split.flatten().dictionary_encode()
         ids = pa.array(self._ids_of(words.dictionary.to_pylist()), pa.binary()).take(words.indices)
         data = ids.buffers()[2].to_pybytes() if ids.buffers()[2] else b""
@@ -179,17 +179,17 @@ class WordPiece:
     def _ids_of(self, words: list[str]) -> list[bytes]:
         """Returns the ids of each word, as varints."""
         ids = list(map(self._remembered.get, words))
-        new = [word for word, found in zip(words, ids, strict=True) if found is None]
+        new = [word for word, known in zip(words, ids, strict=True) if known is None]
         if new:
             learned = iter(self._learn(new))
-            ids = [next(learned) if found is None else found for found in ids]
+            ids = [next(learned) if known is None else known for known in ids]
         return ids
 
     def _learn(self, words: list[str]) -> list[bytes]:
         """Asks the reference for the ids of words, and remembers them."""
         encodings = self._reference.encode_batch_fast(words, add_special_tokens=False)
         of_id = self._varint_of_id.__getitem__
-        learned = [b"".join(map(of_id, found.ids)) for found in encodings]
+        learned = [b"".join(map(of_id, encoding.ids)) for encoding in encodings]
         if len(self._remembered) > _MAX_REMEMBERED:
             self._remembered.clear()
         short = ((word, ids) for word, ids in zip(words, learned, strict=True) if len(word) <= _MAX_WORD)
@@ -209,7 +209,7 @@ class WordPiece:
 
     @functools.cached_property
     def _graph(self) -> "GraphWordPiece":
-        from data_pipeline.tokenizers.graph_wordpiece import GraphWordPiece  # see the head of this file
+        from data_pipeline.tokenizers.graph_wordpiece import GraphWordPiece  # imports TensorFlow
 
         return GraphWordPiece(self._vocab, _UNKNOWN, self.lower_case, self.strip_accents, self.split_chinese)
 
@@ -229,8 +229,8 @@ def train_wordpiece(texts: Iterable[str], vocab_size: int) -> WordPiece:
     """Makes a lower-cased vocabulary from texts, for models that start from random weights.
 
     Args:
-      texts: what to learn from.
-      vocab_size: number of ids, at most.
+      texts: texts to learn from.
+      vocab_size: largest number of ids.
     """
     trainer = BertWordPieceTokenizer(lowercase=True)
     trainer.train_from_iterator(texts, vocab_size=vocab_size, min_frequency=1, show_progress=False)

@@ -1,1 +1,1 @@
-"""Training, whatever the model: the loop, its settings and flags, a run's folder, gradients, optimizer and devices."""
+"""Training of any model: the loop, what a system gives it, settings and flags, a run's folder, gradients, devices."""

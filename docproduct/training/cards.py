@@ -1,4 +1,4 @@
-"""What model cards are made of: tables and lines of Markdown."""
+"""Parts of model cards: tables and lines of Markdown."""
 
 import os
 import re
@@ -10,13 +10,13 @@ _SHOWN = 240  # characters
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Returns a table."""
+    """Returns a Markdown table."""
     lines = [header, ["---"] * len(header), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def epochs(history: dict[str, Any]) -> str:
-    """Returns a table of the metrics of each epoch; the one that was kept is marked."""
+    """Returns a table of the metrics of each epoch; the epoch whose weights were kept is marked."""
     names = [name for name in history["epochs"][-1] if name != "epoch"]
     rows = [
         [f"{entry['epoch']}{' (kept)' if entry == history['best'] else ''}"]
@@ -27,10 +27,10 @@ def epochs(history: dict[str, Any]) -> str:
 
 
 def settings(config: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:
-    """Returns a table of what a training was asked for, and of what it chose; folders by name."""
+    """Returns a table of a training's settings and of the values that it chose itself; folders by name."""
     flat: dict[str, Any] = {}
     for name, value in config.items():
-        inner = {"kind": "loss"}  # as the flag is called
+        inner = {"kind": "loss"}  # the flag's name
         flat |= {inner.get(key, key): part for key, part in value.items()} if isinstance(value, dict) else {name: value}
     flat |= chosen
     # Names of folders, not where they were on this machine.

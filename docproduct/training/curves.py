@@ -1,4 +1,4 @@
-"""What a training looked like: a drawing of its curves, and TensorBoard's files."""
+"""Curves of a training: a drawing, and TensorBoard's files."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -69,10 +69,10 @@ def _encode_all(encode: Encode, batch: Batch, chunk_size: int) -> list[tf.Tensor
         return chunk + 1, [array.write(chunk, rows) for array, rows in zip(arrays, vectors, strict=True)]
 
     # The shapes of what `encode` returns, without running it.
-    shapes = tf.function(encode).get_concrete_function(tf.nest.map_structure(_unknown_rows, batch)).structured_outputs
+    traced = tf.function(encode, autograph=False).get_concrete_function(tf.nest.map_structure(_unknown_rows, batch))
     arrays = [
         tf.TensorArray(rows.dtype, num_chunks, infer_shape=False, element_shape=[None, *rows.shape[1:]])
-        for rows in shapes
+        for rows in traced.structured_outputs
     ]
     _, arrays = tf.while_loop(lambda chunk, _: chunk < num_chunks, encode_chunk, (0, arrays), parallel_iterations=1)
     return [array.concat() for array in arrays]

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-# No weight decay for biases and normalization; a scale that is learned is no weight, either.
+# Biases and normalization have no weight decay, nor has a learned scale.
 _NOT_DECAYED = ["bias", "gamma", "beta", "log_scale"]
 
 

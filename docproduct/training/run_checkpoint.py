@@ -1,4 +1,4 @@
-"""The state of an unfinished training in one file: what a run needs to go on as if it had never stopped."""
+"""The checkpoint of an unfinished training: one file with all that a run needs to go on as if it had never stopped."""
 
 import contextlib
 import glob
@@ -49,12 +49,12 @@ class Checkpoint:
         return history
 
     def remove_partial(self) -> None:
-        """Removes what a killed process had half written."""
+        """Removes files that a killed process has half written."""
         for path in glob.glob(f"{glob.escape(self.path)}.*.partial"):
             os.remove(path)
 
     def remove(self) -> None:
-        """Removes the file, if it is there."""
+        """Removes the file if it is there."""
         self.remove_partial()
         with contextlib.suppress(FileNotFoundError):
             os.remove(self.path)

@@ -44,8 +44,9 @@ def step_function(
         update(replica.all_reduce(tf.distribute.ReduceOp.SUM, gradients) if n > 1 else gradients)
         return total / rows_of_all
 
-    # One signature for all lengths: the step is traced once.
-    @tf.function(input_signature=[task.batches(0, 0).element_spec])
+    # One signature for all lengths: the step is traced once. Nothing in a step needs AutoGraph; without it, a debugger
+    # stops in this code, not in code that is made from it.
+    @tf.function(input_signature=[task.batches(0, 0).element_spec], autograph=False)
     def step(batch: Batch) -> tf.Tensor:
         return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=(batch,)), axis=None)
 
@@ -68,5 +69,5 @@ def _update_function(
     plain = strategy is tf.distribute.get_strategy()
     if plain and num_weights >= _WORTH_COMPILING and not tf.config.list_physical_devices("GPU"):
         # AdamW makes some fifteen passes over all weights; compiled, it makes one. Its shapes never change.
-        return tf.function(update, jit_compile=True)
+        return tf.function(update, jit_compile=True, autograph=False)
     return update

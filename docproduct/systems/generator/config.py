@@ -6,8 +6,7 @@ from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.training.settings import TrainingSettings
 
-# Settings of earlier versions, here or in GPT2Config, with the values at which they changed nothing.
-FORMER = {"copying": False, "pointer": False, "pairs_apart": False, "segment_token": None}
+FORMER = {"copying": False, "pointer": False, "pairs_apart": False}  # settings of earlier versions, where they were off
 
 
 @dataclasses.dataclass(frozen=True)

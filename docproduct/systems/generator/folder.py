@@ -29,6 +29,7 @@ from docproduct.systems.generator.model import GPT2LanguageModel
 
 KIND = "docproduct generator"
 FORMAT = 2
+FORMER_SIZES = {"pointer": False, "segment_token": None}  # fields that GPT2Config had, where they changed nothing
 _TABLE = "token_embedding/embeddings"
 _OPENAI_CONFIG_FILE = "hparams.json"
 _OURS, _OPENAI, _HUGGING_FACE = ("ours", "openai", "hugging_face")  # layouts
@@ -114,8 +115,8 @@ class TrainedGenerator(GPT2LanguageModel):
         checkpoints.save(self.gpt2, os.path.join(folder, WEIGHTS_FILE))
 
     def fingerprint(self) -> str:
-        """Returns a hash of weights, sizes and tokenizer."""
-        sizes = json.dumps(dataclasses.asdict(self.gpt2.config), sort_keys=True)
+        """Returns a hash of weights, sizes and tokenizer, the same as in earlier versions."""
+        sizes = json.dumps(dataclasses.asdict(self.gpt2.config) | FORMER_SIZES, sort_keys=True)
         return checkpoints.fingerprint(self.gpt2, sizes, self.tokenizer.fingerprint)
 
     def save_hugging_face(self, folder: str, overwrite: bool = False) -> None:
@@ -184,4 +185,4 @@ def _stored_config(folder: str, stored: dict[str, Any]) -> GPT2Config:
             "and without it the model would write something else. Train the generator again."
         )
     path = os.path.join(folder, CONFIG_FILE)
-    return from_json(GPT2Config, stored, path, former={"pointer": False, "segment_token": None})
+    return from_json(GPT2Config, stored, path, former=FORMER_SIZES)

@@ -1,4 +1,4 @@
-"""The report of a run: README.md in the model folder, a model card with scores, settings, data, limits and samples."""
+"""The model card of a generator, README.md in its folder: scores, settings, data, limits and samples."""
 
 import dataclasses
 import os
@@ -31,11 +31,11 @@ def write(
     Args:
       model_dir: the model folder.
       config: the GeneratorTraining.
-      generator: as it was kept.
-      folder: what it was trained on.
-      history: what `training.fit` returned.
-      before: answers of the model that training started from; none, if its weights were random.
-      after: answers of the one that was kept, to the same questions.
+      generator: the model whose weights were kept.
+      folder: the rows that it was trained on.
+      history: the content of metrics.json, see `loop.fit`.
+      before: answers of the model that training started from; none if its weights were random.
+      after: answers of the generator to the same questions.
     """
     name = os.path.basename(os.path.abspath(model_dir))
     what = "writes on from a text" if folder.rows == LANGUAGE_MODEL else "writes an answer to a question"

@@ -7,7 +7,7 @@ import tensorflow as tf
 from data_pipeline import splits
 from docproduct.systems.generator.config import FORMER, GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
-from docproduct.systems.generator.folder import KIND
+from docproduct.systems.generator.folder import FORMER_SIZES, KIND
 from docproduct.systems.generator.start import start, training_rows
 from docproduct.systems.generator.task import GeneratorTask
 from docproduct.training import loop
@@ -44,6 +44,6 @@ def train(
         generator = start(config, folder)
     evaluation = DevEvaluation(generator, read_rows(folder, splits.DEV), folder.rows, config.num_answers)
     task = GeneratorTask(config, folder, generator, evaluation, model_dir)
-    if finished := run.begin(config, task.start(), generator.save_config, FORMER):
+    if finished := run.begin(config, task.start(), generator.save_config, FORMER | FORMER_SIZES):
         return finished
     return loop.fit(task, config.settings, model_dir, strategy, resume)

@@ -1,4 +1,4 @@
-"""How good a retriever is on dev, while it is trained; and what it gets wrong."""
+"""Evaluation of a retriever on dev: metrics while it is trained, and the questions that it gets wrong."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -37,14 +37,14 @@ def stored_vectors(model: Retriever, store: dict[str, np.ndarray]) -> Vectors:
 
 @dataclasses.dataclass(frozen=True)
 class Miss:
-    """A dev question whose answers others outranked.
+    """A dev question with other answers ranked above its own.
 
     Attributes:
-      question: its text.
-      rank: of its best answer, from 1.
-      score: the best answer's cosine.
-      answer: the best answer.
-      above: (cosine, question, answer) of the first that outranked it.
+      question: text of the question.
+      rank: rank of its best own answer, from 1.
+      score: cosine of its best own answer.
+      answer: text of its best own answer.
+      above: (cosine, question, answer) of the first pairs that are ranked above it.
     """
 
     question: str
@@ -93,14 +93,17 @@ class DevEvaluation:
         return {"RR@10": metrics.reciprocal_rank(ranks, 10), "Success@1": metrics.success(ranks, 1)}
 
     def choose_hybrid(self) -> tuple[Hybrid, dict[str, float]]:
-        """Returns how BM25 is best joined to what the last call saw, and the RR@10 of each way: `lexical.choose`."""
+        """Returns the best way to join BM25 to the vectors of the last call, and the RR@10 of each way.
+
+        See `lexical.choose`.
+        """
         questions, answers, _ = self._seen()
-        # Questions stand in the order of their groups, which are hashes: the first are a random sample.
+        # Questions are in the order of their groups, which are hashes: the first are a random sample.
         rows = range(min(len(questions), _MOST_FOR_HYBRID))
         try:
             lexical = Lexical.build(self._answers["answer"].to_pylist())
         except ValueError as error:
-            logging.info("Vectors alone are searched: %s", error)
+            logging.info("Only vectors are searched: %s", error)
             return Hybrid(), {}
         words = [lexical.scores(question) for question in self._questions["question"].to_pylist()[: len(rows)]]
         cosines, relevant = questions[rows] @ answers.T, self._relevant_rows(rows)
@@ -112,20 +115,20 @@ class DevEvaluation:
         return choose(reciprocal_rank)
 
     def _seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns vectors [Q, D] and [C, D] and ranks [Q] of the last call."""
+        """Returns the question vectors [Q, D], answer vectors [C, D] and ranks [Q] of the last call."""
         if self._last is None:
             self()
         return self._last
 
     def _relevant_rows(self, questions: Sequence[int]) -> np.ndarray:
-        """Returns [q, C] bool, which candidates answer the questions."""
+        """Returns which candidates answer the questions, [q, C] bool."""
         relevant = np.zeros((len(questions), len(self._answers)), bool)
         for row, question in enumerate(questions):
             relevant[row, self._relevant[question]] = True
         return relevant
 
     def hardest_misses(self, count: int, shown: int = 3) -> list[Miss]:
-        """Returns the questions whose best answer ranks lowest, the lowest first, as the last call saw them."""
+        """Returns the questions whose best own answer ranked lowest in the last call, the lowest first."""
         questions, answers, ranks = self._seen()
         lowest = [int(i) for i in np.argsort(-ranks, kind="stable")[:count] if ranks[i] > 1]
         return [self._miss(i, answers @ questions[i], int(ranks[i]), shown) for i in lowest]

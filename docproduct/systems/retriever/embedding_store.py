@@ -1,10 +1,10 @@
-"""The encoder's own vectors of a prepared folder, computed once and kept beside it.
+"""An encoder's own vectors of the pairs in a prepared folder, computed once and stored in it.
 
     PREPARED/embeddings/FINGERPRINT-SIDE/vectors.npy     [N, D] float32, in the order of pairs.parquet
                                          manifest.json   written last
 
-The fingerprint is that of the encoder with its tokenizer: another encoder gets a store of its own. Preparing the
-folder again takes all stores away.
+The fingerprint is that of the encoder with its tokenizer: another encoder has a store of its own. Preparing the folder
+again removes all stores.
 """
 
 import dataclasses
@@ -27,17 +27,17 @@ VECTORS_FILE = "vectors.npy"
 
 
 def open_store(retriever: TrainedRetriever, prepared: PreparedFolder, side: Side, make: bool = True) -> np.ndarray:
-    """Returns the vectors of one side, [N, D] float32, before the heads, read from the file where that is needed.
+    """Returns the vectors of one side before the heads, [N, D] float32, mapped from the file into memory.
 
     Args:
       retriever: the encoder.
       prepared: the pairs.
       side: question or answer.
-      make: whether they are computed first if they are not there.
+      make: whether to compute a missing store.
 
     Raises:
-      FileNotFoundError: they are not there and `make` is off.
-      ValueError: they are damaged, or of other pairs.
+      FileNotFoundError: there is no store, and `make` is off.
+      ValueError: the store is damaged, or holds other pairs.
     """
     folder = os.path.join(prepared.path, "embeddings", f"{_fingerprint(retriever)[:16]}-{side}")
     manifest = os.path.join(folder, MANIFEST_FILE)

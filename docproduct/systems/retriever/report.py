@@ -1,4 +1,4 @@
-"""The report of a run: README.md in the model folder, a model card with scores, settings, data, limits and misses."""
+"""The model card of a retriever, README.md in its folder: scores, settings, data, limits and misses."""
 
 import dataclasses
 import os
@@ -29,9 +29,9 @@ def write(
     Args:
       model_dir: the model folder.
       config: the RetrieverTraining.
-      retriever: what the model is.
-      prepared: what it was trained on.
-      history: what `training.fit` returned.
+      retriever: the model's config.
+      prepared: the pairs that it was trained on.
+      history: the content of metrics.json, see `loop.fit`.
       joined: RR@10 of each way to join BM25, see `lexical.choose`.
       misses: dev questions to show, the worst first.
     """

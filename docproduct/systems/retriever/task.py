@@ -92,20 +92,24 @@ class RetrieverTask(Task):
             self._negatives = HardNegatives(config.negatives_dir, prepared, config.num_negatives, seed)
         self._pairs: Pairs | None = None  # in memory, if an order of their own or hard negatives need them
         self._order: ClusterOrder | None = None  # None: the order of the shards
-        self._evaluation = DevEvaluation(prepared, config.dev_train_answers, self._open(strategy))
+        self._open_pairs(strategy)
+        self._evaluation = DevEvaluation(prepared, config.dev_train_answers, self._dev_vectors())
 
-    def _open(self, strategy: tf.distribute.Strategy) -> Vectors:
-        """Makes pairs and order; returns how dev is encoded."""
+    def _open_pairs(self, strategy: tf.distribute.Strategy) -> None:
+        """Opens the pairs and their order."""
         config, retriever = self._config, self.retriever
         retriever.compile_for_many()
-        rows = config.settings.batch_size // strategy.num_replicas_in_sync  # that are encoded together
-        rows = min(rows, config.chunk_size or rows)
-        self.num_groups = max(1, min(_MAX_GROUPS, rows // _ROWS_OF_GROUP))
+        rows_of_replica = config.settings.batch_size // strategy.num_replicas_in_sync
+        encoded_together = min(rows_of_replica, config.chunk_size or rows_of_replica)
+        self.num_groups = max(1, min(_MAX_GROUPS, encoded_together // _ROWS_OF_GROUP))
         if config.cluster_size > 1 or self._negatives:
             self._pairs = TokenPairs(self._prepared, retriever.tokenizer.pad_id, config.pad_to_multiple)
         if config.cluster_size > 1:
             self._order = self._cluster_order(_stored_vectors(strategy, retriever, self._prepared, "question"))
-        return text_vectors(retriever)
+
+    def _dev_vectors(self) -> Vectors:
+        """Returns a function that encodes rows of dev."""
+        return text_vectors(self.retriever)
 
     def _cluster_order(self, question_vectors: np.ndarray) -> ClusterOrder:
         size = self._config.cluster_size
@@ -202,13 +206,14 @@ class RetrieverTask(Task):
 class HeadsTask(RetrieverTask):
     """Trains the heads alone, on vectors that the frozen encoder computed once."""
 
-    def _open(self, strategy: tf.distribute.Strategy) -> Vectors:
-        retriever = self.retriever
-        retriever.model.freeze_encoder()
-        vectors = {side: _stored_vectors(strategy, retriever, self._prepared, side) for side in SIDES}
-        self._pairs = VectorPairs(self._prepared, vectors)
-        self._order = self._cluster_order(vectors["question"])
-        return stored_vectors(retriever.model, vectors)
+    def _open_pairs(self, strategy: tf.distribute.Strategy) -> None:
+        self.retriever.model.freeze_encoder()
+        self._vectors = {side: _stored_vectors(strategy, self.retriever, self._prepared, side) for side in SIDES}
+        self._pairs = VectorPairs(self._prepared, self._vectors)
+        self._order = self._cluster_order(self._vectors["question"])
+
+    def _dev_vectors(self) -> Vectors:
+        return stored_vectors(self.retriever.model, self._vectors)
 
     def encode(self, batch: Batch) -> list[tf.Tensor]:
         """Passes a batch of "question_vectors", "answer_vectors" and perhaps "negative_vectors" through the heads."""
