@@ -238,7 +238,7 @@ def _define_flags() -> None:
 
 def _make(values: flags.FlagValues) -> dict[str, Any]:
     """Makes what the flags describe."""
-    most = generator.sizes(values.gpt2_dir).max_positions
+    most = generator.window_of(values.gpt2_dir)
     window = min(PromptSettings.window, most) if values.window is None else values.window
     if window > most:
         raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.gpt2_dir}.")

@@ -141,13 +141,13 @@ class TrainedGenerator(GPT2LanguageModel):
             self.tokenizer.save(partial)
 
 
-def sizes(folder: str) -> GPT2Config:
-    """Returns the sizes of the model in a folder of any layout, without its weights.
+def window_of(folder: str) -> int:
+    """Returns the window of the model in a folder of any layout, in tokens, without loading its weights.
 
     Raises:
-      ValueError: as of `TrainedGenerator.load`.
+      ValueError: as in `TrainedGenerator.load`.
     """
-    return _read_config(folder)[1]
+    return _read_config(folder)[1].max_positions
 
 
 def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
