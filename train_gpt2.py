@@ -62,7 +62,7 @@ def _make_tokens(values: flags.FlagValues) -> TokenFolder:
       ValueError: what it is made of is missing, or --tokens_dir holds rows of another task.
     """
     gpt2_dir = values.gpt2_dir
-    most = generator.sizes(gpt2_dir).max_positions if gpt2_dir else None
+    most = generator.window_of(gpt2_dir) if gpt2_dir else None
     window = values.window or most or _DEFAULTS.random_gpt2.max_positions
     if most and window > most:
         raise ValueError(f"window is {window}; expected at most {most}, the positions of {gpt2_dir}.")

@@ -1,12 +1,12 @@
-"""Does the generator use what was retrieved? Its answers beside a closed-book model's, and beside the nearest answer.
+"""Whether a generator uses the retrieved pairs: its answers beside a closed-book model's and the nearest answers.
 
     python -m benchmarks.answers --prepared_dir=prepared --tokens_dir=contexts --model_dir=answers \
         --closed_book_dir=closed_book
 
-Perplexity of dev's right answers (as many of their tokens as a prompt leaves room for), per token and per byte: with
-the retrieved pairs in the prompt, with those of another question (the control), without any, and by a closed-book model
-with the same vocabulary. ROUGE-L with the whole right answers: of greedy answers to some dev questions, and of the
-nearest answer that may stand in the prompt, whole, and cut to as many tokens. Ends with one line of JSON.
+Perplexity of dev's right answers, per token and per byte, cut to the room that a prompt leaves: with the retrieved
+pairs in the prompt, with the pairs of another question (the control), without pairs, and by a closed-book model with
+the same vocabulary. ROUGE-L with the whole right answers: of greedy answers to some dev questions, and of the nearest
+answer that may stand in the prompt, whole and cut to as many tokens. Ends with one line of JSON.
 """
 
 import os
@@ -37,25 +37,25 @@ from docproduct.training.devices import set_up
 
 
 class Questions:
-    """Dev's questions in every form.
+    """Dev's questions with their retrieved pairs, with other pairs, and alone.
 
     Attributes:
-      rows: as they were trained on; but of every answer as many tokens as any prompt leaves room for.
+      rows: as in the token folder, with every answer cut to the room that any prompt leaves.
     """
 
     def __init__(self, tokens_dir: str, prepared_dir: str, max_rows: int = 0):
-        """Reads `max_rows` of them; 0: all.
+        """Reads at most `max_rows` rows; 0: all.
 
         Raises:
-          ValueError: there are fewer than two, or they were made of other pairs.
+          ValueError: there are fewer than two rows, or they were made from other pairs.
         """
         folder, prepared = TokenFolder(tokens_dir), PreparedFolder(prepared_dir)
         if folder.rows != CONTEXT_ANSWER or folder.manifest["made_of"]["prepared"] != prepared.fingerprint():
             raise ValueError(f"{tokens_dir} was not made by docproduct.contexts from {prepared_dir}.")
         self.tokenizer: BytePairs = folder.tokenizer()
         self._settings = PromptSettings(**folder.manifest["settings"]["prompt"])
-        found = pq.read_table(os.path.join(tokens_dir, CONTEXTS_FILE)).to_pylist()
-        self._contexts = {row["pair_id"]: row["context_pair_ids"] for row in found}
+        contexts = pq.read_table(os.path.join(tokens_dir, CONTEXTS_FILE)).to_pylist()
+        self._contexts = {row["pair_id"]: row["context_pair_ids"] for row in contexts}
         pairs = prepared.table(["pair_id", "question", "answer"]).to_pylist()
         self._pairs = {pair["pair_id"]: pair for pair in pairs}
         rows = read_rows(folder, splits.DEV)[: max_rows or None]
@@ -64,11 +64,11 @@ class Questions:
         self.rows = [row._replace(target_ids=row.target_ids[: self._settings.answer_tokens]) for row in rows]
 
     def alone(self) -> list[TokenRow]:
-        """Returns the rows with their questions alone."""
+        """Returns the rows without retrieved pairs."""
         return [self._with(row, []) for row in self.rows]
 
     def with_other_contexts(self) -> list[TokenRow]:
-        """Returns each row with the retrieved pairs of another one, drawn once, but for what gives its answer away."""
+        """Returns each row with the pairs of another question, without those that give its answer away."""
         order = np.random.default_rng(0).permutation(len(self.rows))
         other = dict(zip(order, np.roll(order, 1), strict=True))
         return [self._with(row, self._contexts[self.rows[other[i]].pair_id]) for i, row in enumerate(self.rows)]
@@ -82,13 +82,13 @@ class Questions:
         return row._replace(prompt_ids=made.ids)
 
     def scores(self, answers: Mapping[int, str]) -> float:
-        """Returns the mean ROUGE-L of answers, by pair_id, with the whole right ones."""
+        """Returns the mean ROUGE-L of answers, given by pair_id, with the whole right answers."""
         return float(np.mean([rouge_l(self._pairs[i]["answer"], answer) for i, answer in answers.items()]))
 
     def nearest_answers(self, rows: Sequence[TokenRow], cut: bool) -> dict[int, str]:
-        """Returns the nearest answer of each row that may stand in its prompt; an empty text if there is none."""
-        near = {row.pair_id: self._contexts[row.pair_id][:1] for row in rows}
-        answers = {row: "".join(self._pairs[i]["answer"] for i in ids) for row, ids in near.items()}
+        """Returns the nearest answer that may stand in each row's prompt, an empty text if there is none."""
+        nearest = {row.pair_id: self._contexts[row.pair_id][:1] for row in rows}
+        answers = {row: "".join(self._pairs[i]["answer"] for i in ids) for row, ids in nearest.items()}
         if cut:
             ids = self.tokenizer.encode(list(answers.values()))
             texts = [self.tokenizer.decode(of_text[: self._settings.answer_tokens]) for of_text in ids]
@@ -97,10 +97,10 @@ class Questions:
 
 
 def load(model_dir: str, tokenizer: BytePairs) -> TrainedGenerator:
-    """Loads a contestant and prints what it was trained on.
+    """Loads a contestant, and prints how long it was trained.
 
     Raises:
-      ValueError: it has another vocabulary (a token would not be the same for both), or is not trained to the end.
+      ValueError: it has another vocabulary, so that perplexities per token differ in meaning, or is still in training.
     """
     generator = TrainedGenerator.load(model_dir)
     if generator.tokenizer.fingerprint != tokenizer.fingerprint:
@@ -129,7 +129,7 @@ def main(argv: list[str]) -> None:
 
 
 def _measure(values: flags.FlagValues) -> list[dict[str, Any]]:
-    """Prints and returns the figures."""
+    """Prints and returns perplexities and ROUGE-L."""
     questions = Questions(values.tokens_dir, values.prepared_dir, values.max_rows)
     ours = load(values.model_dir, questions.tokenizer)
     contestants = {
@@ -141,31 +141,35 @@ def _measure(values: flags.FlagValues) -> list[dict[str, Any]]:
         closed_book = load(values.closed_book_dir, questions.tokenizer)
         contestants["closed book"] = (closed_book, questions.alone(), values.count)
     asked = asked_of(questions.rows, values.count)
-    scores, rouge = {}, {}
+    perplexities, rouge = {}, {}
     for name, (generator, rows, count) in contestants.items():
-        evaluate = DevEvaluation(generator, rows, CONTEXT_ANSWER, count)
-        scores[name] = evaluate()
+        evaluation = DevEvaluation(generator, rows, CONTEXT_ANSWER, count)
+        perplexities[name] = evaluation()
         if count:
-            texts = [sample.answer for sample in evaluate.samples]
+            texts = [sample.answer for sample in evaluation.samples]
             rouge[name] = questions.scores(dict(zip([row.pair_id for row in asked], texts, strict=True)))
     rouge["nearest answer"] = questions.scores(questions.nearest_answers(asked, cut=False))
     rouge["nearest answer, cut"] = questions.scores(questions.nearest_answers(asked, cut=True))
-    metrics = []
     against = "closed book" if values.closed_book_dir else "without contexts"
-    for name in ("perplexity", "byte_perplexity"):
-        measuring.show(f"{name}, {len(questions.rows)} answers", [(who, [s[name]], "") for who, s in scores.items()])
-        peers = {who: found[name] for who, found in scores.items() if who != "with contexts"}
-        metrics.append(measuring.metric(name, "perplexity", scores["with contexts"][name], peers, against))
-    measuring.show(f"ROUGE-L, {len(asked)} answers", [(who, [found], "") for who, found in rouge.items()])
-    metrics.append(measuring.metric("rouge_l", "ROUGE-L", rouge.pop("with contexts"), rouge, "nearest answer"))
-    return metrics
+    metrics = [
+        _metric(name, "perplexity", {who: scores[name] for who, scores in perplexities.items()}, against)
+        for name in ("perplexity", "byte_perplexity")
+    ]
+    return [*metrics, _metric("rouge_l", "ROUGE-L", rouge, "nearest answer")]
+
+
+def _metric(name: str, unit: str, scores: dict[str, float], against: str) -> dict[str, Any]:
+    """Prints and returns the scores of all contestants."""
+    measuring.show(name, [(who, [score], "") for who, score in scores.items()])
+    peers = {who: score for who, score in scores.items() if who != "with contexts"}
+    return measuring.metric(name, unit, scores["with contexts"], peers, against)
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "The prepared folder.", required=True)
-    flags.DEFINE_string("tokens_dir", None, "What docproduct.contexts wrote of it.", required=True)
-    flags.DEFINE_string("model_dir", None, "What train_gpt2.py --task=context_answer wrote.", required=True)
-    flags.DEFINE_string("closed_book_dir", None, "What train_gpt2.py --task=closed_book wrote; none: left out.")
-    flags.DEFINE_integer("count", 100, "Dev questions that are answered, for ROUGE-L.", lower_bound=1)
-    flags.DEFINE_integer("max_rows", 0, "Dev rows, at most; 0: all.")
+    flags.DEFINE_string("tokens_dir", None, "Rows that docproduct.contexts made from it.", required=True)
+    flags.DEFINE_string("model_dir", None, "Model of train_gpt2.py --task=context_answer.", required=True)
+    flags.DEFINE_string("closed_book_dir", None, "Model of train_gpt2.py --task=closed_book; default: none.")
+    flags.DEFINE_integer("count", 100, "Dev questions that are answered for ROUGE-L.", lower_bound=1)
+    flags.DEFINE_integer("max_rows", 0, "Largest number of dev rows; 0: all.")
     app.run(main)

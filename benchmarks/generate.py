@@ -1,12 +1,12 @@
-"""Writing with GPT-2 124M: tokens a second and reading of the prompt, beside transformers, KerasHub and CTranslate2.
+"""Speed of writing with GPT-2 124M, beside transformers, KerasHub and CTranslate2.
 
     python -m benchmarks.generate --vocab_dir=GPT2_VOCABULARY --work_dir=/tmp/generate --peer_python=PYTHON
 
-Random weights, greedy, a thread for each core. All processes are warm and work in turn. Decoding is what remains of the
-time without the reading of the prompt and its first token. Also: what reading eight tokens at once costs, in steps, as
-prompt look-up does to verify a proposal; and, of a trained generator (--trained_dir, an export, with --tokens_dir, the
-rows of docproduct.contexts), which such a run measures alone, how many tokens a pass writes with look-up on dev's
-questions, `accepted_per_step`, and how many of its answers go round in circles. Ends with one line of JSON.
+Random weights, greedy, a thread for each core. All processes are warm and work in turn. `decode_tokens_per_s` counts
+the time after the prompt was read and the first token written; `verify8_over_step` is the time of a pass over eight
+tokens, as prompt look-up verifies them, in passes over one token. With --trained_dir (an export) and --tokens_dir (rows
+of docproduct.contexts) it measures that generator alone, on dev's questions: tokens that a pass writes with prompt
+look-up, ROUGE-L, and the share of answers that go round in circles. Ends with one line of JSON.
 """
 
 import collections
@@ -28,7 +28,7 @@ from docproduct.exports import saved_models
 from docproduct.generation.export import PRECISIONS, export
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
-from docproduct.layers import checkpoints
+from docproduct.layers import checkpoints, int8
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.metrics import rouge_l
 from docproduct.systems.generator import TrainedGenerator
@@ -43,9 +43,12 @@ _PEERS = {
     "CTranslate2 float32": ["ctranslate2", "--precision=float32"],
     "CTranslate2 int8": ["ctranslate2", "--precision=int8"],
 }
-_WRITTEN = 11  # a token
 _AGAINST = "transformers"
-_OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS}
+_WRITTEN = 11  # the token that our models write after every text
+_CIRCLE = (4, 3)  # words that follow each other more often than so many times
+_OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS if precision != "int8" or int8.available()}
+
+Figures = dict[str, list[float]]  # of each contestant
 
 
 def make_models(values: flags.FlagValues) -> None:
@@ -57,93 +60,90 @@ def make_models(values: flags.FlagValues) -> None:
     variables = checkpoints.variables_by_name(generator.gpt2)
     variables["final_norm/beta"].assign(10 * variables["token_embedding/embeddings"][_WRITTEN])
     generator.save_hugging_face(os.path.join(values.work_dir, "hugging_face"), overwrite=True)
-    for precision in PRECISIONS:
+    for precision in _OURS:
         export_dir = os.path.join(values.work_dir, precision)
         for version in saved_models.versions(export_dir):
             shutil.rmtree(version)
         export(generator, export_dir, precision)
 
 
-def ours(folder: str) -> None:
-    """Writes what each line says: tokens of the prompt, new tokens, batch size, whether to look up."""
-    set_up()
-    writer = GenerationSession.load(folder)
+def contestant(folder: str) -> None:
+    """Writes as each line says: tokens of the prompt, new tokens, batch size, whether to use look-up."""
+    session = GenerationSession.load(folder)
     for line in sys.stdin:
         length, count, batch_size, lookup = map(int, line.split())
         prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length))
-        prompts[:, -4:] = _WRITTEN  # so that look-up finds something from the first pass on
+        prompts[:, -4:] = _WRITTEN  # so that look-up has a proposal from the first pass on
         prompts = prompts.tolist()
         seconds = []
-        for new in (1, count):
+        for num_tokens in (1, count):
             start = time.perf_counter()
-            found = writer.write(prompts, GenerationSettings(new, no_repeat_ngram_size=0), bool(lookup))
+            answers = session.write(prompts, GenerationSettings(num_tokens, no_repeat_ngram_size=0), bool(lookup))
             seconds.append(time.perf_counter() - start)
-        if short := sum(len(row[0].ids) < count for row in found):
+        if short := sum(len(answer.ids) < count for (answer,) in answers):
             raise RuntimeError(f"{short} texts ended before {count} tokens: their speed would be wrong.")
-        figures = {"prefill": seconds[0], "seconds": seconds[1], "passes": found[0][0].passes}
+        figures = {"prefill": seconds[0], "seconds": seconds[1], "passes": answers[0][0].passes}
         print(json.dumps(figures), flush=True)
 
 
 def main(argv: list[str]) -> None:
     """Measures, or is one of the contestants."""
-    values = flags.FLAGS
-    if values.contestant:
-        ours(values.contestant)
-        return
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    values = flags.FLAGS
+    set_up()
+    if values.contestant:
+        contestant(values.contestant)
+        return
     if values.trained_dir:
         measuring.finish("generate", ["tensorflow", "keras"], trained(values))
         return
+    if values.quick:
+        values.rounds, values.num_layers, values.prompt_tokens, values.new_tokens = 1, 2, 64, 20
     make_models(values)
-    flags_given = [f"--vocab_dir={values.vocab_dir}", f"--work_dir={values.work_dir}"]
-    commands = {
-        name: [
-            *(sys.executable, "-m", "benchmarks.generate", *flags_given),
-            f"--contestant={os.path.join(values.work_dir, precision)}",
-        ]
-        for precision, name in _OURS.items()
-    }
-    if values.peer_python:
-        folder = f"--model_dir={os.path.join(values.work_dir, 'hugging_face')}"
-        for name, how in _PEERS.items():
-            # KerasHub is one of this project's own packages.
-            python = sys.executable if "keras_hub" in how else values.peer_python
-            commands[name] = [python, _PEER_SCRIPT, *how, folder]
+    commands = _commands(values)
     contestants = {name: measuring.Contestant(command, measuring.all_cores()) for name, command in commands.items()}
     try:
-        metrics = [entry for size in values.batch_sizes for entry in _measure(contestants, values, int(size))]
+        metrics = [metric for size in values.batch_sizes for metric in _measure(contestants, values, int(size))]
         metrics += _measure_verification({name: contestants[name] for name in _OURS.values()}, values)
     finally:
-        for contestant in contestants.values():
-            contestant.stop()
+        for process in contestants.values():
+            process.stop()
     measuring.finish("generate", ["tensorflow", "keras"], metrics)
 
 
-def trained(values: flags.FlagValues) -> list[dict]:
-    """Prints and returns how a trained generator writes its answers to questions of dev.
+def _commands(values: flags.FlagValues) -> dict[str, list[str]]:
+    """Returns how each contestant is started."""
+    ours = [sys.executable, "-m", "benchmarks.generate", "--contestant"]
+    commands = {name: [*ours, os.path.join(values.work_dir, precision)] for precision, name in _OURS.items()}
+    if values.peer_python:
+        folder = f"--model_dir={os.path.join(values.work_dir, 'hugging_face')}"
+        for name, arguments in _PEERS.items():
+            # KerasHub is one of this project's own packages.
+            python = sys.executable if "keras_hub" in arguments else values.peer_python
+            commands[name] = [python, _PEER_SCRIPT, *arguments, folder]
+    return commands
 
-    Tokens a pass, and how much sooner it ends, with look-up; ROUGE-L with the right answers; and the share of answers
-    that go round in circles: in which four words follow each other more than three times.
-    """
-    set_up()
-    writer, folder = GenerationSession.load(values.trained_dir), TokenFolder(values.tokens_dir)
-    if writer.prompt is None or writer.tokenizer.fingerprint != folder.tokenizer().fingerprint:
+
+def trained(values: flags.FlagValues) -> list[dict]:
+    """Prints and returns how a trained generator writes its answers to questions of dev."""
+    session, folder = GenerationSession.load(values.trained_dir), TokenFolder(values.tokens_dir)
+    if session.prompt is None or session.tokenizer.fingerprint != folder.tokenizer().fingerprint:
         sys.exit(f"error: {values.trained_dir} was not trained to answer, or not with the vocabulary of {folder.path}.")
     rows = asked_of(read_rows(folder, splits.DEV), values.num_questions)
-    settings = GenerationSettings(writer.prompt.answer_tokens, no_repeat_ngram_size=values.no_repeat_ngram_size)
+    settings = GenerationSettings(session.prompt.answer_tokens, no_repeat_ngram_size=values.no_repeat_ngram_size)
     seconds = {}
     for lookup in (False, True):
-        writer.write([rows[0].prompt_ids], settings, lookup=lookup)  # warms up
+        session.write([rows[0].prompt_ids], settings, lookup)  # warms up
         start = time.perf_counter()
-        answers = [writer.write([row.prompt_ids], settings, lookup=lookup)[0][0] for row in rows]
+        answers = [session.write([row.prompt_ids], settings, lookup)[0][0] for row in rows]
         seconds[lookup] = time.perf_counter() - start
+    references = [session.tokenizer.decode(row.target_ids) for row in rows]
     texts = [answer.text for answer in answers]
-    right = [writer.tokenizer.decode(row.target_ids) for row in rows]
     figures = [
         ("accepted_per_step", "tokens", sum(len(a.ids) for a in answers) / sum(a.passes for a in answers)),
         ("lookup_sooner", "times", seconds[False] / seconds[True]),
-        ("rouge_l", "ROUGE-L", statistics.mean(map(rouge_l, right, texts))),
+        ("rouge_l", "ROUGE-L", statistics.mean(map(rouge_l, references, texts))),
         ("circling", "share", statistics.mean(map(_circles, texts))),
     ]
     measuring.show(f"Answers to {len(rows)} questions", [(name, [figure], unit) for name, unit, figure in figures])
@@ -151,66 +151,77 @@ def trained(values: flags.FlagValues) -> list[dict]:
 
 
 def _circles(text: str) -> bool:
-    words = text.split()
-    return max(collections.Counter(zip(*(words[i:] for i in range(4)), strict=False)).values(), default=0) > 3
+    """Returns whether the same words follow each other again and again."""
+    words, (size, most) = text.split(), _CIRCLE
+    runs = collections.Counter(zip(*(words[i:] for i in range(size)), strict=False))
+    return max(runs.values(), default=0) > most
 
 
 def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagValues, batch_size: int) -> list[dict]:
-    """Prints and returns the figures of a batch size."""
+    """Prints and returns speed of decoding and prefill for a batch size."""
     line = f"{values.prompt_tokens} {values.new_tokens} {batch_size} 0"
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
-    reading: dict[str, list[float]] = {name: [] for name in contestants}
+    speeds: Figures = {name: [] for name in contestants}
+    prefills: Figures = {name: [] for name in contestants}
     for round_number in range(values.rounds + 1):
-        for name, contestant in contestants.items():
-            found = contestant.round(line)
+        for name, process in contestants.items():
+            figures = process.round(line)
             if round_number:  # the first warms up
                 written = batch_size * (values.new_tokens - 1)
-                speeds[name].append(written / (found["seconds"] - found["prefill"]))
-                reading[name].append(found["prefill"])
-    measuring.show(f"Decoding, batch {batch_size}", [(name, found, "tokens/s") for name, found in speeds.items()])
-    measuring.show(f"Reading {values.prompt_tokens} tokens", [(name, found, "s") for name, found in reading.items()])
-    metrics = []
-    for title, unit, found in (("decode_tokens_per_s", "tokens/s", speeds), ("prefill_seconds", "s", reading)):
-        medians = {name: statistics.median(figures) for name, figures in found.items()}
-        peers = {name: figure for name, figure in medians.items() if name not in _OURS.values()}
-        compared = {name: figure for name, figure in peers.items() if name.startswith(_AGAINST)}
-        pick = min if unit == "s" else max
-        against = pick(compared, key=compared.__getitem__) if compared else None
-        for precision in PRECISIONS:
-            name = f"{title}_{precision}" if batch_size == 1 else f"{title}_{precision}_batch_{batch_size}"
-            metrics.append(measuring.metric(name, unit, medians[_OURS[precision]], peers, against))
-    return metrics
+                speeds[name].append(written / (figures["seconds"] - figures["prefill"]))
+                prefills[name].append(figures["prefill"])
+    rows = [(name, figures, "tokens/s") for name, figures in speeds.items()]
+    measuring.show(f"Decoding, batch {batch_size}", rows)
+    rows = [(name, figures, "s") for name, figures in prefills.items()]
+    measuring.show(f"Reading {values.prompt_tokens} tokens", rows)
+    ending = "" if batch_size == 1 else f"_batch_{batch_size}"
+    return _metrics("decode_tokens_per_s", ending, "tokens/s", speeds) + _metrics(
+        "prefill_seconds", ending, "s", prefills
+    )
+
+
+def _metrics(name: str, ending: str, unit: str, figures: Figures) -> list[dict]:
+    """Returns a metric for each of our precisions, beside the peers."""
+    medians = {who: statistics.median(values) for who, values in figures.items()}
+    peers = {who: median for who, median in medians.items() if who not in _OURS.values()}
+    compared = [who for who in peers if who.startswith(_AGAINST)]
+    pick = min if unit == "s" else max
+    against = pick(compared, key=peers.__getitem__) if compared else None
+    return [
+        measuring.metric(f"{name}_{precision}{ending}", unit, medians[who], peers, against)
+        for precision, who in _OURS.items()
+    ]
 
 
 def _measure_verification(contestants: dict[str, measuring.Contestant], values: flags.FlagValues) -> list[dict]:
-    """Prints and returns what a pass over a proposal costs, in steps of one token."""
-    ratios: dict[str, list[float]] = {name: [] for name in contestants}
+    """Prints and returns the time of a pass over eight tokens, in passes over one token."""
+    ratios: Figures = {name: [] for name in contestants}
     for round_number in range(values.rounds + 1):
-        for name, contestant in contestants.items():
-            seconds = []  # of a pass: of one token, of a proposal
+        for name, process in contestants.items():
+            seconds = []  # of a pass over one token, and over a proposal
             for lookup in (0, 1):
-                found = contestant.round(f"{values.prompt_tokens} {values.new_tokens} 1 {lookup}")
-                seconds.append((found["seconds"] - found["prefill"]) / (found["passes"] - 1))
+                figures = process.round(f"{values.prompt_tokens} {values.new_tokens} 1 {lookup}")
+                seconds.append((figures["seconds"] - figures["prefill"]) / (figures["passes"] - 1))
             if round_number:
                 ratios[name].append(seconds[1] / seconds[0])
-    measuring.show("Reading eight tokens, in steps of one", [(name, found, "") for name, found in ratios.items()])
+    measuring.show("A pass over eight tokens", [(name, ratio, "steps") for name, ratio in ratios.items()])
     medians = {precision: statistics.median(ratios[name]) for precision, name in _OURS.items()}
-    return [measuring.metric(f"verify_8_{precision}", "steps", found) for precision, found in medians.items()]
+    return [measuring.metric(f"verify8_over_step_{precision}", "steps", ratio) for precision, ratio in medians.items()]
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("vocab_dir", None, "Folder with GPT-2's encoder.json and vocab.bpe.")
-    flags.DEFINE_string("work_dir", "build/generate", "Where the models are kept.")
-    flags.DEFINE_string("trained_dir", None, "A trained generator's export, to measure its answers alone.")
-    flags.DEFINE_string("tokens_dir", None, "With it: rows of docproduct.contexts.")
-    flags.DEFINE_integer("num_questions", 50, "With it: questions of dev.")
-    longest_run = "With it: no run of so many tokens twice; 0: any may."
+    flags.DEFINE_string("work_dir", "build/generate", "Folder for the models.")
+    flags.DEFINE_string("trained_dir", None, "Export of a trained generator; only its answers are measured.")
+    flags.DEFINE_string("tokens_dir", None, "With --trained_dir: rows of docproduct.contexts.")
+    flags.DEFINE_integer("num_questions", 50, "With --trained_dir: questions of dev.")
+    longest_run = "With --trained_dir: no run of so many tokens is written twice; 0: no limit."
     flags.DEFINE_integer("no_repeat_ngram_size", GenerationSettings.no_repeat_ngram_size, longest_run)
     flags.DEFINE_string("peer_python", None, "Interpreter that has the peers; default: no peer.")
     flags.DEFINE_integer("num_layers", 12, "Layers of the model.")
     flags.DEFINE_integer("prompt_tokens", 512, "Tokens of a prompt.")
     flags.DEFINE_integer("new_tokens", 100, "Tokens to write.")
-    flags.DEFINE_list("batch_sizes", ["1", "8"], "Texts that are written at once; empty: look-up alone is measured.")
+    flags.DEFINE_list("batch_sizes", ["1", "8"], "Numbers of texts that are written at once; empty: look-up only.")
     flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
+    flags.DEFINE_bool("quick", False, "A short round with two layers.")
     flags.DEFINE_string("contestant", None, "Used by this benchmark itself.")
     app.run(main)

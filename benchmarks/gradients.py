@@ -29,7 +29,7 @@ from docproduct.layers import elementwise
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.training.loop import set_up
+from docproduct.training.devices import set_up
 
 _BERT = BertConfig(vocab_size=1_000, width=384, num_layers=2, num_heads=12, inner_width=1_536)
 _GPT2 = GPT2Config(vocab_size=1_000, width=256, num_layers=3, num_heads=4, max_positions=256)

@@ -1,12 +1,13 @@
-"""The matrix products of one step of GPT-2 124M: what each way to compute them takes, for one token and for eight.
+"""Time of the matrix products in one step of GPT-2 124M, by several ways to compute them, for one token and for eight.
 
     python -m benchmarks.products
 
-Random weights, in a graph session with a thread for each core, in turn. Eight tokens are what prompt look-up verifies,
-or what a batch of eight texts writes. Ends with one line of JSON.
+Random weights, in a graph session with a thread for each core, in turn. Prompt look-up verifies eight tokens at once,
+and a batch of eight texts writes them. Ends with one line of JSON.
 """
 
 import os
+import sys
 import tempfile
 import time
 
@@ -16,6 +17,7 @@ from absl import app, flags
 
 from benchmarks import measuring
 from docproduct.exports.graph_session import GraphSession
+from docproduct.layers import int8
 from docproduct.layers.int8 import Int8Dense
 from docproduct.training.devices import set_up
 
@@ -60,6 +62,8 @@ def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     set_up()
+    if not int8.available():
+        sys.exit(f"error: int8 needs {int8.NEEDED}; this machine lacks them.")
     metrics = []
     for rows in (1, 8):
         inputs = {"narrow": np.ones((rows, _WIDTH), np.float32), "wide": np.ones((rows, 4 * _WIDTH), np.float32)}
@@ -68,17 +72,17 @@ def main(argv: list[str]) -> None:
             with tempfile.TemporaryDirectory() as folder:
                 save(kind, rows, os.path.join(folder, "model"))
                 sessions[kind] = GraphSession(os.path.join(folder, "model"))
-        found: dict[str, list[float]] = {kind: [] for kind in _KINDS}
+        milliseconds: dict[str, list[float]] = {kind: [] for kind in _KINDS}
         for round_number in range(flags.FLAGS.rounds + 2):
             for kind, session in sessions.items():
                 start = time.perf_counter()
                 session.run("products", inputs)
                 if round_number >= 2:  # the first ones warm up
-                    found[kind].append(1000 * (time.perf_counter() - start))
-        measuring.show(f"Products of a step, {rows} tokens", [(kind, ms, "ms") for kind, ms in found.items()])
+                    milliseconds[kind].append(1000 * (time.perf_counter() - start))
+        measuring.show(f"Products of a step, {rows} tokens", [(kind, ms, "ms") for kind, ms in milliseconds.items()])
         for session in sessions.values():
             session.close()
-        medians = {kind: float(np.median(ms)) for kind, ms in found.items()}
+        medians = {kind: float(np.median(ms)) for kind, ms in milliseconds.items()}
         others = {kind: ms for kind, ms in medians.items() if kind != "int8"}
         metrics.append(measuring.metric(f"products_{rows}_int8", "ms", medians["int8"], others, "float32"))
     measuring.finish("products", ["tensorflow", "keras"], metrics)

@@ -4,7 +4,7 @@
     python -m docproduct.export --model_dir=model --index_dir=index      # also texts to vectors, and to answers
     python -m docproduct.export --model_dir=answers --precision=int8     # a generator
 
-What the folder holds is seen from its files. Each export is a new version; see saved_models.py. Signatures that take
+The files of the folder tell what it holds. Each export is a new version; see saved_models.py. Signatures that take
 texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one line of
 JSON: the version's folder and what it holds.
 """
@@ -27,17 +27,17 @@ from docproduct.systems.retriever.folder import KIND as RETRIEVER
 from docproduct.training.devices import set_up
 
 _CONFIG_FILE = "config.json"
-_FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # that mean something for one kind alone
+_FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # flags for one kind of model only
 # Files of published layouts, in the order in which they decide.
 _PUBLISHED = {"hparams.json": GENERATOR, "bert_config.json": RETRIEVER, "modules.json": RETRIEVER}
 _PUBLISHED_TYPES = {"gpt2": GENERATOR, "bert": RETRIEVER}
 
 
 def kind_of(model_dir: str) -> str:
-    """Returns what a model folder holds: the kind of a retriever, or of a generator.
+    """Returns the kind of model in a folder, a retriever or a generator.
 
     Raises:
-      ValueError: something else, or a training that has not ended.
+      ValueError: the folder holds something else, or a training that has not ended.
     """
     if not os.path.isdir(model_dir):
         raise ValueError(
@@ -54,14 +54,15 @@ def kind_of(model_dir: str) -> str:
     for name, kind in _PUBLISHED.items():
         if os.path.isfile(os.path.join(model_dir, name)):
             return kind
-    found = stored.get("model_type", "bert" if "hidden_act" in stored else None)
-    if found not in _PUBLISHED_TYPES:
-        says = f"its {_CONFIG_FILE} is of {stored.get('kind') or found!r}" if stored else f"it has no {_CONFIG_FILE}"
+    model_type = stored.get("model_type", "bert" if "hidden_act" in stored else None)
+    if model_type not in _PUBLISHED_TYPES:
+        other = stored.get("kind") or model_type
+        reason = f"its {_CONFIG_FILE} is of {other!r}" if stored else f"it has no {_CONFIG_FILE}"
         raise ValueError(
-            f"{model_dir} holds no retriever and no generator: {says}. Expected what train_embeddings.py or "
+            f"{model_dir} holds no retriever and no generator: {reason}. Expected what train_embeddings.py or "
             "train_gpt2.py wrote, or a BERT or GPT-2 in a published layout."
         )
-    return _PUBLISHED_TYPES[found]
+    return _PUBLISHED_TYPES[model_type]
 
 
 def export(model_dir: str, export_dir: str, strings: bool, index_dir: str | None, precision: str) -> str:
@@ -96,16 +97,16 @@ def main(argv: list[str]) -> None:
     except KeyboardInterrupt:
         sys.exit("interrupted: nothing was written.")
     config = files.read_json(os.path.join(saved_models.own_files(version), saved_models.CONFIG_FILE))
-    held = {name: config[name] for name in ("precision", "signatures") if name in config}
-    print(json.dumps({"version": version, "kind": kind, **held}))
+    details = {name: config[name] for name in ("precision", "signatures") if name in config}
+    print(json.dumps({"version": version, "kind": kind, **details}))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", None, "What a training wrote, or a BERT or GPT-2 folder.", required=True)
-    flags.DEFINE_string("export_dir", None, "Where the versions are; default: saved_model in model_dir.")
-    flags.DEFINE_bool("strings", False, "Of a retriever: with signatures that take texts.")
-    flags.DEFINE_string("index_dir", None, "Of a retriever: the index that the signature retrieve searches.")
+    flags.DEFINE_string("model_dir", None, "Trained model, or a BERT or GPT-2 folder.", required=True)
+    flags.DEFINE_string("export_dir", None, "Folder of the versions; default: saved_model in model_dir.")
+    flags.DEFINE_bool("strings", False, "Retriever: add signatures that take texts.")
+    flags.DEFINE_string("index_dir", None, "Retriever: index that the signature retrieve searches.")
     flags.DEFINE_enum(
-        "precision", "float32", ["auto", *PRECISIONS], "Of a generator; auto: int8 where TensorFlow has its products."
+        "precision", "float32", ["auto", *PRECISIONS], "Generator; auto: int8 if this machine can compute it."
     )
     app.run(main)

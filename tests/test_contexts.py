@@ -36,8 +36,9 @@ def opened(retriever, prepared, tmp_path):
     return Index(str(tmp_path / "index"), retriever)
 
 
-def make(retriever, opened, prepared, bpe, path, settings=SETTINGS, **how):
-    contexts.make(retriever, opened, prepared, bpe, settings, str(path), **how)
+def make(retriever, opened, prepared, bpe, path, prompt=SETTINGS, **settings):
+    settings = contexts.ContextSettings(**settings)
+    contexts.make(retriever, opened, prepared, bpe, prompt, str(path), settings)
     return TokenFolder(str(path))
 
 
@@ -97,7 +98,7 @@ def test_a_share_of_the_questions_and_all_of_them_alone(retriever, opened, prepa
     with pytest.raises(ValueError, match="made differently: context_share was 0.5, is 1.0"):
         make(retriever, opened, prepared, bpe, tmp_path / "half")
     for wrong in (0, 1.1):
-        with pytest.raises(ValueError, match=f"context_share is {wrong}; expected above 0, and at most 1"):
+        with pytest.raises(ValueError, match=f"context_share is {wrong}; expected more than 0 and at most 1"):
             make(retriever, opened, prepared, bpe, tmp_path / "wrong", context_share=wrong)
 
 

@@ -1,6 +1,7 @@
 """README, docs and CONTRIBUTING: their commands have flags that exist, their Python imports what is there."""
 
 import ast
+import contextlib
 import functools
 import importlib
 import pathlib
@@ -44,11 +45,12 @@ def flags_of():
                 patch.setattr(app, "run", lambda main, *args, **kwargs: None)
                 for define in [name for name in dir(flags) if name.startswith("DEFINE_")]:
                     patch.setattr(flags, define, functools.partial(getattr(flags, define), flag_values=values))
-                if program.endswith(".py"):
-                    runpy.run_path(str(TOP / program), run_name="__main__")
-                else:
-                    runpy.run_module(program, run_name="__main__")
-            found[program] = set(values)
+                run = runpy.run_path if program.endswith(".py") else runpy.run_module
+                with contextlib.suppress(ImportError):  # of a benchmark whose peer is not installed
+                    run(program, run_name="__main__")
+            source = TOP / (program if program.endswith(".py") else f"{program.replace('.', '/')}.py")
+            written = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source.read_text()) if source.exists() else []
+            found[program] = set(values) | set(written)
         return found[program]
 
     return names

@@ -126,7 +126,7 @@ def test_a_stream_grows_to_the_whole_and_can_be_left(writer):
     assert all(whole.text.startswith(part.text) for part in parts)
     assert parts[-1].ids == whole.ids
     next(writer.stream(PROMPTS[0], settings))
-    with pytest.raises(ValueError, match="a stream is of 1"):
+    with pytest.raises(ValueError, match="a stream shows one answer"):
         writer.stream(PROMPTS[0], GenerationSettings(num_samples=2))
     with pytest.raises(ValueError, match="Prompt 1 has 0 tokens"):
         writer.stream([])

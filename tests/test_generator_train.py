@@ -108,7 +108,7 @@ def test_a_model_folder(trained, config):
     }
     loaded = TrainedGenerator.load(path)
     assert loaded.prompt == PromptSettings(0, 48, 24)
-    assert loaded.end_id == loaded.tokenizer.added["<end>"]
+    assert loaded.end_ids == [loaded.tokenizer.added["<end>"]]
     folder = TokenFolder(config.tokens_dir)
     found = DevEvaluation(loaded, read_rows(folder, "dev"), folder.rows, 3)()
     for name in ("perplexity", "byte_perplexity", "ROUGE-L"):
@@ -144,7 +144,7 @@ def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
     first, second = (writer.write(asked, settings) for writer in (exported, live))
     assert first == second
     assert exported.prompt == live.prompt == loaded.prompt
-    assert not any(loaded.end_id in row[0].ids for row in first)
+    assert not any(loaded.end_ids[0] in row[0].ids for row in first)
     chosen = dataclasses.replace(settings, temperature=1.0, seed=3)
     assert exported.write(asked, chosen) == live.write(asked, chosen)
 
@@ -237,7 +237,7 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
     assert "ROUGE-L" not in history["best"]
     before = TrainedGenerator.load(first)
     assert before.prompt is None
-    assert before.end_id == before.tokenizer.end_id
+    assert before.end_ids == [before.tokenizer.end_id]
     pairs = str(tmp_path / "pairs")
     write_closed_book(pairs, prepared, before.tokenizer, PromptSettings(0, 48, 24))
     config = GeneratorTraining(pairs, first, num_answers=2, settings=SETTINGS)

@@ -1,20 +1,19 @@
 """Choosing the next token, and proposing several: by hand and by definition, without a session."""
 
-import types
-
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from docproduct.generation.decoding import Decoder, propose
+from docproduct.generation.decoding import Decoder
+from docproduct.generation.lookup import propose
 from docproduct.generation.sampling import (
     NEVER,
     GenerationSettings,
     Sampling,
     draw,
-    filtered,
+    filter_logits,
+    forbid_repeats,
     penalize,
-    without_repeats,
 )
 
 
@@ -36,7 +35,7 @@ def reference_probs(logits, temperature, top_k, top_p):
 def test_draws_follow_the_filtered_softmax(temperature, top_k, top_p):
     logits = np.random.default_rng(2).normal(0, 1.5, 20).astype(np.float32)
     expected = reference_probs(logits.astype(float), temperature, top_k, top_p)
-    rows = filtered(
+    rows = filter_logits(
         tf.constant(logits[None]), tf.constant(temperature), tf.constant(top_k), tf.constant(top_p, tf.float32)
     )
     np.testing.assert_allclose(tf.nn.softmax(rows)[0], expected, atol=1e-6)
@@ -57,7 +56,7 @@ def test_draws_follow_the_filtered_softmax(temperature, top_k, top_p):
 def test_extreme_settings_take_the_likeliest():
     logits = tf.constant([[-50.0, -40.0, -90.0]])
     for temperature, top_p in ((1e-3, 1.0), (1.0, 1e-46), (1.0, 1e-7)):
-        rows = filtered(logits, tf.constant(temperature), tf.constant(0), tf.constant(top_p, tf.float32))
+        rows = filter_logits(logits, tf.constant(temperature), tf.constant(0), tf.constant(top_p, tf.float32))
         assert draw(tf.repeat(rows, 50, axis=0), tf.range(50), tf.constant(0)).numpy().tolist() == [1] * 50
 
 
@@ -85,33 +84,36 @@ def test_what_would_repeat_a_run_by_hand(size, left_out):
     ids = tf.constant([[7, 4, 9, 1, 2, 3, 4, 2, 1, 2, 3, 3], [2, 2, 5, 1, 2, 2, 3, 2, 2, 5, 2, 5]])
     last = tf.constant([10, 8])
     logits = tf.zeros([2, 10])
-    found = without_repeats(logits, ids, tf.constant(3), last, tf.constant(size)).numpy()
+    found = forbid_repeats(logits, ids, tf.constant(3), last, tf.constant(size)).numpy()
     assert [np.flatnonzero(row == NEVER).tolist() for row in found] == left_out
     assert (found[found != NEVER] == 0).all()
 
 
 class Successor:
-    """A model that writes the next number."""
+    """A model that writes the next number; 5 and 15 end a text."""
 
-    config = types.SimpleNamespace(num_layers=1)
+    vocab_size, end_ids, suppressed_ids = 20, [15, 5], []
 
-    def prefill(self, ids, mask, length):
-        return ids[..., None], [(tf.zeros([1, 1, length, 1]),) * 2]
+    def cache_spec(self):
+        return {}
 
-    def decode_step(self, ids, padding, caches, start):
-        return ids[..., None], caches
+    def prefill(self, ids, mask, num_slots, encoder=None):
+        return ids, {}
+
+    def decode_step(self, ids, padding, cache, start):
+        return ids, cache
 
     def logits(self, states):
-        return tf.one_hot(states[..., 0] + 1, 20)
+        return tf.one_hot(states + 1, 20)
 
 
 def test_an_end_within_a_proposal_ends_the_text():
-    decoder = Decoder(Successor(), end_id=5)
-    how = Sampling(
+    decoder = Decoder(Successor())
+    sampling = Sampling(
         tf.constant(0.0), tf.constant(0), tf.constant(1.0), tf.constant(1.0), tf.constant(0), tf.constant([0])
     )
-    state = decoder.begin(tf.constant([[1, 2, 3, 4, 5, 6, 7, 8, 1, 2]]), tf.constant([10]), tf.constant(9), how)
-    state = decoder.advance(state, tf.constant(8), tf.constant(True), how)  # 4, 5, 6, 7, 8 are proposed, and right
+    state = decoder.begin(tf.constant([[1, 2, 3, 4, 5, 6, 7, 8, 1, 2]]), tf.constant([10]), tf.constant(9), sampling)
+    state = decoder.advance(state, tf.constant(8), tf.constant(True), sampling)  # proposes 4, 5, 6, 7, 8, which follow
     assert state["ids"][0, 10 : state["next"] + 1].numpy().tolist() == [3, 4, 5]
     assert bool(state["finished"][0])
     assert int(state["passes"]) == 2
@@ -141,7 +143,7 @@ def test_what_is_proposed(ids, expected):
     ("wrong", "message"),
     [
         ({"max_tokens": 0}, "max_tokens is 0"),
-        ({"temperature": -0.1}, "temperature is -0.1; expected 0 or more"),
+        ({"temperature": -0.1}, "temperature is -0.1; expected 0 to 1000"),
         ({"temperature": float("nan")}, "temperature is nan"),
         ({"temperature": 1e-30}, "temperature is 1e-30; expected 0.001 to 1000, or 0"),
         ({"top_p": 1.1}, "top_p is 1.1; expected more than 0 and at most 1"),

@@ -114,7 +114,8 @@ def test_versions_grow_and_the_newest_is_loaded(exported, tmp_path):
     os.makedirs(f"{folder}/12.partial")  # of an export that was killed
     with saved_models.new_version(folder, "docproduct exported generator") as partial:
         shutil.copytree(exported, partial, dirs_exist_ok=True)
-        config = read(exported) | {"max_positions": 7}  # so that it can be told from the other
+        config = read(exported)
+        config["session"]["window"] = 7  # so that it can be told from the other
         with open(f"{partial}/assets.extra/config.json", "w", encoding="utf-8") as file:
             json.dump(config, file)
         assert saved_models.versions(folder) == [f"{folder}/9"]

@@ -131,12 +131,11 @@ def test_preparing_imports_no_tensorflow():
 
 
 def test_answering_imports_no_training_code():
-    code = "import sys, docproduct.answering.answerer; print('\\n'.join(sys.modules))"
-    modules = run("-c", code, check=True).stdout.decode().splitlines()
-    assert "docproduct.systems.retriever.folder" in modules
-    endings = (".train", ".task", ".start", ".losses", ".dev", ".report", ".embedding_store")
-    assert not [name for name in modules if name.startswith("docproduct.training")]
-    assert not [name for name in modules if name.startswith("docproduct.systems.") and name.endswith(endings)]
+    code = "import sys, docproduct.answering; print(*(name for name in sys.modules if name.startswith('docproduct.')))"
+    imported = run("-c", code, check=True).stdout.decode().split()
+    assert "docproduct.answering.answerer" in imported
+    of_training = ("train", "task", "losses", "start", "dev", "report", "training")
+    assert not [name for name in imported if set(name.split(".")) & set(of_training)]
 
 
 def test_libraries_keep_their_progress_to_themselves():

@@ -31,9 +31,15 @@ def test_data_pipeline_never_imports_docproduct():
     assert not {name for name in importers("docproduct") if name.startswith("data_pipeline/")}
 
 
-@pytest.mark.parametrize("room", ["layers", "search"])
-def test_what_stands_below_the_systems_imports_none(room):
+@pytest.mark.parametrize("room", ["layers", "generation", "exports", "search", "training"])
+def test_rooms_below_the_systems_know_no_system(room):
     assert not {name for name in importers("docproduct.systems") if name.startswith(f"docproduct/{room}/")}
+
+
+def test_gpt2s_config_is_known_to_few():
+    users = {name for name in importers("docproduct.layers.gpt2_config") if name.startswith("docproduct/")}
+    rooms = ("docproduct/layers/", "docproduct/systems/generator/", "docproduct/recipes/")  # recipes choose sizes
+    assert {name for name in users if not name.startswith(rooms)} == set()
 
 
 def test_faiss_is_imported_in_one_file():

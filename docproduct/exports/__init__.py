@@ -1,1 +1,1 @@
-"""SavedModels: numbered versions with warm-up requests, and a graph session that runs one."""
+"""SavedModels: numbered versions with warm-up requests, and graph sessions that run them."""

@@ -1,10 +1,10 @@
-"""Exports in the layout of TensorFlow Serving: numbered versions of a SavedModel, each with requests to warm it up.
+"""Exports in the layout of TensorFlow Serving: numbered versions of a SavedModel, each with warm-up requests.
 
     EXPORT/1/  saved_model.pb  variables/  assets/
-               assets.extra/   tf_serving_warmup_requests, and what our own programs read: config.json, tokenizer
+               assets.extra/   tf_serving_warmup_requests; config.json and tokenizer, which our own programs read
     EXPORT/2/  ...
 
-A server that watches EXPORT takes the highest number, and looks at no name that is not a number.
+A server that watches EXPORT takes the highest number, and ignores names that are not numbers.
 """
 
 import contextlib
@@ -34,11 +34,11 @@ def new_version(export_dir: str, kind: str) -> Iterator[str]:
     """Yields a folder that becomes the next version of an export when the block ends without an error.
 
     Args:
-      export_dir: holds the versions; is made if it is not there.
-      kind: what the version's config.json will say it is.
+      export_dir: holds the versions; is made if it does not exist.
+      kind: kind of the export, as the version's config.json will name it.
 
     Raises:
-      FileExistsError: `export_dir` is a file, or holds something else than versions of this kind.
+      FileExistsError: `export_dir` is a file, or holds anything but versions of this kind.
     """
     _check_holds(export_dir, kind)  # before a lock is put there
     with files.taking_turns(os.path.join(export_dir, _LOCK)):
@@ -49,17 +49,17 @@ def new_version(export_dir: str, kind: str) -> Iterator[str]:
 
 
 def versions(export_dir: str) -> list[str]:
-    """Returns the folders of an export's versions, the oldest first; none where there is no such folder."""
+    """Returns the folders of an export's versions, the oldest first; an empty list if there is no such folder."""
     return [os.path.join(export_dir, str(number)) for number in sorted(_numbers(export_dir))]
 
 
 def newest(folder: str) -> str:
-    """Returns the folder of an export's newest version; a folder without versions is taken for one itself."""
+    """Returns the folder of an export's newest version; a folder without versions counts as a version."""
     return next(reversed(versions(folder)), folder)
 
 
 def own_files(version: str) -> str:
-    """Returns the folder of a version where our own files are."""
+    """Returns the folder in a version that holds our own files."""
     return os.path.join(version, _EXTRA_FOLDER)
 
 
@@ -67,15 +67,15 @@ def save(folder: str, module: tf.Module, functions: Functions, requests: Request
     """Writes the SavedModel of a version.
 
     Args:
-      folder: of `new_version`.
+      folder: what `new_version` yielded.
       module: holds the variables that the functions use.
       functions: the signatures.
-      requests: for each signature a small request, which is run before the first real one: the first run of a graph
-        takes seconds.
+      requests: a small request for each signature. Servers run it before the first real one, as the first run of a
+        graph takes seconds.
     """
     logger = tf.get_logger()
     level, verbosity = logger.level, logging.get_verbosity()
-    logger.setLevel("ERROR")  # it would tell which names of inputs it changes inside, hundreds of them
+    logger.setLevel("ERROR")  # it would list hundreds of names of inputs that it changes inside
     logging.set_verbosity(logging.ERROR)
     try:
         tf.saved_model.save(module, folder, functions)
@@ -89,7 +89,7 @@ def save(folder: str, module: tf.Module, functions: Functions, requests: Request
 
 
 def traced(function: Any, inputs: Mapping[str, tf.TensorSpec]) -> tf.types.experimental.ConcreteFunction:
-    """Traces a function of keyword arguments; they and its outputs keep their names in a signature."""
+    """Traces a function of keyword arguments, which keep their names in a signature, as its outputs do."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()}
 
     @tf.function(autograph=False)
@@ -102,17 +102,18 @@ def traced(function: Any, inputs: Mapping[str, tf.TensorSpec]) -> tf.types.exper
 def _numbers(export_dir: str) -> list[int]:
     if not os.path.isdir(export_dir):
         return []
-    found = (entry.name for entry in os.scandir(export_dir) if entry.is_dir())
-    return [int(name) for name in found if name.isdecimal() and str(int(name)) == name]
+    names = (entry.name for entry in os.scandir(export_dir) if entry.is_dir())
+    return [int(name) for name in names if name.isdecimal() and str(int(name)) == name]
 
 
 def _check_holds(export_dir: str, kind: str) -> None:
-    """Raises a FileExistsError if a version of this kind has no place in a folder."""
+    """Raises a FileExistsError for a folder that holds anything but versions of this kind."""
     if not os.path.exists(export_dir):
         return
     if not os.path.isdir(export_dir):
         raise FileExistsError(f"{export_dir} is a file. Give the path of a folder.")
-    if not (found := versions(export_dir)):
+    existing = versions(export_dir)
+    if not existing:
         ours = (f"{_LOCK}.lock", ".partial")  # of an export that did not end
         others = sorted(name for name in os.listdir(export_dir) if not name.endswith(ours))
         if others:
@@ -120,10 +121,10 @@ def _check_holds(export_dir: str, kind: str) -> None:
                 f"{export_dir} holds something else ({others[0]}, ...) than versions of an export. Give another folder."
             )
         return
-    stored = (files.read_json(os.path.join(own_files(found[-1]), CONFIG_FILE)) or {}).get("kind")
+    stored = (files.read_json(os.path.join(own_files(existing[-1]), CONFIG_FILE)) or {}).get("kind")
     if stored != kind:
         raise FileExistsError(
-            f"{found[-1]} is of the kind {stored!r}; expected {kind!r}: a server takes all versions for one model. "
+            f"{existing[-1]} is of the kind {stored!r}; expected {kind!r}: a server takes all versions for one model. "
             "Give another folder."
         )
 
@@ -133,7 +134,7 @@ def _prediction_log(
 ) -> bytes:
     """Returns TensorFlow Serving's PredictionLog of a request, serialized.
 
-    Its few fields are written by hand, so that the package tensorflow-serving-api is not needed:
+    Its few fields are written here, so that the package tensorflow-serving-api is not needed:
     PredictionLog.predict_log = 6, PredictLog.request = 1, PredictRequest.model_spec = 1 and .inputs = 2 (a map: key 1,
     value 2), ModelSpec.signature_name = 3. Source: tensorflow_serving/apis/*.proto.
     """
@@ -146,12 +147,12 @@ def _prediction_log(
 
 
 def _field(number: int, content: bytes) -> bytes:
-    """A length-delimited field of a protobuf message."""
+    """Returns a length-delimited field of a protobuf message."""
     return varints(np.array([number << 3 | 2, len(content)])).tobytes() + content
 
 
 def _tensor(value: Any, dtype: tf.DType) -> Any:
-    """Returns a TensorProto; of equal numbers only the first is written, which stands for the others, too."""
+    """Returns a TensorProto; if all numbers are equal, it holds only one of them, which stands for all."""
     array = np.asarray(value, dtype.as_numpy_dtype)
     if array.size > 1 and dtype != tf.string and (array == array.flat[0]).all():
         return tf.make_tensor_proto(array.flat[0], dtype, array.shape)

@@ -1,63 +1,84 @@
-"""Generation inside a graph: prompts are read once, then tokens are written one after the other, with a cache.
+"""Decoding inside a graph: prompts are read once, then token after token is written, with a cache.
 
-`Decoder.begin` reads prompts, `Decoder.advance` writes some more tokens; what passes between them is a dict of tensors,
-the state, so that a caller can show a text while it grows, and stop. No length or setting needs another graph.
+`Decoder.begin` reads prompts, and `Decoder.advance` writes some more tokens. The state that passes between them is a
+dict of tensors, so that a caller can show a text while it grows, and stop. Lengths and settings are tensors, too: no
+other value needs another graph. A single text that is written greedily may use prompt look-up, see lookup.py.
 
-Greedy answers to a single prompt may be written by prompt look-up (Saxena 2023, "Prompt lookup decoding"; Leviathan et
-al. 2023 for the verification): where the last tokens stand in the prompt or in the answer already, what followed them
-there is proposed, and the model reads all of it in one pass. What it would have written itself is kept: the tokens are
-the same, the passes fewer.
-
-    B texts, T longest prompt, L slots, V vocabulary, S settings
+    P prompts, B texts, T tokens of the longest prompt, L slots, Q tokens that are read together, V vocabulary
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
-from docproduct.generation import sampling
-from docproduct.generation.sampling import Sampling
-from docproduct.layers.attention import LayerCache
-from docproduct.layers.gpt2 import GPT2
-
-PROPOSED = 7  # tokens in a pass of look-up, beside the last one
-_NGRAMS = (3, 2)  # so many last tokens are looked up, the longest first
+from docproduct.generation.causal_lm import CausalLM, Encoder
+from docproduct.generation.lookup import NUM_PROPOSED, is_any, num_accepted, placed, propose
+from docproduct.generation.sampling import (
+    NEVER,
+    Sampling,
+    draw,
+    filter_logits,
+    forbid_repeats,
+    is_greedy,
+    penalize,
+)
 
 State = dict[str, tf.Tensor]
+STATE_SPEC = {
+    "ids": tf.TensorSpec([None, None], tf.int32),
+    "padding": tf.TensorSpec([None], tf.int32),
+    "answer": tf.TensorSpec([], tf.int32),
+    "next": tf.TensorSpec([], tf.int32),
+    "finished": tf.TensorSpec([None], tf.bool),
+    "passes": tf.TensorSpec([], tf.int32),
+}
 
 
 class Decoder:
-    """Writes texts with a GPT-2.
+    """Writes texts with a causal language model.
 
-    The state, beside each layer's keys and values (key_0, value_0, ... [B, H, L, S]):
+    The state holds the model's cache and:
 
-        ids        [B, L] int32: prompt and answer; a prompt ends where the answers of all texts begin
-        padding    [B] int32: slots before the prompt
-        answer     scalar int32: the slot of the first token that was written
-        next       scalar int32: the slot of the last one, which is not in the cache yet
-        finished   [B] bool: the end token was written
-        passes     scalar int32: how often the model was run since `begin`
+        ids        [B, L] int32: prompt and answer; the answers of all texts begin in the same slot
+        padding    [B] int32: slots of padding before the prompt
+        answer     scalar int32: the slot of the first token of the answers
+        next       scalar int32: the slot of the last token, which is not in the cache yet
+        finished   [B] bool: whether the text has ended
+        passes     scalar int32: how often the model has run
     """
 
-    def __init__(self, gpt2: GPT2, end_id: int, suppressed_ids: Sequence[int] = ()):
-        """Takes a built model; `end_id` ends a text, `suppressed_ids` are never written."""
-        self.gpt2, self.end_id, self.suppressed_ids = gpt2, end_id, list(suppressed_ids)
+    def __init__(self, model: CausalLM):
+        """Takes the model.
+
+        Raises:
+          ValueError: a part of its cache has the name of a part of the state.
+        """
+        self.model = model
+        self._cache_names = list(model.cache_spec())
+        if taken := STATE_SPEC.keys() & set(self._cache_names):
+            raise ValueError(f"The cache has parts named {', '.join(sorted(taken))}, as the state has. Rename them.")
+
+    def state_spec(self) -> State:
+        """Returns shape and dtype of each part of the state."""
+        return STATE_SPEC | dict(self.model.cache_spec())
 
     def begin(
         self,
         prompt_ids: tf.Tensor,
         prompt_lengths: tf.Tensor,
         max_tokens: tf.Tensor,
-        how: Sampling,
+        sampling: Sampling,
+        encoder: Encoder | None = None,
     ) -> State:
         """Reads prompts and writes the first token of each answer.
 
         Args:
           prompt_ids: [P, T] int32, padded behind.
-          prompt_lengths: [P] int32, real tokens, 1 or more.
-          max_tokens: scalar int32: slots are made for so many.
-          how: tokens are chosen; with [P * n] seeds: n answers for each prompt, those of a prompt one after the other.
+          prompt_lengths: [P] int32, numbers of real tokens, 1 or more.
+          max_tokens: scalar int32, number of tokens that there will be slots for.
+          sampling: how tokens are chosen. With P * n seeds, each prompt gets n answers, one behind the other.
+          encoder: states that the model's cross-attention reads, if it has any.
 
         Returns:
           The state; B = P * n.
@@ -68,158 +89,108 @@ class Decoder:
         columns = tf.range(longest) - padding[:, None]  # [P, T]
         mask = columns >= 0
         ids = tf.where(mask, tf.gather(prompt_ids, tf.maximum(columns, 0), batch_dims=1), 0)
-        slots = longest + max_tokens + PROPOSED
-        states, caches = self.gpt2.prefill(ids, mask, slots)
-        state = {
-            "ids": tf.pad(ids, [[0, 0], [0, slots - longest]]),
-            "padding": padding,
-        } | _named(caches)
-        copies = tf.size(how.seeds) // tf.shape(ids)[0]
-        state = {name: tf.repeat(part, copies, axis=0) for name, part in state.items()} | {
+        num_slots = longest + max_tokens + NUM_PROPOSED
+        states, cache = self.model.prefill(ids, mask, num_slots, encoder)
+        by_prompt = {"ids": tf.pad(ids, [[0, 0], [0, num_slots - longest]]), "padding": padding, **cache}
+        copies = tf.size(sampling.seeds) // tf.shape(ids)[0]
+        state = {name: tf.repeat(part, copies, axis=0) for name, part in by_prompt.items()} | {
             "answer": longest,
             "next": longest - 1,
-            "finished": tf.zeros_like(how.seeds, tf.bool),
+            "finished": tf.zeros_like(sampling.seeds, tf.bool),
             "passes": tf.ones([], tf.int32),
         }
         logits = self._logits(tf.repeat(states[:, -1:], copies, axis=0))
-        return self._write(state, logits[:, 0], how)
+        return self._write(state, logits[:, 0], sampling)
 
-    def advance(self, state: State, num_tokens: tf.Tensor, lookup: tf.Tensor, how: Sampling) -> State:
-        """Writes until each answer has ended, or `num_tokens` more were written.
+    def advance(self, state: State, num_tokens: tf.Tensor, lookup: tf.Tensor, sampling: Sampling) -> State:
+        """Writes until every answer has ended, or `num_tokens` more tokens were written.
 
         Args:
           state: of `begin` or `advance`.
-          num_tokens: scalar int32; there must be slots for them.
-          lookup: scalar bool: prompt look-up. It acts on a single text that is written greedily without a penalty, and
-            may write up to `PROPOSED` tokens more than asked for, as far as there are slots.
-          how: tokens are chosen; as of `begin`.
+          num_tokens: scalar int32; there must be slots for so many.
+          lookup: scalar bool, whether to use prompt look-up. It has an effect on a single text that is written greedily
+            without a penalty, and may write up to `NUM_PROPOSED` more tokens, as far as there are slots.
+          sampling: how tokens are chosen, as in `begin`.
 
         Returns:
           The state.
         """
         end = state["next"] + num_tokens
-        lookup = (
-            lookup & sampling.is_greedy(how) & tf.equal(how.repetition_penalty, 1.0) & tf.equal(tf.size(how.seeds), 1)
-        )
+        lookup &= is_greedy(sampling) & tf.equal(sampling.repetition_penalty, 1.0)
+        lookup &= tf.equal(tf.size(sampling.seeds), 1)
 
         def unfinished(state: State) -> tf.Tensor:
             return (state["next"] < end) & ~tf.reduce_all(state["finished"])
 
         def step(state: State) -> State:
-            return self._step(state, how)
+            return self._step(state, sampling)
 
         def step_or_verify(state: State) -> State:
-            proposal, found = propose(state["ids"][0], state["next"], PROPOSED)
-            return tf.cond(found, lambda: self._verify(state, proposal, how), lambda: step(state))
+            proposal, exists = propose(state["ids"][0], state["next"], NUM_PROPOSED)
+            return tf.cond(exists, lambda: self._verify(state, proposal, sampling), lambda: step(state))
 
         def loop(body: Callable[[State], State]) -> Callable[[], State]:
             return lambda: tf.while_loop(unfinished, lambda state: [body(state)], [state], parallel_iterations=1)[0]
 
         return tf.cond(lookup, loop(step_or_verify), loop(step))
 
-    def _step(self, state: State, how: Sampling) -> State:
+    def _step(self, state: State, sampling: Sampling) -> State:
         """Reads the last token, and writes one more."""
         last = tf.gather(state["ids"], state["next"], axis=1)[:, None]  # [B, 1]
         state, logits = self._read(state, last)
-        return self._write(state, logits[:, 0], how)
+        return self._write(state, logits[:, 0], sampling)
 
     def _read(self, state: State, ids: tf.Tensor) -> tuple[State, tf.Tensor]:
-        """Reads [B, Q] tokens, which stand in the state's ids from the slot of the last one on.
+        """Reads [B, Q] tokens, which stand in the slots from `next` on.
 
         Returns:
-          The state, and [B, Q, V] logits behind each of them.
+          The state, and the [B, Q, V] logits behind each token.
         """
-        config = self.gpt2.config
-        caches = [(state[f"key_{i}"], state[f"value_{i}"]) for i in range(config.num_layers)]
-        states, caches = self.gpt2.decode_step(ids, state["padding"], caches, state["next"])
-        return state | _named(caches) | {"passes": state["passes"] + 1}, self._logits(states)
+        cache = {name: state[name] for name in self._cache_names}
+        states, cache = self.model.decode_step(ids, state["padding"], cache, state["next"])
+        return state | cache | {"passes": state["passes"] + 1}, self._logits(states)
 
     def _logits(self, states: tf.Tensor) -> tf.Tensor:
-        """Returns the logits [B, Q, V] of what follows tokens with the states [B, Q, D]."""
-        logits = self.gpt2.logits(states)
-        if self.suppressed_ids:
-            suppressed = np.isin(np.arange(logits.shape[-1]), self.suppressed_ids)  # a constant of the graph
-            logits = tf.where(suppressed, sampling.NEVER, logits)
+        """[B, Q, D] states -> [B, Q, V] logits, without the suppressed tokens."""
+        logits = self.model.logits(states)
+        if self.model.suppressed_ids:
+            suppressed = np.isin(np.arange(self.model.vocab_size), self.model.suppressed_ids)  # a constant of the graph
+            logits = tf.where(suppressed, NEVER, logits)
         return logits
 
-    def _write(self, state: State, logits: tf.Tensor, how: Sampling) -> State:
-        """Chooses a token for each text, [B, V] logits, and writes it behind the last one."""
+    def _write(self, state: State, logits: tf.Tensor, sampling: Sampling) -> State:
+        """Chooses a token of each text from [B, V] logits, and writes it behind the last one."""
         slots = tf.range(tf.shape(state["ids"])[1])
-        met = (slots >= state["padding"][:, None]) & (slots <= state["next"])  # [B, L]
-        logits = sampling.penalize(logits, state["ids"], met, how.repetition_penalty)
+        present = (slots >= state["padding"][:, None]) & (slots <= state["next"])  # [B, L]
+        logits = penalize(logits, state["ids"], present, sampling.repetition_penalty)
         last = tf.repeat(state["next"], tf.shape(logits)[0])
-        logits = sampling.without_repeats(logits, state["ids"], state["answer"], last, how.no_repeat_ngram_size)
+        logits = forbid_repeats(logits, state["ids"], state["answer"], last, sampling.no_repeat_ngram_size)
         step = state["next"] + 1 - state["answer"]
         tokens = tf.cond(
-            sampling.is_greedy(how),
+            is_greedy(sampling),
             lambda: tf.argmax(logits, axis=-1, output_type=tf.int32),
-            lambda: sampling.draw(sampling.filtered(logits, how.temperature, how.top_k, how.top_p), how.seeds, step),
+            lambda: draw(filter_logits(logits, *sampling[:3]), sampling.seeds, step),
         )
-        tokens = tf.where(state["finished"], self.end_id, tokens)
+        tokens = tf.where(state["finished"], self.model.end_ids[0], tokens)
         return state | {
             "ids": tf.where(slots == state["next"] + 1, tokens[:, None], state["ids"]),
             "next": state["next"] + 1,
-            "finished": state["finished"] | tf.equal(tokens, self.end_id),
+            "finished": state["finished"] | is_any(tokens, self.model.end_ids),
         }
 
-    def _verify(self, state: State, proposal: tf.Tensor, how: Sampling) -> State:
-        """Reads the last token and what is proposed to follow, and writes what the model says as far as both agree."""
+    def _verify(self, state: State, proposal: tf.Tensor, sampling: Sampling) -> State:
+        """Reads the last token and the tokens proposed behind it, and writes the model's own as far as both agree."""
         ids, slot = state["ids"], state["next"]
-        read = tf.concat([ids[:, slot], proposal], axis=0)[None]  # [1, PROPOSED + 1]
-        state, logits = self._read(state | {"ids": _placed(ids, read, slot)}, read)
-        texts = tf.repeat(state["ids"], PROPOSED + 1, axis=0)  # the i-th ends behind i proposals
-        last = slot + tf.range(PROPOSED + 1)
-        logits = sampling.without_repeats(logits[0], texts, state["answer"], last, how.no_repeat_ngram_size)
-        said = tf.argmax(logits, axis=-1, output_type=tf.int32)  # [PROPOSED + 1]
-        right = tf.math.cumprod(tf.cast(tf.equal(said[:-1], proposal), tf.int32))
-        # Behind the first wrong proposal nothing counts, nor behind an end; and the last slots are for proposals only.
-        ends = tf.cast(tf.equal(said, self.end_id), tf.int32)
-        before_end = tf.math.cumprod(1 - ends, exclusive=True)
-        count = tf.reduce_sum(tf.concat([[1], right], axis=0) * before_end)
-        count = tf.minimum(count, tf.shape(ids)[1] - PROPOSED - 1 - slot)
-        slots = tf.range(tf.shape(ids)[1])
-        written = tf.gather(said, tf.clip_by_value(slots - slot - 1, 0, PROPOSED))
-        new = (slots > slot) & (slots <= slot + count)
+        read = tf.concat([ids[:, slot], proposal], axis=0)[None]  # [1, NUM_PROPOSED + 1]
+        state, logits = self._read(state | {"ids": placed(ids, read, slot)}, read)
+        texts = tf.repeat(state["ids"], NUM_PROPOSED + 1, axis=0)  # the i-th ends behind i proposed tokens
+        last = slot + tf.range(NUM_PROPOSED + 1)
+        logits = forbid_repeats(logits[0], texts, state["answer"], last, sampling.no_repeat_ngram_size)
+        predicted_ids = tf.argmax(logits, axis=-1, output_type=tf.int32)  # [NUM_PROPOSED + 1]
+        count = num_accepted(predicted_ids, proposal, self.model.end_ids)
+        count = tf.minimum(count, tf.shape(ids)[1] - NUM_PROPOSED - 1 - slot)  # the last slots are for proposals only
         return state | {
-            "ids": tf.where(new, written, ids),
+            "ids": placed(ids, predicted_ids[None, :count], slot + 1),
             "next": slot + count,
-            "finished": tf.equal(said[count - 1], self.end_id)[None],
+            "finished": is_any(predicted_ids[count - 1 : count], self.model.end_ids),
         }
-
-
-def _placed(whole: tf.Tensor, part: tf.Tensor, start: tf.Tensor) -> tf.Tensor:
-    """[B, L, ...] with [B, Q, ...] in the place of what stands there from the slot `start` on."""
-    columns = tf.range(tf.shape(whole)[1]) - start  # [L]: of each slot in the part
-    within = (columns >= 0) & (columns < tf.shape(part)[1])
-    taken = tf.gather(part, tf.where(within, columns, 0), axis=1)
-    return tf.where(tf.reshape(within, [-1] + [1] * (whole.shape.rank - 2)), taken, whole)
-
-
-def _named(caches: list[LayerCache]) -> State:
-    """Returns keys and values of all layers as parts of the state."""
-    return {f"{name}_{i}": x for i, cache in enumerate(caches) for name, x in zip(("key", "value"), cache, strict=True)}
-
-
-def propose(ids: tf.Tensor, last: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Looks the last tokens of a text up in what stands before them.
-
-    Args:
-      ids: [L] int32; what stands behind `last` means nothing.
-      last: scalar int32, the slot of the last token.
-      count: how many tokens to propose.
-
-    Returns:
-      [count] int32, what followed the latest occurrence of the last three tokens, or of the last two; and whether there
-      is one.
-    """
-    slots = tf.range(tf.shape(ids)[0])
-    best = tf.constant(-1)
-    for length in reversed(_NGRAMS):
-        same = slots < last
-        for back in range(length):
-            shifted = tf.gather(ids, tf.maximum(slots - back, 0))
-            same &= tf.equal(shifted, tf.gather(ids, tf.maximum(last - back, 0))) & (slots >= back)
-        found = tf.reduce_max(tf.where(same, slots, -1))  # where the occurrence ends
-        best = tf.where((found >= 0) & (last >= length - 1), found, best)
-    follows = tf.clip_by_value(best + 1 + tf.range(count), 0, last)
-    return tf.gather(ids, follows), best >= 0

@@ -1,27 +1,25 @@
-"""The generator as a SavedModel, with plain tensors as inputs and outputs.
+"""A causal language model as a SavedModel, with plain tensors as inputs and outputs.
 
-    generate   prompts -> all that is written; the default signature of a server
+    generate   prompts -> whole answers; the default signature of a server
     begin      prompts -> state, see decoding.py
     advance    state -> state, some tokens later: for a text that is shown while it grows
 
-The version's own files: config.json, vocab.json, merges.txt, tokenizer_config.json.
+The version's own files: config.json and the tokenizer's.
 """
 
 import dataclasses
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from data_pipeline.folders import files
 from docproduct.exports import saved_models
-from docproduct.generation.decoding import PROPOSED, Decoder, State
+from docproduct.generation.causal_lm import CausalLM, SessionConfig
+from docproduct.generation.decoding import Decoder, State
+from docproduct.generation.lookup import NUM_PROPOSED, is_any
 from docproduct.generation.sampling import GenerationSettings, Sampling
-from docproduct.layers import int8
-from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.gpt2_int8 import quantized
-from docproduct.systems.generator.folder import TrainedGenerator
 
 KIND = "docproduct exported generator"
 FORMAT = 6
@@ -41,11 +39,11 @@ _PROMPTS = {
 }
 
 
-def export(generator: TrainedGenerator, export_dir: str, precision: str = "float32") -> str:
+def export(model: CausalLM, export_dir: str, precision: str = "float32") -> str:
     """Writes the next version of an export, for `GenerationSession` or any TensorFlow program; whole or not at all.
 
     Args:
-      generator: in float32.
+      model: in float32.
       export_dir: holds the versions; see saved_models.py.
       precision: float32, or int8: dense layers with int8 weights, for x86 processors.
 
@@ -53,102 +51,77 @@ def export(generator: TrainedGenerator, export_dir: str, precision: str = "float
       The version's folder.
 
     Raises:
-      ValueError: an unknown precision, another dtype, cross-attention, or int8 where this machine cannot compute it.
+      ValueError: an unknown precision, or the model or this machine has no such form.
       FileExistsError: `export_dir` holds something else.
     """
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
-    if precision == "int8" and not int8.available():
-        raise ValueError(f"int8 needs {int8.NEEDED}; this machine lacks them. Export in float32.")
-    if generator.gpt2.dtype_policy.name != "float32":
-        raise ValueError(f"The generator is {generator.gpt2.dtype_policy.name}; expected float32. Load it again so.")
-    if generator.gpt2.config.cross_attention:
-        raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
+    model = model.for_export(precision)
     with saved_models.new_version(export_dir, KIND) as partial:
-        gpt2 = generator.gpt2 if precision == "float32" else quantized(generator.gpt2)
-        _save(Decoder(gpt2, generator.end_id, generator.suppressed_ids), partial)
+        _save(Decoder(model), partial)
         own = saved_models.own_files(partial)
-        config = {"kind": KIND, "format": FORMAT, "precision": precision, "end_id": generator.end_id}
-        config |= dataclasses.asdict(generator.gpt2.config)
-        config["prompt"] = generator.prompt and dataclasses.asdict(generator.prompt)
+        config = {"kind": KIND, "format": FORMAT, "precision": precision, "tokenizer": type(model.tokenizer).__name__}
+        config["session"] = dataclasses.asdict(SessionConfig.of(model))
         files.write_json(os.path.join(own, saved_models.CONFIG_FILE), config)
-        generator.tokenizer.save(own)
+        model.tokenizer.save(own)
     return saved_models.newest(export_dir)
 
 
-def kept_names(num_layers: int) -> list[str]:
-    """Returns the parts of the state that stay in a session: keys and values."""
-    return [f"{part}_{i}" for i in range(num_layers) for part in ("key", "value")]
-
-
-def state_signature(gpt2: GPT2) -> State:
-    """Returns what the state of a `Decoder` is made of."""
-    config = gpt2.config
-    cache = tf.TensorSpec([None, config.num_heads, None, config.width // config.num_heads], gpt2.compute_dtype)
-    caches = dict.fromkeys(kept_names(config.num_layers), cache)
-    return {
-        "ids": tf.TensorSpec([None, None], tf.int32),
-        "padding": tf.TensorSpec([None], tf.int32),
-        "answer": tf.TensorSpec([], tf.int32),
-        "next": tf.TensorSpec([], tf.int32),
-        "finished": tf.TensorSpec([None], tf.bool),
-        "passes": tf.TensorSpec([], tf.int32),
-    } | caches
-
-
-def live(generator: TrainedGenerator) -> saved_models.Functions:
-    """Returns `begin` and `advance` of a generator as it is in this process."""
-    return _functions(Decoder(generator.gpt2, generator.end_id, generator.suppressed_ids))
+def live(model: CausalLM) -> saved_models.Functions:
+    """Returns `begin` and `advance` of a model as it is in this process."""
+    return _functions(Decoder(model))
 
 
 def _save(decoder: Decoder, folder: str) -> None:
-    gpt2, module = decoder.gpt2, tf.Module()
-    # TensorFlow's own variables: of Keras' ones a session would restore copies.
-    module.weights = [variable.value for variable in gpt2.weights]
+    model, module = decoder.model, tf.Module()
+    module.weights = list(model.variables)
     functions = _functions(decoder)
-    generate = _generate(functions, gpt2.config.max_positions, decoder.end_id)
-    generate = saved_models.traced(generate, _PROMPTS | _SAMPLING)
+    generate = saved_models.traced(_generate(functions, model.window, model.end_ids), _PROMPTS | _SAMPLING)
     default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
-    saved_models.save(folder, module, functions | {"generate": generate, default: generate}, _requests(gpt2, default))
+    requests = _requests(decoder)
+    requests[default] = requests["generate"]
+    saved_models.save(folder, module, functions | {"generate": generate, default: generate}, requests)
 
 
 def _functions(decoder: Decoder) -> saved_models.Functions:
-    state = state_signature(decoder.gpt2)
+    state_spec = decoder.state_spec()
 
-    def sampling(inputs: State) -> Sampling:
+    def taken(inputs: State) -> Sampling:
         return Sampling(*(inputs.pop(name) for name in _SAMPLING))
 
     def begin(**inputs: tf.Tensor) -> State:
-        return decoder.begin(how=sampling(inputs), **inputs)
+        return decoder.begin(sampling=taken(inputs), **inputs)
 
     def advance(**inputs: tf.Tensor) -> State:
-        before = {name: inputs.pop(name) for name in state}
-        return decoder.advance(before, how=sampling(inputs), **inputs)
+        state = {name: inputs.pop(name) for name in state_spec}
+        return decoder.advance(state, sampling=taken(inputs), **inputs)
 
     steps = {"num_tokens": tf.TensorSpec([], tf.int32), "lookup": tf.TensorSpec([], tf.bool)}
     return {
         "begin": saved_models.traced(begin, _PROMPTS | _SAMPLING),
-        "advance": saved_models.traced(advance, state | steps | _SAMPLING),
+        "advance": saved_models.traced(advance, state_spec | steps | _SAMPLING),
     }
 
 
-def _generate(functions: saved_models.Functions, window: int, end_id: int) -> Callable[..., State]:
-    """Returns a function that writes whole texts, with `begin` and `advance`, which are not traced again.
+def _generate(functions: saved_models.Functions, window: int, end_ids: Sequence[int]) -> Callable[..., State]:
+    """Returns a function that writes whole answers with `begin` and `advance`, which are not traced again.
 
     Its inputs are those of `Decoder.begin`; max_tokens is cut where the window is full for the longest prompt. Its
-    outputs, with N tokens in the longest of B texts: ids [B, N] int32, the end token behind a text that ended; lengths
-    [B] int32, without the end token, so that a text of length N has not ended.
+    outputs, with N tokens in the longest of B answers: ids [B, N] int32, an end token behind an answer that ended;
+    lengths [B] int32, without the end token, so that an answer of length N has not ended.
     """
 
-    def generate(prompt_ids: tf.Tensor, prompt_lengths: tf.Tensor, max_tokens: tf.Tensor, **how: tf.Tensor) -> State:
-        with tf.control_dependencies(_checks(prompt_ids, prompt_lengths, max_tokens, how["seeds"], window)):
+    def generate(
+        prompt_ids: tf.Tensor, prompt_lengths: tf.Tensor, max_tokens: tf.Tensor, **sampling: tf.Tensor
+    ) -> State:
+        with tf.control_dependencies(_checks(prompt_ids, prompt_lengths, max_tokens, sampling["seeds"], window)):
             longest = tf.reduce_max(prompt_lengths)
             prompt_ids = prompt_ids[:, :longest]
         room = tf.minimum(max_tokens, window - longest)
-        state = functions["begin"](prompt_ids=prompt_ids, prompt_lengths=prompt_lengths, max_tokens=room, **how)
-        state = functions["advance"](num_tokens=room - 1, lookup=tf.constant(True), **state, **how)
+        state = functions["begin"](prompt_ids=prompt_ids, prompt_lengths=prompt_lengths, max_tokens=room, **sampling)
+        state = functions["advance"](num_tokens=room - 1, lookup=tf.constant(True), **state, **sampling)
         ids = state["ids"][:, state["answer"] : state["next"] + 1]  # [B, N]
-        unended = tf.math.cumprod(tf.cast(tf.not_equal(ids, end_id), tf.int32), axis=1)
+        unended = tf.math.cumprod(1 - tf.cast(is_any(ids, end_ids), tf.int32), axis=1)
         return {"ids": ids, "lengths": tf.reduce_sum(unended, axis=1)}
 
     return generate
@@ -157,7 +130,7 @@ def _generate(functions: saved_models.Functions, window: int, end_id: int) -> Ca
 def _checks(
     prompt_ids: tf.Tensor, prompt_lengths: tf.Tensor, max_tokens: tf.Tensor, seeds: tf.Tensor, window: int
 ) -> list[tf.Operation]:
-    """Returns operations that let a request fail, with a message, if it would read or write beside its texts."""
+    """Returns operations that fail, with a message, for a request that would read or write outside of its texts."""
     longest = tf.minimum(tf.shape(prompt_ids)[1], window - 1)
     num_prompts, num_texts = tf.shape(prompt_ids)[0], tf.size(seeds)
     rows = tf.stack([tf.size(prompt_lengths), num_texts // num_prompts * num_prompts])
@@ -173,18 +146,12 @@ def _checks(
     ]
 
 
-def _requests(gpt2: GPT2, default: str) -> saved_models.Requests:
-    """Returns a request for each signature: one token after a prompt of one, or after what `begin` made of it."""
-    how = GenerationSettings().choice() | {"seeds": [0]}
-    prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | how
-    slots = 1 + 2 + PROPOSED
-    state = {"ids": np.zeros([1, slots]), "padding": [0], "answer": 1, "next": 1, "finished": [False], "passes": 1}
-    for name, spec in state_signature(gpt2).items():
-        if name not in state:  # keys and values
-            state[name] = np.zeros([1 if i == 0 else size or slots for i, size in enumerate(spec.shape)])
-    return {
-        "begin": prompt,
-        "advance": state | {"num_tokens": 1, "lookup": True} | how,
-        "generate": prompt,
-        default: prompt,
-    }
+def _requests(decoder: Decoder) -> dict[str, dict]:
+    """Returns a request for each signature: one token behind a prompt of one token, or behind the state after it."""
+    sampling = GenerationSettings().choice() | {"seeds": [0]}
+    prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | sampling
+    num_slots = 1 + 2 + NUM_PROPOSED
+    state = {"ids": np.zeros([1, num_slots]), "padding": [0], "answer": 1, "next": 1, "finished": [False], "passes": 1}
+    for name, spec in decoder.model.cache_spec().items():
+        state[name] = np.zeros([1, *(size or num_slots for size in spec.shape[1:])])
+    return {"begin": prompt, "advance": state | {"num_tokens": 1, "lookup": True} | sampling, "generate": prompt}

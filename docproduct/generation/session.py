@@ -1,4 +1,4 @@
-"""Texts from prompts, by a generator that was exported, in a graph session of its own."""
+"""Answers to prompts, written by an exported model in a graph session of its own, or by a model in this process."""
 
 import dataclasses
 import os
@@ -9,16 +9,17 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline.folders import files
-from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.settings import from_json
 from data_pipeline.tokenizers import BytePairs
 from docproduct.exports import saved_models
 from docproduct.exports.graph_session import GraphSession
-from docproduct.generation.export import FORMAT, KIND, kept_names, live
+from docproduct.generation.causal_lm import CausalLM, SessionConfig, Tokenizer
+from docproduct.generation.export import FORMAT, KIND, live
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.layers import int8
-from docproduct.systems.generator.folder import TrainedGenerator
 
-_CHUNK = 16  # tokens of a stream between two looks at what was written
+_TOKENIZERS = {"BytePairs": BytePairs}  # by their names in an export's config.json
+_CHUNK = 16  # tokens that a stream writes before it shows them
 _LARGEST_SEED = 2**31 - 1
 
 Run = Callable[[str, dict[str, Any]], dict[str, Any]]
@@ -26,13 +27,13 @@ Run = Callable[[str, dict[str, Any]], dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Generation:
-    """A text that was written.
+    """An answer.
 
     Attributes:
       ids: its tokens, without the end token.
-      text: of these.
-      finished: whether the end token was written; else max_tokens or the window ended it.
-      passes: how often the model was run; with look-up less often than there are tokens.
+      text: the text of these tokens.
+      finished: whether the model ended it; otherwise max_tokens or the window was reached.
+      passes: how often the model ran; with prompt look-up less often than there are tokens.
     """
 
     ids: tuple[int, ...]
@@ -42,27 +43,25 @@ class Generation:
 
 
 class GenerationSession:
-    """Writes texts.
+    """Writes answers to prompts.
 
     Attributes:
       tokenizer: of prompts and answers.
-      window: tokens of a prompt and its answer together, at most.
+      window: largest number of tokens in a prompt and its answer together.
       prompt: how prompts are made, if the model was trained to answer.
+      chat_template: Jinja template of a conversation, if the model was trained to chat.
     """
 
-    def __init__(self, tokenizer: BytePairs, config: dict[str, Any], run: Run):
-        """Joins them.
+    def __init__(self, tokenizer: Tokenizer, config: SessionConfig, run: Run):
+        """Joins the parts.
 
         Args:
           tokenizer: of prompts and answers.
-          config: "max_positions", "vocab_size", "end_id" and "prompt" of the model, see `export`.
+          config: what is known of the model.
           run: runs `begin` or `advance` of a `Decoder`.
         """
-        self.tokenizer, self._run = tokenizer, run
-        self.prompt = PromptSettings(**config["prompt"]) if config["prompt"] else None
-        self.window, self._vocab_size, self._end_id = (
-            config[name] for name in ("max_positions", "vocab_size", "end_id")
-        )
+        self.tokenizer, self._config, self._run = tokenizer, config, run
+        self.window, self.prompt, self.chat_template = config.window, config.prompt, config.chat_template
 
     @classmethod
     def load(cls, folder: str) -> "GenerationSession":
@@ -78,83 +77,72 @@ class GenerationSession:
             raise ValueError(f"There is no folder {folder}. Expected what python -m docproduct.export wrote.")
         version = saved_models.newest(folder)
         own = saved_models.own_files(version)
-        config = files.read_json(os.path.join(own, saved_models.CONFIG_FILE)) or {}
-        if (config.get("kind"), config.get("format")) != (KIND, FORMAT):
-            raise ValueError(
-                f"{folder} holds no exported generator of format {FORMAT}: its {saved_models.CONFIG_FILE} says "
-                f"{config.get('kind')!r}, format {config.get('format')}. Export the trained model with python -m "
-                "docproduct.export."
-            )
-        if config["precision"] == "int8" and not int8.available():
-            raise ValueError(
-                f"{folder} was exported in int8, which needs {int8.NEEDED}; this machine would write other texts. "
-                "Export the model with --precision=float32."
-            )
-        session = GraphSession(version, kept_names(config["num_layers"]))
-        return cls(BytePairs.load(own), config, session.run)
+        path = os.path.join(own, saved_models.CONFIG_FILE)
+        stored = files.read_json(path) or {}
+        _check_export(folder, stored)
+        config = from_json(SessionConfig, stored["session"], path)
+        session = GraphSession(version, config.cache)
+        return cls(_TOKENIZERS[stored["tokenizer"]].load(own), config, session.run)
 
     @classmethod
-    def of(cls, generator: TrainedGenerator) -> "GenerationSession":
-        """Returns what writes with a model as it is in this process, while it is trained."""
-        functions = live(generator)
+    def of(cls, model: CausalLM) -> "GenerationSession":
+        """Returns a session that writes with a model of this process, with its weights as they are at each call."""
+        functions, config = live(model), SessionConfig.of(model)
 
         def run(name: str, inputs: dict[str, Any]) -> dict[str, Any]:
             expected = functions[name].structured_input_signature[1]
             tensors = {key: tf.cast(value, expected[key].dtype) for key, value in inputs.items()}
-            found = functions[name](**tensors)
-            kept = kept_names(generator.gpt2.config.num_layers)
-            return {key: value if key in kept else value.numpy() for key, value in found.items()}
+            state = functions[name](**tensors)
+            return {key: value if key in config.cache else value.numpy() for key, value in state.items()}
 
-        config = dataclasses.asdict(generator.gpt2.config) | {
-            "end_id": generator.end_id,
-            "prompt": generator.prompt and dataclasses.asdict(generator.prompt),
-        }
-        return cls(generator.tokenizer, config, run)
+        return cls(model.tokenizer, config, run)
 
     def write(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> list[list[Generation]]:
-        """Writes answers to prompts, all at once.
+        """Writes answers to prompts, all of them together.
 
-        All end where the window is full for the longest prompt: write prompts of like length together.
+        All answers end where the window is full for the longest prompt: write prompts of similar length together.
 
         Args:
-          prompts: token ids of each, of any lengths.
-          settings: how.
-          lookup: prompt look-up, for a single greedy answer: the same tokens in fewer passes.
+          prompts: token ids of each prompt.
+          settings: how answers are written.
+          lookup: whether to use prompt look-up for a single greedy answer: the same tokens in fewer passes.
 
         Returns:
-          For each prompt `num_samples` answers.
+          `num_samples` answers to each prompt.
 
         Raises:
-          ValueError: no prompt, an empty one, one that leaves no room in the window, or an id that is none.
+          ValueError: there is no prompt, or one is empty, leaves no room in the window, or holds an unknown id.
         """
         *_, state = self._states(prompts, settings, lookup, settings.max_tokens)
-        found = [self._generation(state, row) for row in range(len(state["ids"]))]
+        answers = [self._generation(state, row) for row in range(len(state["ids"]))]
         n = settings.num_samples
-        return [found[i : i + n] for i in range(0, len(found), n)]
+        return [answers[i : i + n] for i in range(0, len(answers), n)]
 
     def stream(
         self, prompt: Sequence[int], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> Iterator[Generation]:
-        """Returns the answer to a prompt while it grows, and as a whole at last; whoever stops listening stops it.
+        """Returns the answer to a prompt again and again while it grows, and at last the whole answer.
+
+        Writing stops when nobody asks for more.
 
         Args:
           prompt: its token ids.
-          settings: how; one sample.
-          lookup: as of `write`.
+          settings: how the answer is written, with one sample.
+          lookup: as in `write`.
 
         Raises:
-          ValueError: as of `write`, or more than one sample is asked for.
+          ValueError: as in `write`, or for more than one sample.
         """
-        return (found[0] for found in self.stream_many([prompt], settings, lookup))
+        return (answers[0] for answers in self.stream_many([prompt], settings, lookup))
 
     def stream_many(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> Iterator[list[Generation]]:
-        """Returns the answers to prompts, one to each, while they grow; otherwise like `stream`."""
+        """Returns one answer to each prompt, all while they grow; otherwise like `stream`."""
         if settings.num_samples != 1:
-            raise ValueError(f"num_samples is {settings.num_samples}; a stream is of 1.")
+            raise ValueError(f"num_samples is {settings.num_samples}; expected 1: a stream shows one answer.")
         self._check(prompts)
         states = self._states(prompts, settings, lookup, _CHUNK)
         return ([self._generation(state, row) for row in range(len(prompts))] for state in states)
@@ -162,27 +150,26 @@ class GenerationSession:
     def _states(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, lookup: bool, chunk: int
     ) -> Iterator[dict[str, Any]]:
-        """Yields the state after every `chunk` tokens: each chunk costs a few steps' time."""
+        """Yields the state after every `chunk` tokens; each chunk costs the time of a few steps."""
         lengths = self._check(prompts)
         longest = int(lengths.max())
-        # A prompt of the whole batch decides: all write into the same slots.
+        # The longest prompt decides: all texts write into the same slots.
         room = min(settings.max_tokens, self.window - longest)
         ids = np.zeros((len(prompts), longest), np.int32)
         for row, prompt in zip(ids, prompts, strict=True):
             row[: len(prompt)] = prompt
-        how = settings.choice()
-        # The i-th sample has the same seed, whatever stands beside it.
+        # The i-th sample of every prompt has the same seed, whatever is written beside it.
         seeds = np.random.default_rng(settings.seed).integers(0, _LARGEST_SEED, settings.num_samples)
-        how["seeds"] = np.tile(seeds, len(prompts))
-        state = self._run("begin", {"prompt_ids": ids, "prompt_lengths": lengths, "max_tokens": room, **how})
+        sampling = settings.choice() | {"seeds": np.tile(seeds, len(prompts))}
+        state = self._run("begin", {"prompt_ids": ids, "prompt_lengths": lengths, "max_tokens": room, **sampling})
         yield state
-        while not state["finished"].all() and (left := room - _written(state)) > 0:
+        while not state["finished"].all() and (left := room - _num_written(state)) > 0:
             steps = {"num_tokens": min(left, chunk), "lookup": lookup}
-            state = self._run("advance", {**state, **steps, **how})
+            state = self._run("advance", {**state, **steps, **sampling})
             yield state
 
     def _check(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-        """Returns the lengths of prompts that can be read, [B]."""
+        """Returns the lengths of the prompts, [B], or raises a ValueError for prompts that cannot be read."""
         if not prompts:
             raise ValueError("There is no prompt; expected one or more.")
         for number, prompt in enumerate(prompts, 1):
@@ -191,18 +178,40 @@ class GenerationSession:
                     f"Prompt {number} has {len(prompt)} tokens; expected 1 to {self.window - 1}: the window of "
                     f"{self.window} holds the answer, too. Shorten it."
                 )
-            if wrong := [i for i in prompt if not 0 <= i < self._vocab_size]:
-                raise ValueError(f"Prompt {number} holds the id {wrong[0]}; expected 0 to {self._vocab_size - 1}.")
+            if unknown := [i for i in prompt if not 0 <= i < self._config.vocab_size]:
+                raise ValueError(
+                    f"Prompt {number} holds the id {unknown[0]}; expected 0 to {self._config.vocab_size - 1}."
+                )
         return np.array([len(prompt) for prompt in prompts], np.int32)
 
     def _generation(self, state: dict[str, Any], row: int) -> Generation:
         ids = state["ids"][row, state["answer"] : state["next"] + 1].tolist()
         finished = bool(state["finished"][row])
         if finished:
-            ids = ids[: ids.index(self._end_id)]
+            ids = ids[: next(place for place, i in enumerate(ids) if i in self._config.end_ids)]
         decode = self.tokenizer.decode if finished else self.tokenizer.decode_finished
         return Generation(tuple(ids), decode(ids), finished, int(state["passes"]))
 
 
-def _written(state: dict[str, Any]) -> int:
+def _check_export(folder: str, stored: dict[str, Any]) -> None:
+    """Raises a ValueError if a session cannot run what a config.json describes."""
+    if (stored.get("kind"), stored.get("format")) != (KIND, FORMAT):
+        raise ValueError(
+            f"{folder} holds no exported generator of format {FORMAT}: its {saved_models.CONFIG_FILE} says "
+            f"{stored.get('kind')!r}, format {stored.get('format')}. Export the trained model with python -m "
+            "docproduct.export."
+        )
+    if stored["precision"] == "int8" and not int8.available():
+        raise ValueError(
+            f"{folder} was exported in int8, which needs {int8.NEEDED}; this machine would write other texts. "
+            "Export the model with --precision=float32."
+        )
+    if stored["tokenizer"] not in _TOKENIZERS:
+        raise ValueError(
+            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. It was "
+            "written by another version of docproduct: read it with that one."
+        )
+
+
+def _num_written(state: dict[str, Any]) -> int:
     return int(state["next"] - state["answer"]) + 1

@@ -31,16 +31,16 @@ class BertConfig:
       vocab_size: number of token ids.
       width: D.
       num_layers: transformer layers.
-      num_heads: H, divides D.
+      num_heads: H, which divides D.
       inner_width: width inside the feed-forward networks.
       max_positions: longest text in tokens.
-      num_segments: rows of the segment table (the first is used).
+      num_segments: rows of the segment table, of which the first is used.
       activation: a key of `transformer.ACTIVATIONS`.
       norm_epsilon: added to the variance in layer normalization.
-      dropout: rate on embeddings and on what each block adds.
+      dropout: rate on embeddings, and on the result of each block.
       attention_dropout: rate on attention probabilities.
       initializer_range: standard deviation of random weights.
-      pad_id: the token id that is padding.
+      pad_id: id of padding.
     """
 
     vocab_size: int = 30522
@@ -58,7 +58,7 @@ class BertConfig:
     pad_id: int = 0
 
     def with_dropout(self, rate: float | None) -> "BertConfig":
-        """Returns the same sizes with another rate on states and attention; None: with the same rates."""
+        """Returns the same sizes with another rate on states and attention; None changes nothing."""
         return self if rate is None else dataclasses.replace(self, dropout=rate, attention_dropout=rate)
 
     def with_pooled_layer(self, layer: int) -> "BertConfig":
@@ -205,7 +205,7 @@ class Bert(keras.layers.Layer):
 
 
 def google_sources(config: BertConfig) -> dict[str, Source]:
-    """Names in Google's TF1 checkpoints, for each of our variables."""
+    """Returns the names of our variables in Google's TF1 checkpoints."""
     embeddings = {
         "token_embedding/embeddings": "word_embeddings",
         "position_embedding/embeddings": "position_embeddings",
@@ -231,7 +231,7 @@ def google_sources(config: BertConfig) -> dict[str, Source]:
 
 
 def hugging_face_sources(config: BertConfig) -> dict[str, Source]:
-    """Names in Hugging Face's safetensors, without the `bert.` prefix: Google's with other marks and endings."""
+    """Returns the names of our variables in Hugging Face's safetensors, without the prefix `bert.`."""
 
     def theirs(google_name: str) -> str:
         name = google_name.removeprefix("bert/").replace("encoder/layer_", "encoder/layer/").replace("/", ".")

@@ -1,4 +1,4 @@
-"""The sizes of a GPT-2 and the names of its variables, as OpenAI's checkpoints and Hugging Face's folders have them."""
+"""The sizes of a GPT-2, and the names of its variables in OpenAI's checkpoints and Hugging Face's folders."""
 
 import dataclasses
 from typing import Any
@@ -10,24 +10,24 @@ from docproduct.layers.transformer import HUGGING_FACE_ACTIVATIONS
 
 @dataclasses.dataclass(frozen=True)
 class GPT2Config:
-    """The sizes of a GPT-2; the defaults are the smallest one, of 124 million weights.
+    """The sizes of a GPT-2; the defaults are those of the smallest, with 124 million weights.
 
     Attributes:
       vocab_size: V, rows of the token table.
       width: D.
       num_layers: transformer layers.
-      num_heads: H, divides D.
-      inner_width: width inside the feed-forward networks; None: 4 D.
+      num_heads: H, which divides D.
+      inner_width: width inside the feed-forward networks; default: 4 D.
       max_positions: the window: longest text in tokens.
       activation: a key of `transformer.ACTIVATIONS`.
       norm_epsilon: added to the variance in layer normalization.
-      dropout: rate on embeddings and on what each block adds.
+      dropout: rate on embeddings, and on the result of each block.
       attention_dropout: rate on attention probabilities.
       initializer_range: standard deviation of random weights.
-      scale_attention: scores are divided by sqrt(S).
-      scale_attention_by_layer: scores of layer i (from 1) are divided by i, too; BioMedLM's family.
-      cross_attention: every layer attends to the states of an encoder, of `encoder_width`.
-      encoder_width: None: D.
+      scale_attention: whether scores are divided by sqrt(S).
+      scale_attention_by_layer: whether scores of layer i (from 1) are divided by i, too, as in BioMedLM.
+      cross_attention: whether every layer attends to the states of an encoder.
+      encoder_width: width of these states; default: D.
     """
 
     vocab_size: int = 50257
@@ -47,7 +47,7 @@ class GPT2Config:
     encoder_width: int | None = None
 
     def __post_init__(self) -> None:
-        """Raises a ValueError for sizes that cannot be."""
+        """Raises a ValueError for impossible sizes."""
         for name in ("vocab_size", "width", "num_layers", "num_heads", "max_positions"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more.")
@@ -109,7 +109,7 @@ class GPT2Config:
         """Returns what `from_hugging_face` reads.
 
         Raises:
-          ValueError: Hugging Face's GPT-2 cannot be like this.
+          ValueError: Hugging Face's GPT-2 cannot represent this model.
         """
         if self.encoder_width not in (None, self.width):
             raise ValueError(
@@ -139,7 +139,7 @@ class GPT2Config:
         }
 
 
-# For each of our variables inside a layer: OpenAI's name, which is Hugging Face's with other marks.
+# Of our variables inside a layer: OpenAI's names, which Hugging Face writes with other separators.
 _LAYER = {
     "attention_norm": "ln_1",
     "attention/query_key_value": "attn/c_attn",
@@ -158,7 +158,7 @@ _PARTS = {"kernel": "w", "bias": "b", "gamma": "g", "beta": "b"}
 
 
 def openai_sources(config: GPT2Config) -> dict[str, Source]:
-    """Names in OpenAI's TF1 checkpoints, for each of our variables; kernels stand there as [1, in, out]."""
+    """Returns the names of our variables in OpenAI's TF1 checkpoints, whose kernels are [1, in, out]."""
     names = {
         "token_embedding/embeddings": "wte",
         "position_embedding/embeddings": "wpe",
@@ -174,7 +174,7 @@ def openai_sources(config: GPT2Config) -> dict[str, Source]:
 
 
 def hugging_face_sources(config: GPT2Config) -> dict[str, Source]:
-    """Names in Hugging Face's safetensors, without the prefix `transformer.`; kernels stand there as [in, out]."""
+    """Returns our variables' names in Hugging Face's safetensors, without `transformer.`; kernels are [in, out]."""
 
     def theirs(name: str) -> str:
         stem, _, part = name.removeprefix("model/").rpartition("/")

@@ -38,7 +38,7 @@ VOCABULARY = 8_192
 SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
 PROMPT = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
 # Every question is learned alone, and a quarter of them with retrieved pairs, too.
-CONTEXT_SHARE = 0.25
+CONTEXTS = contexts.ContextSettings(context_share=0.25, alone=True)
 # Small batches, many steps: of a quarter of MedQuAD's questions, each with contexts, 4 rows at 1e-3 reached a dev
 # perplexity of 17.6, 8 at 5e-4 18.9 (commit f4ada53).
 LANGUAGE = TrainingSettings(
@@ -83,7 +83,7 @@ def make(
     config = GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
     train(config, language_model, resume=True)
     tokenizer = BytePairs.load(language_model)
-    contexts.make(retriever, index, prepared, tokenizer, prompt, rows, context_share=CONTEXT_SHARE, alone=True)
+    contexts.make(retriever, index, prepared, tokenizer, prompt, rows, CONTEXTS)
     config = GeneratorTraining(
         rows,
         gpt2_dir=language_model,

@@ -17,8 +17,7 @@ import numpy as np
 import safetensors.numpy
 
 from data_pipeline.folders import files
-from data_pipeline.prompts import answer_prompts as prompts
-from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.settings import from_json
 from data_pipeline.tokenizers import BytePairs
 from docproduct import model_folder
@@ -26,6 +25,7 @@ from docproduct.layers import checkpoints
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config, hugging_face_sources, openai_sources
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
+from docproduct.systems.generator.model import GPT2LanguageModel
 
 KIND = "docproduct generator"
 FORMAT = 2
@@ -36,38 +36,8 @@ _OURS, _OPENAI, _HUGGING_FACE = ("ours", "openai", "hugging_face")  # layouts
 _HUGGING_FACE_WEIGHTS_FILE = "model.safetensors"
 
 
-class TrainedGenerator:
-    """A GPT-2 with its tokenizer.
-
-    Attributes:
-      gpt2: the model, built.
-      tokenizer: what its ids mean.
-      prompt: how its prompts are made, if it was trained to answer.
-    """
-
-    def __init__(self, gpt2: GPT2, tokenizer: BytePairs, prompt: PromptSettings | None = None):
-        """Joins them.
-
-        Raises:
-          ValueError: the tokenizer has more ids than the model has rows.
-        """
-        if tokenizer.vocab_size > gpt2.config.vocab_size:
-            raise ValueError(
-                f"The tokenizer has {tokenizer.vocab_size} ids, the model {gpt2.config.vocab_size} rows. Give the "
-                "files that the model was trained with."
-            )
-        self.gpt2, self.tokenizer, self.prompt = gpt2, tokenizer, prompt
-
-    @property
-    def end_id(self) -> int:
-        """The id that ends what it writes: the marker of prompts, if it has it."""
-        return self.tokenizer.added.get(prompts.END, self.tokenizer.end_id)
-
-    @property
-    def suppressed_ids(self) -> list[int]:
-        """The ids that it never writes: the other markers, which no answer holds."""
-        added = self.tokenizer.added
-        return [added[marker] for marker in (prompts.QUESTION, prompts.ANSWER) if marker in added]
+class TrainedGenerator(GPT2LanguageModel):
+    """A GPT-2 with its tokenizer, from random weights or from a folder."""
 
     @classmethod
     def make(
@@ -87,12 +57,12 @@ class TrainedGenerator:
 
         Args:
           folder: the folder.
-          seed: of dropout.
           dtype: Keras dtype policy.
-          **changed: fields of GPT2Config to set, such as dropout; sizes are as they are.
+          seed: of dropout.
+          **changed: fields of GPT2Config to set, such as dropout; the sizes cannot change.
 
         Raises:
-          ValueError: no such folder, or its files do not fit together.
+          ValueError: there is no such folder, or its files do not fit together.
           FileNotFoundError: it has no tokenizer.
         """
         layout, config, prompt = _read_config(folder)
@@ -109,20 +79,20 @@ class TrainedGenerator:
         return cls(gpt2, tokenizer, prompt)
 
     def with_markers(self, prompt: PromptSettings, dtype: str, seed: int) -> "TrainedGenerator":
-        """Returns the same generator with the markers, and how prompts are made of them.
+        """Returns the same generator with the markers of prompts in its vocabulary.
 
-        The token table's new rows are the mean of the others: no new token is likelier than an average one.
+        The token table's new rows are the mean of the others, so that no new token is likelier than an average token.
 
         Args:
           prompt: how prompts are made.
           dtype: Keras dtype policy.
           seed: of dropout.
         """
-        tokenizer = prompts.with_markers(self.tokenizer)
+        tokenizer = with_markers(self.tokenizer)
         rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
         gpt2 = GPT2(dataclasses.replace(self.gpt2.config, vocab_size=rows), seed, dtype).make_variables()
         weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.gpt2).items()}
-        table = weights[_TABLE][: self.tokenizer.vocab_size]  # rows without a token may stand behind
+        table = weights[_TABLE][: self.tokenizer.vocab_size]  # published tables may have more rows
         new = np.repeat(table.mean(axis=0, keepdims=True), rows - len(table), axis=0)
         checkpoints.assign(gpt2, weights | {_TABLE: np.concatenate([table, new])}, "the model before")
         return TrainedGenerator(gpt2, tokenizer, prompt)
@@ -134,7 +104,7 @@ class TrainedGenerator:
             self.save_weights(partial)
 
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
-        """Writes everything but the weights; `training` says how they are made."""
+        """Writes everything but the weights; `training` is the record of how they are made."""
         config = {"kind": KIND, "format": FORMAT, "gpt2": dataclasses.asdict(self.gpt2.config), **training}
         config |= {"prompt": self.prompt and dataclasses.asdict(self.prompt)} | model_folder.provenance()
         files.write_json(os.path.join(folder, CONFIG_FILE), config)
@@ -153,7 +123,7 @@ class TrainedGenerator:
         """Writes a folder that transformers' GPT2LMHeadModel and GPT2Tokenizer load, whole or not at all.
 
         Raises:
-          ValueError: Hugging Face's GPT-2 cannot be like this one.
+          ValueError: Hugging Face's GPT-2 cannot represent this model.
         """
         config = self.gpt2.config.to_hugging_face()
         variables = checkpoints.variables_by_name(self.gpt2)
@@ -171,17 +141,17 @@ class TrainedGenerator:
             self.tokenizer.save(partial)
 
 
-def sizes(folder: str) -> GPT2Config:
-    """Returns the sizes of the model in a folder of any layout, without its weights.
+def window_of(folder: str) -> int:
+    """Returns the window of the model in a folder of any layout, in tokens, without loading its weights.
 
     Raises:
-      ValueError: as of `TrainedGenerator.load`.
+      ValueError: as in `TrainedGenerator.load`.
     """
-    return _read_config(folder)[1]
+    return _read_config(folder)[1].max_positions
 
 
 def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
-    """Returns the layout of a folder, the model's sizes, and how prompts are made if it was trained to answer."""
+    """Returns a folder's layout, the model's sizes, and how prompts are made, if it was trained to answer."""
     if not os.path.isdir(folder):
         raise ValueError(f"There is no folder {folder}. Expected a model's folder; names on a hub are not looked up.")
     stored, hparams = (files.read_json(os.path.join(folder, name)) for name in (CONFIG_FILE, _OPENAI_CONFIG_FILE))
@@ -189,7 +159,8 @@ def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
         if stored.get("format") != FORMAT:
             raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Make the model again.")
         prompt = stored.get("prompt")
-        return _OURS, _stored_config(folder, stored["gpt2"]), prompt and PromptSettings(**prompt)
+        prompt = prompt and from_json(PromptSettings, prompt, os.path.join(folder, CONFIG_FILE))
+        return _OURS, _stored_config(folder, stored["gpt2"]), prompt
     if hparams is not None:
         return _OPENAI, GPT2Config.from_openai(hparams), None
     if stored is not None and str(stored.get("kind", "")).startswith("docproduct"):
