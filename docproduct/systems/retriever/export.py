@@ -71,7 +71,7 @@ def export(
     """
     if retriever.dtype_policy != "float32" or retriever.model.bert.compiled:
         raise ValueError(
-            f"The retriever is in {retriever.dtype_policy}, or loaded for many texts; expected float32. Load it with "
+            f"The retriever is in {retriever.dtype_policy}, or made for many texts; expected float32. Load it with "
             "TrainedRetriever.load."
         )
     if (strings or answers is not None) and not retriever.tokenizer.in_graph:
