@@ -129,7 +129,7 @@ def toy_generator(
     if not os.path.isdir(tokens_dir):
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
-        contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
+        contexts.make(retriever, opened, prepared, tokenizer, contexts.ContextSettings(TOY_PROMPT), tokens_dir)
     train_generator(dataclasses.replace(config, tokens_dir=tokens_dir), model_dir, resume=True)
     if not saved_models.versions(export_dir):
         export_generator(generator.TrainedGenerator.load(model_dir), export_dir)
