@@ -44,7 +44,7 @@ def test_serve(retriever, prepared, tmp_path):
     wrong = [
         (["--question= "], "The question is empty"),
         (["--question=a", "--k=99"], "k is 99"),
-        (["--question=a", "--temperature=1"], "--temperature says how answers are written. Give --generator_dir"),
+        (["--question=a", "--temperature=1"], "--temperature is for a generator. Give --generator_dir"),
     ]
     for arguments, message in wrong:
         done = run("serve.py", *folders, *arguments)
