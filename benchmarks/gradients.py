@@ -171,15 +171,15 @@ def main(argv: list[str]) -> None:
 
 def _compare(name: str, ways: dict[str, Step], rounds: int) -> dict[str, Any]:
     """Runs all ways in turn; prints and returns the milliseconds of each."""
-    found: dict[str, list[float]] = {way: [] for way in ways}
+    milliseconds: dict[str, list[float]] = {way: [] for way in ways}
     for round_number in range(rounds + 2):
         for way, step in ways.items():
             start = time.perf_counter()
             step()[0].numpy()
             if round_number >= 2:  # the first ones warm up
-                found[way].append(1_000 * (time.perf_counter() - start))
-    measuring.show(name, [(way, ms, "ms") for way, ms in found.items()])
-    peers = {way: statistics.median(ms) for way, ms in found.items()}
+                milliseconds[way].append(1_000 * (time.perf_counter() - start))
+    measuring.show(name, [(way, ms, "ms") for way, ms in milliseconds.items()])
+    peers = {way: statistics.median(ms) for way, ms in milliseconds.items()}
     return measuring.metric(name, "ms", peers.pop(_OURS), peers, _LIBRARY)
 
 
@@ -187,22 +187,22 @@ def _recompute(rounds: int) -> list[dict[str, Any]]:
     """Prints and returns time and peak memory of a step, with gradient checkpointing and without."""
     command = [sys.executable, "-m", "benchmarks.gradients", "--contestant"]
     ways = {way: measuring.Contestant([*command, way], dict(os.environ)) for way in ("recompute", "keep")}
-    found: dict[str, dict[str, list[float]]] = {way: {"s": [], "MiB": []} for way in ways}
+    figures: dict[str, dict[str, list[float]]] = {way: {"s": [], "MiB": []} for way in ways}
     try:
         for way in ways:
             ways[way].round("1")
         for _ in range(rounds):
             for way, process in ways.items():
                 with measuring.PeakMemory(process.pid, 0.01) as peak:
-                    found[way]["s"].append(process.round("2")["seconds"] / 2)
-                found[way]["MiB"].append(peak.mib)
+                    figures[way]["s"].append(process.round("2")["seconds"] / 2)
+                figures[way]["MiB"].append(peak.mib)
     finally:
         for process in ways.values():
             process.stop()
     metrics = []
     for name, unit in (("recompute_step_seconds", "s"), ("recompute_peak_mib", "MiB")):
-        measuring.show(name, [(way, figures[unit], unit) for way, figures in found.items()])
-        ours, peer = (statistics.median(found[way][unit]) for way in ("recompute", "keep"))
+        measuring.show(name, [(way, values[unit], unit) for way, values in figures.items()])
+        ours, peer = (statistics.median(figures[way][unit]) for way in ("recompute", "keep"))
         metrics.append(measuring.metric(name, unit, ours, {"activations kept": peer}, "activations kept"))
     return metrics
 

@@ -46,8 +46,13 @@ _TELLING = 6  # characters: shorter answers, such as "Yes." and "no", stand in m
 
 @dataclasses.dataclass(frozen=True)
 class ContextSettings(Settings):
-    """Which rows are made."""
+    """Which rows are made.
 
+    Attributes:
+      prompt: size of the prompts; one context or more.
+    """
+
+    prompt: PromptSettings = PromptSettings()
     search_by: Side = setting("answer", "Side of the stored pairs that questions are compared with.", choices=SIDES)
     context_share: float = setting(
         1.0,
@@ -115,9 +120,8 @@ def make(
     index: Index,
     prepared: PreparedFolder,
     tokenizer: BytePairs,
-    prompt: PromptSettings,
+    settings: ContextSettings,
     tokens_dir: str,
-    settings: ContextSettings = ContextSettings(),
     overwrite: bool = False,
 ) -> dict[str, Any]:
     """Writes a token folder of task context_answer, unless the same folder exists already.
@@ -129,9 +133,8 @@ def make(
       index: of the same pairs.
       prepared: the pairs.
       tokenizer: of the GPT-2; the markers are added.
-      prompt: size of the prompts; one context or more.
-      tokens_dir: the folder to write.
       settings: which rows are made.
+      tokens_dir: the folder to write.
       overwrite: whether to replace `tokens_dir`.
 
     Returns:
@@ -142,23 +145,22 @@ def make(
         folder is there, and `overwrite` is off.
       FileExistsError: `tokens_dir` is something else.
     """
-    if not prompt.num_contexts:
+    if not settings.prompt.num_contexts:
         raise ValueError("num_contexts is 0; expected 1 or more. Without contexts, train with --task=closed_book.")
     if index.manifest["prepared"] != prepared.fingerprint():
         raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
     tokenizer = with_markers(tokenizer)
-    described = {"prompt": dataclasses.asdict(prompt), "index": index.manifest["settings"]}
     made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
-    origin = Origin(CONTEXT_ANSWER, described | dataclasses.asdict(settings), made_of)
+    origin = Origin(CONTEXT_ANSWER, dataclasses.asdict(settings) | {"index": index.manifest["settings"]}, made_of)
     if not overwrite and (existing := same_folder(tokens_dir, origin, tokenizer)) is not None:
         return existing
     files.check_free(tokens_dir, overwrite, KIND)  # before the work
     pairs = prepared.pairs(_COLUMNS).to_pylist()
     questions = _drawn_questions(pairs, settings)
-    find = ContextFinder(index, prompt.num_contexts, settings.search_by)
+    find = ContextFinder(index, settings.prompt.num_contexts, settings.search_by)
     vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
     contexts = _find_all(find, vectors, pairs, questions)
-    maker = PairRows(tokenizer, prompt)
+    maker = PairRows(tokenizer, settings.prompt)
     of_split = {split: _rows(maker, split, pairs, contexts, settings.alone) for split in splits.SPLITS}
     tables = {CONTEXTS_FILE: _table(pairs, contexts)}
     return write(tokens_dir, origin, tokenizer, of_split, overwrite, maker.counts, tables)
@@ -243,11 +245,11 @@ def _make(values: flags.FlagValues) -> dict[str, Any]:
     if window > most:
         raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.gpt2_dir}.")
     prompt = PromptSettings(window=window, **flag_values(PromptSettings, but=("window",)))
-    settings = ContextSettings(**flag_values(ContextSettings))
+    settings = ContextSettings(prompt, **flag_values(ContextSettings))
     prepared, tokenizer = PreparedFolder(values.prepared_dir), BytePairs.load(values.gpt2_dir)
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
     index = Index(values.index_dir, retriever)
-    return make(retriever, index, prepared, tokenizer, prompt, values.tokens_dir, settings, values.overwrite)
+    return make(retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.overwrite)
 
 
 def main(argv: list[str]) -> None:

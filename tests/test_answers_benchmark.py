@@ -23,7 +23,7 @@ def tokens_dir(tokenizer, prepared, tmp_path_factory):
     index.build(retriever, prepared, str(folder / "index"))
     opened = Index(str(folder / "index"), retriever)
     bpe = train_byte_pairs(["what is the cause? the x z helps against y."], 280)
-    contexts.make(retriever, opened, prepared, bpe, SETTINGS, str(folder / "tokens"))
+    contexts.make(retriever, opened, prepared, bpe, contexts.ContextSettings(SETTINGS), str(folder / "tokens"))
     return str(folder / "tokens")
 
 

@@ -37,8 +37,7 @@ def opened(retriever, prepared, tmp_path):
 
 
 def make(retriever, opened, prepared, bpe, path, prompt=SETTINGS, **settings):
-    settings = contexts.ContextSettings(**settings)
-    contexts.make(retriever, opened, prepared, bpe, prompt, str(path), settings)
+    contexts.make(retriever, opened, prepared, bpe, contexts.ContextSettings(prompt, **settings), str(path))
     return TokenFolder(str(path))
 
 

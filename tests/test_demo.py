@@ -48,7 +48,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(demo, "TOY", dataclasses.replace(demo.TOY, width=16, num_layers=1, num_heads=2))
     monkeypatch.setattr(demo, "TOY_SETTINGS", TrainingSettings(epochs=1, batch_size=64, keep="last"))
-    answerer = demo.build("work")
+    answerer = demo.build("work", with_toy=True)
     queries = [Query(question, generate=False) for question in QUESTIONS]
     first = {query.question: answerer.answer(query).hits[0].focus for query in queries}
     wrong = {question: focus for question, focus in first.items() if focus != QUESTIONS[question]}
@@ -65,7 +65,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
     # What is there is used again.
     monkeypatch.setattr(loop, "fit", None)
     monkeypatch.setattr(demo.index, "build", None)
-    demo.build("work")
+    demo.build("work", with_toy=True)
 
 
 @pytest.mark.slow

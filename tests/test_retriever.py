@@ -157,7 +157,7 @@ def test_a_saved_retriever_is_the_same(trained, tmp_path, caplog):
 
 def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
     trained.save_config(str(tmp_path), {})
-    with pytest.raises(ValueError, match=r"has no weights.safetensors. Expected a finished model folder"):
+    with pytest.raises(ValueError, match=r"has no weights.safetensors. Expected a complete model folder"):
         TrainedRetriever.load(str(tmp_path))
     weights = checkpoints.variables_by_name(trained.model)
     del weights["question_head/inner/kernel"]

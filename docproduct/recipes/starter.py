@@ -83,7 +83,8 @@ def make(
     config = GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
     train(config, language_model, resume=True)
     tokenizer = BytePairs.load(language_model)
-    contexts.make(retriever, index, prepared, tokenizer, prompt, rows, CONTEXTS)
+    settings = dataclasses.replace(CONTEXTS, prompt=prompt)
+    contexts.make(retriever, index, prepared, tokenizer, settings, rows)
     config = GeneratorTraining(
         rows,
         gpt2_dir=language_model,
