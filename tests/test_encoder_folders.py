@@ -135,7 +135,7 @@ def test_other_modules_are_refused_by_name(tmp_path, kinds, message):
     ("name", "message"),
     [
         ("pytorch_model.bin", "only in pytorch_model.bin .*AutoModel as M; M.from_pretrained"),
-        ("pytorch_model.bin.index.json", "PyTorch's pickles.*save_pretrained"),
+        ("pytorch_model.bin.index.json", "a PyTorch pickle.*save_pretrained"),
         ("tf_model.h5", "only in tf_model.h5 .*Take the same model's safetensors"),
         ("adapter_model.safetensors", "an adapter.*merge_and_unload"),
     ],
@@ -276,6 +276,6 @@ def test_a_unigram_encoder_exports_ids_and_refuses_texts(tmp_path):
     encoder_folders.write(str(tmp_path / "encoder"), "unigram")
     retriever = TrainedRetriever.load(str(tmp_path / "encoder"))
     assert tf.saved_model.load(export(retriever, str(tmp_path / "export"))).signatures["encode_question"]
-    with pytest.raises(ValueError, match="runs in Python alone.*export ids only"):
+    with pytest.raises(ValueError, match="does not run inside a graph.*Export ids only"):
         export(retriever, str(tmp_path / "texts"), strings=True)
     assert not (tmp_path / "texts").exists()
