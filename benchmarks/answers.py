@@ -23,7 +23,7 @@ from data_pipeline import splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CONTEXT_ANSWER, TokenFolder, TokenRow
-from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts import answer_prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import BytePairs
 from docproduct.contexts import CONTEXTS_FILE, gives_away
@@ -78,7 +78,7 @@ class Questions:
         hits = [Hit(0.0, other["pair_id"], other["question"], other["answer"], "", "") for other in pairs]
         own = (pair["pair_id"], pair["question"], pair["answer"])
         contexts = [(hit.question, hit.answer) for hit in hits if not gives_away(hit, *own)]
-        made = prompts.answer_prompt(self.tokenizer, self._settings, pair["question"], contexts)
+        made = answer_prompts.answer_prompt(self.tokenizer, self._settings, pair["question"], contexts)
         return row._replace(prompt_ids=made.ids)
 
     def scores(self, answers: Mapping[int, str]) -> float:

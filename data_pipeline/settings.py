@@ -87,7 +87,7 @@ def setting(
 
     Args:
       default: REQUIRED if it has none.
-      help: see `Description`, as for the bounds.
+      help: what the setting does, in a sentence.
       least: smallest value.
       most: largest value.
       above: the value must be larger.

@@ -126,7 +126,7 @@ def make(
 ) -> dict[str, Any]:
     """Writes a token folder of task context_answer, unless the same folder exists already.
 
-    Its contexts.parquet lists the pairs that were found for each prompt; the nearest stand in it, as far as they fit.
+    Its contexts.parquet lists the retrieved pairs of each prompt. The prompt holds the nearest of them that fit.
 
     Args:
       retriever: encodes the questions.

@@ -10,7 +10,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import TokenFolder
 from data_pipeline.prepare import Settings, prepare
-from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts import answer_prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.token_rows.pair_rows import write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
@@ -247,14 +247,14 @@ class _Found:
 
 
 def test_a_question_that_is_too_long_is_told(retriever, opened, bpe):
-    writer = _Listening(prompts.with_markers(bpe), SETTINGS)
+    writer = _Listening(answer_prompts.with_markers(bpe), SETTINGS)
     for question, expected in (("what is a3? " * 40, (True, 0)), ("what is a3?", (False, 2))):
         found = Answerer(retriever, opened, writer).answer(Query(question, threshold=-1.0))
         assert (found.as_json()["question_shortened"], found.num_contexts) == expected
 
 
 def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bpe):
-    writer = _Listening(prompts.with_markers(bpe), SETTINGS)
+    writer = _Listening(answer_prompts.with_markers(bpe), SETTINGS)
     question = "is it a3?"  # it is not stored
     answerer = Answerer(retriever, opened, writer)
     best = answerer.answer(Query(question, generate=False)).hits[0].score

@@ -17,7 +17,7 @@ import train_gpt2
 from data_pipeline import splits
 from data_pipeline.folders import token_folder
 from data_pipeline.folders.token_folder import CONTEXT_ANSWER, TokenFolder
-from data_pipeline.prompts import answer_prompts as prompts
+from data_pipeline.prompts import answer_prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import PairRows, write_closed_book
@@ -139,7 +139,7 @@ def test_what_is_exported_writes_what_the_model_writes(trained, tmp_path):
     loaded = TrainedGenerator.load(trained[0])
     export_generator(loaded, str(tmp_path / "e"))
     exported, live = GenerationSession.load(str(tmp_path / "e")), GenerationSession.of(loaded)
-    asked = [prompts.answer_prompt(loaded.tokenizer, loaded.prompt, f"what is a{i}?").ids for i in range(3)]
+    asked = [answer_prompts.answer_prompt(loaded.tokenizer, loaded.prompt, f"what is a{i}?").ids for i in range(3)]
     settings = GenerationSettings(max_tokens=20)
     first, second = (writer.write(asked, settings) for writer in (exported, live))
     assert first == second
@@ -384,22 +384,17 @@ def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     index.build(retriever, prepared, str(tmp_path / "index"))
     found = Index(str(tmp_path / "index"), retriever)
     (tmp_path / "more.txt").write_text("the cause of x is y. " * 50)
-    how = {
-        "language": dataclasses.replace(SETTINGS, epochs=1),
-        "answers": dataclasses.replace(SETTINGS, epochs=1),
-        "sizes": SIZES,
-        "vocabulary": 290,
-        "prompt": PromptSettings(1, 48, 20),
-    }
+    one_epoch = dataclasses.replace(SETTINGS, epochs=1)
+    settings = starter.StarterSettings(one_epoch, one_epoch, SIZES, 290, PromptSettings(1, 48, 20))
     arguments = (prepared, retriever, found, [str(tmp_path / "more.txt")], str(tmp_path / "starter"))
-    best = starter.make(*arguments, **how)
+    best = starter.make(*arguments, settings)
     assert best["perplexity"] < 290
     writer = GenerationSession.load(str(tmp_path / "starter" / "saved_model"))
-    assert writer.prompt == how["prompt"]
+    assert writer.prompt == settings.prompt
     answerer = Answerer(retriever, found, writer)
     assert answerer.answer(Query("what is a3?", threshold=-1.0)).generated is not None
     # What is there is used again.
-    assert starter.make(*arguments, **how) == best
+    assert starter.make(*arguments, settings) == best
     assert os.listdir(tmp_path / "starter" / "saved_model").count("2") == 0
     with pytest.raises(ValueError, match="contexts was made differently: .*answer_tokens was 20, is 24"):
-        starter.make(*arguments, **how | {"prompt": PromptSettings(1, 48, 24)})
+        starter.make(*arguments, dataclasses.replace(settings, prompt=PromptSettings(1, 48, 24)))

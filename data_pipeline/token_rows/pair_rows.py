@@ -88,7 +88,7 @@ class PairRows:
           pair_id: the pair's id.
           question: its question.
           answer: its answer.
-          contexts: retrieved pairs, the nearest first; None: the question stands alone.
+          contexts: retrieved pairs, the nearest first; without them, the prompt is the question.
 
         Returns:
           The row; None if the question or the answer holds `<|endoftext|>` inside.

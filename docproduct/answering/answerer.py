@@ -53,7 +53,7 @@ class Answerer:
     Attributes:
       retriever: Encodes the questions.
       index: Holds the answers.
-      generator: Writes answers from the first hits; None: the best one is quoted only.
+      generator: Writes an answer from the first hits. Without one, the best hit is only quoted.
     """
 
     def __init__(

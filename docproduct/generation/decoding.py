@@ -107,9 +107,9 @@ class Decoder:
 
         Args:
           state: of `begin` or `advance`.
-          num_tokens: scalar int32; there must be slots for so many.
+          num_tokens: scalar int32; the cache must have slots for them.
           lookup: scalar bool, whether to use prompt look-up. It has an effect on a single text that is written greedily
-            without a penalty, and may write up to `NUM_PROPOSED` more tokens, as far as there are slots.
+            without a penalty, and may write up to `NUM_PROPOSED` more tokens, if the cache has slots for them.
           sampling: how tokens are chosen, as in `begin`.
 
         Returns:

@@ -33,8 +33,8 @@ def build_from_vectors(
       table: Texts and vectors; the vectors are scaled to unit norm.
       index_dir: The folder to write.
       settings: How the index is built; passages and exported embeddings need an encoder.
-      retriever: The encoder that made the vectors: the index then answers texts. None: the index is searched with
-        vectors, see `Index.open_vectors`.
+      retriever: The encoder that made the vectors, so that the index can be searched with texts. Without it, the index
+        is searched with vectors; see `Index.open_vectors`.
       encoder_name: Name of the encoder, for the error that refuses another.
       overwrite: Whether to replace `index_dir`.
 

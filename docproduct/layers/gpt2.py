@@ -212,7 +212,7 @@ class GPT2(keras.layers.Layer):
           cross_caches: what `cross_caches` returned, with cross-attention.
 
         Returns:
-          [B, T, D] states as of `call`, and each layer's cache.
+          The [B, T, D] states that `call` returns, and a cache for each layer.
         """
         self._check_encoder(cross_caches)
         seen = causal_mask(ops.cast(mask, "int32"))

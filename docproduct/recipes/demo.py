@@ -137,7 +137,7 @@ def toy_generator(
 
 
 def _sample_questions(count: int) -> list[str]:
-    """Returns so many questions of the sample, spread over it."""
+    """Returns `count` questions of the sample, evenly spaced."""
     questions = [pair.question for _, pair in read_pairs(sample.PAIRS_FILE, Columns(), Refusals())]
     return [questions[i] for i in np.linspace(0, len(questions) - 1, count).astype(int)]
 
@@ -177,5 +177,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("work_dir", "build/demo", "Where the demo keeps its folders.")
     flags.DEFINE_integer("k", 3, "Number of sources.")
     flags.DEFINE_bool("toy_generator", False, "Train a toy GPT-2 on the sample, too: minutes more, and often garbled.")
-    flags.DEFINE_integer("num_sample_questions", 0, "Show what is written to so many of the sample's questions, too.")
+    flags.DEFINE_integer("num_sample_questions", 0, "Questions of the sample to answer as well, evenly spaced.")
     app.run(main)

@@ -34,17 +34,33 @@ from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
 
-VOCABULARY = 8_192
-SIZES = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0)
-PROMPT = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
 # Every question is learned alone, and a quarter of them with retrieved pairs, too.
 CONTEXTS = contexts.ContextSettings(context_share=0.25, alone=True)
-# Small batches, many steps: of a quarter of MedQuAD's questions, each with contexts, 4 rows at 1e-3 reached a dev
-# perplexity of 17.6, 8 at 5e-4 18.9 (commit f4ada53).
-LANGUAGE = TrainingSettings(
-    epochs=3, batch_size=2, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=480
-)
-ANSWERS = TrainingSettings(epochs=1, batch_size=4, learning_rate=1e-3, checkpoint_steps=480)
+
+
+@dataclasses.dataclass(frozen=True)
+class StarterSettings:
+    """The model of a starter, and its two trainings.
+
+    Attributes:
+      language: How it learns the language of pairs and texts.
+      answers: How it learns to answer.
+      sizes: The model's sizes.
+      vocab_size: Ids of the tokenizer that is learned.
+      prompt: How prompts are made.
+    """
+
+    language: TrainingSettings = TrainingSettings(
+        epochs=3, batch_size=2, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=480
+    )
+    # Small batches and many steps: on a quarter of MedQuAD's questions, each with contexts, 4 rows at 1e-3 reached a
+    # dev perplexity of 17.6, and 8 rows at 5e-4 reached 18.9 (commit f4ada53).
+    answers: TrainingSettings = TrainingSettings(epochs=1, batch_size=4, learning_rate=1e-3, checkpoint_steps=480)
+    sizes: GPT2Config = GPT2Config(
+        width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0
+    )
+    vocab_size: int = 8_192
+    prompt: PromptSettings = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
 
 
 def make(
@@ -53,25 +69,17 @@ def make(
     index: Index,
     text_files: list[str],
     folder: str,
-    language: TrainingSettings = LANGUAGE,
-    answers: TrainingSettings = ANSWERS,
-    sizes: GPT2Config = SIZES,
-    vocabulary: int = VOCABULARY,
-    prompt: PromptSettings = PROMPT,
+    settings: StarterSettings = StarterSettings(),
 ) -> dict[str, Any]:
-    """Trains and exports a starter generator, as far as that is not done.
+    """Trains and exports a starter generator. What an earlier run finished is used again.
 
     Args:
-      prepared: the pairs.
-      retriever: finds what stands in its prompts.
-      index: of the same pairs.
-      text_files: more to read, see `packing.read_documents`.
-      folder: what is made: windows, language_model, contexts, answers, saved_model.
-      language: how the language is learned.
-      answers: how answering is learned.
-      sizes: of the model.
-      vocabulary: ids of its tokenizer.
-      prompt: how its prompts are made.
+      prepared: The pairs to learn from.
+      retriever: Finds the pairs for prompts.
+      index: The index of the same pairs.
+      text_files: More texts to read; see `packing.read_documents`.
+      folder: Where windows, language_model, contexts, answers and saved_model are written.
+      settings: The model and its trainings.
 
     Returns:
       The metrics of the epoch that was kept.
@@ -79,19 +87,13 @@ def make(
     windows, language_model, rows, model, exported = (
         os.path.join(folder, name) for name in ("windows", "language_model", "contexts", "answers", "saved_model")
     )
-    write_windows(windows, text_files, prepared, vocabulary, sizes.max_positions, seed=language.seed)
-    config = GeneratorTraining(windows, random_gpt2=sizes, dropout=0.0, settings=language)
+    window, seed = settings.sizes.max_positions, settings.language.seed
+    write_windows(windows, text_files, prepared, settings.vocab_size, window, seed=seed)
+    config = GeneratorTraining(windows, random_gpt2=settings.sizes, dropout=0.0, settings=settings.language)
     train(config, language_model, resume=True)
     tokenizer = BytePairs.load(language_model)
-    settings = dataclasses.replace(CONTEXTS, prompt=prompt)
-    contexts.make(retriever, index, prepared, tokenizer, settings, rows)
-    config = GeneratorTraining(
-        rows,
-        gpt2_dir=language_model,
-        dropout=0.0,
-        prompt_weight=1.0,
-        settings=answers,
-    )
+    contexts.make(retriever, index, prepared, tokenizer, dataclasses.replace(CONTEXTS, prompt=settings.prompt), rows)
+    config = GeneratorTraining(rows, gpt2_dir=language_model, dropout=0.0, prompt_weight=1.0, settings=settings.answers)
     history = train(config, model, resume=True)
     if not saved_models.versions(exported):
         precision = "int8" if int8.available() else "float32"
@@ -106,6 +108,11 @@ def main(argv: list[str]) -> None:
     logging.set_verbosity(logging.INFO)
     values = flags.FLAGS
     set_up()
+    defaults = StarterSettings()
+    settings = StarterSettings(
+        dataclasses.replace(defaults.language, epochs=values.language_epochs),
+        dataclasses.replace(defaults.answers, epochs=values.answer_epochs),
+    )
     try:
         retriever = TrainedRetriever.load_for_many(values.model_dir)
         best = make(
@@ -114,8 +121,7 @@ def main(argv: list[str]) -> None:
             Index(values.index_dir, retriever),
             values.text,
             values.starter_dir,
-            dataclasses.replace(LANGUAGE, epochs=values.language_epochs),
-            dataclasses.replace(ANSWERS, epochs=values.answer_epochs),
+            settings,
         )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
@@ -125,11 +131,11 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("prepared_dir", None, "The pairs.", required=True)
-    flags.DEFINE_string("model_dir", None, "The retriever that was trained on them.", required=True)
-    flags.DEFINE_string("index_dir", None, "Its index of them.", required=True)
-    flags.DEFINE_string("starter_dir", None, "Where all of it is kept.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "Prepared folder with the pairs.", required=True)
+    flags.DEFINE_string("model_dir", None, "Retriever that was trained on them.", required=True)
+    flags.DEFINE_string("index_dir", None, "Index of these pairs.", required=True)
+    flags.DEFINE_string("starter_dir", None, "Folder to write; a killed run goes on there.", required=True)
     flags.DEFINE_list("text", [], "Files of plain text to read, too; <|endoftext|> on a line ends a document.")
-    flags.DEFINE_integer("language_epochs", LANGUAGE.epochs, "Passes over pairs and texts.")
-    flags.DEFINE_integer("answer_epochs", ANSWERS.epochs, "Passes over the questions.")
+    flags.DEFINE_integer("language_epochs", StarterSettings.language.epochs, "Epochs over pairs and texts.")
+    flags.DEFINE_integer("answer_epochs", StarterSettings.answers.epochs, "Epochs over the questions.")
     app.run(main)

@@ -39,13 +39,13 @@ class TrainingSettings(Settings):
     )
     patience: int = setting(
         0,
-        "End after so many epochs in a row without a better one; 0: never. The learning rate falls as for all epochs.",
+        "End after this many epochs in a row without a better one; 0: never. The learning rate falls as for all.",
         least=0,
         changes_results=False,
     )
     max_steps: int = setting(
         0,
-        "End after so many steps, even within an epoch; the learning rate is 0 there. 0: after all epochs.",
+        "End after this many steps, even within an epoch; the learning rate is 0 there. 0: after all epochs.",
         least=0,
     )
     tensorboard_dir: str | None = setting(

@@ -1,5 +1,6 @@
 """What a system gives to the training loop."""
 
+import abc
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,7 @@ import tensorflow as tf
 from docproduct.training.gradients import Batch, Gather, trainable
 
 
-class Task:
+class Task(abc.ABC):
     """A model with its loss, its batches and its evaluation; each system has a subclass.
 
     Attributes:
@@ -24,6 +25,7 @@ class Task:
     best_metric: str
     lowest_is_best = False
 
+    @abc.abstractmethod
     def gradients(self, batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
         """Returns the sum of the losses of a batch's rows, and its gradients with respect to `trainable_variables`.
 
@@ -31,26 +33,26 @@ class Task:
           batch: the rows of one replica, perhaps none.
           gather: returns a tensor's rows of all replicas.
         """
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
         """Returns the batches of an epoch (0, 1, ...) without the first `skip`; they have an `element_spec`."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def count_tokens(self, batch: Batch) -> tuple[int, int]:
         """Returns the number of real tokens in a batch, and the number of places with padding."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def evaluate(self) -> dict[str, float]:
         """Returns metrics on dev."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def save(self) -> None:
         """Writes the weights of the best epoch so far."""
-        raise NotImplementedError
 
+    @abc.abstractmethod
     def report(self, history: dict[str, Any]) -> None:
-        """Writes what a reader wants to know of the finished run; `history` is what metrics.json will hold."""
+        """Writes the model card of the finished run; `history` is the future content of metrics.json."""
 
     @property
     def variables(self) -> list[keras.Variable]:

@@ -3,6 +3,7 @@
 B pairs in a batch, N pairs in pairs.parquet, K hard negatives a pair, T tokens, D width
 """
 
+import abc
 from collections.abc import Iterable, Iterator
 
 import numpy as np
@@ -21,7 +22,7 @@ from docproduct.training.gradients import Batch
 _NEGATIVE_GROUPS = ("question_group", "answer_group")
 
 
-class Pairs:
+class Pairs(abc.ABC):
     """The pairs of a prepared folder in memory, in the order of pairs.parquet; subclasses hold their two sides.
 
     Attributes:
@@ -39,9 +40,9 @@ class Pairs:
         self.spec = {name: tf.TensorSpec([None], tf.int64) for name in PAIR_FEATURES}
         self.spec |= {f"{side}_{self.kind}": side_spec for side in SIDES}
 
+    @abc.abstractmethod
     def side(self, side: str, rows: np.ndarray) -> tf.Tensor:
         """Returns one side of some rows, [B, ...]."""
-        raise NotImplementedError
 
     def batch(self, rows: np.ndarray) -> Batch:
         """Returns the batch of some rows, [B] int."""

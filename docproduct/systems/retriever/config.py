@@ -63,8 +63,8 @@ class RetrieverTraining(Settings):
     )
     chunk_size: int = setting(
         0,
-        "Gradient caching with so many pairs at once: needs their memory only, has the gradients of the whole batch "
-        "and takes a third more time; 0: off.",
+        "Gradient caching: encode this many pairs at once. It needs memory for these only, gives the gradients of the "
+        "whole batch, and takes a third more time; 0: off.",
         least=0,
     )
     num_buckets: int = setting(16, "Classes of like length that batches are drawn from; 1: any length.", least=1)

@@ -91,7 +91,7 @@ class RetrieverTask(Task):
             seed = config.settings.seed
             self._negatives = HardNegatives(config.negatives_dir, prepared, config.num_negatives, seed)
         self._pairs: Pairs | None = None  # in memory, if an order of their own or hard negatives need them
-        self._order: ClusterOrder | None = None  # None: the order of the shards
+        self._order: ClusterOrder | None = None  # if None, batches follow the order of the shards
         self._open_pairs(strategy)
         self._evaluation = DevEvaluation(prepared, config.dev_train_answers, self._dev_vectors())
 
