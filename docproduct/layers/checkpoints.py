@@ -30,10 +30,16 @@ class Source:
     Attributes:
       names: Names of the tensors, concatenated along their last axis after transposing.
       transpose: Whether the file stores them as [out, in].
+      columns: Width of each tensor on that axis; default: equal parts.
     """
 
     names: tuple[str, ...]
     transpose: bool = False
+    columns: tuple[int, ...] | None = None
+
+    def widths(self, total: int) -> tuple[int, ...]:
+        """Returns the width of each tensor on the axis along which they are concatenated."""
+        return self.columns or (total // len(self.names),) * len(self.names)
 
 
 def read_tf1(folder: str, scopes: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -155,12 +161,25 @@ def assign_from(layer: Any, tensors: Mapping[str, np.ndarray], sources: Mapping[
     expected = {}
     for ours, source in sources.items():
         *rows, columns = variables[ours].shape
-        shape = (*rows, columns // len(source.names))
-        expected |= dict.fromkeys(source.names, shape[::-1] if source.transpose else shape)
+        shapes = [(*rows, width) for width in source.widths(columns)]
+        shapes = [shape[::-1] for shape in shapes] if source.transpose else shapes
+        expected |= zip(source.names, shapes, strict=True)
     _check_shapes(expected, tensors, where)
     for ours, source in sources.items():
         parts = [tensors[name].T if source.transpose else tensors[name] for name in source.names]
-        variables[ours].assign(np.concatenate(parts, axis=-1))
+        # float16 and bfloat16 become float32 here, a tensor at a time.
+        variables[ours].assign(np.concatenate([np.asarray(part, np.float32) for part in parts], axis=-1))
+
+
+def named_as(layer: Any, sources: Mapping[str, Source]) -> dict[str, np.ndarray]:
+    """Returns the variables of a layer under a file's names: what `assign_from` reads."""
+    variables, tensors = variables_by_name(layer), {}
+    for ours, source in sources.items():
+        value = np.asarray(variables[ours].numpy())
+        parts = np.split(value, np.cumsum(source.widths(value.shape[-1]))[:-1], axis=-1)
+        parts = [np.ascontiguousarray(part.T if source.transpose else part) for part in parts]
+        tensors |= zip(source.names, parts, strict=True)
+    return tensors
 
 
 def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
