@@ -44,7 +44,8 @@ _FULL, _SLIDING = "full_attention", "sliding_attention"
 class LlamaConfig(Settings):
     """The sizes and parts of a LLaMA-style decoder; the defaults are those of SmolLM2-135M."""
 
-    cross_attention: ClassVar[bool] = False
+    architecture: ClassVar[str] = "llama"
+    cross_attention: ClassVar[bool] = False  # these models attend to no encoder
 
     vocab_size: int = setting(49_152, "V, rows of the token table.", least=1)
     width: int = setting(576, "D.", least=1)
