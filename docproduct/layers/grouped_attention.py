@@ -40,6 +40,13 @@ class GroupedAttention(keras.layers.Layer):
         self.dropout = blocks.dropout(config.attention_dropout)
         self.output_projection = blocks.dense(config.width, "output", bias=config.output_bias)
 
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables; Keras would run the layer to make them, which takes long."""
+        self.query_key_value.build(shape)
+        for norm in self.head_norms:
+            norm.build((None, None, self.head_width))
+        self.output_projection.build((None, self.num_heads * self.head_width))
+
     def call(self, states: Any, rotation: Rotation, bias: Any, training: bool = False) -> Any:
         """Attends within each text.
 

@@ -13,7 +13,6 @@ import itertools
 from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 from keras import ops
 
 from docproduct.layers.attention import LayerCache, attention_bias, causal_mask, text_positions
@@ -50,6 +49,11 @@ class LlamaLayer(keras.layers.Layer):
         self.feed_forward = GatedFeedForward(
             config.width, config.inner_width, blocks, "feed_forward", config.feed_forward_bias
         )
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        for layer in (self.attention_norm, self.attention, self.feed_forward_norm, self.feed_forward):
+            layer.build(shape)
 
     def call(self, states: Any, shared: Shared, training: bool = False) -> Any:
         """Reads whole texts, [N, D] -> [N, D]; `training`: whether dropout is active."""
@@ -95,12 +99,17 @@ class Llama(keras.layers.Layer):
         self.final_norm = blocks.rms_norm(config.norm_epsilon, "final_norm")
         tied = config.ties_head and blocks.ties_head
         self.head = None if tied else blocks.dense(config.vocab_size, "head", bias=False)
-        if self.head is not None:  # `call`, which makes the other variables, does not run it
-            self.head.build((None, config.width))
+
+    def build(self, shape: Any = None) -> None:
+        """Makes the variables; their shapes depend on the configuration alone."""
+        del shape
+        self.token_embedding.build((None,))
+        for layer in [*self.layers, self.final_norm, *([] if self.head is None else [self.head])]:
+            layer.build((None, self.config.width))
 
     def make_variables(self) -> "Llama":
-        """Makes the variables, which Keras does when a layer is first run; returns the model."""
-        self.logits(self(np.zeros((1, 2), np.int32)))
+        """Makes the variables and returns the model."""
+        self.build()
         return self
 
     def call(self, ids: Any, segment_ids: Any = None, training: bool = False, recompute: bool = False) -> Any:

@@ -40,8 +40,14 @@ def dense(
     units: int, initializer_range: float, seeds: Iterator[int], name: str, dtype: Any, bias: bool = True
 ) -> keras.layers.Dense:
     """Returns a dense layer with BERT's and GPT-2's initial weights: a truncated normal, and zero biases."""
-    initializer = keras.initializers.TruncatedNormal(stddev=initializer_range, seed=next(seeds))
+    initializer = _initializer(initializer_range, next(seeds))
     return keras.layers.Dense(units, use_bias=bias, kernel_initializer=initializer, name=name, dtype=dtype)
+
+
+def _initializer(initializer_range: float, seed: int) -> keras.initializers.Initializer:
+    if not initializer_range:
+        return keras.initializers.Zeros()  # drawing what a file will replace takes seconds
+    return keras.initializers.TruncatedNormal(stddev=initializer_range, seed=seed)
 
 
 class Blocks:
@@ -58,7 +64,7 @@ class Blocks:
         """Takes what the layers share.
 
         Args:
-          initializer_range: standard deviation of random weights.
+          initializer_range: standard deviation of random weights; 0: zeros, for weights that are read from a file.
           seeds: one is drawn for each layer with random weights or dropout.
           dtype: Keras dtype policy.
         """
@@ -74,7 +80,7 @@ class Blocks:
 
     def embedding(self, rows: int, width: int, name: str) -> keras.layers.Embedding:
         """Returns an embedding table."""
-        initializer = keras.initializers.TruncatedNormal(stddev=self._initializer_range, seed=next(self._seeds))
+        initializer = _initializer(self._initializer_range, next(self._seeds))
         return keras.layers.Embedding(rows, width, initializer, name=name, dtype=self.dtype)
 
     def layer_norm(self, epsilon: float, name: str) -> "LayerNorm":
@@ -163,6 +169,12 @@ class GatedFeedForward(keras.layers.Layer):
         super().__init__(name=name, dtype=blocks.dtype)
         self.gate_and_inner = blocks.dense(2 * inner_width, "gate_and_inner", bias=bias)
         self.output_projection = blocks.dense(width, "output", bias=bias)
+        self._inner_width = inner_width
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        self.gate_and_inner.build(shape)
+        self.output_projection.build((None, self._inner_width))
 
     def call(self, states: Any) -> Any:
         """[N, D] -> [N, D]."""

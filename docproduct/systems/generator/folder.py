@@ -7,6 +7,7 @@ Folders in the layouts of others load as well; see layouts.py.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -20,10 +21,11 @@ from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.tokenizers import CausalTokenizer, DecoderTokenizer
 from docproduct import model_folder
 from docproduct.layers import checkpoints
+from docproduct.layers.transformer import Blocks
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.generator import layouts
 from docproduct.systems.generator.layouts import FORMAT, FORMER_SIZES, KIND, DecoderConfig, architecture_of
-from docproduct.systems.generator.model import LanguageModel
+from docproduct.systems.generator.model import Decoder, LanguageModel
 
 # Variables with a row or column for each id, and the axis of the ids.
 _TABLES = {"token_embedding/embeddings": 0, "head/kernel": 1}
@@ -58,8 +60,24 @@ class TrainedGenerator(LanguageModel):
         prompt: PromptSettings | None = None,
     ) -> "TrainedGenerator":
         """Returns a generator with random weights."""
-        decoder = architecture_of(config).decoder(config, seed, dtype).make_variables()
-        return cls(decoder, tokenizer, prompt, tokenizer.chat_template)
+        return cls._of(architecture_of(config).decoder(config, seed, dtype), tokenizer, prompt)
+
+    @classmethod
+    def _blank(
+        cls,
+        config: DecoderConfig,
+        tokenizer: CausalTokenizer,
+        seed: int,
+        dtype: str,
+        prompt: PromptSettings | None = None,
+    ) -> "TrainedGenerator":
+        """Returns a generator whose weights are still to be assigned."""
+        blocks = Blocks(0.0, itertools.count(1_000 * seed), dtype)
+        return cls._of(architecture_of(config).decoder(config, seed, dtype, blocks), tokenizer, prompt)
+
+    @classmethod
+    def _of(cls, decoder: Decoder, tokenizer: CausalTokenizer, prompt: PromptSettings | None) -> "TrainedGenerator":
+        return cls(decoder.make_variables(), tokenizer, prompt, tokenizer.chat_template)
 
     @classmethod
     def load(
@@ -80,7 +98,7 @@ class TrainedGenerator(LanguageModel):
         layout, config, prompt = layouts.describe(folder)
         tokenizer = architecture_of(config).tokenizer.load(folder)
         config = config if dropout is None else config.with_dropout(dropout)
-        result = cls.make(config, tokenizer, seed, dtype, prompt)
+        result = cls._blank(config, tokenizer, seed, dtype, prompt)
         layouts.assign_weights(result.decoder, folder, layout)
         return result
 
@@ -103,7 +121,7 @@ class TrainedGenerator(LanguageModel):
         config = layouts.hugging_face_config(published.config)
         tokenizer = DecoderTokenizer.from_json(published.tokenizer, published.tokenizer_config, where)
         config = config if dropout is None else config.with_dropout(dropout)
-        result = cls.make(config, tokenizer, seed, dtype)
+        result = cls._blank(config, tokenizer, seed, dtype)
         layouts.assign_hugging_face(result.decoder, published.tensors, where)
         return result
 
@@ -121,7 +139,7 @@ class TrainedGenerator(LanguageModel):
         tokenizer, config = with_markers(self.tokenizer), self.decoder.config
         rows = max(tokenizer.vocab_size, config.vocab_size)
         config = dataclasses.replace(config, vocab_size=rows)
-        result = TrainedGenerator.make(config, tokenizer, seed, dtype, prompt)
+        result = TrainedGenerator._blank(config, tokenizer, seed, dtype, prompt)
         weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.decoder).items()}
         for name in _TABLES.keys() & weights.keys():
             weights[name] = _with_rows(weights[name], _TABLES[name], self.tokenizer.vocab_size, rows)
