@@ -77,8 +77,10 @@ def save(folder: str, module: tf.Module, functions: Functions, requests: Request
     level, verbosity = logger.level, logging.get_verbosity()
     logger.setLevel("ERROR")  # it would list hundreds of names of inputs that it changes inside
     logging.set_verbosity(logging.ERROR)
+    # Nobody trains an export: the gradients of layers that have their own would double the time of saving.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     try:
-        tf.saved_model.save(module, folder, functions)
+        tf.saved_model.save(module, folder, functions, options)
     finally:
         logger.setLevel(level)
         logging.set_verbosity(verbosity)

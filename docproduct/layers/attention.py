@@ -211,9 +211,15 @@ def new_rows(num_texts: Any, num_heads: int, num_tokens: Any, num_slots: Any, st
 
 
 def write_slots(cache: Any, rows: Any, new: Any) -> Any:
-    """Writes [B * H * Q, S] into rows of a cache [B, H, L, S], in place: a scatter would copy the whole cache."""
-    flat = ops.reshape(cache, (-1, new.shape[-1]))
-    return ops.reshape(tf.raw_ops.InplaceUpdate(x=flat, i=rows, v=new), ops.shape(cache))
+    """Writes new keys or values into a cache [B, H, L, S], in place: a scatter would copy the whole cache.
+
+    Args:
+      cache: [B, H, L, S].
+      rows: [B * H * Q] int32, rows in [B * H * L, S].
+      new: [B, H, Q, S] or [B * H * Q, S].
+    """
+    flat, new = (ops.reshape(x, (-1, cache.shape[-1])) for x in (cache, new))
+    return ops.reshape(tf.raw_ops.InplaceUpdate(x=flat, i=rows, v=new), tf.shape(cache))
 
 
 def _join_heads(mixed: Any) -> Any:

@@ -1,8 +1,7 @@
 """Grouped-query self-attention with rotary positions: several heads of queries share a head of keys and values.
 
-Source: Ainslie et al. 2023 ("GQA"). Keys and values are never repeated: the queries that share them are rows of one
-product. As in attention.py, the states of all tokens are one matrix, `prefill` reads a prompt and returns its keys and
-values as a cache, and `decode_step` reads further tokens with the cache.
+Source: Ainslie et al. 2023 ("GQA"). As in attention.py, the states of all tokens are one matrix, `prefill` reads a prompt
+and returns its keys and values as a cache, and `decode_step` reads further tokens with the cache.
 
     B texts, T tokens, N = B * T, D width, S width of a head, H heads of queries, KV of keys and values, G = H / KV
     L slots of a cache, Q new tokens
@@ -12,6 +11,7 @@ import math
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from docproduct.layers.attention import LayerCache, write_slots
@@ -59,11 +59,11 @@ class GroupedAttention(keras.layers.Layer):
         Returns:
           [N, D].
         """
-        return self._attend(*self._heads(states, rotation, ops.shape(bias)[0]), bias, training)
+        return self._attend(*self._heads(states, rotation, ops.shape(bias)[2], training), bias, training)
 
     def prefill(self, states: Any, rotation: Rotation, bias: Any, num_slots: Any) -> tuple[Any, LayerCache]:
         """Does what `call` does, without dropout, and returns keys and values in the first T of L slots as well."""
-        q, *new = self._heads(states, rotation, ops.shape(bias)[0])
+        q, *new = self._heads(states, rotation, ops.shape(bias)[2])
         room = ((0, 0), (0, 0), (0, num_slots - ops.shape(bias)[3]), (0, 0))
         return self._attend(q, *new, bias, training=False), tuple(ops.pad(x, room) for x in new)
 
@@ -82,51 +82,44 @@ class GroupedAttention(keras.layers.Layer):
         Returns:
           [B * Q, D], and the cache with the new tokens.
         """
-        q, *new = self._heads(states, rotation, ops.shape(bias)[0])
-        k, v = (
-            write_slots(old, slots, ops.reshape(x, (-1, self.head_width))) for old, x in zip(cache, new, strict=True)
-        )
-        scores = self._scores(q, k, bias)  # [B, KV, G, Q, L]
+        q, *new = self._heads(states, rotation, ops.shape(bias)[2])
+        k, v = (write_slots(old, slots, x) for old, x in zip(cache, new, strict=True))
+        scores = self._scores(q, k, bias)
         # For a few rows, dividing by the sum after the product is faster than TensorFlow's softmax.
         weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
-        mixed = self._mix(weights, v) / ops.sum(weights, axis=-1, keepdims=True)  # [B, KV, G, Q, S]
+        mixed = ops.matmul(weights, v[:, :, None]) / ops.sum(weights, axis=-1, keepdims=True)
         return self._join(mixed), (k, v)
 
-    def _heads(self, states: Any, rotation: Rotation, num_texts: Any) -> list[Any]:
-        """[N, D] -> queries [B, KV, G * T, S], keys and values [B, KV, T, S]; queries and keys are rotated."""
-        rows = ops.reshape(self.query_key_value(states), (-1, self.num_heads + 2 * self.num_kv, self.head_width))
-        both, v = rows[:, : -self.num_kv], rows[:, -self.num_kv :]
+    def _heads(self, states: Any, rotation: Rotation, num_tokens: Any, training: bool = False) -> list[Any]:
+        """[N, D] -> queries [B, KV, G, T, S], keys and values [B, KV, T, S]; queries and keys are rotated."""
+        num_rotated = self.num_heads + self.num_kv
+        rows = ops.reshape(self.query_key_value(states), (-1, num_rotated + self.num_kv, self.head_width))
+        rotated, v = ops.split(rows, [num_rotated], axis=1)
         if self.head_norms:
-            parts = both[:, : self.num_heads], both[:, self.num_heads :]
-            both = ops.concatenate([norm(x) for norm, x in zip(self.head_norms, parts, strict=True)], axis=1)
-        both = rotate(both, rotation)
-        q = _by_head(both[:, : self.num_heads], num_texts)  # [B, H, T, S]
-        q = ops.reshape(q, (num_texts, self.num_kv, -1, self.head_width))
-        return [q, _by_head(both[:, self.num_heads :], num_texts), _by_head(v, num_texts)]
+            parts = ops.split(rotated, [self.num_heads], axis=1)
+            parts = [norm(x, training=training) for norm, x in zip(self.head_norms, parts, strict=True)]
+            rotated = ops.concatenate(parts, axis=1)
+        q, k = ops.split(rotate(rotated, rotation), [self.num_heads], axis=1)
+        q, k, v = (_by_head(x, num_tokens) for x in (q, k, v))
+        # Not Keras' reshape, which would compare a number of tokens that is a tensor with -1.
+        return [tf.reshape(q, (-1, self.num_kv, self.num_heads // self.num_kv, num_tokens, self.head_width)), k, v]
 
     def _attend(self, q: Any, k: Any, v: Any, bias: Any, training: bool) -> Any:
         """Attends within whole texts: -> [N, D]."""
-        scores = self._scores(q, k, bias)  # [B, KV, G, T, T]
+        scores = self._scores(q, k, bias)
         if training:
             # The gradient of the softmax sums over T terms, so it is computed in float32 whatever the policy.
             probs = ops.softmax(ops.cast(scores, "float32"), axis=-1)
             probs = self.dropout(ops.cast(probs, self.compute_dtype), training=True)
         else:
             probs = ops.softmax(scores, axis=-1)
-        return self._join(self._mix(probs, v))
+        return self._join(ops.matmul(probs, v[:, :, None]))
 
     def _scores(self, q: Any, k: Any, bias: Any) -> Any:
-        """Queries [B, KV, G * Q, S], keys [B, KV, L, S] and bias [B, 1, Q, L] -> [B, KV, G, Q, L]."""
-        scores = ops.matmul(q * (1 / math.sqrt(self.head_width)), ops.transpose(k, (0, 1, 3, 2)))
-        num_texts, _, num_queries, num_keys = ops.shape(bias)
-        scores = ops.reshape(scores, (num_texts, self.num_kv, -1, num_queries, num_keys))
+        """Queries [B, KV, G, Q, S], keys [B, KV, L, S] and bias [B, 1, Q, L] -> [B, KV, G, Q, L]."""
+        # The product reads the keys of a group for each of its heads; nothing is repeated in memory.
+        scores = tf.matmul(q * (1 / math.sqrt(self.head_width)), k[:, :, None], transpose_b=True)
         return scores + ops.cast(bias, self.compute_dtype)[:, :, None]
-
-    def _mix(self, weights: Any, v: Any) -> Any:
-        """[B, KV, G, Q, L] and values [B, KV, L, S] -> [B, KV, G, Q, S]."""
-        num_texts, _, groups, num_queries, num_keys = ops.shape(weights)
-        mixed = ops.matmul(ops.reshape(weights, (num_texts, self.num_kv, -1, num_keys)), v)
-        return ops.reshape(mixed, (num_texts, self.num_kv, groups, num_queries, self.head_width))
 
     def _join(self, mixed: Any) -> Any:
         """[B, KV, G, Q, S] -> [B * Q, D]."""
@@ -135,7 +128,9 @@ class GroupedAttention(keras.layers.Layer):
         return self.output_projection(ops.reshape(mixed, (-1, self.num_heads * self.head_width)))
 
 
-def _by_head(rows: Any, num_texts: Any) -> Any:
+def _by_head(rows: Any, num_tokens: Any) -> Any:
     """[B * T, heads, S] -> [B, heads, T, S]."""
     _, heads, width = rows.shape
-    return ops.transpose(ops.reshape(rows, (num_texts, -1, heads, width)), (0, 2, 1, 3))
+    if isinstance(num_tokens, int) and num_tokens == 1:  # the same numbers in the same order
+        return ops.reshape(rows, (-1, heads, 1, width))
+    return ops.transpose(tf.reshape(rows, (-1, num_tokens, heads, width)), (0, 2, 1, 3))

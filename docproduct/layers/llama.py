@@ -57,8 +57,9 @@ class LlamaLayer(keras.layers.Layer):
 
     def call(self, states: Any, shared: Shared, training: bool = False) -> Any:
         """Reads whole texts, [N, D] -> [N, D]; `training`: whether dropout is active."""
-        attended = self.attention(self.attention_norm(states), shared.rotation, self._bias(shared), training=training)
-        return self._feed(states + attended)
+        normal = self.attention_norm(states, training=training)
+        attended = self.attention(normal, shared.rotation, self._bias(shared), training=training)
+        return self._feed(states + attended, training)
 
     def prefill(self, states: Any, shared: Shared, num_slots: Any) -> tuple[Any, LayerCache]:
         """Reads prompts and returns their keys and values; see `GroupedAttention.prefill`."""
@@ -75,8 +76,8 @@ class LlamaLayer(keras.layers.Layer):
     def _bias(self, shared: Shared) -> Any:
         return shared.sliding if self.slides else shared.full
 
-    def _feed(self, states: Any) -> Any:
-        return states + self.feed_forward(self.feed_forward_norm(states))
+    def _feed(self, states: Any, training: bool = False) -> Any:
+        return states + self.feed_forward(self.feed_forward_norm(states, training=training), training=training)
 
 
 class Llama(keras.layers.Layer):
@@ -131,7 +132,7 @@ class Llama(keras.layers.Layer):
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
             states = run(states, shared, training=training)
-        return self._finish(states, ids)
+        return self._finish(states, ids, training)
 
     def logits(self, states: Any) -> Any:
         """[..., D] -> [..., V] float32."""
@@ -211,6 +212,6 @@ class Llama(keras.layers.Layer):
         """[B, T] ids -> [N, D]."""
         return self.token_embedding(ops.reshape(ids, (-1,)))
 
-    def _finish(self, states: Any, ids: Any) -> Any:
+    def _finish(self, states: Any, ids: Any, training: bool = False) -> Any:
         """[N, D] -> [B, T, D]."""
-        return ops.reshape(self.final_norm(states), (*ops.shape(ids), self.config.width))
+        return ops.reshape(self.final_norm(states, training=training), (*ops.shape(ids), self.config.width))

@@ -115,4 +115,5 @@ def make_rotation(config: RotaryConfig, head_width: int, positions: Any, dtype: 
 
 def rotate(heads: Any, rotation: Rotation) -> Any:
     """Rotates queries or keys, [N, H, S], by the angles of their positions."""
-    return heads * rotation.cos + ops.roll(heads, heads.shape[-1] // 2, axis=-1) * rotation.sin
+    first, second = ops.split(heads, 2, axis=-1)
+    return heads * rotation.cos + ops.concatenate([second, first], axis=-1) * rotation.sin

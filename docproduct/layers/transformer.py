@@ -122,9 +122,13 @@ class RMSNorm(keras.layers.Layer):
         """Makes the scale, [D]."""
         self.gamma = self.add_weight(shape=shape[-1:], initializer="ones", name="gamma", autocast=False)
 
-    def call(self, states: Any) -> Any:
+    def call(self, states: Any, training: bool = False) -> Any:
         """[..., D] -> [..., D]."""
-        return elementwise.rms_norm(states, self.gamma * 1.0, self.epsilon)  # a tensor, see LayerNorm
+        if training:
+            return elementwise.rms_norm(states, self.gamma * 1.0, self.epsilon)  # a tensor, see LayerNorm
+        wide = ops.cast(states, "float32")
+        scale = ops.rsqrt(ops.mean(wide * wide, axis=-1, keepdims=True) + self.epsilon)
+        return ops.cast(wide * scale * self.gamma, states.dtype)
 
 
 class FeedForward(keras.layers.Layer):
@@ -176,10 +180,12 @@ class GatedFeedForward(keras.layers.Layer):
         self.gate_and_inner.build(shape)
         self.output_projection.build((None, self._inner_width))
 
-    def call(self, states: Any) -> Any:
-        """[N, D] -> [N, D]."""
+    def call(self, states: Any, training: bool = False) -> Any:
+        """[N, D] -> [N, D]; `training`: whether the gradient is to be fast."""
         gate, inner = ops.split(self.gate_and_inner(states), 2, axis=-1)
-        return self.output_projection(ops.silu(gate) * inner)
+        # TensorFlow's SiLU has a gradient of its own, which a SavedModel would hold, too.
+        active = ops.silu(gate) if training else gate * ops.sigmoid(gate)
+        return self.output_projection(active * inner)
 
 
 def split_rows(x: Any, sizes: Sequence[Any]) -> list[Any]:
