@@ -13,7 +13,6 @@ line of JSON.
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -31,11 +30,11 @@ from data_pipeline.rows import SIDES
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
 from data_pipeline.token_rows.pair_rows import PairRows
 from data_pipeline.tokenizers import BytePairs
+from docproduct import command
 from docproduct.index import Hit, Index
 from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
-from docproduct.training.devices import set_up
 
 CONTEXTS_FILE = "contexts.parquet"
 _FETCHED = (4, 32)  # hits to look at for each context: at first, and at most
@@ -155,7 +154,7 @@ def make(
     if not overwrite and (existing := same_folder(tokens_dir, origin, tokenizer)) is not None:
         return existing
     files.check_free(tokens_dir, overwrite, KIND)  # before the work
-    pairs = prepared.pairs(_COLUMNS).to_pylist()
+    pairs = prepared.table(_COLUMNS).to_pylist()
     questions = _drawn_questions(pairs, settings)
     find = ContextFinder(index, settings.prompt.num_contexts, settings.search_by)
     vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
@@ -254,17 +253,9 @@ def _make(values: flags.FlagValues) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """Makes what the flags describe, and prints the counts."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    values = flags.FLAGS
-    set_up()
-    try:
+    values = command.begin(argv)
+    with command.errors_on_one_line():
         manifest = _make(values)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written.")
     print(json.dumps({"tokens_dir": values.tokens_dir, "counts": manifest["counts"]} | manifest["shortened"]))
 
 

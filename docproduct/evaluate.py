@@ -21,6 +21,7 @@ from ir_measures import AP, RR, R, Success, nDCG
 from data_pipeline import beir, cleaning
 from data_pipeline.folders import files
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
+from docproduct import command
 from docproduct.layers.precision import PRECISIONS, dtype_policy
 from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
 from docproduct.search.words import WordIndex
@@ -233,17 +234,13 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Expected what to evaluate: retrieval. Received: {' '.join(argv[1:]) or 'nothing'}.")
     values = flags.FLAGS
     set_up()
-    try:
+    with command.errors_on_one_line("nothing was measured."):
         split = values.split or beir.default_split(values.beir_dir)
         data = beir.read(values.beir_dir, split)
         if data.missing:
             print(f"{data.missing} judged documents are not in the corpus and do not count.", file=sys.stderr)
         settings = EvaluationSettings(**flag_values(EvaluationSettings))
         results = retrieval(values.model_dir, data, settings, values.run_file)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was measured.")
     policy = None if values.model_dir.lower() == "bm25" else dtype_policy(values.precision)
     described = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
     described |= {name: getattr(settings, name) for name in ("dims", "candidates", "relevance")}

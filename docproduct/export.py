@@ -11,12 +11,11 @@ JSON: the version's folder and what it holds.
 
 import json
 import os
-import sys
 
 from absl import app, flags
 
 from data_pipeline.folders import files
-from docproduct import model_folder
+from docproduct import command, model_folder
 from docproduct.exports import saved_models
 from docproduct.generation.export import PRECISIONS
 from docproduct.generation.export import export as export_generator
@@ -24,7 +23,6 @@ from docproduct.layers import int8
 from docproduct.systems import generator, retriever
 from docproduct.systems.generator.folder import KIND as GENERATOR
 from docproduct.systems.retriever.folder import KIND as RETRIEVER
-from docproduct.training.devices import set_up
 
 _CONFIG_FILE = "config.json"
 _FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # flags for one kind of model only
@@ -80,22 +78,15 @@ def export(model_dir: str, export_dir: str, strings: bool, index_dir: str | None
 
 def main(argv: list[str]) -> None:
     """Exports what the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    values = flags.FLAGS
-    set_up()
+    values = command.begin(argv)
     export_dir = values.export_dir or os.path.join(values.model_dir, "saved_model")
-    try:
+    with command.errors_on_one_line():
         kind = kind_of(values.model_dir)
         for other in _FLAGS.keys() - {kind}:
             for name in _FLAGS[other]:
                 if values[name].present:
                     raise ValueError(f"--{name} is for a {other}; {values.model_dir} holds a {kind}. Leave it out.")
         version = export(values.model_dir, export_dir, values.strings, values.index_dir, values.precision)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written.")
     config = files.read_json(os.path.join(saved_models.own_files(version), saved_models.CONFIG_FILE))
     details = {name: config[name] for name in ("precision", "signatures") if name in config}
     print(json.dumps({"version": version, "kind": kind, **details}))

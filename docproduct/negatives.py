@@ -14,7 +14,6 @@ distillation. Ends with one line of JSON: the statistics.
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,12 +28,12 @@ from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
+from docproduct import command
 from docproduct.layers import precision
 from docproduct.search.faiss_engine import nearest
 from docproduct.search.fusion import top
 from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training.devices import set_up
 
 _COLUMNS = ["pair_id", "question", "answer", "question_group", "answer_group"]
 _RULES = ("related", "rank", "margin", "max_score")  # that leave candidates out
@@ -86,9 +85,9 @@ def mine(
     Raises:
       ValueError: there are no train pairs.
     """
-    if not prepared.num_pairs(splits.TRAIN):
+    if not prepared.num_rows(splits.TRAIN):
         raise ValueError(f"{prepared.path} has no train pairs. Prepare it again, with more pairs.")
-    pairs = prepared.pairs(_COLUMNS, splits.TRAIN)
+    pairs = prepared.table(_COLUMNS, splits.TRAIN)
     with files.whole_folder(output_dir, overwrite, KIND) as folder:
         rows, left_out = _mined(retriever, pairs, settings)
         pq.write_table(pa.table(rows, schema=SCHEMA), os.path.join(folder, NEGATIVES_FILE))
@@ -207,12 +206,8 @@ def _define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Mines the hard negatives that the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    values = flags.FLAGS
-    set_up()
-    try:
+    values = command.begin(argv)
+    with command.errors_on_one_line():
         statistics = mine(
             TrainedRetriever.load_for_many(values.model_dir, values.precision),
             PreparedFolder(values.prepared_dir),
@@ -221,10 +216,6 @@ def main(argv: list[str]) -> None:
             values.model_dir,
             values.overwrite,
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written.")
     if not statistics["pairs_with_negatives"]:
         logging.warning("No candidate was left for any pair: raise --last_rank or --relative_margin.")
     print(json.dumps({"output_dir": values.output_dir, **statistics}))

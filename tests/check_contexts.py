@@ -23,7 +23,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     folder = TokenFolder(values.tokens_dir)
     tokenizer, settings = folder.tokenizer(), PromptSettings(**folder.manifest["settings"]["prompt"])
-    pairs = PreparedFolder(values.prepared_dir).pairs(["pair_id", "answer"]).to_pydict()
+    pairs = PreparedFolder(values.prepared_dir).table(["pair_id", "answer"]).to_pydict()
     answer_of = dict(zip(pairs["pair_id"], pairs["answer"], strict=True))
     found = {"rows": 0, "answers_in_prompts": 0, "too_long": 0, "other_targets": 0}
     for split in splits.SPLITS:

@@ -29,7 +29,7 @@ def tokens_dir(tokenizer, prepared, tmp_path_factory):
 
 def test_every_form_asks_for_the_same_answers(tokens_dir, prepared):
     questions = Questions(tokens_dir, prepared.path)
-    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer"]).to_pylist()}
+    pairs = {pair["pair_id"]: pair for pair in prepared.table(["pair_id", "question", "answer"]).to_pylist()}
     trained_on = {row.pair_id: row for row in read_rows(TokenFolder(tokens_dir), "dev")}
     show = questions.tokenizer.show
     assert {row.pair_id for row in questions.rows} == set(trained_on)
@@ -53,7 +53,7 @@ def test_every_form_asks_for_the_same_answers(tokens_dir, prepared):
 
 def test_scores_are_those_of_the_whole_right_answers(tokens_dir, prepared):
     questions = Questions(tokens_dir, prepared.path)
-    right = dict(zip(*prepared.pairs(["pair_id", "answer"]).to_pydict().values(), strict=True))
+    right = dict(zip(*prepared.table(["pair_id", "answer"]).to_pydict().values(), strict=True))
     ids = [row.pair_id for row in questions.rows]
     assert questions.scores({i: right[i] for i in ids}) == 1
     assert questions.scores(dict.fromkeys(ids, "")) == 0

@@ -20,7 +20,7 @@ def ids(found):
 
 
 def test_an_epoch_sees_each_pair_once_in_batches_of_the_size_asked_for(prepared):
-    pairs = sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
+    pairs = sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
     for batch_size in (2, 7, 8, len(pairs), 100):
         found = epoch(prepared, batch_size)
         assert sorted(ids(found)) == pairs
@@ -33,7 +33,7 @@ def test_an_epoch_sees_each_pair_once_in_batches_of_the_size_asked_for(prepared)
 
 
 def test_each_side_is_padded_to_its_own_longest_row(prepared, tokenizer):
-    rows = {row["pair_id"]: row for row in prepared.pairs(["pair_id", "question", "answer"]).to_pylist()}
+    rows = {row["pair_id"]: row for row in prepared.table(["pair_id", "question", "answer"]).to_pylist()}
     for batch in epoch(prepared):
         for side in ("question", "answer"):
             wanted = [tokenizer.encode([rows[i][side]], 256).to_list()[0] for i in batch["pair_id"].tolist()]
@@ -83,14 +83,14 @@ def test_boundaries_by_hand(prepared):
 
 def test_random_batches_without_buckets(prepared):
     found = epoch(prepared, 8, num_buckets=1)
-    assert sorted(ids(found)) == sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
+    assert sorted(ids(found)) == sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
     assert ids(found) != ids(epoch(prepared, 8, num_buckets=1, epoch=1))
 
 
 def test_a_corpus_larger_than_the_buffer(prepared, monkeypatch):
     monkeypatch.setattr(batches.training, "_MAX_SHUFFLED_RECORDS", 10)
     first = ids(epoch(prepared))
-    assert sorted(first) == sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
+    assert sorted(first) == sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
     assert ids(epoch(prepared)) == first != ids(epoch(prepared, epoch=1))
     assert ids(epoch(prepared, skip=3)) == ids(epoch(prepared)[3:])
 
@@ -114,7 +114,7 @@ def test_tokens_are_counted():
 
 
 def test_inference_reads_the_shards_in_the_order_of_the_table(prepared, tokenizer):
-    rows = prepared.pairs(["question", "answer"]).to_pylist()
+    rows = prepared.table(["question", "answer"]).to_pylist()
     for side in ("question", "answer"):
         seen = {}
         for positions, ids in batches.inference_batches(prepared, side, 40, 0):
@@ -134,7 +134,7 @@ def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
     if damage == "flipped":
         content[len(content) // 2] ^= 1
     shard.write_bytes(content[:-3] if damage == "cut" else content[size:] if damage == "lost" else content)
-    pairs = prepared.num_pairs("train")
+    pairs = prepared.num_rows("train")
     message = (
         f"hold {pairs - 1} rows; their manifest says {pairs}" if damage == "lost" else f"{shard} is missing or damaged"
     )
@@ -195,5 +195,5 @@ def test_inference_batches_restore_the_order(batch_tokens, expected):
 
 
 def test_a_split_without_pairs(prepared):
-    assert prepared.num_pairs("test") == 0
+    assert prepared.num_rows("test") == 0
     assert prepared.shards("test") == []

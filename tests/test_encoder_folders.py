@@ -227,7 +227,7 @@ def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
     prepared = PreparedFolder(str(tmp_path / "prepared"))
     bare = TrainedRetriever.load(str(tmp_path / "encoder"))
     for side in ("question", "answer"):
-        texts = prepared.pairs([side])[side].to_pylist()
+        texts = prepared.table([side])[side].to_pylist()
         expected = bare.embed(texts, side).head
         np.testing.assert_allclose(bare.embed_prepared(prepared, side).head, expected, atol=1e-6)
         # The ids in the shards hold the prompts: the texts are not tokenized again.

@@ -161,7 +161,7 @@ def test_bm25_finds_the_words(tmp_path):
 def test_a_prepared_split_as_beir(prepared, tmp_path):
     counts = beir.write(prepared, "dev", str(tmp_path / "beir"))
     data = beir.read(str(tmp_path / "beir"), "dev")
-    rows = prepared.pairs(["question_group", "answer_group", "split"]).to_pylist()
+    rows = prepared.table(["question_group", "answer_group", "split"]).to_pylist()
     assert counts == {
         "corpus": len({row["answer_group"] for row in rows}),
         "queries": len({row["question_group"] for row in rows if row["split"] == "dev"}),

@@ -91,7 +91,7 @@ def forms(trained, vocab_file, tmp_path_factory):
     settings = {"whole": IndexSettings(), "short": IndexSettings(passage_tokens=6, passage_overlap=1, dims=7)}
     versions = {"ids": export(model, str(top / "ids"), False, None, "float32")}
     prepared, opened = PreparedFolder(str(sources / "prepared")), {}
-    answers = {row["pair_id"]: row["answer"] for row in prepared.pairs(["pair_id", "answer"]).to_pylist()}
+    answers = {row["pair_id"]: row["answer"] for row in prepared.table(["pair_id", "answer"]).to_pylist()}
     for name, chosen in settings.items():
         folder = str(sources / name)
         build(trained, prepared, folder, chosen)

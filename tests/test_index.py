@@ -34,7 +34,7 @@ def folder(trained, prepared, tmp_path):
 
 def brute_force(trained, prepared, query, side, k):
     """Answer groups of the k nearest, straight from the definition."""
-    rows = prepared.pairs(["question", "answer", "answer_group"]).to_pylist()
+    rows = prepared.table(["question", "answer", "answer_group"]).to_pylist()
     vectors = trained.embed([row[side] for row in rows], side).head
     order = np.argsort(-(vectors @ trained.embed([query], "question").head[0]), kind="stable")
     return list(dict.fromkeys(rows[i]["answer_group"] for i in order))[:k]
@@ -45,7 +45,7 @@ def brute_force(trained, prepared, query, side, k):
 def test_search_equals_brute_force(trained, prepared, folder, side, k):
     opened = Index(folder, trained)
     assert opened.num_answers == 60  # of 61 pairs, two have one answer
-    group = {row["pair_id"]: row["answer_group"] for row in prepared.pairs(["pair_id", "answer_group"]).to_pylist()}
+    group = {row["pair_id"]: row["answer_group"] for row in prepared.table(["pair_id", "answer_group"]).to_pylist()}
     for query in ("what is a3?", "the xy z", "what helps against x"):
         hits = opened.search(trained.embed([query], "question").head[0], k, side)
         scores = [hit.score for hit in hits]
@@ -110,7 +110,7 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
     monkeypatch.setattr(retriever, "embed_prepared", lambda _, side, **__: stored[side])
     build(retriever, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
     opened = Index(str(tmp_path / "index"), retriever)
-    pair_ids = prepared.pairs(["pair_id"])["pair_id"].to_pylist()
+    pair_ids = prepared.table(["pair_id"])["pair_id"].to_pylist()
     # The product of unit vectors is 1 with themselves and less with any other.
     for side, stored in (("question", questions), ("answer", answers)):
         best = [opened.search(vector, 1, side)[0] for vector in stored]
@@ -233,10 +233,10 @@ def test_words_count_beside_vectors(trained, prepared, tmp_path, factory, search
     build(trained, prepared, folder, IndexSettings(hybrid="weight", bm25_weight=9.0, **settings))
     opened = Index(folder, trained)
     vector = trained.embed(["z z z"], "question").head[0]
-    pairs = prepared.pairs(["question", "answer"]).to_pylist()
+    pairs = prepared.table(["question", "answer"]).to_pylist()
     cosines = {
         row["pair_id"]: float(trained.embed([row[search_by]], search_by).head[0] @ vector)
-        for row in prepared.pairs(["pair_id", search_by]).to_pylist()
+        for row in prepared.table(["pair_id", search_by]).to_pylist()
     }
     # BM25 sees no words of one letter; the numbers from 10 up are words.
     known = [row for row in pairs if re.search(r"\d\d\.", row["answer"]) and re.search(r"\d\d", row["question"])]

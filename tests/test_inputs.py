@@ -101,7 +101,7 @@ def test_a_prepared_folder_of_before_is_read(tmp_path, vocab_file):
         del manifest["settings"]["columns"][name]
     path.write_text(json.dumps(manifest))
     folder = PreparedFolder(str(tmp_path / "out"))
-    assert folder.pairs(["question"]).to_pylist() == [{"question": "q"}]
+    assert folder.table(["question"]).to_pylist() == [{"question": "q"}]
     assert folder.fingerprint()
 
 

@@ -48,7 +48,7 @@ def numbers(tmp_path_factory, vocab_file):
 def found(prepared, folder, **settings):
     """Returns {own answer: texts of its negatives}, and the statistics."""
     statistics = mine(Numbers(), prepared, str(folder), MiningSettings(**settings))
-    text_of = {row["pair_id"]: row["answer"] for row in prepared.pairs(["pair_id", "answer"]).to_pylist()}
+    text_of = {row["pair_id"]: row["answer"] for row in prepared.table(["pair_id", "answer"]).to_pylist()}
     table = pq.read_table(folder / NEGATIVES_FILE).to_pylist()
     return {text_of[row["pair_id"]]: [text_of[i] for i in row["negative_pair_ids"]] for row in table}, statistics
 
@@ -93,7 +93,7 @@ def test_bm25_finds_shared_words(tmp_path, vocab_file):
 
 def test_a_draw(numbers, tmp_path):
     mine(Numbers(), numbers, str(tmp_path / "n"), MiningSettings(relative_margin=0.9))
-    table = numbers.pairs(["pair_id", "answer"])
+    table = numbers.table(["pair_id", "answer"])
     ids = {row["answer"]: row["pair_id"] for row in table.to_pylist()}
     drawn = HardNegatives(str(tmp_path / "n"), numbers, num_negatives=2, seed=1)
     batch = np.array([ids["a own 90"], ids["e own 40"], ids["c own 60"]])

@@ -26,13 +26,13 @@ def parsed(prepared, split):
 
 
 def test_every_pair_is_kept_once_and_its_ids_are_those_of_its_text(prepared, tokenizer):
-    table = prepared.pairs(["pair_id", "question", "answer", "split", "question_group"]).to_pylist()
+    table = prepared.table(["pair_id", "question", "answer", "split", "question_group"]).to_pylist()
     assert len(table) == 61
     for split in ("train", "dev"):
         rows = {row["pair_id"]: row for row in table if row["split"] == split}
         batch = parsed(prepared, split)
         assert sorted(batch["pair_id"].numpy()) == sorted(rows)
-        assert len(rows) == prepared.num_pairs(split)
+        assert len(rows) == prepared.num_rows(split)
         for i, pair_id in enumerate(batch["pair_id"].numpy().tolist()):
             row = rows[pair_id]
             assert pair_id == cleaning.pair_id(row["question"], row["answer"])
@@ -42,7 +42,7 @@ def test_every_pair_is_kept_once_and_its_ids_are_those_of_its_text(prepared, tok
 
 
 def test_no_question_is_in_two_splits(prepared):
-    rows = prepared.pairs(["question", "question_group", "split"]).to_pylist()
+    rows = prepared.table(["question", "question_group", "split"]).to_pylist()
     splits_of = {}
     for row in rows:
         splits_of.setdefault(row["question_group"], set()).add(row["split"])
@@ -54,7 +54,7 @@ def test_no_question_is_in_two_splits(prepared):
 
 
 def test_equal_answers_are_one_group(prepared):
-    rows = prepared.pairs(["answer", "answer_group"]).to_pylist()
+    rows = prepared.table(["answer", "answer_group"]).to_pylist()
     assert len({row["answer_group"] for row in rows if row["answer"].lower().startswith("a1 first")}) == 1
 
 
@@ -84,7 +84,7 @@ def test_questions_of_a_dev_file_are_kept_out_of_train(tmp_path, vocab_file):
     dev = write_csv(tmp_path / "dev.csv", [("what is a", "a2")])
     manifest = prepare(Settings((train,), vocab_file, dev_inputs=(dev,), dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
-    rows = PreparedFolder(str(tmp_path / "out")).pairs(["answer", "split"]).to_pylist()
+    rows = PreparedFolder(str(tmp_path / "out")).table(["answer", "split"]).to_pylist()
     assert {row["answer"]: row["split"] for row in rows} == {"a2": "dev", "b1": "train"}
 
 
@@ -304,7 +304,7 @@ def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
     path = write_csv(tmp_path / "p.csv", [("see www.a.org?", "Hello. Call 555-123-4567. Hope this helps. Regards.")])
     scrub = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
     manifest = prepare(Settings((path,), vocab_file, dev_share=0, scrub=scrub), str(tmp_path / "out"))
-    assert PreparedFolder(str(tmp_path / "out")).pairs(["question", "answer"]).to_pylist() == [
+    assert PreparedFolder(str(tmp_path / "out")).table(["question", "answer"]).to_pylist() == [
         {"question": "see [link]?", "answer": "Call [phone]."}
     ]
     assert manifest["changed"] == {

@@ -22,7 +22,7 @@ PLAIN = [("q5?", "a <5 mg dose of <unknown>"), ("q6?", "AT&amp;T")]
 def pairs_of(path, vocab_file, rows, **settings):
     table = write_csv(path / "p.csv", rows)
     manifest = prepare(Settings((table,), vocab_file, dev_share=0, **settings), str(path / "out"))
-    texts = PreparedFolder(str(path / "out")).pairs(["question", "answer"]).to_pydict()
+    texts = PreparedFolder(str(path / "out")).table(["question", "answer"]).to_pydict()
     return dict(zip(texts["question"], texts["answer"], strict=True)), manifest
 
 
@@ -136,7 +136,7 @@ def test_source_and_focus_may_be_words_for_no_value(tmp_path, vocab_file):
     for keep, first in ((False, {"source": "p.csv", "focus": ""}), (True, {"source": "NULL", "focus": "nan"})):
         out = str(tmp_path / f"out{keep}")
         prepare(Settings((str(path),), vocab_file, dev_share=0, keep_null_words=keep), out)
-        rows = sorted(PreparedFolder(out).pairs(columns).to_pylist(), key=lambda row: row["question"])
+        rows = sorted(PreparedFolder(out).table(columns).to_pylist(), key=lambda row: row["question"])
         assert rows[0] == {"question": "q1?"} | first
         assert rows[2] == {"question": "q3?", "source": "p.csv", "focus": "x"}
 
@@ -175,7 +175,7 @@ def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus
     path.write_text(json.dumps(manifest))
     folder = PreparedFolder(str(tmp_path / "out"))
     assert len(folder.fingerprint()) == 64
-    assert folder.num_pairs("train") + folder.num_pairs("dev") == 61
+    assert folder.num_rows("train") + folder.num_rows("dev") == 61
 
 
 def test_an_unknown_mode():

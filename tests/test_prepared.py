@@ -42,7 +42,7 @@ def test_a_changed_vocabulary_is_refused(prepared, tmp_path):
 
 def test_the_longest_text_is_known(prepared):
     # "the xy z z z z z z 5." and the like: [CLS], the letters, the full stop, [SEP]; counted with the tokenizer.
-    texts = [text for side in ("question", "answer") for text in prepared.pairs([side])[side].to_pylist()]
+    texts = [text for side in ("question", "answer") for text in prepared.table([side])[side].to_pylist()]
     assert prepared.longest() == max(prepared.tokenizer().encode(texts, 256).row_lengths().numpy())
 
 

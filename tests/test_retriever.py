@@ -203,7 +203,7 @@ def test_a_prepared_folder_gives_the_vectors_of_its_texts(tokenizer, prepared, m
     # The shards hold whole texts, of 40 tokens at most: a model that cuts at 5 must read the texts again.
     found = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=max_tokens), seed=3), tokenizer)
     randomize(found.model)
-    expected = found.embed(prepared.pairs(["answer"])["answer"].to_pylist(), "answer")
+    expected = found.embed(prepared.table(["answer"])["answer"].to_pylist(), "answer")
     calls = []
     embed = found.embed
     monkeypatch.setattr(found, "embed", lambda *args: calls.append(args) or embed(*args))

@@ -49,7 +49,7 @@ def test_a_run_leaves_a_whole_folder(config, first_run, first_folder):
     assert json.loads((first_folder / "metrics.json").read_text()) == first_run
     stored = json.loads((first_folder / "config.json").read_text())
     assert stored["training"] == json.loads(json.dumps(dataclasses.asdict(config)))
-    steps = -(-PreparedFolder(config.prepared_dir).num_pairs("train") // 16)
+    steps = -(-PreparedFolder(config.prepared_dir).num_rows("train") // 16)
     assert len(first_run["losses"]) == 2 * steps
     assert [entry["epoch"] for entry in first_run["epochs"]] == [0, 1, 2]
     assert (first_folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -304,7 +304,7 @@ def test_a_model_card_says_what_it_is_and_what_it_gets_wrong(first_run, first_fo
     card = (first_folder / "README.md").read_text()
     assert "nothing it finds is medical advice" in card
     prepared = PreparedFolder(config.prepared_dir)
-    assert f"{prepared.num_pairs('train'):,} train, {prepared.num_pairs('dev'):,} dev" in card
+    assert f"{prepared.num_rows('train'):,} train, {prepared.num_rows('dev'):,} dev" in card
     assert f"{first_run['best']['RR@10']:.4g}" in card
     assert card.count("(kept)") == 1
     assert "| batch_size | `16` |" in card

@@ -109,7 +109,7 @@ def test_however_it_is_searched(retriever, prepared, tmp_path, settings, search_
     randomize(retriever.model)
     index.build(retriever, prepared, str(tmp_path / "i"), IndexSettings(**settings))
     opened = Index(str(tmp_path / "i"), retriever)
-    pairs = prepared.pairs(["pair_id", "question", "question_group"]).to_pylist()
+    pairs = prepared.table(["pair_id", "question", "question_group"]).to_pylist()
     own = {}
     for pair in pairs:
         own.setdefault(pair["question_group"], []).append(pair["pair_id"])
@@ -126,7 +126,7 @@ def test_an_own_answer_is_as_near_as_its_best_passage(retriever, prepared, tmp_p
     passages = pq.read_table(tmp_path / "i/passages.parquet")["pair_id"].to_pylist()
     vectors = np.load(tmp_path / "i/answer_head.npy")
     opened = Index(str(tmp_path / "i"), retriever)
-    for pair in prepared.pairs(["pair_id", "question"]).to_pylist()[:20]:
+    for pair in prepared.table(["pair_id", "question"]).to_pylist()[:20]:
         hit = answer(pair["question"], retriever, opened, 1).hits[0]
         query = retriever.embed_few([pair["question"]], "question")[0]
         of_answer = [vectors[row] @ query for row, owner in enumerate(passages) if owner == hit.pair_id]
@@ -147,7 +147,7 @@ def test_an_index_of_before_finds_stored_questions(retriever, prepared, tmp_path
     index.build(retriever, prepared, str(tmp_path / "i"))
     path = tmp_path / "i/pairs.parquet"
     table = pq.read_table(path)
-    assert table["question_group"].equals(prepared.pairs(["question_group"])["question_group"])
+    assert table["question_group"].equals(prepared.table(["question_group"])["question_group"])
     pq.write_table(table.drop_columns(["question_group"]), path)
     opened = Index(str(tmp_path / "i"), retriever)
     assert answer("WHAT IS A3", retriever, opened, threshold=2.0).answer == "the z z z 3."
@@ -157,8 +157,8 @@ def test_an_index_of_before_finds_stored_questions(retriever, prepared, tmp_path
 def test_the_nearest_answer_decides_however_it_is_searched(retriever, prepared, tmp_path, hybrid):
     index.build(retriever, prepared, str(tmp_path / "index"), IndexSettings(hybrid=hybrid))
     opened = Index(str(tmp_path / "index"), retriever)
-    questions = [f"{question} what" for question in prepared.pairs(["question"])["question"].to_pylist()[:6]]
-    answers = retriever.embed(prepared.pairs(["answer"])["answer"].to_pylist(), "answer").head
+    questions = [f"{question} what" for question in prepared.table(["question"])["question"].to_pylist()[:6]]
+    answers = retriever.embed(prepared.table(["answer"])["answer"].to_pylist(), "answer").head
     cosines = (retriever.embed(questions, "question").head @ answers.T).max(axis=1)
     for search_by, k in itertools.product(("answer", "question"), (1, 5)):
         queries = [Query(question, k, search_by) for question in questions]
@@ -273,7 +273,7 @@ def test_the_threshold_keeps_the_share_that_is_asked_for(retriever, vocab_file, 
     dev = (write_csv(tmp_path / "dev.csv", rows[:num_dev]),) if num_dev else ()
     prepare(Settings((train,), vocab_file, dev_inputs=dev, dev_share=0.0), str(tmp_path / "p"))
     prepared = PreparedFolder(str(tmp_path / "p"))
-    table = prepared.pairs(["question", "answer", "question_group", "answer_group", "split"]).to_pylist()
+    table = prepared.table(["question", "answer", "question_group", "answer_group", "split"]).to_pylist()
     asked = [pair for pair in table if source == "all" or pair["split"] == "dev"]
     questions = retriever.embed([pair["question"] for pair in asked], "question").head
     answers = retriever.embed([pair["answer"] for pair in table], "answer").head

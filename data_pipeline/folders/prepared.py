@@ -123,8 +123,6 @@ class PreparedFolder:
         filters = None if split is None else [("split", "=", split)]
         return pq.read_table(os.path.join(self.path, table_file(self.schema)), columns=list(columns), filters=filters)
 
-    num_pairs, pairs = num_rows, table  # of a folder of pairs
-
 
 def kind(schema: Schema) -> str:
     """Returns the kind of a prepared folder in its manifest."""

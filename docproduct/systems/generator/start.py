@@ -18,7 +18,7 @@ def training_rows(config: GeneratorTraining) -> TokenFolder:
     """
     folder = TokenFolder(config.tokens_dir)
     for split in (splits.TRAIN, splits.DEV):
-        if not folder.num_pairs(split):
+        if not folder.num_rows(split):
             raise ValueError(
                 f"{folder.path} has no {split} rows. Make it again, of more pairs or texts, or with another "
                 "--dev_share: of data_pipeline.prepare for pairs, of train_gpt2.py for texts."

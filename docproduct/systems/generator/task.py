@@ -55,7 +55,7 @@ class GeneratorTask(Task):
           model_dir: the folder of weights and report.
         """
         self.generator, self.modules = generator, (generator.gpt2,)
-        self.num_rows = folder.num_pairs(splits.TRAIN)
+        self.num_rows = folder.num_rows(splits.TRAIN)
         self.end_id = generator.tokenizer.end_id if folder.rows == LANGUAGE_MODEL else None
         self._config, self._folder, self._evaluation, self._model_dir = config, folder, evaluation, model_dir
         settings = config.settings

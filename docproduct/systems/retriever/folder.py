@@ -156,9 +156,9 @@ class TrainedRetriever:
         same_length = cut_at == self.config.max_tokens or (longest < cut_at and longest <= self.config.max_tokens)
         same_tokens = prepared.tokenizer().fingerprint == self.tokenizer.fingerprint
         if not (same_length and same_tokens and prepared.prompts() == self.prompts):
-            return self.embed(prepared.pairs([side])[side].to_pylist(), side, batch_tokens, progress)
+            return self.embed(prepared.table([side])[side].to_pylist(), side, batch_tokens, progress)
         stream = batches.inference_batches(prepared, side, batch_tokens, self.tokenizer.pad_id)
-        num_pairs = sum(map(prepared.num_pairs, splits.SPLITS))
+        num_pairs = sum(map(prepared.num_rows, splits.SPLITS))
         return self.embed_batches(stream, num_pairs, side, progress)
 
     def embed_batches(

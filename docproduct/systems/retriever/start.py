@@ -25,21 +25,21 @@ def training_pairs(config: RetrieverTraining) -> PreparedFolder:
     """
     prepared = PreparedFolder(config.prepared_dir)
     for split in (splits.TRAIN, splits.DEV):
-        if not prepared.num_pairs(split):
+        if not prepared.num_rows(split):
             raise ValueError(
                 f"{prepared.path} has no {split} pairs. Prepare it again with more pairs, or with a "
                 f"{'higher' if split == splits.DEV else 'lower'} --dev_share. Pairs of one question are in one split."
             )
-    if prepared.num_pairs(splits.TRAIN) < config.settings.batch_size:
+    if prepared.num_rows(splits.TRAIN) < config.settings.batch_size:
         logging.warning(
             "A batch is to hold %d pairs, and there are %d: an epoch is one step. A smaller --batch_size makes more.",
             config.settings.batch_size,
-            prepared.num_pairs(splits.TRAIN),
+            prepared.num_rows(splits.TRAIN),
         )
-    if prepared.num_pairs(splits.DEV) < _FEW:
+    if prepared.num_rows(splits.DEV) < _FEW:
         logging.warning(
             "Only %d dev pairs: their metrics say little. Prepare again with a higher --dev_share.",
-            prepared.num_pairs(splits.DEV),
+            prepared.num_rows(splits.DEV),
         )
     return prepared
 

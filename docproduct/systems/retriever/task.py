@@ -73,7 +73,7 @@ class RetrieverTask(Task):
           strategy: where to train.
           model_dir: the folder of weights and report.
         """
-        self.retriever, self.num_rows = retriever, prepared.num_pairs(splits.TRAIN)
+        self.retriever, self.num_rows = retriever, prepared.num_rows(splits.TRAIN)
         self._config, self._prepared, self._model_dir = config, prepared, model_dir
         with strategy.scope():
             dims = retriever.config.matryoshka_dims
