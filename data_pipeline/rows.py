@@ -43,7 +43,8 @@ class Field:
         sorted labels in the manifest), a NUMBER itself. Empty: it stands in Parquet alone.
       tokenizer: whose tokenizer makes the ids: ENCODER, or empty for a field without ids. What a generator reads is
         tokenized in its prompt, in token_rows.
-      grouped: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that of the first one.
+      grouped: for a TEXT or TEXTS: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that
+        of the first one.
       side: QUESTION or ANSWER: the encoder's prompt for this side stands before the text, and set phrases are taken
         from answers. Empty: neither.
     """
@@ -66,6 +67,12 @@ class Field:
                 f"The tokenizer of {self.name} is {self.tokenizer!r}. Expected {ENCODER!r} for a text with a feature, "
                 "and none for other fields."
             )
+        if self.grouped and not self.is_content:
+            raise ValueError(
+                f"{self.name} is a grouped {self.kind}. Expected a text or a list of texts: a group is a text's hash."
+            )
+        if self.side not in ("", *SIDES):
+            raise ValueError(f"The side of {self.name} is {self.side!r}; expected {' or '.join(SIDES)}, or none.")
 
     @property
     def is_content(self) -> bool:

@@ -200,6 +200,12 @@ def test_a_schema_that_does_not_fit(fields, key, message):
         (("turns", TEXTS, "turn_ids"), "turns is a list of texts with a feature"),
         (("body", TEXT, "body_ids"), "tokenizer of body is ''. Expected 'encoder'"),
         (("topic", LABEL, "topic_class", ENCODER), "tokenizer of topic is 'encoder'. Expected"),
+        (("topic", LABEL, "", "", True), "topic is a grouped label. Expected a text"),
+        (("year", NUMBER, "year", "", True), "year is a grouped number. Expected a text"),
+        (
+            ("body", TEXT, "body_ids", ENCODER, True, "answers"),
+            "side of body is 'answers'; expected question or answer",
+        ),
     ],
 )
 def test_a_field_that_does_not_fit(arguments, message):
