@@ -104,8 +104,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of its bounds; a subclass that overrides this calls it first."""
+        kinds = {field.name: field.type for field in dataclasses.fields(self)}
         for name, description in descriptions(type(self)).items():
             value = getattr(self, name)
+            if isinstance(value, str) and typing.get_origin(_plain(kinds[name])) is tuple:  # its letters would be taken
+                raise ValueError(f"{name} is the text {value!r}; expected a tuple, such as ({value!r},).")
             if value is not None and not description.allows(value):
                 raise ValueError(f"{name} is {value!r}; expected {description.expected}.")
 

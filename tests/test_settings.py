@@ -35,6 +35,8 @@ class Example(Settings):
     method: str = setting("exact", "How.", choices=("exact", "hnsw", "ivf"))
     fast: bool = setting(False, "Whether.")
     dims: tuple[int, ...] = setting((), "Lengths.")
+    files: tuple[str, ...] = setting((), "Files.")
+    others: tuple[str, ...] | None = setting(None, "Other files; none: no others.")
     layers: tuple[Layer, ...] = ()
     first: Layer = Layer()
 
@@ -48,6 +50,8 @@ class Example(Settings):
         ({"rate": 1.0}, "rate is 1.0; expected 0 or more and less than 1."),
         ({"temperature": 0.0}, "temperature is 0.0; expected more than 0."),
         ({"method": "best"}, "method is 'best'; expected exact, hnsw, ivf."),
+        ({"files": "pairs.csv"}, "files is the text 'pairs.csv'; expected a tuple, such as ('pairs.csv',)."),
+        ({"others": "b"}, "others is the text 'b'; expected a tuple, such as ('b',)."),
     ],
 )
 def test_a_value_out_of_bounds_is_named(wrong, expected):
