@@ -183,6 +183,24 @@ def test_patience(tmp_path, patience, epochs):
     assert history["best"]["x"] == max(task.seen)
 
 
+@pytest.mark.parametrize(("num_batches", "steps"), [(2, 2), (4, 4)])
+def test_batches_of_another_size_are_named(tmp_path, num_batches, steps):
+    """Six rows, two a batch: an epoch has three steps."""
+
+    class Other(Small):
+        num_rows = 6
+
+        def batches(self, epoch, skip):
+            return self.batch.repeat(num_batches).skip(skip)
+
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 1))
+    task = Other(model, lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1)))), range(9))
+    message = f"After epoch 1, {steps} steps are done; expected 3, with 6 rows an epoch and 2 a batch. Other.batches"
+    with pytest.raises(ValueError, match=message):
+        loop.fit(task, TrainingSettings(epochs=2, batch_size=2), str(tmp_path), tf.distribute.get_strategy())
+
+
 def test_max_steps(tmp_path):
     """They end a training within an epoch, which is scored; where they end one, all is as if there were no more."""
 
