@@ -29,7 +29,10 @@ class Tokenizer(Protocol):
         """Returns the text of ids as far as further ids cannot change it."""
 
     def save(self, folder: str) -> None:
-        """Writes the tokenizer's files into a folder, from which the class method `load` of its class reads them."""
+        """Writes the tokenizer's files into a folder, from which the class method `load` of its class reads them.
+
+        A session loads exports with the tokenizers that session.py names.
+        """
 
 
 class CausalLM(Protocol):
@@ -58,7 +61,8 @@ class CausalLM(Protocol):
     def cache_spec(self) -> Mapping[str, tf.TensorSpec]:
         """Returns name, shape and dtype of each tensor in a cache, such as `key_0` of the first layer.
 
-        The first dimension is B. Of the others, those that are None are L, or E for what belongs to an encoder.
+        The first dimension is B. Of the others, those that are None are L, or E for what belongs to an encoder. A model
+        that remembers nothing returns {}.
         """
 
     def prefill(

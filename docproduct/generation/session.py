@@ -208,8 +208,9 @@ def _check_export(folder: str, stored: dict[str, Any]) -> None:
         )
     if stored["tokenizer"] not in _TOKENIZERS:
         raise ValueError(
-            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. It was "
-            "written by another version of docproduct: read it with that one."
+            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. If it "
+            "was written by another version of docproduct, read it with that one. If the class is yours, add it to "
+            f"_TOKENIZERS in {__name__}."
         )
 
 
