@@ -9,20 +9,17 @@ replicas.
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from data_pipeline.settings import Settings, setting
+from docproduct.training.gradients import Batch, Gather
 
 LOSSES = ("softmax", "symmetric", "cosine_matrix")
 _HIGHEST_SCALE = 100.0  # of a learned scale: softmax is as good as the maximum there
 PAIR_FEATURES = ("pair_id", "question_group", "answer_group")
-
-Batch = dict[str, Any]
-Gather = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
