@@ -81,6 +81,19 @@ def test_a_text_in_pieces_never_shows_half_a_character(name):
     assert shown[-1] == "中😀 x😀"  # the last character needs no further id
 
 
+def test_an_added_token_that_merges_could_make():
+    # "he" is a piece of the vocabulary here, and "the" is merged from it.
+    vocab = GOLDEN["tokenizers"]["llama3"]["content"]["model"]["vocab"]
+    content = changed("llama3", ["version"], "1.0")
+    content["added_tokens"].append(content["added_tokens"][0] | {"id": vocab["he"], "content": "he"})
+    tokenizer = DecoderTokenizer.from_json(content, GOLDEN["tokenizers"]["llama3"]["config"], "x")
+    texts = ["he", " he", "the other, he"]
+    for text, ids in zip(texts, tokenizer.encode(texts), strict=True):
+        assert vocab["he"] not in ids
+        assert tokenizer.decode(ids) == text
+    assert tokenizer.encode_parts([vocab["he"], "he"]) == [vocab["he"], vocab["h"], vocab["e"]]
+
+
 def test_bytes_that_are_no_character_spoil_no_others():
     # The package makes five U+FFFD of these bytes, and takes back the 中 that was shown before.
     tokenizer = made("llama2")

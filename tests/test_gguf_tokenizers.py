@@ -169,6 +169,15 @@ def test_unused_tokens_are_left_out(tmp_path):
     assert tokenizer.with_added(["<question>"]).added["<question>"] == 521  # as in transformers
 
 
+def test_llama_3_takes_a_word_of_its_vocabulary_as_it_is(tmp_path):
+    entry = json.loads(json.dumps(GOLDEN["tokenizers"]["llama3"]))
+    entry["content"]["model"]["vocab"]["xyzzy"] = 525  # no merges lead to it
+    for pre, expected in [("llama-bpe", [525]), ("gpt-2", None)]:
+        tokenizer = DecoderTokenizer.from_json(*read(tmp_path / "t.gguf", entry, pre), "x")
+        (ids,) = tokenizer.encode(["xyzzy"])
+        assert ids == expected if expected else len(ids) > 1
+
+
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [

@@ -19,6 +19,7 @@ def run(source):
     ("source", "expected"),
     [
         ("{% for m in messages %}\n  {{ m.content | trim }}{{ m['role'] }}\n{% endfor %}", "  auser\n"),
+        ("  {% if x %}\n  a\n  {% endif %}\n  {{ 1 }}", "  a\n  1"),
         ("{% for y in x %}{% if loop.index > 2 %}{% break %}{% endif %}{{ loop.last }}{% endfor %}", "FalseFalse"),
         ("{% for y in x %}{{ loop.length ~ loop.revindex }}{% break %}{% endfor %}", "5050"),
         ("{% for y in x if not loop %}{% endfor %}{{ {'é': '<'} | tojson }}", '{"é": "<"}'),
