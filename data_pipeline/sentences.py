@@ -16,8 +16,8 @@ def _words(pattern: str) -> re.Pattern[str]:
 # Never at the end of a sentence.
 _ABBREVIATION = _words(r"""
     adj | al | approx | assoc | ave | bzw | ca | cf | cp | dept | dra?s? | e\.g | ee | ej | env | esp | evtl | ex |
-    excl | ggf | gov | i\.e | in[ck]l | med | mlle | mme | mr | mrs | ms | mt | pr | prof | resp | rev | sog | spp | sra |
-    ssp | st | subsp | tbl | usu | var | vgl | viz | vs | zzgl
+    excl | ggf | gov | i\.e | in[ck]l | med | mlle | mme | mr | mrs | ms | mt | pr | prof | resp | rev | sog | spp |
+    sra | ssp | st | subsp | tbl | usu | var | vgl | viz | vs | zzgl
 """)
 # Not at the end of a sentence if a lower-case letter follows.
 _BEFORE_LOWER_CASE = _words("etc | gen | hrs? | inc | jr | max | mind | min | sec | sr | std | usw | uu")
