@@ -57,7 +57,7 @@ def make_models(values: flags.FlagValues) -> None:
     config = GPT2Config(num_layers=values.num_layers)
     generator = TrainedGenerator.make(config, BytePairs.load(values.vocab_dir))
     # A bias that makes one token the likeliest after every text: no text ends, and look-up always has a proposal.
-    variables = checkpoints.variables_by_name(generator.gpt2)
+    variables = checkpoints.variables_by_name(generator.decoder)
     variables["final_norm/beta"].assign(10 * variables["token_embedding/embeddings"][_WRITTEN])
     generator.save_hugging_face(os.path.join(values.work_dir, "hugging_face"), overwrite=True)
     for precision in _OURS:

@@ -35,6 +35,7 @@ class Description:
       below: the value must be smaller.
       choices: the values it may have; empty: any.
       changes_results: whether another value leads to other results; if not, a run may be resumed with another one.
+      former_name: name of the field in files of earlier versions, if it had another one.
     """
 
     help: str
@@ -44,6 +45,7 @@ class Description:
     below: float | None = None
     choices: tuple[Any, ...] = ()
     changes_results: bool = True
+    former_name: str | None = None
 
     def allows(self, value: Any) -> bool:
         """Returns whether a value is within the bounds; NaN never is."""
@@ -82,6 +84,7 @@ def setting(
     below: float | None = None,
     choices: Sequence[Any] = (),
     changes_results: bool = True,
+    former_name: str | None = None,
 ) -> Any:
     """Returns a dataclass field with its description.
 
@@ -94,8 +97,9 @@ def setting(
       below: the value must be smaller.
       choices: the values it may have.
       changes_results: whether another value leads to other results.
+      former_name: name of the field in files of earlier versions.
     """
-    description = Description(help, least, most, above, below, tuple(choices), changes_results)
+    description = Description(help, least, most, above, below, tuple(choices), changes_results, former_name)
     return dataclasses.field(default=default, metadata={"description": description})
 
 
@@ -213,7 +217,8 @@ def from_json(cls: type[T], stored: Mapping[str, Any], where: str, former: Mappi
       ValueError: a field that this version does not know, or one without a default is missing.
     """
     kinds, fields = typing.get_type_hints(cls), {field.name: field for field in dataclasses.fields(cls)}
-    former = former or {}
+    former, renamed = former or {}, {d.former_name: name for name, d in descriptions(cls).items()}
+    stored = {renamed.get(name, name): value for name, value in stored.items()}
     stored = {name: value for name, value in stored.items() if name in fields or former.get(name, REQUIRED) != value}
     if unknown := sorted(set(stored) - set(fields)):
         raise ValueError(

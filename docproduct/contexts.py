@@ -1,7 +1,7 @@
 """Training rows for a generator that answers from retrieved pairs: each question with its nearest pairs.
 
     python -m docproduct.contexts --model_dir=/tmp/model --index_dir=/tmp/index --prepared_dir=/tmp/prepared \
-        --gpt2_dir=/tmp/gpt2 --tokens_dir=/tmp/contexts
+        --base_dir=/tmp/gpt2 --tokens_dir=/tmp/contexts
 
 Retrieval and prompts are those of serving: the index's and data_pipeline/prompts/answer_prompts.py's. A prompt never
 holds what would give its answer away: the pair itself, pairs with an equal question or answer, and pairs whose text
@@ -29,8 +29,7 @@ from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.rows import SIDES
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
 from data_pipeline.token_rows.pair_rows import PairRows
-from data_pipeline.tokenizers import BytePairs
-from docproduct import command
+from data_pipeline.tokenizers import CausalTokenizer
 from docproduct.index import Hit, Index
 from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
@@ -118,7 +117,7 @@ def make(
     retriever: TrainedRetriever,
     index: Index,
     prepared: PreparedFolder,
-    tokenizer: BytePairs,
+    tokenizer: CausalTokenizer,
     settings: ContextSettings,
     tokens_dir: str,
     overwrite: bool = False,
@@ -227,11 +226,12 @@ def _define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
     flags.DEFINE_string("index_dir", None, "Index of prepared_dir that was built with it.", required=True)
     flags.DEFINE_string("prepared_dir", None, "The prepared folder.", required=True)
-    flags.DEFINE_string("gpt2_dir", None, "GPT-2 to train, or to take the tokenizer from.", required=True)
+    flags.DEFINE_string("base_dir", None, "Model to train, or to take the tokenizer from.", required=True)
+    flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
     flags.DEFINE_string("tokens_dir", None, "Token folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace tokens_dir.")
     define_flags(PromptSettings, but=("window",))
-    window_help = f"Tokens of prompt and answer; default: {PromptSettings.window}, or what the GPT-2 takes."
+    window_help = f"Tokens of prompt and answer; default: {PromptSettings.window}, or what the model takes."
     flags.DEFINE_integer("window", None, window_help)
     define_flags(ContextSettings)
     flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
@@ -239,13 +239,13 @@ def _define_flags() -> None:
 
 def _make(values: flags.FlagValues) -> dict[str, Any]:
     """Makes what the flags describe."""
-    most = generator.window_of(values.gpt2_dir)
+    most = generator.window_of(values.base_dir)
     window = min(PromptSettings.window, most) if values.window is None else values.window
     if window > most:
-        raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.gpt2_dir}.")
+        raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.base_dir}.")
     prompt = PromptSettings(window=window, **flag_values(PromptSettings, but=("window",)))
     settings = ContextSettings(prompt, **flag_values(ContextSettings))
-    prepared, tokenizer = PreparedFolder(values.prepared_dir), BytePairs.load(values.gpt2_dir)
+    prepared, tokenizer = PreparedFolder(values.prepared_dir), generator.tokenizer_of(values.base_dir)
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
     index = Index(values.index_dir, retriever)
     return make(retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.overwrite)

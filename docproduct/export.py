@@ -21,14 +21,15 @@ from docproduct.generation.export import PRECISIONS
 from docproduct.generation.export import export as export_generator
 from docproduct.layers import int8
 from docproduct.systems import generator, retriever
-from docproduct.systems.generator.folder import KIND as GENERATOR
+from docproduct.systems.generator.layouts import HUGGING_FACE_TYPES
+from docproduct.systems.generator.layouts import KIND as GENERATOR
 from docproduct.systems.retriever.folder import KIND as RETRIEVER
 
 _CONFIG_FILE = "config.json"
 _FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # flags for one kind of model only
 # Files of published layouts, in the order in which they decide.
 _PUBLISHED = {"hparams.json": GENERATOR, "bert_config.json": RETRIEVER, "modules.json": RETRIEVER}
-_PUBLISHED_TYPES = {"gpt2": GENERATOR, "bert": RETRIEVER}
+_PUBLISHED_TYPES = {"bert": RETRIEVER} | dict.fromkeys(HUGGING_FACE_TYPES, GENERATOR)
 
 
 def kind_of(model_dir: str) -> str:
@@ -58,7 +59,7 @@ def kind_of(model_dir: str) -> str:
         reason = f"its {_CONFIG_FILE} is of {other!r}" if stored else f"it has no {_CONFIG_FILE}"
         raise ValueError(
             f"{model_dir} holds no retriever and no generator: {reason}. Expected what train_embeddings.py or "
-            "train_gpt2.py wrote, or a BERT or GPT-2 in a published layout."
+            "train_gpt2.py wrote, or a BERT, GPT-2, LLaMA, Mistral or Qwen in a published layout."
         )
     return _PUBLISHED_TYPES[model_type]
 
@@ -66,8 +67,10 @@ def kind_of(model_dir: str) -> str:
 def export(model_dir: str, export_dir: str, strings: bool, index_dir: str | None, precision: str) -> str:
     """Exports the model of a folder; the arguments are the flags. Returns the version's folder."""
     if kind_of(model_dir) == GENERATOR:
-        precision = precision if precision != "auto" else "int8" if int8.available() else "float32"
-        return export_generator(generator.TrainedGenerator.load(model_dir), export_dir, precision)
+        trained = generator.TrainedGenerator.load(model_dir)
+        if precision == "auto":
+            precision = "int8" if int8.available() and "int8" in trained.precisions else "float32"
+        return export_generator(trained, export_dir, precision)
     trained = retriever.TrainedRetriever.load(model_dir)
     if not index_dir:
         return retriever.export(trained, export_dir, strings)
@@ -93,11 +96,9 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", None, "Trained model, or a BERT or GPT-2 folder.", required=True)
+    flags.DEFINE_string("model_dir", None, "Trained model, or a published one, such as a BERT or GPT-2.", required=True)
     flags.DEFINE_string("export_dir", None, "Folder of the versions; default: saved_model in model_dir.")
     flags.DEFINE_bool("strings", False, "Retriever: add signatures that take texts.")
     flags.DEFINE_string("index_dir", None, "Retriever: index that the signature retrieve searches.")
-    flags.DEFINE_enum(
-        "precision", "float32", ["auto", *PRECISIONS], "Generator; auto: int8 if this machine can compute it."
-    )
+    flags.DEFINE_enum("precision", "float32", ["auto", *PRECISIONS], "Generator; auto: int8 if model and machine can.")
     app.run(main)

@@ -198,7 +198,7 @@ def test_states_of_an_encoder_are_read_at_every_step():
     bpe = train_byte_pairs([], 257)
     sizes = {"width": 12, "num_layers": 2, "num_heads": 3, "max_positions": 32, "cross_attention": True}
     model = TrainedGenerator.make(GPT2Config(vocab_size=257, encoder_width=8, **sizes), bpe)
-    randomize(model.gpt2)
+    randomize(model.decoder)
     states = np.random.default_rng(0).normal(size=(2, 4, 8)).astype(np.float32)
     encoder = states, np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
     prompts = tf.constant([[5, 6, 7, 8], [9, 10, 0, 0]])
@@ -212,7 +212,7 @@ def test_states_of_an_encoder_are_read_at_every_step():
     for row, ids in enumerate(([5, 6, 7, 8], [9, 10])):
         own = {"encoder_states": states[row : row + 1], "encoder_mask": encoder[1][row : row + 1]}
         for _ in range(6):
-            logits = model.gpt2.logits(model.gpt2(np.array([ids]), **own))
+            logits = model.decoder.logits(model.decoder(np.array([ids]), **own))
             ids = [*ids, int(np.argmax(logits[0, -1]))]
         for copy in (2 * row, 2 * row + 1):
             assert written[copy].tolist() == ids[-6:]

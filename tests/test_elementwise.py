@@ -16,7 +16,7 @@ def value_and_gradients(function, *inputs):
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         value = function(*inputs)
-    return value, tape.gradient(value, inputs, tf.cast(UPSTREAM, value.dtype))
+    return value, tape.gradient(value, inputs, tf.cast(tf.reshape(UPSTREAM, value.shape), value.dtype))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
@@ -38,6 +38,17 @@ def test_layer_norm(compiled):
     gamma, beta = np.linspace(0.5, 2, 10, dtype=np.float32), np.linspace(-1, 1, 10, dtype=np.float32)
     expected = value_and_gradients(normalize, X, gamma, beta)
     found = value_and_gradients(lambda *inputs: elementwise.layer_norm(*inputs, 1e-3, compiled), X, gamma, beta)
+    np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
+    for ours, theirs in zip(found[1], expected[1], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(7, 10), (7, 2, 5)])
+def test_rms_norm(shape):
+    gamma = np.linspace(0.5, 2, shape[-1], dtype=np.float32)
+    root = lambda x: tf.sqrt(tf.reduce_mean(x**2, axis=-1, keepdims=True) + 1e-3)  # noqa: E731
+    expected = value_and_gradients(lambda x, gamma: x / root(x) * gamma, X.reshape(shape), gamma)
+    found = value_and_gradients(lambda *inputs: elementwise.rms_norm(*inputs, 1e-3), X.reshape(shape), gamma)
     np.testing.assert_allclose(found[0], expected[0], atol=1e-5)
     for ours, theirs in zip(found[1], expected[1], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)

@@ -145,7 +145,7 @@ def written():
     class Ending(TrainedGenerator):
         end_ids = (greedy(model, PROMPTS[0], 3)[2],)
 
-    return Ending(model.gpt2, bpe)
+    return Ending(model.decoder, bpe)
 
 
 def request(prompts, max_tokens, columns=0, **how):

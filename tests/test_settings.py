@@ -114,6 +114,14 @@ def test_a_setting_of_an_earlier_version_is_left_out_where_it_changed_nothing():
         from_json(Example, {"folder": "f", "pointer": True}, "c.json", {"pointer": False})
 
 
+def test_a_setting_with_another_name_in_an_earlier_version():
+    @dataclasses.dataclass(frozen=True)
+    class Run(Settings):
+        base_dir: str = setting("b", "Folder.", former_name="gpt2_dir")
+
+    assert from_json(Run, {"gpt2_dir": "a"}, "c.json") == from_json(Run, {"base_dir": "a"}, "c.json") == Run("a")
+
+
 def test_settings_that_decide_the_results():
     @dataclasses.dataclass(frozen=True)
     class Run(Settings):

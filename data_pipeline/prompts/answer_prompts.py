@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_pipeline.settings import Settings, setting
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers import CausalTokenizer
 
 QUESTION, ANSWER, END = ADDED = ("<question>", "<answer>", "<end>")
 _MARKERS = 3  # of a pair in a prompt
@@ -58,13 +58,13 @@ class Prompt(NamedTuple):
     shortened: bool
 
 
-def with_markers(tokenizer: BytePairs) -> BytePairs:
+def with_markers(tokenizer: CausalTokenizer) -> CausalTokenizer:
     """Returns the tokenizer with the markers."""
     return tokenizer.with_added(ADDED)
 
 
 def answer_prompt(
-    tokenizer: BytePairs, settings: PromptSettings, question: str, contexts: Sequence[TextPair] = ()
+    tokenizer: CausalTokenizer, settings: PromptSettings, question: str, contexts: Sequence[TextPair] = ()
 ) -> Prompt:
     """Returns the prompt that asks for an answer.
 
@@ -96,7 +96,7 @@ def answer_prompt(
     return Prompt([*ids, marker[QUESTION], *own, marker[ANSWER]], len(pairs), shortened)
 
 
-def target(tokenizer: BytePairs, answer: str, room: int) -> list[int]:
+def target(tokenizer: CausalTokenizer, answer: str, room: int) -> list[int]:
     """Returns the ids that the model learns to write: the answer and `<end>`.
 
     An answer of more than `room` ids is cut and has no end, so that the model does not learn to stop there.
@@ -105,7 +105,7 @@ def target(tokenizer: BytePairs, answer: str, room: int) -> list[int]:
     return [*ids, _marker_ids(tokenizer)[END]][:room]
 
 
-def _marker_ids(tokenizer: BytePairs) -> dict[str, int]:
+def _marker_ids(tokenizer: CausalTokenizer) -> dict[str, int]:
     if missing := [token for token in ADDED if token not in tokenizer.added]:
         raise ValueError(
             f"The tokenizer has no {', '.join(missing)}. Expected that of a generator that was trained to answer: "

@@ -13,7 +13,7 @@ from data_pipeline.folders.token_folder import CLOSED_BOOK, Origin, TokenRow, sa
 from data_pipeline.prompts.answer_prompts import END, PromptSettings, TextPair, answer_prompt, target, with_markers
 from data_pipeline.settings import Settings, setting
 from data_pipeline.token_rows.packing import split_at_ends
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers import CausalTokenizer
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
 
@@ -74,7 +74,7 @@ class PairRows:
         only if they are above 0.
     """
 
-    def __init__(self, tokenizer: BytePairs, settings: PromptSettings):
+    def __init__(self, tokenizer: CausalTokenizer, settings: PromptSettings):
         """Takes a tokenizer with the markers, and the lengths of prompts."""
         self._tokenizer, self._settings = tokenizer, settings
         self.counts = {"questions_shortened": 0, "answers_cut": 0, "contexts_missing": 0}
@@ -125,7 +125,7 @@ class PairRows:
 def write_closed_book(
     path: str,
     prepared: PreparedFolder,
-    tokenizer: BytePairs,
+    tokenizer: CausalTokenizer,
     settings: PromptSettings,
     sample: FocusSample = FocusSample(),
     seed: int = 0,

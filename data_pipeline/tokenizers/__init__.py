@@ -6,8 +6,11 @@ from data_pipeline.tokenizers.json_tokenizer import JsonTokenizer
 from data_pipeline.tokenizers.loading import Tokenizer, load_tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPiece, train_wordpiece
 
+CausalTokenizer = BytePairs | DecoderTokenizer  # of a causal language model
+
 __all__ = [
     "BytePairs",
+    "CausalTokenizer",
     "DecoderTokenizer",
     "JsonTokenizer",
     "Tokenizer",

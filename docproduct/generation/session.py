@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from data_pipeline.folders import files
 from data_pipeline.settings import from_json
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers import BytePairs, DecoderTokenizer
 from docproduct.exports import saved_models
 from docproduct.exports.graph_session import GraphSession
 from docproduct.generation.causal_lm import CausalLM, SessionConfig, Tokenizer
@@ -18,7 +18,8 @@ from docproduct.generation.export import FORMAT, KIND, live
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.layers import int8
 
-_TOKENIZERS = {"BytePairs": BytePairs}  # by their names in an export's config.json
+# By their names in an export's config.json.
+_TOKENIZERS = {"BytePairs": BytePairs, "DecoderTokenizer": DecoderTokenizer}
 _CHUNK = 16  # tokens that a stream writes before it shows them
 _LARGEST_SEED = 2**31 - 1
 

@@ -91,7 +91,7 @@ def make(
     train(config, language_model, resume=True)
     tokenizer = BytePairs.load(language_model)
     contexts.make(retriever, index, prepared, tokenizer, dataclasses.replace(CONTEXTS, prompt=settings.prompt), rows)
-    config = GeneratorTraining(rows, gpt2_dir=language_model, dropout=0.0, prompt_weight=1.0, settings=settings.answers)
+    config = GeneratorTraining(rows, base_dir=language_model, dropout=0.0, prompt_weight=1.0, settings=settings.answers)
     history = train(config, model, resume=True)
     if not saved_models.versions(exported):
         precision = "int8" if int8.available() else "float32"

@@ -33,24 +33,24 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
       ValueError: the model and the token folder do not fit together.
     """
     prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
-    generator = _from_folder(config, folder, prompt) if config.gpt2_dir else _random(config, folder, prompt)
-    if folder.window() > generator.gpt2.config.max_positions:
+    generator = _from_folder(config, folder, prompt) if config.base_dir else _random(config, folder, prompt)
+    if folder.window() > generator.decoder.config.max_positions:
         raise ValueError(
             f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
-            f"{generator.gpt2.config.max_positions} positions. Make it again with a smaller --window."
+            f"{generator.decoder.config.max_positions} positions. Make it again with a smaller --window."
         )
     return generator
 
 
 def _from_folder(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettings | None) -> TrainedGenerator:
-    """Returns the model of `gpt2_dir`, whose vocabulary the token folder must have."""
+    """Returns the model of `base_dir`, whose vocabulary the token folder must have."""
     policy, seed = dtype_policy(config.settings.precision), config.settings.seed
-    generator = TrainedGenerator.load(config.gpt2_dir, policy, seed, **_rates(config))
+    generator = TrainedGenerator.load(config.base_dir, policy, seed, config.dropout)
     if prompt:
         generator = generator.with_markers(prompt, policy, seed)
     if generator.tokenizer.fingerprint != folder.tokenizer().fingerprint:
         raise ValueError(
-            f"{folder.path} was made with another vocabulary than that of {config.gpt2_dir}. Make it again with "
+            f"{folder.path} was made with another vocabulary than that of {config.base_dir}. Make it again with "
             "that one."
         )
     return generator
@@ -59,10 +59,7 @@ def _from_folder(config: GeneratorTraining, folder: TokenFolder, prompt: PromptS
 def _random(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettings | None) -> TrainedGenerator:
     """Returns a model with random weights."""
     tokenizer = folder.tokenizer()
-    sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **_rates(config))
+    sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size)
+    sizes = sizes if config.dropout is None else sizes.with_dropout(config.dropout)
     policy = dtype_policy(config.settings.precision)
     return TrainedGenerator.make(sizes, tokenizer, config.settings.seed, policy, prompt)
-
-
-def _rates(config: GeneratorTraining) -> dict[str, float]:
-    return {} if config.dropout is None else {"dropout": config.dropout, "attention_dropout": config.dropout}

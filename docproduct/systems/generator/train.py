@@ -38,7 +38,7 @@ def train(
       FileExistsError: `model_dir` is there, and neither `resume` nor `overwrite` is on.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    run = RunFolder(model_dir, KIND, strategy, resume, overwrite, (config.tokens_dir, config.gpt2_dir))
+    run = RunFolder(model_dir, KIND, strategy, resume, overwrite, (config.tokens_dir, config.base_dir))
     folder = training_rows(config)
     with strategy.scope():
         generator = start(config, folder)
