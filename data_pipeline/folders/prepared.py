@@ -65,7 +65,11 @@ class PreparedFolder:
         """
         self.path, self.schema = path, schema
         self.manifest: dict[str, Any] = read_manifest(
-            path, kind(schema), FORMAT, "Make one with: python -m data_pipeline.prepare --input=... --output_dir=..."
+            path,
+            kind(schema),
+            FORMAT,
+            "Make one with: python -m data_pipeline.prepare --input=... --output_dir=... "
+            "A folder of other rows is opened with their schema: PreparedFolder(path, schema).",
         )
         self.settings = Settings.from_stored(self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE))
 
