@@ -57,3 +57,11 @@ def test_rouge_l(reference, text, expected):
 
 def test_rouge_l_counts_chinese_characters():
     assert metrics.rouge_l("头痛怎么办", "头不痛") == pytest.approx(2 * 2 / 8)
+
+
+def test_ngram_share():
+    # 2-grams of "a b c d": ab bc cd; of the source "b c d x": bc cd dx. Two of three are known.
+    assert metrics.ngram_share("a b c d", "b c d x", 2) == pytest.approx(2 / 3)
+    assert metrics.ngram_share("A, B!", "a b", 2) == 1
+    assert metrics.ngram_share("a b", "b a", 2) == 0
+    assert metrics.ngram_share("a", "b", 2) == 1  # no 2-gram
