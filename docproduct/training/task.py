@@ -17,7 +17,7 @@ class Task(abc.ABC):
     TrainingSettings.
 
     Attributes:
-      modules: what is trained, built under the strategy's scope; a checkpoint holds all their variables.
+      modules: what is trained, built under the strategy's scope.
       num_rows: rows of one epoch.
       best_metric: the metric among those that `evaluate` returns which decides which epoch's weights stay.
       lowest_is_best: whether a lower value of it is better.
@@ -63,8 +63,9 @@ class Task(abc.ABC):
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """All variables, random states among them."""
-        return [variable for module in self.modules for variable in module.variables]
+        """All variables that a step changes: those that are trained, and random states."""
+        frozen = {id(v) for module in self.modules for v in module.weights if not v.trainable}
+        return [v for module in self.modules for v in module.variables if id(v) not in frozen]
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:
