@@ -187,7 +187,7 @@ def test_a_folder_tells_what_it_holds(retriever, small_generator, tmp_path):
     for name, kind in folders.items():
         assert kind_of(str(tmp_path / name)) == f"docproduct {kind}"
     for name, content, message in (
-        ("llama", {"model_type": "llama"}, "its config.json is of 'llama'"),
+        ("mamba", {"model_type": "mamba"}, "its config.json is of 'mamba'"),
         ("index", {"kind": "docproduct index"}, "its config.json is of 'docproduct index'"),
         ("none", None, "holds no retriever and no generator: it has no config.json"),
         ("unfinished", {"kind": "docproduct retriever", "training": {}}, "The training in .* has not ended"),
