@@ -27,7 +27,7 @@ def tokens_dir(tokenizer, prepared, tmp_path_factory):
     return str(folder / "tokens")
 
 
-def test_every_form_asks_for_the_same_answers(tokens_dir, prepared):
+def test_all_prompt_forms_have_the_same_targets(tokens_dir, prepared):
     questions = Questions(tokens_dir, prepared.path)
     pairs = {pair["pair_id"]: pair for pair in prepared.table(["pair_id", "question", "answer"]).to_pylist()}
     trained_on = {row.pair_id: row for row in read_rows(TokenFolder(tokens_dir), "dev")}
@@ -51,7 +51,7 @@ def test_every_form_asks_for_the_same_answers(tokens_dir, prepared):
     assert len(Questions(tokens_dir, prepared.path, 3).rows) == 3
 
 
-def test_scores_are_those_of_the_whole_right_answers(tokens_dir, prepared):
+def test_scores_compare_with_the_whole_right_answers(tokens_dir, prepared):
     questions = Questions(tokens_dir, prepared.path)
     right = dict(zip(*prepared.table(["pair_id", "answer"]).to_pydict().values(), strict=True))
     ids = [row.pair_id for row in questions.rows]
@@ -72,7 +72,7 @@ def test_scores_are_those_of_the_whole_right_answers(tokens_dir, prepared):
     assert questions.nearest_answers(questions.rows, cut=False)[ids[0]] == ""
 
 
-def test_what_cannot_be_compared(tokens_dir, prepared, tmp_path):
+def test_too_few_rows_and_missing_folders_are_refused(tokens_dir, prepared, tmp_path):
     with pytest.raises(ValueError, match="1 rows of dev; expected 2 or more"):
         Questions(tokens_dir, prepared.path, 1)
 

@@ -19,7 +19,7 @@ def ids(found):
     return np.concatenate([batch["pair_id"] for batch in found]).tolist()
 
 
-def test_an_epoch_sees_each_pair_once_in_batches_of_the_size_asked_for(prepared):
+def test_an_epoch_sees_each_pair_once_in_batches_of_the_requested_size(prepared):
     pairs = sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
     for batch_size in (2, 7, 8, len(pairs), 100):
         found = epoch(prepared, batch_size)
@@ -41,7 +41,7 @@ def test_each_side_is_padded_to_its_own_longest_row(prepared, tokenizer):
             assert batch[f"{side}_ids"].tolist() == [row + [0] * (longest - len(row)) for row in wanted]
 
 
-def test_order_depends_on_seed_and_epoch_alone(prepared):
+def test_order_depends_only_on_seed_and_epoch(prepared):
     first = ids(epoch(prepared))
     assert ids(epoch(prepared)) == first
     assert ids(epoch(prepared, epoch=1)) != first
@@ -70,7 +70,7 @@ def test_padding_to_a_multiple(prepared):
             assert not padded[name][:, width:].any()
 
 
-def test_boundaries_by_hand(prepared):
+def test_given_boundaries_separate_short_and_long_pairs(prepared):
     lengths = np.repeat(*np.array(prepared.manifest["train_lengths"]).T)
     middle = int(np.median(lengths))
     found = epoch(prepared, 4, boundaries=(middle,))
@@ -87,7 +87,7 @@ def test_random_batches_without_buckets(prepared):
     assert ids(found) != ids(epoch(prepared, 8, num_buckets=1, epoch=1))
 
 
-def test_a_corpus_larger_than_the_buffer(prepared, monkeypatch):
+def test_a_corpus_larger_than_the_shuffle_buffer(prepared, monkeypatch):
     monkeypatch.setattr(batches.training, "_MAX_SHUFFLED_RECORDS", 10)
     first = ids(epoch(prepared))
     assert sorted(first) == sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
@@ -95,7 +95,7 @@ def test_a_corpus_larger_than_the_buffer(prepared, monkeypatch):
     assert ids(epoch(prepared, skip=3)) == ids(epoch(prepared)[3:])
 
 
-def test_groups_of_a_random_batch(prepared):
+def test_length_groups_sort_a_batch_and_restore_its_order(prepared):
     settings = batches.BatchSettings(24, num_buckets=1)
     answers = next(iter(batches.training_batches(prepared, "train", settings, 0, 0)))["answer_ids"]
     groups, places = batches.length_groups(answers, 5, pad_id=0)
@@ -153,7 +153,7 @@ def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
         ({"boundaries": (5, 5)}, "expected increasing lengths"),
     ],
 )
-def test_impossible_settings(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         batches.BatchSettings(**wrong)
 
@@ -194,6 +194,6 @@ def test_inference_batches_restore_the_order(batch_tokens, expected):
     assert widths == expected
 
 
-def test_a_split_without_pairs(prepared):
+def test_a_split_without_pairs_has_no_shards(prepared):
     assert prepared.num_rows("test") == 0
     assert prepared.shards("test") == []

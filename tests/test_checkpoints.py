@@ -159,7 +159,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, google, hugging_fac
         load_encoder(str(tmp_path / "hugging_face"))
 
 
-def test_damaged_folders(tmp_path):
+def test_incomplete_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no model: neither config.json nor bert_config.json"):
         load_encoder(str(tmp_path))
     folder = tmp_path / "google"
@@ -227,7 +227,7 @@ def test_damaged_json_is_named(tmp_path, name):
         load_encoder(str(tmp_path))
 
 
-def test_the_vocabulary_must_be_the_models(tmp_path):
+def test_the_vocabulary_must_fit_the_model(tmp_path):
     write_hugging_face(tmp_path, google_tensors())
     (tmp_path / "vocab.txt").write_text("\n".join([*VOCAB, "more"]) + "\n")
     with pytest.raises(ValueError, match="The vocabulary has 86 tokens"):
@@ -257,7 +257,7 @@ def test_heads_and_optimizer_slots_are_left_out_and_named(tmp_path, monkeypatch)
     assert any("classifier.bias, classifier.weight" in text for text in told)
 
 
-def test_a_google_config_beside_hugging_face_weights(tmp_path):
+def test_a_google_config_beside_hugging_face_weights_is_ignored(tmp_path):
     write_hugging_face(tmp_path / "one", google_tensors())
     write_hugging_face(tmp_path / "two", google_tensors())
     (tmp_path / "two/bert_config.json").write_text(json.dumps(GOOGLE_CONFIG))
@@ -265,7 +265,7 @@ def test_a_google_config_beside_hugging_face_weights(tmp_path):
     np.testing.assert_array_equal(one, two)
 
 
-def test_of_several_checkpoints_the_named_one_is_read(tmp_path):
+def test_the_checkpoint_file_chooses_among_several(tmp_path):
     tensors = google_tensors()
     for step, scale in ((10, 1.0), (20, 2.0)):
         write_google(tmp_path, {name: value * scale for name, value in tensors.items()}, f"model.ckpt-{step}")

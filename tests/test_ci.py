@@ -40,16 +40,16 @@ def run(tmp_path):
     return with_commands
 
 
-def test_a_browser_that_is_there_is_used(run):
+def test_an_installed_browser_is_used(run):
     assert run(chromium="", chromedriver="", apt_get=LOG) == (0, MADE, "")
 
 
 @pytest.mark.parametrize("there", [{}, {"chromium": ""}, {"chromedriver": ""}])
-def test_a_missing_one_is_installed(run, there):
+def test_a_missing_browser_is_installed(run, there):
     assert run(apt_get=LOG + INSTALLS, **there) == (0, [UPDATE, INSTALL, *MADE], "")
 
 
-def test_old_lists_of_packages_may_do(run):
+def test_a_failed_update_does_not_stop_the_installation(run):
     status, log, said = run(apt_get=f'{LOG}case "$*" in *update*) exit 1;; esac\n{INSTALLS}')
     assert (status, log) == (0, [UPDATE, INSTALL, *MADE])
     assert "apt-get update failed" in said
@@ -71,7 +71,7 @@ def test_sudo_is_used_where_it_asks_for_no_password(run):
         ({"apt_get": "", "chromium": ""}, "the commands are not on PATH"),
     ],
 )
-def test_where_it_cannot_be_installed_nothing_runs(run, commands, said):
+def test_no_tests_run_if_the_browser_cannot_be_installed(run, commands, said):
     status, log, stderr = run(**commands)
     assert status == 1
     assert not [line for line in log if "make" in line]

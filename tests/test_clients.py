@@ -40,7 +40,7 @@ def test_token_ids_are_refused_with_langchains_remedy(client, tokens):
 
 
 @pytest.mark.parametrize("wrong", [[], [True], ["a", 5], [1.5], [["a"]], [[1], ["a"]], {"a": 1}, None, 5])
-def test_what_else_is_no_text_is_not_taken_for_token_ids(client, wrong):
+def test_other_wrong_inputs_are_not_reported_as_token_ids(client, wrong):
     said = message(client.post("/v1/embeddings", json={"input": wrong}), 422, "invalid_request")
     assert said.startswith("input")
     assert "token ids" not in said
@@ -55,7 +55,7 @@ def by_lines(lines):
     return [(name.removeprefix("event: "), json.loads(data.removeprefix("data: "))) for name, data in blocks]
 
 
-def test_clients_that_read_lines_read_whole_events(client):
+def test_clients_that_read_lines_get_whole_events(client):
     question = f"what\n\r{LINE_ENDS}is \U0001f600?"
     body = {"question": question, "stream": True}
     response = client.post("/v1/answer", json=body)
@@ -67,14 +67,14 @@ def test_clients_that_read_lines_read_whole_events(client):
         assert "".join(data["text"] for _, data in found[1:-1]) == found[-1][1]["generated"]
 
 
-def test_a_body_has_room_for_what_is_allowed():
+def test_the_body_limit_has_room_for_the_longest_allowed_request():
     # In JSON an emoji takes 12 bytes; beside it, there is a kibibyte for the other fields.
     assert RequestLimits(10, 1, 1_000).body_bytes == 13 * 1_024  # 12,000 + 1,024 of the 13,312
     assert RequestLimits(1_000, 1, 10).body_bytes == 13 * 1_024
     assert RequestLimits().body_bytes <= Limits().body_bytes
 
 
-def test_other_sites_are_let_in_by_flag_only(source, client):
+def test_other_sites_are_allowed_only_by_flag(source, client):
     asked = {"headers": {"Origin": SITE}, "json": {"question": "what is a3?", "k": 1}}
     preflight = {"Origin": SITE, "Access-Control-Request-Method": "POST"}
     preflight |= {"Access-Control-Request-Headers": "authorization,content-type"}
@@ -98,13 +98,13 @@ def test_other_sites_are_let_in_by_flag_only(source, client):
 
 
 @pytest.mark.parametrize("origin", ["a.example", "https://a.example/", "https://a.example/x", "ftp://a.example", ""])
-def test_origins_that_are_none(origin):
+def test_invalid_origins_are_refused(origin):
     with pytest.raises(ValueError, match="cors_origins has .*expected scheme and host without a path"):
         Limits(cors_origins=(origin,))
     assert Limits(cors_origins=("*", "http://[::1]:8080", "https://a.example:8443"))
 
 
-def test_limits_of_a_request_by_flag(source):
+def test_request_limits_can_be_set(source):
     limits = RequestLimits(question_chars=12, texts=2, text_chars=5)
     with running(create_app(source, ServiceSettings(request_limits=limits))) as client:
         assert client.post("/v1/retrieve", json={"question": "what is a3?"}).status_code == 200
@@ -125,7 +125,7 @@ def test_limits_of_a_request_by_flag(source):
         assert page["AnswerRequest"]["properties"]["no_repeat_ngram_size"]["default"] == 8
 
 
-def test_limits_that_no_body_can_reach():
+def test_request_limits_must_fit_the_body_limit():
     with pytest.raises(ValueError, match="question_chars is 2000, and a body may have 1024 bytes"):
         ServiceSettings(limits=Limits(body_bytes=1_024))
     for field in dataclasses.fields(RequestLimits):

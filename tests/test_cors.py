@@ -78,7 +78,7 @@ def test_streams_and_refusals_are_shared(source):
         assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_errors_of_ours_are_shared(source):
+def test_server_errors_are_shared(source):
     slow = _Slow(source.answerer)
     settings = ServiceSettings(limits=Limits(cors_origins=(SITE,)), max_batch=1, max_wait_ms=0, max_waiting=1)
     with running(create_app(slow, settings)) as client, concurrent.futures.ThreadPoolExecutor(2) as threads:
@@ -99,7 +99,7 @@ def test_errors_of_ours_are_shared(source):
         assert shared(failed)
 
 
-def test_every_site(source):
+def test_a_star_allows_every_site(source):
     with started(source, "*") as client:
         assert client.options("/v1/answer", headers={"Origin": OTHER} | ASKS).headers[ALLOW] == "*"
         assert shared(client.post("/v1/retrieve", json=QUESTION, headers={"Origin": OTHER}), "*")
@@ -133,7 +133,7 @@ def test_without_the_flag_nothing_changes(client):
         ("*", "*"),
     ],
 )
-def test_origins_are_taken_as_browsers_send_them(given, expected):
+def test_origins_are_normalized_as_browsers_send_them(given, expected):
     assert normal([given, given]) == (expected,)
     assert Limits(cors_origins=(given,)).cors_origins == (expected,)
 
@@ -161,7 +161,7 @@ def test_origins_are_taken_as_browsers_send_them(given, expected):
         ("https://[::1", "Invalid IPv6 URL"),
     ],
 )
-def test_other_origins_are_refused(given, said):
+def test_invalid_origins_are_refused(given, said):
     with pytest.raises(ValueError, match="^cors_origins has .*; expected scheme and host without a path") as error:
         Limits(cors_origins=(SITE, given))
     assert said in str(error.value)

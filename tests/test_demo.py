@@ -33,7 +33,7 @@ def rows():
         return list(csv.DictReader(file))
 
 
-def test_the_sample(rows):
+def test_the_sample_is_clean_and_varied(rows):
     assert len(rows) >= 300
     assert len({row["focus"] for row in rows}) >= 60
     assert all(cleaning.clean(text) == text != "" for row in rows for text in row.values())
@@ -69,7 +69,7 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
 
 
 @pytest.mark.slow
-def test_without_the_pretrained_encoder_it_says_so(tmp_path, monkeypatch, capsys):
+def test_a_missing_pretrained_encoder_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "encoder_dir", lambda: None)
     monkeypatch.setattr(demo, "RANDOM_SETTINGS", TrainingSettings(epochs=1, batch_size=32))
     monkeypatch.setattr(demo, "toy_generator", lambda *_: None)

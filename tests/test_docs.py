@@ -58,7 +58,7 @@ def flags_of():
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # runpy's, of modules that are imported already
 @pytest.mark.parametrize("arguments", list(commands()))
-def test_a_command_has_flags_that_exist(arguments, flags_of):
+def test_commands_use_flags_that_exist(arguments, flags_of):
     program, given = (arguments[1], arguments[2:]) if arguments[0] == "-m" else (arguments[0], arguments[1:])
     if program in ("venv", "pip"):
         return
@@ -79,7 +79,7 @@ def snippets():
 
 
 @pytest.mark.parametrize("block", list(snippets()))
-def test_a_python_example_imports_what_is_there(block):
+def test_python_examples_import_names_that_exist(block):
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module)
@@ -88,7 +88,7 @@ def test_a_python_example_imports_what_is_there(block):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_files_are_there(page):
+def test_linked_and_named_files_exist(page):
     text = page.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"

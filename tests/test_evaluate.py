@@ -98,7 +98,7 @@ def test_a_run_file_without_a_folder_is_refused_before_the_work(data, tmp_path, 
         evaluate.retrieval("model", data, run_file=str(tmp_path / "none/run"))
 
 
-def test_options_that_mean_nothing_are_refused(data):
+def test_invalid_options_are_refused(data):
     with pytest.raises(ValueError, match="BM25 alone has no vectors"):
         evaluate.retrieval("bm25", data, EvaluationSettings(hybrid="rrf"))
     with pytest.raises(ValueError, match="bm25_weight is nan"):
@@ -109,7 +109,7 @@ def test_options_that_mean_nothing_are_refused(data):
         EvaluationSettings(candidates="some")
 
 
-def test_relevance_counts_from_a_grade_up(data):
+def test_relevance_is_the_lowest_grade_that_counts(data):
     found = evaluate.retrieval("model", data, EvaluationSettings(relevance=2))
     assert found["AP@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)  # d3 is no longer relevant to q1
     found = evaluate.retrieval("model", data, EvaluationSettings(relevance=3))
@@ -150,7 +150,7 @@ def test_an_encoder_is_ranked_by_cosine(tmp_path, retriever, kind):
         assert found["Success@1"] == 0.5
 
 
-def test_bm25_finds_the_words(tmp_path):
+def test_bm25_ranks_by_shared_words(tmp_path):
     corpus = {"d1": "a cough syrup", "d2": "fever and chills", "d3": "broken leg"}
     queries = {"q1": "What helps against fever?", "q2": "leg", "q3": "the"}  # q3 is nothing but a stop word
     qrels = [("q1", "d2", 1), ("q2", "d3", 1), ("q3", "d1", 1)]
@@ -158,7 +158,7 @@ def test_bm25_finds_the_words(tmp_path):
     assert evaluate.retrieval("bm25", data)["Success@1"] >= 2 / 3 - 1e-4
 
 
-def test_a_prepared_split_as_beir(prepared, tmp_path):
+def test_a_prepared_split_is_written_as_beir(prepared, tmp_path):
     counts = beir.write(prepared, "dev", str(tmp_path / "beir"))
     data = beir.read(str(tmp_path / "beir"), "dev")
     rows = prepared.table(["question_group", "answer_group", "split"]).to_pylist()
@@ -186,12 +186,12 @@ def test_judgments_of_unknown_documents_are_counted(tmp_path):
         ([], "judges no document"),
     ],
 )
-def test_bad_judgments(tmp_path, qrels, message):
+def test_invalid_judgments_are_refused(tmp_path, qrels, message):
     with pytest.raises(ValueError, match=message):
         beir.read(write(tmp_path / "beir", CORPUS, QUERIES, qrels), "test")
 
 
-def test_bad_folders(tmp_path):
+def test_incomplete_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No file at .*corpus.jsonl"):
         beir.read(str(tmp_path), "test")
     folder = write(tmp_path / "beir", CORPUS, QUERIES, QRELS)

@@ -131,7 +131,7 @@ def test_retrieve_finds_what_the_index_finds(trained, forms, from_text, name, k)
     np.testing.assert_allclose(found["scores"], [[hit.score for hit in row] for row in hits], atol=1e-5)
 
 
-def test_retrieve_of_nothing_is_an_error(from_text):
+def test_retrieve_with_k_0_is_an_error(from_text):
     assert "k is 0 or less; expected 1 or more" in from_text["whole", "retrieve", 0]["error"]
 
 
@@ -197,7 +197,7 @@ def test_ids_have_the_same_vectors(trained, from_ids, side):
 
 
 @pytest.mark.parametrize(("name", "prompts"), [("greedy", PROMPTS), ("one", PROMPTS[2:3]), ("full", PROMPTS)])
-def test_generate_writes_what_the_model_says(written, from_ids, name, prompts):
+def test_generate_writes_the_greedy_tokens_of_the_model(written, from_ids, name, prompts):
     room = min(REQUESTS[name]["max_tokens"], 32 - max(map(len, prompts)))  # the window of 32 holds both
     found = from_ids[name]
     for prompt, ids, length in zip(prompts, found["ids"], found["lengths"], strict=True):
@@ -216,7 +216,7 @@ def test_padding_and_the_name_of_the_signature_change_nothing(from_ids):
 
 @pytest.mark.slow
 @NEEDS_INT8
-def test_generate_in_int8_writes_what_the_writer_writes(written, tmp_path):
+def test_int8_generate_equals_the_session(written, tmp_path):
     version = export_generator(written, str(tmp_path / "e"), "int8")
     together = GenerationSession.load(str(tmp_path / "e")).write(
         PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0)
@@ -226,7 +226,7 @@ def test_generate_in_int8_writes_what_the_writer_writes(written, tmp_path):
     assert [ids[:length] for ids, length in zip(found["ids"], found["lengths"], strict=True)] == expected
 
 
-def test_generate_draws_what_begin_and_advance_draw(written, from_ids):
+def test_generate_samples_what_begin_and_advance_sample(written, from_ids):
     functions = live(written)
 
     def run(name, inputs):
@@ -251,12 +251,12 @@ def test_generate_draws_what_begin_and_advance_draw(written, from_ids):
         ("empty", "prompt_lengths has a 0"),
     ],
 )
-def test_requests_that_cannot_be_answered(from_ids, name, message):
+def test_invalid_requests_return_an_error(from_ids, name, message):
     assert message in from_ids[name]["error"]
 
 
 @pytest.mark.long
-def test_an_encoder_that_others_trained(minilm, tmp_path):
+def test_a_published_encoder_exports_its_vectors(minilm, tmp_path):
     """all-MiniLM-L6-v2, from its package: texts of many lengths, one beyond what it takes."""
     version = export(minilm, str(tmp_path / "e"), True, None, "float32")
     encoder = TrainedRetriever.load(minilm)

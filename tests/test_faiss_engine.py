@@ -31,7 +31,7 @@ def check(engine, rows, allowed=None, atol=0.02):
     np.testing.assert_allclose(engine.vectors_of(IDS[rows]), VECTORS[rows], atol=5 * atol)
 
 
-def test_what_is_added_is_found(engine, tmp_path):
+def test_added_vectors_are_found(engine, tmp_path):
     assert (len(engine), engine.width) == (200, 16)
     check(engine, np.arange(200))
     engine.add(VECTORS[200:], IDS[200:])
@@ -67,13 +67,13 @@ def test_removed_vectors_are_gone_and_the_others_keep_their_ids(engine, request)
     assert not {*engine.search(VECTORS[gone], 9)[1].ravel().tolist()} & {*IDS[gone].tolist()}
 
 
-def test_a_kind_that_cannot_be_searched_among_some_ids_says_so():
+def test_a_factory_without_filtered_search_is_refused():
     engine = FaissEngine.build(VECTORS, IDS, "NSG16")
     with pytest.raises(ValueError, match="cannot be searched among some vectors only.*factory that can"):
         engine.search(VECTORS[:2], 1, IDS[:9])
 
 
-def test_a_closed_engine_holds_nothing(engine):
+def test_a_closed_engine_cannot_be_searched(engine):
     engine.close()
     with pytest.raises(AttributeError):
         engine.search(VECTORS[:1], 1)

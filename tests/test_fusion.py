@@ -29,6 +29,6 @@ def test_bm25_is_chosen_where_it_gains_enough():
     assert chosen.method == "none"
 
 
-def test_top():
+def test_top_returns_the_largest():
     assert sorted(top(np.array([3.0, 1.0, 2.0]), 2).tolist()) == [0, 2]
     assert top(np.array([3.0]), 2).tolist() == [0]

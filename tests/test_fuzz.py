@@ -168,7 +168,7 @@ def test_an_endless_row_is_refused_before_it_fills_the_memory(tmp_path, monkeypa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.csv", "a.json"])
-def test_a_few_bytes_of_zstandard_that_hold_gigabytes(tmp_path, monkeypatch, name):
+def test_a_zstandard_bomb_is_refused(tmp_path, monkeypatch, name):
     limit = 4 * 2**20
     for module in (opening, json_scanner):
         monkeypatch.setattr(module, "MAX_ROW_BYTES", limit)
@@ -194,7 +194,7 @@ def test_a_few_bytes_of_zstandard_that_hold_gigabytes(tmp_path, monkeypatch, nam
         (b"question,answer\n", b'"a,b\n'),  # a quote without its end on every line
     ],
 )
-def test_quotes_without_an_end_take_no_other_rows(tmp_path, head, filling):
+def test_unclosed_quotes_swallow_no_other_rows(tmp_path, head, filling):
     path, refusals = tmp_path / "a.csv.gz", Refusals()
     bomb(path, head, filling, 2)
     rows = sum(1 for _ in read_pairs(str(path), Columns(), refusals))

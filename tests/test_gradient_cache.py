@@ -31,7 +31,7 @@ def batch_of(rows, rng, k):
 
 
 @pytest.mark.parametrize(("rows", "k", "dropout"), [(7, 0, 0.3), (5, 2, 0.3)])
-def test_gradients_are_those_of_the_plain_loss(config, tokenizer, rows, k, dropout):
+def test_gradients_equal_those_of_the_plain_loss(config, tokenizer, rows, k, dropout):
     """With dropout, the plain loss is taken over the same chunks: the masks depend on how rows are put together."""
     sizes = RetrieverConfig(TINY_BERT.with_dropout(dropout), max_tokens=20, head_dropout=dropout)
     retriever = TrainedRetriever(Retriever(sizes, seed=3), tokenizer)
@@ -73,7 +73,7 @@ def test_gradients_are_those_of_the_plain_loss(config, tokenizer, rows, k, dropo
     assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
 
 
-def test_it_is_traced_once_for_all_numbers_of_chunks():
+def test_the_step_is_traced_once_for_any_number_of_chunks():
     layer = keras.layers.Dense(2, use_bias=False)
     layer.build((None, 3))
     traces = []

@@ -82,7 +82,7 @@ def test_passages_overlap_and_cover_the_answer(trained):
         _passages([text], trained, IndexSettings(passage_tokens=21))
 
 
-def test_the_embedding_store(trained, prepared, tmp_path):
+def test_exported_embeddings_equal_the_encoders(trained, prepared, tmp_path):
     build(trained, prepared, str(tmp_path / "index"), IndexSettings(export_embeddings=True))
     pairs = pq.read_table(tmp_path / "index/pairs.parquet").to_pylist()
     for side in ("question", "answer"):
@@ -118,7 +118,7 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
         assert [hit.score for hit in best] == pytest.approx([1.0] * 300, abs=1e-5)
 
 
-def test_unknown_factories_leave_nothing(trained, prepared, tmp_path, monkeypatch):
+def test_unknown_factories_are_refused_and_leave_no_folder(trained, prepared, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="FAISS cannot build 'IVF4096,Flat' over 61 vectors"):
         build(trained, prepared, str(tmp_path / "index"), IndexSettings(factory="IVF4096,Flat"))
     monkeypatch.setattr(trained, "embed_prepared", None)  # what can be known before the work is said before
@@ -138,7 +138,7 @@ def test_an_index_of_another_encoder_is_refused_by_name(trained, folder):
         Index(folder, trained)
 
 
-def test_bad_requests(trained, folder, tmp_path):
+def test_invalid_searches_are_refused(trained, folder, tmp_path):
     opened = Index(folder, trained)
     query = trained.embed(["a"], "question").head[0]
     for k in (0, 61):
@@ -150,7 +150,7 @@ def test_bad_requests(trained, folder, tmp_path):
         Index(str(tmp_path), trained)
 
 
-def test_no_gpu_here(trained, folder):
+def test_searching_on_a_gpu_needs_its_package(trained, folder):
     if hasattr(faiss_engine.faiss, "StandardGpuResources"):
         pytest.skip("faiss-gpu is installed")
     with pytest.raises(ValueError, match="Install the extra gpu, or use cpu"):
@@ -204,7 +204,7 @@ def test_a_damaged_index_is_named(trained, folder):
         Index(folder, trained)
 
 
-def test_search_parameters_are_kept(trained, prepared, tmp_path):
+def test_search_parameters_are_stored(trained, prepared, tmp_path):
     # 61 answers in 8 lists: one list alone cannot hold 60 answers, all eight do.
     query = trained.embed(["what is a3?"], "question").head[0]
     for nprobe, complete in ((1, False), (8, True)):
@@ -226,7 +226,7 @@ def test_an_index_that_finds_nothing_says_so(trained, folder, monkeypatch):
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
 @pytest.mark.parametrize("search_by", ["answer", "question"])
-def test_words_count_beside_vectors(trained, prepared, tmp_path, factory, search_by):
+def test_bm25_changes_the_order_but_not_the_scores(trained, prepared, tmp_path, factory, search_by):
     """BM25 with a great weight decides; the scores that are shown stay cosines."""
     folder = str(tmp_path / "i")
     settings = {"factory": factory, "search_parameters": "nprobe=4" if "IVF" in factory else ""}
@@ -252,7 +252,7 @@ def test_words_count_beside_vectors(trained, prepared, tmp_path, factory, search
     assert opened.search(vector, 5, search_by) == plain.search(vector, 5, search_by, "z z z")
 
 
-def test_words_find_what_vectors_do_not_reach(trained, prepared, tmp_path, monkeypatch):
+def test_bm25_finds_answers_beyond_the_nearest_vectors(trained, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr("docproduct.index.open._HYBRID_DEPTH", 2)
     build(trained, prepared, str(tmp_path / "i"), IndexSettings(hybrid="rrf"))
     opened = Index(str(tmp_path / "i"), trained)
@@ -266,7 +266,7 @@ def test_words_find_what_vectors_do_not_reach(trained, prepared, tmp_path, monke
     assert scores == [pytest.approx(last.score, abs=1e-5)]
 
 
-def test_words_count_as_was_best_in_training(trained, prepared, tmp_path):
+def test_hybrid_defaults_to_the_models_choice(trained, prepared, tmp_path):
     model = TrainedRetriever(trained.model, trained.tokenizer, Hybrid("weight", 0.3))
     settings = build(model, prepared, str(tmp_path / "i"))["settings"]
     assert (settings["hybrid"], settings["bm25_weight"]) == ("weight", 0.3)
@@ -274,7 +274,7 @@ def test_words_count_as_was_best_in_training(trained, prepared, tmp_path):
     assert build(model, prepared, str(tmp_path / "k"), IndexSettings(hybrid="none"))["settings"]["hybrid"] == "none"
 
 
-def test_short_vectors(trained, prepared, tmp_path):
+def test_shortened_vectors_are_compared_by_their_cosine(trained, prepared, tmp_path):
     build(trained, prepared, str(tmp_path / "i"), IndexSettings(dims=4))
     vector = trained.embed(["z z z"], "question").head[0]
     hit = Index(str(tmp_path / "i"), trained).search(vector, 1)[0]

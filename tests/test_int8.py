@@ -26,7 +26,7 @@ def by_definition(x, kernel, bias):
 
 @NEEDS_INT8
 @pytest.mark.parametrize("rows", [1, 8, 50])
-def test_products_are_those_of_the_definition(rows):
+def test_products_equal_the_definition(rows):
     random = np.random.default_rng(0)
     kernel = random.normal(0, 0.02, (64, 96)).astype(np.float32) * random.uniform(0.1, 10, 96).astype(np.float32)
     bias = random.normal(size=96).astype(np.float32)
@@ -68,7 +68,7 @@ def test_rows_and_columns_of_one_value():
         ("", False),
     ],
 )
-def test_it_is_offered_where_products_are_exact(flags, expected, tmp_path, monkeypatch):
+def test_int8_is_offered_only_where_products_are_exact(flags, expected, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
     monkeypatch.setattr(precision, "_PROCESSOR_FILE", str(tmp_path / "cpuinfo"))
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)

@@ -38,7 +38,7 @@ def read(path, content, columns=Columns()):
         ("question,context,answer", ("a", "c")),
     ],
 )
-def test_usual_names(tmp_path, header, pair):
+def test_usual_column_names_are_recognized(tmp_path, header, pair):
     assert read(tmp_path / "a.csv", f"{header}\na,b,c\n")[0] == [pair]
 
 
@@ -54,7 +54,7 @@ def test_usual_names(tmp_path, header, pair):
         ("question,label,n", "no column 'answer'. Columns found: question, label, n. .*--answer_column"),
     ],
 )
-def test_headers_that_leave_a_choice(tmp_path, header, message):
+def test_ambiguous_headers_are_refused(tmp_path, header, message):
     content = f"{header}\n{','.join('abcd'[: header.count(',') + 1])}\n"
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "a.csv", content)
@@ -70,12 +70,12 @@ def test_a_long_header_is_shown_in_short(tmp_path):
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", "\n", '"'])
-def test_delimiters_that_cannot_be(delimiter):
+def test_invalid_delimiters_are_refused(delimiter):
     with pytest.raises(ValueError, match="expected one character"):
         Columns(delimiter=delimiter)
 
 
-def test_a_first_row_that_repeats_the_header(tmp_path):
+def test_a_first_row_that_repeats_the_header_is_left_out(tmp_path):
     columns = Columns(header=("question", "answer"))
     rows, places, refusals = read(tmp_path / "a.csv", "Question,Answer\nq,a\n", columns)
     assert (rows, places) == ([("q", "a")], ["line 2"])
@@ -238,7 +238,7 @@ def test_instructions(tmp_path, form):
     assert table([("Be kind.", "q", "a")])[0] == [("Be kind.\nq", "a")]  # one row
 
 
-def test_a_column_by_flag_counts_before_an_instruction(tmp_path):
+def test_a_column_flag_overrides_the_instruction(tmp_path):
     content = "instruction,input,output\ni,q,a\nj,r,b\n"
     assert read(tmp_path / "a.csv", content, Columns("input"))[0] == [("q", "a"), ("r", "b")]
     assert read(tmp_path / "a.csv", content, Columns("instruction"))[0] == [("i", "a"), ("j", "b")]

@@ -98,7 +98,7 @@ def test_distillation_by_hand():
     np.testing.assert_allclose(mixed, 0.75 * plain + 0.25 * only, atol=1e-6)
 
 
-def test_a_learned_scale_starts_where_it_should_and_has_a_gradient():
+def test_a_learned_scale_starts_at_its_setting_and_has_a_gradient():
     layer = RetrievalLoss(LossSettings(scale=20.0, learn_scale=True))
     answers = unit([[1, 0], [0.6, 0.8]])
     fixed = loss(EYE, answers, batch_of([1, 2]), scale=20.0)
@@ -123,6 +123,6 @@ def test_a_learned_scale_starts_where_it_should_and_has_a_gradient():
         ({"false_negative_margin": -0.1}, "expected 0 or more"),
     ],
 )
-def test_impossible_settings(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         LossSettings(**wrong)

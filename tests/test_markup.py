@@ -26,7 +26,7 @@ def text_of(source):
         ("<p>a<img src=x alt='a  cat'>b<wbr>c</p>", "aa catbc"),
     ],
 )
-def test_text(source, expected):
+def test_html_becomes_text(source, expected):
     assert markup.holds_markup(source)
     assert text_of(source) == expected
 
@@ -95,7 +95,7 @@ def test_tables(source, expected):
         ("<del>10 mg</del> 20 mg, <q>so</q>", "~~10 mg~~ 20 mg, “so”"),
     ],
 )
-def test_what_the_text_says_is_kept(source, expected):
+def test_text_beside_markup_is_kept(source, expected):
     assert text_of(source) == (source.removeprefix("<p>") if expected is None else expected)
 
 
@@ -107,22 +107,22 @@ def test_what_the_text_says_is_kept(source, expected):
         "if (a <b && c> d)", "<|endoftext|>", "-> <- <3 <p.5>", "&lt;p&gt;",
     ],
 )  # fmt: skip
-def test_what_is_no_markup(text):
+def test_texts_that_only_look_like_markup(text):
     assert not markup.holds_markup(text)
 
 
 @pytest.mark.parametrize(
     "text", ["a</b>", "<br>", "<P>", "<a href=x>", '<div class="x">', "<img  src='x'/>", "<!--x-->"]
 )
-def test_what_is_markup(text):
+def test_markup_is_recognized(text):
     assert markup.holds_markup(f"x {text} y")
 
 
 @pytest.mark.parametrize("row", ["<", '<a "', "<a '", "<a =", "<p ", "<!--", "<x-", "<b>", "<a href=x>", "<li>x", "&"])
-def test_a_long_row_of_marks_takes_no_longer_than_its_length(row):
+def test_time_is_linear_in_the_length(row):
     # Half a second at most; where a pattern starts anew at every character, minutes.
     assert markup.to_text(row * (2**18 // len(row)) + "<p>x</p>").strip().endswith("x")
 
 
-def test_tags_nested_without_end():
+def test_deeply_nested_tags():
     assert text_of("<ul><li>" * 2_000 + "x") == "- " * 2_000 + "x"

@@ -15,7 +15,7 @@ def test_ranks_by_hand():
     assert metrics.success(ranks, 1) == pytest.approx(1 / 3)
 
 
-def test_a_nan_earns_nothing():
+def test_nan_scores_earn_nothing():
     nan = np.nan
     scores = np.array([[nan, 0.5, 0.1], [nan, 0.5, 0.1], [nan, nan, nan], [nan, 0.9, 0.5]])
     relevant = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)

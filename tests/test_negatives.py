@@ -91,7 +91,7 @@ def test_bm25_finds_shared_words(tmp_path, vocab_file):
     assert set(negatives["hips own 50"]) <= set(both["hips own 50"])
 
 
-def test_a_draw(numbers, tmp_path):
+def test_draws_depend_only_on_seed_pair_and_epoch(numbers, tmp_path):
     mine(Numbers(), numbers, str(tmp_path / "n"), MiningSettings(relative_margin=0.9))
     table = numbers.table(["pair_id", "answer"])
     ids = {row["answer"]: row["pair_id"] for row in table.to_pylist()}
@@ -118,7 +118,7 @@ def test_a_draw(numbers, tmp_path):
     assert np.any(drawn.draw(batch, 0)[0] != HardNegatives(str(tmp_path / "n"), numbers, 2, seed=2).draw(batch, 0)[0])
 
 
-def test_scores_of_other_numbers_are_refused(numbers, tmp_path):
+def test_scores_that_do_not_fit_their_negatives_are_refused(numbers, tmp_path):
     mine(Numbers(), numbers, str(tmp_path / "n"), MiningSettings(relative_margin=0.9))
     table = pq.read_table(tmp_path / "n" / NEGATIVES_FILE)
     rows = [row | {"negative_scores": row["negative_scores"][:-1]} for row in table.to_pylist()]
@@ -144,6 +144,6 @@ def test_negatives_of_other_pairs_are_refused(numbers, prepared, tmp_path):
         ({"max_negatives": 0}, "expected 1 or more"),
     ],
 )
-def test_impossible_settings(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         MiningSettings(**wrong)

@@ -24,7 +24,7 @@ def test_clusters_are_of_one_topic():
     assert (topic[clusters] == topic[clusters[:, :1]]).all()
 
 
-def test_a_cluster_holds_nothing_like_its_first_pair():
+def test_a_cluster_holds_no_equal_text_of_its_first_pair():
     vectors, _ = topics(num_topics=3, pairs_a_topic=20)
     question_group, answer_group = np.arange(60) // 2, np.arange(60) % 30
     clusters, rest = neighbor_clusters(vectors, [question_group, answer_group], 5, np.random.default_rng(0))
@@ -33,7 +33,7 @@ def test_a_cluster_holds_nothing_like_its_first_pair():
         assert (key[clusters[:, 1:]] != key[clusters[:, :1]]).all()
 
 
-def test_the_nearest_are_taken_first():
+def test_clusters_take_the_nearest_pairs_first():
     angles = np.array([0.0, 0.1, 0.3, 0.7])
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     clusters, _ = neighbor_clusters(vectors, [], 2, np.random.default_rng(0))
@@ -69,13 +69,13 @@ def test_batches_are_of_like_length():
     assert spread(8) < 0.3 * spread(1)
 
 
-def test_few_pairs():
+def test_fewer_pairs_than_a_cluster_are_one_batch():
     vectors, _ = topics(num_topics=3, pairs_a_topic=1)
     found = neighbor_batches(vectors, [np.arange(3)], np.ones(3, int), 8, BatchSettings(64), 0)
     assert [sorted(rows) for rows in found] == [[0, 1, 2]]
 
 
-def test_looking_in_windows(monkeypatch):
+def test_large_corpora_are_searched_in_windows(monkeypatch):
     monkeypatch.setattr("data_pipeline.batches.neighbors._WINDOW", 50)
     vectors, topic = topics(num_topics=4, pairs_a_topic=40)
     clusters, rest = neighbor_clusters(vectors, [np.arange(160)], 4, np.random.default_rng(0))
@@ -84,7 +84,7 @@ def test_looking_in_windows(monkeypatch):
     assert nearest_of_all(vectors, 4) is None
 
 
-def test_neighbors_that_are_looked_for_once_are_those_of_every_epoch():
+def test_neighbors_searched_once_equal_those_of_each_epoch():
     vectors, _ = topics(num_topics=10, pairs_a_topic=13)
     arguments = vectors, [np.arange(130)], np.ones(130, int), 4, BatchSettings(16)
     nearest = nearest_of_all(vectors, 4)

@@ -360,7 +360,7 @@ def test_settings_reach_the_service(page, answerer):
     assert not page.shows("#written")
 
 
-def test_a_question_that_lost_its_end_is_told(page):
+def test_a_shortened_question_is_reported(page):
     page.ask("asthma")
     assert not page.shows("#shortened")
     page.ask("a very long question")
@@ -382,7 +382,7 @@ def test_stop_keeps_what_was_written_and_frees_the_service(page, answerer):
     page.until(lambda: not page.shows("#trouble"))
 
 
-def test_a_service_that_ends_in_the_middle(page, server, answerer):
+def test_a_lost_connection_is_reported(page, server, answerer):
     answerer.generator.go_on.clear()
     page.ask("asthma", wait=False)
     page.until(lambda: page.text("#written_text") == "Asthma is treated")
@@ -412,7 +412,7 @@ def test_line_separators_are_text(page, answerer, monkeypatch):
     assert page.js("return document.querySelector('.sources .text').textContent") == f"x{separators}y\r\nz"
 
 
-def test_limits_of_the_service_are_those_of_the_page(driver, answerer):
+def test_the_page_uses_the_limits_of_the_service(driver, answerer):
     with serving(answerer, request_limits=RequestLimits(question_chars=12)) as server:
         page = Page(driver, server.url)
         page.ask("a" * 13, wait=False)
@@ -424,7 +424,7 @@ def test_limits_of_the_service_are_those_of_the_page(driver, answerer):
         driver.get("about:blank")
 
 
-def test_a_page_of_another_site(driver, answerer):
+def test_other_sites_read_answers_only_if_allowed(driver, answerer):
     """A browser lets it read streams and refusals where its origin is allowed, and nothing elsewhere."""
     ask = """
         const [url, token, done] = arguments;
@@ -444,7 +444,7 @@ def test_a_page_of_another_site(driver, answerer):
         driver.get_log("browser")
 
 
-def test_a_generator_that_fails(page, answerer):
+def test_a_failing_generator_is_reported(page, answerer):
     answerer.generator.fails = True
     page.ask("asthma")
     assert page.text("#trouble_words").startswith("Something went wrong here; the service's log says more. What came")
@@ -483,7 +483,7 @@ def test_back_and_the_list_go_to_earlier_questions(page, answerer):
     assert page.js("return Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
 
 
-def test_a_token_is_asked_for_only_where_it_is_needed(driver, answerer):
+def test_a_token_is_asked_for_only_when_needed(driver, answerer):
     with serving(answerer, token="secret") as server:
         driver.get(server.url)
         WebDriverWait(driver, 20).until(lambda _: driver.switch_to.active_element.get_attribute("id") == "token")
@@ -499,7 +499,7 @@ def test_a_token_is_asked_for_only_where_it_is_needed(driver, answerer):
         driver.get("about:blank")
 
 
-def test_too_many_questions(driver, answerer):
+def test_the_rate_limit_is_reported(driver, answerer):
     with serving(answerer, rate="2/minute") as server:
         page = Page(driver, server.url)  # it asks for the service's facts
         page.ask("a cold")
@@ -519,7 +519,7 @@ def test_an_answer_can_be_copied(page):
     assert copied == f"{WRITTEN}\n\n{DISCLAIMER}"
 
 
-def test_a_stream_that_comes_in_bits(driver, answerer, monkeypatch):
+def test_a_stream_that_comes_in_pieces(driver, answerer, monkeypatch):
     monkeypatch.setitem(globals(), "PAIRS", [("哮喘", "气短可能由哮喘引起。")])
     with serving(answerer, in_bits) as server:
         page = Page(driver, server.url)
@@ -530,7 +530,7 @@ def test_a_stream_that_comes_in_bits(driver, answerer, monkeypatch):
         driver.get("about:blank")
 
 
-def test_without_a_generator(driver, answerer):
+def test_the_nearest_answer_is_quoted_without_a_generator(driver, answerer):
     answerer.generator = None
     with serving(answerer) as server:
         page = Page(driver, server.url)
@@ -544,7 +544,7 @@ def test_without_a_generator(driver, answerer):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_in_both_themes(page, theme):
+def test_a_phone_screen_in_both_themes(page, theme):
     page.set_media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
     page.set_width(390)
     light = sum(map(int, page.background().strip("rgb()").split(","))) > 3 * 128
@@ -563,7 +563,7 @@ def test_a_phone_in_both_themes(page, theme):
         assert footer, state
 
 
-def test_the_theme_can_be_chosen_and_is_kept(page):
+def test_the_theme_can_be_chosen_and_is_remembered(page):
     page.set_media(prefers_color_scheme="light")
     before = page.background()
     page.at("#theme").click()

@@ -39,7 +39,7 @@ def test_a_column_that_is_mostly_html_is_turned_into_text(tmp_path, vocab_file):
     ("mode", "rows"),
     [("keep", [*HTML, *PLAIN]), ("auto", [*HTML, *PLAIN, ("q7?", "a")]), ("auto", [*HTML[:1], PLAIN[0]])],
 )
-def test_html_that_stays_is_counted(tmp_path, vocab_file, mode, rows):
+def test_html_that_is_kept_is_counted(tmp_path, vocab_file, mode, rows):
     found, manifest = pairs_of(tmp_path, vocab_file, rows, html=mode)
     held = sum(answer.startswith("<p>") for _, answer in rows)
     assert manifest["changed"] == {"answers with HTML tags, kept": held}
@@ -56,7 +56,7 @@ def test_html_is_always_turned_into_text_by_flag(tmp_path, vocab_file):
     assert manifest["changed"] == {"questions turned from HTML into text": 1, "answers turned from HTML into text": 1}
 
 
-def test_sides_and_files_are_judged_apart(tmp_path, vocab_file):
+def test_html_is_decided_for_each_column_of_each_file(tmp_path, vocab_file):
     first = write_csv(tmp_path / "a.csv", [(f"<p>q{i}?</p>", f"a{i}") for i in range(3)])
     second = write_csv(tmp_path / "b.csv", [("q9?", "a </b>"), ("q8?", "a"), ("q7?", "b")])
     manifest = prepare(Settings((first, second), vocab_file, dev_share=0), str(tmp_path / "out"))
@@ -64,7 +64,7 @@ def test_sides_and_files_are_judged_apart(tmp_path, vocab_file):
     assert manifest["changed"] == {"questions turned from HTML into text": 3, "answers with HTML tags, kept": 1}
 
 
-def test_escaped_html(tmp_path, vocab_file):
+def test_escaped_html_is_turned_into_text(tmp_path, vocab_file):
     rows = [(f"q{i}?", f"&lt;p&gt;It is &amp;lt;{i}&lt;/p&gt;&lt;p&gt;x") for i in range(3)]
     found, manifest = pairs_of(tmp_path, vocab_file, [*rows, ("q5?", "<p>Type &lt;br&gt;</p>"), ("q6?", "x &lt;5")])
     assert found == {
@@ -107,7 +107,7 @@ WORDS = [
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("side", ["question", "answer"])
-def test_words_for_no_value(tmp_path, vocab_file, word, side):
+def test_null_words_are_refused(tmp_path, vocab_file, word, side):
     row = (word, "an answer") if side == "question" else ("a question?", word)
     _, manifest = pairs_of(tmp_path, vocab_file, [("q?", "a"), row])
     shown = word.strip().replace("&lt;", "<").replace("&gt;", ">")
@@ -115,7 +115,7 @@ def test_words_for_no_value(tmp_path, vocab_file, word, side):
     assert manifest["refused"] == {reason: {"rows": 1, "first": f"{tmp_path / 'p.csv'} line 3"}}
 
 
-def test_words_for_no_value_are_kept_by_flag(tmp_path, vocab_file):
+def test_null_words_are_kept_by_flag(tmp_path, vocab_file):
     found, manifest = pairs_of(tmp_path, vocab_file, [("nan", "NULL"), ("q?", "\\N")], keep_null_words=True)
     assert found == {"nan": "NULL", "q?": "\\N"}
     assert not manifest["refused"]
@@ -125,11 +125,11 @@ def test_words_for_no_value_are_kept_by_flag(tmp_path, vocab_file):
     "text",
     ["None.", "None of them", "none", "na", "Na", "Null", "nan bread", "N/A: see b", "NULL pointer", "0", "-", "?a"],
 )
-def test_words_that_are_text(text):
+def test_texts_that_are_not_null_words(text):
     assert not cleaning.is_null_word(text)
 
 
-def test_source_and_focus_may_be_words_for_no_value(tmp_path, vocab_file):
+def test_source_and_focus_may_be_null_words(tmp_path, vocab_file):
     path = tmp_path / "p.csv"
     path.write_text("question,answer,source,focus\nq1?,a1,NULL,nan\nq2?,a2,web,None\nq3?,a3,,x\n")
     columns = ["question", "source", "focus"]
@@ -141,7 +141,7 @@ def test_source_and_focus_may_be_words_for_no_value(tmp_path, vocab_file):
         assert rows[2] == {"question": "q3?", "source": "p.csv", "focus": "x"}
 
 
-def test_the_script_says_what_it_decided(tmp_path, vocab_file):
+def test_the_command_reports_its_decisions(tmp_path, vocab_file):
     rows = [*HTML, ("q5?", "NULL")]
     command = [sys.executable, "-m", "data_pipeline.prepare", f"--tokenizer={vocab_file}"]
     command += [f"--input={write_csv(tmp_path / 'p.csv', rows)}"]
@@ -164,7 +164,7 @@ def test_the_script_says_what_it_decided(tmp_path, vocab_file):
     assert "1 answers with HTML tags, kept: most texts of their columns hold none. --html=text" in told
 
 
-def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus, vocab_file):
+def test_a_folder_prepared_before_these_settings_is_read(tmp_path, corpus, vocab_file):
     prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
     path = tmp_path / "out" / manifests.MANIFEST_FILE
     manifest = json.loads(path.read_text())
@@ -178,6 +178,6 @@ def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus
     assert folder.num_rows("train") + folder.num_rows("dev") == 61
 
 
-def test_an_unknown_mode():
+def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="html is 'strip'; expected auto, keep, text"):
         Settings(("a.csv",), "vocab", html="strip")

@@ -44,7 +44,7 @@ def in_loop(work):
         return asyncio.run(work(executor))
 
 
-def test_an_answer_that_nobody_reads_is_not_written():
+def test_writing_stops_when_nobody_reads():
     async def work(executor):
         writer = _Endless()
         queue = writer.queue(executor, QueueLimits(2, 1))
@@ -68,7 +68,7 @@ def test_an_answer_that_nobody_reads_is_not_written():
     assert in_loop(work) <= 6
 
 
-def test_answers_that_grow_together_end_each_by_itself():
+def test_each_stream_of_a_batch_ends_with_its_own_answer():
     async def work(executor):
         sizes = []
         queue = _Endless().queue(executor, QueueLimits(8, 9), sizes.append)
@@ -86,7 +86,7 @@ def test_answers_that_grow_together_end_each_by_itself():
     assert in_loop(work) == [4]
 
 
-def test_a_client_alone_does_not_wait_for_others():
+def test_a_single_client_does_not_wait_for_others():
     async def work(executor):
         sizes = []
         queue = WorkQueue(echo, executor, QueueLimits(4, 10, max_wait_ms=200), on_batch=sizes.append)
@@ -108,7 +108,7 @@ def test_a_client_alone_does_not_wait_for_others():
     assert sizes == [1] * 5 + [3, 2]
 
 
-def test_a_batch_that_fails_tells_all_who_wait():
+def test_a_failing_batch_raises_for_each_of_its_items():
     async def work(executor):
         def run(items):
             if 3 in items:
@@ -126,7 +126,7 @@ def test_a_batch_that_fails_tells_all_who_wait():
     assert in_loop(work) == [2, 2, 2, 1]
 
 
-def test_only_items_of_one_key_are_worked_on_together():
+def test_a_batch_holds_items_of_one_key():
     async def work(executor):
         batches = []
 

@@ -53,7 +53,7 @@ def read(path, content, columns=Columns()):
         ("\n\nq|a\n", [("q", "a")]),
     ],
 )
-def test_quotes(tmp_path, delimiter, row, rows):
+def test_quotes_delimit_fields_or_are_text(tmp_path, delimiter, row, rows):
     content = f"question|answer\n{row}\nlast|row\n".replace("|", delimiter)
     expected = [
         tuple(text.replace("|", delimiter) for text in pair) for pair in [*rows, ("last", "row")] if pair[1] is not None
@@ -71,7 +71,7 @@ def test_three_columns_decide_which_reading_fits(tmp_path):
     assert refusals.notes() == {AS_TEXT: {"times": 1, "first": f"{tmp_path}/a.tsv line 2"}}
 
 
-def test_what_is_read_as_it_stands_is_noted_with_its_first_line(tmp_path):
+def test_quotes_read_as_text_are_noted_with_their_first_line(tmp_path):
     content = 'question,answer\nq,a\n"open,b\nr,c\n"open,d\n'
     rows, places, refusals = read(tmp_path / "a.csv", content)
     assert rows == [("q", "a"), ('"open', "b"), ("r", "c"), ('"open', "d")]
@@ -79,7 +79,7 @@ def test_what_is_read_as_it_stands_is_noted_with_its_first_line(tmp_path):
     assert refusals.notes() == {AS_TEXT: {"times": 2, "first": f"{tmp_path}/a.csv line 3"}}
 
 
-def test_lines_that_are_rows_in_both_readings_are_one_field_and_noted(tmp_path):
+def test_ambiguous_lines_are_one_field_and_noted(tmp_path):
     content = 'question,answer\nq,"one\nand, two"\nr,"three\nfour"\ns,"five\n, six"\n'
     rows, places, refusals = read(tmp_path / "a.csv", content)
     assert rows == [("q", "one\nand, two"), ("r", "three\nfour"), ("s", "five\n, six")]
@@ -87,7 +87,7 @@ def test_lines_that_are_rows_in_both_readings_are_one_field_and_noted(tmp_path):
     assert refusals.notes() == {AMBIGUOUS: {"times": 2, "first": f"{tmp_path}/a.csv line 2"}}
 
 
-def test_two_stray_quotes_do_not_take_the_rows_between_them(tmp_path):
+def test_two_stray_quotes_do_not_swallow_the_rows_between_them(tmp_path):
     between = [(f"q{i}", f"a{i}") for i in range(500)]
     content = 'question\tanswer\nq\t"stray\n' + "".join(f"{q}\t{a}\n" for q, a in between) + 'r\t5"\n'
     rows, _, refusals = read(tmp_path / "a.tsv", content)
@@ -100,7 +100,7 @@ def test_two_stray_quotes_do_not_take_the_rows_between_them(tmp_path):
     assert refusals.notes() == {}
 
 
-def test_quotes_that_a_tsv_loses_without_need_are_noted(tmp_path):
+def test_needless_quotes_in_a_tsv_are_noted(tmp_path):
     content = 'question\tanswer\n"Gone"\ta\nq\t"with ""x"""\nr\t"a\nb"\n'
     rows, _, refusals = read(tmp_path / "a.tsv", content)
     assert rows == [("Gone", "a"), ("q", 'with "x"'), ("r", "a\nb")]
@@ -136,7 +136,7 @@ def test_a_header_with_line_breaks_and_one_with_a_stray_quote(tmp_path):
     assert read(tmp_path / "a.csv", '"id,question,answer\n1,q,a\n2,r,b\n')[0] == [("q", "a"), ("r", "b")]
 
 
-def test_tables_of_the_csv_module_come_back(tmp_path):
+def test_tables_of_the_csv_module_are_read_back(tmp_path):
     dice = random.Random(0)
     pieces = ["a", "b c", '"', '""', "\n", "\r\n", ",", "\t", ";", "é", " "]
     for delimiter in ",\t;":

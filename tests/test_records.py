@@ -26,7 +26,7 @@ def serialized(rows):
     return records.serialize(columns)
 
 
-def test_the_bytes_are_those_of_protobuf():
+def test_records_equal_the_bytes_of_protobuf():
     for row, record in zip(ROWS, serialized(ROWS), strict=True):
         example = tf.train.Example()
         for name, value in row.items():

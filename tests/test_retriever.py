@@ -43,7 +43,7 @@ def test_loss_by_hand():
 
 
 @pytest.mark.parametrize("name", ["question_group", "answer_group"])
-def test_equal_texts_are_no_negatives(name):
+def test_equal_texts_are_never_negatives(name):
     # Both answers lie on the first question, so that each would be the other's hardest negative; being excluded,
     # each row keeps one candidate: softmax 1, loss 0.
     same = DISTINCT | {name: [5, 5]}
@@ -82,7 +82,7 @@ def test_heads_start_as_the_identity(retriever):
         np.testing.assert_allclose(found.head, unit(found.encoder), atol=1e-6)
 
 
-def test_a_head_learns_from_its_start(retriever):
+def test_a_residual_head_learns_from_the_identity(retriever):
     head = retriever.model.question_head
     x = tf.random.stateless_normal([4, 10], [0, 1])
     optimizer = keras.optimizers.SGD(0.1)
@@ -132,7 +132,7 @@ def test_encoding_is_traced_once(trained):
     assert trained._encode["answer"].experimental_get_tracing_count() == 1
 
 
-def test_no_texts(retriever):
+def test_no_texts_give_no_vectors(retriever):
     assert retriever.embed([], "question").head.shape == (0, 10)
 
 
@@ -155,7 +155,7 @@ def test_a_saved_retriever_is_the_same(trained, tmp_path, caplog):
     assert again.fingerprint() != trained.fingerprint()
 
 
-def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
+def test_an_unfinished_or_changed_model_folder_is_refused(trained, tmp_path):
     trained.save_config(str(tmp_path), {})
     with pytest.raises(ValueError, match=r"has no weights.safetensors. Expected a complete model folder"):
         TrainedRetriever.load(str(tmp_path))
@@ -177,7 +177,7 @@ def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
         ({"matryoshka_dims": (11,)}, "expected 1 to 10"),
     ],
 )
-def test_impossible_configs(change, message):
+def test_invalid_configs_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         RetrieverConfig(**{"bert": TINY_BERT, "max_tokens": 20} | change)
 
@@ -212,7 +212,7 @@ def test_a_prepared_folder_gives_the_vectors_of_its_texts(tokenizer, prepared, m
     np.testing.assert_allclose(received.head, expected.head, atol=1e-5)
 
 
-def test_groups_of_like_length_change_nothing(tokenizer):
+def test_length_groups_do_not_change_vectors(tokenizer):
     ids = np.array([[2, 7, 3, 0, 0, 0], [2, 8, 9, 10, 11, 3], [2, 3, 0, 0, 0, 0], [2, 9, 9, 3, 0, 0]], np.int32)
     for compiled in (1, 16):
         model = Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3)
@@ -231,7 +231,7 @@ def test_groups_of_like_length_change_nothing(tokenizer):
     assert [group.shape for group in length_groups(padded, 2, 0, multiple=4)[0]] == [(2, 4), (2, 8)]
 
 
-def test_a_folder_of_another_version(retriever, tmp_path):
+def test_missing_settings_have_defaults_and_unknown_ones_are_refused(retriever, tmp_path):
     """What its config.json lacks has the default; what this version does not know is named."""
     retriever.save_config(str(tmp_path), {})
     retriever.save_weights(str(tmp_path))

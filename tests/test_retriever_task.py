@@ -22,7 +22,7 @@ from tests.conftest import SETTINGS
 
 
 @pytest.mark.long
-def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
+def test_a_second_round_with_hard_negatives_trains(config, tmp_path):
     """The whole way: mine with a trained model, train again with K negatives, in both kinds of training."""
     settings = dataclasses.replace(SETTINGS, epochs=1)
     first = dataclasses.replace(config, settings=settings)
@@ -47,7 +47,7 @@ def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
         assert stored["negatives"] == files.sha256(str(tmp_path / "n" / "negatives.parquet"))
 
 
-def test_batches_of_clusters_hold_what_plain_ones_hold(config):
+def test_clustered_batches_hold_the_same_pairs(config):
     prepared, strategy = PreparedFolder(config.prepared_dir), tf.distribute.get_strategy()
     plain, clustered = (
         RetrieverTask(sized, prepared, start(sized, prepared), strategy, "").batches
@@ -80,7 +80,7 @@ def test_the_step_is_traced_once(config, tmp_path, monkeypatch):
     assert len(traces) == 1
 
 
-def test_a_store_that_another_worker_should_have_written(config, retriever, tmp_path):
+def test_a_store_missing_on_another_worker_is_reported(config, retriever, tmp_path):
     prepared = PreparedFolder(shutil.copytree(config.prepared_dir, tmp_path / "p"))
     with pytest.raises(FileNotFoundError, match="the first worker.*the same --prepared_dir"):
         open_store(retriever, prepared, "question", make=False)

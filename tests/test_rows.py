@@ -53,7 +53,7 @@ def folder(vocab_file, tmp_path_factory):
     return PreparedFolder(str(path / "out"), NOTE)
 
 
-def test_what_is_refused_is_named_after_the_type(folder):
+def test_refusals_name_the_row_type(folder):
     source = folder.manifest["inputs"][0]["path"]
     assert folder.manifest["refused"] == {
         "empty body": {"rows": 1, "first": f"{source} line 32"},
@@ -134,7 +134,7 @@ def test_a_folder_of_another_type_is_refused(folder, prepared):
         PreparedFolder(prepared.path, NOTE)
 
 
-def test_lists_and_numbers_stand_in_parquet(vocab_file, tmp_path):
+def test_lists_and_numbers_are_stored_in_parquet(vocab_file, tmp_path):
     questions = [rows.Choices("What  is a?", ("a cold", " the  flu"), 1), rows.Choices("what is b?", ("x", "NULL"), 0)]
     questions += [
         dataclasses.replace(questions[0], choices=("the flu",)),
@@ -158,7 +158,7 @@ def test_lists_and_numbers_stand_in_parquet(vocab_file, tmp_path):
     }  # fmt: skip
 
 
-def test_max_tokens_of_a_text_that_is_not_declared(vocab_file, corpus, tmp_path):
+def test_max_tokens_of_an_undeclared_text_is_refused(vocab_file, corpus, tmp_path):
     settings = Settings((corpus,), vocab_file, max_tokens={"body": 6})
     with pytest.raises(ValueError, match="max_tokens names 'body'; expected question, answer"):
         prepare(settings, str(tmp_path / "out"))
@@ -171,7 +171,7 @@ def test_declared_types_name_their_columns(schema):
     assert set(schema.features) >= {schema.id_name, schema.key_group}
 
 
-def test_a_pair_is_declared_as_it_was_stored_before():
+def test_columns_and_features_of_a_pair_stay_the_same():
     assert rows.PAIR.parquet.names == [
         "pair_id", "question", "answer", "question_group", "answer_group", "split", "source", "focus",
     ]  # fmt: skip
@@ -188,7 +188,7 @@ def test_a_pair_is_declared_as_it_was_stored_before():
         ((BODY, *REST), "topic", "key of Note is 'topic'; expected a field that is grouped"),
     ],
 )
-def test_a_schema_that_does_not_fit(fields, key, message):
+def test_inconsistent_schemas_are_refused(fields, key, message):
     with pytest.raises(ValueError, match=message):
         Schema(Note, fields, key)
 
@@ -202,6 +202,6 @@ def test_a_schema_that_does_not_fit(fields, key, message):
         (("topic", LABEL, "topic_class", ENCODER), "tokenizer of topic is 'encoder'. Expected"),
     ],
 )
-def test_a_field_that_does_not_fit(arguments, message):
+def test_inconsistent_fields_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Field(*arguments)

@@ -53,7 +53,7 @@ def test_draws_follow_the_filtered_softmax(temperature, top_k, top_p):
     assert np.mean(following == drawn) == pytest.approx(np.sum(expected**2), abs=0.02)
 
 
-def test_extreme_settings_take_the_likeliest():
+def test_extreme_settings_take_the_likeliest_token():
     logits = tf.constant([[-50.0, -40.0, -90.0]])
     for temperature, top_p in ((1e-3, 1.0), (1.0, 1e-46), (1.0, 1e-7)):
         rows = filter_logits(logits, tf.constant(temperature), tf.constant(0), tf.constant(top_p, tf.float32))
@@ -79,7 +79,7 @@ def test_penalty_by_hand():
         (2**31 - 1, [[], []]),
     ],
 )
-def test_what_would_repeat_a_run_by_hand(size, left_out):
+def test_forbidden_repeats_by_hand(size, left_out):
     """Answers of 8 and 6 tokens behind prompts of 3, whose runs may be repeated; what stands behind means nothing."""
     ids = tf.constant([[7, 4, 9, 1, 2, 3, 4, 2, 1, 2, 3, 3], [2, 2, 5, 1, 2, 2, 3, 2, 2, 5, 2, 5]])
     last = tf.constant([10, 8])
@@ -131,7 +131,7 @@ def test_an_end_within_a_proposal_ends_the_text():
         ([6, 6, 6], [6, 6, 6]),  # a proposal does not go beyond the text
     ],
 )
-def test_what_is_proposed(ids, expected):
+def test_proposals_by_hand(ids, expected):
     buffer = tf.constant([*ids, 0, 0, 0])
     proposal, found = propose(buffer, tf.constant(len(ids) - 1), 3)
     assert bool(found) == (expected is not None)
@@ -156,6 +156,6 @@ def test_what_is_proposed(ids, expected):
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_settings_that_mean_nothing(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         GenerationSettings(**wrong)

@@ -87,7 +87,7 @@ def requests(version):
 
 
 @pytest.mark.slow
-def test_every_signature_has_a_request_that_runs(retriever, exported, tmp_path):
+def test_every_signature_has_a_warmup_request_that_runs(retriever, exported, tmp_path):
     vectors = retriever.embed(["a", "b", "c"], "answer").head
     answers = SearchedAnswers(vectors, np.array([4, 4, 1]), np.arange(3))
     for version in (retriever_export(retriever, str(tmp_path / "r"), answers=answers), exported):
@@ -135,7 +135,7 @@ def test_an_export_that_fails_leaves_no_version(retriever, small_generator, tmp_
         assert os.listdir(tmp_path / export.__module__) == ["version.lock"]
 
 
-def test_folders_of_something_else_are_left_alone(retriever, small_generator, tmp_path):
+def test_other_folders_are_left_alone(retriever, small_generator, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("of the user")
     (tmp_path / "file").write_text("of the user")
@@ -154,7 +154,7 @@ def test_folders_of_something_else_are_left_alone(retriever, small_generator, tm
         GenerationSession.load(version)
 
 
-def test_what_is_not_exported(retriever, tmp_path):
+def test_models_that_cannot_be_exported_are_refused(retriever, tmp_path):
     nothing = SearchedAnswers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
     with pytest.raises(ValueError, match="There are no answers to search"):
         retriever_export(retriever, str(tmp_path / "x"), answers=nothing)
@@ -168,7 +168,7 @@ def test_what_is_not_exported(retriever, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_tells_what_it_holds(retriever, small_generator, tmp_path):
+def test_the_kind_of_a_model_folder_is_recognized(retriever, small_generator, tmp_path):
     small_generator.save(str(tmp_path / "g"))
     small_generator.save_hugging_face(str(tmp_path / "hf"))
     save(retriever, tmp_path / "r")

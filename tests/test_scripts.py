@@ -83,7 +83,7 @@ def test_train_embeddings(prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, prepared, tmp_path):
+def test_beir_evaluate_and_index_commands(retriever, prepared, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     retriever.save_config(str(model), {})
@@ -117,7 +117,7 @@ def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, pre
         ("docproduct.index", ["--model_dir={0}", "--prepared_dir={0}", "--index_dir={0}/out"], "holds no model"),
     ],
 )
-def test_what_is_missing_is_one_line_not_a_traceback(tmp_path, module, arguments, message):
+def test_missing_inputs_are_reported_in_one_line(tmp_path, module, arguments, message):
     done = run(module, *(argument.format(tmp_path) for argument in arguments))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -41,7 +41,7 @@ def timeless(response):
     return response.json() | {"seconds": {}}
 
 
-def test_a_request_that_says_nothing_is_written_like_any_text():
+def test_request_defaults_are_the_generation_defaults():
     request = schemas.AnswerRequest(question="a")
     names = {field.name for field in dataclasses.fields(GenerationSettings)} - {"num_samples"}
     assert names < set(schemas.AnswerRequest.model_fields)
@@ -69,7 +69,7 @@ def test_bounds_of_sampling_settings(name, low, high):
     assert described["description"] == GenerationSettings.__dataclass_fields__[name].metadata["description"].help
 
 
-def test_what_is_found_is_what_one_question_finds(client, source):
+def test_the_service_returns_what_the_answerer_returns(client, source):
     expected = alone(source.answerer)
     found = timeless(client.post("/v1/retrieve", json=QUESTION))
     assert found == {name: expected[name] for name in schemas.RetrieveResponse.model_fields}
@@ -151,7 +151,7 @@ def test_embeddings_are_those_of_the_retriever(client, source):
     assert said == "dims is 99; expected 1 to 10, the width of this model."
 
 
-def test_what_a_page_needs(client, source):
+def test_routes_that_the_page_needs(client, source):
     info = client.get("/v1/info").json()
     assert (info["num_answers"], info["generator"], info["max_k"], info["max_tokens"]) == (60, True, 50, 40)
     assert len(info["examples"]) == 6
@@ -237,7 +237,7 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-def test_what_cannot_wait_is_refused_at_once(source):
+def test_requests_beyond_the_queue_limit_are_refused_at_once(source):
     slow = _Slow(source.answerer)
     with running(create_app(slow, ServiceSettings(max_batch=2, max_wait_ms=0, max_waiting=3))) as client:
         threads, futures = post_all(client, 20)
@@ -253,7 +253,7 @@ def test_what_cannot_wait_is_refused_at_once(source):
         assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
 
 
-def test_what_takes_too_long_is_given_up(source):
+def test_requests_time_out(source):
     slow = _Slow(source.answerer)
     with running(create_app(slow, ServiceSettings(timeout=0.3, max_batch=1))) as client:
         threads, futures = post_all(client, 4)
@@ -265,7 +265,7 @@ def test_what_takes_too_long_is_given_up(source):
         assert slow.asked == 2  # the first, and the last: those that waited in vain were never worked on
 
 
-def test_a_client_that_goes_frees_its_place(source):
+def test_a_client_that_disconnects_frees_its_place(source):
     slow = _Slow(source.answerer)
     body = b'{"question": "a"}'
     head = b"POST /v1/retrieve HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
@@ -285,7 +285,7 @@ def test_a_client_that_goes_frees_its_place(source):
         assert slow.asked == 2
 
 
-def test_an_error_of_ours_is_a_500_that_tells_nothing(source):
+def test_internal_errors_reveal_nothing(source):
     slow = _Slow(source.answerer)
     slow.retrieve = lambda queries: [][0]
     with running(create_app(slow)) as client:
@@ -308,7 +308,7 @@ def test_an_emergency_comes_with_every_kind_of_answer(client):
 
 
 @pytest.mark.long
-def test_reloading(folders, tmp_path):
+def test_reloading_while_requests_arrive(folders, tmp_path):
     """While clients ask: a new index is taken up, a vanished model changes nothing, no request fails."""
     shutil.copytree(pathlib.Path(folders.model_dir).parent, tmp_path / "s")
     mine = type(folders)(*(str(tmp_path / "s" / name) for name in ("model", "index", "generator")), threshold=-1.0)
@@ -338,7 +338,7 @@ def test_reloading(folders, tmp_path):
 
 
 @pytest.mark.long
-def test_what_was_replaced_is_given_up(folders):
+def test_reloading_frees_the_old_models(folders):
     source = Reloadable(folders)
     service = Service(source, ServiceSettings(timeout=0.1), Measures())
     old = weakref.ref(source.answerer.retriever)

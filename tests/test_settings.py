@@ -80,7 +80,7 @@ def test_a_flag_out_of_bounds_is_refused(registry, wrong):
         registry(["script", "--folder=here", wrong])
 
 
-def test_a_list_that_holds_no_numbers_is_named(registry):
+def test_a_list_without_numbers_is_named(registry):
     define_flags(Example)
     registry(["script", "--folder=here", "--dims=3,x"])
     with pytest.raises(ValueError, match="--dims is '3,x'; expected numbers"):
@@ -94,7 +94,7 @@ def test_stored_settings_are_read_back():
     )  # what is missing has its default
 
 
-def test_a_stored_setting_that_nobody_knows_is_named():
+def test_unknown_stored_settings_are_named():
     with pytest.raises(ValueError, match=r"c\.json has settings that this version does not know: speed"):
         from_json(Example, {"folder": "f", "speed": 3}, "c.json")
     with pytest.raises(ValueError, match=r"c\.json has settings that this version does not know: depth"):
@@ -103,7 +103,7 @@ def test_a_stored_setting_that_nobody_knows_is_named():
         from_json(Example, {}, "c.json")
 
 
-def test_a_setting_of_an_earlier_version_is_left_out_where_it_changed_nothing():
+def test_a_removed_setting_is_ignored_if_it_had_no_effect():
     stored = {"folder": "f", "pointer": False, "first": {"width": 3, "pointer": False}}
     assert from_json(Example, stored, "c.json", {"pointer": False}) == Example("f", first=Layer(3))
     with pytest.raises(ValueError, match="does not know: pointer"):

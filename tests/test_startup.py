@@ -56,7 +56,7 @@ def test_only_our_lines_are_shown(fake, first):
     assert done.stderr.decode() == OURS + "end\n"
 
 
-def test_a_warning_of_python_is_shown(fake):
+def test_python_warnings_are_shown(fake):
     done = run("-W", "always", "-c", IMPORT, folder=fake("warnings.warn('old')", STARTUP), check=True)
     assert b"UserWarning: old" in done.stderr
     assert done.stderr.endswith(b"end\n")
@@ -77,7 +77,7 @@ def test_a_crash_says_where(fake):
     assert b"tensorflow" in done.stderr
 
 
-def test_who_asks_for_the_lines_sees_them(fake):
+def test_startup_messages_are_shown_on_request(fake):
     assert run("-c", IMPORT, folder=fake(), level="0", check=True).stderr.decode() == STARTUP + OURS + "end\n"
 
 
@@ -96,7 +96,7 @@ def test_without_a_place_for_temporary_files(fake):
     assert run("-c", code, folder=fake(), check=True).stderr.decode() == STARTUP + OURS + "end\n"
 
 
-def test_threads_write_meanwhile(fake):
+def test_lines_of_other_threads_are_neither_lost_nor_doubled(fake):
     """Nothing is lost or doubled, before, during or after."""
     code = (
         "import os, threading, docproduct\n"
@@ -111,7 +111,7 @@ def test_threads_write_meanwhile(fake):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["serve.py", "train_gpt2.py", "docproduct.index"])
-def test_a_script_begins_in_silence(script):
+def test_scripts_start_silently(script):
     start = [str(TOP / script)] if script.endswith(".py") else ["-m", script]
     done = run(*start, "--help")
     assert b"--" in done.stdout
@@ -138,7 +138,7 @@ def test_answering_imports_no_training_code():
     assert not [name for name in imported if set(name.split(".")) & set(of_training)]
 
 
-def test_libraries_keep_their_progress_to_themselves():
+def test_progress_of_libraries_is_hidden():
     """Where our progress is logged, too, only warnings of theirs are shown."""
     code = (
         "import logging, docproduct.search.words, faiss, tensorflow as tf\n"

@@ -80,7 +80,7 @@ def test_a_stored_question_is_answered_with_its_own_answers_first(retriever, voc
             assert of_own == sorted(of_own, reverse=True)
 
 
-def test_the_marks_and_the_case_of_a_stored_question_do_not_count(retriever, vocab_file, tmp_path):
+def test_case_and_marks_of_a_stored_question_do_not_matter(retriever, vocab_file, tmp_path):
     randomize(retriever.model)
     opened = indexed(retriever, vocab_file, tmp_path / "t", ROWS)
     for question in ("WHAT IS A1", "what is\n a1 ?!", " what is a1"):
@@ -105,7 +105,7 @@ def test_the_marks_and_the_case_of_a_stored_question_do_not_count(retriever, voc
         {"dims": 2},
     ],
 )
-def test_however_it_is_searched(retriever, prepared, tmp_path, settings, search_by):
+def test_stored_questions_are_answered_with_any_index_settings(retriever, prepared, tmp_path, settings, search_by):
     randomize(retriever.model)
     index.build(retriever, prepared, str(tmp_path / "i"), IndexSettings(**settings))
     opened = Index(str(tmp_path / "i"), retriever)
@@ -133,7 +133,7 @@ def test_an_own_answer_is_as_near_as_its_best_passage(retriever, prepared, tmp_p
         assert hit.score == pytest.approx(max(of_answer), abs=1e-5)
 
 
-def test_a_stored_question_is_found_where_an_index_finds_nothing(retriever, prepared, tmp_path, monkeypatch):
+def test_a_stored_question_is_answered_even_if_the_search_finds_nothing(retriever, prepared, tmp_path, monkeypatch):
     index.build(retriever, prepared, str(tmp_path / "i"))
     opened = Index(str(tmp_path / "i"), retriever)
     for side in opened._sides.values():
@@ -143,7 +143,7 @@ def test_a_stored_question_is_found_where_an_index_finds_nothing(retriever, prep
         answer("what is b3?", retriever, opened)
 
 
-def test_an_index_of_before_finds_stored_questions(retriever, prepared, tmp_path):
+def test_an_index_of_an_older_version_finds_stored_questions(retriever, prepared, tmp_path):
     index.build(retriever, prepared, str(tmp_path / "i"))
     path = tmp_path / "i/pairs.parquet"
     table = pq.read_table(path)
@@ -154,7 +154,7 @@ def test_an_index_of_before_finds_stored_questions(retriever, prepared, tmp_path
 
 
 @pytest.mark.parametrize("hybrid", ["none", "rrf"])
-def test_the_nearest_answer_decides_however_it_is_searched(retriever, prepared, tmp_path, hybrid):
+def test_the_nearest_answer_decides_whichever_side_is_searched(retriever, prepared, tmp_path, hybrid):
     index.build(retriever, prepared, str(tmp_path / "index"), IndexSettings(hybrid=hybrid))
     opened = Index(str(tmp_path / "index"), retriever)
     questions = [f"{question} what" for question in prepared.table(["question"])["question"].to_pylist()[:6]]
@@ -190,7 +190,7 @@ def test_a_threshold_by_hand():
     assert (found["cosine"], found["recall"], found["guaranteed"]) == (1, 0.5, pytest.approx(1 / 3))
 
 
-def test_an_answer_of_any_pair_of_a_question_is_its_own():
+def test_answers_of_all_pairs_of_a_question_are_its_own():
     # One question (group 1) with the answers 5 and 6; the last candidate is the text 6 under another question.
     answers = np.array([[0.7], [0.8], [0.6], [0.9]], np.float32)
     keys = np.array([[1, 1, 2, 3], [5, 6, 7, 6]])
@@ -233,7 +233,7 @@ def test_the_guarantee_holds_over_many_draws():
     assert passed / len(cosines) == pytest.approx(8 / 11, abs=0.025)  # 3.5 standard deviations
 
 
-def test_what_the_model_has_not_seen_lowers_the_threshold():
+def test_unseen_questions_lower_the_threshold():
     # The lowest of the unseen ones is 0.5; of all four, ceil(5 * 0.5) = 3 is 0.7. The other way round 0.7 stays.
     cosines = np.array([[0.9], [0.8], [0.7], [0.5]], np.float32)
     keys = np.stack([np.arange(1, 5)] * 2)
@@ -245,7 +245,7 @@ def test_what_the_model_has_not_seen_lowers_the_threshold():
     assert (found["cosine"], found["unseen"]) == (pytest.approx(0.7), 1)
 
 
-def test_which_questions_calibrate():
+def test_questions_chosen_for_calibration():
     # 50 of dev are enough, and no question counts twice.
     groups = np.array([*range(100), 0, 1])
     names = np.array(["dev"] * 50 + ["train"] * 50 + ["dev"] * 2)
@@ -266,7 +266,7 @@ def test_which_questions_calibrate():
 
 
 @pytest.mark.parametrize(("num_dev", "source"), [(0, "all"), (49, "all"), (50, "dev")])
-def test_the_threshold_keeps_the_share_that_is_asked_for(retriever, vocab_file, tmp_path, caplog, num_dev, source):
+def test_the_threshold_passes_the_requested_share(retriever, vocab_file, tmp_path, caplog, num_dev, source):
     """By brute force over all pairs, each question with its answers and without them."""
     rows = [(f"what is {'abc'[i % 3]}{i}?", f"the {'xy '[: i % 3]} {'z ' * (i % 7)}{i // 2}.") for i in range(70)]
     train = write_csv(tmp_path / "train.csv", [*rows[num_dev:], ("What is the shared", "z.")])
@@ -303,7 +303,7 @@ def test_the_threshold_keeps_the_share_that_is_asked_for(retriever, vocab_file, 
     assert "The threshold is calibrated on only" not in caplog.text
 
 
-def test_few_questions_are_warned_of(retriever, vocab_file, tmp_path, caplog):
+def test_few_questions_give_a_warning(retriever, vocab_file, tmp_path, caplog):
     indexed(retriever, vocab_file, tmp_path / "t", ROWS)
     # 10 rows, of which two questions are one in normal form. ceil(10 * 0.95) is 10, of 9: 9 / 10 are guaranteed.
     assert "The threshold is calibrated on only 9 questions (all; 0 of dev)" in caplog.text

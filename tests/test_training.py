@@ -105,12 +105,12 @@ def test_gradients_are_clipped_by_their_global_norm():
         {"patience": 1, "keep": "last"},
     ],
 )
-def test_impossible_settings(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
         TrainingSettings(**wrong)
 
 
-def test_precision():
+def test_precision_settings_name_dtype_policies():
     assert precision.dtype_policy("float32") == "float32"
     assert precision.dtype_policy("bfloat16") == "mixed_bfloat16"
     with pytest.raises(ValueError, match="expected auto, float32, bfloat16"):
@@ -161,7 +161,7 @@ def begun():
     ("keep", "lowest_is_best", "kept"),
     [("best", False, [0, 1, 3]), ("best", True, [0, 2]), ("last", False, [0, 1, 2, 3])],
 )
-def test_which_epoch_is_kept(keep, lowest_is_best, kept):
+def test_the_best_or_the_last_epoch_is_saved(keep, lowest_is_best, kept):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
     task, run = Small(model, scores=[0.5, 0.6, 0.4, 0.6], lowest_is_best=lowest_is_best), begun()
@@ -172,7 +172,7 @@ def test_which_epoch_is_kept(keep, lowest_is_best, kept):
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 2), (2, 5), (3, 6)])
-def test_patience(tmp_path, patience, epochs):
+def test_training_stops_after_patience_epochs_without_gain(tmp_path, patience, epochs):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 1))
     scores = [0.0, 0.5, 0.4, 0.6, 0.1, 0.2, 0.3]  # of the untrained model, and of six epochs
@@ -216,7 +216,7 @@ def test_max_steps(tmp_path):
     )
 
 
-def test_tensorboard_that_is_not_installed(monkeypatch):
+def test_missing_tensorboard_is_reported(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="TensorBoard is missing. Install it: pip install tensorboard"):
         TrainingSettings(tensorboard_dir="curves")
@@ -231,7 +231,7 @@ def test_a_checkpoint_of_something_else_is_named(tmp_path, content):
         checkpoint.restore()
 
 
-def test_the_rows_of_a_batch_are_those_of_any_feature():
+def test_num_rows_is_read_from_any_feature():
     batch = {"states": tf.zeros((3, 7)), "numbers": tf.zeros(3)}
     assert int(num_rows(batch)) == 3
     assert int(num_rows({name: value[:0] for name, value in batch.items()})) == 0

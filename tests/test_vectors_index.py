@@ -62,7 +62,7 @@ def as_text(rows):
         lambda rows: pa.array([str(row) for row in rows]),  # [0.1, 0.2]
     ],
 )
-def test_a_file_of_0_2_0(tmp_path, column):
+def test_files_of_0_2_0_are_read(tmp_path, column):
     # It gave its Parquet files the ending .zip.
     path = write(tmp_path / "bertffn_crossentropy.zip", Q_FFNN_embeds=column(QUESTIONS), A_FFNN_embeds=column(ANSWERS))
     found = opened(path, tmp_path / "i")
@@ -72,7 +72,7 @@ def test_a_file_of_0_2_0(tmp_path, column):
     assert found.manifest["counts"] == {"pairs": 3, "passages": 3, "answers": 3}
 
 
-def test_many_batches_of_rows(tmp_path, monkeypatch):
+def test_tables_are_read_in_batches(tmp_path, monkeypatch):
     monkeypatch.setattr("docproduct.index.vector_columns._BATCH_ROWS", 2)
     check(opened(write(tmp_path / "t.parquet", q=QUESTIONS, a=as_text(ANSWERS)), tmp_path / "i", "q", "a"))
     np.save(tmp_path / "q.npy", np.array(QUESTIONS))
@@ -173,7 +173,7 @@ def test_one_side_is_enough(tmp_path, caplog, side, other):
     assert result.is_answerable(found.threshold)
 
 
-def test_stored_questions_and_words_count_as_in_any_index(tmp_path):
+def test_stored_questions_and_bm25_work_as_in_any_index(tmp_path):
     texts = {"question": ["alpha?", "beta?", "gamma & delta?"], "answer": ["one alpha", "two beta", "three gamma"]}
     path = write(tmp_path / "t.parquet", **texts, Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
     found = opened(path, tmp_path / "i", hybrid="weight", bm25_weight=9.0)
@@ -189,7 +189,7 @@ def test_stored_questions_and_words_count_as_in_any_index(tmp_path):
     assert (threshold["questions"], threshold["of"], threshold["guaranteed"]) == (3, "all", 0.75)
 
 
-def test_what_cannot_be_asked(trained, tmp_path):
+def test_invalid_queries_are_refused(trained, tmp_path):
     path = write(tmp_path / "t.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
     found = opened(path, tmp_path / "i")
     for query, message in (
@@ -212,7 +212,7 @@ def trained(retriever):
     return retriever
 
 
-def test_the_encoder_that_made_them_may_join(trained, tmp_path):
+def test_the_encoder_of_the_vectors_can_be_added(trained, tmp_path):
     texts = {side: [text.replace("&amp;", "&").replace("  ", " ") for text in TEXTS[side]] for side in TEXTS}
     made = {
         name: list((trained.embed(texts[side], side).head * 3).astype(np.float16))
@@ -241,7 +241,7 @@ def test_the_encoder_that_made_them_may_join(trained, tmp_path):
     assert not (tmp_path / "j").exists()
 
 
-def test_wrong_files(tmp_path):
+def test_unusable_files_are_refused(tmp_path):
     path = write(tmp_path / "t.parquet", q=QUESTIONS, a=[[1.0]] * 3, n=[1, 2, 3], bad=["x"] * 3)
     csv, pickled = write_csv(tmp_path / "t.csv", [("a", "b")]), tmp_path / "t.pkl"
     pickled.write_bytes(b"\x80\x04rest")

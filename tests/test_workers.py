@@ -78,7 +78,7 @@ def wait_for(path, process, seconds=200):
 
 
 @pytest.mark.long
-def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
+def test_two_workers_give_the_losses_of_one_and_resume_after_a_kill(small, tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     code, _, errors = finish(start(small, one))
     assert code == 0, errors[-2000:]
@@ -103,7 +103,7 @@ def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
 
 
 @pytest.mark.long
-def test_two_workers_train_the_generator_of_one_process(small, tmp_path):
+def test_two_workers_train_the_generator_with_the_losses_of_one(small, tmp_path):
     """The first one makes the vocabulary and the windows, too."""
     sizes = [
         "--task=language_model",
@@ -196,12 +196,12 @@ def test_a_broken_tf_config_is_named(monkeypatch, caplog, content, message):
         tf_config(rpc_layer="grpc"),
     ],
 )
-def test_whole_ones(content):
+def test_valid_tf_configs_are_accepted(content):
     assert devices._wrong_tf_config(json.dumps(content)) is None
 
 
 @pytest.mark.long
-def test_killed_at_three_steps_and_resumed(small, tmp_path):
+def test_a_run_killed_three_times_has_the_same_losses(small, tmp_path):
     """SIGKILL, not an exception: nothing can be tidied up."""
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
     dropout = ["--dropout=0.1", "--head_dropout=0.1", "--checkpoint_steps=1"]
