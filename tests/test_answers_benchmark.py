@@ -1,4 +1,4 @@
-"""What benchmarks/answers.py compares: the same answers in all forms, and no right one in the control."""
+"""benchmarks/answers.py: all prompt forms have the same targets, and no control prompt holds its right answer."""
 
 import pytest
 
@@ -58,7 +58,7 @@ def test_scores_compare_with_the_whole_right_answers(tokens_dir, prepared):
     assert questions.scores({i: right[i] for i in ids}) == 1
     assert questions.scores(dict.fromkeys(ids, "")) == 0
     first = " ".join(right[ids[0]].split()[:2])
-    expected = 2 * 2 / (2 + len(right[ids[0]].split()))  # F1 of 2 words of all
+    expected = 2 * 2 / (2 + len(right[ids[0]].split()))  # F1: two words match
     assert questions.scores({ids[0]: first}) == pytest.approx(expected)
     nearest = questions.nearest_answers(questions.rows, cut=False)
     assert list(nearest) == ids
@@ -67,7 +67,7 @@ def test_scores_compare_with_the_whole_right_answers(tokens_dir, prepared):
     cut = questions.nearest_answers(questions.rows, cut=True)
     assert all(nearest[i].startswith(cut[i]) for i in ids)
     assert any(0 < len(cut[i]) < len(nearest[i]) for i in ids)
-    # One without a neighbor counts: its nearest answer is no text.
+    # A question without neighbors still counts: its nearest answer is the empty text.
     questions._contexts[ids[0]] = []
     assert questions.nearest_answers(questions.rows, cut=False)[ids[0]] == ""
 

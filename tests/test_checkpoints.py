@@ -110,7 +110,9 @@ def test_the_tables_name_every_variable_once(retriever):
     for sources in (google_sources(TINY_BERT), hugging_face_sources(TINY_BERT)):
         assert set(sources) == ours
         theirs = [name for source in sources.values() for name in source.names]
-        assert len(theirs) == len(set(theirs)) == len(ours) + 2 * 2 * 2  # q, k, v: one kernel and bias of ours a layer
+        assert (
+            len(theirs) == len(set(theirs)) == len(ours) + 2 * 2 * 2
+        )  # q, k and v of a layer are one kernel and one bias here
 
 
 def broken(tensors, change):
@@ -211,7 +213,7 @@ def test_sentence_transformers_files_decide_pooling_and_length(tmp_path):
         config = load_encoder(str(tmp_path / name))[0].config
         assert (config.pooling, config.max_tokens) == ("cls", 7)
     assert load_encoder(str(tmp_path / "new"), pooling="mean", max_tokens=9)[0].config.max_tokens == 9
-    # Since its version 5, the tokenizer's file holds the length; 10^30 there means none.
+    # Since sentence-transformers 5, tokenizer_config.json holds the length; 10^30 means no limit.
     (tmp_path / "new/sentence_bert_config.json").write_text("{}")
     for stored, expected in ((8, 8), (10**30, 40)):
         config = {"model_max_length": stored, "do_lower_case": True}
@@ -235,8 +237,8 @@ def test_the_vocabulary_must_fit_the_model(tmp_path):
 
 
 def test_heads_and_optimizer_slots_are_left_out_and_named(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(checkpoints.logging, "info", lambda text, *values: told.append(text % values))
+    logged = []
+    monkeypatch.setattr(checkpoints.logging, "info", lambda text, *values: logged.append(text % values))
     tensors = google_tensors()
     write_google(tmp_path / "plain", tensors)
     query = "bert/encoder/layer_0/attention/self/query/kernel"
@@ -251,10 +253,10 @@ def test_heads_and_optimizer_slots_are_left_out_and_named(tmp_path, monkeypatch)
     safetensors.numpy.save_file(stored | {name: np.zeros(3, np.float32) for name in heads}, path)
     expected = TrainedRetriever.load(str(tmp_path / "plain")).embed(TEXTS, "answer").encoder
     for name in ("tuned", "hugging_face"):
-        found = TrainedRetriever.load(str(tmp_path / name)).embed(TEXTS, "answer").encoder
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert any("/tuned/" in text and "beta1_power" in text for text in told)
-    assert any("classifier.bias, classifier.weight" in text for text in told)
+        vectors = TrainedRetriever.load(str(tmp_path / name)).embed(TEXTS, "answer").encoder
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert any("/tuned/" in text and "beta1_power" in text for text in logged)
+    assert any("classifier.bias, classifier.weight" in text for text in logged)
 
 
 def test_a_google_config_beside_hugging_face_weights_is_ignored(tmp_path):
@@ -291,5 +293,5 @@ def test_line_ends_and_byte_order_marks_change_nothing(tmp_path):
     for name in ("vocab.txt", "bert_config.json"):
         text = (tmp_path / name).read_text().replace("\n", "\r\n")
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
-    found = TrainedRetriever.load(str(tmp_path))
-    assert found.fingerprint() == expected.fingerprint()
+    received = TrainedRetriever.load(str(tmp_path))
+    assert received.fingerprint() == expected.fingerprint()

@@ -14,7 +14,7 @@ from data_pipeline import cleaning
         ("a\u00a0\u3000b", "a b"),
         ("می\u200cخواهم", "می\u200cخواهم"),  # Persian needs the joiner
         (" \x01\u200b ", ""),
-        ("\u200d \ufe0f\u0301 \u2800\u3164", ""),  # joiner, variation selector, lone accent, fillers: nothing to see
+        ("\u200d \ufe0f\u0301 \u2800\u3164", ""),  # joiner, variation selector, lone accent, fillers: nothing visible
     ],
 )
 def test_clean(text, expected):
@@ -30,7 +30,7 @@ def test_clean(text, expected):
         ("&notin; &not;in; &CounterClockwiseContourIntegral;", "∉ ¬in; ∳"),
         ("&#10;a&#13;&#10;b", "a\nb"),
         ("so&shy;dium &#8203;x", "sodium x"),
-        ("&am\u200bp; &amp\u037e", "& &"),  # what goes, or becomes `;` in NFC, hides no entity
+        ("&am\u200bp; &amp\u037e", "& &"),  # characters that are removed, or become `;` in NFC, hide no entity
         ("I &hearts; R&amp;D", "I ♥ R&D"),
         ("&lt;jane@x.org&gt; &quot;joe@x.org&quot;&nbsp;or", '<jane@x.org> "joe@x.org" or'),
         ("Q: is http://x.org/?a=1&b=2&nbsp;right?", "Q: is http://x.org/?a=1&b=2 right?"),
@@ -70,7 +70,7 @@ def test_addresses_and_texts_without_entities_are_kept(text):
     "row", ["&", "&amp", "&a;", "//(", "//(&", "a&amp;", "www.", "?a=", "@a", "@a?(", "&#39;", "(", "x"]
 )
 def test_time_is_linear_in_the_length(row):
-    # A second or two; where a pattern starts anew at every character, hours.
+    # Takes a second or two; a pattern that starts anew at every character would take hours.
     text = row * (2**20 // len(row)) + ";&lt;x"
     assert cleaning.clean(text).endswith("x")
 

@@ -33,8 +33,8 @@ def test_named_columns_focus_and_source_are_read(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("ask,reply,question,topic,source\nq,a,no,t,s\n")
     columns = Columns(question="ask", answer="reply")
-    where, pair = next(read_pairs(str(path), columns, Refusals()))
-    assert where == f"{path} line 2"
+    place, pair = next(read_pairs(str(path), columns, Refusals()))
+    assert place == f"{path} line 2"
     assert (pair.question, pair.answer, pair.focus, pair.source) == ("q", "a", "t", "s")
 
 

@@ -12,7 +12,7 @@ from docproduct.recipes import demo
 from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
 
-# Written before they were tried; none is worded as a row of the sample.
+# Written before any of them was tried; none repeats a row of the sample.
 QUESTIONS = {
     "I can't stop sneezing whenever the pollen count is high": "hay fever",
     "Could my aching muscles and high temperature be the flu?": "influenza",
@@ -56,13 +56,13 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
     (path,) = tmp_path.glob("work/minilm/model-*/metrics.json")
     metrics = json.loads(path.read_text())
     assert metrics["best"]["RR@10"] >= metrics["epochs"][0]["RR@10"]
-    found = answerer.answer(Query(sample.EXAMPLE_QUESTION, 3))
-    assert found.answerable
-    assert found.generated
-    assert found.emergency is None
+    answer = answerer.answer(Query(sample.EXAMPLE_QUESTION, 3))
+    assert answer.answerable
+    assert answer.generated
+    assert answer.emergency is None
     assert answerer.retrieve([Query("chest pain, and I can't breathe")])[0].emergency
-    assert [source["in_prompt"] for source in found.as_json()["sources"]] == [True, False, False]
-    # What is there is used again.
+    assert [source["in_prompt"] for source in answer.as_json()["sources"]] == [True, False, False]
+    # A second build uses the same folders again.
     monkeypatch.setattr(loop, "fit", None)
     monkeypatch.setattr(demo.index, "build", None)
     demo.build("work", with_toy=True)

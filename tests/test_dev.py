@@ -33,7 +33,7 @@ def test_dev_evaluation_by_hand(tmp_path, vocab_file):
 
 
 def test_bm25_is_joined_only_if_it_helps_on_dev(tmp_path, vocab_file, caplog):
-    """Vectors that know nothing: the words decide, at any weight."""
+    """All vectors are equal, so that words alone decide, at any weight."""
 
     class Blind:
         def embed(self, texts, side, progress=None):

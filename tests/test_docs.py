@@ -1,4 +1,4 @@
-"""README, docs and CONTRIBUTING: their commands have flags that exist, their Python imports what is there."""
+"""README, docs and CONTRIBUTING: commands use flags that exist, and Python examples import names that exist."""
 
 import ast
 import contextlib
@@ -35,11 +35,11 @@ def commands():
 
 @pytest.fixture(scope="module")
 def flags_of():
-    """Returns a function: a script's or module's name -> its flags, without running it."""
-    found = {}
+    """Returns a function that maps the name of a script or module to its flags, without running it."""
+    flags_by_program = {}
 
     def names(program):
-        if program not in found:
+        if program not in flags_by_program:
             values = flags.FlagValues()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(app, "run", lambda main, *args, **kwargs: None)
@@ -50,8 +50,8 @@ def flags_of():
                     run(program, run_name="__main__")
             source = TOP / (program if program.endswith(".py") else f"{program.replace('.', '/')}.py")
             written = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source.read_text()) if source.exists() else []
-            found[program] = set(values) | set(written)
-        return found[program]
+            flags_by_program[program] = set(values) | set(written)
+        return flags_by_program[program]
 
     return names
 
@@ -59,10 +59,10 @@ def flags_of():
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # runpy's, of modules that are imported already
 @pytest.mark.parametrize("arguments", list(commands()))
 def test_commands_use_flags_that_exist(arguments, flags_of):
-    program, given = (arguments[1], arguments[2:]) if arguments[0] == "-m" else (arguments[0], arguments[1:])
+    program, words = (arguments[1], arguments[2:]) if arguments[0] == "-m" else (arguments[0], arguments[1:])
     if program in ("venv", "pip"):
         return
-    names = {word.removeprefix("--").partition("=")[0] for word in given if word.startswith("--")}
+    names = {word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")}
     known = flags_of(program)
     assert not {name for name in names if name not in known and name.removeprefix("no") not in known}
 

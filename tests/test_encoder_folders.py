@@ -1,4 +1,4 @@
-"""The vectors of a folder are sentence-transformers' (golden/make_encoder_vectors.py), or the folder is refused."""
+"""A folder gives sentence-transformers' vectors (golden/make_encoder_vectors.py), or it is refused."""
 
 import json
 import os
@@ -27,9 +27,9 @@ GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/encoder_vectors.jso
 TEXTS = list(encoder_folders.TEXTS)
 
 
-def cosines(found, expected):
+def cosines(vectors, expected):
     expected = np.array(expected)
-    return (found * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)
+    return (vectors * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)
 
 
 @pytest.mark.parametrize("kind", encoder_folders.KINDS)
@@ -241,9 +241,9 @@ def test_prompts_are_used_in_preparing_training_index_and_export(tmp_path):
     trained = TrainedRetriever.load(str(tmp_path / "model"))
     assert trained.prompts == bare.prompts == EncoderPrompts("query: ", "passage: ")
     build(trained, prepared, str(tmp_path / "index"))
-    found = Answerer(trained, Index(str(tmp_path / "index"), trained)).answer(Query("what is c?", k=3))
-    vectors = trained.embed([found.hits[0].answer], "answer").head @ trained.embed(["what is c?"], "question").head[0]
-    assert found.hits[0].score == pytest.approx(float(vectors[0]), abs=1e-5)
+    answer = Answerer(trained, Index(str(tmp_path / "index"), trained)).answer(Query("what is c?", k=3))
+    vectors = trained.embed([answer.hits[0].answer], "answer").head @ trained.embed(["what is c?"], "question").head[0]
+    assert answer.hits[0].score == pytest.approx(float(vectors[0]), abs=1e-5)
     passages, _, _ = _passages(["a b c d e"], trained, IndexSettings(passage_tokens=7, passage_overlap=1))
     assert [" ".join(trained.tokenizer.decode(ids)) for ids in passages.to_list()] == [
         "[CLS] passage : a b c [SEP]",

@@ -1,4 +1,4 @@
-"""Tables as programs export them: spreadsheets, R, pandas, databases, forums, and files put one behind the other."""
+"""Tables as programs export them: spreadsheets, R, pandas, databases, forums, and concatenated files."""
 
 import io
 import json
@@ -92,7 +92,7 @@ def test_invisible_marks_around_a_name(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("text", "what"),
+    ("text", "note"),
     [
         ("['a', 'b']", doubts.LISTED),
         ('["a"]', doubts.LISTED),
@@ -106,13 +106,13 @@ def test_invisible_marks_around_a_name(tmp_path, name):
     ],
 )
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_damaged_texts_are_noted(tmp_path, text, what, form):
+def test_damaged_texts_are_noted(tmp_path, text, note, form):
     row = {"question": "q", "answer": text}
     field = text.replace('"', '""')
     content = f'question,answer\nq1?,a1\nq,"{field}"\n' if form == "csv" else json.dumps([row, row])
     pairs, refusals = read(tmp_path / "a", content)
     assert pairs[-1] == ("q", text)
-    assert what in refusals.notes()
+    assert note in refusals.notes()
 
 
 @pytest.mark.parametrize(
@@ -194,7 +194,7 @@ def test_delimiters_of_tables_without_usual_names(tmp_path):
     pairs, refusals = read(tmp_path / "a", "q1?;a, b\nq2?;c\nq3?;d, e, f\n", columns)
     assert pairs == [("q1?", "a, b"), ("q2?", "c"), ("q3?", "d, e, f")]
     assert list(refusals.notes()) == ["fields stand between ';'"]
-    pairs, refusals = read(tmp_path / "a", "q1?;a,b\nq2?;c,d\n", columns)  # nobody knows
+    pairs, refusals = read(tmp_path / "a", "q1?;a,b\nq2?;c,d\n", columns)  # ambiguous
     assert pairs == [("q1?;a", "b"), ("q2?;c", "d")]
     assert list(refusals.notes()) == ["fields could stand between ';', too: if they do, give --delimiter"]
     pairs, _ = read(tmp_path / "a", "Frage;Antwort, lang\nq1?;a1\nq2?;a2\n", Columns("#1", "#2"))

@@ -1,4 +1,4 @@
-"""Vectors in FAISS, against brute force: additions, removals, searches among some ids only."""
+"""FAISS against brute force: additions, removals, and searches restricted to some ids."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def engine(request):
 
 
 def check(engine, rows, allowed=None, atol=0.02):
-    """Each of these vectors, and no other, is nearest to itself; SQ8 rounds components to 8 bits."""
+    """Checks that the nearest vector of each row is the row itself; SQ8 rounds components to 8 bits."""
     cosines, ids = engine.search(VECTORS[rows], 1, allowed)
     assert ids[:, 0].tolist() == IDS[rows].tolist()
     np.testing.assert_allclose(cosines[:, 0], 1, atol=atol)
@@ -54,17 +54,17 @@ def test_only_allowed_ids_are_found(engine):
 
 def test_removed_vectors_are_gone_and_the_others_keep_their_ids(engine, request):
     factory = request.node.callspec.params["engine"]
-    gone, rest = np.arange(0, 200, 3), np.setdiff1d(np.arange(200), np.arange(0, 200, 3))
+    removed, remaining = np.arange(0, 200, 3), np.setdiff1d(np.arange(200), np.arange(0, 200, 3))
     if factory in ("HNSW8", "IVF4,Flat"):
         # FAISS itself would remove from IVF and mix up the ids that stay.
         with pytest.raises(ValueError, match="cannot remove vectors.*Build the index again"):
-            engine.remove(IDS[gone])
+            engine.remove(IDS[removed])
         check(engine, np.arange(200))
         return
-    assert engine.remove(np.append(IDS[gone], -5)) == len(gone)
-    assert len(engine) == len(rest)
-    check(engine, rest)
-    assert not {*engine.search(VECTORS[gone], 9)[1].ravel().tolist()} & {*IDS[gone].tolist()}
+    assert engine.remove(np.append(IDS[removed], -5)) == len(removed)
+    assert len(engine) == len(remaining)
+    check(engine, remaining)
+    assert not {*engine.search(VECTORS[removed], 9)[1].ravel().tolist()} & {*IDS[removed].tolist()}
 
 
 def test_a_factory_without_filtered_search_is_refused():

@@ -1,4 +1,4 @@
-"""Files are read by what they hold, whatever they are called; what holds no table is named."""
+"""Files are read by their content, whatever their names; an error names the kind of a file without a table."""
 
 import bz2
 import gzip
@@ -175,7 +175,7 @@ def test_parquet(tmp_path):
 
 
 def workbook(*sheets):
-    """The least that an .xlsx file is."""
+    """Returns the bytes of a minimal .xlsx file."""
     main, rel = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org"
     relations = f'<Relationships xmlns="{rel}/package/2006/relationships">'
     kind = f'Type="{rel}/officeDocument/2006/relationships'
@@ -332,5 +332,5 @@ def test_instruction_tables(tmp_path, form):
     rows, refusals = table([("Translate", "chat", "cat"), ("What is a cold?", "", "an infection")])
     assert rows == [("Translate\nchat", "cat"), ("What is a cold?", "an infection")]
     assert refusals.notes() == {}
-    assert table([("Say it", "x", "y")])[0] == [("Say it\nx", "y")]  # one row: nobody knows
+    assert table([("Say it", "x", "y")])[0] == [("Say it\nx", "y")]  # one row does not tell
     assert table([("Say it", "", "y"), ("Say it", "", "z")])[0] == [("Say it", "y"), ("Say it", "z")]

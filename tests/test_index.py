@@ -74,7 +74,7 @@ def test_passages_overlap_and_cover_the_answer(trained):
     text = "a b c d e f g h"
     passages, rows, numbers = _passages([text, "a"], trained, IndexSettings(passage_tokens=5, passage_overlap=1))
     tokens = [trained.tokenizer.decode(ids) for ids in passages.to_list()]
-    # Windows of 3 tokens, each begins with the last of the one before.
+    # Windows of 3 tokens; each begins with the last token of the window before.
     assert [" ".join(row[1:-1]) for row in tokens] == ["a b c", "c d e", "e f g", "g h", "a"]
     assert all(row[0] == "[CLS]" and row[-1] == "[SEP]" for row in tokens)
     assert (rows.tolist(), numbers.tolist()) == ([0, 0, 0, 0, 1], [0, 1, 2, 3, 0])
@@ -111,7 +111,7 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
     build(retriever, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
     opened = Index(str(tmp_path / "index"), retriever)
     pair_ids = prepared.table(["pair_id"])["pair_id"].to_pylist()
-    # The product of unit vectors is 1 with themselves and less with any other.
+    # The product of a unit vector is 1 with itself and less with any other.
     for side, stored in (("question", questions), ("answer", answers)):
         best = [opened.search(vector, 1, side)[0] for vector in stored]
         assert [hit.pair_id for hit in best] == pair_ids
@@ -121,7 +121,7 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
 def test_unknown_factories_are_refused_and_leave_no_folder(trained, prepared, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="FAISS cannot build 'IVF4096,Flat' over 61 vectors"):
         build(trained, prepared, str(tmp_path / "index"), IndexSettings(factory="IVF4096,Flat"))
-    monkeypatch.setattr(trained, "embed_prepared", None)  # what can be known before the work is said before
+    monkeypatch.setattr(trained, "embed_prepared", None)  # these errors are raised before any text is encoded
     for settings, message in (
         ({"factory": "Nonsense"}, "FAISS cannot build 'Nonsense' "),
         ({"search_parameters": "probes=3"}, "FAISS cannot build 'Flat, probes=3' "),
@@ -174,9 +174,9 @@ def test_a_missing_faiss_names_the_extras(monkeypatch):
 
 def test_the_path_of_one_question(trained, folder):
     answerer = Answerer(trained, Index(folder, trained))
-    found = answerer.answer(Query("what is a3?", k=3))
-    assert found.answer == found.hits[0].answer
-    shown = found.as_json()
+    answer = answerer.answer(Query("what is a3?", k=3))
+    assert answer.answer == answer.hits[0].answer
+    shown = answer.as_json()
     written = ["generated", "finished", "question_shortened", "answerable"]
     assert list(shown) == ["question", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
@@ -192,7 +192,7 @@ def test_the_path_of_one_question(trained, folder):
 def test_a_damaged_index_is_named(trained, folder):
     path = pathlib.Path(folder, "answers.faiss")
     content = bytearray(path.read_bytes())
-    content[-9] ^= 64  # of a vector: FAISS would not see it
+    content[-9] ^= 64  # inside a vector: FAISS itself would not notice
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"answers.faiss is missing or damaged \(its bytes"):
         Index(folder, trained)
@@ -210,9 +210,9 @@ def test_search_parameters_are_stored(trained, prepared, tmp_path):
     for nprobe, complete in ((1, False), (8, True)):
         settings = IndexSettings("IVF8,Flat", f"nprobe={nprobe}")
         build(trained, prepared, str(tmp_path / "index"), settings, overwrite=True)
-        found = Index(str(tmp_path / "index"), trained).search(query, 60)
-        assert 1 <= len(found) <= 60
-        assert (len(found) == 60) == complete
+        hits = Index(str(tmp_path / "index"), trained).search(query, 60)
+        assert 1 <= len(hits) <= 60
+        assert (len(hits) == 60) == complete
     with pytest.raises(ValueError, match=r"cannot build 'Flat, nprobe=8' .*parameters that it has"):
         build(trained, prepared, str(tmp_path / "other"), IndexSettings("Flat", "nprobe=8"))
 
@@ -227,7 +227,7 @@ def test_an_index_that_finds_nothing_says_so(trained, folder, monkeypatch):
 @pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
 @pytest.mark.parametrize("search_by", ["answer", "question"])
 def test_bm25_changes_the_order_but_not_the_scores(trained, prepared, tmp_path, factory, search_by):
-    """BM25 with a great weight decides; the scores that are shown stay cosines."""
+    """BM25 with a large weight decides the order; the scores of the hits are still cosines."""
     folder = str(tmp_path / "i")
     settings = {"factory": factory, "search_parameters": "nprobe=4" if "IVF" in factory else ""}
     build(trained, prepared, folder, IndexSettings(hybrid="weight", bm25_weight=9.0, **settings))
@@ -240,13 +240,13 @@ def test_bm25_changes_the_order_but_not_the_scores(trained, prepared, tmp_path, 
     }
     # BM25 sees no words of one letter; the numbers from 10 up are words.
     known = [row for row in pairs if re.search(r"\d\d\.", row["answer"]) and re.search(r"\d\d", row["question"])]
-    for wanted in known[:5]:
-        hits = opened.search(vector, 3, search_by, wanted[search_by])
-        assert wanted[search_by] in [getattr(hit, search_by) for hit in hits]
+    for target in known[:5]:
+        hits = opened.search(vector, 3, search_by, target[search_by])
+        assert target[search_by] in [getattr(hit, search_by) for hit in hits]
         assert len({hit.answer for hit in hits}) == 3
         for hit in hits:
             assert hit.score == pytest.approx(cosines[hit.pair_id], abs=1e-5)
-    # Without its text, the vector alone decides, as in an index without words.
+    # Without the text of the question the vector alone decides, as in an index without BM25.
     build(trained, prepared, str(tmp_path / "plain"), IndexSettings(**settings))
     plain = Index(str(tmp_path / "plain"), trained)
     assert opened.search(vector, 5, search_by) == plain.search(vector, 5, search_by, "z z z")
@@ -258,8 +258,8 @@ def test_bm25_finds_answers_beyond_the_nearest_vectors(trained, prepared, tmp_pa
     opened = Index(str(tmp_path / "i"), trained)
     vector = trained.embed(["z z z"], "question").head[0]
     last = opened.search(vector, opened.num_answers)[-1]
-    found = opened.search(vector, 1, "answer", last.answer)
-    assert len(found) == 1
+    hits = opened.search(vector, 1, "answer", last.answer)
+    assert len(hits) == 1
     answers = opened._sides["answer"]
     joined = answers.fused(last.answer, vector, answers.nearest(vector[None], 2)[0], 2, Hybrid("rrf"))
     scores = [hit.score for hit in opened._hits(joined) if hit.answer == last.answer]

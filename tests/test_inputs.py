@@ -1,4 +1,4 @@
-"""What --input takes, and what a run says of how it read the files."""
+"""What --input accepts, and what a run reports about how it read the files."""
 
 import json
 import pathlib
@@ -35,13 +35,13 @@ def test_a_folder_is_searched_for_tables_by_content(tmp_path, caplog):
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
     refusals = Refusals()
-    found = find_inputs([str(tmp_path)], Columns(), refusals)
-    assert found == tuple(f"{tmp_path}/{name}" for name in ("a.txt", "b.CSV", "part-00000"))
+    paths = find_inputs([str(tmp_path)], Columns(), refusals)
+    assert paths == tuple(f"{tmp_path}/{name}" for name in ("a.txt", "b.CSV", "part-00000"))
     assert "scan.pdf is a PDF" in caplog.text
     assert ".hidden" not in caplog.text
     note = {"times": 6, "first": f"{tmp_path}/LICENSE.txt"}
     assert refusals.notes() == {"a file of a folder is left out, as it holds no table of questions and answers": note}
-    # What is a table, but cannot be read, is an error.
+    # A table that cannot be read is an error.
     for name, content in (("x.csv", "question,answer\nqu\xe9,a\n"), ("x.csv", "question,query,answer\nq,r,a\n")):
         (tmp_path / name).write_bytes(content.encode("latin-1"))
         with pytest.raises(ValueError, match="x.csv (is not UTF-8|has several columns)"):
@@ -130,8 +130,8 @@ def test_the_command_takes_files_and_columns_from_flags(tmp_path, vocab_file):
         "--header does not count for objects, whose fields have names",
         "several answers in a row: each is a pair",
     }
-    for what, at in shown["noted"].items():
-        assert f"{at['first']}: {what}" in done.stderr
+    for note, entry in shown["noted"].items():
+        assert f"{entry['first']}: {note}" in done.stderr
     done = subprocess.run(
         [*command, f"--output_dir={tmp_path}/out2", "--delimiter=||"], cwd=top, capture_output=True, text=True
     )

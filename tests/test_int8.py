@@ -1,4 +1,4 @@
-"""int8 products against their definition in NumPy, and where they are offered."""
+"""int8 products against their definition in NumPy, and the processors that they are offered on."""
 
 import numpy as np
 import pytest
@@ -34,7 +34,7 @@ def test_products_equal_the_definition(rows):
     received = make(kernel, bias)(x)
     np.testing.assert_allclose(received, by_definition(x, kernel, bias), rtol=1e-4, atol=1e-4)
     exact = x @ kernel + bias
-    # A unit of x is size / 127, of a column of W scale: each is off by half of it at most.
+    # x is rounded in steps of size / 127, a column of W in steps of scale: the error is half a step at most.
     error = np.abs(received - exact).max(axis=1) / np.abs(exact).max(axis=1)
     assert error.max() < 0.02
 

@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-# In a process of its own: the kernel's event loop warns about what tests take for errors.
+# Runs in a process of its own: the kernel's event loop gives warnings, which are errors in tests.
 RUN = """
 import sys, nbformat
 from nbclient import NotebookClient

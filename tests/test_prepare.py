@@ -46,7 +46,7 @@ def test_no_question_is_in_two_splits(prepared):
     splits_of = {}
     for row in rows:
         splits_of.setdefault(row["question_group"], set()).add(row["split"])
-    assert all(len(found) == 1 for found in splits_of.values())
+    assert all(len(splits) == 1 for splits in splits_of.values())
     assert {row["split"] for row in rows} == {"train", "dev"}
     # "what is shared?" and "What is  shared" are one question.
     assert len({row["question_group"] for row in rows if "shared" in row["question"]}) == 1
@@ -155,7 +155,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """24,000 pairs, three chunks; every tenth pair is the one before it, every seventh asks its question again."""
+    """24,000 pairs, three chunks; every tenth repeats the pair before it, every seventh repeats its question."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(24_000):
@@ -209,11 +209,11 @@ def test_finished_work_is_not_repeated(large, vocab_file, tmp_path, undisturbed,
     with pytest.raises(KeyboardInterrupt):
         prepare(settings, out, num_workers=0)
     monkeypatch.setattr(chunks, "write", write)
-    monkeypatch.setattr(chunks, "_read", None)  # all is read
+    monkeypatch.setattr(chunks, "_read", None)  # everything is read already
     prepare(settings, out, num_workers=0)
     assert contents(out) == undisturbed
     monkeypatch.setattr(shards, "write", None)
-    assert prepare(settings, out) == json.loads(undisturbed["manifest.json"])  # all is done
+    assert prepare(settings, out) == json.loads(undisturbed["manifest.json"])  # everything is done already
 
 
 @pytest.mark.parametrize("moment", ["first shard", "manifest", "before the rename", "after the rename"])
@@ -231,7 +231,7 @@ def test_a_run_killed_near_its_end_is_resumed(large, vocab_file, tmp_path, undis
     def killed(*args, **kwargs):
         calls.append(args)
         if is_now(*args):
-            raise KeyboardInterrupt  # as a kill: nothing is cleaned up
+            raise KeyboardInterrupt  # like a kill: nothing is cleaned up
         return function(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, killed)
@@ -285,13 +285,13 @@ def test_near_duplicates_are_refused_by_flag(tmp_path, vocab_file):
     other = [*words[:30], "else", *words[31:]]  # 3 of 58 triples change on each side: Jaccard 57 / 63
     rows = [("q one?", " ".join(words)), ("q one?", " ".join(other)), ("q two?", " ".join(words[::-1]))]
     path = write_csv(tmp_path / "p.csv", [*rows, rows[0]])
-    kept = {}
+    manifests = {}
     for duplicates in ("exact", "near"):
         settings = Settings((path,), vocab_file, dev_share=0, duplicates=duplicates)
-        kept[duplicates] = prepare(settings, str(tmp_path / duplicates))
-    assert kept["exact"]["counts"]["train"]["pairs"] == 3
-    assert kept["near"]["counts"]["train"]["pairs"] == 2
-    assert kept["near"]["refused"] == {
+        manifests[duplicates] = prepare(settings, str(tmp_path / duplicates))
+    assert manifests["exact"]["counts"]["train"]["pairs"] == 3
+    assert manifests["near"]["counts"]["train"]["pairs"] == 2
+    assert manifests["near"]["refused"] == {
         "nearly the same pair stands before": {"rows": 1, "first": f"{path} line 3"},
         "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
     }

@@ -22,13 +22,13 @@ def test_the_fingerprint_depends_on_content_not_on_paths(prepared, corpus, vocab
 
 
 def test_the_fingerprint_depends_on_the_boilerplate(corpus, vocab_file, tmp_path):
-    found = []
+    fingerprints = []
     for name, phrase in (("a.txt", "one"), ("b.txt", "one"), ("c.txt", "two")):
         (tmp_path / name).write_text(f"closing: {phrase}\n")
         scrub = ScrubSettings(str(tmp_path / name))
         prepare(Settings((corpus,), vocab_file, scrub=scrub), str(tmp_path / f"{name}.out"))
-        found.append(PreparedFolder(str(tmp_path / f"{name}.out")).fingerprint())
-    assert found[0] == found[1] != found[2]
+        fingerprints.append(PreparedFolder(str(tmp_path / f"{name}.out")).fingerprint())
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
 def test_a_changed_vocabulary_is_refused(prepared, tmp_path):
@@ -73,10 +73,10 @@ def test_settings_missing_in_an_older_folder_have_their_defaults(prepared, tmp_p
     assert folder.settings == prepared.settings
 
 
-@pytest.mark.parametrize("where", ["settings", "columns", "scrub"])
-def test_unknown_settings_are_named(prepared, tmp_path, where):
+@pytest.mark.parametrize("part", ["settings", "columns", "scrub"])
+def test_unknown_settings_are_named(prepared, tmp_path, part):
     settings = json.loads(json.dumps(prepared.manifest["settings"]))
-    (settings if where == "settings" else settings[where])["spelling"] = "british"
+    (settings if part == "settings" else settings[part])["spelling"] = "british"
     with pytest.raises(ValueError, match=r"manifest.json has settings that this version does not know: spelling"):
         PreparedFolder(with_settings(prepared, tmp_path, settings))
 

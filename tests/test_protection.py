@@ -1,4 +1,4 @@
-"""What the service refuses, and what it does not tell."""
+"""What the service refuses, and what it never reveals."""
 
 import contextlib
 import logging
@@ -8,7 +8,7 @@ import pytest
 
 from docproduct.web.server import create_app
 from docproduct.web.settings import Limits, ServiceSettings
-from tests.fuzz_service import described, random_bodies
+from tests.fuzz_service import send_described_requests, send_random_bodies
 from tests.serving import message, running
 
 QUESTION = {"question": "what is a3?"}
@@ -34,19 +34,19 @@ def test_invalid_bodies_are_refused(client):
 
 
 def raw(client, data, wait=5.0):
-    """Sends bytes and returns what comes back until the service closes."""
+    """Sends bytes and returns everything received until the service closes the connection."""
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=wait) as connection:
-        found = []
+        received = []
         with contextlib.suppress(ConnectionError):  # it may hang up while bytes are still being sent
             connection.sendall(data)
-            found += iter(lambda: connection.recv(65_536), b"")
-        return b"".join(found)
+            received += iter(lambda: connection.recv(65_536), b"")
+        return b"".join(received)
 
 
 def test_headers_are_limited(client):
     flood = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X-%d: a\r\n" % i for i in range(5_000))
     assert b" 431 " in raw(client, flood + b"\r\n").split(b"\r\n")[0]
-    assert b" 200 " not in raw(client, flood * 5)  # and no end
+    assert b" 200 " not in raw(client, flood * 5)  # headers without an end
     assert client.get("/healthz").status_code == 200
 
 
@@ -74,7 +74,7 @@ def test_requests_need_the_token(source):
     with running(create_app(source, ServiceSettings(limits=Limits(token="s3cret")))) as client:
         for headers in (
             {},
-            *({"Authorization": f"{given}"} for given in ("Bearer wrong", "Bearer", "Basic s3cret", "é")),
+            *({"Authorization": value} for value in ("Bearer wrong", "Bearer", "Basic s3cret", "é")),
         ):
             headers = {name: value.encode() for name, value in headers.items()}
             response = client.post("/v1/retrieve", json=QUESTION, headers=headers)
@@ -134,7 +134,7 @@ def test_slow_clients_do_not_block_others(source):
 
 
 def test_random_requests_never_fail(client):
-    """A few; `python -m tests.fuzz_service` sends ten thousand."""
-    statuses = described(client, 60) + random_bodies(client, 300)
+    """Sends 360 requests; `python -m tests.fuzz_service` sends ten thousand."""
+    statuses = send_described_requests(client, 60) + send_random_bodies(client, 300)
     assert {200, 422} <= set(statuses)
     assert statuses[422] > 100

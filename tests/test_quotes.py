@@ -1,4 +1,4 @@
-"""Quotes in tables: marks where they fit, text elsewhere; none takes other rows along."""
+"""Quotes in tables delimit fields where they fit and are text elsewhere; none swallows other rows."""
 
 import csv
 import io
@@ -18,8 +18,8 @@ NEEDLESS = "quotes around a field that needs none were left out"
 def read(path, content, columns=Columns()):
     path.write_bytes(content.encode())
     refusals = Refusals()
-    pairs = [(where.partition(" ")[2], pair) for where, pair in read_pairs(str(path), columns, refusals)]
-    return [(pair.question, pair.answer) for _, pair in pairs], [where for where, _ in pairs], refusals
+    pairs = [(place.partition(" ")[2], pair) for place, pair in read_pairs(str(path), columns, refusals)]
+    return [(pair.question, pair.answer) for _, pair in pairs], [place for place, _ in pairs], refusals
 
 
 @pytest.mark.parametrize("delimiter", ["\t", ",", ";"])
@@ -41,7 +41,7 @@ def read(path, content, columns=Columns()):
         ('"open|a\nr|say "x"', [('"open', "a"), ("r", 'say "x"')]),
         ('"open|a\nr|"x"', [('"open', "a"), ("r", "x")]),
         ('"open|a\nr|"x"\ns|"open\nt|b', [('"open', "a"), ("r", "x"), ("s", '"open'), ("t", "b")]),
-        ('"open|a\nr|"x\ny"', [('"open', "a"), ("r", "x\ny")]),  # a quoted field behind a stray quote
+        ('"open|a\nr|"x\ny"', [('"open', "a"), ("r", "x\ny")]),  # a quoted field after a stray quote
         ('"open|a\nr|"say ""x"" twice"', [('"open', "a"), ("r", 'say "x" twice')]),
         ('"open|a\nr|""doubled""', [('"open', "a"), ("r", '""doubled""')]),
         ('"q|r"|a|b', [('"q|r"|a|b', None)]),  # neither reading has two fields
@@ -59,13 +59,13 @@ def test_quotes_delimit_fields_or_are_text(tmp_path, delimiter, row, rows):
         tuple(text.replace("|", delimiter) for text in pair) for pair in [*rows, ("last", "row")] if pair[1] is not None
     ]
     for ending in ("", "\n"):
-        found, _, refusals = read(tmp_path / "a.tsv", content.rstrip("\n") + ending)
-        assert found == expected
+        received, _, refusals = read(tmp_path / "a.tsv", content.rstrip("\n") + ending)
+        assert received == expected
         assert sum(refusals.counts.values()) == sum(pair[1] is None for pair in rows)
 
 
 def test_three_columns_decide_which_reading_fits(tmp_path):
-    # As quotes say, the line has two fields; as it stands, three, like the header.
+    # With quoting the line has two fields; as plain text it has three, like the header.
     rows, _, refusals = read(tmp_path / "a.tsv", 'id\tquestion\tanswer\n"1\tq"\ta\n')
     assert rows == [('q"', "a")]
     assert refusals.notes() == {AS_TEXT: {"times": 1, "first": f"{tmp_path}/a.tsv line 2"}}
@@ -93,7 +93,7 @@ def test_two_stray_quotes_do_not_swallow_the_rows_between_them(tmp_path):
     rows, _, refusals = read(tmp_path / "a.tsv", content)
     assert rows == [("q", '"stray'), *between, ("r", '5"')]
     assert refusals.notes() == {NOT_SWALLOWED: {"times": 1, "first": f"{tmp_path}/a.tsv line 2"}}
-    # The lines of a long quoted text are no rows: there is nothing to doubt.
+    # The lines of a long quoted text are no rows: the reading is not in doubt.
     text = "\n".join(f"line {i}" for i in range(500))
     rows, _, refusals = read(tmp_path / "a.tsv", f'question\tanswer\nq\t"{text}"\n')
     assert rows == [("q", text)]
@@ -105,7 +105,7 @@ def test_needless_quotes_in_a_tsv_are_noted(tmp_path):
     rows, _, refusals = read(tmp_path / "a.tsv", content)
     assert rows == [("Gone", "a"), ("q", 'with "x"'), ("r", "a\nb")]
     assert refusals.notes() == {NEEDLESS: {"times": 1, "first": f"{tmp_path}/a.tsv line 2"}}
-    # Where quotes stand around the header's names, they stand around all fields.
+    # If the names of the header are quoted, all fields are.
     assert read(tmp_path / "a.tsv", content.replace("question\tanswer", '"question"\t"answer"'))[2].notes() == {}
     # In a CSV they are the rule.
     assert read(tmp_path / "a.csv", content.replace("\t", ","))[2].notes() == {}
@@ -147,8 +147,8 @@ def test_tables_of_the_csv_module_are_read_back(tmp_path):
                 ]
                 file = io.StringIO()
                 csv.writer(file, delimiter=delimiter, quoting=quoting).writerows([("question", "answer"), *rows])
-                found, _, refusals = read(tmp_path / "a.csv", file.getvalue(), Columns(delimiter=delimiter))
-                assert found == rows, file.getvalue()
+                received, _, refusals = read(tmp_path / "a.csv", file.getvalue(), Columns(delimiter=delimiter))
+                assert received == rows, file.getvalue()
                 assert not refusals.counts
 
 
@@ -169,4 +169,4 @@ def test_every_line_is_a_row_in_linear_time(tmp_path, lines):
     path.write_text("question\tanswer\n" + "\n".join(lines) + "\n")
     start = time.process_time()
     assert sum(1 for _ in read_pairs(str(path), Columns(), Refusals())) == len(lines)
-    assert time.process_time() - start < 10  # about one second; what grows with the square takes hours
+    assert time.process_time() - start < 10  # takes about a second; quadratic time would be hours

@@ -1,4 +1,4 @@
-"""What training is fed: batches, hard negatives, stored vectors."""
+"""The inputs of training: batches, hard negatives, stored vectors."""
 
 import dataclasses
 import json
@@ -23,14 +23,14 @@ from tests.conftest import SETTINGS
 
 @pytest.mark.long
 def test_a_second_round_with_hard_negatives_trains(config, tmp_path):
-    """The whole way: mine with a trained model, train again with K negatives, in both kinds of training."""
+    """Mines with a trained model, then trains from it: plain, with gradient caching, and with a frozen encoder."""
     settings = dataclasses.replace(SETTINGS, epochs=1)
     first = dataclasses.replace(config, settings=settings)
     train(first, str(tmp_path / "first"))
     prepared = PreparedFolder(config.prepared_dir)
-    found = TrainedRetriever.load(str(tmp_path / "first"))
-    mine(found, prepared, str(tmp_path / "n"), MiningSettings(relative_margin=1.0))
-    before = DevEvaluation(prepared, 2_000, text_vectors(found))()
+    trained = TrainedRetriever.load(str(tmp_path / "first"))
+    mine(trained, prepared, str(tmp_path / "n"), MiningSettings(relative_margin=1.0))
+    before = DevEvaluation(prepared, 2_000, text_vectors(trained))()
     hard = dataclasses.replace(
         first,
         encoder_dir=str(tmp_path / "first"),
@@ -54,12 +54,12 @@ def test_clustered_batches_hold_the_same_pairs(config):
         for sized in (dataclasses.replace(config, cluster_size=size, num_buckets=2) for size in (1, 4))
     )
 
-    def pairs(made):
+    def pairs(batches):
         return {
             pair_id: {
                 name: batch[name][i].numpy()[batch[name][i] != 0].tolist() for name in ("question_ids", "answer_ids")
             }
-            for batch in made
+            for batch in batches
             for i, pair_id in enumerate(batch["pair_id"].numpy())
         }
 
@@ -67,8 +67,8 @@ def test_clustered_batches_hold_the_same_pairs(config):
     assert all(
         spec.is_compatible_with(clustered(0, 0).element_spec[name]) for name, spec in plain(0, 0).element_spec.items()
     )
-    all_of_them, later = list(clustered(1, 0)), list(clustered(1, 2))
-    assert [batch["pair_id"].numpy().tolist() for batch in all_of_them[2:]] == [
+    whole_epoch, later = list(clustered(1, 0)), list(clustered(1, 2))
+    assert [batch["pair_id"].numpy().tolist() for batch in whole_epoch[2:]] == [
         batch["pair_id"].numpy().tolist() for batch in later
     ]
 

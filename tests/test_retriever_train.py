@@ -37,7 +37,7 @@ def first_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def first_run(config, first_folder):
-    set_up(deterministic=True)  # the process cannot go back
+    set_up(deterministic=True)  # for the rest of the process
     return train(config, str(first_folder))
 
 
@@ -66,11 +66,11 @@ def test_training_lowers_the_loss(config, tmp_path):
 def test_the_best_epoch_is_kept(config, first_run, first_folder):
     best = max(entry["RR@10"] for entry in first_run["epochs"])
     assert first_run["best"]["RR@10"] == best
-    found = TrainedRetriever.load(str(first_folder))
-    evaluate = DevEvaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(found))
+    retriever = TrainedRetriever.load(str(first_folder))
+    evaluate = DevEvaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(retriever))
     assert evaluate()["RR@10"] == pytest.approx(best)
     hybrid, tried = evaluate.choose_hybrid()
-    assert found.hybrid == hybrid
+    assert retriever.hybrid == hybrid
     assert json.loads((first_folder / "hybrid.json").read_text())["dev_RR@10"] == pytest.approx(tried)
 
 
@@ -88,12 +88,12 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, t
     make = loop.step_function
 
     def failing(*args):
-        do_step, done = make(*args), [0]
+        do_step, num_done = make(*args), [0]
 
         def run(batch):
-            if done[0] == stop_after:
+            if num_done[0] == stop_after:
                 raise KeyboardInterrupt
-            done[0] += 1
+            num_done[0] += 1
             return do_step(batch)
 
         return run
@@ -125,7 +125,7 @@ def test_a_folder_is_not_overwritten_or_resumed_by_mistake(config, first_run, fi
 
 @pytest.mark.long
 def test_replicas_give_the_losses_of_one_device(small, tmp_path):
-    """Two logical devices with half of each batch: embeddings are gathered, so that all answers are candidates."""
+    """Two logical devices get half of each batch; embeddings are gathered, so that all answers are candidates."""
     code = f"""
 import json, sys
 import tensorflow as tf
@@ -152,9 +152,9 @@ print(json.dumps([one["losses"], two["losses"]]))
 
 def test_a_strategy_with_one_device_gives_the_same_losses(config, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "_WORTH_COMPILING", 1)
-    one = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
-    plain = train(one, str(tmp_path / "plain"))
-    mirrored = train(one, str(tmp_path / "mirrored"), strategy=tf.distribute.MirroredStrategy(["/cpu:0"]))
+    one_epoch = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
+    plain = train(one_epoch, str(tmp_path / "plain"))
+    mirrored = train(one_epoch, str(tmp_path / "mirrored"), strategy=tf.distribute.MirroredStrategy(["/cpu:0"]))
     np.testing.assert_allclose(mirrored["losses"], plain["losses"], atol=1e-5)
 
 
@@ -181,20 +181,20 @@ def test_overwrite_replaces_only_model_folders(config, tmp_path, monkeypatch):
 
 
 def test_a_run_stopped_before_its_model_card_is_resumed(config, tmp_path, monkeypatch):
-    one = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
+    one_epoch = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RetrieverTask, "report", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(one, str(tmp_path / "m"))
+        train(one_epoch, str(tmp_path / "m"))
     monkeypatch.undo()
-    # What does not change the numbers may change.
-    settings = dataclasses.replace(one.settings, precision="auto", checkpoint_steps=7)
+    # Settings that do not change the results may change.
+    settings = dataclasses.replace(one_epoch.settings, precision="auto", checkpoint_steps=7)
     if dtype_policy("auto") == "float32":
-        one = dataclasses.replace(one, settings=settings)
-    train(one, str(tmp_path / "m"), resume=True)
+        one_epoch = dataclasses.replace(one_epoch, settings=settings)
+    train(one_epoch, str(tmp_path / "m"), resume=True)
     assert (tmp_path / "m/README.md").exists()
     assert (tmp_path / "m/metrics.json").exists()
 
@@ -219,9 +219,9 @@ def test_a_diverged_run_names_a_remedy_and_keeps_its_last_weights(config, tmp_pa
     settings = dataclasses.replace(SETTINGS, learning_rate=1e37, warmup_share=0.0)
     with pytest.raises(ValueError, match="loss of step 2 is nan.*lower --learning_rate.*--precision=float32"):
         train(dataclasses.replace(config, settings=settings), str(tmp_path / "m"))
-    found = TrainedRetriever.load(str(tmp_path / "m"))
-    fresh = Retriever(found.config, seed=SETTINGS.seed)
-    for ours, before in zip(found.model.weights, fresh.weights, strict=True):
+    retriever = TrainedRetriever.load(str(tmp_path / "m"))
+    fresh = Retriever(retriever.config, seed=SETTINGS.seed)
+    for ours, before in zip(retriever.model.weights, fresh.weights, strict=True):
         np.testing.assert_array_equal(ours, before)
     assert not {model_folder.METRICS_FILE, loop.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
 
@@ -339,23 +339,23 @@ def test_each_kind_of_head_trains(head, config, tmp_path):
     before, after = (entry["scale"] for entry in history["epochs"])
     assert before == pytest.approx(loss.scale)
     assert after != before
-    found = TrainedRetriever.load(str(tmp_path / "m"))
-    assert found.config.matryoshka_dims == (4,)
+    retriever = TrainedRetriever.load(str(tmp_path / "m"))
+    assert retriever.config.matryoshka_dims == (4,)
     sizes = {"residual": 2 * (10 * 6 + 6 + 6 * 10 + 10), "plain": 10 * 6 + 6 + 6 * 6 + 6 + 6 * 10 + 10, "none": 0}
-    assert sum(int(np.prod(weight.shape)) for weight in found.model.question_head.weights) == sizes[head]
+    assert sum(int(np.prod(weight.shape)) for weight in retriever.model.question_head.weights) == sizes[head]
     with pytest.raises(ValueError, match="head is .* asked for was"):
         TrainedRetriever.load(str(tmp_path / "m"), head="residual" if head != "residual" else "none")
-    # A second round needs none of the flags again, and may change what no weight depends on.
+    # A second round takes these settings from the model, and may change those that no weight depends on.
     second = dataclasses.replace(config, encoder_dir=str(tmp_path / "m"), max_tokens=30, head_dropout=0.3)
     again = start(second, PreparedFolder(second.prepared_dir)).config
-    assert again == dataclasses.replace(found.config, max_tokens=30, head_dropout=0.3)
+    assert again == dataclasses.replace(retriever.config, max_tokens=30, head_dropout=0.3)
     if head == "none":
         with pytest.raises(ValueError, match="nothing is trained"):
             start(dataclasses.replace(second, freeze_bert=True), PreparedFolder(second.prepared_dir))
 
 
 def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
-    """A setting that its config.json lacks had its default; one that this version does not know is named."""
+    """A setting missing in config.json had its default; an unknown one is refused by name."""
     monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
     train(config, str(tmp_path))
     path = tmp_path / "config.json"

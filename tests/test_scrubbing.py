@@ -79,6 +79,6 @@ def test_custom_patterns(tmp_path):
 
 @pytest.mark.parametrize("row", ["a.", "-", "1-", "thanks ", "hi ", "www. ", "Regards, x "])
 def test_time_is_linear_in_the_length(row):
-    # A second at most; where a pattern starts anew at every character, an hour.
+    # Takes a second at most; a pattern that starts anew at every character would take an hour.
     text = row * (2**20 // len(row)) + "x"
     assert Scrubber(ALL).answer(text).endswith("x")

@@ -1,4 +1,4 @@
-"""Settings that are described once: bounds, flags, stored forms."""
+"""Settings are described once; bounds, flags and stored forms follow from the description."""
 
 import dataclasses
 import math
@@ -68,8 +68,8 @@ def registry(monkeypatch):
 def test_flags_come_from_the_fields(registry):
     define_flags(Example, but=("fast",), names={"folder": "input_dir"}, k=7)
     registry(["script", "--input_dir=here", "--dims=3,2", "--method=ivf", "--rate=0.25"])
-    made = Example(**flag_values(Example, but=("fast",), names={"folder": "input_dir"}))
-    assert made == Example("here", k=7, dims=(3, 2), method="ivf", rate=0.25)
+    example = Example(**flag_values(Example, but=("fast",), names={"folder": "input_dir"}))
+    assert example == Example("here", k=7, dims=(3, 2), method="ivf", rate=0.25)
     assert registry["share"].help == descriptions(Example)["share"].help
 
 
@@ -91,7 +91,7 @@ def test_stored_settings_are_read_back():
     stored = {"folder": "f", "layers": [{"width": 2}], "first": {"name": "x"}, "dims": [1, 2]}
     assert from_json(Example, stored, "c.json") == Example(
         "f", dims=(1, 2), layers=(Layer(2),), first=Layer(name="x")
-    )  # what is missing has its default
+    )  # missing settings have their defaults
 
 
 def test_unknown_stored_settings_are_named():

@@ -1,4 +1,4 @@
-"""Standard error holds our own lines: what TensorFlow writes when it starts is held back, unless it cannot start."""
+"""Standard error shows only our lines: startup messages of TensorFlow are held back, unless it cannot start."""
 
 import ast
 import os
@@ -33,12 +33,12 @@ def run(*command, folder=TOP, level=None, **options):
 
 @pytest.fixture
 def fake(tmp_path):
-    """Gives a function that makes a package tensorflow, which writes its lines as C++ does and then does something."""
+    """Returns a function that makes a fake tensorflow, which writes lines as C++ does and then runs `then`."""
 
     def make(then="", lines=STARTUP + OURS):
         package = tmp_path / "tensorflow"
         package.mkdir()
-        write = f"with contextlib.suppress(OSError):\n    os.write(2, {lines.encode()!r})"  # C++ minds no closed one
+        write = f"with contextlib.suppress(OSError):\n    os.write(2, {lines.encode()!r})"  # C++ ignores a closed one
         code = f"import contextlib, os, sys, warnings\n{write}\n{then}\n"
         (package / "__init__.py").write_text(code, encoding="utf-8")
         return tmp_path
@@ -52,7 +52,7 @@ IMPORT = "import sys, docproduct; print('tensorflow' in sys.modules); import ten
 @pytest.mark.parametrize("first", ["docproduct", "data_pipeline"])
 def test_only_our_lines_are_shown(fake, first):
     done = run("-c", IMPORT.replace("docproduct", first), folder=fake(), check=True)
-    assert done.stdout == b"False\n"  # TensorFlow was not imported before it was asked for
+    assert done.stdout == b"False\n"  # our package does not import TensorFlow
     assert done.stderr.decode() == OURS + "end\n"
 
 
@@ -97,7 +97,7 @@ def test_without_a_place_for_temporary_files(fake):
 
 
 def test_lines_of_other_threads_are_neither_lost_nor_doubled(fake):
-    """Nothing is lost or doubled, before, during or after."""
+    """This holds before, during and after the import."""
     code = (
         "import os, threading, docproduct\n"
         "def write():\n"
@@ -119,7 +119,7 @@ def test_scripts_start_silently(script):
 
 
 def test_top_level_scripts_import_tensorflow_only_through_ours():
-    """Else it would start before its lines are held back."""
+    """Otherwise TensorFlow would start before its messages are held back."""
     for path in TOP.glob("*.py"):
         imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
         assert not [node.lineno for node in imports if re.search("tensorflow|keras|tf_text", ast.unparse(node))], path
@@ -139,7 +139,7 @@ def test_answering_imports_no_training_code():
 
 
 def test_progress_of_libraries_is_hidden():
-    """Where our progress is logged, too, only warnings of theirs are shown."""
+    """Even if our progress is logged, libraries show only their warnings."""
     code = (
         "import logging, docproduct.search.words, faiss, tensorflow as tf\n"
         "logging.basicConfig(level=logging.INFO, format='%(name)s %(message)s')\n"

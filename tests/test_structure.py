@@ -1,4 +1,4 @@
-"""The structure of the code itself: who may import whom, and what has no place here."""
+"""The structure of the code: which package may import which, and what no file may contain."""
 
 import ast
 import graphlib
@@ -54,7 +54,7 @@ def test_modules_have_no_import_cycles():
     files = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in TREES}
 
     def modules(name):
-        """Yields those of ours that a file imports; a name inside a module stands for the module."""
+        """Yields our modules that a file imports; an imported name counts as its module."""
         for module in imported(TREES[name]):
             while module and module not in files:
                 module = module.rpartition(".")[0]

@@ -1,4 +1,4 @@
-"""BM25."""
+"""BM25 over the words of texts."""
 
 import numpy as np
 import pytest

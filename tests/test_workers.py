@@ -1,4 +1,4 @@
-"""Two processes on this machine against one, each in processes of their own."""
+"""Training in two processes equals training in one; every run has processes of its own."""
 
 import json
 import os
@@ -51,11 +51,11 @@ def finish(process, seconds=300):
 
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
-    for found in sockets:
-        found.bind(("127.0.0.1", 0))
-    names = [f"127.0.0.1:{found.getsockname()[1]}" for found in sockets]
-    for found in sockets:
-        found.close()
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    names = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return names
 
 
@@ -104,7 +104,7 @@ def test_two_workers_give_the_losses_of_one_and_resume_after_a_kill(small, tmp_p
 
 @pytest.mark.long
 def test_two_workers_train_the_generator_with_the_losses_of_one(small, tmp_path):
-    """The first one makes the vocabulary and the windows, too."""
+    """The first worker also makes the vocabulary and the token folder."""
     sizes = [
         "--task=language_model",
         "--vocab_size=290",
@@ -202,7 +202,7 @@ def test_valid_tf_configs_are_accepted(content):
 
 @pytest.mark.long
 def test_a_run_killed_three_times_has_the_same_losses(small, tmp_path):
-    """SIGKILL, not an exception: nothing can be tidied up."""
+    """Kills with SIGKILL, so that the process cannot clean up."""
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
     dropout = ["--dropout=0.1", "--head_dropout=0.1", "--checkpoint_steps=1"]
     assert finish(start(small, whole, *dropout))[0] == 0
