@@ -38,15 +38,19 @@ _RANDOM_LEARNING_RATE = 1e-3
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "What is learned.")
+    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "Task to train.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
-    flags.DEFINE_string("prepared_dir", None, "closed_book: its pairs; language_model: they are documents, too.")
+    flags.DEFINE_string(
+        "prepared_dir", None, "closed_book: pairs to train on; language_model: pairs to add as documents."
+    )
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
-    flags.DEFINE_integer("window", None, "Tokens of a row; default: what the model takes.")
-    flags.DEFINE_integer("answer_tokens", PromptSettings.answer_tokens, "closed_book: room that a prompt leaves.")
+    flags.DEFINE_integer("window", None, "Tokens per row; default: the maximum of the model.")
+    flags.DEFINE_integer(
+        "answer_tokens", PromptSettings.answer_tokens, "closed_book: tokens that a prompt leaves for the answer."
+    )
     define_flags(FocusSample)
     sizes = _DEFAULTS.random_gpt2
-    flags.DEFINE_integer("vocab_size", 8_192, "Without --gpt2_dir: ids that language_model's tokenizer learns.")
+    flags.DEFINE_integer("vocab_size", 8_192, "Without --gpt2_dir: size of the vocabulary that language_model learns.")
     flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --gpt2_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --gpt2_dir: heads.")

@@ -124,8 +124,8 @@ def _accepted(schema: Schema, rows: pa.Table, near_duplicates: np.ndarray, refus
     _, first = np.unique(ids[candidates], return_index=True)
     repeated = accepted.copy()
     repeated[candidates[first]] = False
-    refuse(repeated, f"the same {schema.name} stands before")
-    refuse(np.isin(ids, near_duplicates), f"nearly the same {schema.name} stands before")
+    refuse(repeated, f"the same {schema.name} occurs before")
+    refuse(np.isin(ids, near_duplicates), f"nearly the same {schema.name} occurs before")
     return rows if accepted.all() else rows.filter(pa.array(accepted))
 
 

@@ -177,7 +177,7 @@ class Service:
         """Exchanges models and index, while the old ones answer."""
         done = await asyncio.get_running_loop().run_in_executor(None, self._source.reload)
         self.measures.reloads.labels("done" if done else "failed").inc()
-        # By then the old ones have given their last answer. They are in reference cycles, which may stay for long.
+        # The old ones have given their last answer by now. They are in reference cycles, which may stay for long.
         await asyncio.sleep(self._settings.timeout)
         gc.collect()
 

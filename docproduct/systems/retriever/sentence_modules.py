@@ -42,7 +42,7 @@ class SentenceModules:
     Attributes:
       pooling: A key of `POOLINGS`, or None if the caller chose another.
       max_tokens: Longest text, or None if the folder sets none.
-      dense: The dense layers behind the pooling, in order.
+      dense: The dense layers after the pooling, in order.
       weights: The tensors of each dense layer: kernel [in, out] and bias [out].
     """
 
