@@ -78,9 +78,8 @@ def retrieval(
       FileNotFoundError: the folder of run_file does not exist.
     """
     if run_file and not os.path.isdir(os.path.dirname(os.path.abspath(run_file))):
-        raise FileNotFoundError(
-            f"There is no folder for {run_file}. Make it first."
-        )  # before the work, which may take an hour
+        # Raised before the work, which may take an hour.
+        raise FileNotFoundError(f"There is no folder for {run_file}. Make it first.")
     documents, qrels = merge_equal_documents(data)
     texts = list(data.queries.values()), list(documents.values())
 
