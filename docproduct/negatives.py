@@ -169,8 +169,8 @@ def _best(scores: np.ndarray, own: float, settings: MiningSettings, left_out: di
     within_margin, too_high = scores > min(limits), scores > settings.max_score
     left_out["margin"] += int(within_margin.sum())
     left_out["max_score"] += int((too_high & ~within_margin).sum())
-    rest = np.flatnonzero(~within_margin & ~too_high)
-    return rest[np.argsort(-scores[rest], kind="stable")][: settings.max_negatives]
+    allowed = np.flatnonzero(~within_margin & ~too_high)
+    return allowed[np.argsort(-scores[allowed], kind="stable")][: settings.max_negatives]
 
 
 def _bm25_ranking(questions: Sequence[str], answers: Sequence[str], depth: int) -> list[np.ndarray]:

@@ -145,8 +145,8 @@ def length_boundaries(histogram: Sequence[Sequence[int]], num_buckets: int, batc
         return []
     lengths, counts = np.asarray(histogram).T
     num_buckets = max(1, min(num_buckets, counts.sum() // (4 * batch_size)))
-    wanted = np.arange(1, num_buckets) / num_buckets * counts.sum()
-    return sorted(set(lengths[np.searchsorted(np.cumsum(counts), wanted, side="right")].tolist()))
+    quantiles = np.arange(1, num_buckets) / num_buckets * counts.sum()
+    return sorted(set(lengths[np.searchsorted(np.cumsum(counts), quantiles, side="right")].tolist()))
 
 
 def _padded(batch: Element, pad_id: int, multiple: int) -> Element:

@@ -62,7 +62,7 @@ def open_store(retriever: TrainedRetriever, prepared: PreparedFolder, side: Side
 def _write(folder: str, retriever: TrainedRetriever, prepared: PreparedFolder, side: Side) -> None:
     with files.whole_folder(folder, overwrite=True) as partial:
         vectors = retriever.embed_prepared(
-            prepared, side, progress=f"encoding {side}s, kept in {os.path.dirname(folder)}"
+            prepared, side, progress=f"encoding {side}s, stored in {os.path.dirname(folder)}"
         ).encoder
         np.save(os.path.join(partial, VECTORS_FILE), vectors)
         manifest = {"kind": KIND, "format": FORMAT, "prepared": prepared.fingerprint()}
