@@ -41,15 +41,19 @@ _MOST_TOKENS = 1024  # of a row by default: attention takes memory with the squa
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "What is learned.")
+    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "Task to train.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
-    flags.DEFINE_string("prepared_dir", None, "closed_book: its pairs; language_model: they are documents, too.")
+    flags.DEFINE_string(
+        "prepared_dir", None, "closed_book: pairs to train on; language_model: pairs to add as documents."
+    )
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
-    flags.DEFINE_integer("window", None, f"Tokens of a row; default: what the model takes, at most {_MOST_TOKENS}.")
-    flags.DEFINE_integer("answer_tokens", PromptSettings.answer_tokens, "closed_book: room that a prompt leaves.")
+    flags.DEFINE_integer("window", None, f"Tokens per row; default: the maximum of the model, at most {_MOST_TOKENS}.")
+    flags.DEFINE_integer(
+        "answer_tokens", PromptSettings.answer_tokens, "closed_book: tokens that a prompt leaves for the answer."
+    )
     define_flags(FocusSample)
     sizes = _DEFAULTS.random_gpt2
-    flags.DEFINE_integer("vocab_size", 8_192, "Without --base_dir: ids that language_model's tokenizer learns.")
+    flags.DEFINE_integer("vocab_size", 8_192, "Without --base_dir: size of the vocabulary that language_model learns.")
     flags.DEFINE_integer("width", sizes.width, "Without --base_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --base_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --base_dir: heads.")

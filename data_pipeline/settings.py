@@ -1,4 +1,4 @@
-"""One description of a setting: its default, help and bounds stand beside the field; all else is made from them.
+"""One description of a setting: its default, help and bounds are beside the field, and all else is derived from them.
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings(Settings):
@@ -28,7 +28,7 @@ class Description:
     """What is known of a setting besides its type and default.
 
     Attributes:
-      help: what it does, in a sentence; its unit stands there, too.
+      help: what it does and its unit, in a sentence.
       least: smallest value.
       most: largest value.
       above: the value must be larger.
@@ -141,7 +141,7 @@ def define_flags(cls: type, but: Collection[str] = (), names: Mapping[str, str] 
     Args:
       cls: the dataclass.
       but: fields that get no flag.
-      names: flags that are not called as their field is, by field.
+      names: {field: name of its flag}, if they differ.
       **defaults: defaults of the flags where they differ from the fields'.
     """
     flags.disclaim_key_flags()  # they are the script's own: its --help shows them

@@ -5,9 +5,9 @@
     python -m docproduct.export --model_dir=answers --precision=int8     # a generator
     python -m docproduct.export --model_dir=adapter --base_dir=model     # an adapter, added to its model
 
-The files of the folder tell what it holds. Each export is a new version; see saved_models.py. Signatures that take
-texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one line of
-JSON: the version's folder and what it holds.
+The files of the folder tell the kind of its model. Each export is a new version; see saved_models.py. Signatures
+that take texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one
+line of JSON: the version's folder and what it holds.
 """
 
 import json

@@ -43,19 +43,23 @@ _RULES = ("related", "rank", "margin", "max_score")  # that leave candidates out
 class MiningSettings(Settings):
     """Which candidates become hard negatives."""
 
-    by: str = setting("model", "Whose ranking; both: the candidates of both.", choices=("model", "bm25", "both"))
-    first_rank: int = setting(
-        1, "Candidates ranked before it are left out, as the first ones often are answers; 1: none.", least=1
+    by: str = setting(
+        "model", "Ranking to take candidates from; both: from both rankings.", choices=("model", "bm25", "both")
     )
-    last_rank: int = setting(100, "Candidates ranked after it are left out.", least=1)
-    max_negatives: int = setting(20, "Hard negatives for each pair, at most: the best ones that are left.", least=1)
+    first_rank: int = setting(
+        1, "First rank to take candidates from, as the highest ranks often are right answers; 1: all.", least=1
+    )
+    last_rank: int = setting(100, "Last rank to take candidates from.", least=1)
+    max_negatives: int = setting(
+        20, "Maximum number of hard negatives per pair; the best candidates are taken.", least=1
+    )
     absolute_margin: float | None = setting(
-        None, "Least distance of a candidate's cosine below the own answer's; default: no such limit."
+        None, "Minimum distance of a candidate's cosine below the right answer's; default: no limit."
     )
     relative_margin: float = setting(
-        0.95, "Largest share of the own answer's cosine that a candidate's may have.", above=0, most=10
+        0.95, "Maximum cosine of a candidate, as a share of the right answer's cosine.", above=0, most=10
     )
-    max_score: float = setting(1.0, "Largest cosine of a candidate.")
+    max_score: float = setting(1.0, "Maximum cosine of a candidate.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible setting."""
@@ -165,8 +169,8 @@ def _best(scores: np.ndarray, own: float, settings: MiningSettings, left_out: di
     within_margin, too_high = scores > min(limits), scores > settings.max_score
     left_out["margin"] += int(within_margin.sum())
     left_out["max_score"] += int((too_high & ~within_margin).sum())
-    rest = np.flatnonzero(~within_margin & ~too_high)
-    return rest[np.argsort(-scores[rest], kind="stable")][: settings.max_negatives]
+    allowed = np.flatnonzero(~within_margin & ~too_high)
+    return allowed[np.argsort(-scores[allowed], kind="stable")][: settings.max_negatives]
 
 
 def _bm25_ranking(questions: Sequence[str], answers: Sequence[str], depth: int) -> list[np.ndarray]:

@@ -166,7 +166,7 @@ def test_boundaries_divide_the_pairs_equally():
     assert batches.length_boundaries([(5, 10)], 4, 60) == []
 
 
-def test_buckets_hold_pairs_of_like_length(prepared):
+def test_buckets_hold_pairs_of_similar_length(prepared):
     def padding(num_buckets):
         epoch_batches = epoch(prepared, 4, num_buckets=num_buckets)
         return sum((batch["answer_ids"] == 0).sum() for batch in epoch_batches)

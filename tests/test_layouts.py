@@ -145,7 +145,7 @@ def test_an_object_with_its_rows_in_a_field(tmp_path, size, indent):
     content["more"] = [{"question": "q", "answer": "a"}]
     with pytest.raises(ValueError, match="several lists of objects"):
         read(tmp_path / "a", json.dumps(content, indent=indent))
-    with pytest.raises(ValueError, match="line 1 is not valid JSON|something stands behind"):
+    with pytest.raises(ValueError, match="line 1 is not valid JSON|more text follows"):
         read(tmp_path / "a", json.dumps({"data": rows}) + "]")
 
 
@@ -169,7 +169,7 @@ def test_rows_under_their_ids(tmp_path):
         ('{"question": "q", "answer": "a"}\n\n{"question": \'q\'}\n', "line 3 is not valid JSON"),
         (
             '[{"question": "q", "answer": "a"}]\n\nx',
-            "line 3 is not valid JSON: something stands behind it|behind its end",
+            "line 3 is not valid JSON: more text follows its end",
         ),
         ("[{'question': 'q'}]", "line 1 is not valid JSON .Expecting property name enclosed in double quotes"),
     ],

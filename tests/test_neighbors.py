@@ -1,4 +1,4 @@
-"""Epochs in which pairs with like questions share a batch."""
+"""Epochs in which pairs with similar questions share a batch."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def test_every_pair_is_in_one_batch(cluster_size):
     assert not all(np.array_equal(a, b) for a, b in zip(first, epoch(1), strict=True))
 
 
-def test_batches_are_of_like_length():
+def test_batches_are_of_similar_length():
     vectors, topic = topics(num_topics=64, pairs_a_topic=16)
     lengths = 10 + 3 * topic  # a topic's pairs are of one length
 

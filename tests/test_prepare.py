@@ -74,7 +74,7 @@ def test_refused_rows_are_counted(tmp_path, vocab_file):
     assert manifest["refused"] == {
         "empty question": {"rows": 2, "first": f"{path} line 4"},
         "empty answer": {"rows": 1, "first": f"{path} line 3"},
-        "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
+        "the same pair occurs before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert manifest["counts"]["train"]["pairs"] == 2
 
@@ -169,7 +169,7 @@ def large(tmp_path_factory):
 def undisturbed(large, vocab_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
     manifest = prepare(Settings((large,), vocab_file), str(folder), num_workers=0)
-    assert manifest["refused"] == {"the same pair stands before": {"rows": 2_400, "first": f"{large} line 11"}}
+    assert manifest["refused"] == {"the same pair occurs before": {"rows": 2_400, "first": f"{large} line 11"}}
     assert sum(count["pairs"] for count in manifest["counts"].values()) == 21_600
     return contents(folder)
 
@@ -292,8 +292,8 @@ def test_near_duplicates_are_refused_by_flag(tmp_path, vocab_file):
     assert manifests["exact"]["counts"]["train"]["pairs"] == 3
     assert manifests["near"]["counts"]["train"]["pairs"] == 2
     assert manifests["near"]["refused"] == {
-        "nearly the same pair stands before": {"rows": 1, "first": f"{path} line 3"},
-        "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
+        "nearly the same pair occurs before": {"rows": 1, "first": f"{path} line 3"},
+        "the same pair occurs before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert pq.ParquetFile(tmp_path / "near/pairs.parquet").metadata.num_rows == 2
     strict = Settings((path,), vocab_file, dev_share=0, duplicates="near", near_threshold=0.99)

@@ -87,7 +87,7 @@ def test_empty_fields_do_not_count_and_equal_texts_are_duplicates(tmp_path, voca
     assert manifest["refused"] == {
         "empty answer": {"rows": 2, "first": f"{table} line 2"},
         "answer is the word NULL": {"rows": 1, "first": f"{table} line 3"},
-        "the same pair stands before": {"rows": 1, "first": f"{table} line 6"},
+        "the same pair occurs before": {"rows": 1, "first": f"{table} line 6"},
     }
     assert manifest["changed"]["answers turned from HTML into text"] == 2
 

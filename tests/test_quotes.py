@@ -10,7 +10,7 @@ import pytest
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 
 AS_TEXT = "a quote is text, as quoting does not fit"
-AMBIGUOUS = "lines were read as one quoted field, and would be rows, too"
+AMBIGUOUS = "lines were read as one quoted field, but could also be rows"
 NOT_SWALLOWED = "two quotes are text, as more than 10 rows stand between them"
 NEEDLESS = "quotes around a field that needs none were left out"
 

@@ -173,9 +173,9 @@ def test_overwrite_replaces_only_model_folders(config, tmp_path, monkeypatch):
     with pytest.raises(FileExistsError, match="holds something else"):
         train(config, str(tmp_path / "encoder"), overwrite=True)
     started = dataclasses.replace(config, encoder_dir=str(tmp_path / "encoder"))
-    with pytest.raises(FileExistsError, match="is what is trained from"):
+    with pytest.raises(FileExistsError, match="is an input of this training"):
         train(started, f"{tmp_path}/encoder/", overwrite=True)
-    with pytest.raises(FileExistsError, match="is what is trained from"):
+    with pytest.raises(FileExistsError, match="is an input of this training"):
         train(config, config.prepared_dir, overwrite=True)
     assert sorted(os.listdir(tmp_path / "encoder")) == before
 
@@ -254,7 +254,9 @@ def test_a_corpus_without_dev_pairs_is_refused(corpus, vocab_file, tmp_path):
 def test_texts_longer_than_the_model_takes_are_refused(small, corpus, vocab_file, tmp_path):
     longest = PreparedFolder(small).longest()
     config = RetrieverTraining(small, random_bert=SIZES, max_tokens=longest - 1, settings=SETTINGS)
-    with pytest.raises(ValueError, match=rf"up to {longest} tokens; this model is to take {longest - 1}.*--max_tokens"):
+    with pytest.raises(
+        ValueError, match=rf"up to {longest} tokens; this model takes at most {longest - 1}.*--max_tokens"
+    ):
         train(config, str(tmp_path / "m"))
     assert not os.path.exists(tmp_path / "m")
 
@@ -319,7 +321,7 @@ def test_the_model_card_describes_data_settings_and_scores(first_run, first_fold
         ({"chunk_size": -1}, "chunk_size is -1"),
         ({"cluster_size": 0}, "cluster_size is 0"),
         ({"chunk_size": 65}, "chunk_size is 65; expected 0 to 64, the batch size"),
-        ({"num_negatives": 2}, "num_negatives is 2, of no hard negatives"),
+        ({"num_negatives": 2}, "num_negatives is 2, but there are no hard negatives"),
         ({"dropout": 1.0}, "^dropout is 1.0"),
         ({"head_dropout": -0.1}, "head_dropout is -0.1"),
         ({"loss": LossSettings(distillation_weight=0.1)}, "Give --negatives_dir"),

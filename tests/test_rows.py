@@ -58,7 +58,7 @@ def test_refusals_name_the_row_type(folder):
     assert folder.manifest["refused"] == {
         "empty body": {"rows": 1, "first": f"{source} line 32"},
         "empty topic": {"rows": 1, "first": f"{source} line 33"},
-        "the same note stands before": {"rows": 1, "first": f"{source} line 31"},
+        "the same note occurs before": {"rows": 1, "first": f"{source} line 31"},
     }
     counts = folder.manifest["counts"]
     assert counts["train"]["notes"] + counts["dev"]["notes"] == 30

@@ -42,11 +42,11 @@ class CausalLM(Protocol):
       tokenizer: of prompts and answers.
       vocab_size: V.
       window: largest number of tokens in a prompt and its answer together.
-      end_ids: each of them ends a text; the first fills rows that have ended.
+      end_ids: tokens that end a text; the first of them fills rows that have ended.
       suppressed_ids: tokens that are never written.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template that turns a conversation into a prompt, if the model was trained to chat.
-      variables: what the model computes with.
+      variables: variables of the model.
     """
 
     tokenizer: Tokenizer
@@ -71,7 +71,7 @@ class CausalLM(Protocol):
         """Reads prompts.
 
         Args:
-          ids: [P, T] int32, prompts that end at the last column: padding stands before them.
+          ids: [P, T] int32, prompts that end at the last column: padding comes before them.
           mask: [P, T] bool, true for a real token.
           num_slots: scalar int32, L; T or more.
           encoder: for a model with cross-attention, whose keys and values of these states are a part of the cache.
@@ -89,14 +89,14 @@ class CausalLM(Protocol):
           ids: [B, Q] int32; start + Q is at most L.
           padding: [B] int32, slots of padding before each text.
           cache: of `prefill` or `decode_step`. It may be overwritten: the returned one takes its place.
-          start: scalar int32, the slot of the first new token; what stands in this slot and behind it is replaced.
+          start: scalar int32, the slot of the first new token; this slot and those after it are overwritten.
 
         Returns:
           [B, Q, D] states, and the cache with the new tokens.
         """
 
     def logits(self, states: tf.Tensor) -> tf.Tensor:
-        """[B, Q, D] states -> [B, Q, V] float32 logits of the token behind each."""
+        """[B, Q, D] states -> [B, Q, V] float32 logits of the token after each."""
 
     def for_export(self, precision: str) -> "CausalLM":
         """Returns the model that an export in a precision holds: "float32" or "int8".
@@ -113,7 +113,7 @@ class SessionConfig:
     Attributes:
       vocab_size: V.
       window: largest number of tokens in a prompt and its answer together.
-      end_ids: each of them ends a text.
+      end_ids: tokens that end a text.
       cache: names of the tensors in a cache.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template of a conversation, if the model was trained to chat.

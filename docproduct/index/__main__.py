@@ -50,7 +50,7 @@ def main(argv: list[str]) -> None:
 def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     """Builds the index from texts or from vectors and returns its manifest."""
     if bool(values.vectors) == bool(values.prepared_dir):
-        raise ValueError("Give --prepared_dir, pairs to encode, or --vectors, pairs with their vectors: one of both.")
+        raise ValueError("Give either --prepared_dir (pairs to encode) or --vectors (pairs with their vectors).")
     if values.vectors:
         columns = Columns(**{role: values[f"{role}_column"].value for role in ROLES})
         table = VectorTable(values.vectors, values.question_vectors, values.answer_vectors, columns)

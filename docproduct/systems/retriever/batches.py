@@ -101,7 +101,7 @@ class VectorPairs(Pairs):
 
 
 class ClusterOrder:
-    """The rows of each batch of an epoch: pairs with like questions stand in a batch together."""
+    """The rows of each batch of an epoch: pairs with similar questions share a batch."""
 
     def __init__(
         self,
