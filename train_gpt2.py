@@ -6,10 +6,10 @@
     python -m docproduct.contexts ... --tokens_dir=/tmp/contexts
     python train_gpt2.py --task=context_answer --tokens_dir=/tmp/contexts --base_dir=/tmp/gpt2 --model_dir=/tmp/answers
 
-The model to start from may be a GPT-2 in OpenAI's layout, a GPT-2, LLaMA, Mistral or Qwen in Hugging Face's, or one
-that was trained here; without one, a small GPT-2 with random weights is trained, and language_model learns its
-vocabulary, too. The token folder is written where it is not there yet. Ends with one line of JSON: the metrics of the
-epoch that was kept.
+The model to start from may be a GPT-2 in OpenAI's layout, a GPT-2, LLaMA, Mistral or Qwen in Hugging Face's, a GGUF
+file, or one that was trained here. With --lora_rank an adapter is trained, and the model stays as it is. Without a
+model, a small GPT-2 with random weights is trained, and language_model learns its vocabulary, too. The token folder is
+written where it is not there yet. Ends with one line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
@@ -24,6 +24,7 @@ from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.settings import define_flags, flag_values
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import FocusSample, write_closed_book
+from docproduct.layers.lora import LoraSettings
 from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
@@ -33,25 +34,31 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _DEFAULTS = GeneratorTraining(tokens_dir="")
+_LORA_NAMES = {"rank": "lora_rank", "alpha": "lora_alpha", "targets": "lora_targets"}
 _SIZES = ("width", "num_layers", "num_heads")
 _RANDOM_LEARNING_RATE = 1e-3
 _MOST_TOKENS = 1024  # of a row by default: attention takes memory with the square of it
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "What is learned.")
+    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "Task to train.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
-    flags.DEFINE_string("prepared_dir", None, "closed_book: its pairs; language_model: they are documents, too.")
+    flags.DEFINE_string(
+        "prepared_dir", None, "closed_book: pairs to train on; language_model: pairs to add as documents."
+    )
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
-    flags.DEFINE_integer("window", None, f"Tokens of a row; default: what the model takes, at most {_MOST_TOKENS}.")
-    flags.DEFINE_integer("answer_tokens", PromptSettings.answer_tokens, "closed_book: room that a prompt leaves.")
+    flags.DEFINE_integer("window", None, f"Tokens per row; default: the maximum of the model, at most {_MOST_TOKENS}.")
+    flags.DEFINE_integer(
+        "answer_tokens", PromptSettings.answer_tokens, "closed_book: tokens that a prompt leaves for the answer."
+    )
     define_flags(FocusSample)
     sizes = _DEFAULTS.random_gpt2
-    flags.DEFINE_integer("vocab_size", 8_192, "Without --base_dir: ids that language_model's tokenizer learns.")
+    flags.DEFINE_integer("vocab_size", 8_192, "Without --base_dir: size of the vocabulary that language_model learns.")
     flags.DEFINE_integer("width", sizes.width, "Without --base_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --base_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --base_dir: heads.")
     define_flags(GeneratorTraining)
+    define_flags(LoraSettings, names=_LORA_NAMES)
     flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --base_dir {_RANDOM_LEARNING_RATE:g}"
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
@@ -106,6 +113,7 @@ def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
     return GeneratorTraining(
         **flag_values(GeneratorTraining),
         random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
+        lora=LoraSettings(**flag_values(LoraSettings, names=_LORA_NAMES)),
         settings=training_flags.settings(rate),
     )
 

@@ -1,4 +1,4 @@
-"""One description of a setting: its default, help and bounds stand beside the field; all else is made from them.
+"""One description of a setting: its default, help and bounds are beside the field, and all else is derived from them.
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings(Settings):
@@ -28,7 +28,7 @@ class Description:
     """What is known of a setting besides its type and default.
 
     Attributes:
-      help: what it does, in a sentence; its unit stands there, too.
+      help: what it does and its unit, in a sentence.
       least: smallest value.
       most: largest value.
       above: the value must be larger.
@@ -108,8 +108,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of its bounds; a subclass that overrides this calls it first."""
+        kinds = {field.name: field.type for field in dataclasses.fields(self)}
         for name, description in descriptions(type(self)).items():
             value = getattr(self, name)
+            if isinstance(value, str) and typing.get_origin(_plain(kinds[name])) is tuple:  # its letters would be taken
+                raise ValueError(f"{name} is the text {value!r}; expected a tuple, such as ({value!r},).")
             if value is not None and not description.allows(value):
                 raise ValueError(f"{name} is {value!r}; expected {description.expected}.")
 
@@ -138,7 +141,7 @@ def define_flags(cls: type, but: Collection[str] = (), names: Mapping[str, str] 
     Args:
       cls: the dataclass.
       but: fields that get no flag.
-      names: flags that are not called as their field is, by field.
+      names: {field: name of its flag}, if they differ.
       **defaults: defaults of the flags where they differ from the fields'.
     """
     flags.disclaim_key_flags()  # they are the script's own: its --help shows them

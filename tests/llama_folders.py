@@ -52,7 +52,7 @@ def tensors_of(config):
     return weights(shapes)
 
 
-def write(folder, config=CONFIG, dtype=np.float32, num_files=1):
+def write(folder, config=CONFIG, dtype=np.float32, num_files=1, template=TEMPLATE):
     """Writes a folder as it is published, and returns its tensors in float32."""
     folder = pathlib.Path(folder)
     folder.mkdir(exist_ok=True)
@@ -65,17 +65,17 @@ def write(folder, config=CONFIG, dtype=np.float32, num_files=1):
         safetensors.numpy.save_file({n: tensors[n] for n in names if weight_map[n] == file}, folder / file)
     if num_files > 1:
         (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
-    write_tokenizer(folder)
+    write_tokenizer(folder, template)
     return {name: value.astype(np.float32) for name, value in tensors.items()}
 
 
-def write_tokenizer(folder):
+def write_tokenizer(folder, template):
     with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
         texts = [row["answer"] for row in csv.DictReader(file)]
     tokenizer = ByteLevelBPETokenizer()
     tokenizer.train_from_iterator(texts, VOCABULARY, 2, show_progress=False, special_tokens=list(MARKS))
     tokenizer.save(str(folder / "tokenizer.json"))
-    named = {"bos_token": MARKS[0], "eos_token": MARKS[2], "chat_template": TEMPLATE}
+    named = {"bos_token": MARKS[0], "eos_token": MARKS[2], "chat_template": template}
     (folder / "tokenizer_config.json").write_text(json.dumps(named))
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": [2, 3]}))
 

@@ -172,6 +172,27 @@ def test_a_cache_with_a_name_of_the_state(model):
         Decoder(Taken())
 
 
+def test_a_model_without_a_cache(tmp_path):
+    """The last token alone picks a row: a -> b -> c -> a, and behind d "!" follows."""
+
+    class Bigram(Table):
+        def cache_spec(self):
+            return {}
+
+        def prefill(self, ids, mask, num_slots, encoder=None):
+            return tf.gather(self.variables[0], ids), {}
+
+        def decode_step(self, ids, padding, cache, start):
+            return tf.gather(self.variables[0], ids), cache
+
+    model = Bigram()
+    prompts = [model.ids(prompt) for prompt in ("a", "cb", "d")]
+    session = GenerationSession.load(export(model, str(tmp_path / "e")))
+    answers = session.write(prompts, GenerationSettings(max_tokens=5))
+    assert [answer.text for (answer,) in answers] == ["bcabc", "cabca", ""]
+    assert session.write([model.ids("abcab")], GenerationSettings(max_tokens=4))[0][0].text == "cabc"
+
+
 def test_states_of_an_encoder_are_read_at_every_step():
     """A GPT-2 with cross-attention writes what it says of the whole text, to prompts of unequal lengths, two each."""
     bpe = train_byte_pairs([], 257)

@@ -65,7 +65,7 @@ def test_what_a_published_folder_says(folder, generator):
     assert (generator.window, generator.vocab_size, generator.tokenizer.vocab_size) == (131_072, 330, 320)
     assert generator.end_ids == [2, 3]
     assert generator.suppressed_ids == []
-    assert generator.prompt is None
+    assert generator.prompt == PromptSettings(window=1_024, answer_tokens=256)  # it was trained to chat
     assert generator.chat_template == llama_folders.TEMPLATE
     assert window_of(folder) == 131_072
     assert tokenizer_of(folder).fingerprint == generator.tokenizer.fingerprint
@@ -222,19 +222,27 @@ def test_only_float32_is_exported(folder, generator, tmp_path, monkeypatch):
         export(fast, str(tmp_path / "e"))
 
 
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """A folder without a chat template: the model learns markers."""
+    path = tmp_path_factory.mktemp("llama") / "plain"
+    llama_folders.write(path, template=None)
+    return str(path)
+
+
 SETTINGS = TrainingSettings(epochs=1, batch_size=8, learning_rate=1e-2, checkpoint_steps=9, seed=5, precision="float32")
 
 
 @pytest.fixture(scope="module")
-def pairs_dir(prepared, folder, tmp_path_factory):
+def pairs_dir(prepared, plain, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("tokens") / "pairs")
-    write_closed_book(path, prepared, tokenizer_of(folder), PromptSettings(0, 64, 24))
+    write_closed_book(path, prepared, tokenizer_of(plain), PromptSettings(0, 64, 24))
     return path
 
 
 @pytest.fixture(scope="module")
-def config(pairs_dir, folder):
-    return GeneratorTraining(pairs_dir, folder, num_answers=2, settings=SETTINGS)
+def config(pairs_dir, plain):
+    return GeneratorTraining(pairs_dir, plain, num_answers=2, settings=SETTINGS)
 
 
 def test_markers_are_as_likely_as_an_average_token(config, generator):
@@ -275,6 +283,5 @@ def test_training_on_packed_text(prepared, folder, tmp_path):
     config = GeneratorTraining(tokens.path, folder, dropout=0.1, settings=SETTINGS)
     begun = start(config, tokens)
     assert begun.decoder.config.attention_dropout == 0.1
-    assert begun.prompt is None
     history = train(config, str(tmp_path / "m"))
     assert history["best"]["perplexity"] < history["epochs"][0]["perplexity"]

@@ -119,8 +119,6 @@ class TokenFolder:
         """Returns the number of rows in a split."""
         return self.manifest["counts"][split]["rows"]
 
-    num_pairs = num_rows
-
     def window(self) -> int:
         """Returns the largest number of tokens of a row, by the settings."""
         settings = self.manifest["settings"]

@@ -8,10 +8,11 @@ the messages, and with a placeholder for the text of each. A message is {"role":
 "content": text}.
 """
 
+import datetime
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from data_pipeline.prompts.template_sandbox import ConversationRefusedError, SandboxedTemplate
 from data_pipeline.tokenizers import DecoderTokenizer
@@ -51,7 +52,8 @@ class ChatTemplate:
         """
         self._template = SandboxedTemplate(source, where)
         self._special_tokens, self._where = dict(special_tokens), where
-        self._nonce = secrets.token_hex(16)
+        # Of private characters alone, which filters such as `lower` and `trim` leave as they are.
+        self._secret = "".join(chr(0xE010 + int(digit, 16)) for digit in secrets.token_hex(16))
 
     def render(self, messages: Sequence[Message], add_generation_prompt: bool = True) -> str:
         """Returns the conversation as text, for people. Models read `ids`: in a text, anybody can write special tokens.
@@ -65,7 +67,7 @@ class ChatTemplate:
         Raises:
           ValueError: a message is malformed, or the template fails or refuses the conversation.
         """
-        return self._layout(messages, add_generation_prompt).rendered
+        return self._layout(messages, add_generation_prompt, datetime.datetime.now()).rendered
 
     def ids(
         self, tokenizer: DecoderTokenizer, messages: Sequence[Message], add_generation_prompt: bool = True
@@ -76,7 +78,7 @@ class ChatTemplate:
           ValueError: see `render`; or the template changes a message's text otherwise than by taking blanks off its
             ends, or thoughts up to `</think>` off an assistant's.
         """
-        return self._encode(tokenizer, self._layout(messages, add_generation_prompt))
+        return self._encode(tokenizer, self._layout(messages, add_generation_prompt, datetime.datetime.now()))
 
     def training_ids(self, tokenizer: DecoderTokenizer, messages: Sequence[Message]) -> tuple[list[int], list[int]]:
         """Returns the ids of a conversation in two parts: what the model reads, and what it learns to write.
@@ -95,7 +97,8 @@ class ChatTemplate:
                 f"The last of {len(messages)} messages has the role {messages[-1]['role']}. Expected an assistant's "
                 "answer after at least one other message."
             )
-        before, whole = self._layout(messages[:-1], True), self._layout(messages, False)
+        now = datetime.datetime.now()
+        before, whole = self._layout(messages[:-1], True, now), self._layout(messages, False, now)
         if not whole.rendered.startswith(before.rendered):
             raise ValueError(
                 f"The chat template in {self._where} writes a conversation otherwise once it is answered. Expected the "
@@ -111,68 +114,63 @@ class ChatTemplate:
             )
         return ids[:start], ids[start : ends[0] + 1]
 
-    def _layout(self, messages: Sequence[Message], add_generation_prompt: bool) -> _Layout:
+    def _layout(self, messages: Sequence[Message], add_generation_prompt: bool, now: datetime.datetime) -> _Layout:
         _check(messages)
+        given = {"tools": None, "documents": None, "add_generation_prompt": add_generation_prompt}
+        given |= {"strftime_now": lambda form: now.strftime(form), **self._special_tokens}
         try:
-            return self._laid_out(messages, add_generation_prompt)
+            return self._laid_out(messages, given)
         except ConversationRefusedError:
             joined = _system_joined(messages)
             if joined is None:
                 raise
-            return self._laid_out(joined, add_generation_prompt)
+            return self._laid_out(joined, given)
 
-    def _laid_out(self, messages: Sequence[Message], add_generation_prompt: bool) -> _Layout:
+    def _laid_out(self, messages: Sequence[Message], given: Mapping[str, Any]) -> _Layout:
         """Runs the template with the messages and with placeholders, and fits the two texts together."""
-        marks = [f"\ue000{self._nonce}.{i}\ue001" for i in range(len(messages))]
+        marks = [f"\ue000{self._secret}{chr(0xF0000 + i)}\ue001" for i in range(len(messages))]
         # A text of blanks stands for itself, as templates ask whether a text is empty.
         marked = [
             {**message, "content": mark} if message["content"].strip() else message
             for message, mark in zip(messages, marks, strict=True)
         ]
         frame, rendered = (
-            self._template.render(
-                {
-                    "messages": [dict(message) for message in conversation],
-                    "tools": None,
-                    "documents": None,
-                    "add_generation_prompt": add_generation_prompt,
-                    **self._special_tokens,
-                }
-            )
+            self._template.render({**given, "messages": [dict(message) for message in conversation]})
             for conversation in (marked, messages)
         )
-        # [text, number of a message, text, number, ..., text]
-        pieces = re.split(f"\ue000{self._nonce}\\.(\\d+)\ue001", frame)
+        # [text, private character of a message, text, character, ..., text]
+        pieces = re.split(f"\ue000{self._secret}(.)\ue001", frame)
+        pieces[1::2] = [ord(character) - 0xF0000 for character in pieces[1::2]]
         for i, message in enumerate(messages):
-            if str(i) not in pieces[1::2] and message["content"].strip():
+            if i not in pieces[1::2] and message["content"].strip():
                 error = ConversationRefusedError if message["role"] == "system" else ValueError
-                raise error(f"{self._message(i, message)} is left out or changed. Expected its text as it is.")
+                raise error(
+                    f"The chat template in {self._where} leaves out or changes the text of message {i} "
+                    f"({message['role']}). Expected the text as it is. Leave the message out, or replace the template."
+                )
         return self._fitted(messages, pieces, rendered)
 
-    def _fitted(self, messages: Sequence[Message], pieces: Sequence[str], rendered: str) -> _Layout:
+    def _fitted(self, messages: Sequence[Message], pieces: Sequence[Any], rendered: str) -> _Layout:
         """Finds the parts of a text, whose outline is known."""
         parts, at = [], 0
         for k, piece in enumerate(pieces):
             following = pieces[k + 1] if k % 2 else ""
-            options = _kept(messages[int(piece)]) if k % 2 else [piece]
+            options = _kept(messages[piece]) if k % 2 else [piece]
             part = next((option for option in options if rendered.startswith(option + following, at)), None)
             if part is None:
-                i = int(pieces[k if k % 2 else k - 1]) if k else 0
-                raise ValueError(
-                    f"{self._message(i, messages[i])} is not written as it is. Expected its text, blanks at its ends "
-                    f"aside; found {rendered[at : at + 60]!r}. Change the text, or replace the template."
-                )
+                raise self._reads_texts(rendered[at : at + 80])
             parts.append(part)
             at += len(part)
         if at < len(rendered):
-            raise ValueError(
-                f"The chat template in {self._where} writes {rendered[at : at + 60]!r} for these messages, but not for "
-                "others in their place. Change the last message, or replace the template."
-            )
+            raise self._reads_texts(rendered[at : at + 80])
         return _Layout(rendered, parts)
 
-    def _message(self, i: int, message: Message) -> str:
-        return f"Message {i} ({message['role']}) in the prompt by the chat template in {self._where}"
+    def _reads_texts(self, found: str) -> ValueError:
+        return ValueError(
+            f"The chat template in {self._where} changes a message, or what stands around it, by what it says: it "
+            f"wrote {found!r}. Expected every text as it is, blanks at its ends aside. Leave special words such as "
+            "</think> out of the text, or replace the template."
+        )
 
     def _encode(self, tokenizer: DecoderTokenizer, layout: _Layout) -> list[int]:
         """Returns ids, with special tokens where the template wrote them."""

@@ -1,12 +1,11 @@
 """Runs the Jinja template of a model inside bounds: no way out of the sandbox, no endless loop, no endless text.
 
 A chat template is a program that comes with a model. It runs as in transformers (`chat_template_utils.py`): jinja2's
-immutable sandbox with trim_blocks, lstrip_blocks, loop controls, `raise_exception`, `strftime_now` and `tojson`. The
-bounds on steps, time and sizes are ours.
+immutable sandbox with trim_blocks, lstrip_blocks, loop controls, `raise_exception` and `tojson`. The bounds on steps,
+time and sizes are ours.
 """
 
 import contextvars
-import datetime
 import functools
 import json
 import re
@@ -98,8 +97,7 @@ class SandboxedTemplate:
           ConversationRefusedError: the template called `raise_exception`.
           ValueError: it failed, left the sandbox, or needs more time or memory than is allowed.
         """
-        given = {"strftime_now": lambda form: datetime.datetime.now().strftime(form), **variables}
-        return self._bounded(lambda: "".join(map(_budget.get().made, self._template.generate(given))))
+        return self._bounded(lambda: "".join(map(_budget.get().made, self._template.generate(variables))))
 
     def _bounded(self, run: Callable[[], Any]) -> Any:
         token = _budget.set(_Budget())
@@ -116,13 +114,13 @@ class SandboxedTemplate:
             ) from error
         except jinja2.sandbox.SecurityError as error:
             raise ValueError(
-                f"The chat template in {self._where} tries to leave its sandbox ({error}). Do not use this model, or "
-                "replace its template."
+                f"The chat template in {self._where} tries to leave its sandbox ({_reason(error)}). Do not use this "
+                "model, or replace its template."
             ) from error
         except Exception as error:  # a template is a program: it may raise anything
             raise ValueError(
-                f"The chat template in {self._where} failed ({error or type(error).__name__}). Check the roles and the "
-                "order of the messages, or replace the template."
+                f"The chat template in {self._where} failed ({_reason(error)}). Check the roles and the order of the "
+                "messages, or replace the template."
             ) from error
         finally:
             _budget.reset(token)
@@ -207,6 +205,10 @@ def _bounded_filter(name: str, run: Callable[..., Any]) -> Callable[..., Any]:
 def _check_width(form: str) -> None:
     if _WIDTH.search(form):
         raise jinja2.TemplateError(f"it formats with a large width: {form[:40]!r}")
+
+
+def _reason(error: Exception) -> str:
+    return str(error).rstrip(".") or type(error).__name__
 
 
 def _counted(items: Iterable[Any]) -> Iterator[Any]:

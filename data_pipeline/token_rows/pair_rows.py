@@ -10,7 +10,14 @@ import numpy as np
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CLOSED_BOOK, Origin, TokenRow, same_folder, write
-from data_pipeline.prompts.answer_prompts import END, PromptSettings, TextPair, answer_prompt, target, with_markers
+from data_pipeline.prompts.answer_prompts import (
+    PromptSettings,
+    answer_prompt,
+    end_id,
+    target,
+    with_markers,
+)
+from data_pipeline.prompts.chat_prompts import TextPair
 from data_pipeline.settings import Settings, setting
 from data_pipeline.token_rows.packing import split_at_ends
 from data_pipeline.tokenizers import CausalTokenizer
@@ -104,8 +111,8 @@ class PairRows:
         target_ids = target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
         self.counts["questions_shortened"] += prompt.shortened
         if contexts is not None:
-            self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
-        self.counts["answers_cut"] += target_ids[-1] != self._tokenizer.added[END]
+            self.counts["contexts_missing"] += self._settings.num_contexts - len(prompt.sources)
+        self.counts["answers_cut"] += target_ids[-1] != end_id(self._tokenizer)
         return TokenRow(prompt.ids, target_ids, pair_id)
 
     def _document(self, pair: TextPair) -> TextPair | None:

@@ -30,6 +30,7 @@ class BytePairs:
       end_ids: all ids that end a text: this one.
       chat_template: None, as a GPT-2 has no conversations.
       added: {added token: id}.
+      chat_template: always None.
       fingerprint: hash of vocabulary, merges and added tokens; two tokenizers with equal ones give equal ids.
     """
 

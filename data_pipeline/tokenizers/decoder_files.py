@@ -101,8 +101,8 @@ def with_config(content: Mapping[str, Any], config: Mapping[str, Any], where: st
     """Returns a tokenizer.json with the added tokens that only its tokenizer_config.json has."""
     if not isinstance(content, Mapping):
         raise ValueError(f"{where} holds {type(content).__name__}; expected an object. Write or fetch it again.")
-    entries = [dict(entry) for entry in content.get("added_tokens") or []]
-    known = {entry.get("content") for entry in entries}
+    entries = _entries(content, where)
+    known = {entry["content"] for entry in entries}
     try:
         later = {int(number): entry for number, entry in (config.get("added_tokens_decoder") or {}).items()}
         entries += [
@@ -121,6 +121,15 @@ def with_config(content: Mapping[str, Any], config: Mapping[str, Any], where: st
     return {**content, "added_tokens": entries}
 
 
+def _entries(content: Mapping[str, Any], where: str) -> list[dict[str, Any]]:
+    entries = content.get("added_tokens") or []
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{where} has added_tokens that are no list of objects. Write or fetch it again.")
+    if wrong := [entry for entry in entries if not isinstance(entry.get("content"), str) or not entry["content"]]:
+        raise ValueError(f"{where} has the added token {wrong[0]}; expected a content. Write or fetch it again.")
+    return entries
+
+
 def checked(content: Mapping[str, Any], named: Mapping[str, str], where: str) -> dict[str, Any]:
     """Returns a tokenizer.json in one form, after a check that it is of a kind that is built in.
 
@@ -129,6 +138,9 @@ def checked(content: Mapping[str, Any], named: Mapping[str, str], where: str) ->
     Raises:
       ValueError: it is damaged, or of another kind.
     """
+    for name in ("model", "normalizer", "pre_tokenizer", "decoder"):
+        if not isinstance(content.get(name), Mapping | None):
+            raise ValueError(f"{where} has a {name} that is no object. Write or fetch it again.")
     model = content.get("model") or {}
     kind = model.get("type", "BPE" if "merges" in model else "none")
     vocab, merges = model.get("vocab"), model.get("merges")
@@ -146,10 +158,10 @@ def checked(content: Mapping[str, Any], named: Mapping[str, str], where: str) ->
             f"{where} has a {affixes[0]}, which is not built in. Expected a byte-level or SentencePiece BPE."
         )
     pairs = [pair.split(" ", 1) if isinstance(pair, str) else pair for pair in merges]
-    if wrong := [pair for pair in pairs if len(pair) != 2]:
+    if wrong := [pair for pair in pairs if not isinstance(pair, list) or list(map(type, pair)) != [str, str]]:
         raise ValueError(f"{where} has the merge {wrong[0]}; expected two tokens. Write or fetch it again.")
     usual = {"normalizer": None, "pre_tokenizer": None, "decoder": None, "version": "1.0"}
-    content = {**usual, **content, "model": {**model, "type": "BPE", "merges": [list(pair) for pair in pairs]}}
+    content = {**usual, **content, "model": {**model, "type": "BPE", "merges": pairs}}
     if not is_byte_level(content) and not _is_sentencepiece(content):
         raise ValueError(
             f"{where} is neither byte-level (a pre_tokenizer ByteLevel) nor of SentencePiece (byte_fallback, {_BLANK} "
@@ -162,24 +174,22 @@ def _added(
     content: Mapping[str, Any], vocab: Mapping[str, int], named: Mapping[str, str], where: str
 ) -> list[dict[str, Any]]:
     """Returns the entries of added tokens in the order of their ids, with those that begin and end a text."""
-    entries = [_FLAGS | dict(entry) for entry in content.get("added_tokens") or []]
-    known = {entry.get("content") for entry in entries}
+    entries = [_FLAGS | entry for entry in _entries(content, where)]
+    known = {entry["content"] for entry in entries}
     ends = [named.get(name) for name in ("bos_token", "eos_token")]
     new = {token: vocab[token] for token in ends if token not in known and token in vocab}
     entries += [_FLAGS | {"id": number, "content": token, "normalized": False} for token, number in new.items()]
     names = {number: token for token, number in vocab.items()}
     for entry in entries:
-        token, number = entry.get("content"), entry.get("id")
-        if not isinstance(token, str) or not token or not isinstance(number, int) or number < 0:
-            raise ValueError(f"{where} has the added token {entry}; expected a content and an id. Fetch it again.")
+        token, number = entry["content"], entry.get("id")
+        if not isinstance(number, int) or number < 0:
+            raise ValueError(f"{where} gives the added token {token!r} the id {number!r}; expected a whole number.")
         entry["special"] = entry["special"] or token in named.values()
-        if vocab.get(token, number) != number or names.get(number, token) != token:
+        if vocab.get(token, number) != number or names.setdefault(number, token) != token:
             raise ValueError(
-                f"{where} gives the added token {token!r} the id {number}, which does not fit its vocabulary. Give the "
-                "files of one model."
+                f"{where} gives the added token {token!r} the id {number}, which does not fit its other tokens. Give "
+                "the files of one model."
             )
-        if names.setdefault(number, token) != token:
-            raise ValueError(f"{where} gives the id {number} to {token!r} and {names[number]!r}. Fetch it again.")
     return sorted(entries, key=lambda entry: entry["id"])
 
 
@@ -190,23 +200,23 @@ def is_white_space(entry: Mapping[str, Any]) -> bool:
 
 def is_byte_level(content: Mapping[str, Any]) -> bool:
     """Returns whether a tokenizer.json spells tokens in GPT-2's alphabet of bytes."""
-    return "ByteLevel" in {
-        step["type"] for name in ("normalizer", "pre_tokenizer") for step in steps(content.get(name))
-    }
+    all_steps = [step for name in ("normalizer", "pre_tokenizer") for step in steps(content.get(name))]
+    return any(step["type"] == "ByteLevel" for step in all_steps)
 
 
 def _is_sentencepiece(content: Mapping[str, Any]) -> bool:
-    kinds = {step["type"] for step in steps(content["pre_tokenizer"])}
-    replaced = {step.get("content") for step in steps(content["normalizer"]) if step["type"] in ("Replace", "Prepend")}
+    kinds = [step["type"] for step in steps(content["pre_tokenizer"])]
+    replaced = [step.get("content") for step in steps(content["normalizer"]) if step["type"] == "Replace"]
     return bool(content["model"].get("byte_fallback")) or "Metaspace" in kinds or _BLANK in replaced
 
 
 def steps(step: Mapping[str, Any] | None) -> Iterator[Mapping[str, Any]]:
     """Yields the steps of a normalizer or pre-tokenizer."""
-    if step and step.get("type") == "Sequence":
-        for part in step.get("normalizers") or step.get("pretokenizers") or []:
+    if isinstance(step, Mapping) and step.get("type") == "Sequence":
+        parts = step.get("normalizers") or step.get("pretokenizers")
+        for part in parts if isinstance(parts, list) else []:
             yield from steps(part)
-    elif step:
+    elif isinstance(step, Mapping):
         yield {"type": None, **step}
 
 

@@ -219,7 +219,7 @@ class DecoderTokenizer:
             added.append(entry | {"content": name, "single_word": False})
         merges = [pair for pair in model["merges"] if not {*pair, "".join(pair)} & names.keys()]
         model = model | {"vocab": vocab, "merges": merges, "dropout": None}
-        if model.get("unk_token") in names:
+        if model.get("unk_token") in list(names):  # which may be no text in a damaged file
             model["unk_token"] = None  # a character without a piece has no id, rather than that of a special token
         content = self._content | {"model": model, "added_tokens": added}
         try:

@@ -124,9 +124,9 @@ class GenerationSession:
     def stream(
         self, prompt: Sequence[int], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> Iterator[Generation]:
-        """Returns the answer to a prompt again and again while it grows, and at last the whole answer.
+        """Yields the growing answer to a prompt, and finally the whole answer.
 
-        Writing stops when nobody asks for more.
+        Generation stops when the caller stops iterating.
 
         Args:
           prompt: its token ids.
@@ -141,7 +141,7 @@ class GenerationSession:
     def stream_many(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> Iterator[list[Generation]]:
-        """Returns one answer to each prompt, all while they grow; otherwise like `stream`."""
+        """Yields the growing answers to several prompts, one to each; otherwise like `stream`."""
         if settings.num_samples != 1:
             raise ValueError(f"num_samples is {settings.num_samples}; expected 1: a stream shows one answer.")
         self._check(prompts)
@@ -209,8 +209,9 @@ def _check_export(folder: str, stored: dict[str, Any]) -> None:
         )
     if stored["tokenizer"] not in _TOKENIZERS:
         raise ValueError(
-            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. It was "
-            "written by another version of docproduct: read it with that one."
+            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. If it "
+            "was written by another version of docproduct, read it with that one. If the class is yours, add it to "
+            f"_TOKENIZERS in {__name__}."
         )
 
 

@@ -8,7 +8,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,8 @@ import tensorflow as tf
 from absl import logging
 
 from data_pipeline.folders import files
+
+Part = Callable[[str], bool]
 
 _SHOWN = 6  # names in a message
 HEAD = "lm_head.weight"  # of Hugging Face's decoders, without a prefix
@@ -196,27 +198,36 @@ def named_as(layer: Any, sources: Mapping[str, Source]) -> dict[str, np.ndarray]
     return tensors
 
 
-def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
-    """Assigns all variables of a built layer.
+def assign(layer: Any, values: Mapping[str, np.ndarray], where: str, part: Part = lambda name: True) -> None:
+    """Assigns the variables of a built layer.
 
     Args:
       layer: A Keras layer or model.
       values: The value of each variable, by its path inside the layer.
       where: The file's name in errors.
+      part: Tells by its path whether a variable is assigned; default: all are.
 
     Raises:
       ValueError: Values are missing, unexpected or of another shape. All are named, and no variable is changed.
     """
-    variables = variables_by_name(layer)
+    variables = {name: variable for name, variable in variables_by_name(layer).items() if part(name)}
     _check_names(variables, values, where)
     _check_shapes({name: variable.shape for name, variable in variables.items()}, values, where)
     for name, variable in variables.items():
         variable.assign(values[name])
 
 
-def save(layer: Any, path: str) -> None:
-    """Writes all variables of a layer to a safetensors file, under their paths inside the layer."""
-    tensors = {name: np.asarray(variable.numpy()) for name, variable in variables_by_name(layer).items()}
+def save(layer: Any, path: str, part: Part = lambda name: True, dtype: Any = None) -> None:
+    """Writes the variables of a layer to a safetensors file, under their paths inside the layer.
+
+    Args:
+      layer: A Keras layer or model.
+      path: The file.
+      part: Tells by its path whether a variable is written; default: all are.
+      dtype: NumPy dtype in the file; default: the variable's.
+    """
+    variables = variables_by_name(layer)
+    tensors = {name: np.asarray(variables[name].numpy(), dtype) for name in filter(part, variables)}
     with files.whole_file(path) as partial, open(partial, "wb") as file:
         file.write(safetensors.numpy.save(tensors))
 

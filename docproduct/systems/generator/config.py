@@ -4,6 +4,7 @@ import dataclasses
 
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.layers.lora import LoraSettings
 from docproduct.training.settings import TrainingSettings
 
 FORMER = {"copying": False, "pointer": False, "pairs_apart": False}  # settings of earlier versions, where they were off
@@ -25,6 +26,7 @@ class GeneratorTraining(Settings):
     )
     # Of the model without base_dir; the token folder's tokenizer decides vocab_size.
     random_gpt2: GPT2Config = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512)
+    lora: LoraSettings = LoraSettings()
     dropout: float | None = setting(
         None,
         "Dropout on states, embeddings and attention (LLaMA: attention only); default: as base_dir says, else 0.1.",
@@ -53,3 +55,5 @@ class GeneratorTraining(Settings):
             raise ValueError(
                 f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."
             )
+        if self.lora.rank and not self.base_dir:
+            raise ValueError("lora_rank is given without base_dir; an adapter needs a model that was trained before.")

@@ -43,7 +43,7 @@ def read_rows(folder: TokenFolder, split: str) -> list[TokenRow]:
     Raises:
       ValueError: a shard is damaged, or lacks rows.
     """
-    shards, num_rows = folder.shards(split), folder.num_pairs(split)
+    shards, num_rows = folder.shards(split), folder.num_rows(split)
     dataset = tf.data.TFRecordDataset(shards).batch(_READ_TOGETHER)
     dataset = dataset.map(lambda batch: batches.parse(batch, folder.features))
     rows: list[TokenRow] = []

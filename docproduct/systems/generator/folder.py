@@ -1,4 +1,4 @@
-"""A language model with its tokenizer as a folder.
+"""A language model with its tokenizer as a folder, or from a GGUF file.
 
     config.json          the architecture, the exact sizes, versions
     weights.safetensors  the tokenizer's files
@@ -11,40 +11,24 @@ import itertools
 import json
 import os
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import safetensors.numpy
 
 from data_pipeline.folders import files
-from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
+from data_pipeline.prompts.answer_prompts import PromptSettings, default_prompt, with_markers
 from data_pipeline.tokenizers import CausalTokenizer, DecoderTokenizer
 from docproduct import model_folder
-from docproduct.layers import checkpoints
+from docproduct.layers import checkpoints, gguf_files
 from docproduct.layers.transformer import Blocks
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.generator import layouts
 from docproduct.systems.generator.layouts import FORMAT, FORMER_SIZES, KIND, DecoderConfig, architecture_of
-from docproduct.systems.generator.model import Decoder, LanguageModel
+from docproduct.systems.generator.model import LanguageModel
 
 # Variables with a row or column for each id, and the axis of the ids.
 _TABLES = {"token_embedding/embeddings": 0, "head/kernel": 1}
-
-
-class Published(Protocol):
-    """A model as Hugging Face publishes it, read from a file of another format.
-
-    Attributes:
-      config: the content of config.json.
-      tensors: {Hugging Face's name: values}.
-      tokenizer: the content of tokenizer.json.
-      tokenizer_config: the content of tokenizer_config.json, and eos_token_id; see `DecoderTokenizer.from_json`.
-    """
-
-    config: dict[str, Any]
-    tensors: dict[str, np.ndarray]
-    tokenizer: dict[str, Any]
-    tokenizer_config: dict[str, Any]
 
 
 class TrainedGenerator(LanguageModel):
@@ -58,53 +42,47 @@ class TrainedGenerator(LanguageModel):
         seed: int = 0,
         dtype: str = "float32",
         prompt: PromptSettings | None = None,
+        random: bool = True,
     ) -> "TrainedGenerator":
-        """Returns a generator with random weights."""
-        return cls._of(architecture_of(config).decoder(config, seed, dtype), tokenizer, prompt)
-
-    @classmethod
-    def _blank(
-        cls,
-        config: DecoderConfig,
-        tokenizer: CausalTokenizer,
-        seed: int,
-        dtype: str,
-        prompt: PromptSettings | None = None,
-    ) -> "TrainedGenerator":
-        """Returns a generator whose weights are still to be assigned."""
-        blocks = Blocks(0.0, itertools.count(1_000 * seed), dtype)
-        return cls._of(architecture_of(config).decoder(config, seed, dtype, blocks), tokenizer, prompt)
-
-    @classmethod
-    def _of(cls, decoder: Decoder, tokenizer: CausalTokenizer, prompt: PromptSettings | None) -> "TrainedGenerator":
-        return cls(decoder.make_variables(), tokenizer, prompt, tokenizer.chat_template)
+        """Returns a generator with random weights, or with zeros, which take no time, for weights that come next."""
+        blocks = Blocks(config.initializer_range if random else 0.0, itertools.count(1_000 * seed), dtype)
+        decoder = architecture_of(config).decoder(config, seed, dtype, blocks).make_variables()
+        prompt = prompt or default_prompt(tokenizer, config.max_positions)
+        return cls(decoder, tokenizer, prompt, tokenizer.chat_template)
 
     @classmethod
     def load(
         cls, folder: str, dtype: str = "float32", seed: int = 0, dropout: float | None = None
     ) -> "TrainedGenerator":
-        """Loads a folder in any of the layouts.
+        """Loads a folder in any of the layouts, or a GGUF file.
 
         Args:
-          folder: the folder.
+          folder: the folder, or the file.
           dtype: Keras dtype policy.
           seed: of dropout.
           dropout: its rate; default: the folder's.
 
         Raises:
-          ValueError: there is no such folder, or its files do not fit together.
+          ValueError: there is no such folder or file, it is damaged, or its parts do not fit together.
           FileNotFoundError: it has no tokenizer.
         """
         layout, config, prompt = layouts.describe(folder)
+        if layout == layouts.GGUF:
+            return cls.of_published(gguf_files.read(folder), folder, dtype, seed, dropout)
         tokenizer = architecture_of(config).tokenizer.load(folder)
         config = config if dropout is None else config.with_dropout(dropout)
-        result = cls._blank(config, tokenizer, seed, dtype, prompt)
+        result = cls.make(config, tokenizer, seed, dtype, prompt, random=False)
         layouts.assign_weights(result.decoder, folder, layout)
         return result
 
     @classmethod
     def of_published(
-        cls, published: Published, where: str, dtype: str = "float32", seed: int = 0, dropout: float | None = None
+        cls,
+        published: gguf_files.Published,
+        where: str,
+        dtype: str = "float32",
+        seed: int = 0,
+        dropout: float | None = None,
     ) -> "TrainedGenerator":
         """Returns a generator with published weights that are in memory.
 
@@ -121,7 +99,7 @@ class TrainedGenerator(LanguageModel):
         config = layouts.hugging_face_config(published.config)
         tokenizer = DecoderTokenizer.from_json(published.tokenizer, published.tokenizer_config, where)
         config = config if dropout is None else config.with_dropout(dropout)
-        result = cls._blank(config, tokenizer, seed, dtype)
+        result = cls.make(config, tokenizer, seed, dtype, random=False)
         layouts.assign_hugging_face(result.decoder, published.tensors, where)
         return result
 
@@ -139,7 +117,7 @@ class TrainedGenerator(LanguageModel):
         tokenizer, config = with_markers(self.tokenizer), self.decoder.config
         rows = max(tokenizer.vocab_size, config.vocab_size)
         config = dataclasses.replace(config, vocab_size=rows)
-        result = TrainedGenerator._blank(config, tokenizer, seed, dtype, prompt)
+        result = TrainedGenerator.make(config, tokenizer, seed, dtype, prompt, random=False)
         weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.decoder).items()}
         for name in _TABLES.keys() & weights.keys():
             weights[name] = _with_rows(weights[name], _TABLES[name], self.tokenizer.vocab_size, rows)
@@ -164,6 +142,15 @@ class TrainedGenerator(LanguageModel):
     def save_weights(self, folder: str) -> None:
         """Writes the weights."""
         checkpoints.save(self.decoder, os.path.join(folder, WEIGHTS_FILE))
+
+    def load_weights(self, folder: str) -> None:
+        """Sets the weights to those that `save_weights` wrote.
+
+        Raises:
+          ValueError: they are missing, damaged or of another model.
+        """
+        weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
+        checkpoints.assign(self.decoder, weights, os.path.join(folder, WEIGHTS_FILE))
 
     def fingerprint(self) -> str:
         """Returns a hash of weights, sizes and tokenizer, of a GPT-2 the same as in earlier versions."""
@@ -213,10 +200,14 @@ def window_of(folder: str) -> int:
 
 
 def tokenizer_of(folder: str) -> CausalTokenizer:
-    """Returns the tokenizer of the model in a folder of any layout, without loading its weights.
+    """Returns the tokenizer of the model in a folder of any layout or a GGUF file, without loading its weights.
 
     Raises:
       ValueError: as in `TrainedGenerator.load`.
       FileNotFoundError: it has no tokenizer.
     """
-    return architecture_of(layouts.describe(folder).config).tokenizer.load(folder)
+    layout, config, _ = layouts.describe(folder)
+    if layout == layouts.GGUF:
+        published = gguf_files.read(folder, with_tensors=False)
+        return DecoderTokenizer.from_json(published.tokenizer, published.tokenizer_config, folder)
+    return architecture_of(config).tokenizer.load(folder)

@@ -1,8 +1,9 @@
-"""The layouts of a generator's folder: ours, OpenAI's and Hugging Face's; and how the weights of each are read.
+"""The layouts of a generator: ours, OpenAI's and Hugging Face's folders, GGUF files; and how the weights are read.
 
 ours          config.json of the kind "docproduct generator", weights.safetensors
 OpenAI        hparams.json, model.ckpt.*
 Hugging Face  config.json with a model_type, model.safetensors, also in several files
+GGUF          a file
 """
 
 import os
@@ -15,7 +16,7 @@ from data_pipeline.folders import files
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.settings import from_json
 from data_pipeline.tokenizers import BytePairs, CausalTokenizer, DecoderTokenizer
-from docproduct.layers import checkpoints, gpt2_config, llama_config
+from docproduct.layers import checkpoints, gguf_files, gpt2_config, llama_config
 from docproduct.layers.checkpoints import Source
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config
@@ -29,7 +30,8 @@ FORMAT = 2
 FORMER_SIZES = {"pointer": False, "segment_token": None}  # fields that GPT2Config had, where they changed nothing
 HUGGING_FACE_WEIGHTS_FILE = "model.safetensors"
 _OPENAI_CONFIG_FILE = "hparams.json"
-_OURS, _OPENAI, _HUGGING_FACE = ("ours", "openai", "hugging_face")
+MODEL_FILES = (CONFIG_FILE, _OPENAI_CONFIG_FILE)  # a model's folder has one of them
+_OURS, _OPENAI, _HUGGING_FACE, GGUF = ("ours", "openai", "hugging_face", "gguf")
 
 DecoderConfig = GPT2Config | LlamaConfig
 
@@ -70,7 +72,7 @@ class Description(NamedTuple):
     """What a folder's configuration says.
 
     Attributes:
-      layout: ours, OpenAI's or Hugging Face's.
+      layout: ours, OpenAI's, Hugging Face's or GGUF.
       config: the model's sizes.
       prompt: how prompts are made, if the model was trained to answer.
     """
@@ -86,13 +88,17 @@ def architecture_of(config: DecoderConfig) -> Architecture:
 
 
 def describe(folder: str) -> Description:
-    """Reads a folder's configuration.
+    """Reads the configuration of a folder or of a GGUF file.
 
     Raises:
-      ValueError: there is no such folder, or it holds no model of a known kind.
+      ValueError: there is no such folder or file, or it holds no model of a known kind.
     """
+    if os.path.isfile(folder):
+        return Description(GGUF, hugging_face_config(gguf_files.read(folder, with_tensors=False).config))
     if not os.path.isdir(folder):
-        raise ValueError(f"There is no folder {folder}. Expected a model's folder; names on a hub are not looked up.")
+        raise ValueError(
+            f"There is no folder {folder}. Expected a model's folder, or a GGUF file; names on a hub are not looked up."
+        )
     stored, hparams = (files.read_json(os.path.join(folder, name)) for name in (CONFIG_FILE, _OPENAI_CONFIG_FILE))
     if stored is not None and stored.get("kind") == KIND:
         return _describe_ours(folder, stored)

@@ -64,7 +64,7 @@ def write(
 
 
 def _scores(history: dict[str, Any], folder: TokenFolder) -> str:
-    rows = folder.num_pairs(splits.DEV)
+    rows = folder.num_rows(splits.DEV)
     return (
         f"{rows:,} dev rows; epoch 0 is the model that training started from. Perplexity is per token; byte_perplexity "
         "is per byte of text, which models with other vocabularies can be compared by. ROUGE-L is of greedy answers "

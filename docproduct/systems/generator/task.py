@@ -3,7 +3,6 @@
 B rows of one replica, P tokens of the longest prompt, G of the longest target
 """
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,11 +12,10 @@ from absl import logging
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
-from docproduct.layers import checkpoints
 from docproduct.systems.generator import report
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, Sample
-from docproduct.systems.generator.folder import WEIGHTS_FILE, TrainedGenerator
+from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.losses import PAD, Tokens, joined, next_token_losses
 from docproduct.systems.generator.start import start
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, num_rows, whole_gradients
@@ -55,7 +53,7 @@ class GeneratorTask(Task):
           model_dir: the folder of weights and report.
         """
         self.generator, self.modules = generator, (generator.decoder,)
-        self.num_rows = folder.num_pairs(splits.TRAIN)
+        self.num_rows = folder.num_rows(splits.TRAIN)
         self.end_id = generator.tokenizer.end_id if folder.rows == LANGUAGE_MODEL else None
         self._config, self._folder, self._evaluation, self._model_dir = config, folder, evaluation, model_dir
         settings = config.settings
@@ -121,6 +119,5 @@ class GeneratorTask(Task):
         if config.base_dir and config.num_answers:
             before = DevEvaluation(start(config, folder), evaluation.rows, folder.rows, config.num_answers).write()
         if history["best"] != history["epochs"][-1]:
-            weights = checkpoints.read_safetensors(self._model_dir, WEIGHTS_FILE)
-            checkpoints.assign(self.generator.decoder, weights, os.path.join(self._model_dir, WEIGHTS_FILE))
+            self.generator.load_weights(self._model_dir)
         report.write(self._model_dir, config, self.generator, folder, history, before, evaluation.write())
