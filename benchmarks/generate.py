@@ -17,6 +17,7 @@ import shutil
 import statistics
 import sys
 import time
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -36,7 +37,7 @@ from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.dev import asked_of, read_rows
 from docproduct.training.devices import set_up
 
-_PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generation_peer.py")
+PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "generation_peer.py")
 _PEERS = {
     "transformers float32": ["transformers", "--precision=float32"],
     "transformers bfloat16": ["transformers", "--precision=bfloat16"],
@@ -49,6 +50,7 @@ _WRITTEN = 11  # the token that our models write after every text
 _REPEATED_WORDS = (4, 3)  # an answer repeats itself if it holds the same 4 words more than 3 times
 _OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS if precision != "int8" or int8.available()}
 
+Request = dict[str, Any]
 Figures = dict[str, list[float]]  # {contestant: one figure for each round}
 
 
@@ -69,17 +71,15 @@ def make_models(values: flags.FlagValues) -> None:
 
 
 def contestant(folder: str) -> None:
-    """Generates for each line of standard input: prompt tokens, new tokens, batch size, whether to use look-up."""
+    """Generates for each line of standard input, a request; see generation_peer.py. It may ask for look-up."""
     session = GenerationSession.load(folder)
     for line in sys.stdin:
-        length, count, batch_size, lookup = map(int, line.split())
-        prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length))
-        prompts[:, -4:] = _WRITTEN  # so that look-up has a proposal in the first pass
-        prompts = prompts.tolist()
-        seconds = []
+        request = json.loads(line)
+        prompts, count, seconds = request["prompts"], request["count"], []
         for num_tokens in (1, count):
+            settings = GenerationSettings(num_tokens, no_repeat_ngram_size=0)
             start = time.perf_counter()
-            answers = session.write(prompts, GenerationSettings(num_tokens, no_repeat_ngram_size=0), bool(lookup))
+            answers = session.write(prompts, settings, request.get("lookup", False))
             seconds.append(time.perf_counter() - start)
         if short := sum(len(answer.ids) < count for (answer,) in answers):
             raise RuntimeError(f"{short} texts ended before {count} tokens: their speed would be wrong.")
@@ -118,11 +118,11 @@ def _commands(values: flags.FlagValues) -> dict[str, list[str]]:
     ours = [sys.executable, "-m", "benchmarks.generate", "--contestant"]
     commands = {name: [*ours, os.path.join(values.work_dir, precision)] for precision, name in _OURS.items()}
     if values.peer_python:
-        folder = f"--model_dir={os.path.join(values.work_dir, 'hugging_face')}"
+        folder = f"--model={os.path.join(values.work_dir, 'hugging_face')}"
         for name, arguments in _PEERS.items():
             # This project depends on KerasHub, which therefore runs in our interpreter.
             python = sys.executable if "keras_hub" in arguments else values.peer_python
-            commands[name] = [python, _PEER_SCRIPT, *arguments, folder]
+            commands[name] = [python, PEER_SCRIPT, *arguments, folder]
     return commands
 
 
@@ -160,36 +160,55 @@ def _repeats_itself(text: str) -> bool:
 
 def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagValues, batch_size: int) -> list[dict]:
     """Prints and returns speed of decoding and prefill for a batch size."""
-    line = f"{values.prompt_tokens} {values.new_tokens} {batch_size} 0"
+    ending = "" if batch_size == 1 else f"_batch_{batch_size}"
+    return speed(contestants, _request(values, batch_size), values.rounds, _OURS, ending)
+
+
+def _request(values: flags.FlagValues, batch_size: int) -> Request:
+    prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, values.prompt_tokens))
+    prompts[:, -4:] = _WRITTEN  # so that look-up has a proposal in the first pass
+    return {"prompts": prompts.tolist(), "count": values.new_tokens}
+
+
+def speed(
+    contestants: dict[str, measuring.Contestant], request: Request, rounds: int, ours: dict[str, str], ending: str = ""
+) -> list[dict]:
+    """Prints and returns speed of decoding and prefill.
+
+    Args:
+      contestants: by their names, whose rounds take turns.
+      request: prompts of one length, and the number of tokens to write; see generation_peer.py.
+      rounds: number of measured rounds, after one that warms up.
+      ours: {precision: name of our contestant}.
+      ending: of the metrics' names.
+    """
+    (batch_size, length), count = np.shape(request["prompts"]), request["count"]
     speeds: Figures = {name: [] for name in contestants}
     prefills: Figures = {name: [] for name in contestants}
-    for round_number in range(values.rounds + 1):
+    for round_number in range(rounds + 1):
         for name, process in contestants.items():
-            figures = process.round(line)
-            if round_number:  # the first warms up
-                written = batch_size * (values.new_tokens - 1)
-                speeds[name].append(written / (figures["seconds"] - figures["prefill"]))
+            figures = process.round(json.dumps(request))
+            if round_number:
+                speeds[name].append(batch_size * (count - 1) / (figures["seconds"] - figures["prefill"]))
                 prefills[name].append(figures["prefill"])
-    rows = [(name, figures, "tokens/s") for name, figures in speeds.items()]
-    measuring.show(f"Decoding, batch {batch_size}", rows)
-    rows = [(name, figures, "s") for name, figures in prefills.items()]
-    measuring.show(f"Reading {values.prompt_tokens} tokens", rows)
-    ending = "" if batch_size == 1 else f"_batch_{batch_size}"
-    return _metrics("decode_tokens_per_s", ending, "tokens/s", speeds) + _metrics(
-        "prefill_seconds", ending, "s", prefills
-    )
+    measuring.show(f"Decoding, batch {batch_size}", [(name, row, "tokens/s") for name, row in speeds.items()])
+    measuring.show(f"Reading {length} tokens", [(name, row, "s") for name, row in prefills.items()])
+    return [
+        *_metrics("decode_tokens_per_s", ending, "tokens/s", speeds, ours),
+        *_metrics("prefill_seconds", ending, "s", prefills, ours),
+    ]
 
 
-def _metrics(name: str, ending: str, unit: str, figures: Figures) -> list[dict]:
+def _metrics(name: str, ending: str, unit: str, figures: Figures, ours: dict[str, str]) -> list[dict]:
     """Returns a metric for each of our precisions, beside the peers."""
     medians = {label: statistics.median(values) for label, values in figures.items()}
-    peers = {label: median for label, median in medians.items() if label not in _OURS.values()}
+    peers = {label: median for label, median in medians.items() if label not in ours.values()}
     compared = [label for label in peers if label.startswith(_AGAINST)]
     pick = min if unit == "s" else max
     against = pick(compared, key=peers.__getitem__) if compared else None
     return [
         measuring.metric(f"{name}_{precision}{ending}", unit, medians[label], peers, against)
-        for precision, label in _OURS.items()
+        for precision, label in ours.items()
     ]
 
 
@@ -199,8 +218,8 @@ def _measure_verification(contestants: dict[str, measuring.Contestant], values: 
     for round_number in range(values.rounds + 1):
         for name, process in contestants.items():
             seconds = []  # of a pass over one token, and over a proposal
-            for lookup in (0, 1):
-                figures = process.round(f"{values.prompt_tokens} {values.new_tokens} 1 {lookup}")
+            for lookup in (False, True):
+                figures = process.round(json.dumps(_request(values, 1) | {"lookup": lookup}))
                 seconds.append((figures["seconds"] - figures["prefill"]) / (figures["passes"] - 1))
             if round_number:
                 ratios[name].append(seconds[1] / seconds[0])

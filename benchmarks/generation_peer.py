@@ -1,10 +1,13 @@
-"""The peers of the generation benchmark: GPT-2 of transformers, CTranslate2, KerasHub, as their documentation advises.
+"""Generation by transformers, CTranslate2, KerasHub and llama.cpp, as their documentation advises.
 
-    PYTHON benchmarks/generation_peer.py transformers --model_dir=HUGGING_FACE_FOLDER --precision=bfloat16
+    PYTHON benchmarks/generation_peer.py transformers --model=HUGGING_FACE_FOLDER --precision=bfloat16
 
-Runs in an interpreter that has the peer, and imports nothing of this project. For every line on standard input,
-"PROMPT_TOKENS NEW_TOKENS BATCH_SIZE 0", it generates greedily and prints a line of JSON: the seconds for all new
-tokens, and the seconds for one token, which are those of reading the prompt.
+Runs in an interpreter that has the peer, and imports nothing of this project. Every line on standard input is a
+request in JSON, which is answered with a line of JSON:
+
+    {"prompts": [[...]], "count": 100}         generates greedily: seconds for all new tokens, and for one token alone,
+                                               which are those of reading the prompts
+    {"prompts": [[...]], "logits_file": PATH}  for the peer "logits", transformers: writes the logits after each token
 """
 
 import argparse
@@ -14,36 +17,48 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 Write = Callable[[list[list[int]], int], object]  # prompts, number of new tokens
 
 
-def with_transformers(model_dir: str, precision: str) -> Write:
+def with_transformers(path: str, precision: str, cache: str) -> Write:
     """Returns `generate` of transformers."""
     import torch
-    import transformers
 
-    torch.set_num_threads(len(os.sched_getaffinity(0)))
-    model = transformers.GPT2LMHeadModel.from_pretrained(model_dir, dtype=getattr(torch, precision)).eval()
+    model = _transformers_model(path, precision)
+    options: dict[str, Any] = {"do_sample": False, "pad_token_id": 0}
+    if cache != "dynamic":
+        options["cache_implementation"] = "static"
+    if cache == "compiled":
+        model.forward = torch.compile(model.forward, fullgraph=True)
 
     def write(prompts: list[list[int]], count: int) -> object:
         ids = torch.tensor(prompts)
-        options = {"min_new_tokens": count, "max_new_tokens": count, "do_sample": False, "pad_token_id": 0}
+        lengths = {"min_new_tokens": count, "max_new_tokens": count}
         with torch.inference_mode():
-            return model.generate(ids, attention_mask=torch.ones_like(ids), **options)
+            return model.generate(ids, attention_mask=torch.ones_like(ids), **lengths, **options)
 
     return write
 
 
-def with_ctranslate2(model_dir: str, precision: str) -> Write:
+def _transformers_model(path: str, precision: str) -> Any:
+    import torch
+    import transformers
+
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    return transformers.AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, precision)).eval()
+
+
+def with_ctranslate2(path: str, precision: str, _: str) -> Write:
     """Returns `generate_batch` of CTranslate2, for the converted model."""
     import ctranslate2
 
     with tempfile.TemporaryDirectory() as folder:
         converted = os.path.join(folder, "model")
-        ctranslate2.converters.TransformersConverter(model_dir).convert(converted, quantization=precision)
+        ctranslate2.converters.TransformersConverter(path).convert(converted, quantization=precision)
         threads = len(os.sched_getaffinity(0))
         model = ctranslate2.Generator(converted, device="cpu", compute_type=precision, intra_threads=threads)
         with open(os.path.join(converted, "vocabulary.json"), encoding="utf-8") as file:
@@ -57,12 +72,12 @@ def with_ctranslate2(model_dir: str, precision: str) -> Write:
     return write
 
 
-def with_keras_hub(model_dir: str, precision: str) -> Write:
+def with_keras_hub(path: str, precision: str, _: str) -> Write:
     """Returns `generate` of KerasHub, on TensorFlow."""
     os.environ["KERAS_BACKEND"] = "tensorflow"
     import keras_hub
 
-    model = keras_hub.models.GPT2CausalLM.from_preset(model_dir, dtype=precision, preprocessor=None)
+    model = keras_hub.models.GPT2CausalLM.from_preset(path, dtype=precision, preprocessor=None)
     model.compile(sampler="greedy")
 
     def write(prompts: list[list[int]], count: int) -> object:
@@ -74,24 +89,66 @@ def with_keras_hub(model_dir: str, precision: str) -> Write:
     return write
 
 
-PEERS = {"transformers": with_transformers, "ctranslate2": with_ctranslate2, "keras_hub": with_keras_hub}
+def with_llama_cpp(path: str, _: str, __: str) -> Write:
+    """Returns the completions of llama.cpp's server, called in this process, for a GGUF file with its own weights."""
+    import xllamacpp
+
+    parameters = xllamacpp.CommonParams()
+    parameters.model.path = path
+    parameters.n_ctx, parameters.n_parallel = 2_048, 1
+    parameters.cpuparams.n_threads = parameters.cpuparams_batch.n_threads = len(os.sched_getaffinity(0))
+    server = xllamacpp.Server(parameters)
+
+    def write(prompts: list[list[int]], count: int) -> object:
+        options = {"max_tokens": count, "temperature": 0, "ignore_eos": True, "cache_prompt": False}
+        result = server.handle_completions({"prompt": prompts[0], **options})
+        if result["usage"]["completion_tokens"] != count:
+            raise RuntimeError(f"Expected {count} tokens, received {result}.")
+        return result
+
+    return write
+
+
+PEERS = {
+    "transformers": with_transformers,
+    "ctranslate2": with_ctranslate2,
+    "keras_hub": with_keras_hub,
+    "llama_cpp": with_llama_cpp,
+}
+
+
+def write_logits(path: str, precision: str) -> None:
+    """Writes the logits that each line of standard input asks for."""
+    import torch
+
+    model = _transformers_model(path, precision)
+    for line in sys.stdin:
+        request = json.loads(line)
+        with torch.inference_mode():
+            logits = model(torch.tensor(request["prompts"])).logits[0]
+        np.save(request["logits_file"], logits.float().numpy())
+        print(json.dumps({"shape": logits.shape}), flush=True)
 
 
 def main() -> None:
-    """Generates for each line of standard input."""
+    """Generates, or writes logits, for each line of standard input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("peer", choices=list(PEERS))
-    parser.add_argument("--model_dir", required=True)
-    parser.add_argument("--precision", required=True)
+    parser.add_argument("peer", choices=[*PEERS, "logits"])
+    parser.add_argument("--model", required=True, help="Folder in Hugging Face's layout; for llama.cpp a GGUF file.")
+    parser.add_argument("--precision", default="float32", help="Of the weights; llama.cpp takes the file's.")
+    caches = ["dynamic", "static", "compiled"]
+    parser.add_argument("--cache", choices=caches, default="dynamic", help="transformers only: kind of cache.")
     values = parser.parse_args()
-    write = PEERS[values.peer](values.model_dir, values.precision)
+    if values.peer == "logits":
+        write_logits(values.model, values.precision)
+        return
+    write = PEERS[values.peer](values.model, values.precision, values.cache)
     for line in sys.stdin:
-        length, count, batch_size, _ = map(int, line.split())
-        prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length)).tolist()
+        request = json.loads(line)
         seconds = []
-        for num_new in (1, count):
+        for count in (1, request["count"]):
             start = time.perf_counter()
-            write(prompts, num_new)
+            write(request["prompts"], count)
             seconds.append(time.perf_counter() - start)
         print(json.dumps({"prefill": seconds[0], "seconds": seconds[1]}), flush=True)
 

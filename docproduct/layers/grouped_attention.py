@@ -1,7 +1,7 @@
 """Grouped-query self-attention with rotary positions: several heads of queries share a head of keys and values.
 
-Source: Ainslie et al. 2023 ("GQA"). As in attention.py, the states of all tokens are one matrix, `prefill` reads a prompt
-and returns its keys and values as a cache, and `decode_step` reads further tokens with the cache.
+Source: Ainslie et al. 2023 ("GQA"). As in attention.py, the states of all tokens are one matrix, `prefill` reads a
+prompt and returns its keys and values as a cache, and `decode_step` reads further tokens with the cache.
 
     B texts, T tokens, N = B * T, D width, S width of a head, H heads of queries, KV of keys and values, G = H / KV
     L slots of a cache, Q new tokens
@@ -18,6 +18,8 @@ from docproduct.layers.attention import LayerCache, write_slots
 from docproduct.layers.llama_config import LlamaConfig
 from docproduct.layers.rotary import Rotation, rotate
 from docproduct.layers.transformer import Blocks
+
+_BLOCK = 256  # queries of a prompt that attend together
 
 
 class GroupedAttention(keras.layers.Layer):
@@ -59,13 +61,14 @@ class GroupedAttention(keras.layers.Layer):
         Returns:
           [N, D].
         """
-        return self._attend(*self._heads(states, rotation, ops.shape(bias)[2], training), bias, training)
+        mixed = self._attend(*self._heads(states, rotation, ops.shape(bias)[2], training), bias, training)
+        return self._project(mixed)
 
     def prefill(self, states: Any, rotation: Rotation, bias: Any, num_slots: Any) -> tuple[Any, LayerCache]:
         """Does what `call` does, without dropout, and returns keys and values in the first T of L slots as well."""
         q, *new = self._heads(states, rotation, ops.shape(bias)[2])
         room = ((0, 0), (0, 0), (0, num_slots - ops.shape(bias)[3]), (0, 0))
-        return self._attend(q, *new, bias, training=False), tuple(ops.pad(x, room) for x in new)
+        return self._project(self._attend_in_blocks(q, *new, bias)), tuple(ops.pad(x, room) for x in new)
 
     def decode_step(
         self, states: Any, rotation: Rotation, cache: LayerCache, slots: Any, bias: Any
@@ -84,11 +87,7 @@ class GroupedAttention(keras.layers.Layer):
         """
         q, *new = self._heads(states, rotation, ops.shape(bias)[2])
         k, v = (write_slots(old, slots, x) for old, x in zip(cache, new, strict=True))
-        scores = self._scores(q, k, bias)
-        # For a few rows, dividing by the sum after the product is faster than TensorFlow's softmax.
-        weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
-        mixed = ops.matmul(weights, v[:, :, None]) / ops.sum(weights, axis=-1, keepdims=True)
-        return self._join(mixed), (k, v)
+        return self._project(self._attend(q, k, v, bias)), (k, v)
 
     def _heads(self, states: Any, rotation: Rotation, num_tokens: Any, training: bool = False) -> list[Any]:
         """[N, D] -> queries [B, KV, G, T, S], keys and values [B, KV, T, S]; queries and keys are rotated."""
@@ -104,27 +103,48 @@ class GroupedAttention(keras.layers.Layer):
         # Not Keras' reshape, which would compare a number of tokens that is a tensor with -1.
         return [tf.reshape(q, (-1, self.num_kv, self.num_heads // self.num_kv, num_tokens, self.head_width)), k, v]
 
-    def _attend(self, q: Any, k: Any, v: Any, bias: Any, training: bool) -> Any:
-        """Attends within whole texts: -> [N, D]."""
-        scores = self._scores(q, k, bias)
-        if training:
-            # The gradient of the softmax sums over T terms, so it is computed in float32 whatever the policy.
-            probs = ops.softmax(ops.cast(scores, "float32"), axis=-1)
-            probs = self.dropout(ops.cast(probs, self.compute_dtype), training=True)
+    def _attend_in_blocks(self, q: Any, k: Any, v: Any, bias: Any) -> Any:
+        """Does what `_attend` does, for some queries at a time, which need the keys up to their own last one only.
+
+        This saves up to half of the products, and a long prompt's scores, H * T * T numbers, are never there at once.
+        """
+        num_tokens = ops.shape(bias)[2]
+
+        def block(start: Any, mixed: Any) -> tuple[Any, Any]:
+            end = tf.minimum(start + _BLOCK, num_tokens)
+            own = bias[:, :, start:end, :end]
+            part = self._attend(q[:, :, :, start:end], k[:, :, :end], v[:, :, :end], own)
+            return end, tf.concat([mixed, part], axis=1)
+
+        none = tf.zeros((ops.shape(bias)[0], 0, self.num_heads * self.head_width), q.dtype)
+        shapes = tf.TensorShape([]), tf.TensorShape([None, None, self.num_heads * self.head_width])
+        return tf.while_loop(lambda start, _: start < num_tokens, block, (tf.constant(0), none), shapes)[1]
+
+    def _attend(self, q: Any, k: Any, v: Any, bias: Any, training: bool = False) -> Any:
+        """Queries [B, KV, G, Q, S], keys and values [B, KV, L, S] and bias [B, 1, Q, L] -> [B, Q, H * S]."""
+        num_texts, _, num_queries, num_keys = ops.shape(bias)
+        one = bias.shape[2] == 1  # then a product for each head is faster than one for a group: nothing is packed
+        if one:
+            k, v = ops.expand_dims(k, 2), ops.expand_dims(v, 2)
         else:
-            probs = ops.softmax(scores, axis=-1)
-        return self._join(ops.matmul(probs, v[:, :, None]))
+            q = tf.reshape(q, (num_texts, self.num_kv, -1, self.head_width))  # [B, KV, G * Q, S]
+        scores = tf.matmul(q * (1 / math.sqrt(self.head_width)), k, transpose_b=True)
+        if not one:
+            scores = tf.reshape(scores, (num_texts, self.num_kv, -1, num_queries, num_keys))
+        scores += ops.cast(bias, self.compute_dtype)[:, :, None]  # [B, KV, G, Q, L]
+        if training:
+            # The gradient of the softmax sums over L terms, so it is computed in float32 whatever the policy.
+            scores = ops.cast(scores, "float32")
+        probs = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
+        if one:
+            return ops.reshape(ops.matmul(probs, v), (-1, 1, self.num_heads * self.head_width))
+        mixed = tf.matmul(tf.reshape(probs, (num_texts, self.num_kv, -1, num_keys)), v)
+        mixed = tf.reshape(mixed, (num_texts, self.num_heads, num_queries, self.head_width))
+        mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        return tf.reshape(mixed, (num_texts, num_queries, self.num_heads * self.head_width))
 
-    def _scores(self, q: Any, k: Any, bias: Any) -> Any:
-        """Queries [B, KV, G, Q, S], keys [B, KV, L, S] and bias [B, 1, Q, L] -> [B, KV, G, Q, L]."""
-        # The product reads the keys of a group for each of its heads; nothing is repeated in memory.
-        scores = tf.matmul(q * (1 / math.sqrt(self.head_width)), k[:, :, None], transpose_b=True)
-        return scores + ops.cast(bias, self.compute_dtype)[:, :, None]
-
-    def _join(self, mixed: Any) -> Any:
-        """[B, KV, G, Q, S] -> [B * Q, D]."""
-        if mixed.shape[3] != 1:
-            mixed = ops.transpose(mixed, (0, 3, 1, 2, 4))
+    def _project(self, mixed: Any) -> Any:
+        """[B, Q, H * S] -> [B * Q, D]."""
         return self.output_projection(ops.reshape(mixed, (-1, self.num_heads * self.head_width)))
 
 
