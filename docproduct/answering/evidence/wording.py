@@ -118,6 +118,7 @@ def is_faint_negation(key: str) -> bool:
     return key in _FAINT_NEGATIONS or (key.startswith("un") and len(key) > 5)
 
 
+@functools.lru_cache(100_000)
 def are_opposites(key: str, other: str) -> bool:
     """Returns whether two words contradict each other: increase and decrease, hypertension and hypotension."""
     if frozenset((key, other)) in _OPPOSITES:
