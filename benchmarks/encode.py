@@ -2,10 +2,10 @@
 
     python -m benchmarks.encode --prepared_dir=prepared --encoder_dir=ENCODER --peer_python=PYTHON
 
-2,000 answers and 2,000 questions of the train split, at most 256 tokens, tokenizing included. The peer's `encode` runs
-in float32 and bfloat16 with batches of 32, 64 and 128 texts, ours with batches of 4,096 to 16,384 tokens. A first round
-finds the fastest of each, and these are compared. All processes are warm and work in turn. Prints the lowest cosine of
-our vectors with those in float32. Ends with one line of JSON.
+Encodes 2,000 answers and 2,000 questions of the train split, at most 256 tokens each, tokenizing included. The peer's
+`encode` runs in float32 and bfloat16 with batches of 32, 64 and 128 texts, ours with batches of 4,096 to 16,384 tokens.
+A first round finds the fastest setting of each, and these are compared. All processes are warm and work in turn. Also
+prints the lowest cosine of our vectors with those in float32. Ends with one line of JSON.
 """
 
 import json
@@ -28,12 +28,12 @@ _OUR_BATCHES = (4_096, 8_192, 16_384)  # tokens
 
 
 def texts_of(prepared_dir: str, side: str, count: int) -> list[str]:
-    """Returns the first texts of train."""
+    """Returns the first `count` texts of the train split."""
     return PreparedFolder(prepared_dir).table([side], splits.TRAIN)[side][:count].to_pylist()
 
 
 def ours(prepared_dir: str, encoder_dir: str, precision: str) -> None:
-    """Encodes a round for each line of standard input: side, number of texts, tokens in a batch."""
+    """Encodes one round of texts for each line of standard input: side, number of texts, tokens per batch."""
     set_up()
     retriever = TrainedRetriever.load_for_many(encoder_dir, precision)
     for line in sys.stdin:
@@ -45,7 +45,7 @@ def ours(prepared_dir: str, encoder_dir: str, precision: str) -> None:
 
 
 def lowest_cosine(values: flags.FlagValues, count: int) -> float:
-    """Returns the lowest cosine of a vector in the fast precision with the same in float32."""
+    """Returns the lowest cosine of a vector in the fast precision with the float32 vector of its text."""
     lowest = 1.0
     plain = TrainedRetriever.load(values.encoder_dir)
     fast = TrainedRetriever.load_for_many(values.encoder_dir, values.precision)
@@ -56,7 +56,7 @@ def lowest_cosine(values: flags.FlagValues, count: int) -> float:
 
 
 def main(argv: list[str]) -> None:
-    """Measures, or runs as a contestant."""
+    """Measures, or runs as one of the contestants."""
     values = flags.FLAGS
     if values.contestant:
         ours(values.prepared_dir, values.encoder_dir, values.precision)
@@ -92,29 +92,31 @@ def _measure(
     for side, name, unit in (("answer", "answer_tokens_per_s", "tokens/s"), ("question", "questions_per_s", "texts/s")):
         texts = texts_of(values.prepared_dir, side, count)  # the split may have fewer
         work = int(tokenizer.encode(texts, 256).flat_values.shape[0]) if side == "answer" else len(texts)
-        # Warms up and chooses: every contestant with every batch size, on a quarter of the texts.
+        # Warms up, and tries every contestant with every batch size on a quarter of the texts.
         trial = {
-            (who, size): contestants[who].round(f"{side} {max(count // 4, 64)} {size}")["seconds"]
+            (label, size): contestants[label].round(f"{side} {max(count // 4, 64)} {size}")["seconds"]
             for _ in range(2)
-            for who in contestants
-            for size in (_OUR_BATCHES if who == "docproduct" else _PEER_BATCHES)
+            for label in contestants
+            for size in (_OUR_BATCHES if label == "docproduct" else _PEER_BATCHES)
         }
         mine = min((key for key in trial if key[0] == "docproduct"), key=trial.__getitem__)
         peers = sorted((key for key in trial if key[0] != "docproduct"), key=trial.__getitem__)
         chosen = [mine, *peers[:1]]
-        speeds: dict[str, list[float]] = {who: [] for who, _ in chosen}
+        speeds: dict[str, list[float]] = {label: [] for label, _ in chosen}
         for _ in range(rounds):
-            for who, size in chosen:
-                speeds[who].append(work / contestants[who].round(f"{side} {count} {size}")["seconds"])
+            for label, size in chosen:
+                speeds[label].append(work / contestants[label].round(f"{side} {count} {size}")["seconds"])
         rows = [
-            (f"{who}, batches of {size} {'tokens' if who == 'docproduct' else 'texts'}", speeds[who], unit)
-            for who, size in chosen
+            (f"{label}, batches of {size} {'tokens' if label == 'docproduct' else 'texts'}", speeds[label], unit)
+            for label, size in chosen
         ]
         measuring.show(f"Encoding {count} {side}s", rows)
-        medians = {who: float(np.median(rates)) for who, rates in speeds.items()}
+        medians = {label: float(np.median(rates)) for label, rates in speeds.items()}
         against = chosen[1][0] if len(chosen) > 1 else None
         metrics.append(
-            measuring.metric(name, unit, medians["docproduct"], {who: medians[who] for who, _ in chosen[1:]}, against)
+            measuring.metric(
+                name, unit, medians["docproduct"], {label: medians[label] for label, _ in chosen[1:]}, against
+            )
         )
     return metrics
 
@@ -123,9 +125,9 @@ if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "Folder that data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to measure.", required=True)
     flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
-    flags.DEFINE_string("precision", "auto", "Precision of ours.")
-    flags.DEFINE_integer("count", 2_000, "Texts of each side.")
-    flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
+    flags.DEFINE_string("precision", "auto", "Our precision.")
+    flags.DEFINE_integer("count", 2_000, "Number of texts of each side.")
+    flags.DEFINE_integer("rounds", 3, "Number of measured rounds.")
     flags.DEFINE_bool("quick", False, "One short round.")
     flags.DEFINE_bool("contestant", False, "Used by this benchmark itself.")
     app.run(main)

@@ -1,12 +1,13 @@
-"""Speed of writing with GPT-2 124M, beside transformers, KerasHub and CTranslate2.
+"""Generation speed of GPT-2 124M, beside transformers, KerasHub and CTranslate2.
 
     python -m benchmarks.generate --vocab_dir=GPT2_VOCABULARY --work_dir=/tmp/generate --peer_python=PYTHON
 
-Random weights, greedy, a thread for each core. All processes are warm and work in turn. `decode_tokens_per_s` counts
-the time after the prompt was read and the first token written; `verify8_over_step` is the time of a pass over eight
-tokens, as prompt look-up verifies them, in passes over one token. With --trained_dir (an export) and --tokens_dir (rows
-of docproduct.contexts) it measures that generator alone, on dev's questions: tokens that a pass writes with prompt
-look-up, ROUGE-L, and the share of answers that go round in circles. Ends with one line of JSON.
+Uses random weights, greedy decoding and one thread for each core. All processes are warm and work in turn.
+`decode_tokens_per_s` counts the time after the prompt was read and the first token written. `verify8_over_step` is the
+time of a pass over eight tokens, with which prompt look-up verifies its proposal, divided by the time of a pass over
+one token. With --trained_dir (an export) and --tokens_dir (rows of docproduct.contexts), only that generator is
+measured, on questions of dev: tokens per pass with prompt look-up, ROUGE-L, and the share of answers that repeat
+themselves. Ends with one line of JSON.
 """
 
 import collections
@@ -45,10 +46,10 @@ _PEERS = {
 }
 _AGAINST = "transformers"
 _WRITTEN = 11  # the token that our models write after every text
-_CIRCLE = (4, 3)  # words that follow each other more often than so many times
+_REPEATED_WORDS = (4, 3)  # an answer repeats itself if it holds the same 4 words more than 3 times
 _OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS if precision != "int8" or int8.available()}
 
-Figures = dict[str, list[float]]  # of each contestant
+Figures = dict[str, list[float]]  # {contestant: one figure for each round}
 
 
 def make_models(values: flags.FlagValues) -> None:
@@ -57,7 +58,7 @@ def make_models(values: flags.FlagValues) -> None:
     config = GPT2Config(num_layers=values.num_layers)
     generator = TrainedGenerator.make(config, BytePairs.load(values.vocab_dir))
     # A bias that makes one token the likeliest after every text: no text ends, and look-up always has a proposal.
-    variables = checkpoints.variables_by_name(generator.gpt2)
+    variables = checkpoints.variables_by_name(generator.decoder)
     variables["final_norm/beta"].assign(10 * variables["token_embedding/embeddings"][_WRITTEN])
     generator.save_hugging_face(os.path.join(values.work_dir, "hugging_face"), overwrite=True)
     for precision in _OURS:
@@ -68,12 +69,12 @@ def make_models(values: flags.FlagValues) -> None:
 
 
 def contestant(folder: str) -> None:
-    """Writes as each line says: tokens of the prompt, new tokens, batch size, whether to use look-up."""
+    """Generates for each line of standard input: prompt tokens, new tokens, batch size, whether to use look-up."""
     session = GenerationSession.load(folder)
     for line in sys.stdin:
         length, count, batch_size, lookup = map(int, line.split())
         prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length))
-        prompts[:, -4:] = _WRITTEN  # so that look-up has a proposal from the first pass on
+        prompts[:, -4:] = _WRITTEN  # so that look-up has a proposal in the first pass
         prompts = prompts.tolist()
         seconds = []
         for num_tokens in (1, count):
@@ -87,7 +88,7 @@ def contestant(folder: str) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Measures, or is one of the contestants."""
+    """Measures, or runs as one of the contestants."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
@@ -113,20 +114,20 @@ def main(argv: list[str]) -> None:
 
 
 def _commands(values: flags.FlagValues) -> dict[str, list[str]]:
-    """Returns how each contestant is started."""
+    """Returns the command of each contestant."""
     ours = [sys.executable, "-m", "benchmarks.generate", "--contestant"]
     commands = {name: [*ours, os.path.join(values.work_dir, precision)] for precision, name in _OURS.items()}
     if values.peer_python:
         folder = f"--model_dir={os.path.join(values.work_dir, 'hugging_face')}"
         for name, arguments in _PEERS.items():
-            # KerasHub is one of this project's own packages.
+            # This project depends on KerasHub, which therefore runs in our interpreter.
             python = sys.executable if "keras_hub" in arguments else values.peer_python
             commands[name] = [python, _PEER_SCRIPT, *arguments, folder]
     return commands
 
 
 def trained(values: flags.FlagValues) -> list[dict]:
-    """Prints and returns how a trained generator writes its answers to questions of dev."""
+    """Prints and returns the metrics of a trained generator on questions of dev."""
     session, folder = GenerationSession.load(values.trained_dir), TokenFolder(values.tokens_dir)
     if session.prompt is None or session.tokenizer.fingerprint != folder.tokenizer().fingerprint:
         sys.exit(f"error: {values.trained_dir} was not trained to answer, or not with the vocabulary of {folder.path}.")
@@ -144,15 +145,15 @@ def trained(values: flags.FlagValues) -> list[dict]:
         ("accepted_per_step", "tokens", sum(len(a.ids) for a in answers) / sum(a.passes for a in answers)),
         ("lookup_sooner", "times", seconds[False] / seconds[True]),
         ("rouge_l", "ROUGE-L", statistics.mean(map(rouge_l, references, texts))),
-        ("circling", "share", statistics.mean(map(_circles, texts))),
+        ("circling", "share", statistics.mean(map(_repeats_itself, texts))),
     ]
     measuring.show(f"Answers to {len(rows)} questions", [(name, [figure], unit) for name, unit, figure in figures])
     return [measuring.metric(*figure) for figure in figures]
 
 
-def _circles(text: str) -> bool:
-    """Returns whether the same words follow each other again and again."""
-    words, (size, most) = text.split(), _CIRCLE
+def _repeats_itself(text: str) -> bool:
+    """Returns whether the text repeats the same words again and again."""
+    words, (size, most) = text.split(), _REPEATED_WORDS
     runs = collections.Counter(zip(*(words[i:] for i in range(size)), strict=False))
     return max(runs.values(), default=0) > most
 
@@ -181,19 +182,19 @@ def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagVal
 
 def _metrics(name: str, ending: str, unit: str, figures: Figures) -> list[dict]:
     """Returns a metric for each of our precisions, beside the peers."""
-    medians = {who: statistics.median(values) for who, values in figures.items()}
-    peers = {who: median for who, median in medians.items() if who not in _OURS.values()}
-    compared = [who for who in peers if who.startswith(_AGAINST)]
+    medians = {label: statistics.median(values) for label, values in figures.items()}
+    peers = {label: median for label, median in medians.items() if label not in _OURS.values()}
+    compared = [label for label in peers if label.startswith(_AGAINST)]
     pick = min if unit == "s" else max
     against = pick(compared, key=peers.__getitem__) if compared else None
     return [
-        measuring.metric(f"{name}_{precision}{ending}", unit, medians[who], peers, against)
-        for precision, who in _OURS.items()
+        measuring.metric(f"{name}_{precision}{ending}", unit, medians[label], peers, against)
+        for precision, label in _OURS.items()
     ]
 
 
 def _measure_verification(contestants: dict[str, measuring.Contestant], values: flags.FlagValues) -> list[dict]:
-    """Prints and returns the time of a pass over eight tokens, in passes over one token."""
+    """Prints and returns the time of a pass over eight tokens, divided by that of a pass over one."""
     ratios: Figures = {name: [] for name in contestants}
     for round_number in range(values.rounds + 1):
         for name, process in contestants.items():
@@ -213,15 +214,15 @@ if __name__ == "__main__":
     flags.DEFINE_string("work_dir", "build/generate", "Folder for the models.")
     flags.DEFINE_string("trained_dir", None, "Export of a trained generator; only its answers are measured.")
     flags.DEFINE_string("tokens_dir", None, "With --trained_dir: rows of docproduct.contexts.")
-    flags.DEFINE_integer("num_questions", 50, "With --trained_dir: questions of dev.")
-    longest_run = "With --trained_dir: no run of so many tokens is written twice; 0: no limit."
-    flags.DEFINE_integer("no_repeat_ngram_size", GenerationSettings.no_repeat_ngram_size, longest_run)
+    flags.DEFINE_integer("num_questions", 50, "With --trained_dir: number of dev questions.")
+    ngram_help = "With --trained_dir: forbids to repeat n-grams of this many tokens; 0: allows them."
+    flags.DEFINE_integer("no_repeat_ngram_size", GenerationSettings.no_repeat_ngram_size, ngram_help)
     flags.DEFINE_string("peer_python", None, "Interpreter that has the peers; default: no peer.")
-    flags.DEFINE_integer("num_layers", 12, "Layers of the model.")
+    flags.DEFINE_integer("num_layers", 12, "Number of layers of the model.")
     flags.DEFINE_integer("prompt_tokens", 512, "Tokens of a prompt.")
     flags.DEFINE_integer("new_tokens", 100, "Tokens to write.")
-    flags.DEFINE_list("batch_sizes", ["1", "8"], "Numbers of texts that are written at once; empty: look-up only.")
-    flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
-    flags.DEFINE_bool("quick", False, "A short round with two layers.")
+    flags.DEFINE_list("batch_sizes", ["1", "8"], "Numbers of texts to write at once; empty: only look-up.")
+    flags.DEFINE_integer("rounds", 3, "Number of measured rounds.")
+    flags.DEFINE_bool("quick", False, "One short round with two layers.")
     flags.DEFINE_string("contestant", None, "Used by this benchmark itself.")
     app.run(main)

@@ -2,9 +2,9 @@
 
     PYTHON benchmarks/generation_peer.py transformers --model_dir=HUGGING_FACE_FOLDER --precision=bfloat16
 
-Runs in an interpreter that has the peer; nothing of this project is imported. For every line on standard input,
-"PROMPT_TOKENS NEW_TOKENS BATCH_SIZE 0", it writes greedily and answers with a line of JSON: seconds, and seconds for
-one token, which is the reading of the prompt.
+Runs in an interpreter that has the peer, and imports nothing of this project. For every line on standard input,
+"PROMPT_TOKENS NEW_TOKENS BATCH_SIZE 0", it generates greedily and prints a line of JSON: the seconds for all new
+tokens, and the seconds for one token, which are those of reading the prompt.
 """
 
 import argparse
@@ -38,7 +38,7 @@ def with_transformers(model_dir: str, precision: str) -> Write:
 
 
 def with_ctranslate2(model_dir: str, precision: str) -> Write:
-    """Returns `generate_batch` of CTranslate2, of a model that it converts."""
+    """Returns `generate_batch` of CTranslate2, for the converted model."""
     import ctranslate2
 
     with tempfile.TemporaryDirectory() as folder:
@@ -78,7 +78,7 @@ PEERS = {"transformers": with_transformers, "ctranslate2": with_ctranslate2, "ke
 
 
 def main() -> None:
-    """Answers lines."""
+    """Generates for each line of standard input."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("peer", choices=list(PEERS))
     parser.add_argument("--model_dir", required=True)
@@ -89,9 +89,9 @@ def main() -> None:
         length, count, batch_size, _ = map(int, line.split())
         prompts = np.random.default_rng(0).integers(0, 50_000, (batch_size, length)).tolist()
         seconds = []
-        for new in (1, count):
+        for num_new in (1, count):
             start = time.perf_counter()
-            write(prompts, new)
+            write(prompts, num_new)
             seconds.append(time.perf_counter() - start)
         print(json.dumps({"prefill": seconds[0], "seconds": seconds[1]}), flush=True)
 

@@ -1,11 +1,12 @@
-"""What the hand-written gradients in docproduct/layers give, beside the library's own operations.
+"""Measures the hand-written gradients of docproduct/layers beside the operations of Keras.
 
     python -m benchmarks.gradients
 
-GELU and layer normalization: value and gradient of one operation on 2,048 tokens of a MiniLM, and a training step of a
-BERT (two layers of MiniLM's sizes) and a GPT-2 (three layers). The peers are keras.ops.gelu and
-keras.ops.layer_normalization. Gradient checkpointing: time and peak memory of a GPT-2's training step, beside one that
-keeps its activations. All work in turn on the same input, with a thread for each core. Ends with one line of JSON.
+GELU and layer normalization are timed in one operation (value and gradient, on 2,048 tokens of a MiniLM) and in a
+training step of a BERT (two layers of MiniLM's sizes) and of a GPT-2 (three layers). The peers are keras.ops.gelu and
+keras.ops.layer_normalization. Gradient checkpointing is measured by time and peak memory of a GPT-2's training step,
+beside a step that keeps its activations. All work in turn on the same input, with one thread for each core. Ends with
+one line of JSON.
 """
 
 import contextlib
@@ -50,7 +51,7 @@ def _library_norm(x: Any, gamma: Any, beta: Any, epsilon: float, compiled: bool 
 
 @contextlib.contextmanager
 def _library() -> Any:
-    """Lets layers that are traced inside use the library's operations."""
+    """Makes layers that are traced inside this context use the operations of Keras."""
     with (
         mock.patch.object(elementwise, "gelu_erf", _library_gelu),
         mock.patch.object(elementwise, "layer_norm", _library_norm),
@@ -96,7 +97,7 @@ def _gradient(function: Callable[..., Any], inputs: list[tf.Tensor]) -> Step:
 
 
 def steps() -> dict[str, dict[str, Step]]:
-    """Returns, for each model, the ways to take a training step; XLA compiles the BERT's, as in training."""
+    """Returns, for each model, the ways to take a training step; XLA compiles parts of the BERT, as in training."""
     random = np.random.default_rng(0)
     groups = [tf.constant(random.integers(1, 999, shape), tf.int32) for shape in ((16, 48), (10, 128))]
     text = tf.constant(random.integers(1, 999, (8, 256)), tf.int32)
@@ -140,7 +141,7 @@ def _training_step(model: keras.layers.Layer, inputs: Any, **options: bool) -> S
 
 
 def contestant(recompute: bool) -> None:
-    """Takes steps of a deep GPT-2, as many as each line says."""
+    """Takes steps of a deep GPT-2: each line of standard input is a number of steps."""
     text = tf.constant(np.random.default_rng(0).integers(1, 999, (16, 256)), tf.int32)
     step = _gpt2_step(_DEEP_GPT2, text, recompute)
     for line in sys.stdin:
@@ -151,7 +152,7 @@ def contestant(recompute: bool) -> None:
 
 
 def main(argv: list[str]) -> None:
-    """Measures, or is one of the contestants."""
+    """Measures, or runs as one of the contestants."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
@@ -208,7 +209,7 @@ def _recompute(rounds: int) -> list[dict[str, Any]]:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("rounds", 20, "Rounds that are measured.")
+    flags.DEFINE_integer("rounds", 20, "Number of measured rounds.")
     flags.DEFINE_bool("quick", False, "A few rounds.")
     flags.DEFINE_enum("contestant", None, ["recompute", "keep"], "Used by this benchmark itself.")
     app.run(main)

@@ -1,10 +1,10 @@
-"""The gain of int8: the encoder with quantized matrix products, beside ours.
+"""Measures what int8 matrix products would gain for the encoder.
 
     pip install onnx onnxruntime
     python -m benchmarks.int8 --encoder_dir=ENCODER --beir_dir=beir/dev
 
 Builds the encoder as an ONNX graph, with float32 and with int8 products: weights are quantized by column, activations
-by tensor at run time (ONNX Runtime's DynamicQuantizeMatMul). All encode the same documents in turn; then each ranks
+by tensor at run time (ONNX Runtime's DynamicQuantizeMatMul). All encode the same documents in turn, and then each ranks
 them for the queries. Prints tokens per second, the lowest cosine with our vectors in float32, and nDCG@10. Ends with
 one line of JSON. This is a study: the library itself does not quantize the encoder.
 """
@@ -51,7 +51,7 @@ class Graph:
         return name
 
     def node(self, kind: str, inputs: list[str], outputs: int = 1, domain: str = "", **attributes: Any) -> Any:
-        """Adds a node; returns the name of its result, or of each of its results."""
+        """Adds a node; returns the name of its output, or the names of its outputs."""
         names = [f"n{len(self.nodes)}_{i}" for i in range(outputs)]
         self.nodes.append(onnx.helper.make_node(kind, inputs, names, domain=domain, **attributes))
         return names[0] if outputs == 1 else names
@@ -110,8 +110,8 @@ def onnx_encoder(bert: Bert, quantized: bool, threads: int) -> Encode:
     ids = onnx.helper.make_tensor_value_info("ids", onnx.TensorProto.INT32, ["B", "T"])
     vectors = onnx.helper.make_tensor_value_info(result, onnx.TensorProto.FLOAT, ["B", config.width])
     versions = [onnx.helper.make_opsetid("", 20), onnx.helper.make_opsetid(_CONTRIB, 1)]
-    made = onnx.helper.make_graph(graph.nodes, "bert", [ids], [vectors], graph.constants)
-    model = onnx.helper.make_model(made, opset_imports=versions, ir_version=10)
+    onnx_graph = onnx.helper.make_graph(graph.nodes, "bert", [ids], [vectors], graph.constants)
+    model = onnx.helper.make_model(onnx_graph, opset_imports=versions, ir_version=10)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(model.SerializeToString(), options, ["CPUExecutionProvider"])
@@ -119,7 +119,7 @@ def onnx_encoder(bert: Bert, quantized: bool, threads: int) -> Encode:
 
 
 def main(argv: list[str]) -> None:
-    """Measures."""
+    """Measures speed and quality of all contestants."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
@@ -177,7 +177,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("encoder_dir", None, "Encoder with mean pooling, without heads.", required=True)
     flags.DEFINE_string("beir_dir", None, "Documents, queries and judgments.", required=True)
     flags.DEFINE_integer("max_tokens", 256, "Texts are cut at this many tokens.")
-    flags.DEFINE_integer("count", 512, "Documents whose encoding is timed.")
-    flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
+    flags.DEFINE_integer("count", 512, "Number of documents to time.")
+    flags.DEFINE_integer("rounds", 3, "Number of measured rounds.")
     flags.DEFINE_integer("threads", 2, "Threads of ONNX Runtime.")
     app.run(main)

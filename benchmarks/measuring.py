@@ -1,4 +1,4 @@
-"""What benchmarks share: the hardware line, memory of a process and its children, tables, the JSON line."""
+"""Shared by the benchmarks: contestants, memory of a process and its children, tables, and the JSON line."""
 
 import json
 import os
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-# The peer of training, encoding and quality, and what makes it run in each precision.
+# The peer of training, encoding and quality, and its arguments for each precision.
 PEER_SCRIPT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "sentence_transformers_peer.py")
 PEER_PRECISIONS = {"float32": [], "bfloat16": ["--bfloat16"]}
 
@@ -24,7 +24,7 @@ class PeakMemory:
     """Samples the memory of a process and all its children.
 
     Attributes:
-      mib: the highest sum of private memory (anonymous pages; mapped files do not count), in MiB.
+      mib: Highest sum of private memory in MiB (anonymous pages; mapped files do not count).
     """
 
     def __init__(self, pid: int, interval_seconds: float = 0.1):
@@ -54,7 +54,7 @@ def _tree(pid: int) -> list[int]:
                 children += map(int, file.read().split())
     except OSError:
         return []  # it has ended
-    return [pid, *(found for child in children for found in _tree(child))]
+    return [pid, *(descendant for child in children for descendant in _tree(child))]
 
 
 def _anonymous_kib(pid: int) -> int:
@@ -85,7 +85,7 @@ def show(title: str, rows: Sequence[tuple[str, Sequence[float], str]]) -> None:
 
 
 def finish(benchmark: str, packages: Sequence[str], metrics: Sequence[dict[str, Any]]) -> None:
-    """Prints the last line."""
+    """Prints the line of JSON that ends a benchmark."""
     versions = {"python": platform.python_version()}
     for package in packages:
         try:
@@ -98,7 +98,7 @@ def finish(benchmark: str, packages: Sequence[str], metrics: Sequence[dict[str, 
 
 
 def _processor() -> str:
-    wanted = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
+    shown_flags = ("amx_bf16", "avx512_bf16", "avx512f", "avx2")
     name, flags = platform.machine(), []
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -106,24 +106,24 @@ def _processor() -> str:
                 if line.startswith("model name"):
                     name = line.partition(":")[2].strip()
                 elif line.startswith("flags"):
-                    flags = [flag for flag in wanted if flag in line.split()]
+                    flags = [flag for flag in shown_flags if flag in line.split()]
     except OSError:
         pass
     return f"{name} ({' '.join(flags)})"
 
 
 class Contestant:
-    """A process that does a round of work for every line it is sent, and answers with a line of JSON.
+    """A process that does a round of work for every line it receives, and answers with a line of JSON.
 
-    All contestants are alive at once and work in turn: start and warm-up are not measured, and what else the machine
-    does meets them alike.
+    All contestants are alive at once and work in turn. Start and warm-up are not measured, and other load on the
+    machine affects all of them alike.
 
     Attributes:
-      pid: of the process.
+      pid: Id of the process.
     """
 
     def __init__(self, command: Sequence[str], environment: dict[str, str]):
-        # Their messages go to this process' standard error.
+        # Messages of the process go to our standard error.
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -133,7 +133,7 @@ class Contestant:
         """Sends a line and returns the answer.
 
         Raises:
-          RuntimeError: the process has ended.
+          RuntimeError: The process has ended.
         """
         try:
             self._process.stdin.write(f"{line}\n")

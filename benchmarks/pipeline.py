@@ -3,10 +3,10 @@
     python -m benchmarks.pipeline --work_dir=/tmp/bench                    # 333,000 pairs
     python -m benchmarks.pipeline --quick                                  # 20,000 pairs, under a minute
 
-The corpus is synthetic, with MedQuAD's length distribution (synthetic_corpus.py). The peer does the same work (read,
-clean, group, tokenize with the fast Hugging Face tokenizer, write Arrow) with `datasets.map`, batched, in as many
-processes; it runs where --peer_python points, an interpreter with `datasets`, `tokenizers` and this project's
-data_pipeline on its path. Both run as processes of their own, in turn, imports included.
+The corpus is synthetic, with MedQuAD's length distribution (synthetic_corpus.py). The peer does the same work with
+`datasets.map`, batched, in the same number of processes: read, clean, group, tokenize with the fast Hugging Face
+tokenizer, write Arrow. --peer_python is an interpreter with `datasets`, `tokenizers` and this project's data_pipeline.
+Both run as processes of their own, in turn, and imports count.
 """
 
 import itertools
@@ -67,7 +67,7 @@ next(epoch)
 first = time.perf_counter() - start
 for batch in epoch:
     pass
-seconds = time.perf_counter() - start  # with the first batch
+seconds = time.perf_counter() - start  # includes the first batch
 counts = prepared.manifest["counts"]["train"]
 tokens = counts["question_tokens"] + counts["answer_tokens"]
 print(json.dumps({"first": first, "tokens_per_s": tokens / seconds}))
@@ -90,7 +90,7 @@ def prepare_peer(python: str, corpus: str, vocab: str, output_dir: str) -> list[
 
 
 def run(command: list[str]) -> tuple[float, float]:
-    """Returns seconds and MiB of a command."""
+    """Runs a command; returns its seconds and its peak memory in MiB."""
     start = time.perf_counter()
     process = subprocess.Popen(
         command, cwd=_TOP, env=_ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -125,8 +125,8 @@ def show_memory(folder: str, sizes: list[int], tokenizer: str, batch_size: int) 
 
 
 def padding_shares(prepared_dir: str, batch_size: int, micro_batch_size: int, max_batches: int) -> dict[str, float]:
-    """Returns the share of places that are padding, for each way to make batches."""
-    from data_pipeline import batches  # TensorFlow, which the other measurements keep out of this process
+    """Returns the share of padding in batches, for each way to make batches."""
+    from data_pipeline import batches  # imports TensorFlow, which this process needs nowhere else
     from data_pipeline.folders.prepared import PreparedFolder
 
     prepared = PreparedFolder(prepared_dir)
@@ -164,7 +164,7 @@ def main(argv: list[str]) -> None:
 
 
 def measure(folder: str, values: flags.FlagValues) -> None:
-    """Measures, and keeps corpus and results in a folder."""
+    """Measures everything; corpus and results stay in `folder`."""
     num_pairs = 20_000 if values.quick else values.num_pairs
     repeats = 1 if values.quick else values.repeats
     tokenizer = values.tokenizer or demo.encoder_dir()
@@ -183,11 +183,11 @@ def measure(folder: str, values: flags.FlagValues) -> None:
         measuring.show(title, rows)
     reading = [measure_batches(output_dir, values.batch_size) for _ in range(repeats)]
     first, speed = ([epoch[name] for epoch in reading] for name in ("first", "tokens_per_s"))
-    rows = [("first full-shuffled batch", first, "s"), ("real tokens", speed, "tokens/s")]
+    rows = [("first fully shuffled batch", first, "s"), ("real tokens", speed, "tokens/s")]
     measuring.show(f"Batches of {values.batch_size}", rows)
     num_batches = 300 if values.quick else 2_000
     shares = padding_shares(values.padding_dir or output_dir, values.batch_size, values.micro_batch_size, num_batches)
-    measuring.show("Padding", [(name, [share], "of all places") for name, share in shares.items()])
+    measuring.show("Padding", [(name, [share], "of all positions") for name, share in shares.items()])
     if values.memory_pairs:
         show_memory(folder, list(map(int, values.memory_pairs)), tokenizer, values.batch_size)
     metrics = [
@@ -204,7 +204,7 @@ def measure(folder: str, values: flags.FlagValues) -> None:
 def measure_preparing(
     corpus: str, tokenizer: str, output_dir: str, peer_python: str | None, repeats: int
 ) -> dict[str, list[tuple[float, float]]]:
-    """Returns seconds and MiB of each run, of docproduct and, with an interpreter for it, of the peer in turn."""
+    """Returns seconds and MiB of each run of docproduct and, if `peer_python` is given, of the peer."""
     runs: dict[str, list[tuple[float, float]]] = {_OURS: []} | ({_DATASETS: []} if peer_python else {})
     for _ in range(repeats):
         runs[_OURS].append(run(prepare_ours(corpus, tokenizer, output_dir)))
@@ -215,7 +215,7 @@ def measure_preparing(
 
 
 def preparing_metrics(runs: dict[str, list[tuple[float, float]]], tokens: int) -> list[dict[str, Any]]:
-    """Returns the metrics of preparing a corpus with so many tokens."""
+    """Returns the metrics of preparing a corpus of `tokens` tokens."""
     medians = {name: [statistics.median(column) for column in zip(*of, strict=True)] for name, of in runs.items()}
     (seconds, mib), peer = medians[_OURS], medians.get(_DATASETS)
     against = _DATASETS if peer else None
@@ -230,7 +230,7 @@ def preparing_metrics(runs: dict[str, list[tuple[float, float]]], tokens: int) -
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "A short form: 20,000 pairs, once.")
     flags.DEFINE_integer("num_pairs", 333_000, "Pairs of the synthetic corpus.")
-    flags.DEFINE_integer("repeats", 3, "Runs of ours and of the peer.")
+    flags.DEFINE_integer("repeats", 3, "Number of runs of ours and of the peer.")
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch.")
     flags.DEFINE_integer("micro_batch_size", 8, "Rows of a length-sorted micro-batch.")
     flags.DEFINE_list("memory_pairs", [], "Sizes of corpora for which memory is measured, e.g. 33000,3300000.")

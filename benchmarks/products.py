@@ -1,9 +1,9 @@
-"""Time of the matrix products in one step of GPT-2 124M, by several ways to compute them, for one token and for eight.
+"""Times the matrix products of one step of GPT-2 124M, computed in several ways, for one token and for eight.
 
     python -m benchmarks.products
 
-Random weights, in a graph session with a thread for each core, in turn. Prompt look-up verifies eight tokens at once,
-and a batch of eight texts writes them. Ends with one line of JSON.
+Uses random weights in a graph session with one thread for each core; all ways run in turn. Eight tokens are what prompt
+look-up verifies at once, or a step of eight texts. Ends with one line of JSON.
 """
 
 import os
@@ -51,9 +51,11 @@ def save(kind: str, rows: int, folder: str) -> None:
     def products(narrow: tf.Tensor, wide: tf.Tensor) -> dict[str, tf.Tensor]:
         inputs = {_WIDTH: narrow, 4 * _WIDTH: wide}
         results = [tf.cast(multiply(inputs[width]), tf.float32) for width, multiply in layers]
-        return {"sum": tf.add_n([tf.reduce_sum(result) for result in results])}  # little to fetch
+        return {
+            "sum": tf.add_n([tf.reduce_sum(result) for result in results])
+        }  # a scalar, so that fetching costs nothing
 
-    specs = [tf.TensorSpec([rows, width]) for width in (_WIDTH, 4 * _WIDTH)]  # XLA compiles for a shape
+    specs = [tf.TensorSpec([rows, width]) for width in (_WIDTH, 4 * _WIDTH)]  # XLA needs static shapes
     tf.saved_model.save(module, folder, {"products": products.get_concrete_function(*specs)})
 
 
@@ -89,5 +91,5 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("rounds", 12, "Rounds that are measured.")
+    flags.DEFINE_integer("rounds", 12, "Number of measured rounds.")
     app.run(main)

@@ -3,11 +3,11 @@
     python -m benchmarks.quality --prepared_dir=prepared --encoder_dir=ENCODER --beir_dirs=dev=beir/dev \
       --peer_python=PYTHON --work_dir=quality
 
-Every run is a folder of --work_dir, RECIPE-SEED. Finished runs and scores are kept, interrupted ones go on: give the
-command again until it is done; each run takes a good while. The peer trains with the same start, pairs and batch size
-(sentence_transformers_peer.py). A recipe that mines takes the model of another recipe and the same seed. The BEIR
-folders hold the queries that are scored, given as NAME=FOLDER; each model is scored alone and with BM25, joined as is
-best for it on the first of them. Ends with one line of JSON: the mean over seeds.
+Every run is a folder of --work_dir, RECIPE-SEED. Finished runs and scores are kept, and interrupted runs are resumed:
+repeat the command until it is done; each run takes long. The peer trains with the same start, pairs and batch size
+(sentence_transformers_peer.py). A recipe that mines uses the model of another recipe with the same seed. --beir_dirs
+names the query sets to score (NAME=FOLDER). Each model is scored by its vectors alone and with BM25; how BM25 is joined
+is tuned on the first set. Ends with one line of JSON: the mean over seeds.
 """
 
 import dataclasses
@@ -45,18 +45,18 @@ class Recipe:
     """How a run differs from the default one.
 
     Attributes:
-      training: fields of RetrieverTraining.
-      settings: fields of TrainingSettings.
-      mined_from: the recipe whose model finds hard negatives; None: no hard negatives.
-      mining: how.
-      goes_on_from: the recipe whose model training starts with; None: the encoder.
+      training: Fields of RetrieverTraining.
+      settings: Fields of TrainingSettings.
+      mined_from: Recipe whose model mines hard negatives; None: no hard negatives.
+      mining: Settings of the mining.
+      continues: Recipe whose model is the start of this training; None: the encoder.
     """
 
     training: dict[str, Any] = dataclasses.field(default_factory=dict)
     settings: dict[str, Any] = dataclasses.field(default_factory=dict)
     mined_from: str | None = None
     mining: MiningSettings = MiningSettings()
-    goes_on_from: str | None = None
+    continues: str | None = None
 
 
 RECIPES = {
@@ -78,8 +78,8 @@ RECIPES = {
     "hard-negatives": Recipe({"num_negatives": 1}, mined_from="default"),
     "hard-negatives-bm25": Recipe({"num_negatives": 1}, mined_from="default", mining=MiningSettings(by="both")),
     "hard-negatives-rate-1e-4": Recipe({"num_negatives": 1}, {"learning_rate": 1e-4}, mined_from="default"),
-    "second-round": Recipe(goes_on_from="default"),
-    "second-round-hard-negatives": Recipe({"num_negatives": 1}, mined_from="default", goes_on_from="default"),
+    "second-round": Recipe(continues="default"),
+    "second-round-hard-negatives": Recipe({"num_negatives": 1}, mined_from="default", continues="default"),
 }
 
 
@@ -89,7 +89,7 @@ def folder_of(work_dir: str, name: str, seed: int) -> str:
 
 
 def run(name: str, seed: int, values: flags.FlagValues) -> str:
-    """Trains what a recipe says, as far as that is not done; returns the model folder."""
+    """Trains a recipe unless that is done already; returns the model folder."""
     folder = folder_of(values.work_dir, name, seed)
     if name == _PEER_NAME:
         if not os.path.isfile(os.path.join(folder, "modules.json")):
@@ -113,8 +113,8 @@ def run(name: str, seed: int, values: flags.FlagValues) -> str:
             teacher = TrainedRetriever.load_for_many(run(recipe.mined_from, seed, values))
             prepared = PreparedFolder(values.prepared_dir)
             print(json.dumps(mine(teacher, prepared, options["negatives_dir"], recipe.mining)))
-    start = run(recipe.goes_on_from, seed, values) if recipe.goes_on_from else values.encoder_dir
-    if not recipe.goes_on_from:
+    start = run(recipe.continues, seed, values) if recipe.continues else values.encoder_dir
+    if not recipe.continues:
         options["max_tokens"] = values.max_tokens
     settings = TrainingSettings(seed=seed, checkpoint_steps=25, **recipe.settings)
     config = RetrieverTraining(values.prepared_dir, start, settings=settings, **options)
@@ -123,9 +123,9 @@ def run(name: str, seed: int, values: flags.FlagValues) -> str:
 
 
 def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[str, dict[str, Any]]:
-    """Returns {set: metrics} of a model, from the file in its folder where they are known of this model and set.
+    """Returns {set: metrics} of a model; scores that are stored in its folder for these inputs are reused.
 
-    BM25 is joined as is best on the first set.
+    The way to join BM25 is tuned on the first set.
     """
     path = os.path.join(folder, _SCORES_FILE)
     known = files.read_json(path) or {}
@@ -146,7 +146,7 @@ def scores_of(model_dir: str, folder: str, beir_dirs: dict[str, str]) -> dict[st
 
 
 def main(argv: list[str]) -> None:
-    """Runs what is missing, and shows all."""
+    """Runs the recipes that are missing, and prints the results of all."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
@@ -185,9 +185,9 @@ def _show(results: dict[str, list[dict[str, dict[str, Any]]]], sets: list[str]) 
         for name, runs in rows.items():
             cells = []
             for metric in _METRICS:
-                found = [scores[metric] for scores in runs]
-                spread = f" ({min(found):.3f} to {max(found):.3f})" if len(found) > 1 else ""
-                cells.append(f"{statistics.mean(found):.3f}{spread}")
+                values = [scores[metric] for scores in runs]
+                spread = f" ({min(values):.3f} to {max(values):.3f})" if len(values) > 1 else ""
+                cells.append(f"{statistics.mean(values):.3f}{spread}")
             print(f"| {name} | {len(runs)} | " + " | ".join(cells) + " |")
         means = {name: statistics.mean(scores["RR@10"] for scores in runs) for name, runs in rows.items()}
         for name in means:
@@ -198,14 +198,14 @@ def _show(results: dict[str, list[dict[str, dict[str, Any]]]], sets: list[str]) 
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "Folder that data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
-    flags.DEFINE_list("beir_dirs", None, "What to score: NAME=FOLDER,...", required=True)
-    flags.DEFINE_string("work_dir", None, "Where the runs are kept.", required=True)
+    flags.DEFINE_list("beir_dirs", None, "BEIR folders to score: NAME=FOLDER,...", required=True)
+    flags.DEFINE_string("work_dir", None, "Folder for the runs.", required=True)
     flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
-    flags.DEFINE_integer("max_tokens", 256, "Longer texts are cut, in training and when scored.")
-    flags.DEFINE_bool("peer_bfloat16", False, "The peer trains in bfloat16: where that is faster.")
-    flags.DEFINE_list("recipes", ["default", "hard-negatives"], f"Of: {', '.join(RECIPES)}.")
+    flags.DEFINE_integer("max_tokens", 256, "Longer texts are cut, in training and in scoring.")
+    flags.DEFINE_bool("peer_bfloat16", False, "The peer trains in bfloat16, which is faster on some processors.")
+    flags.DEFINE_list("recipes", ["default", "hard-negatives"], f"Recipes to run, of: {', '.join(RECIPES)}.")
     flags.DEFINE_list("seeds", ["0", "1", "2"], "Seeds.")
-    flags.DEFINE_bool("show_only", False, "Show what is finished, train nothing.")
+    flags.DEFINE_bool("show_only", False, "Only print the results of finished runs.")
     app.run(main)

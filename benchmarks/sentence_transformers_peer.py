@@ -2,10 +2,10 @@
 
     PYTHON benchmarks/sentence_transformers_peer.py train --prepared_dir=prepared --encoder_dir=ENCODER --model_dir=peer
 
-Runs in an interpreter of its own, with sentence-transformers, accelerate and datasets; nothing of this project is
-imported. MultipleNegativesRankingLoss, batches without duplicates, one epoch; `train` goes on from its last checkpoint
-when it was interrupted. `train_speed` and `encode_speed` do a round of work for every line on standard input (see
-`measuring.Contestant`) and answer with a line of JSON.
+Runs in an interpreter of its own with sentence-transformers, accelerate and datasets, and imports nothing of this
+project. `train` runs one epoch of MultipleNegativesRankingLoss in batches without duplicates; an interrupted run
+continues from its last checkpoint. `train_speed` and `encode_speed` do a round of work for every line on standard input
+(see `measuring.Contestant`) and print a line of JSON.
 """
 
 import argparse
@@ -45,14 +45,14 @@ def trainer(
     max_tokens: int = 256,
     **arguments: object,
 ) -> SentenceTransformerTrainer:
-    """Returns the trainer with the settings of our own run: warm-up of a tenth, linear decay."""
+    """Returns the trainer with the settings of our own runs: warm-up over a tenth of the steps, then linear decay."""
     model = SentenceTransformer(encoder_dir, device="cpu")
     model.max_seq_length = max_tokens
     settings = SentenceTransformerTrainingArguments(
         output_dir=output_dir,
         num_train_epochs=1,
         learning_rate=5e-5,
-        warmup_steps=0.1,  # below 1: a share of all steps
+        warmup_steps=0.1,  # a number below 1 is a share of all steps
         batch_sampler=BatchSamplers.NO_DUPLICATES,
         use_cpu=True,
         bf16=bfloat16,
@@ -70,7 +70,7 @@ def trainer(
 
 
 def train(prepared_dir: str, encoder_dir: str, model_dir: str, seed: int, bfloat16: bool, max_tokens: int) -> None:
-    """Trains one epoch and writes the model; an unfinished run goes on."""
+    """Trains one epoch and writes the model; an unfinished run is continued."""
     checkpoints = f"{model_dir}.checkpoints"
     run = trainer(prepared_dir, encoder_dir, checkpoints, seed, bfloat16, max_tokens, per_device_train_batch_size=64)
     run.train(resume_from_checkpoint=bool(glob.glob(os.path.join(checkpoints, "checkpoint-*"))))
@@ -78,13 +78,13 @@ def train(prepared_dir: str, encoder_dir: str, model_dir: str, seed: int, bfloat
 
 
 class Rounds(TrainerCallback):
-    """Lets the trainer do as many steps as the next line says, then tells how long they took."""
+    """Lets the trainer do as many steps as the next line asks for, then prints how long they took."""
 
     def __init__(self) -> None:
         self._left = 0
 
     def on_step_begin(self, *_: object, **__: object) -> None:
-        """Waits for the next round, if the last one is done."""
+        """Waits for the next round if the last one is done."""
         if not self._left:
             line = sys.stdin.readline()
             if not line:
@@ -99,7 +99,7 @@ class Rounds(TrainerCallback):
 
 
 def train_speed(prepared_dir: str, encoder_dir: str, model_dir: str, bfloat16: bool, batch_size: int) -> None:
-    """Trains, in rounds of steps."""
+    """Trains in rounds; each line of standard input is a number of steps."""
     run = trainer(prepared_dir, encoder_dir, model_dir, 0, bfloat16, per_device_train_batch_size=batch_size)
     run.args.save_strategy = "no"
     run.add_callback(Rounds())
@@ -107,7 +107,7 @@ def train_speed(prepared_dir: str, encoder_dir: str, model_dir: str, bfloat16: b
 
 
 def encode_speed(prepared_dir: str, encoder_dir: str, bfloat16: bool) -> None:
-    """Encodes, a round for each line: side, number of texts, batch size."""
+    """Encodes one round for each line of standard input: side, number of texts, batch size."""
     model = SentenceTransformer(encoder_dir, device="cpu", model_kwargs={"torch_dtype": "bfloat16"} if bfloat16 else {})
     model.max_seq_length = 256
     pairs = training_pairs(prepared_dir)
@@ -122,7 +122,7 @@ def encode_speed(prepared_dir: str, encoder_dir: str, bfloat16: bool) -> None:
 def main() -> None:
     """Runs what the arguments describe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["train", "train_speed", "encode_speed"])
+    parser.add_argument("task", choices=["train", "train_speed", "encode_speed"])
     parser.add_argument("--prepared_dir", required=True)
     parser.add_argument("--encoder_dir", required=True)
     parser.add_argument("--model_dir", default="")
@@ -132,9 +132,9 @@ def main() -> None:
     parser.add_argument("--bfloat16", action="store_true")
     values = parser.parse_args()
     folders = values.prepared_dir, values.encoder_dir
-    if values.what == "train":
+    if values.task == "train":
         train(*folders, values.model_dir, values.seed, values.bfloat16, values.max_tokens)
-    elif values.what == "train_speed":
+    elif values.task == "train_speed":
         train_speed(*folders, values.model_dir, values.bfloat16, values.batch_size)
     else:
         encode_speed(*folders, values.bfloat16)

@@ -1,10 +1,11 @@
-"""The service with one client, with 32, and with ten times as many as it can bear; beside a minimal peer.
+"""Load test of the service with one client, with 32, and with ten times as many, beside a minimal peer.
 
     python -m benchmarks.serve_load --encoder_dir=ENCODER --work_dir=serve --peer_python=PYTHON
 
-Retrieval (POST /v1/retrieve) over synthetic pairs with the lengths of MedQuAD. Their vectors are random: exact search
-takes the same time for any vectors, and encoding 100,000 answers takes an hour. Clients and service share the machine.
-Clients keep their connections, and ask again as soon as they have an answer. Ends with one line of JSON.
+Retrieval (POST /v1/retrieve) over synthetic pairs with the lengths of MedQuAD. Their vectors are random, because exact
+search takes the same time for any vectors, and encoding 100,000 answers would take an hour. Clients and service share
+the machine. Clients keep their connections, and send the next request as soon as they have an answer. Ends with one
+line of JSON.
 """
 
 import asyncio
@@ -38,7 +39,7 @@ _K = 5
 
 @dataclasses.dataclass
 class Load:
-    """Requests of clients, and their answers.
+    """Measured requests of all clients.
 
     Attributes:
       seconds: Seconds of each request that was answered with 200.
@@ -61,7 +62,7 @@ class Load:
 
 
 async def put_load(port: int, questions: Sequence[str], clients: int, duration: float) -> Load:
-    """Lets clients send requests for a while."""
+    """Lets `clients` clients send requests for `duration` seconds."""
     load = Load([], collections.Counter(), 0.0)
     start = time.perf_counter()
 
@@ -96,7 +97,7 @@ async def put_load(port: int, questions: Sequence[str], clients: int, duration: 
 
 
 class Service:
-    """A process of a service.
+    """A service in a process of its own.
 
     Attributes:
       ready_seconds: Seconds from its start to its first answer to /readyz.
@@ -120,7 +121,7 @@ class Service:
             return False
 
     def load(self, questions: Sequence[str], clients: int, duration: float) -> Load:
-        """Puts load on the service."""
+        """Sends requests of several clients to the service; see `put_load`."""
         return asyncio.run(put_load(self.port, questions, clients, duration))
 
     def memory_mib(self) -> float:
@@ -143,7 +144,9 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     )
     if os.path.exists(texts):
         return index_dir, vectors, texts
-    corpus = synthetic_corpus.cached(work_dir, num_pairs * 102 // 100, vocab)  # repeated pairs count once
+    corpus = synthetic_corpus.cached(
+        work_dir, num_pairs * 102 // 100, vocab
+    )  # 2 % more, because repeated pairs count once
     if not os.path.isdir(prepared_dir):
         prepare(Settings((corpus,), encoder_dir, dev_share=0.01), prepared_dir)
     prepared = PreparedFolder(prepared_dir)
@@ -152,9 +155,9 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
     rows = len(prepared.table(["pair_id"]))
 
     def embed_prepared(*_: object, **__: object) -> Embeddings:
-        made = random.standard_normal((rows, retriever.config.width), np.float32)
-        made /= np.linalg.norm(made, axis=1, keepdims=True)
-        return Embeddings(made, made)
+        vectors = random.standard_normal((rows, retriever.config.width), np.float32)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        return Embeddings(vectors, vectors)
 
     retriever.embed_prepared = embed_prepared
     settings = index.IndexSettings(factory)
@@ -166,7 +169,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
 
 
 def main(argv: list[str]) -> None:
-    """Measures."""
+    """Measures both services in turn."""
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
@@ -241,14 +244,14 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("encoder_dir", None, "all-MiniLM-L6-v2, or another encoder.", required=True)
-    flags.DEFINE_string("work_dir", "build/serve", "Folder of index and texts.")
+    flags.DEFINE_string("work_dir", "build/serve", "Folder for index and texts.")
     flags.DEFINE_string(
         "peer_python", None, "Interpreter with sentence-transformers, faiss and fastapi; default: no peer."
     )
     flags.DEFINE_string("factory", "Flat", "FAISS index of all services: Flat (exact), HNSW32, ...")
-    flags.DEFINE_integer("num_pairs", 100_000, "Stored pairs.")
-    flags.DEFINE_integer("clients", 32, "Clients that ask at the same time.")
-    flags.DEFINE_integer("rounds", 3, "Rounds over all services.")
+    flags.DEFINE_integer("num_pairs", 100_000, "Number of stored pairs.")
+    flags.DEFINE_integer("clients", 32, "Number of clients at the same time.")
+    flags.DEFINE_integer("rounds", 3, "Number of rounds over all services.")
     flags.DEFINE_float("duration", 10.0, "Seconds of each load.")
     flags.DEFINE_bool("quick", False, "2,000 pairs, one short round.")
     app.run(main)

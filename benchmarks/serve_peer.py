@@ -17,7 +17,7 @@ from sentence_transformers import SentenceTransformer
 
 
 class Question(BaseModel):
-    """A question."""
+    """Body of a request."""
 
     question: str
     k: int = 5

@@ -1,10 +1,10 @@
-"""Training speed: pairs a second of one step of the bi-encoder, beside sentence-transformers.
+"""Training speed of the bi-encoder in pairs per second, beside sentence-transformers.
 
     python -m benchmarks.train --prepared_dir=prepared --encoder_dir=ENCODER --peer_python=PYTHON
 
-The same start, pairs, batch size and longest text (256 tokens), a thread for each core. The peer uses
-MultipleNegativesRankingLoss, in float32 and in bfloat16; a short round says which is faster here, and that one is
-compared. All processes are warm and work in turn. Ends with one line of JSON.
+Both use the same start, pairs, batch size and maximum length (256 tokens), and one thread for each core. The peer uses
+MultipleNegativesRankingLoss in float32 or bfloat16; a short round finds the faster precision, which is compared. All
+processes are warm and work in turn. Ends with one line of JSON.
 """
 
 import json
@@ -25,7 +25,7 @@ from docproduct.training.step import make_optimizer, step_function
 
 
 def ours(prepared_dir: str, encoder_dir: str, batch_size: int, chunk_size: int, dropout: float | None) -> None:
-    """Trains, in rounds of as many steps as each line says."""
+    """Trains in rounds; each line of standard input is a number of steps."""
     set_up()
     settings = TrainingSettings(batch_size=batch_size)
     strategy = tf.distribute.get_strategy()
@@ -43,7 +43,7 @@ def ours(prepared_dir: str, encoder_dir: str, batch_size: int, chunk_size: int, 
 
 
 def main(argv: list[str]) -> None:
-    """Measures, or is one of the contestants."""
+    """Measures, or runs as one of the contestants."""
     values = flags.FLAGS
     if values.contestant:
         ours(values.prepared_dir, values.encoder_dir, values.batch_size, values.chunk_size, values.dropout)
@@ -74,14 +74,14 @@ def main(argv: list[str]) -> None:
 
 
 def _fastest(peers: dict[str, list[str]], environment: dict[str, str]) -> str:
-    """Returns the peer that does two steps in the least time; each is tried alone: their memory adds up otherwise."""
+    """Returns the peer that does two steps in the least time; each is tried alone, to save memory."""
     seconds = {}
     for name, command in peers.items():
         contestant = measuring.Contestant(command, environment)
         contestant.round("1")
         seconds[name] = contestant.round("2")["seconds"]
         contestant.stop()
-    print("two steps: " + ", ".join(f"{name} {found:.1f} s" for name, found in seconds.items()))
+    print("two steps: " + ", ".join(f"{name} {elapsed:.1f} s" for name, elapsed in seconds.items()))
     return min(seconds, key=seconds.__getitem__)
 
 
@@ -96,31 +96,36 @@ def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagVal
             with measuring.PeakMemory(contestant.pid) as peak:
                 speeds[name].append(values.batch_size * steps / contestant.round(f"{steps}")["seconds"])
             peaks[name] = max(peaks[name], peak.mib)
-    measuring.show("Training", [(name, found, "pairs/s") for name, found in speeds.items()])
+    measuring.show("Training", [(name, rates, "pairs/s") for name, rates in speeds.items()])
     measuring.show("Peak memory", [(name, [mib], "MiB") for name, mib in peaks.items()])
     peers = [name for name in contestants if name != "docproduct"]
-    # Of all steps together: steps differ in length.
-    means = {name: len(found) / sum(1 / speed for speed in found) for name, found in speeds.items()}
+    # Speed over all steps: the harmonic mean of the rounds.
+    means = {name: len(rates) / sum(1 / rate for rate in rates) for name, rates in speeds.items()}
     metrics = [
         measuring.metric(
-            name, unit, found["docproduct"], {peer: found[peer] for peer in peers}, next(iter(peers), None)
+            name, unit, figures["docproduct"], {peer: figures[peer] for peer in peers}, next(iter(peers), None)
         )
-        for name, unit, found in (("pairs_per_s", "pairs/s", means), ("peak_mib", "MiB", peaks))
+        for name, unit, figures in (("pairs_per_s", "pairs/s", means), ("peak_mib", "MiB", peaks))
     ]
     measuring.finish("train", ["tensorflow", "keras"], metrics)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "Folder that data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to start from.", required=True)
     flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
-    flags.DEFINE_enum("peer_precision", "auto", ["auto", *measuring.PEER_PRECISIONS], "auto: what is faster here.")
+    flags.DEFINE_enum(
+        "peer_precision",
+        "auto",
+        ["auto", *measuring.PEER_PRECISIONS],
+        "Precision of the peer; auto: the faster one here.",
+    )
     flags.DEFINE_integer("batch_size", 64, "Pairs in a batch.")
-    flags.DEFINE_integer("chunk_size", 0, "Ours: gradient caching, so many pairs at once; 0: without.")
+    flags.DEFINE_integer("chunk_size", 0, "Ours: pairs per chunk of gradient caching; 0: no gradient caching.")
     flags.DEFINE_float("dropout", None, "Ours, inside the encoder; default: the same as the peer's.")
-    flags.DEFINE_integer("rounds", 3, "Rounds that are measured.")
-    flags.DEFINE_integer("steps", 10, "Steps of a round.")
-    flags.DEFINE_integer("warm_steps", 8, "Steps before measuring.")
+    flags.DEFINE_integer("rounds", 3, "Number of measured rounds.")
+    flags.DEFINE_integer("steps", 10, "Number of steps per round.")
+    flags.DEFINE_integer("warm_steps", 8, "Number of warm-up steps.")
     flags.DEFINE_bool("quick", False, "One short round.")
     flags.DEFINE_bool("contestant", False, "Used by this benchmark itself.")
     app.run(main)

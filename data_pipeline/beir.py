@@ -31,7 +31,7 @@ class BeirData:
     """Documents, queries and relevance judgments.
 
     Attributes:
-      corpus: {document id: text}; a title stands before the text.
+      corpus: {document id: text}; a title precedes the text.
       queries: {query id: text} of the judged queries of the split.
       qrels: {query id: {document id: grade}}; every document is in the corpus.
       missing: number of judgments of documents that are not in the corpus, which are left out.
@@ -118,7 +118,7 @@ def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool
 
 
 def _texts(folder: str, name: str) -> dict[str, str]:
-    """Returns {id: text} of a file; a title stands before its text."""
+    """Returns {id: text} of a file; a title precedes its text."""
     texts: dict[str, str] = {}
     for where, row in _rows(folder, name):
         if row["_id"] in texts:
@@ -157,7 +157,7 @@ def main(argv: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("prepared_dir", None, "What data_pipeline.prepare wrote.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "Folder that data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Split whose questions are the queries.")
     flags.DEFINE_string("output_dir", None, "The BEIR folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")

@@ -40,11 +40,17 @@ class Field:
       kind: TEXT or TEXTS are cleaned, and a row without them is refused; LABEL is a short text, which may be empty
         unless it has a feature; NUMBER is a 64-bit number, such as the place of the right choice.
       feature: its name in records and batches: the token ids of a TEXT, the class of a LABEL (its place among the
-        sorted labels in the manifest), a NUMBER itself. Empty: it stands in Parquet alone.
+        sorted labels in the manifest), a NUMBER itself. Empty: it is only in Parquet.
       tokenizer: whose tokenizer makes the ids: ENCODER, or empty for a field without ids. What a generator reads is
         tokenized in its prompt, in token_rows.
-      grouped: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that of the first one.
+    <<<<<<< HEAD
+      grouped: for a TEXT or TEXTS: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that
+        of the first one.
       side: QUESTION or ANSWER: the encoder's prompt for this side stands before the text, and set phrases are taken
+    =======
+      grouped: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that of the first one.
+      side: QUESTION or ANSWER: the encoder's prompt for this side precedes the text, and set phrases are removed
+    >>>>>>> h-english
         from answers. Empty: neither.
     """
 
@@ -66,6 +72,12 @@ class Field:
                 f"The tokenizer of {self.name} is {self.tokenizer!r}. Expected {ENCODER!r} for a text with a feature, "
                 "and none for other fields."
             )
+        if self.grouped and not self.is_content:
+            raise ValueError(
+                f"{self.name} is a grouped {self.kind}. Expected a text or a list of texts: a group is a text's hash."
+            )
+        if self.side not in ("", *SIDES):
+            raise ValueError(f"The side of {self.name} is {self.side!r}; expected {' or '.join(SIDES)}, or none.")
 
     @property
     def is_content(self) -> bool:
@@ -90,7 +102,7 @@ class Schema:
     Attributes:
       row: the dataclass of its rows.
       fields: one for each of its attributes, in their order.
-      key: the grouped field that decides the split: rows with an equal group never stand in two splits.
+      key: the grouped field that decides the split: rows with an equal group are never in two splits.
     """
 
     row: type

@@ -1,4 +1,4 @@
-"""Takes set phrases of forum doctors, links, e-mail addresses and telephone numbers out of texts, by flag.
+"""Removes set phrases of forum doctors, links, e-mail addresses and telephone numbers from texts, by flag.
 
 Counts every change. A text stays as it is if nothing would be left of it.
 """
@@ -34,11 +34,11 @@ _LONGEST_CLOSING = 400  # characters
 
 @dataclasses.dataclass(frozen=True)
 class ScrubSettings(Settings):
-    """What to take out of texts; the help beside each field says what it does."""
+    """What to remove from texts; the help beside each field says what it does."""
 
-    boilerplate: str | None = setting(None, "File of set phrases to take from the ends of answers; none: they stay.")
-    mask_links: bool = setting(False, "Put [link] for web addresses.")
-    mask_personal: bool = setting(False, "Put [email] and [phone] for e-mail addresses and telephone numbers.")
+    boilerplate: str | None = setting(None, "File of set phrases to remove from the ends of answers; none: keep them.")
+    mask_links: bool = setting(False, "Replace web addresses with [link].")
+    mask_personal: bool = setting(False, "Replace e-mail addresses with [email] and telephone numbers with [phone].")
 
 
 class Scrubber:

@@ -1,4 +1,4 @@
-"""One description of a setting: its default, help and bounds stand beside the field; all else is made from them.
+"""One description of a setting: its default, help and bounds are beside the field, and all else is derived from them.
 
 @dataclasses.dataclass(frozen=True)
 class SearchSettings(Settings):
@@ -28,13 +28,14 @@ class Description:
     """What is known of a setting besides its type and default.
 
     Attributes:
-      help: what it does, in a sentence; its unit stands there, too.
+      help: what it does and its unit, in a sentence.
       least: smallest value.
       most: largest value.
       above: the value must be larger.
       below: the value must be smaller.
       choices: the values it may have; empty: any.
       changes_results: whether another value leads to other results; if not, a run may be resumed with another one.
+      former_name: name of the field in files of earlier versions, if it had another one.
     """
 
     help: str
@@ -44,6 +45,7 @@ class Description:
     below: float | None = None
     choices: tuple[Any, ...] = ()
     changes_results: bool = True
+    former_name: str | None = None
 
     def allows(self, value: Any) -> bool:
         """Returns whether a value is within the bounds; NaN never is."""
@@ -82,6 +84,7 @@ def setting(
     below: float | None = None,
     choices: Sequence[Any] = (),
     changes_results: bool = True,
+    former_name: str | None = None,
 ) -> Any:
     """Returns a dataclass field with its description.
 
@@ -94,8 +97,9 @@ def setting(
       below: the value must be smaller.
       choices: the values it may have.
       changes_results: whether another value leads to other results.
+      former_name: name of the field in files of earlier versions.
     """
-    description = Description(help, least, most, above, below, tuple(choices), changes_results)
+    description = Description(help, least, most, above, below, tuple(choices), changes_results, former_name)
     return dataclasses.field(default=default, metadata={"description": description})
 
 
@@ -104,8 +108,11 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of its bounds; a subclass that overrides this calls it first."""
+        kinds = {field.name: field.type for field in dataclasses.fields(self)}
         for name, description in descriptions(type(self)).items():
             value = getattr(self, name)
+            if isinstance(value, str) and typing.get_origin(_plain(kinds[name])) is tuple:  # its letters would be taken
+                raise ValueError(f"{name} is the text {value!r}; expected a tuple, such as ({value!r},).")
             if value is not None and not description.allows(value):
                 raise ValueError(f"{name} is {value!r}; expected {description.expected}.")
 
@@ -134,7 +141,7 @@ def define_flags(cls: type, but: Collection[str] = (), names: Mapping[str, str] 
     Args:
       cls: the dataclass.
       but: fields that get no flag.
-      names: flags that are not called as their field is, by field.
+      names: {field: name of its flag}, if they differ.
       **defaults: defaults of the flags where they differ from the fields'.
     """
     flags.disclaim_key_flags()  # they are the script's own: its --help shows them
@@ -210,7 +217,8 @@ def from_json(cls: type[T], stored: Mapping[str, Any], where: str, former: Mappi
       ValueError: a field that this version does not know, or one without a default is missing.
     """
     kinds, fields = typing.get_type_hints(cls), {field.name: field for field in dataclasses.fields(cls)}
-    former = former or {}
+    former, renamed = former or {}, {d.former_name: name for name, d in descriptions(cls).items()}
+    stored = {renamed.get(name, name): value for name, value in stored.items()}
     stored = {name: value for name, value in stored.items() if name in fields or former.get(name, REQUIRED) != value}
     if unknown := sorted(set(stored) - set(fields)):
         raise ValueError(

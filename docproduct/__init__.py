@@ -2,9 +2,9 @@
 
 import logging
 
-import data_pipeline  # noqa: F401  it holds back what TensorFlow writes when it is imported
+import data_pipeline  # noqa: F401  it holds back the messages of TensorFlow's import
 
-# Of these libraries only warnings stand on standard error, also where our own progress is logged. Filters, as bm25s
-# sets its level itself when it is imported.
+# These libraries log only warnings, even if our own progress is logged. Filters do this, because bm25s sets its own
+# level when it is imported.
 for _name in ("bm25s", "faiss.loader", "matplotlib.font_manager", "tensorflow"):
     logging.getLogger(_name).addFilter(lambda record: record.levelno >= logging.WARNING)

@@ -1,19 +1,20 @@
 """Training rows for a generator that answers from retrieved pairs: each question with its nearest pairs.
 
     python -m docproduct.contexts --model_dir=/tmp/model --index_dir=/tmp/index --prepared_dir=/tmp/prepared \
-        --gpt2_dir=/tmp/gpt2 --tokens_dir=/tmp/contexts
+        --base_dir=/tmp/gpt2 --tokens_dir=/tmp/contexts
 
 Retrieval and prompts are those of serving: the index's and data_pipeline/prompts/answer_prompts.py's. A prompt never
 holds what would give its answer away: the pair itself, pairs with an equal question or answer, and pairs whose text
-contains the right answer (unless that is shorter than six characters, such as "Yes."). Questions of the train split see
-pairs of that split only; questions of dev see all pairs. With --alone each train question also has a row without
-retrieved pairs, which is shorter; --context_share gives the longer rows to some of the questions only. Ends with one
-line of JSON.
+contains the right answer (unless that is shorter than six characters, such as "Yes."). Rows for chat models, which
+learn to copy from numbered sources and to refuse, are an exception: --own_share, --joined_share, --unanswerable_share.
+
+Questions of the train split see pairs of that split only; questions of dev see all pairs. With --alone each train
+question also has a row without retrieved pairs, which is shorter; --context_share gives the longer rows to some of the
+questions only. Ends with one line of JSON.
 """
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -29,13 +30,13 @@ from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, Origin, Tok
 from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.rows import SIDES
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
-from data_pipeline.token_rows.pair_rows import PairRows
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers import CausalTokenizer
+from docproduct import command
+from docproduct.context_rows import ContextRows, KindShares
 from docproduct.index import Hit, Index
 from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
-from docproduct.training.devices import set_up
 
 CONTEXTS_FILE = "contexts.parquet"
 _FETCHED = (4, 32)  # hits to look at for each context: at first, and at most
@@ -50,9 +51,11 @@ class ContextSettings(Settings):
 
     Attributes:
       prompt: size of the prompts; one context or more.
+      kinds: shares of the questions with rows for chat models.
     """
 
     prompt: PromptSettings = PromptSettings()
+    kinds: KindShares = KindShares()
     search_by: Side = setting("answer", "Side of the stored pairs that questions are compared with.", choices=SIDES)
     context_share: float = setting(
         1.0,
@@ -60,6 +63,7 @@ class ContextSettings(Settings):
         above=0,
         most=1,
     )
+    dev_questions: int = setting(0, "Questions of dev with a row, evenly spaced; 0: all.", least=0)
     alone: bool = setting(False, "Make a row without retrieved pairs for each of train's questions, too.")
 
 
@@ -119,7 +123,7 @@ def make(
     retriever: TrainedRetriever,
     index: Index,
     prepared: PreparedFolder,
-    tokenizer: BytePairs,
+    tokenizer: CausalTokenizer,
     settings: ContextSettings,
     tokens_dir: str,
     overwrite: bool = False,
@@ -151,19 +155,26 @@ def make(
         raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
     tokenizer = with_markers(tokenizer)
     made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
-    origin = Origin(CONTEXT_ANSWER, dataclasses.asdict(settings) | {"index": index.manifest["settings"]}, made_of)
+    origin = Origin(CONTEXT_ANSWER, _described(settings) | {"index": index.manifest["settings"]}, made_of)
     if not overwrite and (existing := same_folder(tokens_dir, origin, tokenizer)) is not None:
         return existing
     files.check_free(tokens_dir, overwrite, KIND)  # before the work
-    pairs = prepared.pairs(_COLUMNS).to_pylist()
+    pairs = prepared.table(_COLUMNS).to_pylist()
     questions = _drawn_questions(pairs, settings)
     find = ContextFinder(index, settings.prompt.num_contexts, settings.search_by)
     vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
     contexts = _find_all(find, vectors, pairs, questions)
-    maker = PairRows(tokenizer, settings.prompt)
+    maker = ContextRows(tokenizer, settings.prompt, settings.kinds)
     of_split = {split: _rows(maker, split, pairs, contexts, settings.alone) for split in splits.SPLITS}
-    tables = {CONTEXTS_FILE: _table(pairs, contexts)}
+    tables = {CONTEXTS_FILE: _table(maker, pairs, contexts)}
     return write(tokens_dir, origin, tokenizer, of_split, overwrite, maker.counts, tables)
+
+
+def _described(settings: ContextSettings) -> dict[str, Any]:
+    """Returns the settings as a manifest stores them; newer ones only where they are on."""
+    described = dataclasses.asdict(settings)
+    newer = {"kinds": dataclasses.asdict(KindShares()), "dev_questions": 0}
+    return {name: value for name, value in described.items() if name not in newer or value != newer[name]}
 
 
 def _drawn_questions(pairs: Sequence[dict[str, Any]], settings: ContextSettings) -> dict[str, list[int]]:
@@ -182,6 +193,9 @@ def _drawn_questions(pairs: Sequence[dict[str, Any]], settings: ContextSettings)
     if not settings.alone and drawn.size < len(train):
         left_out = len(train) - drawn.size
         logging.warning("%d of train's %d questions are left out. --alone keeps them.", left_out, len(train))
+    dev = rows[splits.DEV]
+    if settings.dev_questions:
+        rows[splits.DEV] = [dev[i] for i in np.unique(np.linspace(0, len(dev) - 1, settings.dev_questions).astype(int))]
     return rows | {splits.TRAIN: [train[i] for i in np.sort(drawn)]}
 
 
@@ -201,24 +215,24 @@ def _find_all(
 
 
 def _rows(
-    maker: PairRows, split: str, pairs: Sequence[dict[str, Any]], contexts: dict[int, list[Hit]], alone: bool
+    maker: ContextRows, split: str, pairs: Sequence[dict[str, Any]], contexts: dict[int, list[Hit]], alone: bool
 ) -> Iterator[TokenRow]:
     """Yields the token rows of a split, in the order of its pairs."""
     for row, pair in enumerate(pairs):
         if pair["split"] != split:
             continue
-        own = [pair[name] for name in ("pair_id", "question", "answer")]
-        made = [maker.row(*own, [(hit.question, hit.answer) for hit in contexts[row]])] if row in contexts else []
-        made += [maker.row(*own)] if alone and split == splits.TRAIN else []
+        made = [maker.row(pair, contexts[row])] if row in contexts else []
+        made += [maker.alone(pair)] if alone and split == splits.TRAIN else []
         yield from filter(None, made)
 
 
-def _table(pairs: Sequence[dict[str, Any]], contexts: dict[int, list[Hit]]) -> pa.Table:
+def _table(maker: ContextRows, pairs: Sequence[dict[str, Any]], contexts: dict[int, list[Hit]]) -> pa.Table:
     """Returns what contexts.parquet holds."""
     return pa.table(
         {
             "pair_id": [pairs[row]["pair_id"] for row in contexts],
             "context_pair_ids": [[hit.pair_id for hit in hits] for hits in contexts.values()],
+            "kind": [maker.kind(pairs[row], hits) for row, hits in contexts.items()],
             "context_scores": [[hit.score for hit in hits] for hits in contexts.values()],
         }
     )
@@ -228,25 +242,27 @@ def _define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
     flags.DEFINE_string("index_dir", None, "Index of prepared_dir that was built with it.", required=True)
     flags.DEFINE_string("prepared_dir", None, "The prepared folder.", required=True)
-    flags.DEFINE_string("gpt2_dir", None, "GPT-2 to train, or to take the tokenizer from.", required=True)
+    flags.DEFINE_string("base_dir", None, "Model to train, or to take the tokenizer from.", required=True)
+    flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
     flags.DEFINE_string("tokens_dir", None, "Token folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace tokens_dir.")
     define_flags(PromptSettings, but=("window",))
-    window_help = f"Tokens of prompt and answer; default: {PromptSettings.window}, or what the GPT-2 takes."
+    window_help = f"Tokens of prompt and answer; default: {PromptSettings.window}, or what the model takes."
     flags.DEFINE_integer("window", None, window_help)
     define_flags(ContextSettings)
+    define_flags(KindShares)
     flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 
 
 def _make(values: flags.FlagValues) -> dict[str, Any]:
     """Makes what the flags describe."""
-    most = generator.window_of(values.gpt2_dir)
+    most = generator.window_of(values.base_dir)
     window = min(PromptSettings.window, most) if values.window is None else values.window
     if window > most:
-        raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.gpt2_dir}.")
+        raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.base_dir}.")
     prompt = PromptSettings(window=window, **flag_values(PromptSettings, but=("window",)))
-    settings = ContextSettings(prompt, **flag_values(ContextSettings))
-    prepared, tokenizer = PreparedFolder(values.prepared_dir), BytePairs.load(values.gpt2_dir)
+    settings = ContextSettings(prompt, KindShares(**flag_values(KindShares)), **flag_values(ContextSettings))
+    prepared, tokenizer = PreparedFolder(values.prepared_dir), generator.tokenizer_of(values.base_dir)
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
     index = Index(values.index_dir, retriever)
     return make(retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.overwrite)
@@ -254,17 +270,9 @@ def _make(values: flags.FlagValues) -> dict[str, Any]:
 
 def main(argv: list[str]) -> None:
     """Makes what the flags describe, and prints the counts."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    values = flags.FLAGS
-    set_up()
-    try:
+    values = command.begin(argv)
+    with command.errors_on_one_line():
         manifest = _make(values)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written.")
     print(json.dumps({"tokens_dir": values.tokens_dir, "counts": manifest["counts"]} | manifest["shortened"]))
 
 

@@ -21,6 +21,7 @@ from ir_measures import AP, RR, R, Success, nDCG
 from data_pipeline import beir, cleaning
 from data_pipeline.folders import files
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
+from docproduct import command
 from docproduct.layers.precision import PRECISIONS, dtype_policy
 from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
 from docproduct.search.words import WordIndex
@@ -40,14 +41,14 @@ class EvaluationSettings(Settings):
     candidates: str = setting(
         "all", "Documents to rank for a query: all, or those that its qrels name.", choices=("all", "judged")
     )
-    relevance: int = setting(1, "The lowest grade that is relevant.", least=1)
+    relevance: int = setting(1, "Lowest grade that counts as relevant.", least=1)
     hybrid: str = setting(
         AUTO,
-        "How BM25 counts beside the model; auto: the way that was best on dev in training; tune: the best way here.",
+        "How BM25 is combined with the model; auto: the best way on dev in training; tune: the best way here.",
         choices=(AUTO, *HYBRIDS, _TUNE),
     )
     bm25_weight: float = setting(0.1, "Weight of BM25, with --hybrid=weight.", least=0, below=float("inf"))
-    dims: int = setting(0, "First components of the vectors that count; 0: all.", least=0)
+    dims: int = setting(0, "Number of first components of the vectors to compare; 0: all.", least=0)
     precision: str = setting(
         "float32", "Precision of the encoder; auto: bfloat16 where it is fast.", choices=PRECISIONS
     )
@@ -77,7 +78,8 @@ def retrieval(
       FileNotFoundError: the folder of run_file does not exist.
     """
     if run_file and not os.path.isdir(os.path.dirname(os.path.abspath(run_file))):
-        raise FileNotFoundError(f"There is no folder for {run_file}. Make it first.")  # now, not after an hour
+        # Raised before the work, which may take an hour.
+        raise FileNotFoundError(f"There is no folder for {run_file}. Make it first.")
     documents, qrels = merge_equal_documents(data)
     texts = list(data.queries.values()), list(documents.values())
 
@@ -87,7 +89,7 @@ def retrieval(
     if model_dir.lower() == "bm25":
         if settings.hybrid not in (AUTO, "none") or settings.dims:
             raise ValueError(
-                f"hybrid is {settings.hybrid}, dims {settings.dims}: BM25 alone has no vectors. Take them away."
+                f"hybrid is {settings.hybrid}, dims {settings.dims}: BM25 alone has no vectors. Leave these flags out."
             )
         return measured(_bm25_scores(*texts), run_file)
     retriever = TrainedRetriever.load_for_many(model_dir, settings.precision)
@@ -138,7 +140,7 @@ def measure(
       documents: C texts by key.
       qrels: The grades of documents for each query; see `merge_equal_documents`.
       rows: For each query the scores of all documents, [C].
-      settings: Its candidates and relevance count.
+      settings: Only `candidates` and `relevance` are used.
       run_file: As in `retrieval`.
     """
     keys = list(documents)
@@ -197,7 +199,7 @@ def _encoder_scores(
     retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int
 ) -> Iterable[np.ndarray]:
     """Returns for each query the cosines with all documents, [C]."""
-    shorten(np.ones((1, retriever.config.width), np.float32), dims)  # raises its error now, not after the work
+    shorten(np.ones((1, retriever.config.width), np.float32), dims)  # raises its error before the work
     document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
     query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
     starts = range(0, len(queries), _QUERIES_TOGETHER)
@@ -233,17 +235,13 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Expected what to evaluate: retrieval. Received: {' '.join(argv[1:]) or 'nothing'}.")
     values = flags.FLAGS
     set_up()
-    try:
+    with command.errors_on_one_line("nothing was measured."):
         split = values.split or beir.default_split(values.beir_dir)
         data = beir.read(values.beir_dir, split)
         if data.missing:
             print(f"{data.missing} judged documents are not in the corpus and do not count.", file=sys.stderr)
         settings = EvaluationSettings(**flag_values(EvaluationSettings))
         results = retrieval(values.model_dir, data, settings, values.run_file)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was measured.")
     policy = None if values.model_dir.lower() == "bm25" else dtype_policy(values.precision)
     described = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
     described |= {name: getattr(settings, name) for name in ("dims", "candidates", "relevance")}

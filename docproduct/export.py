@@ -3,42 +3,46 @@
     python -m docproduct.export --model_dir=model                        # a retriever: ids to vectors
     python -m docproduct.export --model_dir=model --index_dir=index      # also texts to vectors, and to answers
     python -m docproduct.export --model_dir=answers --precision=int8     # a generator
+    python -m docproduct.export --model_dir=adapter --base_dir=model     # an adapter, added to its model
 
-The files of the folder tell what it holds. Each export is a new version; see saved_models.py. Signatures that take
-texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one line of
-JSON: the version's folder and what it holds.
+The files of the folder tell the kind of its model. Each export is a new version; see saved_models.py. Signatures
+that take texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one
+line of JSON: the version's folder and what it holds.
 """
 
 import json
 import os
-import sys
 
 from absl import app, flags
 
 from data_pipeline.folders import files
-from docproduct import model_folder
+from docproduct import command, model_folder
 from docproduct.exports import saved_models
 from docproduct.generation.export import PRECISIONS
 from docproduct.generation.export import export as export_generator
 from docproduct.layers import int8
 from docproduct.systems import generator, retriever
-from docproduct.systems.generator.folder import KIND as GENERATOR
+from docproduct.systems.generator.adapter import KIND as ADAPTER
+from docproduct.systems.generator.layouts import HUGGING_FACE_TYPES
+from docproduct.systems.generator.layouts import KIND as GENERATOR
 from docproduct.systems.retriever.folder import KIND as RETRIEVER
-from docproduct.training.devices import set_up
 
 _CONFIG_FILE = "config.json"
-_FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",)}  # flags for one kind of model only
+# Flags for some kinds of models only.
+_FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",), ADAPTER: ("precision", "base_dir")}
 # Files of published layouts, in the order in which they decide.
 _PUBLISHED = {"hparams.json": GENERATOR, "bert_config.json": RETRIEVER, "modules.json": RETRIEVER}
-_PUBLISHED_TYPES = {"gpt2": GENERATOR, "bert": RETRIEVER}
+_PUBLISHED_TYPES = {"bert": RETRIEVER} | dict.fromkeys(HUGGING_FACE_TYPES, GENERATOR)
 
 
 def kind_of(model_dir: str) -> str:
-    """Returns the kind of model in a folder, a retriever or a generator.
+    """Returns the kind of model in a folder or a GGUF file: a retriever, a generator or an adapter of one.
 
     Raises:
       ValueError: the folder holds something else, or a training that has not ended.
     """
+    if os.path.isfile(model_dir):
+        return GENERATOR
     if not os.path.isdir(model_dir):
         raise ValueError(
             f"There is no folder {model_dir}. Expected a model's folder; names on a hub are not looked up."
@@ -60,16 +64,20 @@ def kind_of(model_dir: str) -> str:
         reason = f"its {_CONFIG_FILE} is of {other!r}" if stored else f"it has no {_CONFIG_FILE}"
         raise ValueError(
             f"{model_dir} holds no retriever and no generator: {reason}. Expected what train_embeddings.py or "
-            "train_gpt2.py wrote, or a BERT or GPT-2 in a published layout."
+            "train_gpt2.py wrote, or a BERT, GPT-2, LLaMA, Mistral or Qwen in a published layout."
         )
     return _PUBLISHED_TYPES[model_type]
 
 
-def export(model_dir: str, export_dir: str, strings: bool, index_dir: str | None, precision: str) -> str:
+def export(
+    model_dir: str, export_dir: str, strings: bool, index_dir: str | None, precision: str, base_dir: str | None = None
+) -> str:
     """Exports the model of a folder; the arguments are the flags. Returns the version's folder."""
-    if kind_of(model_dir) == GENERATOR:
-        precision = precision if precision != "auto" else "int8" if int8.available() else "float32"
-        return export_generator(generator.TrainedGenerator.load(model_dir), export_dir, precision)
+    if kind_of(model_dir) != RETRIEVER:
+        trained = generator.load_model(model_dir, base_dir)
+        if precision == "auto":
+            precision = "int8" if int8.available() and "int8" in trained.precisions else "float32"
+        return export_generator(trained, export_dir, precision)
     trained = retriever.TrainedRetriever.load(model_dir)
     if not index_dir:
         return retriever.export(trained, export_dir, strings)
@@ -80,33 +88,28 @@ def export(model_dir: str, export_dir: str, strings: bool, index_dir: str | None
 
 def main(argv: list[str]) -> None:
     """Exports what the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    values = flags.FLAGS
-    set_up()
-    export_dir = values.export_dir or os.path.join(values.model_dir, "saved_model")
-    try:
+    values = command.begin(argv)
+    with command.errors_on_one_line():
         kind = kind_of(values.model_dir)
         for other in _FLAGS.keys() - {kind}:
-            for name in _FLAGS[other]:
+            for name in set(_FLAGS[other]) - set(_FLAGS[kind]):
                 if values[name].present:
                     raise ValueError(f"--{name} is for a {other}; {values.model_dir} holds a {kind}. Leave it out.")
-        version = export(values.model_dir, export_dir, values.strings, values.index_dir, values.precision)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written.")
+        if not values.export_dir and os.path.isfile(values.model_dir):
+            raise ValueError(f"{values.model_dir} is a file. Say with --export_dir where its export belongs.")
+        export_dir = values.export_dir or os.path.join(values.model_dir, "saved_model")
+        asked = (values.strings, values.index_dir, values.precision, values.base_dir)
+        version = export(values.model_dir, export_dir, *asked)
     config = files.read_json(os.path.join(saved_models.own_files(version), saved_models.CONFIG_FILE))
     details = {name: config[name] for name in ("precision", "signatures") if name in config}
     print(json.dumps({"version": version, "kind": kind, **details}))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", None, "Trained model, or a BERT or GPT-2 folder.", required=True)
+    flags.DEFINE_string("model_dir", None, "Trained model, or a published one; also a GGUF file.", required=True)
     flags.DEFINE_string("export_dir", None, "Folder of the versions; default: saved_model in model_dir.")
     flags.DEFINE_bool("strings", False, "Retriever: add signatures that take texts.")
     flags.DEFINE_string("index_dir", None, "Retriever: index that the signature retrieve searches.")
-    flags.DEFINE_enum(
-        "precision", "float32", ["auto", *PRECISIONS], "Generator; auto: int8 if this machine can compute it."
-    )
+    flags.DEFINE_string("base_dir", None, "Adapter: the model that it was trained on.")
+    flags.DEFINE_enum("precision", "float32", ["auto", *PRECISIONS], "Generator; auto: int8 if model and machine can.")
     app.run(main)

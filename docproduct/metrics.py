@@ -56,3 +56,11 @@ def rouge_l(reference: str, text: str) -> float:
         matched = np.where(columns == numbers[word], longest[:-1] + 1, 0)
         longest[1:] = np.maximum.accumulate(np.maximum(longest[1:], matched))
     return float(2 * longest[-1] / (len(a) + len(b)))
+
+
+def ngram_share(text: str, sources: str, n: int = 4) -> float:
+    """Returns the share of a text's n-grams of words that stand in the sources, too; 1 for a text without n-grams."""
+    of_text, of_sources = (_WORD.findall(part.casefold()) for part in (text, sources))
+    known = set(zip(*(of_sources[i:] for i in range(n)), strict=False))
+    ngrams = list(zip(*(of_text[i:] for i in range(n)), strict=False))
+    return sum(ngram in known for ngram in ngrams) / len(ngrams) if ngrams else 1.0

@@ -14,7 +14,6 @@ distillation. Ends with one line of JSON: the statistics.
 import dataclasses
 import json
 import os
-import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -29,12 +28,12 @@ from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
+from docproduct import command
 from docproduct.layers import precision
 from docproduct.search.faiss_engine import nearest
 from docproduct.search.fusion import top
 from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training.devices import set_up
 
 _COLUMNS = ["pair_id", "question", "answer", "question_group", "answer_group"]
 _RULES = ("related", "rank", "margin", "max_score")  # that leave candidates out
@@ -44,19 +43,23 @@ _RULES = ("related", "rank", "margin", "max_score")  # that leave candidates out
 class MiningSettings(Settings):
     """Which candidates become hard negatives."""
 
-    by: str = setting("model", "Whose ranking; both: the candidates of both.", choices=("model", "bm25", "both"))
-    first_rank: int = setting(
-        1, "Candidates ranked before it are left out, as the first ones often are answers; 1: none.", least=1
+    by: str = setting(
+        "model", "Ranking to take candidates from; both: from both rankings.", choices=("model", "bm25", "both")
     )
-    last_rank: int = setting(100, "Candidates ranked after it are left out.", least=1)
-    max_negatives: int = setting(20, "Hard negatives for each pair, at most: the best ones that are left.", least=1)
+    first_rank: int = setting(
+        1, "First rank to take candidates from, as the highest ranks often are right answers; 1: all.", least=1
+    )
+    last_rank: int = setting(100, "Last rank to take candidates from.", least=1)
+    max_negatives: int = setting(
+        20, "Maximum number of hard negatives per pair; the best candidates are taken.", least=1
+    )
     absolute_margin: float | None = setting(
-        None, "Least distance of a candidate's cosine below the own answer's; default: no such limit."
+        None, "Minimum distance of a candidate's cosine below the right answer's; default: no limit."
     )
     relative_margin: float = setting(
-        0.95, "Largest share of the own answer's cosine that a candidate's may have.", above=0, most=10
+        0.95, "Maximum cosine of a candidate, as a share of the right answer's cosine.", above=0, most=10
     )
-    max_score: float = setting(1.0, "Largest cosine of a candidate.")
+    max_score: float = setting(1.0, "Maximum cosine of a candidate.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible setting."""
@@ -86,9 +89,9 @@ def mine(
     Raises:
       ValueError: there are no train pairs.
     """
-    if not prepared.num_pairs(splits.TRAIN):
+    if not prepared.num_rows(splits.TRAIN):
         raise ValueError(f"{prepared.path} has no train pairs. Prepare it again, with more pairs.")
-    pairs = prepared.pairs(_COLUMNS, splits.TRAIN)
+    pairs = prepared.table(_COLUMNS, splits.TRAIN)
     with files.whole_folder(output_dir, overwrite, KIND) as folder:
         rows, left_out = _mined(retriever, pairs, settings)
         pq.write_table(pa.table(rows, schema=SCHEMA), os.path.join(folder, NEGATIVES_FILE))
@@ -166,8 +169,8 @@ def _best(scores: np.ndarray, own: float, settings: MiningSettings, left_out: di
     within_margin, too_high = scores > min(limits), scores > settings.max_score
     left_out["margin"] += int(within_margin.sum())
     left_out["max_score"] += int((too_high & ~within_margin).sum())
-    rest = np.flatnonzero(~within_margin & ~too_high)
-    return rest[np.argsort(-scores[rest], kind="stable")][: settings.max_negatives]
+    allowed = np.flatnonzero(~within_margin & ~too_high)
+    return allowed[np.argsort(-scores[allowed], kind="stable")][: settings.max_negatives]
 
 
 def _bm25_ranking(questions: Sequence[str], answers: Sequence[str], depth: int) -> list[np.ndarray]:
@@ -207,12 +210,8 @@ def _define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Mines the hard negatives that the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    values = flags.FLAGS
-    set_up()
-    try:
+    values = command.begin(argv)
+    with command.errors_on_one_line():
         statistics = mine(
             TrainedRetriever.load_for_many(values.model_dir, values.precision),
             PreparedFolder(values.prepared_dir),
@@ -221,10 +220,6 @@ def main(argv: list[str]) -> None:
             values.model_dir,
             values.overwrite,
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: nothing was written.")
     if not statistics["pairs_with_negatives"]:
         logging.warning("No candidate was left for any pair: raise --last_rank or --relative_margin.")
     print(json.dumps({"output_dir": values.output_dir, **statistics}))

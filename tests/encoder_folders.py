@@ -1,7 +1,7 @@
-"""Encoder folders in the layouts that people have, one of each kind, with tiny random weights.
+"""Encoder folders in the published layouts, one of each kind, with tiny random weights.
 
-Needs neither docproduct nor TensorFlow: tests/golden/make_encoder_vectors.py writes the same folders, beside
-sentence-transformers.
+Needs neither docproduct nor TensorFlow, so that tests/golden/make_encoder_vectors.py can write the same folders where
+only sentence-transformers is installed.
 """
 
 import json
@@ -85,7 +85,7 @@ _LOWER = {"do_lower_case": True, "tokenizer_class": "BertTokenizer"}
 _CASED = {"do_lower_case": False, "tokenizer_class": "BertTokenizer"}
 _PROMPTS = "config_sentence_transformers.json"
 
-# Each kind: the files that make it what it is. "tokenizer" says how tokenizer.json is made, None: vocab.txt alone.
+# Each kind and its files. "tokenizer.json" holds the settings it is built with; without it there is vocab.txt alone.
 KINDS: dict[str, Files] = {
     "mean": _MEAN,
     "cls": _PLAIN | _pooling("cls_token"),
@@ -146,8 +146,8 @@ def write(folder: str, kind: str) -> None:
     """Writes a folder of one of the `KINDS`."""
     content = {"sentence_bert_config.json": {"max_seq_length": 16, "do_lower_case": False}} | KINDS[kind]
     inside = next(module["path"] for module in content["modules.json"] if module["type"].endswith("Transformer"))
-    made, changed = content.pop("tokenizer.json", None), content.pop("config.json", {})
-    unigram = made == "unigram"
+    tokenizer, changed = content.pop("tokenizer.json", None), content.pop("config.json", {})
+    unigram = tokenizer == "unigram"
     encoder_files = ("sentence_bert_config.json", "tokenizer_config.json")
     content = {path: value for path, value in content.items() if value is not None}
     for path, value in content.items():
@@ -155,8 +155,8 @@ def write(folder: str, kind: str) -> None:
     encoder = os.path.join(folder, inside)
     if unigram:
         _unigram().save(os.path.join(encoder, "tokenizer.json"))
-    elif made:
-        _wordpiece(made).save(os.path.join(encoder, "tokenizer.json"))
+    elif tokenizer:
+        _wordpiece(tokenizer).save(os.path.join(encoder, "tokenizer.json"))
     if not unigram:
         with open(os.path.join(encoder, "vocab.txt"), "w", encoding="utf-8") as file:
             file.write("\n".join(VOCAB) + "\n")
@@ -221,7 +221,7 @@ def _wordpiece(normalization: dict[str, bool]) -> Tokenizer:
 
 
 def _unigram() -> Tokenizer:
-    """XLM-R's kind: normalize, split at white space, ▁ before each word, Unigram, <s> text </s>."""
+    """Returns a tokenizer like XLM-R's: normalize, split at white space, ▁ before each word, Unigram, <s> text </s>."""
     tokenizer = Tokenizer(models.Unigram([(piece, -float(1 + i % 9)) for i, piece in enumerate(PIECES)], unk_id=3))
     tokenizer.normalizer = normalizers.NFKC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace()])

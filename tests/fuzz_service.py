@@ -2,7 +2,7 @@
 
     python -m tests.fuzz_service --count=10000
 
-No request may be answered with 500, or not be answered. Ends with one line of JSON: how many got each status.
+Every request must get an answer, and none the status 500. Ends with one line of JSON: the number of answers by status.
 """
 
 import collections
@@ -31,8 +31,8 @@ _FIELDS += ("repetition_penalty", "no_repeat_ngram_size", "input", "side", "enco
 _ALLOWED = {200, 400, 404, 405, 408, 413, 422}
 
 
-def described(client, count, seed=0):
-    """Sends requests that the OpenAPI page describes, right ones and wrong ones; returns their statuses."""
+def send_described_requests(client, count, seed=0):
+    """Sends valid and invalid requests made from the OpenAPI page; returns {status: count}."""
     schema = schemathesis.openapi.from_dict(client.get("/openapi.json").json())
     statuses = collections.Counter()
     for route in ROUTES:
@@ -58,7 +58,7 @@ def described(client, count, seed=0):
 
 
 def value(draw, depth=0):
-    """Returns anything that JSON can say."""
+    """Returns a random JSON value."""
     kinds = ["text", "number", "word"] if depth > 3 else ["text", "number", "word", "list", "object", "deep"]
     match draw.choice(kinds):
         case "text":
@@ -74,14 +74,14 @@ def value(draw, depth=0):
             return [value(draw, depth + 1) for _ in range(draw.randrange(4))]
         case "object":
             return {draw.choice(_FIELDS): value(draw, depth + 1) for _ in range(draw.randrange(5))}
-    found = []
+    nested = []
     for _ in range(draw.randrange(200)):
-        found = [found]
-    return found
+        nested = [nested]
+    return nested
 
 
 def body(draw):
-    """Returns the bytes of a body."""
+    """Returns the bytes of a random body."""
     kind = draw.randrange(4)
     if kind == 0:
         return draw.randbytes(draw.randrange(2_000))
@@ -98,8 +98,8 @@ def body(draw):
     )
 
 
-def random_bodies(client, count, seed=0):
-    """Sends random bodies to all routes; returns their statuses."""
+def send_random_bodies(client, count, seed=0):
+    """Sends random bodies to all routes; returns {status: count}."""
     draw, statuses = random.Random(seed), collections.Counter()
     types = ["application/json"] * 5 + ["text/plain", "multipart/form-data", "application/x-www-form-urlencoded", ""]
     for _ in range(count):
@@ -111,7 +111,7 @@ def random_bodies(client, count, seed=0):
 
 
 def main(argv):
-    """Makes a service of tiny models and fuzzes it."""
+    """Starts a service with tiny models and fuzzes it."""
     del argv
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
@@ -125,11 +125,11 @@ def main(argv):
         folders = serving.write_folders(retriever, PreparedFolder(str(folder / "prepared")), folder / "s")
         with serving.running(create_app(Reloadable(folders))) as client:
             half = flags.FLAGS.count // 2
-            statuses = described(client, half) + random_bodies(client, flags.FLAGS.count - half)
+            statuses = send_described_requests(client, half) + send_random_bodies(client, flags.FLAGS.count - half)
             assert httpx.get(f"{client.base_url}/healthz").status_code == 200
     print(json.dumps({"statuses": dict(sorted(statuses.items()))}))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_integer("count", 10_000, "Requests.")
+    flags.DEFINE_integer("count", 10_000, "Number of requests.")
     app.run(main)

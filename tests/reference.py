@@ -7,7 +7,7 @@ import regex
 
 
 def in_batch_softmax(questions, answers, pair_ids, question_groups, answer_groups, scale):
-    """Loss of each row, one pair of loops, straight from the definition."""
+    """Returns the loss of each row, computed with two loops straight from the definition."""
     losses = []
     for i in range(len(questions)):
         logits, own = [], None
@@ -28,16 +28,16 @@ _GPT2_WORDS = regex.compile(r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p
 
 
 def gpt2_bytes():
-    """The printable character that stands for each byte."""
-    kept = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = (byte for byte in range(256) if byte not in kept)
-    return {byte: chr(byte) for byte in kept} | {byte: chr(256 + i) for i, byte in enumerate(others)}
+    """Returns {byte: the printable character that stands for it}."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = (byte for byte in range(256) if byte not in printable)
+    return {byte: chr(byte) for byte in printable} | {byte: chr(256 + i) for i, byte in enumerate(others)}
 
 
 def gpt2_ids(text, vocab, ranks, words):
-    """Ids of a text: of each word, the adjacent pair of lowest rank is merged, everywhere, until none is left.
+    """Returns the ids of a text: in each word, the adjacent pair of lowest rank is merged until no pair has a rank.
 
-    vocab: {token: id}; ranks: {(token, token): rank}; words: a dict that remembers.
+    vocab: {token: id}; ranks: {(token, token): rank}; words: a cache, {word: ids}.
     """
     characters = gpt2_bytes()
     ids = []
@@ -60,6 +60,6 @@ def gpt2_ids(text, vocab, ranks, words):
 
 
 def repeating(answer, size):
-    """The tokens that would end a run of so many that stands in the answer."""
+    """Returns the tokens that would complete an n-gram of `size` tokens that the answer already holds."""
     runs = [answer[i : i + size] for i in range(len(answer) - size + 1)] if size else []
     return [run[-1] for run in runs if [*answer, run[-1]][-size:] == run]

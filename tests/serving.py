@@ -21,7 +21,7 @@ SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=120)
 
 
 def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
-    """Writes model, index and generator into a folder and returns where they are."""
+    """Writes model, index and generator into a folder and returns their paths."""
     folder.mkdir(exist_ok=True)
     model = folder / "model"
     model.mkdir()
@@ -37,7 +37,7 @@ def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
 
 @contextlib.contextmanager
 def in_thread(app, **options):
-    """Serves an app in a thread; gives the server, with its address as `url`."""
+    """Serves an app in a thread; yields the server, with its address as `url`."""
     config = uvicorn.Config(app, port=0, http="h11", log_level="critical", access_log=False, **options)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
@@ -55,21 +55,22 @@ def in_thread(app, **options):
 
 @contextlib.contextmanager
 def running(app, **options):
-    """Serves an app in a thread; gives a client for it."""
+    """Serves an app in a thread; yields a client for it."""
     with in_thread(app, **options) as server, httpx.Client(base_url=server.url, timeout=30) as client:
         yield client
 
 
 def events(text):
     """Returns (name, data) of the server-sent events in a text."""
-    found = []
+    parsed = []
     for block in text.split("\n\n")[:-1]:
         name, data = block.split("\n")
-        found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
-    return found
+        parsed.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
+    return parsed
 
 
 def message(response, status, kind):
+    """Checks the status and type of an error response, and returns its message."""
     assert response.status_code == status, response.text
     assert response.headers["content-type"] == "application/json"
     error = response.json()["error"]

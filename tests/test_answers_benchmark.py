@@ -1,4 +1,4 @@
-"""What benchmarks/answers.py compares: the same answers in all forms, and no right one in the control."""
+"""benchmarks/answers.py: all prompt forms have the same targets, and no control prompt holds its right answer."""
 
 import pytest
 
@@ -27,9 +27,9 @@ def tokens_dir(tokenizer, prepared, tmp_path_factory):
     return str(folder / "tokens")
 
 
-def test_every_form_asks_for_the_same_answers(tokens_dir, prepared):
+def test_all_prompt_forms_have_the_same_targets(tokens_dir, prepared):
     questions = Questions(tokens_dir, prepared.path)
-    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer"]).to_pylist()}
+    pairs = {pair["pair_id"]: pair for pair in prepared.table(["pair_id", "question", "answer"]).to_pylist()}
     trained_on = {row.pair_id: row for row in read_rows(TokenFolder(tokens_dir), "dev")}
     show = questions.tokenizer.show
     assert {row.pair_id for row in questions.rows} == set(trained_on)
@@ -51,14 +51,14 @@ def test_every_form_asks_for_the_same_answers(tokens_dir, prepared):
     assert len(Questions(tokens_dir, prepared.path, 3).rows) == 3
 
 
-def test_scores_are_those_of_the_whole_right_answers(tokens_dir, prepared):
+def test_scores_compare_with_the_whole_right_answers(tokens_dir, prepared):
     questions = Questions(tokens_dir, prepared.path)
-    right = dict(zip(*prepared.pairs(["pair_id", "answer"]).to_pydict().values(), strict=True))
+    right = dict(zip(*prepared.table(["pair_id", "answer"]).to_pydict().values(), strict=True))
     ids = [row.pair_id for row in questions.rows]
     assert questions.scores({i: right[i] for i in ids}) == 1
     assert questions.scores(dict.fromkeys(ids, "")) == 0
     first = " ".join(right[ids[0]].split()[:2])
-    expected = 2 * 2 / (2 + len(right[ids[0]].split()))  # F1 of 2 words of all
+    expected = 2 * 2 / (2 + len(right[ids[0]].split()))  # F1: two words match
     assert questions.scores({ids[0]: first}) == pytest.approx(expected)
     nearest = questions.nearest_answers(questions.rows, cut=False)
     assert list(nearest) == ids
@@ -67,12 +67,12 @@ def test_scores_are_those_of_the_whole_right_answers(tokens_dir, prepared):
     cut = questions.nearest_answers(questions.rows, cut=True)
     assert all(nearest[i].startswith(cut[i]) for i in ids)
     assert any(0 < len(cut[i]) < len(nearest[i]) for i in ids)
-    # One without a neighbor counts: its nearest answer is no text.
+    # A question without neighbors still counts: its nearest answer is the empty text.
     questions._contexts[ids[0]] = []
     assert questions.nearest_answers(questions.rows, cut=False)[ids[0]] == ""
 
 
-def test_what_cannot_be_compared(tokens_dir, prepared, tmp_path):
+def test_too_few_rows_and_missing_folders_are_refused(tokens_dir, prepared, tmp_path):
     with pytest.raises(ValueError, match="1 rows of dev; expected 2 or more"):
         Questions(tokens_dir, prepared.path, 1)
 

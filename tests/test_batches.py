@@ -11,20 +11,20 @@ from data_pipeline.folders.prepared import PreparedFolder
 
 def epoch(prepared, batch_size=8, epoch=0, seed=0, skip=0, num_buckets=3, **settings):
     settings = batches.BatchSettings(batch_size, num_buckets, seed=seed, **settings)
-    found = batches.training_batches(prepared, "train", settings, 0, epoch, skip)
-    return [{name: value.numpy() for name, value in batch.items()} for batch in found]
+    dataset = batches.training_batches(prepared, "train", settings, 0, epoch, skip)
+    return [{name: value.numpy() for name, value in batch.items()} for batch in dataset]
 
 
-def ids(found):
-    return np.concatenate([batch["pair_id"] for batch in found]).tolist()
+def ids(epoch_batches):
+    return np.concatenate([batch["pair_id"] for batch in epoch_batches]).tolist()
 
 
-def test_an_epoch_sees_each_pair_once_in_batches_of_the_size_asked_for(prepared):
-    pairs = sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
+def test_an_epoch_sees_each_pair_once_in_batches_of_the_requested_size(prepared):
+    pairs = sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
     for batch_size in (2, 7, 8, len(pairs), 100):
-        found = epoch(prepared, batch_size)
-        assert sorted(ids(found)) == pairs
-        sizes = collections.Counter(len(batch["pair_id"]) for batch in found)
+        epoch_batches = epoch(prepared, batch_size)
+        assert sorted(ids(epoch_batches)) == pairs
+        sizes = collections.Counter(len(batch["pair_id"]) for batch in epoch_batches)
         rest = len(pairs) % batch_size
         expected = collections.Counter({batch_size: len(pairs) // batch_size}) + collections.Counter(
             [rest] * bool(rest)
@@ -33,15 +33,15 @@ def test_an_epoch_sees_each_pair_once_in_batches_of_the_size_asked_for(prepared)
 
 
 def test_each_side_is_padded_to_its_own_longest_row(prepared, tokenizer):
-    rows = {row["pair_id"]: row for row in prepared.pairs(["pair_id", "question", "answer"]).to_pylist()}
+    rows = {row["pair_id"]: row for row in prepared.table(["pair_id", "question", "answer"]).to_pylist()}
     for batch in epoch(prepared):
         for side in ("question", "answer"):
-            wanted = [tokenizer.encode([rows[i][side]], 256).to_list()[0] for i in batch["pair_id"].tolist()]
-            longest = max(map(len, wanted))
-            assert batch[f"{side}_ids"].tolist() == [row + [0] * (longest - len(row)) for row in wanted]
+            expected = [tokenizer.encode([rows[i][side]], 256).to_list()[0] for i in batch["pair_id"].tolist()]
+            longest = max(map(len, expected))
+            assert batch[f"{side}_ids"].tolist() == [row + [0] * (longest - len(row)) for row in expected]
 
 
-def test_order_depends_on_seed_and_epoch_alone(prepared):
+def test_order_depends_only_on_seed_and_epoch(prepared):
     first = ids(epoch(prepared))
     assert ids(epoch(prepared)) == first
     assert ids(epoch(prepared, epoch=1)) != first
@@ -70,32 +70,32 @@ def test_padding_to_a_multiple(prepared):
             assert not padded[name][:, width:].any()
 
 
-def test_boundaries_by_hand(prepared):
+def test_given_boundaries_separate_short_and_long_pairs(prepared):
     lengths = np.repeat(*np.array(prepared.manifest["train_lengths"]).T)
     middle = int(np.median(lengths))
-    found = epoch(prepared, 4, boundaries=(middle,))
-    sides = [(batch["question_ids"] > 0).sum(1) + (batch["answer_ids"] > 0).sum(1) for batch in found]
+    epoch_batches = epoch(prepared, 4, boundaries=(middle,))
+    sides = [(batch["question_ids"] > 0).sum(1) + (batch["answer_ids"] > 0).sum(1) for batch in epoch_batches]
     assert sorted(np.concatenate(sides)) == sorted(lengths)
     assert sum((side < middle).all() for side in sides) >= 4
     mixed = [side for side in sides if len({n < middle for n in side.tolist()}) == 2]
-    assert len(mixed) <= 1  # what is left of both buckets
+    assert len(mixed) <= 1  # the remainder of both buckets
 
 
 def test_random_batches_without_buckets(prepared):
-    found = epoch(prepared, 8, num_buckets=1)
-    assert sorted(ids(found)) == sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
-    assert ids(found) != ids(epoch(prepared, 8, num_buckets=1, epoch=1))
+    epoch_batches = epoch(prepared, 8, num_buckets=1)
+    assert sorted(ids(epoch_batches)) == sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
+    assert ids(epoch_batches) != ids(epoch(prepared, 8, num_buckets=1, epoch=1))
 
 
-def test_a_corpus_larger_than_the_buffer(prepared, monkeypatch):
+def test_a_corpus_larger_than_the_shuffle_buffer(prepared, monkeypatch):
     monkeypatch.setattr(batches.training, "_MAX_SHUFFLED_RECORDS", 10)
     first = ids(epoch(prepared))
-    assert sorted(first) == sorted(prepared.pairs(["pair_id"], "train")["pair_id"].to_pylist())
+    assert sorted(first) == sorted(prepared.table(["pair_id"], "train")["pair_id"].to_pylist())
     assert ids(epoch(prepared)) == first != ids(epoch(prepared, epoch=1))
     assert ids(epoch(prepared, skip=3)) == ids(epoch(prepared)[3:])
 
 
-def test_groups_of_a_random_batch(prepared):
+def test_length_groups_sort_a_batch_and_restore_its_order(prepared):
     settings = batches.BatchSettings(24, num_buckets=1)
     answers = next(iter(batches.training_batches(prepared, "train", settings, 0, 0)))["answer_ids"]
     groups, places = batches.length_groups(answers, 5, pad_id=0)
@@ -104,7 +104,7 @@ def test_groups_of_a_random_batch(prepared):
     assert sorted(np.concatenate(lengths)) == np.concatenate(lengths).tolist()
     rows = [row[row > 0].tolist() for group in groups for row in group.numpy()]
     assert [rows[i] for i in places.numpy()] == [row[row > 0].tolist() for row in answers.numpy()]
-    # Every place of the five groups that is not a token: each row to the longest of its own.
+    # Each group is padded to its own longest row.
     assert [group.shape[1] for group in groups] == [most.max() for most in lengths]
 
 
@@ -114,7 +114,7 @@ def test_tokens_are_counted():
 
 
 def test_inference_reads_the_shards_in_the_order_of_the_table(prepared, tokenizer):
-    rows = prepared.pairs(["question", "answer"]).to_pylist()
+    rows = prepared.table(["question", "answer"]).to_pylist()
     for side in ("question", "answer"):
         seen = {}
         for positions, ids in batches.inference_batches(prepared, side, 40, 0):
@@ -134,7 +134,7 @@ def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
     if damage == "flipped":
         content[len(content) // 2] ^= 1
     shard.write_bytes(content[:-3] if damage == "cut" else content[size:] if damage == "lost" else content)
-    pairs = prepared.num_pairs("train")
+    pairs = prepared.num_rows("train")
     message = (
         f"hold {pairs - 1} rows; their manifest says {pairs}" if damage == "lost" else f"{shard} is missing or damaged"
     )
@@ -153,7 +153,7 @@ def test_a_damaged_shard_is_named(prepared, tmp_path, damage):
         ({"boundaries": (5, 5)}, "expected increasing lengths"),
     ],
 )
-def test_impossible_settings(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         batches.BatchSettings(**wrong)
 
@@ -166,10 +166,10 @@ def test_boundaries_divide_the_pairs_equally():
     assert batches.length_boundaries([(5, 10)], 4, 60) == []
 
 
-def test_buckets_hold_pairs_of_like_length(prepared):
+def test_buckets_hold_pairs_of_similar_length(prepared):
     def padding(num_buckets):
-        found = epoch(prepared, 4, num_buckets=num_buckets)
-        return sum((batch["answer_ids"] == 0).sum() for batch in found)
+        epoch_batches = epoch(prepared, 4, num_buckets=num_buckets)
+        return sum((batch["answer_ids"] == 0).sum() for batch in epoch_batches)
 
     assert padding(3) < 0.8 * padding(1)
 
@@ -194,6 +194,6 @@ def test_inference_batches_restore_the_order(batch_tokens, expected):
     assert widths == expected
 
 
-def test_a_split_without_pairs(prepared):
-    assert prepared.num_pairs("test") == 0
+def test_a_split_without_pairs_has_no_shards(prepared):
+    assert prepared.num_rows("test") == 0
     assert prepared.shards("test") == []

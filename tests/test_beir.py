@@ -14,7 +14,7 @@ def folder(path, corpus, queries, qrels):
     return str(path)
 
 
-def test_blank_lines_and_quotes(tmp_path):
+def test_blank_lines_and_quotes_in_ids_are_read(tmp_path):
     data = beir.read(
         folder(tmp_path, [('d"1', "one"), ("d2", "two")], [("q1", "?")], 'q1\td"1\t2\n\nq1\td2\t0\n\n'), "test"
     )
@@ -22,7 +22,7 @@ def test_blank_lines_and_quotes(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["corpus", "queries"])
-def test_an_id_that_stands_twice_is_refused(tmp_path, name):
+def test_duplicate_ids_are_refused(tmp_path, name):
     rows = {"corpus": [("d1", "one")], "queries": [("q1", "?")]}
     rows[name] *= 2
     with pytest.raises(ValueError, match=rf"{name}.jsonl line 2 has the id '.1' of an earlier line"):

@@ -74,7 +74,7 @@ def test_equals_keras_hub(activation):
     assert difference.max() < 1e-5
 
 
-def test_erf_gelu_is_another_function(bert):
+def test_erf_and_tanh_gelu_differ(bert):
     """The erf form at 1 is 0.841345 (the normal distribution at 1), the tanh form 0.841192."""
     assert float(ACTIVATIONS["gelu_erf"](tf.constant(1.0))) == pytest.approx(0.841345, abs=1e-6)
     assert float(ACTIVATIONS["gelu_tanh"](tf.constant(1.0))) == pytest.approx(0.841192, abs=1e-6)
@@ -104,7 +104,7 @@ def test_training_drops_out_and_seeds_repeat_it():
     assert np.abs(run(2)[0] - first).max() > 0.01
 
 
-def test_bfloat16_keeps_variables_and_is_near(bert):
+def test_bfloat16_keeps_float32_variables_and_stays_close(bert):
     half = Bert(CONFIG, dtype=keras.DTypePolicy("mixed_bfloat16"))
     half(IDS)
     for ours, theirs in zip(half.weights, bert.weights, strict=True):
@@ -124,7 +124,7 @@ def test_masked_mean_by_hand():
     np.testing.assert_array_equal(padding_bias(np.array([[1, 0]]))[0, 0, 0], np.array([0, -1e9], np.float32))
 
 
-def test_config_by_source_format():
+def test_configs_of_both_source_formats_are_read():
     sizes = {
         "vocab_size": 23, "hidden_size": 10, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 14,
         "max_position_embeddings": 16, "type_vocab_size": 2, "hidden_act": "gelu",

@@ -172,12 +172,33 @@ def test_a_cache_with_a_name_of_the_state(model):
         Decoder(Taken())
 
 
+def test_a_model_without_a_cache(tmp_path):
+    """The last token alone picks a row: a -> b -> c -> a, and behind d "!" follows."""
+
+    class Bigram(Table):
+        def cache_spec(self):
+            return {}
+
+        def prefill(self, ids, mask, num_slots, encoder=None):
+            return tf.gather(self.variables[0], ids), {}
+
+        def decode_step(self, ids, padding, cache, start):
+            return tf.gather(self.variables[0], ids), cache
+
+    model = Bigram()
+    prompts = [model.ids(prompt) for prompt in ("a", "cb", "d")]
+    session = GenerationSession.load(export(model, str(tmp_path / "e")))
+    answers = session.write(prompts, GenerationSettings(max_tokens=5))
+    assert [answer.text for (answer,) in answers] == ["bcabc", "cabca", ""]
+    assert session.write([model.ids("abcab")], GenerationSettings(max_tokens=4))[0][0].text == "cabc"
+
+
 def test_states_of_an_encoder_are_read_at_every_step():
     """A GPT-2 with cross-attention writes what it says of the whole text, to prompts of unequal lengths, two each."""
     bpe = train_byte_pairs([], 257)
     sizes = {"width": 12, "num_layers": 2, "num_heads": 3, "max_positions": 32, "cross_attention": True}
     model = TrainedGenerator.make(GPT2Config(vocab_size=257, encoder_width=8, **sizes), bpe)
-    randomize(model.gpt2)
+    randomize(model.decoder)
     states = np.random.default_rng(0).normal(size=(2, 4, 8)).astype(np.float32)
     encoder = states, np.array([[1, 1, 1, 1], [1, 1, 0, 0]])
     prompts = tf.constant([[5, 6, 7, 8], [9, 10, 0, 0]])
@@ -191,7 +212,7 @@ def test_states_of_an_encoder_are_read_at_every_step():
     for row, ids in enumerate(([5, 6, 7, 8], [9, 10])):
         own = {"encoder_states": states[row : row + 1], "encoder_mask": encoder[1][row : row + 1]}
         for _ in range(6):
-            logits = model.gpt2.logits(model.gpt2(np.array([ids]), **own))
+            logits = model.decoder.logits(model.decoder(np.array([ids]), **own))
             ids = [*ids, int(np.argmax(logits[0, -1]))]
         for copy in (2 * row, 2 * row + 1):
             assert written[copy].tolist() == ids[-6:]

@@ -110,7 +110,9 @@ def test_the_tables_name_every_variable_once(retriever):
     for sources in (google_sources(TINY_BERT), hugging_face_sources(TINY_BERT)):
         assert set(sources) == ours
         theirs = [name for source in sources.values() for name in source.names]
-        assert len(theirs) == len(set(theirs)) == len(ours) + 2 * 2 * 2  # q, k, v: one kernel and bias of ours a layer
+        assert (
+            len(theirs) == len(set(theirs)) == len(ours) + 2 * 2 * 2
+        )  # q, k and v of a layer are one kernel and one bias here
 
 
 def broken(tensors, change):
@@ -159,7 +161,7 @@ def test_tensors_that_do_not_fit_are_named(tmp_path, change, google, hugging_fac
         load_encoder(str(tmp_path / "hugging_face"))
 
 
-def test_damaged_folders(tmp_path):
+def test_incomplete_folders_are_refused(tmp_path):
     with pytest.raises(ValueError, match=r"holds no model: neither config.json nor bert_config.json"):
         load_encoder(str(tmp_path))
     folder = tmp_path / "google"
@@ -211,7 +213,7 @@ def test_sentence_transformers_files_decide_pooling_and_length(tmp_path):
         config = load_encoder(str(tmp_path / name))[0].config
         assert (config.pooling, config.max_tokens) == ("cls", 7)
     assert load_encoder(str(tmp_path / "new"), pooling="mean", max_tokens=9)[0].config.max_tokens == 9
-    # Since its version 5, the tokenizer's file holds the length; 10^30 there means none.
+    # Since sentence-transformers 5, tokenizer_config.json holds the length; 10^30 means no limit.
     (tmp_path / "new/sentence_bert_config.json").write_text("{}")
     for stored, expected in ((8, 8), (10**30, 40)):
         config = {"model_max_length": stored, "do_lower_case": True}
@@ -227,7 +229,7 @@ def test_damaged_json_is_named(tmp_path, name):
         load_encoder(str(tmp_path))
 
 
-def test_the_vocabulary_must_be_the_models(tmp_path):
+def test_the_vocabulary_must_fit_the_model(tmp_path):
     write_hugging_face(tmp_path, google_tensors())
     (tmp_path / "vocab.txt").write_text("\n".join([*VOCAB, "more"]) + "\n")
     with pytest.raises(ValueError, match="The vocabulary has 86 tokens"):
@@ -235,8 +237,8 @@ def test_the_vocabulary_must_be_the_models(tmp_path):
 
 
 def test_heads_and_optimizer_slots_are_left_out_and_named(tmp_path, monkeypatch):
-    told = []
-    monkeypatch.setattr(checkpoints.logging, "info", lambda text, *values: told.append(text % values))
+    logged = []
+    monkeypatch.setattr(checkpoints.logging, "info", lambda text, *values: logged.append(text % values))
     tensors = google_tensors()
     write_google(tmp_path / "plain", tensors)
     query = "bert/encoder/layer_0/attention/self/query/kernel"
@@ -251,13 +253,13 @@ def test_heads_and_optimizer_slots_are_left_out_and_named(tmp_path, monkeypatch)
     safetensors.numpy.save_file(stored | {name: np.zeros(3, np.float32) for name in heads}, path)
     expected = TrainedRetriever.load(str(tmp_path / "plain")).embed(TEXTS, "answer").encoder
     for name in ("tuned", "hugging_face"):
-        found = TrainedRetriever.load(str(tmp_path / name)).embed(TEXTS, "answer").encoder
-        np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert any("/tuned/" in text and "beta1_power" in text for text in told)
-    assert any("classifier.bias, classifier.weight" in text for text in told)
+        vectors = TrainedRetriever.load(str(tmp_path / name)).embed(TEXTS, "answer").encoder
+        np.testing.assert_allclose(vectors, expected, atol=1e-5)
+    assert any("/tuned/" in text and "beta1_power" in text for text in logged)
+    assert any("classifier.bias, classifier.weight" in text for text in logged)
 
 
-def test_a_google_config_beside_hugging_face_weights(tmp_path):
+def test_a_google_config_beside_hugging_face_weights_is_ignored(tmp_path):
     write_hugging_face(tmp_path / "one", google_tensors())
     write_hugging_face(tmp_path / "two", google_tensors())
     (tmp_path / "two/bert_config.json").write_text(json.dumps(GOOGLE_CONFIG))
@@ -265,7 +267,7 @@ def test_a_google_config_beside_hugging_face_weights(tmp_path):
     np.testing.assert_array_equal(one, two)
 
 
-def test_of_several_checkpoints_the_named_one_is_read(tmp_path):
+def test_the_checkpoint_file_chooses_among_several(tmp_path):
     tensors = google_tensors()
     for step, scale in ((10, 1.0), (20, 2.0)):
         write_google(tmp_path, {name: value * scale for name, value in tensors.items()}, f"model.ckpt-{step}")
@@ -291,5 +293,5 @@ def test_line_ends_and_byte_order_marks_change_nothing(tmp_path):
     for name in ("vocab.txt", "bert_config.json"):
         text = (tmp_path / name).read_text().replace("\n", "\r\n")
         (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + text.encode())
-    found = TrainedRetriever.load(str(tmp_path))
-    assert found.fingerprint() == expected.fingerprint()
+    received = TrainedRetriever.load(str(tmp_path))
+    assert received.fingerprint() == expected.fingerprint()

@@ -1,4 +1,4 @@
-""".ci/run installs the browser where it is missing, and says so where it cannot; apt-get and make are stand-ins."""
+""".ci/run installs a missing browser, or says why it cannot; apt-get and make are stand-ins."""
 
 import shutil
 import subprocess
@@ -19,7 +19,7 @@ MADE = ["make test 1 1", "make test-long 1 1"]
 
 @pytest.fixture
 def run(tmp_path):
-    """Gives a function that runs .ci/run with these commands alone; it returns exit status, log and what was said."""
+    """Returns a function that runs .ci/run with only these commands, and returns exit status, log and stderr."""
     (tmp_path / ".ci").mkdir()
     shutil.copy(TOP / ".ci/run", tmp_path / ".ci/run")
     folder = tmp_path / "bin"
@@ -40,19 +40,19 @@ def run(tmp_path):
     return with_commands
 
 
-def test_a_browser_that_is_there_is_used(run):
+def test_an_installed_browser_is_used(run):
     assert run(chromium="", chromedriver="", apt_get=LOG) == (0, MADE, "")
 
 
-@pytest.mark.parametrize("there", [{}, {"chromium": ""}, {"chromedriver": ""}])
-def test_a_missing_one_is_installed(run, there):
-    assert run(apt_get=LOG + INSTALLS, **there) == (0, [UPDATE, INSTALL, *MADE], "")
+@pytest.mark.parametrize("installed", [{}, {"chromium": ""}, {"chromedriver": ""}])
+def test_a_missing_browser_is_installed(run, installed):
+    assert run(apt_get=LOG + INSTALLS, **installed) == (0, [UPDATE, INSTALL, *MADE], "")
 
 
-def test_old_lists_of_packages_may_do(run):
-    status, log, said = run(apt_get=f'{LOG}case "$*" in *update*) exit 1;; esac\n{INSTALLS}')
+def test_a_failed_update_does_not_stop_the_installation(run):
+    status, log, stderr = run(apt_get=f'{LOG}case "$*" in *update*) exit 1;; esac\n{INSTALLS}')
     assert (status, log) == (0, [UPDATE, INSTALL, *MADE])
-    assert "apt-get update failed" in said
+    assert "apt-get update failed" in stderr
 
 
 def test_sudo_is_used_where_it_asks_for_no_password(run):
@@ -61,7 +61,7 @@ def test_sudo_is_used_where_it_asks_for_no_password(run):
 
 
 @pytest.mark.parametrize(
-    ("commands", "said"),
+    ("commands", "expected"),
     [
         ({}, "this system has no apt-get"),
         ({"user": 1000, "apt_get": LOG}, "only root may install packages (apt-get install chromium chromium-driver)"),
@@ -71,10 +71,10 @@ def test_sudo_is_used_where_it_asks_for_no_password(run):
         ({"apt_get": "", "chromium": ""}, "the commands are not on PATH"),
     ],
 )
-def test_where_it_cannot_be_installed_nothing_runs(run, commands, said):
+def test_no_tests_run_if_the_browser_cannot_be_installed(run, commands, expected):
     status, log, stderr = run(**commands)
     assert status == 1
     assert not [line for line in log if "make" in line]
     assert stderr.splitlines()[-1].startswith("error: chromium or chromedriver is missing: ")
-    assert said in stderr
+    assert expected in stderr
     assert "Install both and put them on PATH, or run make test" in stderr

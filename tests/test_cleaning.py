@@ -14,7 +14,7 @@ from data_pipeline import cleaning
         ("a\u00a0\u3000b", "a b"),
         ("می\u200cخواهم", "می\u200cخواهم"),  # Persian needs the joiner
         (" \x01\u200b ", ""),
-        ("\u200d \ufe0f\u0301 \u2800\u3164", ""),  # joiner, variation selector, lone accent, fillers: nothing to see
+        ("\u200d \ufe0f\u0301 \u2800\u3164", ""),  # joiner, variation selector, lone accent, fillers: nothing visible
     ],
 )
 def test_clean(text, expected):
@@ -30,7 +30,7 @@ def test_clean(text, expected):
         ("&notin; &not;in; &CounterClockwiseContourIntegral;", "∉ ¬in; ∳"),
         ("&#10;a&#13;&#10;b", "a\nb"),
         ("so&shy;dium &#8203;x", "sodium x"),
-        ("&am\u200bp; &amp\u037e", "& &"),  # what goes, or becomes `;` in NFC, hides no entity
+        ("&am\u200bp; &amp\u037e", "& &"),  # characters that are removed, or become `;` in NFC, hide no entity
         ("I &hearts; R&amp;D", "I ♥ R&D"),
         ("&lt;jane@x.org&gt; &quot;joe@x.org&quot;&nbsp;or", '<jane@x.org> "joe@x.org" or'),
         ("Q: is http://x.org/?a=1&b=2&nbsp;right?", "Q: is http://x.org/?a=1&b=2 right?"),
@@ -62,26 +62,26 @@ def test_entities_are_decoded(text, expected):
         "http://x.org/?q=it&#39;s&rsquo;s",
     ],
 )
-def test_what_is_no_entity_or_stands_in_an_address_is_kept(text):
+def test_addresses_and_texts_without_entities_are_kept(text):
     assert cleaning.clean(text) == text
 
 
 @pytest.mark.parametrize(
     "row", ["&", "&amp", "&a;", "//(", "//(&", "a&amp;", "www.", "?a=", "@a", "@a?(", "&#39;", "(", "x"]
 )
-def test_a_million_entities_take_no_longer_than_their_length(row):
-    # A second or two; where a pattern starts anew at every character, hours.
+def test_time_is_linear_in_the_length(row):
+    # Takes a second or two; a pattern that starts anew at every character would take hours.
     text = row * (2**20 // len(row)) + ";&lt;x"
     assert cleaning.clean(text).endswith("x")
 
 
-def test_texts_that_say_the_same_are_one_group():
+def test_texts_with_one_normal_form_are_one_group():
     assert cleaning.group("What is Asthma ?") == cleaning.group("what is\nasthma")
     assert cleaning.group("Take 5.0 mg") != cleaning.group("Take 50 mg")
     assert cleaning.group("???") != cleaning.group("!!!")
 
 
-def test_pair_id_is_of_the_content():
+def test_pair_id_depends_only_on_the_content():
     assert cleaning.pair_id("a", "b") != cleaning.pair_id("ab", "")
     assert -(2**63) <= cleaning.pair_id("a", "b") < 2**63
     # A fixed value: ids must not change between machines or versions (XXH3's own test vector for no input, seed 0).

@@ -44,7 +44,7 @@ def make(retriever, opened, prepared, bpe, path, prompt=SETTINGS, **settings):
 def test_no_prompt_gives_its_answer_away(retriever, opened, prepared, bpe, tmp_path):
     folder = make(retriever, opened, prepared, bpe, tmp_path / "t")
     markers = folder.tokenizer()
-    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()}
+    pairs = {pair["pair_id"]: pair for pair in prepared.table(["pair_id", "question", "answer", "split"]).to_pylist()}
     seen = set()
     for split in ("train", "dev"):
         rows = read_rows(folder, split)
@@ -110,7 +110,7 @@ def rows_of(folder):
 
 
 def test_they_are_the_nearest_that_may_be_taken(retriever, opened, prepared):
-    pairs = prepared.pairs(["pair_id", "question", "answer", "answer_group"]).to_pylist()
+    pairs = prepared.table(["pair_id", "question", "answer", "answer_group"]).to_pylist()
     questions = retriever.embed([pair["question"] for pair in pairs], "question").head
     answers = retriever.embed([pair["answer"] for pair in pairs], "answer").head
     found = contexts.ContextFinder(opened, 3)(questions, pairs)
@@ -196,7 +196,7 @@ def test_serving_finds_what_training_found(retriever, prepared, bpe, tmp_path, h
     opened = Index(str(tmp_path / "index"), retriever)
     make(retriever, opened, prepared, bpe, tmp_path / "t")
     of_training = pq.read_table(tmp_path / "t" / contexts.CONTEXTS_FILE).to_pylist()
-    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()}
+    pairs = {pair["pair_id"]: pair for pair in prepared.table(["pair_id", "question", "answer", "split"]).to_pylist()}
     compared = 0
     for row in of_training:
         pair = pairs[row["pair_id"]]
@@ -213,7 +213,7 @@ def test_serving_finds_what_training_found(retriever, prepared, bpe, tmp_path, h
 def test_serving_asks_what_training_learned(retriever, opened, prepared, bpe, tmp_path):
     """What was found becomes the same prompt in serving and in training."""
     folder = make(retriever, opened, prepared, bpe, tmp_path / "t")
-    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer"]).to_pylist()}
+    pairs = {pair["pair_id"]: pair for pair in prepared.table(["pair_id", "question", "answer"]).to_pylist()}
     found = {row["pair_id"]: row for row in pq.read_table(tmp_path / "t" / contexts.CONTEXTS_FILE).to_pylist()}
     for row in read_rows(folder, "dev")[:5]:
         writer = _Listening(folder.tokenizer(), SETTINGS)

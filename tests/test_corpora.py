@@ -29,12 +29,12 @@ def test_reads_each_format(tmp_path, name, text, zipped):
     assert read(path)[0] == [("q1", 'a, "1"\nline'), ("q2", "a2")]
 
 
-def test_columns_by_flag_and_what_the_corpus_knows(tmp_path):
+def test_named_columns_focus_and_source_are_read(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text("ask,reply,question,topic,source\nq,a,no,t,s\n")
     columns = Columns(question="ask", answer="reply")
-    where, pair = next(read_pairs(str(path), columns, Refusals()))
-    assert where == f"{path} line 2"
+    place, pair = next(read_pairs(str(path), columns, Refusals()))
+    assert place == f"{path} line 2"
     assert (pair.question, pair.answer, pair.focus, pair.source) == ("q", "a", "t", "s")
 
 
@@ -81,7 +81,7 @@ def test_bad_files_are_named_with_a_remedy(tmp_path, name, content, message):
         read(path)
 
 
-def test_no_such_file(tmp_path):
+def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(FileNotFoundError, match="No file at"):
         read(tmp_path / "none.csv")
 

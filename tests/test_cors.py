@@ -1,4 +1,4 @@
-"""CORS: which web sites' pages may call the service from a browser, and which headers the answers carry."""
+"""CORS: which sites' pages may call the service from a browser, and the headers of its answers."""
 
 import concurrent.futures
 
@@ -24,7 +24,7 @@ def started(source, *allowed, **limits):
 
 
 def shared(response, origin=SITE):
-    """Whether a browser lets a page of `origin` read the response."""
+    """Returns whether a browser lets a page of `origin` read the response."""
     names = [response.headers.get(ALLOW), response.headers.get("cross-origin-resource-policy")]
     assert response.headers["cross-origin-opener-policy"] == "same-origin"
     assert "Origin" in response.headers["vary"]
@@ -39,22 +39,26 @@ def shared(response, origin=SITE):
 def test_a_preflight_needs_no_token(source, token):
     with started(source, SITE, "http://localhost:3000", token=token) as client:
         for site in (SITE, "http://localhost:3000"):
-            found = client.options("/v1/answer", headers={"Origin": site} | ASKS)
-            assert found.status_code == 200
-            assert found.headers[ALLOW] == site
-            assert {"GET", "POST"} <= set(found.headers["access-control-allow-methods"].split(", "))
-            assert found.headers["access-control-allow-headers"] == ASKS["Access-Control-Request-Headers"]
-            assert "access-control-allow-credentials" not in found.headers
+            response = client.options("/v1/answer", headers={"Origin": site} | ASKS)
+            assert response.status_code == 200
+            assert response.headers[ALLOW] == site
+            assert {"GET", "POST"} <= set(response.headers["access-control-allow-methods"].split(", "))
+            assert response.headers["access-control-allow-headers"] == ASKS["Access-Control-Request-Headers"]
+            assert "access-control-allow-credentials" not in response.headers
         for site in (OTHER, "http://a.example", "https://a.example:444", "https://b.a.example", "null"):
-            found = client.options("/v1/answer", headers={"Origin": site} | ASKS)
-            assert found.status_code == 400
-            assert ALLOW not in found.headers
-        found = client.post("/v1/retrieve", json=QUESTION, headers={"Origin": SITE, "Authorization": "Bearer s3cret"})
-        assert found.status_code == 200
-        assert shared(found)
-        found = client.post("/v1/retrieve", json=QUESTION, headers={"Origin": OTHER, "Authorization": "Bearer s3cret"})
-        assert found.status_code == 200  # it is the browser that keeps it from the page
-        assert not shared(found)
+            response = client.options("/v1/answer", headers={"Origin": site} | ASKS)
+            assert response.status_code == 400
+            assert ALLOW not in response.headers
+        response = client.post(
+            "/v1/retrieve", json=QUESTION, headers={"Origin": SITE, "Authorization": "Bearer s3cret"}
+        )
+        assert response.status_code == 200
+        assert shared(response)
+        response = client.post(
+            "/v1/retrieve", json=QUESTION, headers={"Origin": OTHER, "Authorization": "Bearer s3cret"}
+        )
+        assert response.status_code == 200  # the browser, not the service, keeps it from the page
+        assert not shared(response)
 
 
 def test_streams_and_refusals_are_shared(source):
@@ -78,7 +82,7 @@ def test_streams_and_refusals_are_shared(source):
         assert int(refused.headers["retry-after"]) >= 1
 
 
-def test_errors_of_ours_are_shared(source):
+def test_server_errors_are_shared(source):
     slow = _Slow(source.answerer)
     settings = ServiceSettings(limits=Limits(cors_origins=(SITE,)), max_batch=1, max_wait_ms=0, max_waiting=1)
     with running(create_app(slow, settings)) as client, concurrent.futures.ThreadPoolExecutor(2) as threads:
@@ -99,25 +103,25 @@ def test_errors_of_ours_are_shared(source):
         assert shared(failed)
 
 
-def test_every_site(source):
+def test_a_star_allows_every_site(source):
     with started(source, "*") as client:
         assert client.options("/v1/answer", headers={"Origin": OTHER} | ASKS).headers[ALLOW] == "*"
         assert shared(client.post("/v1/retrieve", json=QUESTION, headers={"Origin": OTHER}), "*")
 
 
 def test_without_the_flag_nothing_changes(client):
-    for found in (
+    for response in (
         client.options("/v1/answer", headers={"Origin": SITE} | ASKS),
         client.get("/healthz", headers={"Origin": SITE}),
     ):
-        assert not [name for name in found.headers if name.startswith("access-control")]
-        assert found.headers["cross-origin-resource-policy"] == "same-origin"
-        assert "vary" not in found.headers
+        assert not [name for name in response.headers if name.startswith("access-control")]
+        assert response.headers["cross-origin-resource-policy"] == "same-origin"
+        assert "vary" not in response.headers
     assert client.options("/v1/answer", headers={"Origin": SITE} | ASKS).status_code == 405
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("origin", "expected"),
     [
         ("https://a.example", "https://a.example"),
         ("HTTPS://A.Example", "https://a.example"),
@@ -133,13 +137,13 @@ def test_without_the_flag_nothing_changes(client):
         ("*", "*"),
     ],
 )
-def test_origins_are_taken_as_browsers_send_them(given, expected):
-    assert normal([given, given]) == (expected,)
-    assert Limits(cors_origins=(given,)).cors_origins == (expected,)
+def test_origins_are_normalized_as_browsers_send_them(origin, expected):
+    assert normal([origin, origin]) == (expected,)
+    assert Limits(cors_origins=(origin,)).cors_origins == (expected,)
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("origin", "reason"),
     [
         ("a.example", "it has no scheme"),
         ("localhost:3000", "it has no scheme"),
@@ -161,7 +165,7 @@ def test_origins_are_taken_as_browsers_send_them(given, expected):
         ("https://[::1", "Invalid IPv6 URL"),
     ],
 )
-def test_other_origins_are_refused(given, said):
+def test_invalid_origins_are_refused(origin, reason):
     with pytest.raises(ValueError, match="^cors_origins has .*; expected scheme and host without a path") as error:
-        Limits(cors_origins=(SITE, given))
-    assert said in str(error.value)
+        Limits(cors_origins=(SITE, origin))
+    assert reason in str(error.value)

@@ -12,7 +12,7 @@ from docproduct.recipes import demo
 from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
 
-# Written before they were tried; none is worded as a row of the sample.
+# Written before any of them was tried; none repeats a row of the sample.
 QUESTIONS = {
     "I can't stop sneezing whenever the pollen count is high": "hay fever",
     "Could my aching muscles and high temperature be the flu?": "influenza",
@@ -33,7 +33,7 @@ def rows():
         return list(csv.DictReader(file))
 
 
-def test_the_sample(rows):
+def test_the_sample_is_clean_and_varied(rows):
     assert len(rows) >= 300
     assert len({row["focus"] for row in rows}) >= 60
     assert all(cleaning.clean(text) == text != "" for row in rows for text in row.values())
@@ -56,20 +56,20 @@ def test_the_right_topic_is_first_for_nine_of_ten_questions(minilm, tmp_path, mo
     (path,) = tmp_path.glob("work/minilm/model-*/metrics.json")
     metrics = json.loads(path.read_text())
     assert metrics["best"]["RR@10"] >= metrics["epochs"][0]["RR@10"]
-    found = answerer.answer(Query(sample.EXAMPLE_QUESTION, 3))
-    assert found.answerable
-    assert found.generated
-    assert found.emergency is None
+    answer = answerer.answer(Query(sample.EXAMPLE_QUESTION, 3))
+    assert answer.answerable
+    assert answer.generated
+    assert answer.emergency is None
     assert answerer.retrieve([Query("chest pain, and I can't breathe")])[0].emergency
-    assert [source["in_prompt"] for source in found.as_json()["sources"]] == [True, False, False]
-    # What is there is used again.
+    assert [source["in_prompt"] for source in answer.as_json()["sources"]] == [True, False, False]
+    # A second build uses the same folders again.
     monkeypatch.setattr(loop, "fit", None)
     monkeypatch.setattr(demo.index, "build", None)
     demo.build("work", with_toy=True)
 
 
 @pytest.mark.slow
-def test_without_the_pretrained_encoder_it_says_so(tmp_path, monkeypatch, capsys):
+def test_a_missing_pretrained_encoder_is_reported(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(demo, "encoder_dir", lambda: None)
     monkeypatch.setattr(demo, "RANDOM_SETTINGS", TrainingSettings(epochs=1, batch_size=32))
     monkeypatch.setattr(demo, "toy_generator", lambda *_: None)

@@ -32,8 +32,8 @@ def test_dev_evaluation_by_hand(tmp_path, vocab_file):
     assert evaluate() == {"RR@10": pytest.approx((1 + 1 / 2) / 2), "Success@1": 0.5}
 
 
-def test_bm25_is_joined_where_dev_says_so(tmp_path, vocab_file, caplog):
-    """Vectors that know nothing: the words decide, at any weight."""
+def test_bm25_is_joined_only_if_it_helps_on_dev(tmp_path, vocab_file, caplog):
+    """All vectors are equal, so that words alone decide, at any weight."""
 
     class Blind:
         def embed(self, texts, side, progress=None):

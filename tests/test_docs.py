@@ -1,4 +1,4 @@
-"""README, docs and CONTRIBUTING: their commands have flags that exist, their Python imports what is there."""
+"""README, docs and CONTRIBUTING: commands use flags that exist, and Python examples import names that exist."""
 
 import ast
 import contextlib
@@ -35,11 +35,11 @@ def commands():
 
 @pytest.fixture(scope="module")
 def flags_of():
-    """Returns a function: a script's or module's name -> its flags, without running it."""
-    found = {}
+    """Returns a function that maps the name of a script or module to its flags, without running it."""
+    flags_by_program = {}
 
     def names(program):
-        if program not in found:
+        if program not in flags_by_program:
             values = flags.FlagValues()
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(app, "run", lambda main, *args, **kwargs: None)
@@ -50,19 +50,19 @@ def flags_of():
                     run(program, run_name="__main__")
             source = TOP / (program if program.endswith(".py") else f"{program.replace('.', '/')}.py")
             written = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', source.read_text()) if source.exists() else []
-            found[program] = set(values) | set(written)
-        return found[program]
+            flags_by_program[program] = set(values) | set(written)
+        return flags_by_program[program]
 
     return names
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")  # runpy's, of modules that are imported already
 @pytest.mark.parametrize("arguments", list(commands()))
-def test_a_command_has_flags_that_exist(arguments, flags_of):
-    program, given = (arguments[1], arguments[2:]) if arguments[0] == "-m" else (arguments[0], arguments[1:])
+def test_commands_use_flags_that_exist(arguments, flags_of):
+    program, words = (arguments[1], arguments[2:]) if arguments[0] == "-m" else (arguments[0], arguments[1:])
     if program in ("venv", "pip"):
         return
-    names = {word.removeprefix("--").partition("=")[0] for word in given if word.startswith("--")}
+    names = {word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")}
     known = flags_of(program)
     assert not {name for name in names if name not in known and name.removeprefix("no") not in known}
 
@@ -79,7 +79,7 @@ def snippets():
 
 
 @pytest.mark.parametrize("block", list(snippets()))
-def test_a_python_example_imports_what_is_there(block):
+def test_python_examples_import_names_that_exist(block):
     for node in ast.walk(ast.parse(block)):
         if isinstance(node, ast.ImportFrom):
             module = importlib.import_module(node.module)
@@ -88,7 +88,7 @@ def test_a_python_example_imports_what_is_there(block):
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_links_and_files_are_there(page):
+def test_linked_and_named_files_exist(page):
     text = page.read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text):
         assert (page.parent / link).exists(), f"{page.name} links to {link}"

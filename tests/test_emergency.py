@@ -41,7 +41,7 @@ def test_emergencies(medical, question, expected):
     assert medical.advice(question) == (ADVICE if expected else None)
 
 
-def test_a_list_of_ones_own(tmp_path):
+def test_a_custom_list(tmp_path):
     (tmp_path / "list.txt").write_text("# of a workshop\nfuel + leak*  # smells\n\n漏油 !不\n", encoding="utf-8")
     workshop = Emergency.load(str(tmp_path / "list.txt"))
     for question, expected in (

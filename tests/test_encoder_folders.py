@@ -1,4 +1,4 @@
-"""The vectors of a folder are sentence-transformers' (golden/make_encoder_vectors.py), or the folder is refused."""
+"""A folder gives sentence-transformers' vectors (golden/make_encoder_vectors.py), or it is refused."""
 
 import json
 import os
@@ -27,9 +27,9 @@ GOLDEN = json.loads((pathlib.Path(__file__).parent / "golden/encoder_vectors.jso
 TEXTS = list(encoder_folders.TEXTS)
 
 
-def cosines(found, expected):
+def cosines(vectors, expected):
     expected = np.array(expected)
-    return (found * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)
+    return (vectors * expected).sum(axis=1) / np.linalg.norm(expected, axis=1)
 
 
 @pytest.mark.parametrize("kind", encoder_folders.KINDS)
@@ -70,7 +70,7 @@ def test_prompts_of_each_side(tmp_path, config, question, answer):
     assert (prompted.fingerprint() == plain.fingerprint()) == (not question and not answer)
 
 
-def test_a_default_prompt_must_be_there(tmp_path):
+def test_a_default_prompt_must_exist(tmp_path):
     encoder_folders.write(str(tmp_path), "mean")
     change_json(tmp_path / "config_sentence_transformers.json", prompts={"a": "b"}, default_prompt_name="c")
     with pytest.raises(ValueError, match="default_prompt_name 'c'; expected one of its prompts: a"):
@@ -108,7 +108,7 @@ def test_a_default_prompt_must_be_there(tmp_path):
         ("config_sentence_transformers.json", {"truncate_dim": 5}, "shortens its vectors to 5"),
     ],
 )
-def test_what_would_give_other_vectors_is_refused(tmp_path, file, values, message):
+def test_settings_that_would_change_vectors_are_refused(tmp_path, file, values, message):
     encoder_folders.write(str(tmp_path), "dense")
     change_json(tmp_path / file, **values)
     with pytest.raises(ValueError, match=message):
@@ -147,20 +147,20 @@ def test_other_weights_are_refused_by_name(tmp_path, name, message):
         TrainedRetriever.load(str(tmp_path))
 
 
-def test_a_pooling_that_is_not_there_is_refused(tmp_path):
+def test_a_missing_pooling_config_is_refused(tmp_path):
     encoder_folders.write(str(tmp_path), "cls")
     (tmp_path / "1_Pooling/config.json").unlink()
     with pytest.raises(ValueError, match="1_Pooling has no config.json"):
         TrainedRetriever.load(str(tmp_path))
 
 
-def test_a_text_is_no_longer_than_the_positions(tmp_path):
+def test_max_tokens_never_exceeds_the_positions(tmp_path):
     encoder_folders.write(str(tmp_path), "mean")
     change_json(tmp_path / "sentence_bert_config.json", max_seq_length=512)
     assert TrainedRetriever.load(str(tmp_path)).config.max_tokens == encoder_folders.POSITIONS
 
 
-def test_other_special_tokens_around_a_text(tmp_path):
+def test_the_post_processor_decides_the_special_tokens(tmp_path):
     encoder_folders.write(str(tmp_path), "the normalizer of tokenizer.json")
     token = {"type": "TemplateProcessing", "pair": [], "special_tokens": {}}
     token["special_tokens"] = {"[CLS]": {"id": "[CLS]", "ids": [2], "tokens": ["[CLS]"]}}
@@ -178,14 +178,14 @@ def test_a_dense_layer_in_a_pickle_is_refused(tmp_path):
         TrainedRetriever.load(str(tmp_path))
 
 
-def test_an_encoder_that_leaves_its_prompts_out_is_refused(tmp_path):
+def test_pooling_that_excludes_the_prompt_is_refused(tmp_path):
     encoder_folders.write(str(tmp_path), "query and document")
     change_json(tmp_path / "1_Pooling/config.json", include_prompt=False)
     with pytest.raises(ValueError, match="leaves its prompts out of the pooling"):
         TrainedRetriever.load(str(tmp_path))
 
 
-def test_the_length_is_what_the_encoder_can_where_the_folder_says_nothing(tmp_path):
+def test_max_tokens_defaults_to_the_positions(tmp_path):
     encoder_folders.write(str(tmp_path), "mean")
     assert TrainedRetriever.load(str(tmp_path)).config.max_tokens == 16
     (tmp_path / "sentence_bert_config.json").unlink()
@@ -193,7 +193,7 @@ def test_the_length_is_what_the_encoder_can_where_the_folder_says_nothing(tmp_pa
 
 
 @pytest.mark.parametrize("kind", ["dense", "query and document", "accents kept", "unigram"])
-def test_a_saved_encoder_is_the_same(tmp_path, kind):
+def test_a_saved_encoder_gives_the_same_vectors(tmp_path, kind):
     encoder_folders.write(str(tmp_path / "bare"), kind)
     bare = TrainedRetriever.load(str(tmp_path / "bare"))
     os.mkdir(tmp_path / "saved")
@@ -218,7 +218,7 @@ def test_the_layer_before_the_last_is_pooled(tmp_path):
         TrainedRetriever.load(str(tmp_path), pooled_layer=-3)
 
 
-def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
+def test_prompts_are_used_in_preparing_training_index_and_export(tmp_path):
     encoder_folders.write(str(tmp_path / "encoder"), "query and document")
     rows = [(f"what is {letter}?", f"the {letter} is {letter * 3}") for letter in "abcdefghijklmnopqrst"]
     table = write_csv(tmp_path / "pairs.csv", rows)
@@ -227,7 +227,7 @@ def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
     prepared = PreparedFolder(str(tmp_path / "prepared"))
     bare = TrainedRetriever.load(str(tmp_path / "encoder"))
     for side in ("question", "answer"):
-        texts = prepared.pairs([side])[side].to_pylist()
+        texts = prepared.table([side])[side].to_pylist()
         expected = bare.embed(texts, side).head
         np.testing.assert_allclose(bare.embed_prepared(prepared, side).head, expected, atol=1e-6)
         # The ids in the shards hold the prompts: the texts are not tokenized again.
@@ -241,9 +241,9 @@ def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
     trained = TrainedRetriever.load(str(tmp_path / "model"))
     assert trained.prompts == bare.prompts == EncoderPrompts("query: ", "passage: ")
     build(trained, prepared, str(tmp_path / "index"))
-    found = Answerer(trained, Index(str(tmp_path / "index"), trained)).answer(Query("what is c?", k=3))
-    vectors = trained.embed([found.hits[0].answer], "answer").head @ trained.embed(["what is c?"], "question").head[0]
-    assert found.hits[0].score == pytest.approx(float(vectors[0]), abs=1e-5)
+    answer = Answerer(trained, Index(str(tmp_path / "index"), trained)).answer(Query("what is c?", k=3))
+    vectors = trained.embed([answer.hits[0].answer], "answer").head @ trained.embed(["what is c?"], "question").head[0]
+    assert answer.hits[0].score == pytest.approx(float(vectors[0]), abs=1e-5)
     passages, _, _ = _passages(["a b c d e"], trained, IndexSettings(passage_tokens=7, passage_overlap=1))
     assert [" ".join(trained.tokenizer.decode(ids)) for ids in passages.to_list()] == [
         "[CLS] passage : a b c [SEP]",
@@ -254,7 +254,7 @@ def test_prompts_stand_in_prepared_ids_training_index_and_export(tmp_path):
     np.testing.assert_allclose(served, trained.embed(TEXTS[:3], "answer").head, atol=1e-5)
 
 
-def test_prompts_by_flag_and_other_ones_than_the_encoders(tmp_path):
+def test_prompt_flags_work_but_may_not_contradict_the_encoder(tmp_path):
     table = write_csv(tmp_path / "pairs.csv", [(f"what is {i}?", f"the {i}") for i in range(9)])
     encoder_folders.write(str(tmp_path / "plain"), "mean")
     encoder_folders.write(str(tmp_path / "prompted"), "query and document")

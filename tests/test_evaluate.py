@@ -27,7 +27,7 @@ def write(folder, corpus, queries, qrels, split="test"):
     return str(folder)
 
 
-CORPUS = {"d1": "alpha", "d2": "beta", "d3": "gamma", "d4": "Beta."}  # d2 and d4 say the same
+CORPUS = {"d1": "alpha", "d2": "beta", "d3": "gamma", "d4": "Beta."}  # d2 and d4 are one text in normal form
 QUERIES = {"q1": "one", "q2": "two", "q3": "not judged"}
 QRELS = [("q1", "d3", 1), ("q1", "d4", 2), ("q2", "d1", 3), ("q2", "d3", 0)]
 SCORES = {"one": [0.9, 0.5, 0.1], "two": [0.2, 0.8, 0.4]}  # of d1, d2, d3
@@ -50,15 +50,15 @@ def data(tmp_path, monkeypatch, no_model):
 
 
 def test_metrics_by_hand(data, tmp_path):
-    found = evaluate.retrieval("model", data, run_file=str(tmp_path / "run"))
+    metrics = evaluate.retrieval("model", data, run_file=str(tmp_path / "run"))
     # q1: d1, d2 (grade 2, from d4), d3 (grade 1). q2: d2, d3, d1 (grade 3).
-    assert found["RR@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)
-    assert (found["Success@1"], found["Success@5"], found["R@100"]) == (0, 1, 1)
-    assert found["AP@10"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1 / 3) / 2, abs=1e-4)
+    assert metrics["RR@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)
+    assert (metrics["Success@1"], metrics["Success@5"], metrics["R@100"]) == (0, 1, 1)
+    assert metrics["AP@10"] == pytest.approx(((1 / 2 + 2 / 3) / 2 + 1 / 3) / 2, abs=1e-4)
     gain_1 = (2 / math.log2(3) + 1 / math.log2(4)) / (2 / math.log2(2) + 1 / math.log2(3))
     gain_2 = (3 / math.log2(4)) / (3 / math.log2(2))
-    assert found["nDCG@10"] == pytest.approx((gain_1 + gain_2) / 2, abs=1e-4)
-    assert (found["queries"], found["documents"], found["queries_without_relevant"]) == (2, 3, 0)
+    assert metrics["nDCG@10"] == pytest.approx((gain_1 + gain_2) / 2, abs=1e-4)
+    assert (metrics["queries"], metrics["documents"], metrics["queries_without_relevant"]) == (2, 3, 0)
     lines = (tmp_path / "run").read_text().splitlines()
     assert [line.split()[:4] for line in lines[:3]] == [
         ["q1", "Q0", "d1", "1"],
@@ -68,9 +68,9 @@ def test_metrics_by_hand(data, tmp_path):
 
 
 def test_judged_candidates(data):
-    found = evaluate.retrieval("model", data, EvaluationSettings("judged"))
+    metrics = evaluate.retrieval("model", data, EvaluationSettings("judged"))
     # q1: d2, d3, both relevant. q2: d3, d1.
-    assert found["RR@10"] == pytest.approx((1 + 1 / 2) / 2)
+    assert metrics["RR@10"] == pytest.approx((1 + 1 / 2) / 2)
 
 
 @pytest.mark.parametrize("relevant", ["d1", "d3"])
@@ -79,9 +79,9 @@ def test_equal_scores_earn_nothing(tmp_path, monkeypatch, no_model, relevant):
     folder = write(tmp_path / "beir", corpus, {"q1": "?"}, [("q1", relevant, 1)])
     monkeypatch.setattr(evaluate, "_encoder_scores", lambda *_: iter([np.array([0.5, 0.9, 0.5, 0.5])]))
     run_file = tmp_path / "run"
-    found = evaluate.retrieval("model", beir.read(folder, "test"), run_file=str(run_file))
+    metrics = evaluate.retrieval("model", beir.read(folder, "test"), run_file=str(run_file))
     # d2 is first; the three with 0.5 share ranks 2 to 4, and the relevant one gets the last.
-    assert (found["Success@1"], found["RR@10"], found["Success@5"]) == (0, 0.25, 1)
+    assert (metrics["Success@1"], metrics["RR@10"], metrics["Success@5"]) == (0, 0.25, 1)
     assert run_file.read_text().splitlines()[0] == "q1 Q0 d2 1 0.900000 docproduct"
     assert run_file.read_text().splitlines()[3] == f"q1 Q0 {relevant} 4 0.500000 docproduct"
 
@@ -98,7 +98,7 @@ def test_a_run_file_without_a_folder_is_refused_before_the_work(data, tmp_path, 
         evaluate.retrieval("model", data, run_file=str(tmp_path / "none/run"))
 
 
-def test_options_that_mean_nothing_are_refused(data):
+def test_invalid_options_are_refused(data):
     with pytest.raises(ValueError, match="BM25 alone has no vectors"):
         evaluate.retrieval("bm25", data, EvaluationSettings(hybrid="rrf"))
     with pytest.raises(ValueError, match="bm25_weight is nan"):
@@ -109,12 +109,12 @@ def test_options_that_mean_nothing_are_refused(data):
         EvaluationSettings(candidates="some")
 
 
-def test_relevance_counts_from_a_grade_up(data):
-    found = evaluate.retrieval("model", data, EvaluationSettings(relevance=2))
-    assert found["AP@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)  # d3 is no longer relevant to q1
-    found = evaluate.retrieval("model", data, EvaluationSettings(relevance=3))
-    assert found["RR@10"] == pytest.approx((0 + 1 / 3) / 2, abs=1e-4)
-    assert found["queries_without_relevant"] == 1
+def test_relevance_is_the_lowest_grade_that_counts(data):
+    metrics = evaluate.retrieval("model", data, EvaluationSettings(relevance=2))
+    assert metrics["AP@10"] == pytest.approx((1 / 2 + 1 / 3) / 2, abs=1e-4)  # d3 is no longer relevant to q1
+    metrics = evaluate.retrieval("model", data, EvaluationSettings(relevance=3))
+    assert metrics["RR@10"] == pytest.approx((0 + 1 / 3) / 2, abs=1e-4)
+    assert metrics["queries_without_relevant"] == 1
 
 
 def brute_force(model, data):
@@ -140,17 +140,17 @@ def test_an_encoder_is_ranked_by_cosine(tmp_path, retriever, kind):
         retriever.save_weights(str(model))
     texts = ["".join(letters) for letters in np.random.default_rng(0).choice(list("abcde 123"), (14, 9))]
     corpus = {f"d{i}": text for i, text in enumerate(texts)}
-    # Every other query is the text of the document that is relevant to it, the others are that of the one before.
+    # An even query is the text of its relevant document, an odd one the text of the document before it.
     queries = {f"q{i}": texts[i - i % 2] for i in range(14)}
     folder = write(tmp_path / "beir", corpus, queries, [(f"q{i}", f"d{i}", 1) for i in range(14)])
     data = beir.read(folder, "test")
-    found, expected = evaluate.retrieval(str(model), data), brute_force(str(model), data)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-4)
+    metrics, expected = evaluate.retrieval(str(model), data), brute_force(str(model), data)
+    assert {name: metrics[name] for name in expected} == pytest.approx(expected, abs=1e-4)
     if kind == "bare":  # heads are the identity: equal texts have cosine 1 and come first
-        assert found["Success@1"] == 0.5
+        assert metrics["Success@1"] == 0.5
 
 
-def test_bm25_finds_the_words(tmp_path):
+def test_bm25_ranks_by_shared_words(tmp_path):
     corpus = {"d1": "a cough syrup", "d2": "fever and chills", "d3": "broken leg"}
     queries = {"q1": "What helps against fever?", "q2": "leg", "q3": "the"}  # q3 is nothing but a stop word
     qrels = [("q1", "d2", 1), ("q2", "d3", 1), ("q3", "d1", 1)]
@@ -158,10 +158,10 @@ def test_bm25_finds_the_words(tmp_path):
     assert evaluate.retrieval("bm25", data)["Success@1"] >= 2 / 3 - 1e-4
 
 
-def test_a_prepared_split_as_beir(prepared, tmp_path):
+def test_a_prepared_split_is_written_as_beir(prepared, tmp_path):
     counts = beir.write(prepared, "dev", str(tmp_path / "beir"))
     data = beir.read(str(tmp_path / "beir"), "dev")
-    rows = prepared.pairs(["question_group", "answer_group", "split"]).to_pylist()
+    rows = prepared.table(["question_group", "answer_group", "split"]).to_pylist()
     assert counts == {
         "corpus": len({row["answer_group"] for row in rows}),
         "queries": len({row["question_group"] for row in rows if row["split"] == "dev"}),
@@ -186,12 +186,12 @@ def test_judgments_of_unknown_documents_are_counted(tmp_path):
         ([], "judges no document"),
     ],
 )
-def test_bad_judgments(tmp_path, qrels, message):
+def test_invalid_judgments_are_refused(tmp_path, qrels, message):
     with pytest.raises(ValueError, match=message):
         beir.read(write(tmp_path / "beir", CORPUS, QUERIES, qrels), "test")
 
 
-def test_bad_folders(tmp_path):
+def test_incomplete_folders_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No file at .*corpus.jsonl"):
         beir.read(str(tmp_path), "test")
     folder = write(tmp_path / "beir", CORPUS, QUERIES, QRELS)
@@ -208,12 +208,12 @@ def test_the_script_ends_with_one_line_of_json(tmp_path):
     command = [sys.executable, "-m", "docproduct.evaluate", "retrieval", "--model_dir=bm25", f"--beir_dir={folder}"]
     top = pathlib.Path(__file__).parents[1]
     done = subprocess.run(command, cwd=top, capture_output=True, text=True, check=True)
-    found = json.loads(done.stdout)
-    assert {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10"} <= set(found)
+    metrics = json.loads(done.stdout)
+    assert {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10"} <= set(metrics)
 
 
 def test_hybrid_is_tuned(data, monkeypatch):
-    """BM25 that knows the answers: the more it counts, the better; rank fusion needs one of the rankings to agree."""
+    """Of the settings tried, the one with the highest RR@10 is chosen."""
     perfect = [np.array([1.0 if i == j else 0.0 for j in range(3)]) for i in range(len(data.queries))]
     monkeypatch.setattr(evaluate, "_bm25_scores", lambda queries, documents: perfect)
     tuned = evaluate.retrieval("m", data, EvaluationSettings(hybrid="tune"))
@@ -225,7 +225,7 @@ def test_hybrid_is_tuned(data, monkeypatch):
     settings = EvaluationSettings(hybrid=tuned["hybrid"], bm25_weight=tuned["bm25_weight"])
     again = evaluate.retrieval("m", data, settings)
     assert again == {name: tuned[name] for name in again}
-    # What was best in training is the default.
+    # The model's own choice is the default.
     chosen = Hybrid(tuned["hybrid"], tuned["bm25_weight"])
     monkeypatch.setattr(evaluate.TrainedRetriever, "load_for_many", lambda *_: types.SimpleNamespace(hybrid=chosen))
     assert evaluate.retrieval("m", data) == again

@@ -1,4 +1,4 @@
-"""Exports, used in a process that has TensorFlow and nothing of this project; see also test_saved_models.py."""
+"""Exports run in a process that has TensorFlow but not this project; see also test_saved_models.py."""
 
 import dataclasses
 import json
@@ -52,11 +52,11 @@ QUESTIONS = ["what is 3?", "The z, Z\u00e9 z", "what helps against x" * 9, "\U00
 DEPTHS = (1, 5, 30, 99)
 PROMPTS = [[7, 8, 9, 7, 8], [200, 20, 31], [11] * 9, [5, 2]]
 BERT = dataclasses.replace(TINY_BERT, num_layers=1)
-HOW = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+SAMPLING = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
 
 
 def outside(jobs, folder, text):
-    """Runs (folder of a version, signature, inputs) in a process of its own, in an empty folder."""
+    """Runs jobs (version folder, signature, inputs) in a separate process that cannot import docproduct."""
     command = [sys.executable, "-I", "-c", OUTSIDE, "text" if text else "ids"]
     done = subprocess.run(command, input=json.dumps(jobs), cwd=folder, capture_output=True, text=True)
     if done.returncode:
@@ -80,18 +80,18 @@ def trained(tokenizer):
 
 @pytest.fixture(scope="module")
 def forms(trained, vocab_file, tmp_path_factory):
-    """{form: version}, {form: opened index}, {pair_id: answer}; what they were made from is gone."""
+    """Returns {form: version}, {form: opened index}, {pair_id: answer}; the source folders are deleted."""
     top = tmp_path_factory.mktemp("exports")
     sources = top / "sources"
     model = save(trained, sources / "model")
-    # Thirty answers, ten of them twice: several passages and several pairs to an answer.
+    # Thirty answers, ten of them in two pairs; some have several passages.
     rows = [(f"what is {i}?", f"the {'z ' * (i % 5)}{i % 30}.") for i in range(40)]
     pairs = write_csv(sources / "pairs.csv", rows)
     prepare(Settings((pairs,), vocab_file), str(sources / "prepared"))
     settings = {"whole": IndexSettings(), "short": IndexSettings(passage_tokens=6, passage_overlap=1, dims=7)}
     versions = {"ids": export(model, str(top / "ids"), False, None, "float32")}
     prepared, opened = PreparedFolder(str(sources / "prepared")), {}
-    answers = {row["pair_id"]: row["answer"] for row in prepared.pairs(["pair_id", "answer"]).to_pylist()}
+    answers = {row["pair_id"]: row["answer"] for row in prepared.table(["pair_id", "answer"]).to_pylist()}
     for name, chosen in settings.items():
         folder = str(sources / name)
         build(trained, prepared, folder, chosen)
@@ -110,9 +110,9 @@ def from_text(forms, tmp_path_factory):
     return dict(zip(jobs, outside(listed, tmp_path_factory.mktemp("empty"), True), strict=True))
 
 
-def same_vectors(found, expected):
-    np.testing.assert_allclose(found["vectors"], expected.head, atol=1e-5)
-    np.testing.assert_allclose(found["encoder_vectors"], expected.encoder, atol=1e-5)
+def same_vectors(received, expected):
+    np.testing.assert_allclose(received["vectors"], expected.head, atol=1e-5)
+    np.testing.assert_allclose(received["encoder_vectors"], expected.encoder, atol=1e-5)
 
 
 @pytest.mark.parametrize("side", ["question", "answer"])
@@ -123,15 +123,15 @@ def test_texts_have_the_same_vectors(trained, from_text, side):
 @pytest.mark.parametrize("k", DEPTHS)
 @pytest.mark.parametrize("name", ["whole", "short"])
 def test_retrieve_finds_what_the_index_finds(trained, forms, from_text, name, k):
-    index, answers, found = forms[1][name], forms[2], from_text[name, "retrieve", k]
+    index, answers, received = forms[1][name], forms[2], from_text[name, "retrieve", k]
     assert index.num_answers == 30
     hits = [query.hits for query in index.search_many(trained.embed(QUESTIONS, "question").head, min(k, 30))]
-    # Of the pairs of one answer, which are equally near, rounding decides which FAISS finds.
-    assert [[answers[i] for i in row] for row in found["pair_ids"]] == [[hit.answer for hit in row] for row in hits]
-    np.testing.assert_allclose(found["scores"], [[hit.score for hit in row] for row in hits], atol=1e-5)
+    # Pairs with the same answer are equally near: rounding decides which of them FAISS returns.
+    assert [[answers[i] for i in row] for row in received["pair_ids"]] == [[hit.answer for hit in row] for row in hits]
+    np.testing.assert_allclose(received["scores"], [[hit.score for hit in row] for row in hits], atol=1e-5)
 
 
-def test_retrieve_of_nothing_is_an_error(from_text):
+def test_retrieve_with_k_0_is_an_error(from_text):
     assert "k is 0 or less; expected 1 or more" in from_text["whole", "retrieve", 0]["error"]
 
 
@@ -145,17 +145,17 @@ def written():
     class Ending(TrainedGenerator):
         end_ids = (greedy(model, PROMPTS[0], 3)[2],)
 
-    return Ending(model.gpt2, bpe)
+    return Ending(model.decoder, bpe)
 
 
-def request(prompts, max_tokens, columns=0, **how):
-    """What `generate` and `begin` are given; so many columns of padding are added."""
+def request(prompts, max_tokens, columns=0, **sampling):
+    """Returns the inputs of `generate` and `begin`, with `columns` more columns of padding."""
     ids = np.zeros((len(prompts), max(map(len, prompts)) + columns), int)
     for row, prompt in zip(ids, prompts, strict=True):
         row[: len(prompt)] = prompt
     lengths = [len(prompt) for prompt in prompts]
     named = {"prompt_ids": ids.tolist(), "prompt_lengths": lengths, "max_tokens": max_tokens}
-    return named | HOW | {"seeds": [0] * len(prompts)} | how
+    return named | SAMPLING | {"seeds": [0] * len(prompts)} | sampling
 
 
 SAMPLED = {
@@ -197,17 +197,17 @@ def test_ids_have_the_same_vectors(trained, from_ids, side):
 
 
 @pytest.mark.parametrize(("name", "prompts"), [("greedy", PROMPTS), ("one", PROMPTS[2:3]), ("full", PROMPTS)])
-def test_generate_writes_what_the_model_says(written, from_ids, name, prompts):
+def test_generate_writes_the_greedy_tokens_of_the_model(written, from_ids, name, prompts):
     room = min(REQUESTS[name]["max_tokens"], 32 - max(map(len, prompts)))  # the window of 32 holds both
-    found = from_ids[name]
-    for prompt, ids, length in zip(prompts, found["ids"], found["lengths"], strict=True):
-        said = greedy(written, prompt, room)
+    received = from_ids[name]
+    for prompt, ids, length in zip(prompts, received["ids"], received["lengths"], strict=True):
+        expected = greedy(written, prompt, room)
         (end_id,) = written.end_ids
-        end = said.index(end_id) if end_id in said else room
-        assert ids[:length] == said[:end]
+        end = expected.index(end_id) if end_id in expected else room
+        assert ids[:length] == expected[:end]
         assert set(ids[length:]) <= {end_id}
-    assert found["lengths"][0] <= 2 or name == "one"
-    assert max(found["lengths"]) == len(found["ids"][0]) == room
+    assert received["lengths"][0] <= 2 or name == "one"
+    assert max(received["lengths"]) == len(received["ids"][0]) == room
 
 
 def test_padding_and_the_name_of_the_signature_change_nothing(from_ids):
@@ -216,17 +216,17 @@ def test_padding_and_the_name_of_the_signature_change_nothing(from_ids):
 
 @pytest.mark.slow
 @NEEDS_INT8
-def test_generate_in_int8_writes_what_the_writer_writes(written, tmp_path):
+def test_int8_generate_equals_the_session(written, tmp_path):
     version = export_generator(written, str(tmp_path / "e"), "int8")
     together = GenerationSession.load(str(tmp_path / "e")).write(
         PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0)
     )
-    (found,) = outside([(version, "generate", REQUESTS["greedy"])], tmp_path, False)
+    (received,) = outside([(version, "generate", REQUESTS["greedy"])], tmp_path, False)
     expected = [list(row[0].ids) for row in together]
-    assert [ids[:length] for ids, length in zip(found["ids"], found["lengths"], strict=True)] == expected
+    assert [ids[:length] for ids, length in zip(received["ids"], received["lengths"], strict=True)] == expected
 
 
-def test_generate_draws_what_begin_and_advance_draw(written, from_ids):
+def test_generate_samples_what_begin_and_advance_sample(written, from_ids):
     functions = live(written)
 
     def run(name, inputs):
@@ -234,9 +234,9 @@ def test_generate_draws_what_begin_and_advance_draw(written, from_ids):
         return functions[name](**{key: tf.cast(value, specs[key].dtype) for key, value in inputs.items()})
 
     inputs = REQUESTS["sampled"]
-    how = {name: inputs[name] for name in (*HOW, "seeds")}
+    sampling = {name: inputs[name] for name in (*SAMPLING, "seeds")}
     state = run("begin", inputs)
-    state = run("advance", state | how | {"num_tokens": 7, "lookup": False})
+    state = run("advance", state | sampling | {"num_tokens": 7, "lookup": False})
     ids = state["ids"].numpy()[:, int(state["answer"]) : int(state["next"]) + 1]
     assert from_ids["sampled"]["ids"] == ids.tolist()
     assert len({tuple(row) for row in ids.tolist()}) == 4  # two samples of each of two prompts
@@ -251,20 +251,20 @@ def test_generate_draws_what_begin_and_advance_draw(written, from_ids):
         ("empty", "prompt_lengths has a 0"),
     ],
 )
-def test_requests_that_cannot_be_answered(from_ids, name, message):
+def test_invalid_requests_return_an_error(from_ids, name, message):
     assert message in from_ids[name]["error"]
 
 
 @pytest.mark.long
-def test_an_encoder_that_others_trained(minilm, tmp_path):
-    """all-MiniLM-L6-v2, from its package: texts of many lengths, one beyond what it takes."""
+def test_a_published_encoder_exports_its_vectors(minilm, tmp_path):
+    """all-MiniLM-L6-v2, from its package: texts of many lengths, one longer than its limit."""
     version = export(minilm, str(tmp_path / "e"), True, None, "float32")
     encoder = TrainedRetriever.load(minilm)
-    asked = ["What helps against a cold?", "asthma " * 400, "", "Fi\u00e8vre\u2026 40 \u00b0C"]
-    padded = encoder.tokenizer.encode(asked, encoder.config.max_tokens).to_tensor(0).numpy().tolist()
-    jobs = [(version, "encode_answer_text", {"answers": asked}), (version, "encode_answer", {"answer_ids": padded})]
-    for found in outside(jobs, tmp_path, True):
-        same_vectors(found, encoder.embed(asked, "answer"))
+    texts = ["What helps against a cold?", "asthma " * 400, "", "Fi\u00e8vre\u2026 40 \u00b0C"]
+    padded = encoder.tokenizer.encode(texts, encoder.config.max_tokens).to_tensor(0).numpy().tolist()
+    jobs = [(version, "encode_answer_text", {"answers": texts}), (version, "encode_answer", {"answer_ids": padded})]
+    for received in outside(jobs, tmp_path, True):
+        same_vectors(received, encoder.embed(texts, "answer"))
     assert os.path.getsize(os.path.join(version, "saved_model.pb")) < 20 * 2**20  # the weights are beside it
     assert dataclasses.asdict(encoder.config) == read(version)["retriever"] | {"matryoshka_dims": (), "dense": ()}
 

@@ -1,4 +1,4 @@
-"""Tables as programs export them: spreadsheets, R, pandas, databases, forums, and files put one behind the other."""
+"""Tables as programs export them: spreadsheets, R, pandas, databases, forums, and concatenated files."""
 
 import io
 import json
@@ -35,20 +35,20 @@ def read(path, content, columns=Columns()):
         (workbook([("Question", "Answer"), PAIRS[0], ("question", "answer"), PAIRS[1]]), Columns()),
     ],
 )
-def test_a_header_in_the_middle_is_no_pair(tmp_path, content, columns):
+def test_repeated_headers_are_not_pairs(tmp_path, content, columns):
     pairs, refusals = read(tmp_path / "a", content, columns)
     assert pairs == PAIRS
     assert refusals.counts == {"a row repeats the header": 1}
 
 
-def test_a_header_in_the_middle_does_not_make_instructions_differ(tmp_path):
+def test_a_repeated_header_is_not_another_instruction(tmp_path):
     table = "instruction,input,output\nBe kind.,q1?,a1\n"
     pairs, refusals = read(tmp_path / "a", table + table.replace("1", "2"))
     assert pairs == PAIRS
     assert refusals.counts == {"a row repeats the header": 1}
 
 
-def test_markdown_and_psql(tmp_path):
+def test_markdown_and_psql_tables_are_read(tmp_path):
     markdown = "| Question | Answer |\n|:---|---:|\n| q1? | a1 |\n| q2? | a2 |\n"
     pairs, refusals = read(tmp_path / "a", markdown)
     assert [tuple(map(cleaning.clean, pair)) for pair in pairs] == PAIRS
@@ -58,7 +58,7 @@ def test_markdown_and_psql(tmp_path):
     assert refusals.counts == {"another number of fields than the header": 2}
 
 
-def test_a_blank_behind_the_delimiter(tmp_path):
+def test_blanks_after_delimiters(tmp_path):
     table = '"question", "answer"\n"q1?", "a, 1"\n"q2?", "a\n""2"""\nq3?, "no" and "yes"\nq4?, "open\nq5?, a5\n'
     pairs, refusals = read(tmp_path / "a", table)
     assert [tuple(map(cleaning.clean, pair)) for pair in pairs] == [
@@ -78,7 +78,7 @@ def test_a_comma_and_a_quote_inside_a_quoted_field(tmp_path):
     assert not refusals.counts
 
 
-def test_text_behind_the_named_columns_is_noted(tmp_path):
+def test_text_after_the_named_columns_is_noted(tmp_path):
     pairs, refusals = read(tmp_path / "a", 'question,answer,,\nq1?,a1,,\nq2?,a2, and more,\nq3?,"a3", x\n')
     assert pairs == [*PAIRS, ("q3?", "a3")]
     assert refusals.notes() == {quotes.UNNAMED: {"times": 2, "first": f"{tmp_path}/a line 3"}}
@@ -92,7 +92,7 @@ def test_invisible_marks_around_a_name(tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    ("text", "what"),
+    ("text", "note"),
     [
         ("['a', 'b']", doubts.LISTED),
         ('["a"]', doubts.LISTED),
@@ -106,13 +106,13 @@ def test_invisible_marks_around_a_name(tmp_path, name):
     ],
 )
 @pytest.mark.parametrize("form", ["csv", "json"])
-def test_spoiled_texts_are_noted(tmp_path, text, what, form):
+def test_damaged_texts_are_noted(tmp_path, text, note, form):
     row = {"question": "q", "answer": text}
     field = text.replace('"', '""')
     content = f'question,answer\nq1?,a1\nq,"{field}"\n' if form == "csv" else json.dumps([row, row])
     pairs, refusals = read(tmp_path / "a", content)
     assert pairs[-1] == ("q", text)
-    assert what in refusals.notes()
+    assert note in refusals.notes()
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_spoiled_texts_are_noted(tmp_path, text, what, form):
         "[x](y)",
     ],
 )
-def test_texts_without_a_doubt(text):
+def test_ordinary_texts_are_not_noted(text):
     refusals = Refusals()
     doubts.note(text, text, "here", refusals)
     assert refusals.notes() == {}
@@ -159,7 +159,7 @@ def test_pairs_in_single_quotes_are_noted(tmp_path):
         "[object Object]",
     ],
 )
-def test_words_of_spreadsheets_and_forums_for_no_value(word):
+def test_null_words_of_spreadsheets_and_forums(word):
     assert cleaning.is_null_word(word)
     assert not cleaning.is_null_word(f"{word} x")
     assert not cleaning.is_null_word(word[1:])
@@ -172,7 +172,7 @@ def test_an_input_that_only_later_objects_have(tmp_path, name):
 
 
 @pytest.mark.parametrize("size", [3, 3_000])
-def test_objects_that_hold_rows_by_id_or_columns(tmp_path, size):
+def test_objects_of_rows_are_read_and_objects_of_columns_refused(tmp_path, size):
     rows = {f"id{i}": {"question": f"q{i}", "answer": "a" * 500} for i in range(size)}
     assert read(tmp_path / "a", json.dumps(rows))[0] == [(f"q{i}", "a" * 500) for i in range(size)]
     columns = {name: [row[name] for row in rows.values()] for name in ("question", "answer")}
@@ -182,19 +182,19 @@ def test_objects_that_hold_rows_by_id_or_columns(tmp_path, size):
 
 
 @pytest.mark.parametrize(("place", "answer"), [("#2", "first"), ("#4", "second")])
-def test_columns_of_one_name_in_parquet(tmp_path, place, answer):
+def test_duplicate_parquet_columns_are_chosen_by_place(tmp_path, place, answer):
     columns = [pa.array([text]) for text in ("q", "first", "no", "second", "s")]
     pq.write_table(pa.table(columns, ["question", "answer", "x", "answer", "source"]), tmp_path / "a")
     (pair,) = read_pairs(str(tmp_path / "a"), Columns(answer=place), Refusals())
     assert (pair[1].question, pair[1].answer, pair[1].source) == ("q", answer, "s")
 
 
-def test_delimiters_where_no_name_tells(tmp_path):
+def test_delimiters_of_tables_without_usual_names(tmp_path):
     columns = Columns(header=("question", "answer"))
     pairs, refusals = read(tmp_path / "a", "q1?;a, b\nq2?;c\nq3?;d, e, f\n", columns)
     assert pairs == [("q1?", "a, b"), ("q2?", "c"), ("q3?", "d, e, f")]
     assert list(refusals.notes()) == ["fields stand between ';'"]
-    pairs, refusals = read(tmp_path / "a", "q1?;a,b\nq2?;c,d\n", columns)  # nobody knows
+    pairs, refusals = read(tmp_path / "a", "q1?;a,b\nq2?;c,d\n", columns)  # ambiguous
     assert pairs == [("q1?;a", "b"), ("q2?;c", "d")]
     assert list(refusals.notes()) == ["fields could stand between ';', too: if they do, give --delimiter"]
     pairs, _ = read(tmp_path / "a", "Frage;Antwort, lang\nq1?;a1\nq2?;a2\n", Columns("#1", "#2"))
@@ -231,7 +231,7 @@ def test_a_hidden_sheet_is_noted(tmp_path):
         ),
     ],
 )
-def test_what_is_no_table_is_named(tmp_path, content, message):
+def test_other_kinds_of_files_are_named(tmp_path, content, message):
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "a.csv", content)
 

@@ -1,4 +1,4 @@
-"""Vectors in FAISS, against brute force: additions, removals, searches among some ids only."""
+"""FAISS against brute force: additions, removals, and searches restricted to some ids."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,14 @@ def engine(request):
 
 
 def check(engine, rows, allowed=None, atol=0.02):
-    """Each of these vectors, and no other, is nearest to itself; SQ8 rounds components to 8 bits."""
+    """Checks that the nearest vector of each row is the row itself; SQ8 rounds components to 8 bits."""
     cosines, ids = engine.search(VECTORS[rows], 1, allowed)
     assert ids[:, 0].tolist() == IDS[rows].tolist()
     np.testing.assert_allclose(cosines[:, 0], 1, atol=atol)
     np.testing.assert_allclose(engine.vectors_of(IDS[rows]), VECTORS[rows], atol=5 * atol)
 
 
-def test_what_is_added_is_found(engine, tmp_path):
+def test_added_vectors_are_found(engine, tmp_path):
     assert (len(engine), engine.width) == (200, 16)
     check(engine, np.arange(200))
     engine.add(VECTORS[200:], IDS[200:])
@@ -54,26 +54,26 @@ def test_only_allowed_ids_are_found(engine):
 
 def test_removed_vectors_are_gone_and_the_others_keep_their_ids(engine, request):
     factory = request.node.callspec.params["engine"]
-    gone, rest = np.arange(0, 200, 3), np.setdiff1d(np.arange(200), np.arange(0, 200, 3))
+    removed, remaining = np.arange(0, 200, 3), np.setdiff1d(np.arange(200), np.arange(0, 200, 3))
     if factory in ("HNSW8", "IVF4,Flat"):
         # FAISS itself would remove from IVF and mix up the ids that stay.
         with pytest.raises(ValueError, match="cannot remove vectors.*Build the index again"):
-            engine.remove(IDS[gone])
+            engine.remove(IDS[removed])
         check(engine, np.arange(200))
         return
-    assert engine.remove(np.append(IDS[gone], -5)) == len(gone)
-    assert len(engine) == len(rest)
-    check(engine, rest)
-    assert not {*engine.search(VECTORS[gone], 9)[1].ravel().tolist()} & {*IDS[gone].tolist()}
+    assert engine.remove(np.append(IDS[removed], -5)) == len(removed)
+    assert len(engine) == len(remaining)
+    check(engine, remaining)
+    assert not {*engine.search(VECTORS[removed], 9)[1].ravel().tolist()} & {*IDS[removed].tolist()}
 
 
-def test_a_kind_that_cannot_be_searched_among_some_ids_says_so():
+def test_a_factory_without_filtered_search_is_refused():
     engine = FaissEngine.build(VECTORS, IDS, "NSG16")
     with pytest.raises(ValueError, match="cannot be searched among some vectors only.*factory that can"):
         engine.search(VECTORS[:2], 1, IDS[:9])
 
 
-def test_a_closed_engine_holds_nothing(engine):
+def test_a_closed_engine_cannot_be_searched(engine):
     engine.close()
     with pytest.raises(AttributeError):
         engine.search(VECTORS[:1], 1)

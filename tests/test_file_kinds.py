@@ -1,4 +1,4 @@
-"""Files are read by what they hold, whatever they are called; what holds no table is named."""
+"""Files are read by their content, whatever their names; an error names the kind of a file without a table."""
 
 import bz2
 import gzip
@@ -39,14 +39,14 @@ def test_encodings_and_packings(tmp_path, encoding, pack):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
-def test_chinese_in_wide_encodings_without_a_mark(tmp_path, encoding):
+def test_chinese_in_wide_encodings_without_a_byte_order_mark(tmp_path, encoding):
     # U+4E00 and U+6700 have a zero byte, as ASCII has, and are "N" and "g" in the other byte order.
     table = "问题\t答案\n" + "一一\t最一，最\n" * 900
     rows, _ = read(written(tmp_path, table.encode(encoding)), Columns("问题", "答案"))
     assert rows == [("一一", "最一，最")] * 900
 
 
-def test_what_is_not_utf8_is_told_with_the_likely_encoding(tmp_path):
+def test_the_error_names_the_likely_encoding(tmp_path):
     for encoding, text in (("GB18030", "夜里干咳,多喝水"), ("WINDOWS-1252", "wie hoch, für Größe")):
         with pytest.raises(ValueError, match=f"not UTF-8: byte 0x.* iconv -f {encoding} -t UTF-8"):
             read(written(tmp_path, f"question,answer\n{text}\n".encode(encoding)))
@@ -67,7 +67,7 @@ def test_zstandard_with_frames_to_skip_and_a_large_window(tmp_path):
     assert read(written(tmp_path, packed))[0] == ROWS
 
 
-def test_names_do_not_count(tmp_path):
+def test_file_names_do_not_matter(tmp_path):
     objects = [dict(zip(("question", "answer"), row, strict=True)) for row in ROWS]
     lines = "".join(json.dumps(row) + "\n" for row in objects)
     for name in ("a.csv", "A.CSV", "a.json", "a.jsonl", "a.txt", "a", "a.csv.gz"):
@@ -87,7 +87,7 @@ def test_objects_over_several_lines_one_after_the_other(tmp_path):
 
 
 @pytest.mark.parametrize("cut", [20, -3])
-def test_a_packed_file_that_was_cut_off_is_damaged(tmp_path, cut):
+def test_truncated_compressed_files_are_named(tmp_path, cut):
     content = (TABLE * 500).encode()
     for pack, kind in ((gzip.compress, "gzip"), (bz2.compress, "bzip2"), (zstandard.compress, "zstandard")):
         with pytest.raises(ValueError, match=f"a.csv is a damaged or truncated {kind} file"):
@@ -95,7 +95,7 @@ def test_a_packed_file_that_was_cut_off_is_damaged(tmp_path, cut):
 
 
 @pytest.mark.parametrize("delimiter", [";", "\t", "|", ","])
-def test_delimiters_are_found(tmp_path, delimiter):
+def test_delimiters_are_detected(tmp_path, delimiter):
     content = f'id{delimiter}Question{delimiter}Answer\n1{delimiter}q; a, b{delimiter}"x{delimiter}y"\n'
     content = content.replace("q; a, b", "q" if delimiter in ";," else "q; a, b")
     rows, refusals = read(written(tmp_path, content))
@@ -134,11 +134,11 @@ def test_tables_without_a_header(tmp_path):
         ("x,y", Columns("#1", "#2")),
     ],
 )
-def test_columns(tmp_path, header, columns):
+def test_usual_column_names_are_recognized(tmp_path, header, columns):
     assert read(written(tmp_path, f"{header}\nq,a\n"), columns)[0] == [("q", "a")]
 
 
-def test_a_header_that_stands_twice(tmp_path):
+def test_duplicate_columns_are_refused_unless_chosen_by_place(tmp_path):
     path = written(tmp_path, "question,answer,answer\nq,a,b\n")
     with pytest.raises(ValueError, match=r"several columns for the answer: answer \(#2\), answer \(#3\).*#2"):
         read(path)
@@ -175,7 +175,7 @@ def test_parquet(tmp_path):
 
 
 def workbook(*sheets):
-    """The least that an .xlsx file is."""
+    """Returns the bytes of a minimal .xlsx file."""
     main, rel = "http://schemas.openxmlformats.org/spreadsheetml/2006/main", "http://schemas.openxmlformats.org"
     relations = f'<Relationships xmlns="{rel}/package/2006/relationships">'
     kind = f'Type="{rel}/officeDocument/2006/relationships'
@@ -267,7 +267,7 @@ def test_excel_without_its_package(tmp_path, monkeypatch):
         (b" \n\n", "is empty"),
     ],
 )
-def test_what_is_something_else_is_named(tmp_path, content, message):
+def test_other_kinds_of_files_are_named(tmp_path, content, message):
     with pytest.raises(ValueError, match=f"a.csv.*{message}"):
         read(written(tmp_path, content))
 
@@ -332,5 +332,5 @@ def test_instruction_tables(tmp_path, form):
     rows, refusals = table([("Translate", "chat", "cat"), ("What is a cold?", "", "an infection")])
     assert rows == [("Translate\nchat", "cat"), ("What is a cold?", "an infection")]
     assert refusals.notes() == {}
-    assert table([("Say it", "x", "y")])[0] == [("Say it\nx", "y")]  # one row: nobody knows
+    assert table([("Say it", "x", "y")])[0] == [("Say it\nx", "y")]  # one row does not tell
     assert table([("Say it", "", "y"), ("Say it", "", "z")])[0] == [("Say it", "y"), ("Say it", "z")]

@@ -20,7 +20,7 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["f.txt"]
 
 
-def test_a_text_is_utf8(tmp_path):
+def test_a_text_must_be_utf8(tmp_path):
     (tmp_path / "f.txt").write_bytes("qué".encode("latin-1"))
     with pytest.raises(ValueError, match="f.txt is not UTF-8"):
         files.read_text(str(tmp_path / "f.txt"))
@@ -28,7 +28,7 @@ def test_a_text_is_utf8(tmp_path):
         files.read_text(str(tmp_path / "g.txt"))
 
 
-def test_what_a_killed_process_left_is_removed(tmp_path):
+def test_partial_files_of_a_killed_process_are_removed(tmp_path):
     for name in ("weights.safetensors", "weights.safetensors.123.partial", "mine.partial"):
         (tmp_path / name).write_text("x")
     files.remove_partial(str(tmp_path))
@@ -75,7 +75,7 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "link"]
 
 
-def test_a_resumable_folder_goes_on_where_it_was_killed(tmp_path):
+def test_a_killed_resumable_folder_is_continued(tmp_path):
     path = str(tmp_path / "folder")
     with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as working:
         files.write_text(f"{working}/result/a", "kept")
@@ -90,7 +90,7 @@ def test_a_resumable_folder_goes_on_where_it_was_killed(tmp_path):
     assert os.listdir(tmp_path) == ["folder"]
 
 
-def test_another_state_or_a_bad_input_begins_anew(tmp_path):
+def test_another_state_or_an_error_starts_anew(tmp_path):
     path = str(tmp_path / "folder")
     with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as working:
         files.write_text(f"{working}/result/a", "of another state")
@@ -101,7 +101,7 @@ def test_another_state_or_a_bad_input_begins_anew(tmp_path):
     assert os.listdir(tmp_path) == []
 
 
-def test_two_writers_of_one_folder(tmp_path):
+def test_a_second_writer_of_a_folder_is_refused(tmp_path):
     path = str(tmp_path / "folder")
     with files.resumable_folder(path, "one"):
         with pytest.raises(BlockingIOError, match="Another process is writing"), files.resumable_folder(path, "one"):
@@ -118,7 +118,7 @@ def test_a_file_is_not_replaced_by_a_folder(tmp_path, folder):
     assert os.listdir(tmp_path) == ["file"]
 
 
-def test_one_at_a_time_writes_what_all_need(tmp_path):
+def test_writers_take_turns(tmp_path):
     path, order = str(tmp_path / "new" / "vectors"), []
     begun = threading.Event()
 
@@ -138,7 +138,7 @@ def test_one_at_a_time_writes_what_all_need(tmp_path):
     assert order == ["first", "second"]
 
 
-def test_the_turn_of_a_killed_process_ends(tmp_path):
+def test_a_killed_process_gives_up_its_turn(tmp_path):
     path = str(tmp_path / "vectors")
     code = f"import os; from data_pipeline.folders import files; files.taking_turns({path!r}).__enter__(); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 9

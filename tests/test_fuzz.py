@@ -28,7 +28,7 @@ WHOLE = {
     "a.json": json.dumps(PAIRS),
     "a.jsonl": "".join(json.dumps(pair, ensure_ascii=False) + "\n" for pair in PAIRS),
 }
-FILES = 60  # of each other kind
+FILES = 60  # damaged files of each other kind
 NESTED = [None, 3, True, [], {}, [None, [None]], {"a": {"b": [None]}}, 1e999, "\ud800", "", "\x00", "x" * 10_000]
 
 
@@ -72,8 +72,8 @@ def test_125_damaged_files(tmp_path, name, zipped):
         path.write_bytes(gzip.compress(damaged) if zipped and not damaged.startswith(b"\x1f\x8b") else damaged)
         try:
             rows, error = list(read_pairs(str(path), Columns(), Refusals())), None
-        except ValueError as found:
-            rows, error = [], found
+        except ValueError as raised:
+            rows, error = [], raised
         errors += error is not None
         assert all(isinstance(text, str) for _, pair in rows for text in (pair.question, pair.answer))
         assert error is None or (str(path) in str(error) and not isinstance(error, UnicodeError))
@@ -106,8 +106,8 @@ def test_damaged_files_of_other_kinds(tmp_path, kind):
         path.write_bytes(mutated(whole, "a", dice))
         try:
             rows, error = list(read_pairs(str(path), Columns(), Refusals())), None
-        except ValueError as found:
-            rows, error = [], found
+        except ValueError as raised:
+            rows, error = [], raised
         errors += error is not None
         assert all(isinstance(text, str) for _, pair in rows for text in (pair.question, pair.answer))
         assert error is None or (str(path) in str(error) and not isinstance(error, UnicodeError))
@@ -124,12 +124,12 @@ def test_a_damaged_file_prepares_nothing(tmp_path, vocab_file, name):
         try:
             prepare(Settings((str(path),), vocab_file), str(out), num_workers=0)
             error = None
-        except ValueError as found:
-            error = found
+        except ValueError as raised:
+            error = raised
         errors += error is not None
         assert error is None or str(path) in str(error)
-        left = [entry for entry in os.listdir(tmp_path) if entry.startswith(f"out{i}")]
-        assert left == ([] if error else [f"out{i}"])
+        remaining = [entry for entry in os.listdir(tmp_path) if entry.startswith(f"out{i}")]
+        assert remaining == ([] if error else [f"out{i}"])
     assert 3 < errors < 30
 
 
@@ -163,12 +163,12 @@ def test_an_endless_row_is_refused_before_it_fills_the_memory(tmp_path, monkeypa
         list(read_pairs(str(path), Columns(), Refusals()))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 16 * limit  # as Python strings, many of them short
+    assert peak < 16 * limit  # the limit counts bytes; many short Python strings take more
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["a.csv", "a.json"])
-def test_a_few_bytes_of_zstandard_that_hold_gigabytes(tmp_path, monkeypatch, name):
+def test_a_zstandard_bomb_is_refused(tmp_path, monkeypatch, name):
     limit = 4 * 2**20
     for module in (opening, json_scanner):
         monkeypatch.setattr(module, "MAX_ROW_BYTES", limit)
@@ -191,10 +191,10 @@ def test_a_few_bytes_of_zstandard_that_hold_gigabytes(tmp_path, monkeypatch, nam
     [
         (b'question,answer\nq,"', b"x" * 1_000 + b"\n"),  # one field of endless lines
         (b"question,answer\n", b'"a\n",'),  # one row of endless fields
-        (b"question,answer\n", b'"a,b\n'),  # a quote without its end on every line
+        (b"question,answer\n", b'"a,b\n'),  # an unclosed quote on every line
     ],
 )
-def test_quotes_without_an_end_take_no_other_rows(tmp_path, head, filling):
+def test_unclosed_quotes_swallow_no_other_rows(tmp_path, head, filling):
     path, refusals = tmp_path / "a.csv.gz", Refusals()
     bomb(path, head, filling, 2)
     rows = sum(1 for _ in read_pairs(str(path), Columns(), refusals))

@@ -50,7 +50,7 @@ def writer(exported):
 
 
 def logits(generator, ids):
-    return generator.gpt2.logits(generator.gpt2(np.array([ids])))[0, -1].numpy()
+    return generator.decoder.logits(generator.decoder(np.array([ids])))[0, -1].numpy()
 
 
 def greedy(generator, prompt, count, size=0):
@@ -81,7 +81,7 @@ def test_the_session_writes_what_the_model_says(generator, writer, size):
 
 def export_of_one_word(generator, token, folder):
     """A bias in the last normalization makes the token the likeliest one after every prompt."""
-    variables = checkpoints.variables_by_name(generator.gpt2)
+    variables = checkpoints.variables_by_name(generator.decoder)
     before = variables["final_norm/beta"].numpy()
     table = variables["token_embedding/embeddings"].numpy()
     try:
@@ -144,11 +144,11 @@ def test_markers_are_never_written(generator, bpe):
     """Though each is the likeliest token: the bias of the last normalization points at both."""
     marked = generator.with_markers(None, "float32", 0)
     question, answer, end = (marked.tokenizer.added[marker] for marker in ("<question>", "<answer>", "<end>"))
-    table = checkpoints.variables_by_name(marked.gpt2)["token_embedding/embeddings"]
+    table = checkpoints.variables_by_name(marked.decoder)["token_embedding/embeddings"]
     rows = table.numpy()
     rows[[question, answer, end]] = 10 * np.eye(3, 32)
     table.assign(rows)
-    checkpoints.variables_by_name(marked.gpt2)["final_norm/beta"].assign(100 * np.eye(3, 32)[:2].sum(axis=0))
+    checkpoints.variables_by_name(marked.decoder)["final_norm/beta"].assign(100 * np.eye(3, 32)[:2].sum(axis=0))
     scores = logits(marked, PROMPTS[0])
     assert set(np.argsort(-scores)[:2]) == {question, answer}
     best = int(np.argmax(np.where(np.isin(np.arange(len(scores)), [question, answer]), -np.inf, scores)))
@@ -271,7 +271,7 @@ def test_prompts_that_cannot_be_read(writer, prompts, message):
 
 
 def test_what_is_not_exported(generator, bpe, tmp_path, monkeypatch):
-    config = dataclasses.replace(generator.gpt2.config, cross_attention=True)
+    config = dataclasses.replace(generator.decoder.config, cross_attention=True)
     with pytest.raises(ValueError, match="expected one without cross-attention"):
         export(TrainedGenerator.make(config, bpe), str(tmp_path / "x"))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")

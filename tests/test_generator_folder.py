@@ -25,7 +25,7 @@ def generator():
 
 def test_folders(generator, tmp_path):
     ids = np.array([[1, 2, 3, 4]])
-    expected = generator.gpt2(ids)
+    expected = generator.decoder(ids)
     generator.save(str(tmp_path / "own"))
     generator.save_hugging_face(str(tmp_path / "hf"))
     # transformers writes names without a prefix, causal masks and the head; large models in several files.
@@ -44,10 +44,10 @@ def test_folders(generator, tmp_path):
     write_openai(tmp_path / "openai", generator)
     for name in ("own", "hf", "parts", "openai"):
         found = TrainedGenerator.load(str(tmp_path / name))
-        np.testing.assert_array_equal(found.gpt2(ids), expected)
+        np.testing.assert_array_equal(found.decoder(ids), expected)
         assert found.tokenizer.fingerprint == generator.tokenizer.fingerprint
     changed = TrainedGenerator.load(str(tmp_path / "own"), dropout=0.0)
-    assert changed.gpt2.config.dropout == 0.0
+    assert changed.decoder.config.dropout == 0.0
 
 
 def test_a_folder_of_an_earlier_version(generator, tmp_path):
@@ -57,8 +57,8 @@ def test_a_folder_of_an_earlier_version(generator, tmp_path):
     stored = json.loads((folder / "config.json").read_text())["gpt2"]
     rewrite(folder, gpt2=stored | {"pointer": False, "segment_token": None})
     found = TrainedGenerator.load(str(folder))
-    assert found.gpt2.config == generator.gpt2.config
-    np.testing.assert_array_equal(found.gpt2(np.array([[1, 2, 3]])), generator.gpt2(np.array([[1, 2, 3]])))
+    assert found.decoder.config == generator.decoder.config
+    np.testing.assert_array_equal(found.decoder(np.array([[1, 2, 3]])), generator.decoder(np.array([[1, 2, 3]])))
     for former in ({"pointer": True, "segment_token": None}, {"pointer": True, "segment_token": 3}):
         rewrite(folder, gpt2=stored | former)
         with pytest.raises(ValueError, match="own has a pointer, .* This version has no pointer.* Train .* again"):
@@ -70,14 +70,14 @@ def test_a_folder_of_an_earlier_version(generator, tmp_path):
 
 def write_openai(folder, generator):
     folder.mkdir()
-    config = generator.gpt2.config
+    config = generator.decoder.config
     hparams = {"n_vocab": config.vocab_size, "n_ctx": config.max_positions, "n_embd": config.width}
     hparams |= {"n_head": config.num_heads, "n_layer": config.num_layers}
     (folder / "hparams.json").write_text(json.dumps(hparams))
     generator.tokenizer.save(str(folder))
     (folder / "vocab.json").rename(folder / "encoder.json")
     (folder / "merges.txt").rename(folder / "vocab.bpe")
-    values = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(generator.gpt2).items()}
+    values = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(generator.decoder).items()}
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
         for ours, source in openai_sources(config).items():
             value = values[ours][None] if ours.endswith("kernel") else values[ours]
@@ -99,7 +99,7 @@ def write_openai(folder, generator):
         (
             lambda folder: rewrite(folder, kind="docproduct retriever"),
             ValueError,
-            "holds a docproduct retriever; expected a GPT-2",
+            "holds a docproduct retriever; expected a generator",
         ),
         (lambda folder: shrink(folder), ValueError, r"h.0.mlp.c_fc.weight has shape \[32, 100\]"),
         (

@@ -72,8 +72,8 @@ def test_packed_equals_unpacked(gpt2):
 
 def gradients_of(gpt2, batch, gather=tf.identity, **options):
     """Of rows that are one text each."""
-    folder = types.SimpleNamespace(rows="closed_book", num_pairs=lambda split: len(batch["pair_id"]))
-    generator = types.SimpleNamespace(gpt2=gpt2, tokenizer=None)
+    folder = types.SimpleNamespace(rows="closed_book", num_rows=lambda split: len(batch["pair_id"]))
+    generator = types.SimpleNamespace(decoder=gpt2, tokenizer=None)
     task = GeneratorTask(GeneratorTraining("t", **options), folder, generator, None, "")
     return tf.function(lambda batch: task.gradients(batch, gather))(batch)
 

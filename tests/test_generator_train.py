@@ -125,7 +125,7 @@ def test_perplexity_by_hand(trained, config):
     nats, num_bytes = [], 0
     for row in rows:
         ids = np.array([[*row.prompt_ids, *row.target_ids]])
-        logits = np.asarray(loaded.gpt2.logits(loaded.gpt2(ids)), np.float64)[0]
+        logits = np.asarray(loaded.decoder.logits(loaded.decoder(ids)), np.float64)[0]
         log_probs = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
         nats += [-log_probs[i - 1, ids[0, i]] for i in range(len(row.prompt_ids), ids.shape[1])]
         num_bytes += len(loaded.tokenizer.decode(row.target_ids).encode())
@@ -218,9 +218,9 @@ def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
     stored["training"]["random_gpt2"] |= {"pointer": False, "segment_token": None}
     del stored["training"]["num_buckets"]
     begun = start(config, TokenFolder(config.tokens_dir))
-    sizes = dataclasses.asdict(begun.gpt2.config) | {"pointer": False, "segment_token": None}
+    sizes = dataclasses.asdict(begun.decoder.config) | {"pointer": False, "segment_token": None}
     described = json.dumps(sizes, sort_keys=True), begun.tokenizer.fingerprint
-    stored["start"] = checkpoints.fingerprint(begun.gpt2, *described)
+    stored["start"] = checkpoints.fingerprint(begun.decoder, *described)
     path.write_text(json.dumps(stored))
     changed = dataclasses.replace(config, num_answers=1, recompute=True)  # they change no results
     train(changed, str(tmp_path), resume=True)
@@ -242,26 +242,26 @@ def test_language_model_then_pairs(prepared, windows_dir, tmp_path):
     write_closed_book(pairs, prepared, before.tokenizer, PromptSettings(0, 48, 24))
     config = GeneratorTraining(pairs, first, num_answers=2, settings=SETTINGS)
     begun = start(config, TokenFolder(pairs))
-    table, old = (np.asarray(found.gpt2.token_embedding.embeddings) for found in (begun, before))
+    table, old = (np.asarray(found.decoder.token_embedding.embeddings) for found in (begun, before))
     np.testing.assert_array_equal(table[: len(old)], old)
     np.testing.assert_allclose(table[len(old) :], np.tile(old.mean(axis=0), (3, 1)), atol=1e-6)
     states = np.zeros((1, 2), int)
-    np.testing.assert_allclose(begun.gpt2(states), before.gpt2(states), atol=1e-6)
+    np.testing.assert_allclose(begun.decoder(states), before.decoder(states), atol=1e-6)
     train(config, str(tmp_path / "answers"))
     card = (tmp_path / "answers/README.md").read_text(encoding="utf-8")
     assert "before training" in card
     # To what answers already, nothing is added.
-    again = start(dataclasses.replace(config, gpt2_dir=str(tmp_path / "answers")), TokenFolder(pairs))
+    again = start(dataclasses.replace(config, base_dir=str(tmp_path / "answers")), TokenFolder(pairs))
     assert again.tokenizer.fingerprint == begun.tokenizer.fingerprint
-    assert again.gpt2.config == begun.gpt2.config
+    assert again.decoder.config == begun.decoder.config
 
 
 def test_rows_that_stand_behind_a_published_table_are_taken_for_the_markers(pairs_dir, bpe, tmp_path):
     """As in BioMedLM, whose table has more rows than its tokenizer has tokens."""
     TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=320), bpe).save(str(tmp_path / "wide"))
     begun = start(GeneratorTraining(pairs_dir, str(tmp_path / "wide")), TokenFolder(pairs_dir))
-    assert begun.gpt2.config.vocab_size == 320
-    table = np.asarray(begun.gpt2.token_embedding.embeddings)
+    assert begun.decoder.config.vocab_size == 320
+    table = np.asarray(begun.decoder.token_embedding.embeddings)
     np.testing.assert_allclose(table[bpe.vocab_size], table[: bpe.vocab_size].mean(axis=0), atol=1e-6)
 
 
@@ -273,7 +273,7 @@ def test_wrong_input(config, pairs_dir, windows_dir, prepared, bpe, tmp_path):
         str(tmp_path / "other")
     )
     with pytest.raises(ValueError, match="made with another vocabulary than that of"):
-        train(dataclasses.replace(config, gpt2_dir=str(tmp_path / "other")), str(tmp_path / "m"))
+        train(dataclasses.replace(config, base_dir=str(tmp_path / "other")), str(tmp_path / "m"))
     with pytest.raises(ValueError, match="chunk_size is 9; expected 0 to 8"):
         dataclasses.replace(config, chunk_size=9)
     with pytest.raises(ValueError, match="dropout is 1"):
@@ -340,7 +340,7 @@ def test_the_script(prepared, tmp_path):
     found = json.loads(done.stdout)
     assert {"model_dir", "epoch", "perplexity", "byte_perplexity"} <= set(found)
     # `--answer_tokens` of the default would not fit.
-    arguments = ("--task=closed_book", f"--prepared_dir={prepared.path}", f"--gpt2_dir={tmp_path}/lm", *folder("pairs"))
+    arguments = ("--task=closed_book", f"--prepared_dir={prepared.path}", f"--base_dir={tmp_path}/lm", *folder("pairs"))
     done = run(*arguments, "--answer_tokens=30", "--num_answers=2")
     assert {"perplexity", "ROUGE-L"} <= set(json.loads(done.stdout))
     for wrong, message in (
@@ -359,7 +359,7 @@ def test_the_script(prepared, tmp_path):
 
 def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, bpe, tmp_path):
     values = types.SimpleNamespace(
-        **{"gpt2_dir": None, "window": None, "prepared_dir": None, "text": [], "vocab_size": 300, "seed": 0},
+        **{"base_dir": None, "window": None, "prepared_dir": None, "text": [], "vocab_size": 300, "seed": 0},
         **{"dev_share": 0.05, "tokens_dir": str(tmp_path / "t")},
     )
     for task, message in (("language_model", "There is no text"), ("context_answer", "There is no folder")):
@@ -373,7 +373,7 @@ def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, bpe, tmp_pat
         train_gpt2._make_tokens(values)
     assert list(tmp_path.iterdir()) == []
     TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=280), bpe).save(str(tmp_path / "small"))
-    values.gpt2_dir, values.window, values.tokens_dir = str(tmp_path / "small"), 49, str(tmp_path / "t")
+    values.base_dir, values.window, values.tokens_dir = str(tmp_path / "small"), 49, str(tmp_path / "t")
     with pytest.raises(ValueError, match="window is 49; expected at most 48, the positions of"):
         train_gpt2._make_tokens(values)
     assert not (tmp_path / "t").exists()

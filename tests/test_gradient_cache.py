@@ -31,8 +31,8 @@ def batch_of(rows, rng, k):
 
 
 @pytest.mark.parametrize(("rows", "k", "dropout"), [(7, 0, 0.3), (5, 2, 0.3)])
-def test_gradients_are_those_of_the_plain_loss(config, tokenizer, rows, k, dropout):
-    """With dropout, the plain loss is taken over the same chunks: the masks depend on how rows are put together."""
+def test_gradients_equal_those_of_the_plain_loss(config, tokenizer, rows, k, dropout):
+    """The plain loss encodes the same chunks, because dropout masks depend on how rows are batched."""
     sizes = RetrieverConfig(TINY_BERT.with_dropout(dropout), max_tokens=20, head_dropout=dropout)
     retriever = TrainedRetriever(Retriever(sizes, seed=3), tokenizer)
     randomize(retriever.model)
@@ -62,18 +62,18 @@ def test_gradients_are_those_of_the_plain_loss(config, tokenizer, rows, k, dropo
     expected_loss, expected = gradients(InChunks, 0)(batch)
     after = [state.numpy() for state in states]
     restart()
-    found_loss, found = gradients(RetrieverTask, 3)(batch)
-    assert float(found_loss) == pytest.approx(float(expected_loss), abs=1e-5)
-    for ours, theirs, variable in zip(found, expected, trainable((retriever.model, loss)), strict=True):
+    received_loss, received = gradients(RetrieverTask, 3)(batch)
+    assert float(received_loss) == pytest.approx(float(expected_loss), abs=1e-5)
+    for ours, theirs, variable in zip(received, expected, trainable((retriever.model, loss)), strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5, err_msg=variable.path)
-    assert max(float(tf.norm(gradient)) for gradient in found) > 0.1
-    # The random states end where one pass leaves them: the next step is the same, too.
+    assert max(float(tf.norm(gradient)) for gradient in received) > 0.1
+    # The random states are those after one pass, so that the next step is the same, too.
     for state, value in zip(states, after, strict=True):
         np.testing.assert_array_equal(state.numpy(), value)
     assert any(np.any(a != b) for a, b in zip(after, before, strict=True))
 
 
-def test_it_is_traced_once_for_all_numbers_of_chunks():
+def test_the_step_is_traced_once_for_any_number_of_chunks():
     layer = keras.layers.Dense(2, use_bias=False)
     layer.build((None, 3))
     traces = []
@@ -91,8 +91,8 @@ def test_it_is_traced_once_for_all_numbers_of_chunks():
     )
     for rows in (1, 2, 5):
         x = tf.random.stateless_normal([rows, 3], [0, rows])
-        total, (found,) = step({"pair_id": tf.range(rows, dtype=tf.int64), "x": x})
+        total, (received,) = step({"pair_id": tf.range(rows, dtype=tf.int64), "x": x})
         # d/dW |xW|^2 = 2 x^T x W
-        np.testing.assert_allclose(found, 2 * tf.transpose(x) @ x @ layer.kernel.value, rtol=1e-4)
+        np.testing.assert_allclose(received, 2 * tf.transpose(x) @ x @ layer.kernel.value, rtol=1e-4)
         assert float(total) == pytest.approx(float(tf.reduce_sum(tf.square(x @ layer.kernel.value))), rel=1e-5)
-    assert len(traces) <= 3  # its shapes, forward, back
+    assert len(traces) <= 3  # for the output shapes, the forward and the backward pass

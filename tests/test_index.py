@@ -34,7 +34,7 @@ def folder(trained, prepared, tmp_path):
 
 def brute_force(trained, prepared, query, side, k):
     """Answer groups of the k nearest, straight from the definition."""
-    rows = prepared.pairs(["question", "answer", "answer_group"]).to_pylist()
+    rows = prepared.table(["question", "answer", "answer_group"]).to_pylist()
     vectors = trained.embed([row[side] for row in rows], side).head
     order = np.argsort(-(vectors @ trained.embed([query], "question").head[0]), kind="stable")
     return list(dict.fromkeys(rows[i]["answer_group"] for i in order))[:k]
@@ -45,7 +45,7 @@ def brute_force(trained, prepared, query, side, k):
 def test_search_equals_brute_force(trained, prepared, folder, side, k):
     opened = Index(folder, trained)
     assert opened.num_answers == 60  # of 61 pairs, two have one answer
-    group = {row["pair_id"]: row["answer_group"] for row in prepared.pairs(["pair_id", "answer_group"]).to_pylist()}
+    group = {row["pair_id"]: row["answer_group"] for row in prepared.table(["pair_id", "answer_group"]).to_pylist()}
     for query in ("what is a3?", "the xy z", "what helps against x"):
         hits = opened.search(trained.embed([query], "question").head[0], k, side)
         scores = [hit.score for hit in hits]
@@ -74,7 +74,7 @@ def test_passages_overlap_and_cover_the_answer(trained):
     text = "a b c d e f g h"
     passages, rows, numbers = _passages([text, "a"], trained, IndexSettings(passage_tokens=5, passage_overlap=1))
     tokens = [trained.tokenizer.decode(ids) for ids in passages.to_list()]
-    # Windows of 3 tokens, each begins with the last of the one before.
+    # Windows of 3 tokens; each begins with the last token of the window before.
     assert [" ".join(row[1:-1]) for row in tokens] == ["a b c", "c d e", "e f g", "g h", "a"]
     assert all(row[0] == "[CLS]" and row[-1] == "[SEP]" for row in tokens)
     assert (rows.tolist(), numbers.tolist()) == ([0, 0, 0, 0, 1], [0, 1, 2, 3, 0])
@@ -82,7 +82,7 @@ def test_passages_overlap_and_cover_the_answer(trained):
         _passages([text], trained, IndexSettings(passage_tokens=21))
 
 
-def test_the_embedding_store(trained, prepared, tmp_path):
+def test_exported_embeddings_equal_the_encoders(trained, prepared, tmp_path):
     build(trained, prepared, str(tmp_path / "index"), IndexSettings(export_embeddings=True))
     pairs = pq.read_table(tmp_path / "index/pairs.parquet").to_pylist()
     for side in ("question", "answer"):
@@ -110,18 +110,18 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
     monkeypatch.setattr(retriever, "embed_prepared", lambda _, side, **__: stored[side])
     build(retriever, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
     opened = Index(str(tmp_path / "index"), retriever)
-    pair_ids = prepared.pairs(["pair_id"])["pair_id"].to_pylist()
-    # The product of unit vectors is 1 with themselves and less with any other.
+    pair_ids = prepared.table(["pair_id"])["pair_id"].to_pylist()
+    # The product of a unit vector is 1 with itself and less with any other.
     for side, stored in (("question", questions), ("answer", answers)):
         best = [opened.search(vector, 1, side)[0] for vector in stored]
         assert [hit.pair_id for hit in best] == pair_ids
         assert [hit.score for hit in best] == pytest.approx([1.0] * 300, abs=1e-5)
 
 
-def test_unknown_factories_leave_nothing(trained, prepared, tmp_path, monkeypatch):
+def test_unknown_factories_are_refused_and_leave_no_folder(trained, prepared, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="FAISS cannot build 'IVF4096,Flat' over 61 vectors"):
         build(trained, prepared, str(tmp_path / "index"), IndexSettings(factory="IVF4096,Flat"))
-    monkeypatch.setattr(trained, "embed_prepared", None)  # what can be known before the work is said before
+    monkeypatch.setattr(trained, "embed_prepared", None)  # these errors are raised before any text is encoded
     for settings, message in (
         ({"factory": "Nonsense"}, "FAISS cannot build 'Nonsense' "),
         ({"search_parameters": "probes=3"}, "FAISS cannot build 'Flat, probes=3' "),
@@ -138,7 +138,7 @@ def test_an_index_of_another_encoder_is_refused_by_name(trained, folder):
         Index(folder, trained)
 
 
-def test_bad_requests(trained, folder, tmp_path):
+def test_invalid_searches_are_refused(trained, folder, tmp_path):
     opened = Index(folder, trained)
     query = trained.embed(["a"], "question").head[0]
     for k in (0, 61):
@@ -150,7 +150,7 @@ def test_bad_requests(trained, folder, tmp_path):
         Index(str(tmp_path), trained)
 
 
-def test_no_gpu_here(trained, folder):
+def test_searching_on_a_gpu_needs_its_package(trained, folder):
     if hasattr(faiss_engine.faiss, "StandardGpuResources"):
         pytest.skip("faiss-gpu is installed")
     with pytest.raises(ValueError, match="Install the extra gpu, or use cpu"):
@@ -174,9 +174,9 @@ def test_a_missing_faiss_names_the_extras(monkeypatch):
 
 def test_the_path_of_one_question(trained, folder):
     answerer = Answerer(trained, Index(folder, trained))
-    found = answerer.answer(Query("what is a3?", k=3))
-    assert found.answer == found.hits[0].answer
-    shown = found.as_json()
+    answer = answerer.answer(Query("what is a3?", k=3))
+    assert answer.answer == answer.hits[0].answer
+    shown = answer.as_json()
     written = ["generated", "finished", "question_shortened", "answerable"]
     assert list(shown) == ["question", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
@@ -192,7 +192,7 @@ def test_the_path_of_one_question(trained, folder):
 def test_a_damaged_index_is_named(trained, folder):
     path = pathlib.Path(folder, "answers.faiss")
     content = bytearray(path.read_bytes())
-    content[-9] ^= 64  # of a vector: FAISS would not see it
+    content[-9] ^= 64  # inside a vector: FAISS itself would not notice
     path.write_bytes(content)
     with pytest.raises(ValueError, match=r"answers.faiss is missing or damaged \(its bytes"):
         Index(folder, trained)
@@ -204,15 +204,15 @@ def test_a_damaged_index_is_named(trained, folder):
         Index(folder, trained)
 
 
-def test_search_parameters_are_kept(trained, prepared, tmp_path):
+def test_search_parameters_are_stored(trained, prepared, tmp_path):
     # 61 answers in 8 lists: one list alone cannot hold 60 answers, all eight do.
     query = trained.embed(["what is a3?"], "question").head[0]
     for nprobe, complete in ((1, False), (8, True)):
         settings = IndexSettings("IVF8,Flat", f"nprobe={nprobe}")
         build(trained, prepared, str(tmp_path / "index"), settings, overwrite=True)
-        found = Index(str(tmp_path / "index"), trained).search(query, 60)
-        assert 1 <= len(found) <= 60
-        assert (len(found) == 60) == complete
+        hits = Index(str(tmp_path / "index"), trained).search(query, 60)
+        assert 1 <= len(hits) <= 60
+        assert (len(hits) == 60) == complete
     with pytest.raises(ValueError, match=r"cannot build 'Flat, nprobe=8' .*parameters that it has"):
         build(trained, prepared, str(tmp_path / "other"), IndexSettings("Flat", "nprobe=8"))
 
@@ -226,47 +226,47 @@ def test_an_index_that_finds_nothing_says_so(trained, folder, monkeypatch):
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF4,Flat"])
 @pytest.mark.parametrize("search_by", ["answer", "question"])
-def test_words_count_beside_vectors(trained, prepared, tmp_path, factory, search_by):
-    """BM25 with a great weight decides; the scores that are shown stay cosines."""
+def test_bm25_changes_the_order_but_not_the_scores(trained, prepared, tmp_path, factory, search_by):
+    """BM25 with a large weight decides the order; the scores of the hits are still cosines."""
     folder = str(tmp_path / "i")
     settings = {"factory": factory, "search_parameters": "nprobe=4" if "IVF" in factory else ""}
     build(trained, prepared, folder, IndexSettings(hybrid="weight", bm25_weight=9.0, **settings))
     opened = Index(folder, trained)
     vector = trained.embed(["z z z"], "question").head[0]
-    pairs = prepared.pairs(["question", "answer"]).to_pylist()
+    pairs = prepared.table(["question", "answer"]).to_pylist()
     cosines = {
         row["pair_id"]: float(trained.embed([row[search_by]], search_by).head[0] @ vector)
-        for row in prepared.pairs(["pair_id", search_by]).to_pylist()
+        for row in prepared.table(["pair_id", search_by]).to_pylist()
     }
     # BM25 sees no words of one letter; the numbers from 10 up are words.
     known = [row for row in pairs if re.search(r"\d\d\.", row["answer"]) and re.search(r"\d\d", row["question"])]
-    for wanted in known[:5]:
-        hits = opened.search(vector, 3, search_by, wanted[search_by])
-        assert wanted[search_by] in [getattr(hit, search_by) for hit in hits]
+    for target in known[:5]:
+        hits = opened.search(vector, 3, search_by, target[search_by])
+        assert target[search_by] in [getattr(hit, search_by) for hit in hits]
         assert len({hit.answer for hit in hits}) == 3
         for hit in hits:
             assert hit.score == pytest.approx(cosines[hit.pair_id], abs=1e-5)
-    # Without its text, the vector alone decides, as in an index without words.
+    # Without the text of the question the vector alone decides, as in an index without BM25.
     build(trained, prepared, str(tmp_path / "plain"), IndexSettings(**settings))
     plain = Index(str(tmp_path / "plain"), trained)
     assert opened.search(vector, 5, search_by) == plain.search(vector, 5, search_by, "z z z")
 
 
-def test_words_find_what_vectors_do_not_reach(trained, prepared, tmp_path, monkeypatch):
+def test_bm25_finds_answers_beyond_the_nearest_vectors(trained, prepared, tmp_path, monkeypatch):
     monkeypatch.setattr("docproduct.index.open._HYBRID_DEPTH", 2)
     build(trained, prepared, str(tmp_path / "i"), IndexSettings(hybrid="rrf"))
     opened = Index(str(tmp_path / "i"), trained)
     vector = trained.embed(["z z z"], "question").head[0]
     last = opened.search(vector, opened.num_answers)[-1]
-    found = opened.search(vector, 1, "answer", last.answer)
-    assert len(found) == 1
+    hits = opened.search(vector, 1, "answer", last.answer)
+    assert len(hits) == 1
     answers = opened._sides["answer"]
     joined = answers.fused(last.answer, vector, answers.nearest(vector[None], 2)[0], 2, Hybrid("rrf"))
     scores = [hit.score for hit in opened._hits(joined) if hit.answer == last.answer]
     assert scores == [pytest.approx(last.score, abs=1e-5)]
 
 
-def test_words_count_as_was_best_in_training(trained, prepared, tmp_path):
+def test_hybrid_defaults_to_the_models_choice(trained, prepared, tmp_path):
     model = TrainedRetriever(trained.model, trained.tokenizer, Hybrid("weight", 0.3))
     settings = build(model, prepared, str(tmp_path / "i"))["settings"]
     assert (settings["hybrid"], settings["bm25_weight"]) == ("weight", 0.3)
@@ -274,7 +274,7 @@ def test_words_count_as_was_best_in_training(trained, prepared, tmp_path):
     assert build(model, prepared, str(tmp_path / "k"), IndexSettings(hybrid="none"))["settings"]["hybrid"] == "none"
 
 
-def test_short_vectors(trained, prepared, tmp_path):
+def test_shortened_vectors_are_compared_by_their_cosine(trained, prepared, tmp_path):
     build(trained, prepared, str(tmp_path / "i"), IndexSettings(dims=4))
     vector = trained.embed(["z z z"], "question").head[0]
     hit = Index(str(tmp_path / "i"), trained).search(vector, 1)[0]

@@ -1,4 +1,4 @@
-"""What --input takes, and what a run says of how it read the files."""
+"""What --input accepts, and what a run reports about how it read the files."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ def find(*values, columns=Columns()):
     return find_inputs([str(value) for value in values], columns, Refusals())
 
 
-def test_a_folder_gives_its_tables_by_their_content(tmp_path, caplog):
+def test_a_folder_is_searched_for_tables_by_content(tmp_path, caplog):
     (tmp_path / "sub").mkdir()
     contents = {
         "b.CSV": TABLE,
@@ -35,26 +35,26 @@ def test_a_folder_gives_its_tables_by_their_content(tmp_path, caplog):
     for name, content in contents.items():
         (tmp_path / name).write_text(content)
     refusals = Refusals()
-    found = find_inputs([str(tmp_path)], Columns(), refusals)
-    assert found == tuple(f"{tmp_path}/{name}" for name in ("a.txt", "b.CSV", "part-00000"))
+    paths = find_inputs([str(tmp_path)], Columns(), refusals)
+    assert paths == tuple(f"{tmp_path}/{name}" for name in ("a.txt", "b.CSV", "part-00000"))
     assert "scan.pdf is a PDF" in caplog.text
     assert ".hidden" not in caplog.text
     note = {"times": 6, "first": f"{tmp_path}/LICENSE.txt"}
     assert refusals.notes() == {"a file of a folder is left out, as it holds no table of questions and answers": note}
-    # What is a table, but cannot be read, is an error.
+    # A table that cannot be read is an error.
     for name, content in (("x.csv", "question,answer\nqu\xe9,a\n"), ("x.csv", "question,query,answer\nq,r,a\n")):
         (tmp_path / name).write_bytes(content.encode("latin-1"))
         with pytest.raises(ValueError, match="x.csv (is not UTF-8|has several columns)"):
             find(tmp_path)
 
 
-def test_a_folder_without_tables(tmp_path):
+def test_a_folder_without_tables_is_refused(tmp_path):
     (tmp_path / "README.md").write_text("# About")
     with pytest.raises(ValueError, match="holds no table of questions and answers"):
         find(tmp_path)
 
 
-def test_patterns(tmp_path):
+def test_glob_patterns_are_expanded(tmp_path):
     (tmp_path / "sub").mkdir()
     for name in ("b.csv", "a.csv", "c.tsv", "[1].csv", "sub/d.csv"):
         (tmp_path / name).write_text(TABLE)
@@ -65,7 +65,7 @@ def test_patterns(tmp_path):
         find(tmp_path / "*.json")
 
 
-def test_commas(tmp_path):
+def test_commas_separate_paths_or_belong_to_them(tmp_path):
     for name in ("x, y.csv", "x", "z.csv", "1,2,3.csv", "1"):
         (tmp_path / name).write_text(TABLE)
     paths = [f"{tmp_path}/{name}" for name in ("x, y.csv", "z.csv", "1,2,3.csv")]
@@ -79,7 +79,7 @@ def test_commas(tmp_path):
         find(tmp_path / "z.csv", tmp_path / "z.csv")
 
 
-def test_what_was_noted_stands_in_the_manifest(tmp_path, vocab_file):
+def test_notes_are_stored_in_the_manifest(tmp_path, vocab_file):
     (tmp_path / "a.csv").write_text('question;answer\nq;"a\nr;b\n')
     settings = Settings((str(tmp_path / "a.csv"),), vocab_file, dev_share=0)
     noted = {
@@ -90,7 +90,7 @@ def test_what_was_noted_stands_in_the_manifest(tmp_path, vocab_file):
     assert PreparedFolder(str(tmp_path / "out")).manifest["noted"] == noted
 
 
-def test_a_prepared_folder_of_before_is_read(tmp_path, vocab_file):
+def test_a_prepared_folder_of_an_older_version_is_read(tmp_path, vocab_file):
     (tmp_path / "a.csv").write_text(TABLE)
     settings = Settings((str(tmp_path / "a.csv"),), vocab_file, dev_share=0)
     prepare(settings, str(tmp_path / "out"))
@@ -101,11 +101,11 @@ def test_a_prepared_folder_of_before_is_read(tmp_path, vocab_file):
         del manifest["settings"]["columns"][name]
     path.write_text(json.dumps(manifest))
     folder = PreparedFolder(str(tmp_path / "out"))
-    assert folder.pairs(["question"]).to_pylist() == [{"question": "q"}]
+    assert folder.table(["question"]).to_pylist() == [{"question": "q"}]
     assert folder.fingerprint()
 
 
-def test_the_flags(tmp_path, vocab_file):
+def test_the_command_takes_files_and_columns_from_flags(tmp_path, vocab_file):
     (tmp_path / "in, put").mkdir()
     (tmp_path / "in, put/a.csv").write_text("1;q one;a\n2;q two;b;\n")
     (tmp_path / "in, put/b.txt").write_text("3;q three;c\n")
@@ -130,8 +130,8 @@ def test_the_flags(tmp_path, vocab_file):
         "--header does not count for objects, whose fields have names",
         "several answers in a row: each is a pair",
     }
-    for what, at in shown["noted"].items():
-        assert f"{at['first']}: {what}" in done.stderr
+    for note, entry in shown["noted"].items():
+        assert f"{entry['first']}: {note}" in done.stderr
     done = subprocess.run(
         [*command, f"--output_dir={tmp_path}/out2", "--delimiter=||"], cwd=top, capture_output=True, text=True
     )

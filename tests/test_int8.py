@@ -1,4 +1,4 @@
-"""int8 products against their definition in NumPy, and where they are offered."""
+"""int8 products against their definition in NumPy, and the processors that they are offered on."""
 
 import numpy as np
 import pytest
@@ -26,7 +26,7 @@ def by_definition(x, kernel, bias):
 
 @NEEDS_INT8
 @pytest.mark.parametrize("rows", [1, 8, 50])
-def test_products_are_those_of_the_definition(rows):
+def test_products_equal_the_definition(rows):
     random = np.random.default_rng(0)
     kernel = random.normal(0, 0.02, (64, 96)).astype(np.float32) * random.uniform(0.1, 10, 96).astype(np.float32)
     bias = random.normal(size=96).astype(np.float32)
@@ -34,7 +34,7 @@ def test_products_are_those_of_the_definition(rows):
     received = make(kernel, bias)(x)
     np.testing.assert_allclose(received, by_definition(x, kernel, bias), rtol=1e-4, atol=1e-4)
     exact = x @ kernel + bias
-    # A unit of x is size / 127, of a column of W scale: each is off by half of it at most.
+    # x is rounded in steps of size / 127, a column of W in steps of scale: the error is half a step at most.
     error = np.abs(received - exact).max(axis=1) / np.abs(exact).max(axis=1)
     assert error.max() < 0.02
 
@@ -68,7 +68,7 @@ def test_rows_and_columns_of_one_value():
         ("", False),
     ],
 )
-def test_it_is_offered_where_products_are_exact(flags, expected, tmp_path, monkeypatch):
+def test_int8_is_offered_only_where_products_are_exact(flags, expected, tmp_path, monkeypatch):
     (tmp_path / "cpuinfo").write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
     monkeypatch.setattr(precision, "_PROCESSOR_FILE", str(tmp_path / "cpuinfo"))
     monkeypatch.delenv("TF_ENABLE_ONEDNN_OPTS", raising=False)

@@ -17,8 +17,8 @@ def read(path, content, columns=Columns()):
     else:
         path.write_text("".join(json.dumps(row) + "\n" for row in content))
     refusals = Refusals()
-    pairs = [(where.removeprefix(f"{path} "), pair) for where, pair in read_pairs(str(path), columns, refusals)]
-    return [(pair.question, pair.answer) for _, pair in pairs], [where for where, _ in pairs], refusals
+    pairs = [(place.removeprefix(f"{path} "), pair) for place, pair in read_pairs(str(path), columns, refusals)]
+    return [(pair.question, pair.answer) for _, pair in pairs], [place for place, _ in pairs], refusals
 
 
 @pytest.mark.parametrize(
@@ -31,14 +31,14 @@ def read(path, content, columns=Columns()):
         ("prompt,completion,n", ("a", "b")),
         ("anchor,positive,negative", ("a", "b")),
         ("query,pos,neg", ("a", "b")),
-        ("query,prompt,pos", ("a", "c")),  # what stands before every query of some embedding sets
+        ("query,prompt,pos", ("a", "c")),  # the prefix of every query in some embedding data sets
         ("question,answer,answers", ("a", "b")),
         ("instruction,output,system", ("a", "b")),
         ("instruction,context,response", ("a\nb", "c")),
         ("question,context,answer", ("a", "c")),
     ],
 )
-def test_usual_names(tmp_path, header, pair):
+def test_usual_column_names_are_recognized(tmp_path, header, pair):
     assert read(tmp_path / "a.csv", f"{header}\na,b,c\n")[0] == [pair]
 
 
@@ -54,7 +54,7 @@ def test_usual_names(tmp_path, header, pair):
         ("question,label,n", "no column 'answer'. Columns found: question, label, n. .*--answer_column"),
     ],
 )
-def test_headers_that_leave_a_choice(tmp_path, header, message):
+def test_ambiguous_headers_are_refused(tmp_path, header, message):
     content = f"{header}\n{','.join('abcd'[: header.count(',') + 1])}\n"
     with pytest.raises(ValueError, match=message):
         read(tmp_path / "a.csv", content)
@@ -70,12 +70,12 @@ def test_a_long_header_is_shown_in_short(tmp_path):
 
 
 @pytest.mark.parametrize("delimiter", ["", ",,", "\n", '"'])
-def test_delimiters_that_cannot_be(delimiter):
+def test_invalid_delimiters_are_refused(delimiter):
     with pytest.raises(ValueError, match="expected one character"):
         Columns(delimiter=delimiter)
 
 
-def test_a_first_row_that_repeats_the_header(tmp_path):
+def test_a_first_row_that_repeats_the_header_is_left_out(tmp_path):
     columns = Columns(header=("question", "answer"))
     rows, places, refusals = read(tmp_path / "a.csv", "Question,Answer\nq,a\n", columns)
     assert (rows, places) == ([("q", "a")], ["line 2"])
@@ -92,12 +92,12 @@ def test_several_answers_are_several_rows_with_their_places(tmp_path, answers, f
     if form == "parquet":
         pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a")
         refusals = Refusals()
-        found = [(where, pair.answer) for where, pair in read_pairs(str(tmp_path / "a"), Columns(), refusals)]
+        received = [(place, pair.answer) for place, pair in read_pairs(str(tmp_path / "a"), Columns(), refusals)]
     else:
         pairs, places, refusals = read(tmp_path / "a", json.dumps(rows) if form == "json" else rows)
-        found = [(f"{tmp_path}/a {where}", pair[1]) for where, pair in zip(places, pairs, strict=True)]
+        received = [(f"{tmp_path}/a {place}", pair[1]) for place, pair in zip(places, pairs, strict=True)]
     unit = {"jsonl": "line", "json": "item", "parquet": "row"}[form]
-    assert found == [(f"{tmp_path}/a {unit} {i} answer {j}", "ab"[j - 1]) for i in (1, 2) for j in (1, 2)]
+    assert received == [(f"{tmp_path}/a {unit} {i} answer {j}", "ab"[j - 1]) for i in (1, 2) for j in (1, 2)]
     note = {"times": 2, "first": f"{tmp_path}/a {unit} 1"}
     assert refusals.notes() == {"several answers in a row: each is a pair": note}
 
@@ -145,7 +145,7 @@ def test_an_object_with_its_rows_in_a_field(tmp_path, size, indent):
     content["more"] = [{"question": "q", "answer": "a"}]
     with pytest.raises(ValueError, match="several lists of objects"):
         read(tmp_path / "a", json.dumps(content, indent=indent))
-    with pytest.raises(ValueError, match="line 1 is not valid JSON|something stands behind"):
+    with pytest.raises(ValueError, match="line 1 is not valid JSON|more text follows"):
         read(tmp_path / "a", json.dumps({"data": rows}) + "]")
 
 
@@ -169,7 +169,7 @@ def test_rows_under_their_ids(tmp_path):
         ('{"question": "q", "answer": "a"}\n\n{"question": \'q\'}\n', "line 3 is not valid JSON"),
         (
             '[{"question": "q", "answer": "a"}]\n\nx',
-            "line 3 is not valid JSON: something stands behind it|behind its end",
+            "line 3 is not valid JSON: more text follows its end",
         ),
         ("[{'question': 'q'}]", "line 1 is not valid JSON .Expecting property name enclosed in double quotes"),
     ],
@@ -188,7 +188,7 @@ def test_an_error_far_from_the_end_of_a_large_file_is_named_at_once(tmp_path, mo
 
 @pytest.mark.parametrize("form", ["jsonl", "json", "wrapped", "indented"])
 def test_what_json_dump_writes_is_read(tmp_path, form):
-    # Not in the standard of JSON: numbers that are none, and half a surrogate pair, which cleaning takes out.
+    # Outside the JSON standard: NaN and infinity, and half a surrogate pair, which cleaning removes.
     rows = [
         {"question": f"q{i} \ud83d", "answer": "a", "score": float(s)} for i, s in enumerate(("nan", "inf", "-inf"))
     ]
@@ -219,7 +219,7 @@ def test_instructions(tmp_path, form):
         refusals = Refusals()
         return [(p.question, p.answer) for _, p in read_pairs(str(tmp_path / "a"), Columns(), refusals)], refusals
 
-    # A first row without an input does not hide that of the second.
+    # A first row without an input does not hide the input of the second row.
     assert table([("Name three.", None, "x"), ("Translate.", "cat", "chat")])[0] == [
         ("Name three.", "x"),
         ("Translate.\ncat", "chat"),
@@ -227,7 +227,7 @@ def test_instructions(tmp_path, form):
     pairs, refusals = table(
         [("Be kind.", "q", "a"), ("Be kind.", None, "b"), ("Be kind.", " ", "c"), ("Be kind. ", "r", "d")]
     )
-    # Left out, but where there is nothing else.
+    # The common instruction is left out, except where the input is empty.
     assert pairs == [("q", "a"), ("Be kind.", "b"), ("Be kind.", "c"), ("r", "d")]
     note = {"times": 1, "first": f"{tmp_path}/a"}
     assert refusals.notes() == {"the instruction is the same in every row, and left out": note}
@@ -238,7 +238,7 @@ def test_instructions(tmp_path, form):
     assert table([("Be kind.", "q", "a")])[0] == [("Be kind.\nq", "a")]  # one row
 
 
-def test_a_column_by_flag_counts_before_an_instruction(tmp_path):
+def test_a_column_flag_overrides_the_instruction(tmp_path):
     content = "instruction,input,output\ni,q,a\nj,r,b\n"
     assert read(tmp_path / "a.csv", content, Columns("input"))[0] == [("q", "a"), ("r", "b")]
     assert read(tmp_path / "a.csv", content, Columns("instruction"))[0] == [("i", "a"), ("j", "b")]

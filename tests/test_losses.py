@@ -28,19 +28,19 @@ def test_symmetric_by_hand():
     # 0.37110. The other way, columns: answer 0: log(e^1 + e^0) - 1 = 0.31326; answer 1: log(e^0.6 + e^0.8) - 0.8 =
     # 0.59814. Means: 0.41314 and 0.48462.
     answers = unit([[1, 0], [0.6, 0.8]])
-    found = loss(EYE, answers, batch_of([1, 2]), kind="symmetric", scale=1.0)
-    assert found == pytest.approx([0.41314, 0.48462], abs=1e-5)
+    losses = loss(EYE, answers, batch_of([1, 2]), kind="symmetric", scale=1.0)
+    assert losses == pytest.approx([0.41314, 0.48462], abs=1e-5)
 
 
 def test_cosine_matrix_by_hand():
     # Cosines [[1, 0.6], [0, 0.8]] against [[1, -1], [-1, 1]]: rows (0, 1.6) and (1, -0.2): 1.6 and sqrt(1.04).
     answers = unit([[1, 0], [0.6, 0.8]])
-    found = loss(EYE, answers, batch_of([1, 2]), kind="cosine_matrix")
-    assert found == pytest.approx([1.6, 1.04**0.5], abs=1e-6)
+    losses = loss(EYE, answers, batch_of([1, 2]), kind="cosine_matrix")
+    assert losses == pytest.approx([1.6, 1.04**0.5], abs=1e-6)
     # With one answer text for both pairs, the other column is left out of each row: 0 and 0.2.
-    found = loss(EYE, answers, batch_of([1, 2], answer_group=[7, 7]), kind="cosine_matrix")
-    assert found == pytest.approx([0, 0.2], abs=1e-5)
-    # At its minimum the root has no slope, and the gradient is a number.
+    losses = loss(EYE, answers, batch_of([1, 2], answer_group=[7, 7]), kind="cosine_matrix")
+    assert losses == pytest.approx([0, 0.2], abs=1e-5)
+    # At the minimum, where the root has no derivative, the gradient is still finite.
     questions = tf.Variable(unit([[1, 0], [-1, 0]]))
     with tf.GradientTape() as tape:
         total = tf.reduce_sum(
@@ -55,21 +55,21 @@ def test_hard_negatives_of_all_pairs_are_candidates():
     # log(1 + e + e^0.8 + e) - 1 = log(8.66210) - 1 = 1.15896.
     negatives = unit([[[0.6, 0.8]], [[0, 1]]])
     groups = {"negative_question_group": [[8], [9]], "negative_answer_group": [[8], [9]]}
-    found = loss(EYE, EYE, batch_of([1, 2], **groups), negatives, scale=1.0)
-    assert found == pytest.approx([0.87800, 1.15896], abs=1e-5)
-    # The negative of pair 1 is one of question 1's other answers (its question group), or its own text again.
+    losses = loss(EYE, EYE, batch_of([1, 2], **groups), negatives, scale=1.0)
+    assert losses == pytest.approx([0.87800, 1.15896], abs=1e-5)
+    # The negative of pair 1 answers the same question, or is the text of its answer: it is excluded.
     for name in ("negative_question_group", "negative_answer_group"):
-        found = loss(EYE, EYE, batch_of([1, 2], **groups | {name: [[8], [2]]}), negatives, scale=1.0)
-        assert found[1] == pytest.approx(np.log(1 + np.e + np.e**0.8) - 1, abs=1e-5)
+        losses = loss(EYE, EYE, batch_of([1, 2], **groups | {name: [[8], [2]]}), negatives, scale=1.0)
+        assert losses[1] == pytest.approx(np.log(1 + np.e + np.e**0.8) - 1, abs=1e-5)
 
 
 def test_a_candidate_far_above_the_own_answer_is_left_out():
-    # Question 0: own 0.6, the other 0.8.
+    # Question 0 has the cosine 0.6 with its own answer and 0.8 with the other.
     questions, answers = unit([[1, 0], [0, 1]]), unit([[0.6, 0.8], [0.8, 0.6]])
     both = np.log(np.exp(0.6) + np.exp(0.8)) - 0.6
     for margin, expected in ((0.1, 0.0), (0.25, both)):
-        found = loss(questions, answers, batch_of([1, 2]), scale=1.0, false_negative_margin=margin)
-        assert found == pytest.approx([expected, expected], abs=1e-5)
+        losses = loss(questions, answers, batch_of([1, 2]), scale=1.0, false_negative_margin=margin)
+        assert losses == pytest.approx([expected, expected], abs=1e-5)
 
 
 def test_matryoshka_is_the_mean_over_lengths():
@@ -79,8 +79,8 @@ def test_matryoshka_is_the_mean_over_lengths():
     lengths = [
         reference.in_batch_softmax(unit(questions[:, :d]), unit(answers[:, :d]), ids, ids, ids, 20.0) for d in (8, 4, 2)
     ]
-    found = loss(questions, answers, batch_of(ids), matryoshka_dims=(4, 2))
-    np.testing.assert_allclose(found, np.mean(lengths, axis=0), atol=1e-4)
+    losses = loss(questions, answers, batch_of(ids), matryoshka_dims=(4, 2))
+    np.testing.assert_allclose(losses, np.mean(lengths, axis=0), atol=1e-4)
 
 
 def test_distillation_by_hand():
@@ -98,14 +98,14 @@ def test_distillation_by_hand():
     np.testing.assert_allclose(mixed, 0.75 * plain + 0.25 * only, atol=1e-6)
 
 
-def test_a_learned_scale_starts_where_it_should_and_has_a_gradient():
+def test_a_learned_scale_starts_at_its_setting_and_has_a_gradient():
     layer = RetrievalLoss(LossSettings(scale=20.0, learn_scale=True))
     answers = unit([[1, 0], [0.6, 0.8]])
     fixed = loss(EYE, answers, batch_of([1, 2]), scale=20.0)
     with tf.GradientTape() as tape:
-        found = layer(EYE, answers, None, batch=batch_of([1, 2]))
-    np.testing.assert_allclose(found, fixed, atol=1e-5)
-    assert float(tape.gradient(found, layer.trainable_variables)[0]) != 0
+        losses = layer(EYE, answers, None, batch=batch_of([1, 2]))
+    np.testing.assert_allclose(losses, fixed, atol=1e-5)
+    assert float(tape.gradient(losses, layer.trainable_variables)[0]) != 0
     layer.log_scale.assign(50.0)
     assert float(layer.scale) == 100.0
 
@@ -123,6 +123,6 @@ def test_a_learned_scale_starts_where_it_should_and_has_a_gradient():
         ({"false_negative_margin": -0.1}, "expected 0 or more"),
     ],
 )
-def test_impossible_settings(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         LossSettings(**wrong)

@@ -1,4 +1,4 @@
-"""HTML becomes text; what only looks like HTML stays."""
+"""HTML becomes text; text that only looks like HTML is kept."""
 
 import pytest
 
@@ -14,8 +14,11 @@ def text_of(source):
     [
         ("<p>One &amp; two</p><p>Three<br>four<BR/>five</p>", "One & two\nThree\nfour\nfive"),
         ("<div>a</div>b<hr>c<h2>Head</h2>d<blockquote>e</blockquote>", "a\nb\nc\nHead\nd\ne"),
-        ("<p>one\n  two\n\n\nthree</p>", "one two\nthree"),  # a blank line is no accident
-        ("First <b>bold</b>\nsecond <i>line</i>", "First bold\nsecond line"),  # no tag makes lines here
+        ("<p>one\n  two\n\n\nthree</p>", "one two\nthree"),  # a blank line is a line break
+        (
+            "First <b>bold</b>\nsecond <i>line</i>",
+            "First bold\nsecond line",
+        ),  # no block tags: line breaks are kept
         ("<b><i>nested</b> and</i> broken</p></div> <p>unclosed", "nested and broken\nunclosed"),
         ("un<b>believ</b>able <em>so</em>", "unbelievable so"),
         ("<html><head><title>T</title><meta charset=x></head><body>b</body></html>", "T\nb"),
@@ -26,7 +29,7 @@ def text_of(source):
         ("<p>a<img src=x alt='a  cat'>b<wbr>c</p>", "aa catbc"),
     ],
 )
-def test_text(source, expected):
+def test_html_becomes_text(source, expected):
     assert markup.holds_markup(source)
     assert text_of(source) == expected
 
@@ -38,7 +41,7 @@ def test_text(source, expected):
         ("<ol><li>a</li><li><p>b</p></li></ol>", "1. a\n2. b"),
         ("<ol start=3><li>x<li value=7>y<li>z</ol>", "3. x\n7. y\n8. z"),
         ("<ol><li>a<ul><li>b</li></ul></li><li>c</li></ol>", "1. a\n- b\n2. c"),
-        ("<li>a</li><li> </li><li>b</li>", "- a\n- b"),  # without its list, and an empty item
+        ("<li>a</li><li> </li><li>b</li>", "- a\n- b"),  # items without a list, one of them empty
         ("<dl><dt>Term<dd>Meaning</dl>", "Term\nMeaning"),
     ],
 )
@@ -95,7 +98,7 @@ def test_tables(source, expected):
         ("<del>10 mg</del> 20 mg, <q>so</q>", "~~10 mg~~ 20 mg, “so”"),
     ],
 )
-def test_what_the_text_says_is_kept(source, expected):
+def test_text_beside_markup_is_kept(source, expected):
     assert text_of(source) == (source.removeprefix("<p>") if expected is None else expected)
 
 
@@ -107,22 +110,22 @@ def test_what_the_text_says_is_kept(source, expected):
         "if (a <b && c> d)", "<|endoftext|>", "-> <- <3 <p.5>", "&lt;p&gt;",
     ],
 )  # fmt: skip
-def test_what_is_no_markup(text):
+def test_texts_that_only_look_like_markup(text):
     assert not markup.holds_markup(text)
 
 
 @pytest.mark.parametrize(
     "text", ["a</b>", "<br>", "<P>", "<a href=x>", '<div class="x">', "<img  src='x'/>", "<!--x-->"]
 )
-def test_what_is_markup(text):
+def test_markup_is_recognized(text):
     assert markup.holds_markup(f"x {text} y")
 
 
 @pytest.mark.parametrize("row", ["<", '<a "', "<a '", "<a =", "<p ", "<!--", "<x-", "<b>", "<a href=x>", "<li>x", "&"])
-def test_a_long_row_of_marks_takes_no_longer_than_its_length(row):
-    # Half a second at most; where a pattern starts anew at every character, minutes.
+def test_time_is_linear_in_the_length(row):
+    # Takes half a second at most; a pattern that starts anew at every character would take minutes.
     assert markup.to_text(row * (2**18 // len(row)) + "<p>x</p>").strip().endswith("x")
 
 
-def test_tags_nested_without_end():
+def test_deeply_nested_tags():
     assert text_of("<ul><li>" * 2_000 + "x") == "- " * 2_000 + "x"

@@ -8,19 +8,19 @@ from docproduct import metrics
 def test_ranks_by_hand():
     scores = np.array([[0.9, 0.5, 0.1], [0.9, 0.5, 0.1], [0.5, 0.5, 0.5]])
     relevant = np.array([[0, 1, 1], [1, 0, 1], [0, 1, 0]], bool)
-    # Best relevant: 0.5, second; 0.9, first; 0.5, with two equal ones that count as before.
+    # Best relevant scores: 0.5, second; 0.9, first; 0.5, and the two equal scores count as ranked before it.
     ranks = metrics.first_relevant_ranks(scores, relevant)
     assert ranks.tolist() == [2, 1, 3]
     assert metrics.reciprocal_rank(ranks, 2) == pytest.approx((1 / 2 + 1 + 0) / 3)
     assert metrics.success(ranks, 1) == pytest.approx(1 / 3)
 
 
-def test_a_nan_earns_nothing():
+def test_nan_scores_earn_nothing():
     nan = np.nan
     scores = np.array([[nan, 0.5, 0.1], [nan, 0.5, 0.1], [nan, nan, nan], [nan, 0.9, 0.5]])
     relevant = np.array([[1, 0, 0], [0, 1, 0], [0, 0, 1], [1, 1, 0]], bool)
-    # A relevant NaN is behind both others; another's NaN is before; all NaN: the last; with a NaN among the relevant,
-    # behind the one that is not.
+    # Row 0: a relevant NaN ranks after both others. Row 1: another candidate's NaN ranks before. Row 2: all are NaN, so
+    # the relevant one is last. Row 3: with a NaN among the relevant, the irrelevant candidate ranks before.
     ranks = metrics.first_relevant_ranks(scores, relevant)
     assert ranks.tolist() == [3, 2, 3, 2]
     assert metrics.success(ranks, 1) == 0
@@ -63,3 +63,11 @@ def test_rouge_l(reference, text, expected):
 
 def test_rouge_l_counts_chinese_characters():
     assert metrics.rouge_l("头痛怎么办", "头不痛") == pytest.approx(2 * 2 / 8)
+
+
+def test_ngram_share():
+    # 2-grams of "a b c d": ab bc cd; of the source "b c d x": bc cd dx. Two of three are known.
+    assert metrics.ngram_share("a b c d", "b c d x", 2) == pytest.approx(2 / 3)
+    assert metrics.ngram_share("A, B!", "a b", 2) == 1
+    assert metrics.ngram_share("a b", "b a", 2) == 0
+    assert metrics.ngram_share("a", "b", 2) == 1  # no 2-gram

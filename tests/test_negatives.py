@@ -45,16 +45,16 @@ def numbers(tmp_path_factory, vocab_file):
     return PreparedFolder(str(folder / "p"))
 
 
-def found(prepared, folder, **settings):
-    """Returns {own answer: texts of its negatives}, and the statistics."""
+def mined(prepared, folder, **settings):
+    """Mines negatives; returns {own answer: texts of its negatives} and the statistics."""
     statistics = mine(Numbers(), prepared, str(folder), MiningSettings(**settings))
-    text_of = {row["pair_id"]: row["answer"] for row in prepared.pairs(["pair_id", "answer"]).to_pylist()}
+    text_of = {row["pair_id"]: row["answer"] for row in prepared.table(["pair_id", "answer"]).to_pylist()}
     table = pq.read_table(folder / NEGATIVES_FILE).to_pylist()
     return {text_of[row["pair_id"]]: [text_of[i] for i in row["negative_pair_ids"]] for row in table}, statistics
 
 
 def test_answers_of_the_question_and_equal_texts_are_never_negatives(numbers, tmp_path):
-    negatives, statistics = found(numbers, tmp_path / "n", relative_margin=10.0)
+    negatives, statistics = mined(numbers, tmp_path / "n", relative_margin=10.0)
     # a? has two answers (one text stands under d?, too), so that b, c and e remain, by their scores.
     assert negatives["a own 90"] == negatives["a second 88"] == ["b own 80", "c own 60", "e own 40"]
     assert [text.lower() for text in negatives["b own 80"]] == ["a own 90", "a second 88", "c own 60", "e own 40"]
@@ -75,7 +75,7 @@ def test_answers_of_the_question_and_equal_texts_are_never_negatives(numbers, tm
     ],
 )
 def test_margins_and_ranks(numbers, tmp_path, settings, of_a, of_c):
-    negatives, statistics = found(numbers, tmp_path / "n", **settings)
+    negatives, statistics = mined(numbers, tmp_path / "n", **settings)
     assert negatives["a own 90"] == of_a
     assert [text.lower() for text in negatives["c own 60"]] == of_c
     assert statistics["negatives_per_pair"] == pytest.approx(np.mean([len(texts) for texts in negatives.values()]))
@@ -85,40 +85,40 @@ def test_bm25_finds_shared_words(tmp_path, vocab_file):
     rows = [("what helps hips", "hips own 50"), ("what is abc", "abc own 50"), ("x?", "helps hips 30"), ("y?", "no 20")]
     prepare(Settings((write_csv(tmp_path / "p.csv", rows),), vocab_file, dev_share=0.0), str(tmp_path / "p"))
     prepared = PreparedFolder(str(tmp_path / "p"))
-    negatives, _ = found(prepared, tmp_path / "n", by="bm25", last_rank=2)
+    negatives, _ = mined(prepared, tmp_path / "n", by="bm25", last_rank=2)
     assert negatives["hips own 50"] == ["helps hips 30"]
-    both, _ = found(prepared, tmp_path / "both", by="both", last_rank=2)
+    both, _ = mined(prepared, tmp_path / "both", by="both", last_rank=2)
     assert set(negatives["hips own 50"]) <= set(both["hips own 50"])
 
 
-def test_a_draw(numbers, tmp_path):
+def test_draws_depend_only_on_seed_pair_and_epoch(numbers, tmp_path):
     mine(Numbers(), numbers, str(tmp_path / "n"), MiningSettings(relative_margin=0.9))
-    table = numbers.pairs(["pair_id", "answer"])
+    table = numbers.table(["pair_id", "answer"])
     ids = {row["answer"]: row["pair_id"] for row in table.to_pylist()}
     drawn = HardNegatives(str(tmp_path / "n"), numbers, num_negatives=2, seed=1)
     batch = np.array([ids["a own 90"], ids["e own 40"], ids["c own 60"]])
     answers = table["answer"].to_pylist()
-    seen = set()
+    draws = set()
     for epoch in range(12):
         rows, scores = drawn.draw(batch, epoch)
         again = HardNegatives(str(tmp_path / "n"), numbers, 2, seed=1).draw(batch[::-1].copy(), epoch)
-        np.testing.assert_array_equal(rows, again[0][::-1])  # whatever the batch mates
+        np.testing.assert_array_equal(rows, again[0][::-1])  # independent of the rest of the batch
         np.testing.assert_allclose(scores[:, 0], [0.9, 0.4, 0.6], atol=1e-6)
         first = [answers[row] for row in rows[0]]
         assert len(set(first)) == 2
         assert scores[0, 1:] == pytest.approx([int(text.split()[-1]) / 100 for text in first], abs=1e-6)
-        seen.add(tuple(first))
-        assert scores[1, 1:].tolist() == [-1, -1]  # none is known for e: any two of the other answers
+        draws.add(tuple(first))
+        assert scores[1, 1:].tolist() == [-1, -1]  # e has no mined negatives: two other answers are drawn at random
         at_random = [answers[row] for row in rows[1]]
         assert len(set(at_random)) == 2
         assert "e own 40" not in at_random
         assert answers[rows[2, 0]] == "e own 40"
         assert scores[2, 2] == -1
-    assert len(seen) > 2
+    assert len(draws) > 2
     assert np.any(drawn.draw(batch, 0)[0] != HardNegatives(str(tmp_path / "n"), numbers, 2, seed=2).draw(batch, 0)[0])
 
 
-def test_scores_of_other_numbers_are_refused(numbers, tmp_path):
+def test_scores_that_do_not_fit_their_negatives_are_refused(numbers, tmp_path):
     mine(Numbers(), numbers, str(tmp_path / "n"), MiningSettings(relative_margin=0.9))
     table = pq.read_table(tmp_path / "n" / NEGATIVES_FILE)
     rows = [row | {"negative_scores": row["negative_scores"][:-1]} for row in table.to_pylist()]
@@ -144,6 +144,6 @@ def test_negatives_of_other_pairs_are_refused(numbers, prepared, tmp_path):
         ({"max_negatives": 0}, "expected 1 or more"),
     ],
 )
-def test_impossible_settings(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         MiningSettings(**wrong)

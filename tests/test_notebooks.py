@@ -9,7 +9,7 @@ import nbformat
 import pytest
 
 NOTEBOOKS = sorted((pathlib.Path(__file__).parents[1] / "notebooks").glob("*.ipynb"))
-# In a process of its own: the kernel's event loop warns about what tests take for errors.
+# Runs in a process of its own: the kernel's event loop gives warnings, which are errors in tests.
 RUN = """
 import sys, nbformat
 from nbclient import NotebookClient
@@ -19,7 +19,7 @@ nbformat.write(notebook, sys.argv[3])
 """
 
 
-def test_there_is_one():
+def test_the_list_of_notebooks():
     assert [path.name for path in NOTEBOOKS] == ["ask_a_question.ipynb"]
 
 
@@ -33,7 +33,7 @@ def test_no_output_is_stored(path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_it_runs(path, minilm, tmp_path):
+def test_notebooks_run(path, minilm, tmp_path):
     del minilm
     environment = os.environ | {
         "PYTHONPATH": str(path.parents[1]),

@@ -1,4 +1,4 @@
-"""The page, in a real Chromium: by keyboard, on a phone, in the dark, with hostile texts, and when the service ends.
+"""The page in a real Chromium: by keyboard, on a phone, in both themes, with hostile texts, and when the service ends.
 
 Needs chromium, chromedriver, and what the dev extra brings; without them these tests are skipped, or fail if
 REQUIRE_BROWSER is set.
@@ -90,7 +90,7 @@ class GenerationSession:
 
 
 class Answerer:
-    """Finds PAIRS for every question, which is answerable unless it says far."""
+    """Finds PAIRS for every question; a question is answerable unless it contains "far"."""
 
     def __init__(self, generator=None):
         self.generator, self.asked = generator, []
@@ -102,9 +102,9 @@ class Answerer:
         pass
 
     def retrieve(self, queries):
-        return [self._found(query) for query in queries]
+        return [self._answer(query) for query in queries]
 
-    def _found(self, query):
+    def _answer(self, query):
         self.asked.append(query)
         answerable = "far" not in query.question
         hits = [Hit(0.9 - i / 10, i, *pair, "pairs.csv", "asthma") for i, pair in enumerate(PAIRS[: query.k])]
@@ -137,8 +137,8 @@ def serving(answerer, wrap=lambda app: app, request_limits=RequestLimits(), **li
                 answerer.generator.go_on.set()
 
 
-def in_bits(app):
-    """Sends every body in bits of 5 bytes, event streams with CRLF: borders fall into characters and line ends."""
+def in_pieces(app):
+    """Sends event streams with CRLF and in pieces of 5 bytes, which end inside characters and line ends."""
 
     async def wrapped(scope, receive, send):
         streams = False
@@ -162,14 +162,14 @@ def in_bits(app):
 
 
 def cut(server):
-    """Ends the service as a killed process would: no more connections, and those that stand are reset."""
+    """Ends the service as a killed process would: no new connections, and open ones are reset."""
     server.should_exit = True
     for connection in list(server.server_state.connections):
         connection.loop.call_soon_threadsafe(connection.transport.abort)
 
 
 class Page:
-    """What a person does with the page, and sees of it."""
+    """The page as a person uses it: what one does with it, and what it shows."""
 
     def __init__(self, driver, url):
         self.driver, self.url = driver, url
@@ -188,8 +188,8 @@ class Page:
     def shows(self, css):
         return self.at(css).is_displayed()
 
-    def until(self, true):
-        return WebDriverWait(self.driver, 20, poll_frequency=0.02).until(lambda _: true())
+    def until(self, condition):
+        return WebDriverWait(self.driver, 20, poll_frequency=0.02).until(lambda _: condition())
 
     def keys(self, *keys):
         self.driver.switch_to.active_element.send_keys(*keys)
@@ -202,7 +202,7 @@ class Page:
             self.until(lambda: self.at("#submit").text == "Ask" and self.shows("#answer"))
 
     def tab_to(self, css):
-        """Presses Tab until it has the focus."""
+        """Presses Tab until the element has the focus."""
         for _ in range(40):
             if self.js("return document.activeElement.matches(arguments[0])", css):
                 return
@@ -210,14 +210,14 @@ class Page:
         raise AssertionError(f"Tab does not reach {css}.")
 
     def violations(self):
-        """Returns what axe-core finds to be serious or critical."""
+        """Returns the violations that axe-core calls serious or critical."""
         (script,) = pathlib.Path(importlib.util.find_spec("axe_core_python").origin).parent.rglob("axe.min.js")
         self.js(script.read_text(encoding="utf-8"))
-        found = self.driver.execute_async_script("axe.run(document).then((found) => arguments[0](found.violations));")
+        violations = self.driver.execute_async_script("axe.run(document).then((run) => arguments[0](run.violations));")
         return [
-            (one["id"], [node["html"] for node in one["nodes"]])
-            for one in found
-            if one["impact"] in ("serious", "critical")
+            (violation["id"], [node["html"] for node in violation["nodes"]])
+            for violation in violations
+            if violation["impact"] in ("serious", "critical")
         ]
 
     def set_media(self, **features):
@@ -243,7 +243,7 @@ def driver(tmp_path_factory):
     options.binary_location = shutil.which("chromium")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
     driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
-    driver.get("about:blank")  # the browser's own first tab asks for things of its own
+    driver.get("about:blank")  # the browser's first tab sends requests of its own
     yield driver
     driver.quit()
 
@@ -347,7 +347,7 @@ def test_empty_and_long_questions_are_not_sent(page, answerer):
 
 def test_settings_reach_the_service(page, answerer):
     page.at("#settings_button").click()
-    page.at("#k").send_keys(Keys.ARROW_LEFT * 2)  # from 4, as many as there are
+    page.at("#k").send_keys(Keys.ARROW_LEFT * 2)  # from 4, the number of pairs
     page.at("#temperature").send_keys(Keys.ARROW_RIGHT * 7)
     page.at("[value=question] + span").click()
     page.ask("a cough")
@@ -360,12 +360,12 @@ def test_settings_reach_the_service(page, answerer):
     assert not page.shows("#written")
 
 
-def test_a_question_that_lost_its_end_is_told(page):
+def test_a_shortened_question_is_reported(page):
     page.ask("asthma")
     assert not page.shows("#shortened")
     page.ask("a very long question")
-    told = page.text("#written .label").replace("\n", " ")
-    assert told.startswith("Written by a machine The question is too long for it")
+    label = page.text("#written .label").replace("\n", " ")
+    assert label.startswith("Written by a machine The question is too long for it")
 
 
 def test_stop_keeps_what_was_written_and_frees_the_service(page, answerer):
@@ -382,7 +382,7 @@ def test_stop_keeps_what_was_written_and_frees_the_service(page, answerer):
     page.until(lambda: not page.shows("#trouble"))
 
 
-def test_a_service_that_ends_in_the_middle(page, server, answerer):
+def test_a_lost_connection_is_reported(page, server, answerer):
     answerer.generator.go_on.clear()
     page.ask("asthma", wait=False)
     page.until(lambda: page.text("#written_text") == "Asthma is treated")
@@ -400,7 +400,7 @@ def test_a_service_that_ends_in_the_middle(page, server, answerer):
 
 
 def test_line_separators_are_text(page, answerer, monkeypatch):
-    """JavaScript takes U+2028 for the end of a line, Python takes more; JSON, and the events, do not."""
+    """JavaScript treats U+2028 as the end of a line, and Python even more characters; JSON and event streams do not."""
     separators = "\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"
     monkeypatch.setitem(globals(), "PAIRS", [(f"a{separators}cold", f"x{separators}y\r\nz")])
     page.js("document.getElementById('question').value = arguments[0]", f"a cold{separators}or two")
@@ -412,7 +412,7 @@ def test_line_separators_are_text(page, answerer, monkeypatch):
     assert page.js("return document.querySelector('.sources .text').textContent") == f"x{separators}y\r\nz"
 
 
-def test_limits_of_the_service_are_those_of_the_page(driver, answerer):
+def test_the_page_uses_the_limits_of_the_service(driver, answerer):
     with serving(answerer, request_limits=RequestLimits(question_chars=12)) as server:
         page = Page(driver, server.url)
         page.ask("a" * 13, wait=False)
@@ -424,8 +424,8 @@ def test_limits_of_the_service_are_those_of_the_page(driver, answerer):
         driver.get("about:blank")
 
 
-def test_a_page_of_another_site(driver, answerer):
-    """A browser lets it read streams and refusals where its origin is allowed, and nothing elsewhere."""
+def test_other_sites_read_answers_only_if_allowed(driver, answerer):
+    """A browser lets another site's page read streams and refusals if its origin is allowed, and nothing otherwise."""
     ask = """
         const [url, token, done] = arguments;
         const headers = {"Content-Type": "application/json", Authorization: `Bearer ${token}`};
@@ -444,7 +444,7 @@ def test_a_page_of_another_site(driver, answerer):
         driver.get_log("browser")
 
 
-def test_a_generator_that_fails(page, answerer):
+def test_a_failing_generator_is_reported(page, answerer):
     answerer.generator.fails = True
     page.ask("asthma")
     assert page.text("#trouble_words").startswith("Something went wrong here; the service's log says more. What came")
@@ -483,7 +483,7 @@ def test_back_and_the_list_go_to_earlier_questions(page, answerer):
     assert page.js("return Object.keys(localStorage).length + Object.keys(sessionStorage).length") == 0
 
 
-def test_a_token_is_asked_for_only_where_it_is_needed(driver, answerer):
+def test_a_token_is_asked_for_only_when_needed(driver, answerer):
     with serving(answerer, token="secret") as server:
         driver.get(server.url)
         WebDriverWait(driver, 20).until(lambda _: driver.switch_to.active_element.get_attribute("id") == "token")
@@ -491,7 +491,7 @@ def test_a_token_is_asked_for_only_where_it_is_needed(driver, answerer):
         words = driver.find_element("id", "token_words")
         WebDriverWait(driver, 20).until(lambda _: words.text == "That token was not accepted.")
         driver.switch_to.active_element.send_keys("secret", Keys.ENTER)
-        page = Page(driver, server.url)  # the tab keeps it
+        page = Page(driver, server.url)  # the tab keeps the token
         assert not page.shows("#token_form")
         page.ask("a cold")
         assert page.text("#written_text") == WRITTEN
@@ -499,7 +499,7 @@ def test_a_token_is_asked_for_only_where_it_is_needed(driver, answerer):
         driver.get("about:blank")
 
 
-def test_too_many_questions(driver, answerer):
+def test_the_rate_limit_is_reported(driver, answerer):
     with serving(answerer, rate="2/minute") as server:
         page = Page(driver, server.url)  # it asks for the service's facts
         page.ask("a cold")
@@ -519,9 +519,9 @@ def test_an_answer_can_be_copied(page):
     assert copied == f"{WRITTEN}\n\n{DISCLAIMER}"
 
 
-def test_a_stream_that_comes_in_bits(driver, answerer, monkeypatch):
+def test_a_stream_that_comes_in_pieces(driver, answerer, monkeypatch):
     monkeypatch.setitem(globals(), "PAIRS", [("哮喘", "气短可能由哮喘引起。")])
-    with serving(answerer, in_bits) as server:
+    with serving(answerer, in_pieces) as server:
         page = Page(driver, server.url)
         page.ask("哮喘")
         assert page.text("#trouble_words") == ""
@@ -530,7 +530,7 @@ def test_a_stream_that_comes_in_bits(driver, answerer, monkeypatch):
         driver.get("about:blank")
 
 
-def test_without_a_generator(driver, answerer):
+def test_the_nearest_answer_is_quoted_without_a_generator(driver, answerer):
     answerer.generator = None
     with serving(answerer) as server:
         page = Page(driver, server.url)
@@ -544,7 +544,7 @@ def test_without_a_generator(driver, answerer):
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-def test_a_phone_in_both_themes(page, theme):
+def test_a_phone_screen_in_both_themes(page, theme):
     page.set_media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
     page.set_width(390)
     light = sum(map(int, page.background().strip("rgb()").split(","))) > 3 * 128
@@ -563,7 +563,7 @@ def test_a_phone_in_both_themes(page, theme):
         assert footer, state
 
 
-def test_the_theme_can_be_chosen_and_is_kept(page):
+def test_the_theme_can_be_chosen_and_is_remembered(page):
     page.set_media(prefers_color_scheme="light")
     before = page.background()
     page.at("#theme").click()

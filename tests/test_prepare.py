@@ -25,14 +25,14 @@ def parsed(prepared, split):
     return batches.parse(raw, PAIR.features)
 
 
-def test_every_pair_is_kept_once_and_its_ids_are_those_of_its_text(prepared, tokenizer):
-    table = prepared.pairs(["pair_id", "question", "answer", "split", "question_group"]).to_pylist()
+def test_every_pair_is_stored_once_with_the_ids_of_its_text(prepared, tokenizer):
+    table = prepared.table(["pair_id", "question", "answer", "split", "question_group"]).to_pylist()
     assert len(table) == 61
     for split in ("train", "dev"):
         rows = {row["pair_id"]: row for row in table if row["split"] == split}
         batch = parsed(prepared, split)
         assert sorted(batch["pair_id"].numpy()) == sorted(rows)
-        assert len(rows) == prepared.num_pairs(split)
+        assert len(rows) == prepared.num_rows(split)
         for i, pair_id in enumerate(batch["pair_id"].numpy().tolist()):
             row = rows[pair_id]
             assert pair_id == cleaning.pair_id(row["question"], row["answer"])
@@ -42,11 +42,11 @@ def test_every_pair_is_kept_once_and_its_ids_are_those_of_its_text(prepared, tok
 
 
 def test_no_question_is_in_two_splits(prepared):
-    rows = prepared.pairs(["question", "question_group", "split"]).to_pylist()
+    rows = prepared.table(["question", "question_group", "split"]).to_pylist()
     splits_of = {}
     for row in rows:
         splits_of.setdefault(row["question_group"], set()).add(row["split"])
-    assert all(len(found) == 1 for found in splits_of.values())
+    assert all(len(splits) == 1 for splits in splits_of.values())
     assert {row["split"] for row in rows} == {"train", "dev"}
     # "what is shared?" and "What is  shared" are one question.
     assert len({row["question_group"] for row in rows if "shared" in row["question"]}) == 1
@@ -54,7 +54,7 @@ def test_no_question_is_in_two_splits(prepared):
 
 
 def test_equal_answers_are_one_group(prepared):
-    rows = prepared.pairs(["answer", "answer_group"]).to_pylist()
+    rows = prepared.table(["answer", "answer_group"]).to_pylist()
     assert len({row["answer_group"] for row in rows if row["answer"].lower().startswith("a1 first")}) == 1
 
 
@@ -67,14 +67,14 @@ def test_two_runs_write_the_same_bytes(corpus, vocab_file, tmp_path):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes(), name
 
 
-def test_what_is_refused_is_counted(tmp_path, vocab_file):
+def test_refused_rows_are_counted(tmp_path, vocab_file):
     rows = [("q1?", "a1"), ("q2?", " \u200b"), ("&nbsp;", "a"), ("q1?", "a1"), ("Q1", "a2"), ("\u200b\u2060", "a")]
     path = write_csv(tmp_path / "p.csv", rows)
     manifest = prepare(Settings((path,), vocab_file, dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {
         "empty question": {"rows": 2, "first": f"{path} line 4"},
         "empty answer": {"rows": 1, "first": f"{path} line 3"},
-        "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
+        "the same pair occurs before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert manifest["counts"]["train"]["pairs"] == 2
 
@@ -84,7 +84,7 @@ def test_questions_of_a_dev_file_are_kept_out_of_train(tmp_path, vocab_file):
     dev = write_csv(tmp_path / "dev.csv", [("what is a", "a2")])
     manifest = prepare(Settings((train,), vocab_file, dev_inputs=(dev,), dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
-    rows = PreparedFolder(str(tmp_path / "out")).pairs(["answer", "split"]).to_pylist()
+    rows = PreparedFolder(str(tmp_path / "out")).table(["answer", "split"]).to_pylist()
     assert {row["answer"]: row["split"] for row in rows} == {"a2": "dev", "b1": "train"}
 
 
@@ -130,7 +130,7 @@ def test_an_error_after_many_rows_leaves_nothing_half_written(tmp_path, corpus, 
     assert sorted(os.listdir(tmp_path)) == sorted([name, "out"])
 
 
-def test_the_script(tmp_path, corpus, vocab_file):
+def test_the_command(tmp_path, corpus, vocab_file):
     command = [
         sys.executable,
         "-m",
@@ -155,7 +155,7 @@ def contents(folder):
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory):
-    """24,000 pairs, three chunks; every tenth pair is the one before it, every seventh asks its question again."""
+    """24,000 pairs, three chunks; every tenth repeats the pair before it, every seventh repeats its question."""
     random = np.random.default_rng(0)
     rows = []
     for i in range(24_000):
@@ -169,7 +169,7 @@ def large(tmp_path_factory):
 def undisturbed(large, vocab_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
     manifest = prepare(Settings((large,), vocab_file), str(folder), num_workers=0)
-    assert manifest["refused"] == {"the same pair stands before": {"rows": 2_400, "first": f"{large} line 11"}}
+    assert manifest["refused"] == {"the same pair occurs before": {"rows": 2_400, "first": f"{large} line 11"}}
     assert sum(count["pairs"] for count in manifest["counts"].values()) == 21_600
     return contents(folder)
 
@@ -182,7 +182,7 @@ def test_the_number_of_processes_changes_nothing(large, vocab_file, tmp_path, un
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_bytes(large, vocab_file, tmp_path, undisturbed):
+def test_a_killed_run_resumes_to_the_same_bytes(large, vocab_file, tmp_path, undisturbed):
     random = np.random.default_rng(1)
     command = [sys.executable, "-m", "data_pipeline.prepare", f"--input={large}", f"--tokenizer={vocab_file}"]
     command += [f"--output_dir={tmp_path}/out", "--num_workers=2"]
@@ -197,7 +197,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(large, vocab_file, tmp_path, und
     assert os.listdir(tmp_path) == ["out"]
 
 
-def test_what_is_done_is_not_done_again(large, vocab_file, tmp_path, undisturbed, monkeypatch):
+def test_finished_work_is_not_repeated(large, vocab_file, tmp_path, undisturbed, monkeypatch):
     settings, out = Settings((large,), vocab_file), str(tmp_path / "out")
     write = chunks.write
 
@@ -209,15 +209,15 @@ def test_what_is_done_is_not_done_again(large, vocab_file, tmp_path, undisturbed
     with pytest.raises(KeyboardInterrupt):
         prepare(settings, out, num_workers=0)
     monkeypatch.setattr(chunks, "write", write)
-    monkeypatch.setattr(chunks, "_read", None)  # all is read
+    monkeypatch.setattr(chunks, "_read", None)  # everything is read already
     prepare(settings, out, num_workers=0)
     assert contents(out) == undisturbed
     monkeypatch.setattr(shards, "write", None)
-    assert prepare(settings, out) == json.loads(undisturbed["manifest.json"])  # all is done
+    assert prepare(settings, out) == json.loads(undisturbed["manifest.json"])  # everything is done already
 
 
 @pytest.mark.parametrize("moment", ["first shard", "manifest", "before the rename", "after the rename"])
-def test_a_run_killed_near_its_end_goes_on(large, vocab_file, tmp_path, undisturbed, monkeypatch, moment):
+def test_a_run_killed_near_its_end_is_resumed(large, vocab_file, tmp_path, undisturbed, monkeypatch, moment):
     settings, out = Settings((large,), vocab_file), str(tmp_path / "out")
     calls = []
     owner, name, is_now = {
@@ -231,7 +231,7 @@ def test_a_run_killed_near_its_end_goes_on(large, vocab_file, tmp_path, undistur
     def killed(*args, **kwargs):
         calls.append(args)
         if is_now(*args):
-            raise KeyboardInterrupt  # as a kill: nothing is cleaned up
+            raise KeyboardInterrupt  # like a kill: nothing is cleaned up
         return function(*args, **kwargs)
 
     monkeypatch.setattr(owner, name, killed)
@@ -243,7 +243,7 @@ def test_a_run_killed_near_its_end_goes_on(large, vocab_file, tmp_path, undistur
     assert contents(out) == undisturbed
 
 
-def test_a_damaged_folder_is_mended_by_overwrite(tmp_path, corpus, vocab_file):
+def test_a_damaged_folder_is_repaired_by_overwrite(tmp_path, corpus, vocab_file):
     settings, out = Settings((corpus,), vocab_file), tmp_path / "out"
     prepare(settings, str(out))
     before = contents(out)
@@ -261,7 +261,7 @@ def test_every_row_is_accounted_for(tmp_path, corpus, vocab_file, monkeypatch):
         prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
 
 
-def test_a_bad_second_file_is_found_before_the_work(tmp_path, corpus, vocab_file, monkeypatch):
+def test_an_unreadable_second_file_is_reported_before_the_work(tmp_path, corpus, vocab_file, monkeypatch):
     monkeypatch.setattr(chunks, "write", None)
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
     for path, message in (("b.csv", "no column 'question'"), ("c.txt", "No file at"), ("", "is a folder")):
@@ -280,20 +280,20 @@ def test_changed_inputs_or_settings_are_prepared_anew(tmp_path, vocab_file):
     assert PreparedFolder(out).longest() == 4  # [CLS] q ##1 [SEP]
 
 
-def test_near_duplicates_by_flag(tmp_path, vocab_file):
+def test_near_duplicates_are_refused_by_flag(tmp_path, vocab_file):
     words = [f"w{i}" for i in range(60)]
     other = [*words[:30], "else", *words[31:]]  # 3 of 58 triples change on each side: Jaccard 57 / 63
     rows = [("q one?", " ".join(words)), ("q one?", " ".join(other)), ("q two?", " ".join(words[::-1]))]
     path = write_csv(tmp_path / "p.csv", [*rows, rows[0]])
-    kept = {}
+    manifests = {}
     for duplicates in ("exact", "near"):
         settings = Settings((path,), vocab_file, dev_share=0, duplicates=duplicates)
-        kept[duplicates] = prepare(settings, str(tmp_path / duplicates))
-    assert kept["exact"]["counts"]["train"]["pairs"] == 3
-    assert kept["near"]["counts"]["train"]["pairs"] == 2
-    assert kept["near"]["refused"] == {
-        "nearly the same pair stands before": {"rows": 1, "first": f"{path} line 3"},
-        "the same pair stands before": {"rows": 1, "first": f"{path} line 5"},
+        manifests[duplicates] = prepare(settings, str(tmp_path / duplicates))
+    assert manifests["exact"]["counts"]["train"]["pairs"] == 3
+    assert manifests["near"]["counts"]["train"]["pairs"] == 2
+    assert manifests["near"]["refused"] == {
+        "nearly the same pair occurs before": {"rows": 1, "first": f"{path} line 3"},
+        "the same pair occurs before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert pq.ParquetFile(tmp_path / "near/pairs.parquet").metadata.num_rows == 2
     strict = Settings((path,), vocab_file, dev_share=0, duplicates="near", near_threshold=0.99)
@@ -304,7 +304,7 @@ def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
     path = write_csv(tmp_path / "p.csv", [("see www.a.org?", "Hello. Call 555-123-4567. Hope this helps. Regards.")])
     scrub = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
     manifest = prepare(Settings((path,), vocab_file, dev_share=0, scrub=scrub), str(tmp_path / "out"))
-    assert PreparedFolder(str(tmp_path / "out")).pairs(["question", "answer"]).to_pylist() == [
+    assert PreparedFolder(str(tmp_path / "out")).table(["question", "answer"]).to_pylist() == [
         {"question": "see [link]?", "answer": "Call [phone]."}
     ]
     assert manifest["changed"] == {
@@ -322,7 +322,7 @@ def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
         ({"dev_share": 1}, "less than 1 together"),
     ],
 )
-def test_impossible_settings(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         Settings(("a.csv",), "vocab", **wrong)
 

@@ -1,4 +1,4 @@
-"""What preparing does to texts: HTML, and words for "no value"."""
+"""How preparing treats HTML and null words."""
 
 import collections
 import json
@@ -22,13 +22,13 @@ PLAIN = [("q5?", "a <5 mg dose of <unknown>"), ("q6?", "AT&amp;T")]
 def pairs_of(path, vocab_file, rows, **settings):
     table = write_csv(path / "p.csv", rows)
     manifest = prepare(Settings((table,), vocab_file, dev_share=0, **settings), str(path / "out"))
-    texts = PreparedFolder(str(path / "out")).pairs(["question", "answer"]).to_pydict()
+    texts = PreparedFolder(str(path / "out")).table(["question", "answer"]).to_pydict()
     return dict(zip(texts["question"], texts["answer"], strict=True)), manifest
 
 
 def test_a_column_that_is_mostly_html_is_turned_into_text(tmp_path, vocab_file):
-    found, manifest = pairs_of(tmp_path, vocab_file, [*HTML, *PLAIN])
-    assert found == {f"What is x{i}?": f"It is\n{i}.\n- a" for i in range(3)} | {
+    answers, manifest = pairs_of(tmp_path, vocab_file, [*HTML, *PLAIN])
+    assert answers == {f"What is x{i}?": f"It is\n{i}.\n- a" for i in range(3)} | {
         "q5?": "a <5 mg dose of <unknown>", "q6?": "AT&T",
     }  # fmt: skip
     assert manifest["changed"] == {"answers turned from HTML into text": 3}
@@ -39,24 +39,24 @@ def test_a_column_that_is_mostly_html_is_turned_into_text(tmp_path, vocab_file):
     ("mode", "rows"),
     [("keep", [*HTML, *PLAIN]), ("auto", [*HTML, *PLAIN, ("q7?", "a")]), ("auto", [*HTML[:1], PLAIN[0]])],
 )
-def test_html_that_stays_is_counted(tmp_path, vocab_file, mode, rows):
-    found, manifest = pairs_of(tmp_path, vocab_file, rows, html=mode)
-    held = sum(answer.startswith("<p>") for _, answer in rows)
-    assert manifest["changed"] == {"answers with HTML tags, kept": held}
-    assert sum(answer.startswith("<p>") for answer in found.values()) == held
+def test_html_that_is_kept_is_counted(tmp_path, vocab_file, mode, rows):
+    answers, manifest = pairs_of(tmp_path, vocab_file, rows, html=mode)
+    num_html = sum(answer.startswith("<p>") for _, answer in rows)
+    assert manifest["changed"] == {"answers with HTML tags, kept": num_html}
+    assert sum(answer.startswith("<p>") for answer in answers.values()) == num_html
     assert manifest["inputs"][0]["html"] == {}
 
 
 def test_html_is_always_turned_into_text_by_flag(tmp_path, vocab_file):
     rows = [*PLAIN, ("<b>q7</b>?", "a <i>b</i>"), ("q8?", "Type &lt;br&gt; for <question>")]
-    found, manifest = pairs_of(tmp_path, vocab_file, rows, html="text")
-    assert found["q7?"] == "a b"
-    assert found["q8?"] == "Type <br> for <question>"
-    assert found["q5?"] == PLAIN[0][1]
+    answers, manifest = pairs_of(tmp_path, vocab_file, rows, html="text")
+    assert answers["q7?"] == "a b"
+    assert answers["q8?"] == "Type <br> for <question>"
+    assert answers["q5?"] == PLAIN[0][1]
     assert manifest["changed"] == {"questions turned from HTML into text": 1, "answers turned from HTML into text": 1}
 
 
-def test_sides_and_files_are_judged_apart(tmp_path, vocab_file):
+def test_html_is_decided_for_each_column_of_each_file(tmp_path, vocab_file):
     first = write_csv(tmp_path / "a.csv", [(f"<p>q{i}?</p>", f"a{i}") for i in range(3)])
     second = write_csv(tmp_path / "b.csv", [("q9?", "a </b>"), ("q8?", "a"), ("q7?", "b")])
     manifest = prepare(Settings((first, second), vocab_file, dev_share=0), str(tmp_path / "out"))
@@ -64,10 +64,10 @@ def test_sides_and_files_are_judged_apart(tmp_path, vocab_file):
     assert manifest["changed"] == {"questions turned from HTML into text": 3, "answers with HTML tags, kept": 1}
 
 
-def test_escaped_html(tmp_path, vocab_file):
+def test_escaped_html_is_turned_into_text(tmp_path, vocab_file):
     rows = [(f"q{i}?", f"&lt;p&gt;It is &amp;lt;{i}&lt;/p&gt;&lt;p&gt;x") for i in range(3)]
-    found, manifest = pairs_of(tmp_path, vocab_file, [*rows, ("q5?", "<p>Type &lt;br&gt;</p>"), ("q6?", "x &lt;5")])
-    assert found == {
+    answers, manifest = pairs_of(tmp_path, vocab_file, [*rows, ("q5?", "<p>Type &lt;br&gt;</p>"), ("q6?", "x &lt;5")])
+    assert answers == {
         "q0?": "It is <0\nx",
         "q1?": "It is <1\nx",
         "q2?": "It is <2\nx",
@@ -75,7 +75,7 @@ def test_escaped_html(tmp_path, vocab_file):
         "q6?": "x <5",
     }
     assert manifest["inputs"][0]["html"] == {"answer": "escaped tags"}
-    # In a column of HTML, what is escaped is text.
+    # In a column of HTML, escaped tags are text.
     column = {"answer": html_columns.TAGS}
     assert html_columns.clean("&lt;p&gt;", Field("answer"), column, collections.Counter()) == "<p>"
 
@@ -87,16 +87,16 @@ def test_empty_fields_do_not_count_and_equal_texts_are_duplicates(tmp_path, voca
     assert manifest["refused"] == {
         "empty answer": {"rows": 2, "first": f"{table} line 2"},
         "answer is the word NULL": {"rows": 1, "first": f"{table} line 3"},
-        "the same pair stands before": {"rows": 1, "first": f"{table} line 6"},
+        "the same pair occurs before": {"rows": 1, "first": f"{table} line 6"},
     }
     assert manifest["changed"]["answers turned from HTML into text"] == 2
 
 
 def test_the_first_rows_decide_for_all(tmp_path, vocab_file, monkeypatch):
     monkeypatch.setattr(html_columns, "_ROWS", 3)
-    monkeypatch.setattr(chunks, "_MAX_ROWS", 2)  # each chunk by itself would decide otherwise
-    found, _ = pairs_of(tmp_path, vocab_file, [*HTML, *((f"q{i}?", f"plain {i}") for i in range(9)), ("q?", "<p>x")])
-    assert found["q?"] == "x"
+    monkeypatch.setattr(chunks, "_MAX_ROWS", 2)  # a chunk alone would decide otherwise
+    answers, _ = pairs_of(tmp_path, vocab_file, [*HTML, *((f"q{i}?", f"plain {i}") for i in range(9)), ("q?", "<p>x")])
+    assert answers["q?"] == "x"
 
 
 WORDS = [
@@ -107,7 +107,7 @@ WORDS = [
 
 @pytest.mark.parametrize("word", WORDS)
 @pytest.mark.parametrize("side", ["question", "answer"])
-def test_words_for_no_value(tmp_path, vocab_file, word, side):
+def test_null_words_are_refused(tmp_path, vocab_file, word, side):
     row = (word, "an answer") if side == "question" else ("a question?", word)
     _, manifest = pairs_of(tmp_path, vocab_file, [("q?", "a"), row])
     shown = word.strip().replace("&lt;", "<").replace("&gt;", ">")
@@ -115,9 +115,9 @@ def test_words_for_no_value(tmp_path, vocab_file, word, side):
     assert manifest["refused"] == {reason: {"rows": 1, "first": f"{tmp_path / 'p.csv'} line 3"}}
 
 
-def test_words_for_no_value_are_kept_by_flag(tmp_path, vocab_file):
-    found, manifest = pairs_of(tmp_path, vocab_file, [("nan", "NULL"), ("q?", "\\N")], keep_null_words=True)
-    assert found == {"nan": "NULL", "q?": "\\N"}
+def test_null_words_are_kept_by_flag(tmp_path, vocab_file):
+    answers, manifest = pairs_of(tmp_path, vocab_file, [("nan", "NULL"), ("q?", "\\N")], keep_null_words=True)
+    assert answers == {"nan": "NULL", "q?": "\\N"}
     assert not manifest["refused"]
 
 
@@ -125,23 +125,23 @@ def test_words_for_no_value_are_kept_by_flag(tmp_path, vocab_file):
     "text",
     ["None.", "None of them", "none", "na", "Na", "Null", "nan bread", "N/A: see b", "NULL pointer", "0", "-", "?a"],
 )
-def test_words_that_are_text(text):
+def test_texts_that_are_not_null_words(text):
     assert not cleaning.is_null_word(text)
 
 
-def test_source_and_focus_may_be_words_for_no_value(tmp_path, vocab_file):
+def test_source_and_focus_may_be_null_words(tmp_path, vocab_file):
     path = tmp_path / "p.csv"
     path.write_text("question,answer,source,focus\nq1?,a1,NULL,nan\nq2?,a2,web,None\nq3?,a3,,x\n")
     columns = ["question", "source", "focus"]
     for keep, first in ((False, {"source": "p.csv", "focus": ""}), (True, {"source": "NULL", "focus": "nan"})):
         out = str(tmp_path / f"out{keep}")
         prepare(Settings((str(path),), vocab_file, dev_share=0, keep_null_words=keep), out)
-        rows = sorted(PreparedFolder(out).pairs(columns).to_pylist(), key=lambda row: row["question"])
+        rows = sorted(PreparedFolder(out).table(columns).to_pylist(), key=lambda row: row["question"])
         assert rows[0] == {"question": "q1?"} | first
         assert rows[2] == {"question": "q3?", "source": "p.csv", "focus": "x"}
 
 
-def test_the_script_says_what_it_decided(tmp_path, vocab_file):
+def test_the_command_reports_its_decisions(tmp_path, vocab_file):
     rows = [*HTML, ("q5?", "NULL")]
     command = [sys.executable, "-m", "data_pipeline.prepare", f"--tokenizer={vocab_file}"]
     command += [f"--input={write_csv(tmp_path / 'p.csv', rows)}"]
@@ -152,19 +152,19 @@ def test_the_script_says_what_it_decided(tmp_path, vocab_file):
         done = subprocess.run(call, cwd=top, capture_output=True, text=True, check=True)
         return done.stderr, json.loads(done.stdout.splitlines()[-1])
 
-    told, shown = run("a")
-    assert "p.csv: most answers hold HTML tags; they are turned into text." in told
+    stderr, shown = run("a")
+    assert "p.csv: most answers hold HTML tags; they are turned into text." in stderr
     assert shown["refused"].keys() == {"answer is the word NULL"}
-    told, shown = run("b", "--html=keep", "--keep_null_words")
-    assert "HTML" not in told
+    stderr, shown = run("b", "--html=keep", "--keep_null_words")
+    assert "HTML" not in stderr
     assert shown["changed"] == {"answers with HTML tags, kept": 3}
     assert not shown["refused"]
     write_csv(tmp_path / "p.csv", [*HTML[:1], *PLAIN])
-    told, _ = run("c")
-    assert "1 answers with HTML tags, kept: most texts of their columns hold none. --html=text" in told
+    stderr, _ = run("c")
+    assert "1 answers with HTML tags, kept: most texts of their columns hold none. --html=text" in stderr
 
 
-def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus, vocab_file):
+def test_a_folder_prepared_before_these_settings_is_read(tmp_path, corpus, vocab_file):
     prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
     path = tmp_path / "out" / manifests.MANIFEST_FILE
     manifest = json.loads(path.read_text())
@@ -175,9 +175,9 @@ def test_a_folder_that_was_prepared_before_these_settings_opens(tmp_path, corpus
     path.write_text(json.dumps(manifest))
     folder = PreparedFolder(str(tmp_path / "out"))
     assert len(folder.fingerprint()) == 64
-    assert folder.num_pairs("train") + folder.num_pairs("dev") == 61
+    assert folder.num_rows("train") + folder.num_rows("dev") == 61
 
 
-def test_an_unknown_mode():
+def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="html is 'strip'; expected auto, keep, text"):
         Settings(("a.csv",), "vocab", html="strip")

@@ -10,7 +10,7 @@ from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.scrubbing import ScrubSettings
 
 
-def test_the_fingerprint_is_of_the_content_not_of_paths(prepared, corpus, vocab_file, tmp_path):
+def test_the_fingerprint_depends_on_content_not_on_paths(prepared, corpus, vocab_file, tmp_path):
     moved = str(shutil.copy(corpus, tmp_path / "moved.csv"))
     settings = Settings((moved,), vocab_file, dev_share=0.2, num_shards=3, seed=1)
     prepare(settings, str(tmp_path / "same"))
@@ -21,14 +21,14 @@ def test_the_fingerprint_is_of_the_content_not_of_paths(prepared, corpus, vocab_
     assert PreparedFolder(str(tmp_path / "other")).fingerprint() != prepared.fingerprint()
 
 
-def test_the_fingerprint_knows_the_boilerplate(corpus, vocab_file, tmp_path):
-    found = []
+def test_the_fingerprint_depends_on_the_boilerplate(corpus, vocab_file, tmp_path):
+    fingerprints = []
     for name, phrase in (("a.txt", "one"), ("b.txt", "one"), ("c.txt", "two")):
         (tmp_path / name).write_text(f"closing: {phrase}\n")
         scrub = ScrubSettings(str(tmp_path / name))
         prepare(Settings((corpus,), vocab_file, scrub=scrub), str(tmp_path / f"{name}.out"))
-        found.append(PreparedFolder(str(tmp_path / f"{name}.out")).fingerprint())
-    assert found[0] == found[1] != found[2]
+        fingerprints.append(PreparedFolder(str(tmp_path / f"{name}.out")).fingerprint())
+    assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 
 
 def test_a_changed_vocabulary_is_refused(prepared, tmp_path):
@@ -42,18 +42,18 @@ def test_a_changed_vocabulary_is_refused(prepared, tmp_path):
 
 def test_the_longest_text_is_known(prepared):
     # "the xy z z z z z z 5." and the like: [CLS], the letters, the full stop, [SEP]; counted with the tokenizer.
-    texts = [text for side in ("question", "answer") for text in prepared.pairs([side])[side].to_pylist()]
+    texts = [text for side in ("question", "answer") for text in prepared.table([side])[side].to_pylist()]
     assert prepared.longest() == max(prepared.tokenizer().encode(texts, 256).row_lengths().numpy())
 
 
 @pytest.mark.parametrize(("content", "message"), [("{", "is not valid JSON"), ("[]", "is of kind and format")])
-def test_a_damaged_manifest(tmp_path, content, message):
+def test_a_damaged_manifest_is_refused(tmp_path, content, message):
     (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ValueError, match=message):
         PreparedFolder(str(tmp_path))
 
 
-def test_a_folder_that_is_not_prepared(tmp_path):
+def test_a_folder_without_a_manifest_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"no manifest.json.*python -m data_pipeline.prepare"):
         PreparedFolder(str(tmp_path))
 
@@ -63,7 +63,7 @@ def with_settings(prepared, tmp_path, settings):
     return os.fspath(tmp_path)
 
 
-def test_a_setting_that_is_newer_than_the_folder_has_its_default(prepared, tmp_path):
+def test_settings_missing_in_an_older_folder_have_their_defaults(prepared, tmp_path):
     newer = ("question_prompt", "answer_prompt", "max_answer_tokens", "html", "keep_null_words")
     settings = {name: value for name, value in prepared.manifest["settings"].items() if name not in newer}
     settings["scrub"] = {"boilerplate": None}
@@ -73,10 +73,10 @@ def test_a_setting_that_is_newer_than_the_folder_has_its_default(prepared, tmp_p
     assert folder.settings == prepared.settings
 
 
-@pytest.mark.parametrize("where", ["settings", "columns", "scrub"])
-def test_a_setting_that_this_version_does_not_know_is_named(prepared, tmp_path, where):
+@pytest.mark.parametrize("part", ["settings", "columns", "scrub"])
+def test_unknown_settings_are_named(prepared, tmp_path, part):
     settings = json.loads(json.dumps(prepared.manifest["settings"]))
-    (settings if where == "settings" else settings[where])["spelling"] = "british"
+    (settings if part == "settings" else settings[part])["spelling"] = "british"
     with pytest.raises(ValueError, match=r"manifest.json has settings that this version does not know: spelling"):
         PreparedFolder(with_settings(prepared, tmp_path, settings))
 

@@ -25,7 +25,7 @@ def test_the_nearest_pair_stands_next_to_the_question(tokenizer):
         f"<question> far? <answer> {far} <end> <question> near? <answer> near one <end> <question> what? <answer>"
     )
     assert shown(tokenizer, prompt.ids) == expected
-    assert (prompt.num_contexts, prompt.shortened) == (2, False)
+    assert (len(prompt.sources), prompt.shortened) == (2, False)
 
 
 def test_without_pairs_it_is_the_closed_book_prompt(tokenizer):
@@ -42,13 +42,13 @@ def test_a_prompt_is_never_too_long_and_the_question_is_cut_last(tokenizer, wind
     question = "what helps against a cough?"
     prompt = answer_prompt(tokenizer, settings, question, CONTEXTS)
     assert len(prompt.ids) <= window - 10
-    if prompt.num_contexts:
+    if len(prompt.sources):
         marker = tokenizer.added["<question>"]
         start = max(i for i, token in enumerate(prompt.ids) if token == marker)
         assert shown(tokenizer, prompt.ids[start:]) == f"<question> {question} <answer>"
         # Each pair that stands there begins as it should, and ends with its mark, unless its answer was cut.
         for marker in ("<question>", "<answer>"):
-            assert prompt.ids[:start].count(tokenizer.added[marker]) == prompt.num_contexts
+            assert prompt.ids[:start].count(tokenizer.added[marker]) == len(prompt.sources)
         pairs = shown(tokenizer, prompt.ids[:start]).split("<question> ")[1:]
         for pair, (_, answer) in zip(reversed(pairs), CONTEXTS, strict=False):
             assert ("<end>" in pair) == (f"<answer> {answer.strip()} <end>" in pair)

@@ -1,4 +1,4 @@
-"""What the service refuses, and what it does not tell."""
+"""What the service refuses, and what it never reveals."""
 
 import contextlib
 import logging
@@ -8,13 +8,13 @@ import pytest
 
 from docproduct.web.server import create_app
 from docproduct.web.settings import Limits, ServiceSettings
-from tests.fuzz_service import described, random_bodies
+from tests.fuzz_service import send_described_requests, send_random_bodies
 from tests.serving import message, running
 
 QUESTION = {"question": "what is a3?"}
 
 
-def test_bodies_that_are_no_questions(client):
+def test_invalid_bodies_are_refused(client):
     headers = {"content-type": "application/json"}
 
     def send(body):
@@ -34,19 +34,19 @@ def test_bodies_that_are_no_questions(client):
 
 
 def raw(client, data, wait=5.0):
-    """Sends bytes and returns what comes back until the service closes."""
+    """Sends bytes and returns everything received until the service closes the connection."""
     with socket.create_connection((client.base_url.host, client.base_url.port), timeout=wait) as connection:
-        found = []
+        received = []
         with contextlib.suppress(ConnectionError):  # it may hang up while bytes are still being sent
             connection.sendall(data)
-            found += iter(lambda: connection.recv(65_536), b"")
-        return b"".join(found)
+            received += iter(lambda: connection.recv(65_536), b"")
+        return b"".join(received)
 
 
 def test_headers_are_limited(client):
     flood = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n" + b"".join(b"X-%d: a\r\n" % i for i in range(5_000))
     assert b" 431 " in raw(client, flood + b"\r\n").split(b"\r\n")[0]
-    assert b" 200 " not in raw(client, flood * 5)  # and no end
+    assert b" 200 " not in raw(client, flood * 5)  # headers without an end
     assert client.get("/healthz").status_code == 200
 
 
@@ -70,11 +70,11 @@ def test_no_path_leads_to_other_files(client, path):
     assert b"import" not in answer
 
 
-def test_a_token(source):
+def test_requests_need_the_token(source):
     with running(create_app(source, ServiceSettings(limits=Limits(token="s3cret")))) as client:
         for headers in (
             {},
-            *({"Authorization": f"{given}"} for given in ("Bearer wrong", "Bearer", "Basic s3cret", "é")),
+            *({"Authorization": value} for value in ("Bearer wrong", "Bearer", "Basic s3cret", "é")),
         ):
             headers = {name: value.encode() for name, value in headers.items()}
             response = client.post("/v1/retrieve", json=QUESTION, headers=headers)
@@ -90,7 +90,7 @@ def test_a_token(source):
         Limits(token=" ")
 
 
-def test_a_rate(source):
+def test_the_rate_is_limited(source):
     with running(create_app(source, ServiceSettings(limits=Limits(rate="3/minute")))) as client:
         assert [client.post("/v1/retrieve", json=QUESTION).status_code for _ in range(5)] == [200] * 3 + [429] * 2
         refused = client.post("/v1/retrieve", json=QUESTION)
@@ -101,7 +101,7 @@ def test_a_rate(source):
         Limits(rate="often")
 
 
-def test_other_names_are_refused(source):
+def test_other_host_names_are_refused(source):
     with running(create_app(source, ServiceSettings(limits=Limits(hosts=("localhost", "127.0.0.1"))))) as client:
         assert client.get("/healthz").status_code == 200
         for name in ("evil.example", "localhost.evil.example:80", ""):
@@ -109,7 +109,7 @@ def test_other_names_are_refused(source):
             assert "not called by this name" in message(refused, 400, "invalid_request")
 
 
-def test_questions_stand_in_the_log_only_when_asked(source, caplog):
+def test_questions_are_logged_only_by_setting(source, caplog):
     with caplog.at_level(logging.INFO, "absl"):
         with running(create_app(source)) as client:
             client.post("/v1/retrieve", json={"question": "what is secret9?"})
@@ -121,7 +121,7 @@ def test_questions_stand_in_the_log_only_when_asked(source, caplog):
         assert "secret9" in caplog.text
 
 
-def test_slow_clients_stop_nobody(source):
+def test_slow_clients_do_not_block_others(source):
     settings = ServiceSettings(limits=Limits(body_seconds=0.5))
     with running(create_app(source, settings)) as client, contextlib.ExitStack() as stack:
         connections = []
@@ -133,8 +133,8 @@ def test_slow_clients_stop_nobody(source):
         assert b" 408 " in connections[0].recv(1_000)
 
 
-def test_random_requests(client):
-    """A few; `python -m tests.fuzz_service` sends ten thousand."""
-    statuses = described(client, 60) + random_bodies(client, 300)
+def test_random_requests_never_fail(client):
+    """Sends 360 requests; `python -m tests.fuzz_service` sends ten thousand."""
+    statuses = send_described_requests(client, 60) + send_random_bodies(client, 300)
     assert {200, 422} <= set(statuses)
     assert statuses[422] > 100

@@ -1,4 +1,4 @@
-"""The queues of the service: batches, answers that grow, clients that go."""
+"""The queues of the service: batches, streamed answers, clients that leave."""
 
 import asyncio
 import concurrent.futures
@@ -12,7 +12,7 @@ from docproduct.web.queue import OverloadedError, QueueLimits, WorkQueue
 
 
 class _Endless:
-    """A writer that goes on until nobody listens; a prompt of one token is answered within four letters."""
+    """A writer that never ends; only the answer to a prompt of one token is finished, after four letters."""
 
     def __init__(self):
         self.pieces, self.ended = 0, threading.Event()
@@ -34,7 +34,7 @@ class _Endless:
 
 
 def echo(items):
-    """Work with one result an item: the item itself."""
+    """Yields each item as its own result."""
     yield items
 
 
@@ -44,7 +44,7 @@ def in_loop(work):
         return asyncio.run(work(executor))
 
 
-def test_an_answer_that_nobody_reads_is_not_written():
+def test_writing_stops_when_nobody_reads():
     async def work(executor):
         writer = _Endless()
         queue = writer.queue(executor, QueueLimits(2, 1))
@@ -61,23 +61,23 @@ def test_an_answer_that_nobody_reads_is_not_written():
         await waiting  # now it is its turn
         assert writer.ended.is_set()
         texts = [generation.text async for generation in short]
-        assert texts[-1] == "aaaa"  # its end; the writer was closed then, as nobody else listened
+        assert texts[-1] == "aaaa"  # its last text; then the writer was closed, because nobody else read
         await asyncio.sleep(0.05)
         return writer.pieces
 
     assert in_loop(work) <= 6
 
 
-def test_answers_that_grow_together_end_each_by_itself():
+def test_each_stream_of_a_batch_ends_with_its_own_answer():
     async def work(executor):
         sizes = []
         queue = _Endless().queue(executor, QueueLimits(8, 9), sizes.append)
         first = [queue.results([1]) for _ in range(3)]
         long = queue.results([1, 2])
-        pending = [asyncio.ensure_future(anext(one)) for one in (*first, long)]
+        pending = [asyncio.ensure_future(anext(stream)) for stream in (*first, long)]
         await asyncio.gather(*pending)
-        for one in first:
-            assert [generation.finished async for generation in one][-1]
+        for stream in first:
+            assert [generation.finished async for generation in stream][-1]
         for _ in range(10):
             await anext(long)
         await long.aclose()
@@ -86,7 +86,7 @@ def test_answers_that_grow_together_end_each_by_itself():
     assert in_loop(work) == [4]
 
 
-def test_a_client_alone_does_not_wait_for_others():
+def test_a_single_client_does_not_wait_for_others():
     async def work(executor):
         sizes = []
         queue = WorkQueue(echo, executor, QueueLimits(4, 10, max_wait_ms=200), on_batch=sizes.append)
@@ -94,7 +94,7 @@ def test_a_client_alone_does_not_wait_for_others():
         for i in range(5):
             await queue.result(i)
         alone = time.perf_counter() - start
-        await asyncio.gather(*(queue.result(i) for i in range(3)))  # now it is known that there are several
+        await asyncio.gather(*(queue.result(i) for i in range(3)))  # now the queue knows that there are several clients
 
         async def later():
             await asyncio.sleep(0.05)
@@ -108,7 +108,7 @@ def test_a_client_alone_does_not_wait_for_others():
     assert sizes == [1] * 5 + [3, 2]
 
 
-def test_a_batch_that_fails_tells_all_who_wait():
+def test_a_failing_batch_raises_for_each_of_its_items():
     async def work(executor):
         def run(items):
             if 3 in items:
@@ -117,16 +117,16 @@ def test_a_batch_that_fails_tells_all_who_wait():
 
         sizes = []
         queue = WorkQueue(run, executor, QueueLimits(2, 10), on_batch=sizes.append)
-        found = await asyncio.gather(*(queue.result(i) for i in range(6)), return_exceptions=True)
-        assert found[:2] + found[4:] == [0, 1, 4, 5]
-        assert [str(error) for error in found[2:4]] == ["broken"] * 2
+        results = await asyncio.gather(*(queue.result(i) for i in range(6)), return_exceptions=True)
+        assert results[:2] + results[4:] == [0, 1, 4, 5]
+        assert [str(error) for error in results[2:4]] == ["broken"] * 2
         assert await queue.result(7) == 7
         return sizes
 
     assert in_loop(work) == [2, 2, 2, 1]
 
 
-def test_only_items_of_one_key_are_worked_on_together():
+def test_a_batch_holds_items_of_one_key():
     async def work(executor):
         batches = []
 
@@ -138,16 +138,16 @@ def test_only_items_of_one_key_are_worked_on_together():
         assert await asyncio.gather(*(queue.result(i) for i in range(6))) == list(range(6))
         return batches
 
-    # The first of those that wait decides: 0 with the next even number, then 1 with the next odd one.
+    # The first waiting item decides: 0 with the next even number, then 1 with the next odd one.
     assert in_loop(work) == [[0, 2], [1, 3], [4], [5]]
 
 
 def test_a_client_that_leaves_takes_its_item_out_of_the_queue():
     async def work(executor):
-        go_on, done = threading.Event(), []
+        go_on, started = threading.Event(), []
 
         def run(items):
-            done.extend(items)
+            started.extend(items)
             go_on.wait(20)
             yield items
 
@@ -165,7 +165,7 @@ def test_a_client_that_leaves_takes_its_item_out_of_the_queue():
         queue.check_room()
         go_on.set()
         assert (await tasks[0], await tasks[2]) == (0, 2)
-        return done
+        return started
 
     assert in_loop(work) == [0, 2]
 

@@ -1,4 +1,4 @@
-"""Quotes in tables: marks where they fit, text elsewhere; none takes other rows along."""
+"""Quotes in tables delimit fields where they fit and are text elsewhere; none swallows other rows."""
 
 import csv
 import io
@@ -10,7 +10,7 @@ import pytest
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 
 AS_TEXT = "a quote is text, as quoting does not fit"
-AMBIGUOUS = "lines were read as one quoted field, and would be rows, too"
+AMBIGUOUS = "lines were read as one quoted field, but could also be rows"
 NOT_SWALLOWED = "two quotes are text, as more than 10 rows stand between them"
 NEEDLESS = "quotes around a field that needs none were left out"
 
@@ -18,8 +18,8 @@ NEEDLESS = "quotes around a field that needs none were left out"
 def read(path, content, columns=Columns()):
     path.write_bytes(content.encode())
     refusals = Refusals()
-    pairs = [(where.partition(" ")[2], pair) for where, pair in read_pairs(str(path), columns, refusals)]
-    return [(pair.question, pair.answer) for _, pair in pairs], [where for where, _ in pairs], refusals
+    pairs = [(place.partition(" ")[2], pair) for place, pair in read_pairs(str(path), columns, refusals)]
+    return [(pair.question, pair.answer) for _, pair in pairs], [place for place, _ in pairs], refusals
 
 
 @pytest.mark.parametrize("delimiter", ["\t", ",", ";"])
@@ -41,7 +41,7 @@ def read(path, content, columns=Columns()):
         ('"open|a\nr|say "x"', [('"open', "a"), ("r", 'say "x"')]),
         ('"open|a\nr|"x"', [('"open', "a"), ("r", "x")]),
         ('"open|a\nr|"x"\ns|"open\nt|b', [('"open', "a"), ("r", "x"), ("s", '"open'), ("t", "b")]),
-        ('"open|a\nr|"x\ny"', [('"open', "a"), ("r", "x\ny")]),  # a quoted field behind a stray quote
+        ('"open|a\nr|"x\ny"', [('"open', "a"), ("r", "x\ny")]),  # a quoted field after a stray quote
         ('"open|a\nr|"say ""x"" twice"', [('"open', "a"), ("r", 'say "x" twice')]),
         ('"open|a\nr|""doubled""', [('"open', "a"), ("r", '""doubled""')]),
         ('"q|r"|a|b', [('"q|r"|a|b', None)]),  # neither reading has two fields
@@ -53,25 +53,25 @@ def read(path, content, columns=Columns()):
         ("\n\nq|a\n", [("q", "a")]),
     ],
 )
-def test_quotes(tmp_path, delimiter, row, rows):
+def test_quotes_delimit_fields_or_are_text(tmp_path, delimiter, row, rows):
     content = f"question|answer\n{row}\nlast|row\n".replace("|", delimiter)
     expected = [
         tuple(text.replace("|", delimiter) for text in pair) for pair in [*rows, ("last", "row")] if pair[1] is not None
     ]
     for ending in ("", "\n"):
-        found, _, refusals = read(tmp_path / "a.tsv", content.rstrip("\n") + ending)
-        assert found == expected
+        received, _, refusals = read(tmp_path / "a.tsv", content.rstrip("\n") + ending)
+        assert received == expected
         assert sum(refusals.counts.values()) == sum(pair[1] is None for pair in rows)
 
 
 def test_three_columns_decide_which_reading_fits(tmp_path):
-    # As quotes say, the line has two fields; as it stands, three, like the header.
+    # With quoting the line has two fields; as plain text it has three, like the header.
     rows, _, refusals = read(tmp_path / "a.tsv", 'id\tquestion\tanswer\n"1\tq"\ta\n')
     assert rows == [('q"', "a")]
     assert refusals.notes() == {AS_TEXT: {"times": 1, "first": f"{tmp_path}/a.tsv line 2"}}
 
 
-def test_what_is_read_as_it_stands_is_noted_with_its_first_line(tmp_path):
+def test_quotes_read_as_text_are_noted_with_their_first_line(tmp_path):
     content = 'question,answer\nq,a\n"open,b\nr,c\n"open,d\n'
     rows, places, refusals = read(tmp_path / "a.csv", content)
     assert rows == [("q", "a"), ('"open', "b"), ("r", "c"), ('"open', "d")]
@@ -79,7 +79,7 @@ def test_what_is_read_as_it_stands_is_noted_with_its_first_line(tmp_path):
     assert refusals.notes() == {AS_TEXT: {"times": 2, "first": f"{tmp_path}/a.csv line 3"}}
 
 
-def test_lines_that_are_rows_in_both_readings_are_one_field_and_noted(tmp_path):
+def test_ambiguous_lines_are_one_field_and_noted(tmp_path):
     content = 'question,answer\nq,"one\nand, two"\nr,"three\nfour"\ns,"five\n, six"\n'
     rows, places, refusals = read(tmp_path / "a.csv", content)
     assert rows == [("q", "one\nand, two"), ("r", "three\nfour"), ("s", "five\n, six")]
@@ -87,25 +87,25 @@ def test_lines_that_are_rows_in_both_readings_are_one_field_and_noted(tmp_path):
     assert refusals.notes() == {AMBIGUOUS: {"times": 2, "first": f"{tmp_path}/a.csv line 2"}}
 
 
-def test_two_stray_quotes_do_not_take_the_rows_between_them(tmp_path):
+def test_two_stray_quotes_do_not_swallow_the_rows_between_them(tmp_path):
     between = [(f"q{i}", f"a{i}") for i in range(500)]
     content = 'question\tanswer\nq\t"stray\n' + "".join(f"{q}\t{a}\n" for q, a in between) + 'r\t5"\n'
     rows, _, refusals = read(tmp_path / "a.tsv", content)
     assert rows == [("q", '"stray'), *between, ("r", '5"')]
     assert refusals.notes() == {NOT_SWALLOWED: {"times": 1, "first": f"{tmp_path}/a.tsv line 2"}}
-    # The lines of a long quoted text are no rows: there is nothing to doubt.
+    # The lines of a long quoted text are no rows: the reading is not in doubt.
     text = "\n".join(f"line {i}" for i in range(500))
     rows, _, refusals = read(tmp_path / "a.tsv", f'question\tanswer\nq\t"{text}"\n')
     assert rows == [("q", text)]
     assert refusals.notes() == {}
 
 
-def test_quotes_that_a_tsv_loses_without_need_are_noted(tmp_path):
+def test_needless_quotes_in_a_tsv_are_noted(tmp_path):
     content = 'question\tanswer\n"Gone"\ta\nq\t"with ""x"""\nr\t"a\nb"\n'
     rows, _, refusals = read(tmp_path / "a.tsv", content)
     assert rows == [("Gone", "a"), ("q", 'with "x"'), ("r", "a\nb")]
     assert refusals.notes() == {NEEDLESS: {"times": 1, "first": f"{tmp_path}/a.tsv line 2"}}
-    # Where quotes stand around the header's names, they stand around all fields.
+    # If the names of the header are quoted, all fields are.
     assert read(tmp_path / "a.tsv", content.replace("question\tanswer", '"question"\t"answer"'))[2].notes() == {}
     # In a CSV they are the rule.
     assert read(tmp_path / "a.csv", content.replace("\t", ","))[2].notes() == {}
@@ -136,7 +136,7 @@ def test_a_header_with_line_breaks_and_one_with_a_stray_quote(tmp_path):
     assert read(tmp_path / "a.csv", '"id,question,answer\n1,q,a\n2,r,b\n')[0] == [("q", "a"), ("r", "b")]
 
 
-def test_tables_of_the_csv_module_come_back(tmp_path):
+def test_tables_of_the_csv_module_are_read_back(tmp_path):
     dice = random.Random(0)
     pieces = ["a", "b c", '"', '""', "\n", "\r\n", ",", "\t", ";", "é", " "]
     for delimiter in ",\t;":
@@ -147,8 +147,8 @@ def test_tables_of_the_csv_module_come_back(tmp_path):
                 ]
                 file = io.StringIO()
                 csv.writer(file, delimiter=delimiter, quoting=quoting).writerows([("question", "answer"), *rows])
-                found, _, refusals = read(tmp_path / "a.csv", file.getvalue(), Columns(delimiter=delimiter))
-                assert found == rows, file.getvalue()
+                received, _, refusals = read(tmp_path / "a.csv", file.getvalue(), Columns(delimiter=delimiter))
+                assert received == rows, file.getvalue()
                 assert not refusals.counts
 
 
@@ -169,4 +169,4 @@ def test_every_line_is_a_row_in_linear_time(tmp_path, lines):
     path.write_text("question\tanswer\n" + "\n".join(lines) + "\n")
     start = time.process_time()
     assert sum(1 for _ in read_pairs(str(path), Columns(), Refusals())) == len(lines)
-    assert time.process_time() - start < 10  # about one second; what grows with the square takes hours
+    assert time.process_time() - start < 10  # takes about a second; quadratic time would be hours

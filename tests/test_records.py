@@ -26,7 +26,7 @@ def serialized(rows):
     return records.serialize(columns)
 
 
-def test_the_bytes_are_those_of_protobuf():
+def test_records_equal_the_bytes_of_protobuf():
     for row, record in zip(ROWS, serialized(ROWS), strict=True):
         example = tf.train.Example()
         for name, value in row.items():
@@ -43,8 +43,8 @@ def test_tensorflow_reads_a_shard(tmp_path):
         assert [value.numpy().tolist() for value in parsed[name]] == [row[name] for row in ROWS]
     with pytest.raises(RuntimeError), open(path, "rb"):
         records.write_shard(path, failing())
-    assert list(tf.data.TFRecordDataset(path).as_numpy_iterator()) == raw  # the old one stays whole
-    assert [found.name for found in tmp_path.iterdir()] == ["x.tfrecord"]
+    assert list(tf.data.TFRecordDataset(path).as_numpy_iterator()) == raw  # the old shard is still complete
+    assert [file.name for file in tmp_path.iterdir()] == ["x.tfrecord"]
 
 
 def failing():

@@ -43,9 +43,9 @@ def test_loss_by_hand():
 
 
 @pytest.mark.parametrize("name", ["question_group", "answer_group"])
-def test_equal_texts_are_no_negatives(name):
-    # Both answers lie on the first question, so that each would be the other's hardest negative; being excluded,
-    # each row keeps one candidate: softmax 1, loss 0.
+def test_equal_texts_are_never_negatives(name):
+    # All vectors are equal, so that each answer would be the other's hardest negative. It is excluded, so that each row
+    # keeps one candidate: softmax 1, loss 0.
     same = DISTINCT | {name: [5, 5]}
     vectors = unit([[1, 0], [1, 0]])
     assert loss(vectors, vectors, same) == pytest.approx([0, 0], abs=1e-6)
@@ -78,11 +78,11 @@ def test_loss_equals_the_reference_on_random_batches():
 
 def test_heads_start_as_the_identity(retriever):
     for side in ("question", "answer"):
-        found = retriever.embed(TEXTS, side)
-        np.testing.assert_allclose(found.head, unit(found.encoder), atol=1e-6)
+        embeddings = retriever.embed(TEXTS, side)
+        np.testing.assert_allclose(embeddings.head, unit(embeddings.encoder), atol=1e-6)
 
 
-def test_a_head_learns_from_its_start(retriever):
+def test_a_residual_head_learns_from_the_identity(retriever):
     head = retriever.model.question_head
     x = tf.random.stateless_normal([4, 10], [0, 1])
     optimizer = keras.optimizers.SGD(0.1)
@@ -132,7 +132,7 @@ def test_encoding_is_traced_once(trained):
     assert trained._encode["answer"].experimental_get_tracing_count() == 1
 
 
-def test_no_texts(retriever):
+def test_no_texts_give_no_vectors(retriever):
     assert retriever.embed([], "question").head.shape == (0, 10)
 
 
@@ -155,7 +155,7 @@ def test_a_saved_retriever_is_the_same(trained, tmp_path, caplog):
     assert again.fingerprint() != trained.fingerprint()
 
 
-def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
+def test_an_unfinished_or_changed_model_folder_is_refused(trained, tmp_path):
     trained.save_config(str(tmp_path), {})
     with pytest.raises(ValueError, match=r"has no weights.safetensors. Expected a complete model folder"):
         TrainedRetriever.load(str(tmp_path))
@@ -177,7 +177,7 @@ def test_an_unfinished_or_changed_model_folder(trained, tmp_path):
         ({"matryoshka_dims": (11,)}, "expected 1 to 10"),
     ],
 )
-def test_impossible_configs(change, message):
+def test_invalid_configs_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
         RetrieverConfig(**{"bert": TINY_BERT, "max_tokens": 20} | change)
 
@@ -186,33 +186,35 @@ def test_vectors_equal_those_of_sentence_transformers(minilm):
     """Golden values: tests/golden/make_minilm_vectors.py."""
     with open(os.path.join(os.path.dirname(__file__), "golden/minilm_vectors.json"), encoding="utf-8") as file:
         golden = json.load(file)
-    found = TrainedRetriever.load(minilm)
-    lengths = found.tokenizer.encode(golden["texts"], 256).row_lengths().numpy()
+    retriever = TrainedRetriever.load(minilm)
+    lengths = retriever.tokenizer.encode(golden["texts"], 256).row_lengths().numpy()
     assert lengths.tolist() == golden["lengths"]
     assert (lengths.min(), lengths.max()) == (3, 256)
-    assert (found.config.max_tokens, found.config.pooling) == (256, "mean")
-    difference = np.abs(found.embed(golden["texts"], "answer", batch_tokens=1_024).head - np.array(golden["vectors"]))
+    assert (retriever.config.max_tokens, retriever.config.pooling) == (256, "mean")
+    difference = np.abs(
+        retriever.embed(golden["texts"], "answer", batch_tokens=1_024).head - np.array(golden["vectors"])
+    )
     assert difference.max() < 1e-5
     fast = TrainedRetriever.load_for_many(minilm, "bfloat16")
     cosines = np.sum(fast.embed(golden["texts"], "answer").head * np.array(golden["vectors"]), axis=1)
-    assert 0.999 < cosines.min() < 0.99999  # other vectors, but hardly
+    assert 0.999 < cosines.min() < 0.99999  # slightly different vectors
 
 
 @pytest.mark.parametrize(("max_tokens", "from_shards"), [(40, True), (5, False)])
 def test_a_prepared_folder_gives_the_vectors_of_its_texts(tokenizer, prepared, monkeypatch, max_tokens, from_shards):
-    # The shards hold whole texts, of 40 tokens at most: a model that cuts at 5 must read the texts again.
-    found = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=max_tokens), seed=3), tokenizer)
-    randomize(found.model)
-    expected = found.embed(prepared.pairs(["answer"])["answer"].to_pylist(), "answer")
+    # The shards hold whole texts, of at most 40 tokens: a model that cuts at 5 must tokenize the texts again.
+    retriever = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=max_tokens), seed=3), tokenizer)
+    randomize(retriever.model)
+    expected = retriever.embed(prepared.table(["answer"])["answer"].to_pylist(), "answer")
     calls = []
-    embed = found.embed
-    monkeypatch.setattr(found, "embed", lambda *args: calls.append(args) or embed(*args))
-    received = found.embed_prepared(prepared, "answer", batch_tokens=70)
+    embed = retriever.embed
+    monkeypatch.setattr(retriever, "embed", lambda *args: calls.append(args) or embed(*args))
+    received = retriever.embed_prepared(prepared, "answer", batch_tokens=70)
     assert bool(calls) == (not from_shards)
     np.testing.assert_allclose(received.head, expected.head, atol=1e-5)
 
 
-def test_groups_of_like_length_change_nothing(tokenizer):
+def test_length_groups_do_not_change_vectors(tokenizer):
     ids = np.array([[2, 7, 3, 0, 0, 0], [2, 8, 9, 10, 11, 3], [2, 3, 0, 0, 0, 0], [2, 9, 9, 3, 0, 0]], np.int32)
     for compiled in (1, 16):
         model = Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3)
@@ -222,17 +224,17 @@ def test_groups_of_like_length_change_nothing(tokenizer):
         for num_groups in (1, 2, 6):
             (questions, q), (answers, a) = (length_groups(tf.constant(x), num_groups, 0) for x in (ids, ids[:3]))
             assert sum(group.shape[0] for group in questions) == 4
-            found = model(questions, answers)
-            np.testing.assert_allclose(tf.gather(found[0], q), expected[0], atol=1e-5)
-            np.testing.assert_allclose(tf.gather(found[1], a), expected[1], atol=1e-5)
+            vectors = model(questions, answers)
+            np.testing.assert_allclose(tf.gather(vectors[0], q), expected[0], atol=1e-5)
+            np.testing.assert_allclose(tf.gather(vectors[1], a), expected[1], atol=1e-5)
         # Two texts of 2 and 3 tokens, then two of 4 and 6.
         assert [group.shape for group in length_groups(tf.constant(ids), 2, 0)[0]] == [(2, 3), (2, 6)]
     padded = tf.pad(ids, [[0, 0], [0, 2]])  # to a multiple of 4
     assert [group.shape for group in length_groups(padded, 2, 0, multiple=4)[0]] == [(2, 4), (2, 8)]
 
 
-def test_a_folder_of_another_version(retriever, tmp_path):
-    """What its config.json lacks has the default; what this version does not know is named."""
+def test_missing_settings_have_defaults_and_unknown_ones_are_refused(retriever, tmp_path):
+    """A setting missing in config.json has its default; an unknown one is refused by name."""
     retriever.save_config(str(tmp_path), {})
     retriever.save_weights(str(tmp_path))
     path = tmp_path / "config.json"

@@ -1,4 +1,4 @@
-"""What training is fed: batches, hard negatives, stored vectors."""
+"""The inputs of training: batches, hard negatives, stored vectors."""
 
 import dataclasses
 import json
@@ -22,15 +22,15 @@ from tests.conftest import SETTINGS
 
 
 @pytest.mark.long
-def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
-    """The whole way: mine with a trained model, train again with K negatives, in both kinds of training."""
+def test_a_second_round_with_hard_negatives_trains(config, tmp_path):
+    """Mines with a trained model, then trains from it: plain, with gradient caching, and with a frozen encoder."""
     settings = dataclasses.replace(SETTINGS, epochs=1)
     first = dataclasses.replace(config, settings=settings)
     train(first, str(tmp_path / "first"))
     prepared = PreparedFolder(config.prepared_dir)
-    found = TrainedRetriever.load(str(tmp_path / "first"))
-    mine(found, prepared, str(tmp_path / "n"), MiningSettings(relative_margin=1.0))
-    before = DevEvaluation(prepared, 2_000, text_vectors(found))()
+    trained = TrainedRetriever.load(str(tmp_path / "first"))
+    mine(trained, prepared, str(tmp_path / "n"), MiningSettings(relative_margin=1.0))
+    before = DevEvaluation(prepared, 2_000, text_vectors(trained))()
     hard = dataclasses.replace(
         first,
         encoder_dir=str(tmp_path / "first"),
@@ -47,19 +47,19 @@ def test_hard_negatives_teach_what_random_ones_do_not(config, tmp_path):
         assert stored["negatives"] == files.sha256(str(tmp_path / "n" / "negatives.parquet"))
 
 
-def test_batches_of_clusters_hold_what_plain_ones_hold(config):
+def test_clustered_batches_hold_the_same_pairs(config):
     prepared, strategy = PreparedFolder(config.prepared_dir), tf.distribute.get_strategy()
     plain, clustered = (
         RetrieverTask(sized, prepared, start(sized, prepared), strategy, "").batches
         for sized in (dataclasses.replace(config, cluster_size=size, num_buckets=2) for size in (1, 4))
     )
 
-    def pairs(made):
+    def pairs(batches):
         return {
             pair_id: {
                 name: batch[name][i].numpy()[batch[name][i] != 0].tolist() for name in ("question_ids", "answer_ids")
             }
-            for batch in made
+            for batch in batches
             for i, pair_id in enumerate(batch["pair_id"].numpy())
         }
 
@@ -67,8 +67,8 @@ def test_batches_of_clusters_hold_what_plain_ones_hold(config):
     assert all(
         spec.is_compatible_with(clustered(0, 0).element_spec[name]) for name, spec in plain(0, 0).element_spec.items()
     )
-    all_of_them, later = list(clustered(1, 0)), list(clustered(1, 2))
-    assert [batch["pair_id"].numpy().tolist() for batch in all_of_them[2:]] == [
+    whole_epoch, later = list(clustered(1, 0)), list(clustered(1, 2))
+    assert [batch["pair_id"].numpy().tolist() for batch in whole_epoch[2:]] == [
         batch["pair_id"].numpy().tolist() for batch in later
     ]
 
@@ -80,7 +80,7 @@ def test_the_step_is_traced_once(config, tmp_path, monkeypatch):
     assert len(traces) == 1
 
 
-def test_a_store_that_another_worker_should_have_written(config, retriever, tmp_path):
+def test_a_store_missing_on_another_worker_is_reported(config, retriever, tmp_path):
     prepared = PreparedFolder(shutil.copytree(config.prepared_dir, tmp_path / "p"))
     with pytest.raises(FileNotFoundError, match="the first worker.*the same --prepared_dir"):
         open_store(retriever, prepared, "question", make=False)

@@ -37,11 +37,11 @@ def first_folder(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def first_run(config, first_folder):
-    set_up(deterministic=True)  # the process cannot go back
+    set_up(deterministic=True)  # for the rest of the process
     return train(config, str(first_folder))
 
 
-def test_a_run_leaves_a_whole_folder(config, first_run, first_folder):
+def test_a_run_leaves_a_complete_folder(config, first_run, first_folder):
     assert sorted(os.listdir(first_folder)) == [
         "README.md", "config.json", "hybrid.json", "learning_curve.png", "metrics.json", "tokenizer_config.json",
         "vocab.txt", "weights.safetensors",
@@ -49,7 +49,7 @@ def test_a_run_leaves_a_whole_folder(config, first_run, first_folder):
     assert json.loads((first_folder / "metrics.json").read_text()) == first_run
     stored = json.loads((first_folder / "config.json").read_text())
     assert stored["training"] == json.loads(json.dumps(dataclasses.asdict(config)))
-    steps = -(-PreparedFolder(config.prepared_dir).num_pairs("train") // 16)
+    steps = -(-PreparedFolder(config.prepared_dir).num_rows("train") // 16)
     assert len(first_run["losses"]) == 2 * steps
     assert [entry["epoch"] for entry in first_run["epochs"]] == [0, 1, 2]
     assert (first_folder / "learning_curve.png").read_bytes().startswith(b"\x89PNG")
@@ -66,11 +66,11 @@ def test_training_lowers_the_loss(config, tmp_path):
 def test_the_best_epoch_is_kept(config, first_run, first_folder):
     best = max(entry["RR@10"] for entry in first_run["epochs"])
     assert first_run["best"]["RR@10"] == best
-    found = TrainedRetriever.load(str(first_folder))
-    evaluate = DevEvaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(found))
+    retriever = TrainedRetriever.load(str(first_folder))
+    evaluate = DevEvaluation(PreparedFolder(config.prepared_dir), 2_000, text_vectors(retriever))
     assert evaluate()["RR@10"] == pytest.approx(best)
     hybrid, tried = evaluate.choose_hybrid()
-    assert found.hybrid == hybrid
+    assert retriever.hybrid == hybrid
     assert json.loads((first_folder / "hybrid.json").read_text())["dev_RR@10"] == pytest.approx(tried)
 
 
@@ -88,12 +88,12 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, t
     make = loop.step_function
 
     def failing(*args):
-        do_step, done = make(*args), [0]
+        do_step, num_done = make(*args), [0]
 
         def run(batch):
-            if done[0] == stop_after:
+            if num_done[0] == stop_after:
                 raise KeyboardInterrupt
-            done[0] += 1
+            num_done[0] += 1
             return do_step(batch)
 
         return run
@@ -109,7 +109,7 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, t
     assert not os.path.exists(f"{folder}/{loop.CHECKPOINT_FILE}")
 
 
-def test_a_finished_run_is_not_done_again(config, first_run, first_folder, monkeypatch):
+def test_a_finished_run_is_not_repeated(config, first_run, first_folder, monkeypatch):
     monkeypatch.setattr(loop, "fit", None)
     assert train(config, str(first_folder), resume=True) == first_run
 
@@ -125,7 +125,7 @@ def test_a_folder_is_not_overwritten_or_resumed_by_mistake(config, first_run, fi
 
 @pytest.mark.long
 def test_replicas_give_the_losses_of_one_device(small, tmp_path):
-    """Two logical devices with half of each batch: embeddings are gathered, so that all answers are candidates."""
+    """Two logical devices get half of each batch; embeddings are gathered, so that all answers are candidates."""
     code = f"""
 import json, sys
 import tensorflow as tf
@@ -150,15 +150,15 @@ print(json.dumps([one["losses"], two["losses"]]))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
-def test_a_strategy_of_one_device(config, tmp_path, monkeypatch):
+def test_a_strategy_with_one_device_gives_the_same_losses(config, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "_WORTH_COMPILING", 1)
-    one = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
-    plain = train(one, str(tmp_path / "plain"))
-    mirrored = train(one, str(tmp_path / "mirrored"), strategy=tf.distribute.MirroredStrategy(["/cpu:0"]))
+    one_epoch = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
+    plain = train(one_epoch, str(tmp_path / "plain"))
+    mirrored = train(one_epoch, str(tmp_path / "mirrored"), strategy=tf.distribute.MirroredStrategy(["/cpu:0"]))
     np.testing.assert_allclose(mirrored["losses"], plain["losses"], atol=1e-5)
 
 
-def test_a_run_that_learns_nothing_says_so(config, tmp_path, caplog):
+def test_a_run_that_learns_nothing_is_reported(config, tmp_path, caplog):
     settings = dataclasses.replace(SETTINGS, epochs=1, learning_rate=10.0)
     config = dataclasses.replace(config, freeze_bert=True, head="residual", settings=settings)
     history = train(config, str(tmp_path / "m"))
@@ -166,40 +166,40 @@ def test_a_run_that_learns_nothing_says_so(config, tmp_path, caplog):
     assert "No epoch had a better RR@10" in caplog.text
 
 
-def test_what_is_not_a_model_is_not_replaced(config, tmp_path, monkeypatch):
+def test_overwrite_replaces_only_model_folders(config, tmp_path, monkeypatch):
     monkeypatch.setattr(train_module, "training_pairs", None)
     write_hugging_face(tmp_path / "encoder", google_tensors())
     before = sorted(os.listdir(tmp_path / "encoder"))
     with pytest.raises(FileExistsError, match="holds something else"):
         train(config, str(tmp_path / "encoder"), overwrite=True)
     started = dataclasses.replace(config, encoder_dir=str(tmp_path / "encoder"))
-    with pytest.raises(FileExistsError, match="is what is trained from"):
+    with pytest.raises(FileExistsError, match="is an input of this training"):
         train(started, f"{tmp_path}/encoder/", overwrite=True)
-    with pytest.raises(FileExistsError, match="is what is trained from"):
+    with pytest.raises(FileExistsError, match="is an input of this training"):
         train(config, config.prepared_dir, overwrite=True)
     assert sorted(os.listdir(tmp_path / "encoder")) == before
 
 
-def test_a_run_that_ends_before_its_card_is_resumed(config, tmp_path, monkeypatch):
-    one = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
+def test_a_run_stopped_before_its_model_card_is_resumed(config, tmp_path, monkeypatch):
+    one_epoch = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(RetrieverTask, "report", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(one, str(tmp_path / "m"))
+        train(one_epoch, str(tmp_path / "m"))
     monkeypatch.undo()
-    # What does not change the numbers may change.
-    settings = dataclasses.replace(one.settings, precision="auto", checkpoint_steps=7)
+    # Settings that do not change the results may change.
+    settings = dataclasses.replace(one_epoch.settings, precision="auto", checkpoint_steps=7)
     if dtype_policy("auto") == "float32":
-        one = dataclasses.replace(one, settings=settings)
-    train(one, str(tmp_path / "m"), resume=True)
+        one_epoch = dataclasses.replace(one_epoch, settings=settings)
+    train(one_epoch, str(tmp_path / "m"), resume=True)
     assert (tmp_path / "m/README.md").exists()
     assert (tmp_path / "m/metrics.json").exists()
 
 
-def test_frozen_bert_stays_as_it_is(config, tmp_path, monkeypatch):
+def test_frozen_bert_does_not_change(config, tmp_path, monkeypatch):
     trained, fit = [], loop.fit
     monkeypatch.setattr(loop, "fit", lambda task, *rest: trained.append(task.modules[0]) or fit(task, *rest))
     settings = dataclasses.replace(SETTINGS, epochs=1)
@@ -214,14 +214,14 @@ def test_frozen_bert_stays_as_it_is(config, tmp_path, monkeypatch):
             assert np.abs(ours - before).max() > 1e-4, ours.path
 
 
-def test_a_diverged_run_ends_with_a_remedy_and_keeps_what_was_good(config, tmp_path):
+def test_a_diverged_run_names_a_remedy_and_keeps_its_last_weights(config, tmp_path):
     # The first step, at full rate, makes weights of 1e37, whose products are beyond float32 in the second.
     settings = dataclasses.replace(SETTINGS, learning_rate=1e37, warmup_share=0.0)
     with pytest.raises(ValueError, match="loss of step 2 is nan.*lower --learning_rate.*--precision=float32"):
         train(dataclasses.replace(config, settings=settings), str(tmp_path / "m"))
-    found = TrainedRetriever.load(str(tmp_path / "m"))
-    fresh = Retriever(found.config, seed=SETTINGS.seed)
-    for ours, before in zip(found.model.weights, fresh.weights, strict=True):
+    retriever = TrainedRetriever.load(str(tmp_path / "m"))
+    fresh = Retriever(retriever.config, seed=SETTINGS.seed)
+    for ours, before in zip(retriever.model.weights, fresh.weights, strict=True):
         np.testing.assert_array_equal(ours, before)
     assert not {model_folder.METRICS_FILE, loop.CHECKPOINT_FILE} & set(os.listdir(tmp_path / "m"))
 
@@ -244,7 +244,7 @@ def test_a_resumed_run_must_have_the_same_start_weights(small, tmp_path, monkeyp
     assert len(calls) == 2
 
 
-def test_a_corpus_without_dev_pairs(corpus, vocab_file, tmp_path):
+def test_a_corpus_without_dev_pairs_is_refused(corpus, vocab_file, tmp_path):
     prepare(Settings((corpus,), vocab_file, dev_share=0.0), str(tmp_path / "p"))
     with pytest.raises(ValueError, match="no dev pairs.*--dev_share"):
         train(RetrieverTraining(str(tmp_path / "p")), str(tmp_path / "m"))
@@ -254,12 +254,14 @@ def test_a_corpus_without_dev_pairs(corpus, vocab_file, tmp_path):
 def test_texts_longer_than_the_model_takes_are_refused(small, corpus, vocab_file, tmp_path):
     longest = PreparedFolder(small).longest()
     config = RetrieverTraining(small, random_bert=SIZES, max_tokens=longest - 1, settings=SETTINGS)
-    with pytest.raises(ValueError, match=rf"up to {longest} tokens; this model is to take {longest - 1}.*--max_tokens"):
+    with pytest.raises(
+        ValueError, match=rf"up to {longest} tokens; this model takes at most {longest - 1}.*--max_tokens"
+    ):
         train(config, str(tmp_path / "m"))
     assert not os.path.exists(tmp_path / "m")
 
 
-def test_a_model_takes_texts_as_long_as_the_pairs_were_cut_at(config, small, tmp_path, caplog):
+def test_max_tokens_defaults_to_the_length_of_the_prepared_pairs(config, small, tmp_path, caplog):
     assert PreparedFolder(small).cut_at() == 20
     uncut = dataclasses.replace(config, max_tokens=None)
     write_hugging_face(tmp_path, google_tensors())
@@ -291,7 +293,7 @@ def test_a_run_with_boundaries_is_resumed(config, tmp_path, monkeypatch):
     assert len(calls) == 2
 
 
-def test_another_vocabulary_than_the_encoders(small, tmp_path):
+def test_another_vocabulary_than_the_encoders_is_refused(small, tmp_path):
     write_hugging_face(tmp_path, google_tensors())
     vocab = [*VOCAB]
     vocab[-1] = "other"
@@ -300,11 +302,11 @@ def test_another_vocabulary_than_the_encoders(small, tmp_path):
         train(RetrieverTraining(small, encoder_dir=str(tmp_path)), str(tmp_path / "m"))
 
 
-def test_a_model_card_says_what_it_is_and_what_it_gets_wrong(first_run, first_folder, config):
+def test_the_model_card_describes_data_settings_and_scores(first_run, first_folder, config):
     card = (first_folder / "README.md").read_text()
     assert "nothing it finds is medical advice" in card
     prepared = PreparedFolder(config.prepared_dir)
-    assert f"{prepared.num_pairs('train'):,} train, {prepared.num_pairs('dev'):,} dev" in card
+    assert f"{prepared.num_rows('train'):,} train, {prepared.num_rows('dev'):,} dev" in card
     assert f"{first_run['best']['RR@10']:.4g}" in card
     assert card.count("(kept)") == 1
     assert "| batch_size | `16` |" in card
@@ -319,19 +321,19 @@ def test_a_model_card_says_what_it_is_and_what_it_gets_wrong(first_run, first_fo
         ({"chunk_size": -1}, "chunk_size is -1"),
         ({"cluster_size": 0}, "cluster_size is 0"),
         ({"chunk_size": 65}, "chunk_size is 65; expected 0 to 64, the batch size"),
-        ({"num_negatives": 2}, "num_negatives is 2, of no hard negatives"),
+        ({"num_negatives": 2}, "num_negatives is 2, but there are no hard negatives"),
         ({"dropout": 1.0}, "^dropout is 1.0"),
         ({"head_dropout": -0.1}, "head_dropout is -0.1"),
         ({"loss": LossSettings(distillation_weight=0.1)}, "Give --negatives_dir"),
     ],
 )
-def test_settings_that_contradict_each_other(wrong, message):
+def test_contradictory_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         RetrieverTraining("p", **wrong)
 
 
 @pytest.mark.parametrize("head", ["residual", "plain", "none"])
-def test_heads(head, config, tmp_path):
+def test_each_kind_of_head_trains(head, config, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=1)
     loss = LossSettings(matryoshka_dims=(4,), learn_scale=True)
     changed = {"head": head, "head_depth": 2, "head_width": 6, "loss": loss}
@@ -339,23 +341,23 @@ def test_heads(head, config, tmp_path):
     before, after = (entry["scale"] for entry in history["epochs"])
     assert before == pytest.approx(loss.scale)
     assert after != before
-    found = TrainedRetriever.load(str(tmp_path / "m"))
-    assert found.config.matryoshka_dims == (4,)
+    retriever = TrainedRetriever.load(str(tmp_path / "m"))
+    assert retriever.config.matryoshka_dims == (4,)
     sizes = {"residual": 2 * (10 * 6 + 6 + 6 * 10 + 10), "plain": 10 * 6 + 6 + 6 * 6 + 6 + 6 * 10 + 10, "none": 0}
-    assert sum(int(np.prod(weight.shape)) for weight in found.model.question_head.weights) == sizes[head]
+    assert sum(int(np.prod(weight.shape)) for weight in retriever.model.question_head.weights) == sizes[head]
     with pytest.raises(ValueError, match="head is .* asked for was"):
         TrainedRetriever.load(str(tmp_path / "m"), head="residual" if head != "residual" else "none")
-    # A second round needs none of the flags again, and may change what no weight depends on.
+    # A second round takes these settings from the model, and may change those that no weight depends on.
     second = dataclasses.replace(config, encoder_dir=str(tmp_path / "m"), max_tokens=30, head_dropout=0.3)
     again = start(second, PreparedFolder(second.prepared_dir)).config
-    assert again == dataclasses.replace(found.config, max_tokens=30, head_dropout=0.3)
+    assert again == dataclasses.replace(retriever.config, max_tokens=30, head_dropout=0.3)
     if head == "none":
         with pytest.raises(ValueError, match="nothing is trained"):
             start(dataclasses.replace(second, freeze_bert=True), PreparedFolder(second.prepared_dir))
 
 
 def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
-    """A setting that its config.json lacks had its default; one that this version does not know is named."""
+    """A setting missing in config.json had its default; an unknown one is refused by name."""
     monkeypatch.setattr(loop, "fit", lambda *_: {"best": {}})
     train(config, str(tmp_path))
     path = tmp_path / "config.json"

@@ -1,4 +1,4 @@
-"""Row types: one that only this test knows is prepared from its schema and a reader."""
+"""Row types: a type that only this test declares is prepared from its schema and a reader."""
 
 import collections
 import dataclasses
@@ -27,9 +27,9 @@ class Note:
 
 
 BODY = Field("body", TEXT, "body_ids", ENCODER, grouped=True)
-REST = (Field("topic", LABEL, "topic_class"), Field("year", NUMBER, "year"), Field("source", LABEL))
-NOTE = Schema(Note, (BODY, *REST), key="body")
-# Ten bodies, each written in three ways that are one in normal form, but for the first, whose first two are equal.
+OTHER_FIELDS = (Field("topic", LABEL, "topic_class"), Field("year", NUMBER, "year"), Field("source", LABEL))
+NOTE = Schema(Note, (BODY, *OTHER_FIELDS), key="body")
+# Ten bodies, each in three spellings with one normal form; then a duplicate, an empty body and an empty topic.
 BODIES = [f"what is {'ab'[i % 2]}{i}" for i in range(10)]
 NOTES = [
     Note(text, "xyz"[i % 3], 2000 + i) for i, body in enumerate(BODIES) for text in (body, f"{body}.", body.upper())
@@ -53,12 +53,12 @@ def folder(vocab_file, tmp_path_factory):
     return PreparedFolder(str(path / "out"), NOTE)
 
 
-def test_what_is_refused_is_named_after_the_type(folder):
+def test_refusals_name_the_row_type(folder):
     source = folder.manifest["inputs"][0]["path"]
     assert folder.manifest["refused"] == {
         "empty body": {"rows": 1, "first": f"{source} line 32"},
         "empty topic": {"rows": 1, "first": f"{source} line 33"},
-        "the same note stands before": {"rows": 1, "first": f"{source} line 31"},
+        "the same note occurs before": {"rows": 1, "first": f"{source} line 31"},
     }
     counts = folder.manifest["counts"]
     assert counts["train"]["notes"] + counts["dev"]["notes"] == 30
@@ -71,8 +71,8 @@ def test_parquet_has_the_declared_columns(folder):
     assert table.column_names == ["note_id", "body", "year", "body_group", "split", "topic", "source"]
     assert all(table.schema.field(name).type == pa.string() for name in strings)
     assert all(table.schema.field(name).type == pa.int64() for name in numbers)
-    found = sorted((row["body"], row["topic"], row["year"]) for row in table.to_pylist())
-    assert found == sorted((note.body, note.topic, note.year) for note in NOTES[:30])
+    notes = sorted((row["body"], row["topic"], row["year"]) for row in table.to_pylist())
+    assert notes == sorted((note.body, note.topic, note.year) for note in NOTES[:30])
     assert set(table["source"].to_pylist()) == {"notes.txt"}
     assert len(set(table["note_id"].to_pylist())) == 30
 
@@ -82,12 +82,12 @@ def test_equal_keys_are_in_one_split(folder):
     for row in folder.table(["body", "split", "body_group"]).to_pylist():
         splits_of[row["body"].lower().rstrip(".")].add((row["body_group"], row["split"]))
     assert sorted(splits_of) == sorted(BODIES)
-    assert all(len(found) == 1 for found in splits_of.values())
-    assert {split for found in splits_of.values() for _, split in found} == {"train", "dev"}
+    assert all(len(groups) == 1 for groups in splits_of.values())
+    assert {split for groups in splits_of.values() for _, split in groups} == {"train", "dev"}
 
 
 def ids_by_hand(body):
-    """What is a1. -> [CLS] what is a ##1 [SEP]: of six tokens, the full stop has no room."""
+    """Returns ids: "what is a1." -> [CLS] what is a ##1 [SEP]; six tokens leave no room for the full stop."""
     letter, digit = body.lower().split()[2][:2]
     return [VOCAB.index(token) for token in ("[CLS]", "what", "is", letter, f"##{digit}", "[SEP]")]
 
@@ -97,13 +97,13 @@ def test_records_have_the_declared_features(folder):
         row["note_id"]: row for row in folder.table(["note_id", "body", "body_group", "topic", "year"]).to_pylist()
     }
     assert folder.manifest["labels"] == {"topic": ["x", "y", "z"]}
-    seen = []
+    note_ids = []
     for split in ("train", "dev"):
         for raw in tf.data.TFRecordDataset(folder.shards(split)).as_numpy_iterator():
             features = tf.train.Example.FromString(raw).features.feature
             record = {name: list(feature.int64_list.value) for name, feature in features.items()}
             (note_id,) = record.pop("note_id")
-            seen.append(note_id)
+            note_ids.append(note_id)
             row = table[note_id]
             assert record == {
                 "body_ids": ids_by_hand(row["body"]),
@@ -111,15 +111,15 @@ def test_records_have_the_declared_features(folder):
                 "topic_class": ["xyz".index(row["topic"])],
                 "year": [row["year"]],
             }
-    assert sorted(seen) == sorted(table)
+    assert sorted(note_ids) == sorted(table)
 
 
 def test_batches_are_padded(folder):
-    found = list(batches.training_batches(folder, "train", batches.BatchSettings(4, 1), 0, 0))
-    ids = [row for batch in found for row in batch["note_id"].numpy().tolist()]
+    note_batches = list(batches.training_batches(folder, "train", batches.BatchSettings(4, 1), 0, 0))
+    ids = [row for batch in note_batches for row in batch["note_id"].numpy().tolist()]
     assert sorted(ids) == sorted(folder.table(["note_id"], "train")["note_id"].to_pylist())
     bodies = dict(zip(*folder.table(["note_id", "body"]).to_pydict().values(), strict=True))
-    for batch in found:
+    for batch in note_batches:
         assert set(batch) == {"body_ids", "note_id", "body_group", "topic_class", "year"}
         expected = [ids_by_hand(bodies[i]) for i in batch["note_id"].numpy().tolist()]
         np.testing.assert_array_equal(batch["body_ids"].numpy(), expected)
@@ -134,7 +134,7 @@ def test_a_folder_of_another_type_is_refused(folder, prepared):
         PreparedFolder(prepared.path, NOTE)
 
 
-def test_lists_and_numbers_stand_in_parquet(vocab_file, tmp_path):
+def test_lists_and_numbers_are_stored_in_parquet(vocab_file, tmp_path):
     questions = [rows.Choices("What  is a?", ("a cold", " the  flu"), 1), rows.Choices("what is b?", ("x", "NULL"), 0)]
     questions += [
         dataclasses.replace(questions[0], choices=("the flu",)),
@@ -158,7 +158,7 @@ def test_lists_and_numbers_stand_in_parquet(vocab_file, tmp_path):
     }  # fmt: skip
 
 
-def test_max_tokens_of_a_text_that_is_not_declared(vocab_file, corpus, tmp_path):
+def test_max_tokens_of_an_undeclared_text_is_refused(vocab_file, corpus, tmp_path):
     settings = Settings((corpus,), vocab_file, max_tokens={"body": 6})
     with pytest.raises(ValueError, match="max_tokens names 'body'; expected question, answer"):
         prepare(settings, str(tmp_path / "out"))
@@ -171,7 +171,7 @@ def test_declared_types_name_their_columns(schema):
     assert set(schema.features) >= {schema.id_name, schema.key_group}
 
 
-def test_a_pair_is_declared_as_it_was_stored_before():
+def test_columns_and_features_of_a_pair_stay_the_same():
     assert rows.PAIR.parquet.names == [
         "pair_id", "question", "answer", "question_group", "answer_group", "split", "source", "focus",
     ]  # fmt: skip
@@ -185,10 +185,10 @@ def test_a_pair_is_declared_as_it_was_stored_before():
     ("fields", "key", "message"),
     [
         ((BODY,), "body", "fields of Note are .*topic.* declares"),
-        ((BODY, *REST), "topic", "key of Note is 'topic'; expected a field that is grouped"),
+        ((BODY, *OTHER_FIELDS), "topic", "key of Note is 'topic'; expected a field that is grouped"),
     ],
 )
-def test_a_schema_that_does_not_fit(fields, key, message):
+def test_inconsistent_schemas_are_refused(fields, key, message):
     with pytest.raises(ValueError, match=message):
         Schema(Note, fields, key)
 
@@ -200,8 +200,14 @@ def test_a_schema_that_does_not_fit(fields, key, message):
         (("turns", TEXTS, "turn_ids"), "turns is a list of texts with a feature"),
         (("body", TEXT, "body_ids"), "tokenizer of body is ''. Expected 'encoder'"),
         (("topic", LABEL, "topic_class", ENCODER), "tokenizer of topic is 'encoder'. Expected"),
+        (("topic", LABEL, "", "", True), "topic is a grouped label. Expected a text"),
+        (("year", NUMBER, "year", "", True), "year is a grouped number. Expected a text"),
+        (
+            ("body", TEXT, "body_ids", ENCODER, True, "answers"),
+            "side of body is 'answers'; expected question or answer",
+        ),
     ],
 )
-def test_a_field_that_does_not_fit(arguments, message):
+def test_inconsistent_fields_are_refused(arguments, message):
     with pytest.raises(ValueError, match=message):
         Field(*arguments)

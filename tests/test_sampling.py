@@ -1,4 +1,4 @@
-"""Choosing the next token, and proposing several: by hand and by definition, without a session."""
+"""Sampling and prompt look-up, by hand and by definition, without a session."""
 
 import numpy as np
 import pytest
@@ -24,8 +24,8 @@ def reference_probs(logits, temperature, top_k, top_p):
     if top_k:
         probs[order[top_k:]] = 0
         probs /= probs.sum()
-    kept = np.cumsum(probs[order]) - probs[order] < top_p
-    probs[order[~kept]] = 0
+    nucleus = np.cumsum(probs[order]) - probs[order] < top_p
+    probs[order[~nucleus]] = 0
     return probs / probs.sum()
 
 
@@ -43,17 +43,17 @@ def test_draws_follow_the_filtered_softmax(temperature, top_k, top_p):
     drawn = tf.function(draw)(tf.repeat(rows, count, axis=0), tf.range(count), tf.constant(5))
     observed = np.bincount(drawn, minlength=20)
     assert not observed[expected == 0].any()
-    kept = expected > 0
-    chi_square = np.sum((observed[kept] - count * expected[kept]) ** 2 / (count * expected[kept]))
+    possible = expected > 0
+    chi_square = np.sum((observed[possible] - count * expected[possible]) ** 2 / (count * expected[possible]))
     # The 99.9 % quantile of chi-square with k degrees of freedom, Wilson and Hilferty 1931.
-    k = kept.sum() - 1
+    k = possible.sum() - 1
     assert chi_square < k * (1 - 2 / (9 * k) + 3.09 * np.sqrt(2 / (9 * k))) ** 3
-    # The next step's draws know nothing of these: two are equal with the probability sum p^2.
+    # Draws of the next step are independent of these: two are equal with the probability sum p^2.
     following = tf.function(draw)(tf.repeat(rows, count, axis=0), tf.range(count), tf.constant(6))
     assert np.mean(following == drawn) == pytest.approx(np.sum(expected**2), abs=0.02)
 
 
-def test_extreme_settings_take_the_likeliest():
+def test_extreme_settings_take_the_likeliest_token():
     logits = tf.constant([[-50.0, -40.0, -90.0]])
     for temperature, top_p in ((1e-3, 1.0), (1.0, 1e-46), (1.0, 1e-7)):
         rows = filter_logits(logits, tf.constant(temperature), tf.constant(0), tf.constant(top_p, tf.float32))
@@ -68,7 +68,7 @@ def test_penalty_by_hand():
 
 
 @pytest.mark.parametrize(
-    ("size", "left_out"),
+    ("size", "forbidden"),
     [
         (0, [[], []]),
         (1, [[1, 2, 3, 4], [1, 2, 3]]),
@@ -79,14 +79,14 @@ def test_penalty_by_hand():
         (2**31 - 1, [[], []]),
     ],
 )
-def test_what_would_repeat_a_run_by_hand(size, left_out):
-    """Answers of 8 and 6 tokens behind prompts of 3, whose runs may be repeated; what stands behind means nothing."""
+def test_forbidden_repeats_by_hand(size, forbidden):
+    """Answers of 8 and 6 tokens after prompts of 3: n-grams of the prompt may repeat, ids after `last` are ignored."""
     ids = tf.constant([[7, 4, 9, 1, 2, 3, 4, 2, 1, 2, 3, 3], [2, 2, 5, 1, 2, 2, 3, 2, 2, 5, 2, 5]])
     last = tf.constant([10, 8])
     logits = tf.zeros([2, 10])
-    found = forbid_repeats(logits, ids, tf.constant(3), last, tf.constant(size)).numpy()
-    assert [np.flatnonzero(row == NEVER).tolist() for row in found] == left_out
-    assert (found[found != NEVER] == 0).all()
+    filtered = forbid_repeats(logits, ids, tf.constant(3), last, tf.constant(size)).numpy()
+    assert [np.flatnonzero(row == NEVER).tolist() for row in filtered] == forbidden
+    assert (filtered[filtered != NEVER] == 0).all()
 
 
 class Successor:
@@ -128,13 +128,13 @@ def test_an_end_within_a_proposal_ends_the_text():
         ([2, 3, 7, 9, 9, 1, 2, 3, 5, 0, 2, 3], [5, 0, 2]),
         ([1, 2, 3, 4], None),
         ([1], None),
-        ([6, 6, 6], [6, 6, 6]),  # a proposal does not go beyond the text
+        ([6, 6, 6], [6, 6, 6]),  # a proposal holds no tokens beyond the text
     ],
 )
-def test_what_is_proposed(ids, expected):
+def test_proposals_by_hand(ids, expected):
     buffer = tf.constant([*ids, 0, 0, 0])
-    proposal, found = propose(buffer, tf.constant(len(ids) - 1), 3)
-    assert bool(found) == (expected is not None)
+    proposal, matched = propose(buffer, tf.constant(len(ids) - 1), 3)
+    assert bool(matched) == (expected is not None)
     if expected:
         assert proposal.numpy().tolist() == expected
 
@@ -156,6 +156,6 @@ def test_what_is_proposed(ids, expected):
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_settings_that_mean_nothing(wrong, message):
+def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         GenerationSettings(**wrong)

@@ -41,7 +41,7 @@ def exported(small_generator, tmp_path_factory):
 
 
 def records(path):
-    """The records of a TFRecord file: length (8 bytes), checksum (4), content, checksum (4)."""
+    """Yields the records of a TFRecord file: length (8 bytes), checksum (4), content, checksum (4)."""
     with open(path, "rb") as file:
         while head := file.read(12):
             yield file.read(struct.unpack("<Q", head[:8])[0])
@@ -49,8 +49,8 @@ def records(path):
 
 
 def fields(message):
-    """{number: [contents]} of a protobuf message whose fields are all length-delimited."""
-    found, position = {}, 0
+    """Returns {number: [contents]} of a protobuf message whose fields are all length-delimited."""
+    parsed, position = {}, 0
 
     def varint():
         nonlocal position
@@ -66,14 +66,14 @@ def fields(message):
     while position < len(message):
         tag, length = varint(), varint()
         assert tag & 7 == 2
-        found.setdefault(tag >> 3, []).append(message[position : position + length])
+        parsed.setdefault(tag >> 3, []).append(message[position : position + length])
         position += length
     assert position == len(message)
-    return found
+    return parsed
 
 
 def requests(version):
-    """[(signature, {input: TensorProto})] of the warm-up file, by the numbers in TensorFlow Serving's .proto files."""
+    """Yields (signature, {input: TensorProto}) of the warm-up file, by the field numbers of TensorFlow Serving."""
     path = os.path.join(version, "assets.extra", "tf_serving_warmup_requests")
     assert os.path.getsize(path) < 4_096
     for record in records(path):
@@ -87,22 +87,24 @@ def requests(version):
 
 
 @pytest.mark.slow
-def test_every_signature_has_a_request_that_runs(retriever, exported, tmp_path):
+def test_every_signature_has_a_warmup_request_that_runs(retriever, exported, tmp_path):
     vectors = retriever.embed(["a", "b", "c"], "answer").head
     answers = SearchedAnswers(vectors, np.array([4, 4, 1]), np.arange(3))
     for version in (retriever_export(retriever, str(tmp_path / "r"), answers=answers), exported):
         model = tf.saved_model.load(version)
-        asked = dict(requests(version))
-        assert set(asked) | {"serving_default"} == set(model.signatures)  # of a retriever, a second name
-        for signature, protos in asked.items():
+        warmup = dict(requests(version))
+        assert set(warmup) | {"serving_default"} == set(
+            model.signatures
+        )  # for a retriever, serving_default is a second name
+        for signature, protos in warmup.items():
             function = model.signatures[signature]
             specs = function.structured_input_signature[1]
             tensors = {name: tf.constant(tf.make_ndarray(proto)) for name, proto in protos.items()}
             assert {name: value.dtype for name, value in tensors.items()} == {n: s.dtype for n, s in specs.items()}
             assert all(np.size(value) for value in function(**tensors).values())
-    # Keys and values are zeros: one stands for all, whatever the size of the model.
-    assert len(asked["advance"]["key_0"].float_val) + len(asked["advance"]["key_0"].tensor_content) == 1
-    assert tf.make_ndarray(asked["advance"]["key_0"]).shape[1::2] == (2, 8)
+    # Keys and values are zeros: one stored value stands for all, whatever the size of the model.
+    assert len(warmup["advance"]["key_0"].float_val) + len(warmup["advance"]["key_0"].tensor_content) == 1
+    assert tf.make_ndarray(warmup["advance"]["key_0"]).shape[1::2] == (2, 8)
 
 
 def test_versions_grow_and_the_newest_is_loaded(exported, tmp_path):
@@ -115,7 +117,7 @@ def test_versions_grow_and_the_newest_is_loaded(exported, tmp_path):
     with saved_models.new_version(folder, "docproduct exported generator") as partial:
         shutil.copytree(exported, partial, dirs_exist_ok=True)
         config = read(exported)
-        config["session"]["window"] = 7  # so that it can be told from the other
+        config["session"]["window"] = 7  # so that the versions differ
         with open(f"{partial}/assets.extra/config.json", "w", encoding="utf-8") as file:
             json.dump(config, file)
         assert saved_models.versions(folder) == [f"{folder}/9"]
@@ -129,13 +131,13 @@ def test_an_export_that_fails_leaves_no_version(retriever, small_generator, tmp_
         raise OSError("no space left")
 
     for export, model in ((retriever_export, retriever), (export_generator, small_generator)):
-        monkeypatch.setattr(model.tokenizer, "save", failing)  # the last that is done
+        monkeypatch.setattr(model.tokenizer, "save", failing)  # the last step of an export
         with pytest.raises(OSError, match="no space left"):
             export(model, str(tmp_path / export.__module__))
         assert os.listdir(tmp_path / export.__module__) == ["version.lock"]
 
 
-def test_folders_of_something_else_are_left_alone(retriever, small_generator, tmp_path):
+def test_other_folders_are_left_alone(retriever, small_generator, tmp_path):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/notes.txt").write_text("of the user")
     (tmp_path / "file").write_text("of the user")
@@ -154,7 +156,7 @@ def test_folders_of_something_else_are_left_alone(retriever, small_generator, tm
         GenerationSession.load(version)
 
 
-def test_what_is_not_exported(retriever, tmp_path):
+def test_models_that_cannot_be_exported_are_refused(retriever, tmp_path):
     nothing = SearchedAnswers(np.zeros((0, 10), np.float32), np.zeros(0, np.int64), np.zeros(0, np.int64))
     with pytest.raises(ValueError, match="There are no answers to search"):
         retriever_export(retriever, str(tmp_path / "x"), answers=nothing)
@@ -168,7 +170,7 @@ def test_what_is_not_exported(retriever, tmp_path):
     assert not (tmp_path / "x").exists()
 
 
-def test_a_folder_tells_what_it_holds(retriever, small_generator, tmp_path):
+def test_the_kind_of_a_model_folder_is_recognized(retriever, small_generator, tmp_path):
     small_generator.save(str(tmp_path / "g"))
     small_generator.save_hugging_face(str(tmp_path / "hf"))
     save(retriever, tmp_path / "r")
@@ -187,7 +189,7 @@ def test_a_folder_tells_what_it_holds(retriever, small_generator, tmp_path):
     for name, kind in folders.items():
         assert kind_of(str(tmp_path / name)) == f"docproduct {kind}"
     for name, content, message in (
-        ("llama", {"model_type": "llama"}, "its config.json is of 'llama'"),
+        ("mamba", {"model_type": "mamba"}, "its config.json is of 'mamba'"),
         ("index", {"kind": "docproduct index"}, "its config.json is of 'docproduct index'"),
         ("none", None, "holds no retriever and no generator: it has no config.json"),
         ("unfinished", {"kind": "docproduct retriever", "training": {}}, "The training in .* has not ended"),
@@ -214,9 +216,9 @@ def test_the_command(retriever, tmp_path):
     assert saved_models.versions(f"{model}/saved_model") == []
     done = subprocess.run([*command, "--strings"], cwd=TOP, capture_output=True, text=True, check=True)
     version = f"{model}/saved_model/1"
-    said = json.loads(done.stdout)
-    assert {"encode_question", "encode_answer"} <= set(said.pop("signatures"))
-    assert said == {"version": version, "kind": "docproduct retriever"}
+    printed = json.loads(done.stdout)
+    assert {"encode_question", "encode_answer"} <= set(printed.pop("signatures"))
+    assert printed == {"version": version, "kind": "docproduct retriever"}
     assert sorted(os.listdir(f"{model}/saved_model")) == ["1", "version.lock"]
     texts = ["encode_question_text", "encode_answer_text"]
     assert read(version)["signatures"] == ["encode_question", "encode_answer", *texts, "serving_default"]
@@ -230,6 +232,6 @@ def test_the_command(retriever, tmp_path):
 @pytest.mark.parametrize(("strings", "expected"), [(False, "encode_question"), (True, "encode_question_text")])
 def test_a_client_that_names_no_signature_encodes_questions(retriever, tmp_path, strings, expected):
     model = tf.saved_model.load(retriever_export(retriever, str(tmp_path / "r"), strings=strings))
-    given = {"questions": tf.constant(["what is a3?"])} if strings else {"question_ids": tf.constant([[2, 5, 3]])}
-    found, named = (model.signatures[name](**given)["vectors"] for name in ("serving_default", expected))
-    np.testing.assert_array_equal(found, named)
+    inputs = {"questions": tf.constant(["what is a3?"])} if strings else {"question_ids": tf.constant([[2, 5, 3]])}
+    default, named = (model.signatures[name](**inputs)["vectors"] for name in ("serving_default", expected))
+    np.testing.assert_array_equal(default, named)

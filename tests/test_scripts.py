@@ -64,7 +64,7 @@ def test_train_embeddings(prepared, tmp_path):
     first = json.loads(run("train_embeddings.py", *arguments, check=True).stdout)
     assert {"model_dir", "epoch", "RR@10", "Success@1"} <= set(first)
 
-    # The folder is finished now: nothing is left to resume, nothing is replaced unasked, --overwrite begins anew.
+    # The folder is finished: --resume has nothing to do, nothing is replaced unasked, --overwrite starts anew.
     done = run("train_embeddings.py", *arguments, "--resume", check=True)
     assert json.loads(done.stdout) == first
     assert "epoch 1/1" not in done.stderr
@@ -83,7 +83,7 @@ def test_train_embeddings(prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, prepared, tmp_path):
+def test_beir_evaluate_and_index_commands(retriever, prepared, tmp_path):
     model = tmp_path / "model"
     model.mkdir()
     retriever.save_config(str(model), {})
@@ -96,8 +96,8 @@ def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, pre
 
     arguments = ("--split=dev", f"--beir_dir={beir_dir}", f"--run_file={tmp_path}/run")
     done = run("docproduct.evaluate", "retrieval", f"--model_dir={model}", *arguments, check=True)
-    found = json.loads(done.stdout)
-    assert (found["split"], found["documents"], found["queries"]) == ("dev", 60, counts["queries"])
+    metrics = json.loads(done.stdout)
+    assert (metrics["split"], metrics["documents"], metrics["queries"]) == ("dev", 60, counts["queries"])
     assert len((tmp_path / "run").read_text().splitlines()) == 60 * counts["queries"]
 
     arguments = (f"--model_dir={model}", source, f"--index_dir={index_dir}", "--passage_tokens=8")
@@ -117,7 +117,7 @@ def test_from_a_prepared_folder_to_judgments_an_index_and_metrics(retriever, pre
         ("docproduct.index", ["--model_dir={0}", "--prepared_dir={0}", "--index_dir={0}/out"], "holds no model"),
     ],
 )
-def test_what_is_missing_is_one_line_not_a_traceback(tmp_path, module, arguments, message):
+def test_missing_inputs_are_reported_in_one_line(tmp_path, module, arguments, message):
     done = run(module, *(argument.format(tmp_path) for argument in arguments))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()

@@ -42,18 +42,18 @@ ALL = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
         ("aged 100-120, 2019-03-04, 3.5-4.5 and 10000000 cells", None),
     ],
 )
-def test_answers(text, expected):
+def test_answers_are_scrubbed(text, expected):
     assert Scrubber(ALL).answer(text) == (text if expected is None else expected)
 
 
-def test_what_was_done_is_counted():
+def test_changes_are_counted():
     scrubber = Scrubber(ALL)
     scrubber.answer("Hi. Rest. Hope this helps. Regards.")
     scrubber.mask("www.a.org and www.b.org")
     assert scrubber.counts == {"openings removed": 1, "sign-offs removed": 1, "links masked": 1}
 
 
-def test_nothing_is_done_without_a_flag():
+def test_nothing_changes_without_a_flag():
     text = "Hi. See www.a.org or a@b.org, 555-123-4567. Regards."
     assert Scrubber(ScrubSettings()).answer(text) == text
     assert Scrubber(ScrubSettings(mask_links=True)).answer(text) == text.replace("www.a.org", "[link]")
@@ -64,21 +64,21 @@ def test_questions_keep_their_set_phrases():
 
 
 @pytest.mark.parametrize("line", ["opening: (", "middle: x", "opening:x"])
-def test_a_line_that_is_no_pattern_is_named(tmp_path, line):
+def test_invalid_pattern_lines_are_named(tmp_path, line):
     path = tmp_path / "own.txt"
     path.write_text(f"# mine\n\nclosing: bye\n{line}\n")
     with pytest.raises(ValueError, match="own.txt line 4 is no pattern"):
         Scrubber(ScrubSettings(str(path)))
 
 
-def test_own_patterns(tmp_path):
+def test_custom_patterns(tmp_path):
     path = tmp_path / "own.txt"
     path.write_text("closing: bye( now)?\n")
     assert Scrubber(ScrubSettings(str(path))).answer("Hi. Rest. Bye now!") == "Hi. Rest."
 
 
 @pytest.mark.parametrize("row", ["a.", "-", "1-", "thanks ", "hi ", "www. ", "Regards, x "])
-def test_a_million_marks_take_no_longer_than_their_length(row):
-    # A second at most; where a pattern starts anew at every character, an hour.
+def test_time_is_linear_in_the_length(row):
+    # Takes a second at most; a pattern that starts anew at every character would take an hour.
     text = row * (2**20 // len(row)) + "x"
     assert Scrubber(ALL).answer(text).endswith("x")

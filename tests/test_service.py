@@ -1,4 +1,4 @@
-"""The service: its routes, its queues, what it refuses."""
+"""The service: its routes, its queues, and its refusals."""
 
 import asyncio
 import base64
@@ -31,21 +31,21 @@ from tests.serving import PROMPT, events, message, running
 QUESTION = {"question": "what is a3?"}
 
 
-def alone(answerer, question="what is a3?", k=5, search_by="answer"):
+def answer_directly(answerer, question="what is a3?", k=5, search_by="answer"):
     (answer,) = answerer.retrieve([Query(question, k, search_by)])
     return answer.as_json() | {"seconds": {}}
 
 
-def timeless(response):
+def without_seconds(response):
     assert response.status_code == 200, response.text
     return response.json() | {"seconds": {}}
 
 
-def test_a_request_that_says_nothing_is_written_like_any_text():
+def test_request_defaults_are_the_generation_defaults():
     request = schemas.AnswerRequest(question="a")
     names = {field.name for field in dataclasses.fields(GenerationSettings)} - {"num_samples"}
     assert names < set(schemas.AnswerRequest.model_fields)
-    assert set(request.sampling()) == names - {"max_tokens"}  # the generator says how long it may be
+    assert set(request.sampling()) == names - {"max_tokens"}  # the generator decides the default length
     assert GenerationSettings(**request.sampling()) == GenerationSettings()
 
 
@@ -69,31 +69,31 @@ def test_bounds_of_sampling_settings(name, low, high):
     assert described["description"] == GenerationSettings.__dataclass_fields__[name].metadata["description"].help
 
 
-def test_what_is_found_is_what_one_question_finds(client, source):
-    expected = alone(source.answerer)
-    found = timeless(client.post("/v1/retrieve", json=QUESTION))
-    assert found == {name: expected[name] for name in schemas.RetrieveResponse.model_fields}
-    assert timeless(client.post("/v1/answer", json=QUESTION | {"generate": False})) == expected
-    by_question = alone(source.answerer, k=2, search_by="question")
-    asked = QUESTION | {"k": 2, "search_by": "question", "generate": False}
-    assert timeless(client.post("/v1/answer", json=asked)) == by_question
+def test_the_service_returns_what_the_answerer_returns(client, source):
+    expected = answer_directly(source.answerer)
+    retrieved = without_seconds(client.post("/v1/retrieve", json=QUESTION))
+    assert retrieved == {name: expected[name] for name in schemas.RetrieveResponse.model_fields}
+    assert without_seconds(client.post("/v1/answer", json=QUESTION | {"generate": False})) == expected
+    by_question = answer_directly(source.answerer, k=2, search_by="question")
+    request = QUESTION | {"k": 2, "search_by": "question", "generate": False}
+    assert without_seconds(client.post("/v1/answer", json=request)) == by_question
 
 
 def test_a_stream_ends_with_the_whole_answer(client, source):
-    whole = timeless(client.post("/v1/answer", json=QUESTION))
+    whole = without_seconds(client.post("/v1/answer", json=QUESTION))
     answerer = source.answerer
     _, prompt_ids = answerer.prompt(answerer.retrieve([Query("what is a3?")])[0])
     ((generation,),) = answerer.generator.write([prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
     assert whole["generated"] == generation.text.strip()
-    assert [one["in_prompt"] for one in whole["sources"]] == [True, True, False, False, False]
+    assert [source_json["in_prompt"] for source_json in whole["sources"]] == [True, True, False, False, False]
     response = client.post("/v1/answer", json=QUESTION | {"stream": True})
     assert response.headers["content-type"] == "text/event-stream; charset=utf-8"
-    (first, found), *pieces, (last, done) = events(response.text)
+    (first, retrieved), *pieces, (last, done) = events(response.text)
     assert (first, last) == ("answer", "done")
-    assert [one.pop("in_prompt") for one in found["sources"]] == [True, True, False, False, False]
-    expected = alone(source.answerer)
-    assert not any(one.pop("in_prompt") for one in expected["sources"])
-    assert found | {"seconds": {}} == expected
+    assert [source_json.pop("in_prompt") for source_json in retrieved["sources"]] == [True, True, False, False, False]
+    expected = answer_directly(source.answerer)
+    assert not any(source_json.pop("in_prompt") for source_json in expected["sources"])
+    assert retrieved | {"seconds": {}} == expected
     assert len(pieces) > 1
     assert {name for name, _ in pieces} == {"text"}
     assert "".join(data["text"] for _, data in pieces) == done["generated"]
@@ -108,22 +108,24 @@ def test_settings_reach_the_generator(client):
     assert len(set(texts.values())) == 4
     again = client.post("/v1/answer", json=QUESTION | {"temperature": 1.5, "seed": 2}).json()["generated"]
     assert again == texts[str({"temperature": 1.5, "seed": 2})]
-    said = message(client.post("/v1/answer", json=QUESTION | {"max_tokens": 41}), 422, "invalid_request")
-    assert said == "max_tokens is 41; expected 1 to 40, what this generator was trained for."
+    detail = message(client.post("/v1/answer", json=QUESTION | {"max_tokens": 41}), 422, "invalid_request")
+    assert detail == "max_tokens is 41; expected 1 to 40, what this generator was trained for."
 
 
 def test_clients_share_batches_and_get_their_own_answers(source):
     questions = [f"what is {letter}{i}?" for letter in "abc" for i in range(20)]
     app = create_app(source, ServiceSettings(max_wait_ms=50))
     with running(app) as client, concurrent.futures.ThreadPoolExecutor(20) as threads:
-        found = list(threads.map(lambda q: timeless(client.post("/v1/retrieve", json={"question": q})), questions))
+        responses = list(
+            threads.map(lambda q: without_seconds(client.post("/v1/retrieve", json={"question": q})), questions)
+        )
         counted = client.get("/metrics").text
-    for question, one in zip(questions, found, strict=True):
-        expected = alone(source.answerer, question)
-        assert one["question"] == question
-        assert [s["question"] for s in one["sources"]] == [s["question"] for s in expected["sources"]]
+    for question, response in zip(questions, responses, strict=True):
+        expected = answer_directly(source.answerer, question)
+        assert response["question"] == question
+        assert [s["question"] for s in response["sources"]] == [s["question"] for s in expected["sources"]]
         np.testing.assert_allclose(
-            [s["score"] for s in one["sources"]], [s["score"] for s in expected["sources"]], atol=2e-4
+            [s["score"] for s in response["sources"]], [s["score"] for s in expected["sources"]], atol=2e-4
         )
     numbers = dict(line.rsplit(" ", 1) for line in counted.splitlines() if not line.startswith("#"))
     assert float(numbers['docproduct_batch_size_sum{queue="retrieval"}']) == 60
@@ -136,22 +138,23 @@ def test_embeddings_are_those_of_the_retriever(client, source):
     texts = ["the x z 3.", "a"]
     for side in ("question", "answer"):
         expected = source.answerer.retriever.embed(texts, side).head
-        found = client.post("/v1/embeddings", json={"input": texts, "side": side, "model": "m", "user": "u"}).json()
-        np.testing.assert_allclose([one["embedding"] for one in found["data"]], expected, atol=1e-6)
-        assert [one["index"] for one in found["data"]] == [0, 1]
-        assert found["model"] == "m"
-        assert found["usage"]["total_tokens"] == 7 + 3  # [CLS] the x z 3 . [SEP]; [CLS] a [SEP]
-    one = client.post("/v1/embeddings", json={"input": "a", "side": "answer", "encoding_format": "base64"}).json()
-    vector = np.frombuffer(base64.b64decode(one["data"][0]["embedding"]), "<f4")
+        response = client.post("/v1/embeddings", json={"input": texts, "side": side, "model": "m", "user": "u"}).json()
+        np.testing.assert_allclose([row["embedding"] for row in response["data"]], expected, atol=1e-6)
+        assert [row["index"] for row in response["data"]] == [0, 1]
+        assert response["model"] == "m"
+        assert response["usage"]["total_tokens"] == 7 + 3  # [CLS] the x z 3 . [SEP]; [CLS] a [SEP]
+    body = {"input": "a", "side": "answer", "encoding_format": "base64"}
+    response = client.post("/v1/embeddings", json=body).json()
+    vector = np.frombuffer(base64.b64decode(response["data"][0]["embedding"]), "<f4")
     np.testing.assert_allclose(vector, expected[1], atol=1e-6)
     short = client.post("/v1/embeddings", json={"input": "a", "side": "answer", "dimensions": 4}).json()
     cut = expected[1][:4]
     np.testing.assert_allclose(short["data"][0]["embedding"], cut / np.linalg.norm(cut), atol=1e-6)
-    said = message(client.post("/v1/embeddings", json={"input": "a", "dimensions": 99}), 422, "invalid_request")
-    assert said == "dims is 99; expected 1 to 10, the width of this model."
+    detail = message(client.post("/v1/embeddings", json={"input": "a", "dimensions": 99}), 422, "invalid_request")
+    assert detail == "dims is 99; expected 1 to 10, the width of this model."
 
 
-def test_what_a_page_needs(client, source):
+def test_routes_that_the_page_needs(client, source):
     info = client.get("/v1/info").json()
     assert (info["num_answers"], info["generator"], info["max_k"], info["max_tokens"]) == (60, True, 50, 40)
     assert len(info["examples"]) == 6
@@ -168,7 +171,7 @@ def test_what_a_page_needs(client, source):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "detail"),
     [
         ({}, "question: Field required"),
         ({"question": ""}, "question: String should have at least 1 character"),
@@ -181,14 +184,14 @@ def test_what_a_page_needs(client, source):
         ([], "The body is no JSON object, or its header"),
     ],
 )
-def test_bad_requests_are_told_what_is_wrong(client, body, said):
-    assert message(client.post("/v1/retrieve", json=body), 422, "invalid_request").startswith(said)
+def test_bad_requests_are_told_what_is_wrong(client, body, detail):
+    assert message(client.post("/v1/retrieve", json=body), 422, "invalid_request").startswith(detail)
     streamed = body | {"stream": True} if isinstance(body, dict) else body
-    assert message(client.post("/v1/answer", json=streamed), 422, "invalid_request").startswith(said)
+    assert message(client.post("/v1/answer", json=streamed), 422, "invalid_request").startswith(detail)
 
 
 class _Slow:
-    """A source, and an answerer that waits for an event before it finds anything."""
+    """A source whose answerer waits for an event before it retrieves."""
 
     def __init__(self, answerer):
         self.answerer, self.go_on, self.asked = self, threading.Event(), 0
@@ -203,14 +206,14 @@ class _Slow:
 
 def test_errors_name_the_field(client):
     wrong = {"question": "a", "stream": 5}
-    said = message(client.post("/v1/answer", json=wrong), 422, "invalid_request")
-    assert said.startswith("stream: Input should be a valid boolean")
-    said = message(client.post("/v1/embeddings", json={"input": 5}), 422, "invalid_request")
-    assert said == "input: Input should be a valid string; input: Input should be a valid list"
+    detail = message(client.post("/v1/answer", json=wrong), 422, "invalid_request")
+    assert detail.startswith("stream: Input should be a valid boolean")
+    detail = message(client.post("/v1/embeddings", json={"input": 5}), 422, "invalid_request")
+    assert detail == "input: Input should be a valid string; input: Input should be a valid list"
 
 
 def test_a_question_is_answered_by_the_answerer_that_checked_it(source):
-    """Not by one that was loaded while it waited, which may have fewer answers."""
+    """An answerer that is loaded while the question waits may have fewer answers."""
     slow, changing = _Slow(source.answerer), types.SimpleNamespace(examples=[])
     changing.answerer = slow
     with running(create_app(changing, ServiceSettings(max_batch=1))) as client:
@@ -237,7 +240,7 @@ def wait_until(condition):
         time.sleep(0.01)
 
 
-def test_what_cannot_wait_is_refused_at_once(source):
+def test_requests_beyond_the_queue_limit_are_refused_at_once(source):
     slow = _Slow(source.answerer)
     with running(create_app(slow, ServiceSettings(max_batch=2, max_wait_ms=0, max_waiting=3))) as client:
         threads, futures = post_all(client, 20)
@@ -253,7 +256,7 @@ def test_what_cannot_wait_is_refused_at_once(source):
         assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
 
 
-def test_what_takes_too_long_is_given_up(source):
+def test_requests_time_out(source):
     slow = _Slow(source.answerer)
     with running(create_app(slow, ServiceSettings(timeout=0.3, max_batch=1))) as client:
         threads, futures = post_all(client, 4)
@@ -262,22 +265,22 @@ def test_what_takes_too_long_is_given_up(source):
                 message(future.result(), 504, "timeout")
         slow.go_on.set()
         assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
-        assert slow.asked == 2  # the first, and the last: those that waited in vain were never worked on
+        assert slow.asked == 2  # the first and the last; requests that timed out in the queue were never processed
 
 
-def test_a_client_that_goes_frees_its_place(source):
+def test_a_client_that_disconnects_frees_its_place(source):
     slow = _Slow(source.answerer)
     body = b'{"question": "a"}'
     head = b"POST /v1/retrieve HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
     with running(create_app(slow, ServiceSettings(max_batch=1, max_wait_ms=0, max_waiting=4))) as client:
-        gone = []
-        for number in range(5):  # one is worked on, four wait
-            gone.append(socket.create_connection((client.base_url.host, client.base_url.port)))
-            gone[-1].sendall(head % len(body) + body)
+        connections = []
+        for number in range(5):  # one is processed, four wait
+            connections.append(socket.create_connection((client.base_url.host, client.base_url.port)))
+            connections[-1].sendall(head % len(body) + body)
             if not number:
                 wait_until(lambda: slow.asked == 1)
         wait_until(lambda: 'docproduct_waiting{queue="retrieval"} 4.0' in client.get("/metrics").text)
-        for connection in gone:
+        for connection in connections:
             connection.close()
         wait_until(lambda: 'route="/v1/retrieve",status="499"} 5.0' in client.get("/metrics").text)
         slow.go_on.set()
@@ -285,31 +288,31 @@ def test_a_client_that_goes_frees_its_place(source):
         assert slow.asked == 2
 
 
-def test_an_error_of_ours_is_a_500_that_tells_nothing(source):
+def test_internal_errors_reveal_nothing(source):
     slow = _Slow(source.answerer)
     slow.retrieve = lambda queries: [][0]
     with running(create_app(slow)) as client:
-        said = message(client.post("/v1/retrieve", json=QUESTION), 500, "internal")
-        assert "log" in said
+        detail = message(client.post("/v1/retrieve", json=QUESTION), 500, "internal")
+        assert "log" in detail
         counted = client.get("/metrics").text
         assert 'docproduct_requests_total{route="/v1/retrieve",status="500"} 1.0' in counted
         assert client.post("/v1/retrieve", json=QUESTION).headers["x-content-type-options"] == "nosniff"
-        assert "index out of range" not in said
+        assert "index out of range" not in detail
 
 
 def test_an_emergency_comes_with_every_kind_of_answer(client):
     question = {"question": "I have chest pain and trouble breathing"}
-    asked = question | {"max_tokens": 3}
-    for response in (client.post("/v1/answer", json=asked), client.post("/v1/retrieve", json=question)):
+    request = question | {"max_tokens": 3}
+    for response in (client.post("/v1/answer", json=request), client.post("/v1/retrieve", json=question)):
         assert response.json()["emergency"] == ADVICE
         assert "not medical advice" in response.json()["disclaimer"]
-    (_, first), *_ = events(client.post("/v1/answer", json=asked | {"stream": True}).text)
+    (_, first), *_ = events(client.post("/v1/answer", json=request | {"stream": True}).text)
     assert first["emergency"] == ADVICE
 
 
 @pytest.mark.long
-def test_reloading(folders, tmp_path):
-    """While clients ask: a new index is taken up, a vanished model changes nothing, no request fails."""
+def test_reloading_while_requests_arrive(folders, tmp_path):
+    """New folders replace the answerer, a missing model changes nothing, and no request fails."""
     shutil.copytree(pathlib.Path(folders.model_dir).parent, tmp_path / "s")
     mine = type(folders)(*(str(tmp_path / "s" / name) for name in ("model", "index", "generator")), threshold=-1.0)
     source = Reloadable(mine)
@@ -338,11 +341,11 @@ def test_reloading(folders, tmp_path):
 
 
 @pytest.mark.long
-def test_what_was_replaced_is_given_up(folders):
+def test_reloading_frees_the_old_models(folders):
     source = Reloadable(folders)
     service = Service(source, ServiceSettings(timeout=0.1), Measures())
     old = weakref.ref(source.answerer.retriever)
-    gc.disable()  # so that it is not by chance
+    gc.disable()  # so that nothing is freed by chance
     try:
         asyncio.run(service.reload())
     finally:

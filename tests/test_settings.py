@@ -1,4 +1,4 @@
-"""Settings that are described once: bounds, flags, stored forms."""
+"""Settings are described once; bounds, flags and stored forms follow from the description."""
 
 import dataclasses
 import math
@@ -35,6 +35,8 @@ class Example(Settings):
     method: str = setting("exact", "How.", choices=("exact", "hnsw", "ivf"))
     fast: bool = setting(False, "Whether.")
     dims: tuple[int, ...] = setting((), "Lengths.")
+    files: tuple[str, ...] = setting((), "Files.")
+    others: tuple[str, ...] | None = setting(None, "Other files; none: no others.")
     layers: tuple[Layer, ...] = ()
     first: Layer = Layer()
 
@@ -48,6 +50,8 @@ class Example(Settings):
         ({"rate": 1.0}, "rate is 1.0; expected 0 or more and less than 1."),
         ({"temperature": 0.0}, "temperature is 0.0; expected more than 0."),
         ({"method": "best"}, "method is 'best'; expected exact, hnsw, ivf."),
+        ({"files": "pairs.csv"}, "files is the text 'pairs.csv'; expected a tuple, such as ('pairs.csv',)."),
+        ({"others": "b"}, "others is the text 'b'; expected a tuple, such as ('b',)."),
     ],
 )
 def test_a_value_out_of_bounds_is_named(wrong, expected):
@@ -68,8 +72,8 @@ def registry(monkeypatch):
 def test_flags_come_from_the_fields(registry):
     define_flags(Example, but=("fast",), names={"folder": "input_dir"}, k=7)
     registry(["script", "--input_dir=here", "--dims=3,2", "--method=ivf", "--rate=0.25"])
-    made = Example(**flag_values(Example, but=("fast",), names={"folder": "input_dir"}))
-    assert made == Example("here", k=7, dims=(3, 2), method="ivf", rate=0.25)
+    example = Example(**flag_values(Example, but=("fast",), names={"folder": "input_dir"}))
+    assert example == Example("here", k=7, dims=(3, 2), method="ivf", rate=0.25)
     assert registry["share"].help == descriptions(Example)["share"].help
 
 
@@ -80,7 +84,7 @@ def test_a_flag_out_of_bounds_is_refused(registry, wrong):
         registry(["script", "--folder=here", wrong])
 
 
-def test_a_list_that_holds_no_numbers_is_named(registry):
+def test_a_list_without_numbers_is_named(registry):
     define_flags(Example)
     registry(["script", "--folder=here", "--dims=3,x"])
     with pytest.raises(ValueError, match="--dims is '3,x'; expected numbers"):
@@ -91,10 +95,10 @@ def test_stored_settings_are_read_back():
     stored = {"folder": "f", "layers": [{"width": 2}], "first": {"name": "x"}, "dims": [1, 2]}
     assert from_json(Example, stored, "c.json") == Example(
         "f", dims=(1, 2), layers=(Layer(2),), first=Layer(name="x")
-    )  # what is missing has its default
+    )  # missing settings have their defaults
 
 
-def test_a_stored_setting_that_nobody_knows_is_named():
+def test_unknown_stored_settings_are_named():
     with pytest.raises(ValueError, match=r"c\.json has settings that this version does not know: speed"):
         from_json(Example, {"folder": "f", "speed": 3}, "c.json")
     with pytest.raises(ValueError, match=r"c\.json has settings that this version does not know: depth"):
@@ -103,11 +107,19 @@ def test_a_stored_setting_that_nobody_knows_is_named():
         from_json(Example, {}, "c.json")
 
 
-def test_a_setting_of_an_earlier_version_is_left_out_where_it_changed_nothing():
+def test_a_removed_setting_is_ignored_if_it_had_no_effect():
     stored = {"folder": "f", "pointer": False, "first": {"width": 3, "pointer": False}}
     assert from_json(Example, stored, "c.json", {"pointer": False}) == Example("f", first=Layer(3))
     with pytest.raises(ValueError, match="does not know: pointer"):
         from_json(Example, {"folder": "f", "pointer": True}, "c.json", {"pointer": False})
+
+
+def test_a_setting_with_another_name_in_an_earlier_version():
+    @dataclasses.dataclass(frozen=True)
+    class Run(Settings):
+        base_dir: str = setting("b", "Folder.", former_name="gpt2_dir")
+
+    assert from_json(Run, {"gpt2_dir": "a"}, "c.json") == from_json(Run, {"base_dir": "a"}, "c.json") == Run("a")
 
 
 def test_settings_that_decide_the_results():

@@ -3,7 +3,7 @@ import pytest
 from data_pipeline import splits
 
 
-def test_shares_are_met_and_a_group_stays_where_it_is():
+def test_splits_meet_their_shares_and_are_deterministic():
     drawn = [splits.split_of(group, seed=7, dev_share=0.2, test_share=0.1) for group in range(20_000)]
     # Standard deviation of a share of 0.2 over 20,000 draws is 0.003.
     assert drawn.count("dev") / len(drawn) == pytest.approx(0.2, abs=0.012)
@@ -13,6 +13,6 @@ def test_shares_are_met_and_a_group_stays_where_it_is():
 
 
 @pytest.mark.parametrize("shares", [(1.0, 0.0), (-0.1, 0.0), (0.6, 0.5)])
-def test_impossible_shares(shares):
+def test_invalid_shares_are_refused(shares):
     with pytest.raises(ValueError, match="less than 1 together"):
         splits.check_shares(*shares)

@@ -1,4 +1,4 @@
-"""Standard error holds our own lines: what TensorFlow writes when it starts is held back, unless it cannot start."""
+"""Standard error shows only our lines: startup messages of TensorFlow are held back, unless it cannot start."""
 
 import ast
 import os
@@ -33,12 +33,12 @@ def run(*command, folder=TOP, level=None, **options):
 
 @pytest.fixture
 def fake(tmp_path):
-    """Gives a function that makes a package tensorflow, which writes its lines as C++ does and then does something."""
+    """Returns a function that makes a fake tensorflow, which writes lines as C++ does and then runs `then`."""
 
     def make(then="", lines=STARTUP + OURS):
         package = tmp_path / "tensorflow"
         package.mkdir()
-        write = f"with contextlib.suppress(OSError):\n    os.write(2, {lines.encode()!r})"  # C++ minds no closed one
+        write = f"with contextlib.suppress(OSError):\n    os.write(2, {lines.encode()!r})"  # C++ ignores a closed one
         code = f"import contextlib, os, sys, warnings\n{write}\n{then}\n"
         (package / "__init__.py").write_text(code, encoding="utf-8")
         return tmp_path
@@ -52,11 +52,11 @@ IMPORT = "import sys, docproduct; print('tensorflow' in sys.modules); import ten
 @pytest.mark.parametrize("first", ["docproduct", "data_pipeline"])
 def test_only_our_lines_are_shown(fake, first):
     done = run("-c", IMPORT.replace("docproduct", first), folder=fake(), check=True)
-    assert done.stdout == b"False\n"  # TensorFlow was not imported before it was asked for
+    assert done.stdout == b"False\n"  # our package does not import TensorFlow
     assert done.stderr.decode() == OURS + "end\n"
 
 
-def test_a_warning_of_python_is_shown(fake):
+def test_python_warnings_are_shown(fake):
     done = run("-W", "always", "-c", IMPORT, folder=fake("warnings.warn('old')", STARTUP), check=True)
     assert b"UserWarning: old" in done.stderr
     assert done.stderr.endswith(b"end\n")
@@ -77,7 +77,7 @@ def test_a_crash_says_where(fake):
     assert b"tensorflow" in done.stderr
 
 
-def test_who_asks_for_the_lines_sees_them(fake):
+def test_startup_messages_are_shown_on_request(fake):
     assert run("-c", IMPORT, folder=fake(), level="0", check=True).stderr.decode() == STARTUP + OURS + "end\n"
 
 
@@ -96,8 +96,8 @@ def test_without_a_place_for_temporary_files(fake):
     assert run("-c", code, folder=fake(), check=True).stderr.decode() == STARTUP + OURS + "end\n"
 
 
-def test_threads_write_meanwhile(fake):
-    """Nothing is lost or doubled, before, during or after."""
+def test_lines_of_other_threads_are_neither_lost_nor_doubled(fake):
+    """This holds before, during and after the import."""
     code = (
         "import os, threading, docproduct\n"
         "def write():\n"
@@ -111,7 +111,7 @@ def test_threads_write_meanwhile(fake):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("script", ["serve.py", "train_gpt2.py", "docproduct.index"])
-def test_a_script_begins_in_silence(script):
+def test_scripts_start_silently(script):
     start = [str(TOP / script)] if script.endswith(".py") else ["-m", script]
     done = run(*start, "--help")
     assert b"--" in done.stdout
@@ -119,7 +119,7 @@ def test_a_script_begins_in_silence(script):
 
 
 def test_top_level_scripts_import_tensorflow_only_through_ours():
-    """Else it would start before its lines are held back."""
+    """Otherwise TensorFlow would start before its messages are held back."""
     for path in TOP.glob("*.py"):
         imports = [node for node in ast.parse(path.read_text()).body if isinstance(node, (ast.Import, ast.ImportFrom))]
         assert not [node.lineno for node in imports if re.search("tensorflow|keras|tf_text", ast.unparse(node))], path
@@ -138,8 +138,8 @@ def test_answering_imports_no_training_code():
     assert not [name for name in imported if set(name.split(".")) & set(of_training)]
 
 
-def test_libraries_keep_their_progress_to_themselves():
-    """Where our progress is logged, too, only warnings of theirs are shown."""
+def test_progress_of_libraries_is_hidden():
+    """Even if our progress is logged, libraries show only their warnings."""
     code = (
         "import logging, docproduct.search.words, faiss, tensorflow as tf\n"
         "logging.basicConfig(level=logging.INFO, format='%(name)s %(message)s')\n"

@@ -1,4 +1,4 @@
-"""The structure of the code itself: who may import whom, and what has no place here."""
+"""The structure of the code: which package may import which, and what no file may contain."""
 
 import ast
 import graphlib
@@ -36,7 +36,7 @@ def test_rooms_below_the_systems_know_no_system(room):
     assert not {name for name in importers("docproduct.systems") if name.startswith(f"docproduct/{room}/")}
 
 
-def test_gpt2s_config_is_known_to_few():
+def test_only_a_few_packages_know_gpt2s_config():
     users = {name for name in importers("docproduct.layers.gpt2_config") if name.startswith("docproduct/")}
     rooms = ("docproduct/layers/", "docproduct/systems/generator/", "docproduct/recipes/")  # recipes choose sizes
     assert {name for name in users if not name.startswith(rooms)} == set()
@@ -50,11 +50,11 @@ def test_matplotlib_is_imported_in_one_file():
     assert importers("matplotlib") == {"docproduct/training/curves.py"}
 
 
-def test_modules_import_one_another_in_no_circle():
+def test_modules_have_no_import_cycles():
     files = {name.removesuffix(".py").removesuffix("/__init__").replace("/", "."): name for name in TREES}
 
     def modules(name):
-        """Yields those of ours that a file imports; a name inside a module stands for the module."""
+        """Yields our modules that a file imports; an imported name counts as its module."""
         for module in imported(TREES[name]):
             while module and module not in files:
                 module = module.rpartition(".")[0]
@@ -74,7 +74,7 @@ def test_top_level_scripts():
 
 
 @pytest.mark.parametrize("name", TREES)
-def test_a_file(name):
+def test_file_conventions(name):
     tree, path = TREES[name], TOP / name
     assert ast.get_docstring(tree) or not path.read_text(encoding="utf-8"), "no docstring"
     assert path.stem not in ("utils", "common", "helpers", "misc")

@@ -1,4 +1,4 @@
-"""Which questions are answerable: stored ones always, others from a calibrated cosine on."""
+"""Answerable questions: stored ones always, others from a calibrated cosine upwards."""
 
 import itertools
 import json
@@ -62,31 +62,31 @@ def test_a_stored_question_is_answered_with_its_own_answers_first(retriever, voc
     queries = [Query(question, k, search_by) for (question, _), k in itertools.product(rows, {1, most})]
     together = retrieve(queries, retriever, opened)
     for query, of_batch in zip(queries, together, strict=True):
-        # No threshold refuses it: that of the index, or one that nothing reaches.
-        for found in (of_batch, answer(query.question, retriever, opened, query.k, search_by, threshold=2.0)):
-            mine = own[cleaning.group(cleaning.clean(query.question))]
-            first = [cleaning.group(hit.answer) for hit in found.hits[: len(mine)]]
-            assert found.answerable
-            assert found.answer == found.hits[0].answer
-            assert set(first) <= mine
-            assert len(set(first)) == min(len(mine), query.k)
-            assert len({cleaning.group(hit.answer) for hit in found.hits}) == len(found.hits) == query.k
-            texts = [getattr(hit, search_by) for hit in found.hits]
+        # Neither the threshold of the index refuses it, nor one that no cosine reaches.
+        for result in (of_batch, answer(query.question, retriever, opened, query.k, search_by, threshold=2.0)):
+            own_answers = own[cleaning.group(cleaning.clean(query.question))]
+            first = [cleaning.group(hit.answer) for hit in result.hits[: len(own_answers)]]
+            assert result.answerable
+            assert result.answer == result.hits[0].answer
+            assert set(first) <= own_answers
+            assert len(set(first)) == min(len(own_answers), query.k)
+            assert len({cleaning.group(hit.answer) for hit in result.hits}) == len(result.hits) == query.k
+            texts = [getattr(hit, search_by) for hit in result.hits]
             cosines = retriever.embed(texts, search_by).head @ retriever.embed_few(
                 [cleaning.clean(query.question)], "question"
             ).reshape(-1)
-            np.testing.assert_allclose([hit.score for hit in found.hits], cosines, atol=1e-5)
-            of_own = [hit.score for hit in found.hits[: len(mine)]]
-            assert of_own == sorted(of_own, reverse=True)
+            np.testing.assert_allclose([hit.score for hit in result.hits], cosines, atol=1e-5)
+            own_scores = [hit.score for hit in result.hits[: len(own_answers)]]
+            assert own_scores == sorted(own_scores, reverse=True)
 
 
-def test_the_marks_and_the_case_of_a_stored_question_do_not_count(retriever, vocab_file, tmp_path):
+def test_case_and_marks_of_a_stored_question_do_not_matter(retriever, vocab_file, tmp_path):
     randomize(retriever.model)
     opened = indexed(retriever, vocab_file, tmp_path / "t", ROWS)
     for question in ("WHAT IS A1", "what is\n a1 ?!", " what is a1"):
-        found = answer(question, retriever, opened, 1, threshold=2.0)
-        assert (found.answerable, found.answer) == (True, "the a.")
-    # The stored text, which serving decodes once more, and the text as it was in the table.
+        result = answer(question, retriever, opened, 1, threshold=2.0)
+        assert (result.answerable, result.answer) == (True, "the a.")
+    # The stored text, whose entity serving decodes once more, and the text as it was in the table.
     for question in ("What is the B &lt; c", "What is the  B &amp;lt; c"):
         assert answer(question, retriever, opened, 1, threshold=2.0).answer == "b is c."
     assert not answer("what is a2?", retriever, opened, 1, threshold=2.0).answerable
@@ -105,16 +105,16 @@ def test_the_marks_and_the_case_of_a_stored_question_do_not_count(retriever, voc
         {"dims": 2},
     ],
 )
-def test_however_it_is_searched(retriever, prepared, tmp_path, settings, search_by):
+def test_stored_questions_are_answered_with_any_index_settings(retriever, prepared, tmp_path, settings, search_by):
     randomize(retriever.model)
     index.build(retriever, prepared, str(tmp_path / "i"), IndexSettings(**settings))
     opened = Index(str(tmp_path / "i"), retriever)
-    pairs = prepared.pairs(["pair_id", "question", "question_group"]).to_pylist()
+    pairs = prepared.table(["pair_id", "question", "question_group"]).to_pylist()
     own = {}
     for pair in pairs:
         own.setdefault(pair["question_group"], []).append(pair["pair_id"])
-    found = retrieve([Query(pair["question"], 1, search_by) for pair in pairs], retriever, opened, threshold=2.0)
-    for pair, of_pair in zip(pairs, found, strict=True):
+    result = retrieve([Query(pair["question"], 1, search_by) for pair in pairs], retriever, opened, threshold=2.0)
+    for pair, of_pair in zip(pairs, result, strict=True):
         assert of_pair.answerable
         assert of_pair.hits[0].pair_id in own[pair["question_group"]]
 
@@ -126,14 +126,14 @@ def test_an_own_answer_is_as_near_as_its_best_passage(retriever, prepared, tmp_p
     passages = pq.read_table(tmp_path / "i/passages.parquet")["pair_id"].to_pylist()
     vectors = np.load(tmp_path / "i/answer_head.npy")
     opened = Index(str(tmp_path / "i"), retriever)
-    for pair in prepared.pairs(["pair_id", "question"]).to_pylist()[:20]:
+    for pair in prepared.table(["pair_id", "question"]).to_pylist()[:20]:
         hit = answer(pair["question"], retriever, opened, 1).hits[0]
         query = retriever.embed_few([pair["question"]], "question")[0]
         of_answer = [vectors[row] @ query for row, owner in enumerate(passages) if owner == hit.pair_id]
         assert hit.score == pytest.approx(max(of_answer), abs=1e-5)
 
 
-def test_a_stored_question_is_found_where_an_index_finds_nothing(retriever, prepared, tmp_path, monkeypatch):
+def test_a_stored_question_is_answered_even_if_the_search_finds_nothing(retriever, prepared, tmp_path, monkeypatch):
     index.build(retriever, prepared, str(tmp_path / "i"))
     opened = Index(str(tmp_path / "i"), retriever)
     for side in opened._sides.values():
@@ -143,22 +143,22 @@ def test_a_stored_question_is_found_where_an_index_finds_nothing(retriever, prep
         answer("what is b3?", retriever, opened)
 
 
-def test_an_index_of_before_finds_stored_questions(retriever, prepared, tmp_path):
+def test_an_index_of_an_older_version_finds_stored_questions(retriever, prepared, tmp_path):
     index.build(retriever, prepared, str(tmp_path / "i"))
     path = tmp_path / "i/pairs.parquet"
     table = pq.read_table(path)
-    assert table["question_group"].equals(prepared.pairs(["question_group"])["question_group"])
+    assert table["question_group"].equals(prepared.table(["question_group"])["question_group"])
     pq.write_table(table.drop_columns(["question_group"]), path)
     opened = Index(str(tmp_path / "i"), retriever)
     assert answer("WHAT IS A3", retriever, opened, threshold=2.0).answer == "the z z z 3."
 
 
 @pytest.mark.parametrize("hybrid", ["none", "rrf"])
-def test_the_nearest_answer_decides_however_it_is_searched(retriever, prepared, tmp_path, hybrid):
+def test_the_nearest_answer_decides_whichever_side_is_searched(retriever, prepared, tmp_path, hybrid):
     index.build(retriever, prepared, str(tmp_path / "index"), IndexSettings(hybrid=hybrid))
     opened = Index(str(tmp_path / "index"), retriever)
-    questions = [f"{question} what" for question in prepared.pairs(["question"])["question"].to_pylist()[:6]]
-    answers = retriever.embed(prepared.pairs(["answer"])["answer"].to_pylist(), "answer").head
+    questions = [f"{question} what" for question in prepared.table(["question"])["question"].to_pylist()[:6]]
+    answers = retriever.embed(prepared.table(["answer"])["answer"].to_pylist(), "answer").head
     cosines = (retriever.embed(questions, "question").head @ answers.T).max(axis=1)
     for search_by, k in itertools.product(("answer", "question"), (1, 5)):
         queries = [Query(question, k, search_by) for question in questions]
@@ -173,10 +173,10 @@ def test_a_threshold_by_hand():
     # The first two answer the first question, one of them by its text alone; the next two the second one.
     keys = np.array([[0, 9, 1, 1, 7], [0, 0, 5, 8, 7]])
     questions = np.array([[0, 1], [0, 5]])
-    found = calibrate(np.eye(2, dtype=np.float32), questions, answers, keys, 1.0)
-    # With their answers the best cosines are 1 and 0.7, without them 0.5 and 0.4. The ceil(3 * 1)-th of two is not
-    # there: the lowest one, which a third question reaches in two of three orders.
-    assert found == {
+    result = calibrate(np.eye(2, dtype=np.float32), questions, answers, keys, 1.0)
+    # With their answers the best cosines are 1 and 0.7, without them 0.5 and 0.4. There is no
+    # ceil(3 * 1) = 3rd of two cosines: the lowest is taken, which a third question reaches in two of three orders.
+    assert result == {
         "cosine": pytest.approx(0.7),
         "precision": 1,
         "recall": 1,
@@ -186,19 +186,19 @@ def test_a_threshold_by_hand():
         "guaranteed": pytest.approx(2 / 3),
     }
     # ceil(3 * 0.3) = 1: the highest.
-    found = calibrate(np.eye(2, dtype=np.float32), questions, answers, keys, 0.3)
-    assert (found["cosine"], found["recall"], found["guaranteed"]) == (1, 0.5, pytest.approx(1 / 3))
+    result = calibrate(np.eye(2, dtype=np.float32), questions, answers, keys, 0.3)
+    assert (result["cosine"], result["recall"], result["guaranteed"]) == (1, 0.5, pytest.approx(1 / 3))
 
 
-def test_an_answer_of_any_pair_of_a_question_is_its_own():
+def test_answers_of_all_pairs_of_a_question_are_its_own():
     # One question (group 1) with the answers 5 and 6; the last candidate is the text 6 under another question.
     answers = np.array([[0.7], [0.8], [0.6], [0.9]], np.float32)
     keys = np.array([[1, 1, 2, 3], [5, 6, 7, 6]])
-    found = calibrate(np.ones((1, 1), np.float32), np.array([[1], [5]]), answers, keys, 0.5)
+    result = calibrate(np.ones((1, 1), np.float32), np.array([[1], [5]]), answers, keys, 0.5)
     # With its own answers the best is 0.9, without them 0.6: refused. 0.8 and 0.9 are right.
-    assert (found["cosine"], found["refused"]) == (pytest.approx(0.9), 1)
-    found = calibrate(np.ones((1, 1), np.float32), np.array([[1], [5]]), answers[[2]], keys[:, [2]], 0.5)
-    assert (found["cosine"], found["refused"]) == (pytest.approx(0.6), 0)
+    assert (result["cosine"], result["refused"]) == (pytest.approx(0.9), 1)
+    result = calibrate(np.ones((1, 1), np.float32), np.array([[1], [5]]), answers[[2]], keys[:, [2]], 0.5)
+    assert (result["cosine"], result["refused"]) == (pytest.approx(0.6), 0)
 
 
 @pytest.mark.parametrize(
@@ -217,36 +217,38 @@ def test_the_quantile_of_split_conformal_prediction(n, kept, rank, guaranteed):
     cosines = np.arange(1, n + 1)[::-1] / 128  # the first is the highest; exact in float32
     questions, answer_keys = np.random.default_rng(n).permutation(n), np.array([[0], [0]])
     keys = np.stack([questions + 1, questions + 1])
-    found = calibrate(cosines[questions, None].astype(np.float32), keys, np.ones((1, 1), np.float32), answer_keys, kept)
-    assert found["cosine"] == cosines[rank - 1]
-    assert found["guaranteed"] == pytest.approx(guaranteed)
+    result = calibrate(
+        cosines[questions, None].astype(np.float32), keys, np.ones((1, 1), np.float32), answer_keys, kept
+    )
+    assert result["cosine"] == cosines[rank - 1]
+    assert result["guaranteed"] == pytest.approx(guaranteed)
 
 
 def test_the_guarantee_holds_over_many_draws():
-    """With 10 questions and kept=0.7 the rank is ceil(7.7) = 8, and a new one passes in 8 of 11 draws."""
+    """With 10 questions and kept=0.7 the rank is ceil(7.7) = 8, and a new question passes in 8 of 11 draws."""
     cosines = np.random.default_rng(0).normal(size=(4_000, 11)).astype(np.float32)
-    keys, one = np.arange(10) + 1, np.ones((1, 1), np.float32)
+    keys, answer_vector = np.arange(10) + 1, np.ones((1, 1), np.float32)
     passed = 0
     for row in cosines:
-        found = calibrate(row[:10, None], np.stack([keys, keys]), one, np.zeros((2, 1), int), 0.7)
-        passed += row[10] >= found["cosine"]
+        result = calibrate(row[:10, None], np.stack([keys, keys]), answer_vector, np.zeros((2, 1), int), 0.7)
+        passed += row[10] >= result["cosine"]
     assert passed / len(cosines) == pytest.approx(8 / 11, abs=0.025)  # 3.5 standard deviations
 
 
-def test_what_the_model_has_not_seen_lowers_the_threshold():
-    # The lowest of the unseen ones is 0.5; of all four, ceil(5 * 0.5) = 3 is 0.7. The other way round 0.7 stays.
+def test_unseen_questions_lower_the_threshold():
+    # The lowest unseen cosine is 0.5; of all four, the ceil(5 * 0.5) = 3rd is 0.7. With 0.9 unseen, 0.7 is lower.
     cosines = np.array([[0.9], [0.8], [0.7], [0.5]], np.float32)
     keys = np.stack([np.arange(1, 5)] * 2)
-    rest = np.ones((1, 1), np.float32), np.zeros((2, 1), int), 0.5
-    found = calibrate(cosines, keys, *rest, np.array([False, False, False, True]))
-    assert (found["cosine"], found["unseen"], found["questions"]) == (0.5, 1, 4)
-    assert found["guaranteed"] == pytest.approx(3 / 5)
-    found = calibrate(cosines, keys, *rest, np.array([True, False, False, False]))
-    assert (found["cosine"], found["unseen"]) == (pytest.approx(0.7), 1)
+    answers_and_share = np.ones((1, 1), np.float32), np.zeros((2, 1), int), 0.5
+    result = calibrate(cosines, keys, *answers_and_share, np.array([False, False, False, True]))
+    assert (result["cosine"], result["unseen"], result["questions"]) == (0.5, 1, 4)
+    assert result["guaranteed"] == pytest.approx(3 / 5)
+    result = calibrate(cosines, keys, *answers_and_share, np.array([True, False, False, False]))
+    assert (result["cosine"], result["unseen"]) == (pytest.approx(0.7), 1)
 
 
-def test_which_questions_calibrate():
-    # 50 of dev are enough, and no question counts twice.
+def test_questions_chosen_for_calibration():
+    # 50 dev questions are enough, and no question counts twice.
     groups = np.array([*range(100), 0, 1])
     names = np.array(["dev"] * 50 + ["train"] * 50 + ["dev"] * 2)
     rows, source = choose(groups, names)
@@ -254,7 +256,7 @@ def test_which_questions_calibrate():
     names[49] = "test"
     rows, source = choose(groups, names)
     assert (rows.tolist(), source) == (list(range(100)), "all")
-    # All of dev, and of the others as many as there is room for, from the first to the last.
+    # All dev questions, and as many others as there is room for, from the first to the last.
     groups, names = np.arange(5_000), np.array(["train"] * 4_000 + ["dev"] * 7 + ["train"] * 993)
     rows, source = choose(groups, names)
     assert (len(rows), source, rows[0], rows[-1]) == (1_000, "all", 0, 4_999)
@@ -266,52 +268,52 @@ def test_which_questions_calibrate():
 
 
 @pytest.mark.parametrize(("num_dev", "source"), [(0, "all"), (49, "all"), (50, "dev")])
-def test_the_threshold_keeps_the_share_that_is_asked_for(retriever, vocab_file, tmp_path, caplog, num_dev, source):
+def test_the_threshold_passes_the_requested_share(retriever, vocab_file, tmp_path, caplog, num_dev, source):
     """By brute force over all pairs, each question with its answers and without them."""
     rows = [(f"what is {'abc'[i % 3]}{i}?", f"the {'xy '[: i % 3]} {'z ' * (i % 7)}{i // 2}.") for i in range(70)]
     train = write_csv(tmp_path / "train.csv", [*rows[num_dev:], ("What is the shared", "z.")])
     dev = (write_csv(tmp_path / "dev.csv", rows[:num_dev]),) if num_dev else ()
     prepare(Settings((train,), vocab_file, dev_inputs=dev, dev_share=0.0), str(tmp_path / "p"))
     prepared = PreparedFolder(str(tmp_path / "p"))
-    table = prepared.pairs(["question", "answer", "question_group", "answer_group", "split"]).to_pylist()
-    asked = [pair for pair in table if source == "all" or pair["split"] == "dev"]
-    questions = retriever.embed([pair["question"] for pair in asked], "question").head
+    table = prepared.table(["question", "answer", "question_group", "answer_group", "split"]).to_pylist()
+    calibrating = [pair for pair in table if source == "all" or pair["split"] == "dev"]
+    questions = retriever.embed([pair["question"] for pair in calibrating], "question").head
     answers = retriever.embed([pair["answer"] for pair in table], "answer").head
     best = {True: [], False: []}
-    for vector, pair in zip(questions, asked, strict=True):
+    for vector, pair in zip(questions, calibrating, strict=True):
         own = [any(pair[g] == other[g] for g in ("question_group", "answer_group")) for other in table]
         scores = answers @ vector
         best[True].append(scores.max())
         best[False].append(max(score for score, mine in zip(scores, own, strict=True) if not mine))
-    of_dev = sorted(
-        (score for score, pair in zip(best[True], asked, strict=True) if pair["split"] == "dev"), reverse=True
+    best_of_dev = sorted(
+        (score for score, pair in zip(best[True], calibrating, strict=True) if pair["split"] == "dev"), reverse=True
     )
     ranks = {71: {0.5: 36, 0.9: 65, 1.0: 71}, 50: {0.5: 26, 0.9: 46, 1.0: 50}, 49: {0.5: 25, 0.9: 45, 1.0: 49}}
     for kept in (0.5, 0.9, 1.0):
         settings = IndexSettings(kept=kept)
-        found = index.build(retriever, prepared, str(tmp_path / str(kept)), settings)["threshold"]
-        expected = sorted(best[True], reverse=True)[ranks[len(asked)][kept] - 1]
+        result = index.build(retriever, prepared, str(tmp_path / str(kept)), settings)["threshold"]
+        expected = sorted(best[True], reverse=True)[ranks[len(calibrating)][kept] - 1]
         if num_dev:
-            expected = min(expected, of_dev[ranks[num_dev][kept] - 1])
-        assert found["cosine"] == pytest.approx(expected, abs=1e-6)
-        passed, wrong = (sum(score >= found["cosine"] - 1e-6 for score in best[has]) for has in (True, False))
-        assert found["recall"] == pytest.approx(passed / len(asked))
-        assert found["precision"] == pytest.approx(passed / (passed + wrong))
-        assert found["refused"] == pytest.approx(1 - wrong / len(asked))
-        assert (found["questions"], found["of"], found["unseen"]) == (len(asked), source, num_dev)
-        assert found["guaranteed"] == pytest.approx(ranks[len(asked)][kept] / (len(asked) + 1))
+            expected = min(expected, best_of_dev[ranks[num_dev][kept] - 1])
+        assert result["cosine"] == pytest.approx(expected, abs=1e-6)
+        passed, wrong = (sum(score >= result["cosine"] - 1e-6 for score in best[has]) for has in (True, False))
+        assert result["recall"] == pytest.approx(passed / len(calibrating))
+        assert result["precision"] == pytest.approx(passed / (passed + wrong))
+        assert result["refused"] == pytest.approx(1 - wrong / len(calibrating))
+        assert (result["questions"], result["of"], result["unseen"]) == (len(calibrating), source, num_dev)
+        assert result["guaranteed"] == pytest.approx(ranks[len(calibrating)][kept] / (len(calibrating) + 1))
     assert "The threshold is calibrated on only" not in caplog.text
 
 
-def test_few_questions_are_warned_of(retriever, vocab_file, tmp_path, caplog):
+def test_few_questions_give_a_warning(retriever, vocab_file, tmp_path, caplog):
     indexed(retriever, vocab_file, tmp_path / "t", ROWS)
     # 10 rows, of which two questions are one in normal form. ceil(10 * 0.95) is 10, of 9: 9 / 10 are guaranteed.
     assert "The threshold is calibrated on only 9 questions (all; 0 of dev)" in caplog.text
     assert "50 or more are advised" in caplog.text
     assert "passes with a probability of 90.0% or more" in caplog.text
     assert "Prepare more pairs, or choose a cosine yourself with --threshold of serve.py" in caplog.text
-    found = json.loads((tmp_path / "t-index/manifest.json").read_text())["threshold"]
-    assert (found["questions"], found["of"], found["guaranteed"]) == (9, "all", 0.9)
+    result = json.loads((tmp_path / "t-index/manifest.json").read_text())["threshold"]
+    assert (result["questions"], result["of"], result["guaranteed"]) == (9, "all", 0.9)
 
 
 def test_rounding_refuses_nothing(retriever, prepared, tmp_path):

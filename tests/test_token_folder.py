@@ -38,7 +38,7 @@ def folder_of(path, tokenizer, rows=ROWS):
 
 def test_what_is_written_is_read(tokenizer, tmp_path):
     folder = folder_of(tmp_path / "t", tokenizer)
-    assert (folder.num_pairs("train"), folder.num_pairs("dev"), folder.num_pairs("test")) == (53, 3, 0)
+    assert (folder.num_rows("train"), folder.num_rows("dev"), folder.num_rows("test")) == (53, 3, 0)
     assert read_rows(folder, "train") == ROWS
     assert read_rows(folder, "dev") == ROWS[:3]
     assert folder.tokenizer().fingerprint == tokenizer.fingerprint
@@ -146,7 +146,7 @@ def test_windows_of_texts_and_pairs(prepared, tmp_path):
     texts = {
         split: "".join(tokenizer.show(row.target_ids) for row in read_rows(folder, split)) for split in ("train", "dev")
     }
-    pairs = prepared.pairs(["question", "answer"], "dev").to_pylist()
+    pairs = prepared.table(["question", "answer"], "dev").to_pylist()
     assert all(pair["answer"].split()[-1] in texts["dev"] for pair in pairs)
     told = {split: sum(f"document {i} " in texts[split] for i in range(40)) for split in texts}
     assert told["train"] + told["dev"] == 40
@@ -170,7 +170,7 @@ def test_closed_book_rows(prepared, tokenizer, tmp_path):
     manifest = write_closed_book(str(tmp_path / "t"), prepared, tokenizer, settings)
     folder = TokenFolder(str(tmp_path / "t"))
     markers = folder.tokenizer()
-    pairs = {pair["pair_id"]: pair for pair in prepared.pairs(["pair_id", "question", "answer", "split"]).to_pylist()}
+    pairs = {pair["pair_id"]: pair for pair in prepared.table(["pair_id", "question", "answer", "split"]).to_pylist()}
     for split in ("train", "dev"):
         rows = read_rows(folder, split)
         assert {row.pair_id for row in rows} == {i for i, pair in pairs.items() if pair["split"] == split}

@@ -94,7 +94,7 @@ def test_padding_may_be_the_last_row(tmp_path):
     np.testing.assert_allclose(retriever.embed(texts, "answer").head, alone, atol=1e-5)
 
 
-def test_a_few_texts_sooner(tokenizer, retriever):
+def test_encoding_few_texts_gives_the_same_ids(tokenizer, retriever):
     texts = ["what is a3?", "\u4e2d\u6587 b", "", "the " * 40, "[SEP] ?!", "A\u0301"]
     assert tokenizer.encode_few(texts, 20) == tokenizer.encode(texts, 20).to_list()
     for side in ("question", "answer"):
@@ -104,7 +104,7 @@ def test_a_few_texts_sooner(tokenizer, retriever):
         tokenizer.encode_few(texts, 1)
 
 
-def test_bad_vocabularies(tmp_path):
+def test_invalid_vocabularies_are_refused(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"No vocabulary at .*vocab.txt"):
         load_tokenizer(str(tmp_path))
     (tmp_path / "vocab.txt").write_text("[PAD]\n[UNK]\nhello\n")
@@ -115,7 +115,7 @@ def test_bad_vocabularies(tmp_path):
         load_tokenizer(str(tmp_path))
 
 
-def test_newer_folders_hold_tokenizer_json_alone(tmp_path):
+def test_tokenizer_json_alone_is_enough(tmp_path):
     ids = {token: i for i, token in enumerate(VOCAB)}
     for lower_case in (True, False):
         BertWordPieceTokenizer(ids, lowercase=lower_case).save(str(tmp_path / "tokenizer.json"))
@@ -141,7 +141,7 @@ def test_words_without_pieces_do_not_shorten_a_text(tokenizer):
     assert lengths.tolist() == [4]
 
 
-def test_a_full_memory_of_words_begins_anew(tokenizer, monkeypatch):
+def test_a_full_word_cache_starts_anew(tokenizer, monkeypatch):
     monkeypatch.setattr(wordpiece, "_MAX_REMEMBERED", 3)
     fresh = WordPiece(VOCAB, lower_case=True)
     texts = ["a b c d", "e a", "what is the", "a " * 9 + "x" * 120, "e a"]

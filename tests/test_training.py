@@ -16,7 +16,7 @@ from docproduct.training.task import Task
 
 
 class Small(Task):
-    """A task of a batch that repeats; features are named as no system names them."""
+    """A task that repeats one batch, whose feature no system has."""
 
     num_rows, best_metric = 2, "x"
     batch = tf.data.Dataset.from_tensors({"numbers": tf.constant([1, 2], tf.int64)})
@@ -51,10 +51,10 @@ def test_a_damaged_checkpoint_is_named(share, tmp_path):
     path.parent.mkdir()
     variable = keras.Variable(np.ones(100))
     checkpoint = Checkpoint(str(path), [variable])
-    left = path.with_name(f"{path.name}.123.partial")  # by a process that was killed
-    left.touch()
+    partial = path.with_name(f"{path.name}.123.partial")  # left by a killed process
+    partial.touch()
     checkpoint.save({"losses": [1.0]})
-    assert not left.exists()
+    assert not partial.exists()
     whole = path.read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
     variable.assign(np.zeros(100))
@@ -105,12 +105,12 @@ def test_gradients_are_clipped_by_their_global_norm():
         {"patience": 1, "keep": "last"},
     ],
 )
-def test_impossible_settings(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is"):
         TrainingSettings(**wrong)
 
 
-def test_precision():
+def test_precision_settings_name_dtype_policies():
     assert precision.dtype_policy("float32") == "float32"
     assert precision.dtype_policy("bfloat16") == "mixed_bfloat16"
     with pytest.raises(ValueError, match="expected auto, float32, bfloat16"):
@@ -138,7 +138,7 @@ def test_auto_precision_on_a_processor(monkeypatch, flags, expected):
 )
 def test_auto_precision_on_gpus(monkeypatch, capabilities, expected):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: capabilities)
-    details = [{"compute_capability": found} if found else {} for found in capabilities]
+    details = [{"compute_capability": capability} if capability else {} for capability in capabilities]
     monkeypatch.setattr(tf.config.experimental, "get_device_details", lambda gpu: details[capabilities.index(gpu)])
     assert precision.dtype_policy("auto") == expected
 
@@ -149,33 +149,33 @@ def test_weights_that_are_not_finite_are_never_saved():
     model.layers[0].bias.assign([np.nan])
     task = Small(model, scores=[0.0])
     with pytest.raises(ValueError, match="After step 7, 1 variables are not finite"):
-        loop._evaluate(task, TrainingSettings(), begun(), {"epoch": 1, "step": 7})
+        loop._evaluate(task, TrainingSettings(), new_run(), {"epoch": 1, "step": 7})
     assert task.seen == task.saved == []
 
 
-def begun():
+def new_run():
     return loop._Run(loop._empty_history(), curves.Board(None), checkpoint=True)
 
 
 @pytest.mark.parametrize(
-    ("keep", "lowest_is_best", "kept"),
+    ("keep", "lowest_is_best", "expected"),
     [("best", False, [0, 1, 3]), ("best", True, [0, 2]), ("last", False, [0, 1, 2, 3])],
 )
-def test_which_epoch_is_kept(keep, lowest_is_best, kept):
+def test_the_best_or_the_last_epoch_is_saved(keep, lowest_is_best, expected):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 2))
-    task, run = Small(model, scores=[0.5, 0.6, 0.4, 0.6], lowest_is_best=lowest_is_best), begun()
+    task, run = Small(model, scores=[0.5, 0.6, 0.4, 0.6], lowest_is_best=lowest_is_best), new_run()
     for epoch in range(4):
         loop._evaluate(task, TrainingSettings(keep=keep), run, {"epoch": epoch, "step": 1})
-    assert task.saved == kept
-    assert run.history["best"]["epoch"] == kept[-1]
+    assert task.saved == expected
+    assert run.history["best"]["epoch"] == expected[-1]
 
 
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 2), (2, 5), (3, 6)])
-def test_patience(tmp_path, patience, epochs):
+def test_training_stops_after_patience_epochs_without_gain(tmp_path, patience, epochs):
     model = keras.Sequential([keras.layers.Dense(1)])
     model.build((None, 1))
-    scores = [0.0, 0.5, 0.4, 0.6, 0.1, 0.2, 0.3]  # of the untrained model, and of six epochs
+    scores = [0.0, 0.5, 0.4, 0.6, 0.1, 0.2, 0.3]  # of the untrained model and of six epochs
     task = Small(model, lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1)))), scores)
     settings = TrainingSettings(epochs=6, batch_size=2, patience=patience)
     history = loop.fit(task, settings, str(tmp_path), tf.distribute.get_strategy())
@@ -183,8 +183,26 @@ def test_patience(tmp_path, patience, epochs):
     assert history["best"]["x"] == max(task.seen)
 
 
+@pytest.mark.parametrize(("num_batches", "steps"), [(2, 2), (4, 4)])
+def test_batches_of_another_size_are_named(tmp_path, num_batches, steps):
+    """Six rows, two a batch: an epoch has three steps."""
+
+    class Other(Small):
+        num_rows = 6
+
+        def batches(self, epoch, skip):
+            return self.batch.repeat(num_batches).skip(skip)
+
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 1))
+    task = Other(model, lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1)))), range(9))
+    message = f"After epoch 1, {steps} steps are done; expected 3, with 6 rows an epoch and 2 a batch. Other.batches"
+    with pytest.raises(ValueError, match=message):
+        loop.fit(task, TrainingSettings(epochs=2, batch_size=2), str(tmp_path), tf.distribute.get_strategy())
+
+
 def test_max_steps(tmp_path):
-    """They end a training within an epoch, which is scored; where they end one, all is as if there were no more."""
+    """max_steps may end a training within an epoch, which is then scored; at the end of an epoch it changes nothing."""
 
     class Killed(Small):
         num_rows, num_steps, killed_at = 6, 0, None
@@ -216,7 +234,7 @@ def test_max_steps(tmp_path):
     )
 
 
-def test_tensorboard_that_is_not_installed(monkeypatch):
+def test_missing_tensorboard_is_reported(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(ValueError, match="TensorBoard is missing. Install it: pip install tensorboard"):
         TrainingSettings(tensorboard_dir="curves")
@@ -231,7 +249,7 @@ def test_a_checkpoint_of_something_else_is_named(tmp_path, content):
         checkpoint.restore()
 
 
-def test_the_rows_of_a_batch_are_those_of_any_feature():
+def test_num_rows_is_read_from_any_feature():
     batch = {"states": tf.zeros((3, 7)), "numbers": tf.zeros(3)}
     assert int(num_rows(batch)) == 3
     assert int(num_rows({name: value[:0] for name, value in batch.items()})) == 0

@@ -1,4 +1,4 @@
-"""Indexes of vectors that were made elsewhere: docproduct 0.2.0's Parquet files, and any other columns."""
+"""Indexes of vectors that were made elsewhere: docproduct 0.2.0's Parquet files, or any columns."""
 
 import json
 import pathlib
@@ -32,19 +32,19 @@ def opened(path, folder, *names, **settings):
     return Index.open_vectors(str(folder))
 
 
-def check(found):
-    """The right hits of the vectors above."""
+def check(index):
+    """Checks the hits that follow from the vectors above."""
     # By answer: cosines of [0.8, 0.6], which is asked as [8, 6], with [1, 0], [0, 1], [0.8, -0.6].
-    hits = found.search(np.array([8.0, 6.0]), 3)
+    hits = index.search(np.array([8.0, 6.0]), 3)
     assert [(hit.answer, round(hit.score, 3)) for hit in hits] == [("the a", 0.8), ("the b", 0.6), ("the c", 0.28)]
     # By question: with [0.6, 0.8], [0, 1], [1, 0].
-    hits = found.search(np.array([8.0, 6.0], np.float16), 3, "question")
+    hits = index.search(np.array([8.0, 6.0], np.float16), 3, "question")
     assert [(hit.question, round(hit.score, 3)) for hit in hits] == [
         ("What is a?", 0.96),
         ("c & d?", 0.8),
         ("what is b", 0.6),
     ]
-    assert found.search([0, 5], 1)[0].answer == "the b"
+    assert index.search([0, 5], 1)[0].answer == "the b"
 
 
 def as_text(rows):
@@ -62,17 +62,17 @@ def as_text(rows):
         lambda rows: pa.array([str(row) for row in rows]),  # [0.1, 0.2]
     ],
 )
-def test_a_file_of_0_2_0(tmp_path, column):
-    # It gave its Parquet files the ending .zip.
+def test_files_of_0_2_0_are_read(tmp_path, column):
+    # 0.2.0 gave its Parquet files the ending .zip.
     path = write(tmp_path / "bertffn_crossentropy.zip", Q_FFNN_embeds=column(QUESTIONS), A_FFNN_embeds=column(ANSWERS))
-    found = opened(path, tmp_path / "i")
-    check(found)
-    hit = found.search([1, 0], 1)[0]
+    index = opened(path, tmp_path / "i")
+    check(index)
+    hit = index.search([1, 0], 1)[0]
     assert (hit.source, hit.focus) == ("bertffn_crossentropy.zip", "")
-    assert found.manifest["counts"] == {"pairs": 3, "passages": 3, "answers": 3}
+    assert index.manifest["counts"] == {"pairs": 3, "passages": 3, "answers": 3}
 
 
-def test_many_batches_of_rows(tmp_path, monkeypatch):
+def test_tables_are_read_in_batches(tmp_path, monkeypatch):
     monkeypatch.setattr("docproduct.index.vector_columns._BATCH_ROWS", 2)
     check(opened(write(tmp_path / "t.parquet", q=QUESTIONS, a=as_text(ANSWERS)), tmp_path / "i", "q", "a"))
     np.save(tmp_path / "q.npy", np.array(QUESTIONS))
@@ -91,7 +91,7 @@ def test_any_two_columns_and_text_columns_by_name(tmp_path):
     ("instructions", "questions"),
     [
         (["Add.", "Double.", "Halve."], ["Add.\nWhat is a?", "Double.\nwhat is b", "Halve.\nc & d?"]),
-        (["Add."] * 3, ["What is a?", "what is b", "c & d?"]),  # says nothing of any row
+        (["Add."] * 3, ["What is a?", "what is b", "c & d?"]),  # the same in every row: left out
     ],
 )
 def test_an_instruction_table(tmp_path, instructions, questions):
@@ -139,23 +139,23 @@ def test_rows_that_cannot_be_searched_are_counted(tmp_path, caplog):
     ]
     names = ("question", "answer", "q", "v")
     pq.write_table(pa.table({name: [row[i] for row in rows] for i, name in enumerate(names)}), tmp_path / "t.parquet")
-    found = opened(tmp_path / "t.parquet", tmp_path / "i", "q", "v")
+    index = opened(tmp_path / "t.parquet", tmp_path / "i", "q", "v")
     expected = {}
     for number, (*_, reason) in enumerate(rows):
         if reason:
             entry = expected.setdefault(reason, {"rows": 0, "first": f"{tmp_path}/t.parquet row {number + 1}"})
             entry["rows"] += 1
-    refused = found.manifest["vectors"]["refused"]
+    refused = index.manifest["vectors"]["refused"]
     assert {reason: {"rows": at["rows"], "first": at["first"]} for reason, at in refused.items()} == expected
     assert "3 rows are left out: NaN or infinity in v (first: " in caplog.text
-    assert found.questions() == ["a", "l"]
-    assert found.search([1e-30, 0], 1, "question")[0].question == "l"
-    # Texts that hold no numbers, or not all of them.
+    assert index.questions() == ["a", "l"]
+    assert index.search([1e-30, 0], 1, "question")[0].question == "l"
+    # Texts that hold no numbers, or only some of them.
     texts = ["[1 2]", "[0.1 0.2 ... 0.9]", "abc", "[]", None]
     table = {"question": list("abcde"), "answer": list("abcde"), "q": texts}
     pq.write_table(pa.table(table), tmp_path / "t.parquet")
-    found = opened(tmp_path / "t.parquet", tmp_path / "j", "q")
-    refused = {reason: at["rows"] for reason, at in found.manifest["vectors"]["refused"].items()}
+    index = opened(tmp_path / "t.parquet", tmp_path / "j", "q")
+    refused = {reason: at["rows"] for reason, at in index.manifest["vectors"]["refused"].items()}
     assert refused == {"the vector in q cannot be read": 2, "no vector in q": 2}
 
 
@@ -163,35 +163,35 @@ def test_rows_that_cannot_be_searched_are_counted(tmp_path, caplog):
 def test_one_side_is_enough(tmp_path, caplog, side, other):
     path = write(tmp_path / "t.parquet", v=QUESTIONS)
     names = {"question": ("v", ""), "answer": ("", "v")}[side]
-    found = opened(path, tmp_path / "i", *names)
-    assert [hit.question for hit in found.search([0.6, 0.8], 3, side)] == ["What is a?", "what is b", "c & d?"]
+    index = opened(path, tmp_path / "i", *names)
+    assert [hit.question for hit in index.search([0.6, 0.8], 3, side)] == ["What is a?", "what is b", "c & d?"]
     with pytest.raises(ValueError, match=f"search_by is '{other}'; expected {side}, which this index has"):
-        found.search([0.6, 0.8], 3, other)
+        index.search([0.6, 0.8], 3, other)
     assert "vectors of one side only" in caplog.text
-    assert found.manifest["threshold"]["questions"] == 0
-    result = found.search_many(np.array([[0.0, -1.0]]), 1, side)[0]
-    assert result.is_answerable(found.threshold)
+    assert index.manifest["threshold"]["questions"] == 0
+    result = index.search_many(np.array([[0.0, -1.0]]), 1, side)[0]
+    assert result.is_answerable(index.threshold)
 
 
-def test_stored_questions_and_words_count_as_in_any_index(tmp_path):
+def test_stored_questions_and_bm25_work_as_in_any_index(tmp_path):
     texts = {"question": ["alpha?", "beta?", "gamma & delta?"], "answer": ["one alpha", "two beta", "three gamma"]}
     path = write(tmp_path / "t.parquet", **texts, Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
-    found = opened(path, tmp_path / "i", hybrid="weight", bm25_weight=9.0)
-    # Nearest is the first answer; words decide, and what is asked is the third question, in another case.
-    assert found.search([1, 0], 1)[0].answer == "one alpha"
-    assert found.search([1, 0], 1, query="is it beta")[0].answer == "two beta"
-    assert found.search([1, 0], 1, query="GAMMA & DELTA")[0].answer == "three gamma"
-    assert found.search_many(np.array([[1.0, 0.0]]), 1, "answer", ["GAMMA & DELTA"])[0].stored
-    # Leave-one-out, by hand. With its answers, the best cosines are 0.8 ([0.6, 0.8] and [0, 1]), 1 and 1; of three the
-    # ceil(4 * 0.95) = 4-th is not there: the lowest.
-    threshold = found.manifest["threshold"]
+    index = opened(path, tmp_path / "i", hybrid="weight", bm25_weight=9.0)
+    # The first answer is nearest. With words, BM25 decides; a stored question is recognized in any case.
+    assert index.search([1, 0], 1)[0].answer == "one alpha"
+    assert index.search([1, 0], 1, query="is it beta")[0].answer == "two beta"
+    assert index.search([1, 0], 1, query="GAMMA & DELTA")[0].answer == "three gamma"
+    assert index.search_many(np.array([[1.0, 0.0]]), 1, "answer", ["GAMMA & DELTA"])[0].stored
+    # Leave-one-out, by hand. With its answers, the best cosines are 0.8 ([0.6, 0.8] and [0, 1]), 1 and 1. There is no
+    # ceil(4 * 0.95) = 4th of three: the lowest is taken.
+    threshold = index.manifest["threshold"]
     assert threshold["cosine"] == pytest.approx(0.8)
     assert (threshold["questions"], threshold["of"], threshold["guaranteed"]) == (3, "all", 0.75)
 
 
-def test_what_cannot_be_asked(trained, tmp_path):
+def test_invalid_queries_are_refused(trained, tmp_path):
     path = write(tmp_path / "t.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
-    found = opened(path, tmp_path / "i")
+    index = opened(path, tmp_path / "i")
     for query, message in (
         ("what is a?", "Expected vectors of numbers; received <U10. A text needs the encoder that made the index"),
         ([1.0, 2.0, 3.0], r"has shape \(3,\); expected \(2,\)"),
@@ -199,9 +199,9 @@ def test_what_cannot_be_asked(trained, tmp_path):
         ([float("nan"), 0.0], "no direction"),
     ):
         with pytest.raises(ValueError, match=message):
-            found.search(query, 1)
+            index.search(query, 1)
     with pytest.raises(ValueError, match="k is 4; expected 1 to 3"):
-        found.search([1, 0], 4)
+        index.search([1, 0], 4)
     with pytest.raises(ValueError, match="holds precomputed vectors without an encoder.*Index.open_vectors"):
         Index(str(tmp_path / "i"), trained)
 
@@ -212,13 +212,13 @@ def trained(retriever):
     return retriever
 
 
-def test_the_encoder_that_made_them_may_join(trained, tmp_path):
+def test_the_encoder_of_the_vectors_can_be_added(trained, tmp_path):
     texts = {side: [text.replace("&amp;", "&").replace("  ", " ") for text in TEXTS[side]] for side in TEXTS}
-    made = {
+    columns = {
         name: list((trained.embed(texts[side], side).head * 3).astype(np.float16))
         for side, name in (("question", "Q_FFNN_embeds"), ("answer", "A_FFNN_embeds"))
     }
-    path, model = write(tmp_path / "t.parquet", **made), tmp_path / "model"
+    path, model = write(tmp_path / "t.parquet", **columns), tmp_path / "model"
     model.mkdir()
     trained.save_config(str(model), {})
     trained.save_weights(str(model))
@@ -226,10 +226,10 @@ def test_the_encoder_that_made_them_may_join(trained, tmp_path):
     manifest = build_from_vectors(VectorTable(path), str(tmp_path / "i"), retriever=retriever, encoder_name="mine")
     assert (manifest["encoder"]["name"], manifest["encoder"]["fingerprint"]) == ("mine", trained.fingerprint())
     answerer = Answerer.load(Folders(str(model), str(tmp_path / "i")))
-    found = answerer.answer(Query("what is b?", 1))
-    assert (found.answerable, found.answer) == (True, "the b")
+    answer = answerer.answer(Query("what is b?", 1))
+    assert (answer.answerable, answer.answer) == (True, "the b")
     assert answerer.retriever.embed(["a"], "question").head.shape == (1, 10)
-    # Of another encoder: of another width, and of the same one.
+    # Vectors of another encoder, with another width and with the same width.
     with pytest.raises(ValueError, match="have 2 components, those of --model_dir 10"):
         path = write(tmp_path / "o.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
         build_from_vectors(VectorTable(path), str(tmp_path / "j"), retriever=retriever)
@@ -241,7 +241,7 @@ def test_the_encoder_that_made_them_may_join(trained, tmp_path):
     assert not (tmp_path / "j").exists()
 
 
-def test_wrong_files(tmp_path):
+def test_unusable_files_are_refused(tmp_path):
     path = write(tmp_path / "t.parquet", q=QUESTIONS, a=[[1.0]] * 3, n=[1, 2, 3], bad=["x"] * 3)
     csv, pickled = write_csv(tmp_path / "t.csv", [("a", "b")]), tmp_path / "t.pkl"
     pickled.write_bytes(b"\x80\x04rest")

@@ -1,4 +1,4 @@
-"""BM25."""
+"""BM25 over the words of texts."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import pytest
 from docproduct.search.words import WordIndex
 
 
-def test_a_saved_index_is_the_same(tmp_path):
+def test_a_saved_index_gives_the_same_scores(tmp_path):
     texts = ["Cold hands and feet", "the hands", "a cough", ""]
     built = WordIndex.build(texts)
     scores = built.scores("COLD hands?")
@@ -19,6 +19,6 @@ def test_a_saved_index_is_the_same(tmp_path):
         WordIndex.load(str(tmp_path / "bm25"), 4)
 
 
-def test_texts_without_words():
+def test_texts_without_words_are_refused():
     with pytest.raises(ValueError, match="no word .* in 2 texts"):
         WordIndex.build(["", "? a"])

@@ -1,4 +1,4 @@
-"""Two processes on this machine against one, each in processes of their own."""
+"""Training in two processes equals training in one; every run has processes of its own."""
 
 import json
 import os
@@ -51,11 +51,11 @@ def finish(process, seconds=300):
 
 def free_ports(count):
     sockets = [socket.socket() for _ in range(count)]
-    for found in sockets:
-        found.bind(("127.0.0.1", 0))
-    names = [f"127.0.0.1:{found.getsockname()[1]}" for found in sockets]
-    for found in sockets:
-        found.close()
+    for listener in sockets:
+        listener.bind(("127.0.0.1", 0))
+    names = [f"127.0.0.1:{listener.getsockname()[1]}" for listener in sockets]
+    for listener in sockets:
+        listener.close()
     return names
 
 
@@ -78,7 +78,7 @@ def wait_for(path, process, seconds=200):
 
 
 @pytest.mark.long
-def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
+def test_two_workers_give_the_losses_of_one_and_resume_after_a_kill(small, tmp_path):
     one, two = str(tmp_path / "one"), str(tmp_path / "two")
     code, _, errors = finish(start(small, one))
     assert code == 0, errors[-2000:]
@@ -103,8 +103,8 @@ def test_two_workers_are_one_process_and_go_on_after_a_death(small, tmp_path):
 
 
 @pytest.mark.long
-def test_two_workers_train_the_generator_of_one_process(small, tmp_path):
-    """The first one makes the vocabulary and the windows, too."""
+def test_two_workers_train_the_generator_with_the_losses_of_one(small, tmp_path):
+    """The first worker also makes the vocabulary and the token folder."""
     sizes = [
         "--task=language_model",
         "--vocab_size=290",
@@ -196,13 +196,13 @@ def test_a_broken_tf_config_is_named(monkeypatch, caplog, content, message):
         tf_config(rpc_layer="grpc"),
     ],
 )
-def test_whole_ones(content):
+def test_valid_tf_configs_are_accepted(content):
     assert devices._wrong_tf_config(json.dumps(content)) is None
 
 
 @pytest.mark.long
-def test_killed_at_three_steps_and_resumed(small, tmp_path):
-    """SIGKILL, not an exception: nothing can be tidied up."""
+def test_a_run_killed_three_times_has_the_same_losses(small, tmp_path):
+    """Kills with SIGKILL, so that the process cannot clean up."""
     whole, cut = str(tmp_path / "whole"), str(tmp_path / "cut")
     dropout = ["--dropout=0.1", "--head_dropout=0.1", "--checkpoint_steps=1"]
     assert finish(start(small, whole, *dropout))[0] == 0

@@ -2,8 +2,8 @@
 
 parsing.py         records to tensors
 training.py        the batches of an epoch
-sorting.py         batches and groups of like length
-neighbors.py       an epoch whose batches hold clusters of like questions
+sorting.py         batches and groups of similar length
+neighbors.py       an epoch whose batches hold clusters of similar questions
 hard_negatives.py  draws mined negatives for each batch
 """
 

@@ -1,4 +1,4 @@
-"""Orders an epoch so that pairs with like questions stand in a batch together.
+"""Orders an epoch so that pairs with similar questions share a batch.
 
 Their answers are hard negatives for one another, which need no encoding of their own. Source: topic-aware sampling
 (Hofstätter et al. 2021, arXiv 2104.06967), with small clusters of nearest neighbors.
@@ -32,7 +32,7 @@ def neighbor_batches(
       vectors: [N, D] float32, unit norm: the questions.
       keys: [N] each. Pairs that are equal in one of them are no negatives of each other; a cluster takes no pair that
         is equal to its first.
-      lengths: [N] int, number of tokens of each pair; a batch has clusters of like length.
+      lengths: [N] int, number of tokens of each pair; a batch has clusters of similar length.
       cluster_size: pairs in a cluster.
       settings: batch_size, num_buckets, boundaries and seed.
       epoch: 0, 1, ...; each has other clusters.
@@ -45,7 +45,7 @@ def neighbor_batches(
         histogram = np.stack(np.unique(lengths, return_counts=True), axis=1)
         boundaries = length_boundaries(histogram.tolist(), settings.num_buckets, settings.batch_size)
     buckets = np.searchsorted(np.array(boundaries), lengths[clusters].mean(axis=1), side="right")  # [C]
-    # Clusters and other pairs come in random order. A stable sort keeps it among those of like length.
+    # Clusters and other pairs come in random order. A stable sort keeps it among those of similar length.
     rows = np.concatenate(
         [clusters[np.argsort(buckets, kind="stable")].reshape(-1), others[np.argsort(lengths[others], kind="stable")]]
     )

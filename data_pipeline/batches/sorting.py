@@ -1,4 +1,4 @@
-"""Puts rows of like length together: in batches for inference, in groups inside a training step."""
+"""Puts rows of similar length together: in batches for inference, in groups inside a training step."""
 
 from collections.abc import Iterator
 
@@ -14,7 +14,7 @@ _ALL_TOGETHER = 2**62  # tokens
 
 
 def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 1) -> tuple[list[tf.Tensor], tf.Tensor]:
-    """Cuts a padded batch into groups of like length, inside a graph.
+    """Cuts a padded batch into groups of similar length, inside a graph.
 
     Args:
       ids: [B, T] int, padded at the end.
@@ -38,7 +38,7 @@ def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 
 
 
 def length_order(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]:
-    """Yields the positions of all rows in batches of like length, the longest first.
+    """Yields the positions of all rows in batches of similar length, the longest first.
 
     Args:
       lengths: [N] int.
@@ -56,7 +56,7 @@ def length_order(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]
 
 
 def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields all rows in batches of like length, the longest first, so that a lack of memory shows at once.
+    """Yields all rows in batches of similar length, the longest first, so that a lack of memory shows at once.
 
     Args:
       ids: [N, (T)] int32.
@@ -73,7 +73,7 @@ def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Itera
 def inference_batches(
     prepared: PreparedFolder, side: str, batch_tokens: int, pad_id: int
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields one text of all rows of a prepared folder in batches of like length, as `length_sorted` does.
+    """Yields one text of all rows of a prepared folder in batches of similar length, as `length_sorted` does.
 
     The ids are those of the shards, read with training's parser; a window of rows at a time is in memory.
 

@@ -40,15 +40,15 @@ class BatchSettings(Settings):
     """Settings of training batches; the help beside each field says what it does."""
 
     batch_size: int = setting(64, "Rows in a batch of all workers: the candidates of an in-batch softmax.", least=1)
-    num_buckets: int = setting(16, "Classes of like length for batches; 1: any length.", least=1)
+    num_buckets: int = setting(16, "Number of length classes for batches; 1: any length.", least=1)
     boundaries: tuple[int, ...] | None = setting(
         None, "Lengths, of all texts of a row together, that divide the buckets; default: the data's quantiles."
     )
     # 8 for tensor cores; a large one for XLA, which compiles for each length.
-    pad_to_multiple: int = setting(1, "Padded lengths are multiples of it.", least=1)
+    pad_to_multiple: int = setting(1, "Padded lengths are multiples of this number.", least=1)
     worker: int = setting(0, "Number of this worker, which gets the rows worker::num_workers of every batch.", least=0)
-    num_workers: int = setting(1, "Workers that train together.", least=1)
-    seed: int = setting(0, "With the epoch, decides the order.")
+    num_workers: int = setting(1, "Number of workers that train together.", least=1)
+    seed: int = setting(0, "Random seed of the order, together with the epoch.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for an impossible setting."""
@@ -106,7 +106,7 @@ def _shuffled(shards: Sequence[str], num_rows: int, seed: int) -> tf.data.Datase
 def _bucketed(
     dataset: tf.data.Dataset, features: dict[str, str], boundaries: list[int], batch_size: int, seed: int
 ) -> tf.data.Dataset:
-    """Returns batches of records of like length."""
+    """Returns batches of records of similar length."""
 
     def bucket(batch: tf.Tensor) -> tf.Tensor:
         # A row costs what all its texts cost: the bucket goes by their sum.
@@ -145,8 +145,8 @@ def length_boundaries(histogram: Sequence[Sequence[int]], num_buckets: int, batc
         return []
     lengths, counts = np.asarray(histogram).T
     num_buckets = max(1, min(num_buckets, counts.sum() // (4 * batch_size)))
-    wanted = np.arange(1, num_buckets) / num_buckets * counts.sum()
-    return sorted(set(lengths[np.searchsorted(np.cumsum(counts), wanted, side="right")].tolist()))
+    quantiles = np.arange(1, num_buckets) / num_buckets * counts.sum()
+    return sorted(set(lengths[np.searchsorted(np.cumsum(counts), quantiles, side="right")].tolist()))
 
 
 def _padded(batch: Element, pad_id: int, multiple: int) -> Element:

@@ -58,7 +58,8 @@ class Reader(NamedTuple):
 
     Attributes:
       schema: the schema of the rows.
-      read: (path, columns, refusals) -> (place, row) of each row, as `read_pairs` does it.
+      read: (path, columns, refusals) -> (place, row) of each row, as `read_pairs` does it. A reader whose files have no
+        columns of questions and answers ignores `columns`.
     """
 
     schema: Schema

@@ -64,7 +64,7 @@ class Columns(Settings):
     source: str | None = setting(None, _COLUMN_HELP.format("source"))
     focus: str | None = setting(None, _COLUMN_HELP.format("focus"))
     delimiter: str | None = setting(
-        None, r"Character between the fields of a table (\t: a tab); default: as its header looks."
+        None, r"Character between the fields of a table (\t: a tab); default: recognized from the header."
     )
     header: tuple[str, ...] = setting((), "Names of the columns of a table without a header line: question,answer.")
 

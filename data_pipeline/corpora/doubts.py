@@ -1,4 +1,4 @@
-"""Notes texts that look as if an earlier program had spoiled them. They are kept as they are."""
+"""Notes texts that an earlier program seems to have damaged. They are kept unchanged."""
 
 import re
 
@@ -19,7 +19,7 @@ QUOTED = 'question and answer stand in single quotes or in ="...", and are kept 
 
 
 def note(question: str, answer: str, where: str, refusals: Refusals) -> None:
-    """Notes what looks spoiled in the texts of a pair."""
+    """Notes damage in the texts of a pair."""
     for text in (question, answer):
         if text.startswith(("[", "{", " ")) and _LISTED.fullmatch(text):
             refusals.note(LISTED, where)

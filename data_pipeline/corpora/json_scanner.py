@@ -76,9 +76,7 @@ class Scanner:
     def end(self) -> None:
         """Raises a ValueError unless this is the end of the file."""
         if self.peek():
-            raise ValueError(
-                f"{self.path} line {self.line} is not valid JSON: something stands behind its end. Mend it."
-            )
+            raise ValueError(f"{self.path} line {self.line} is not valid JSON: more text follows its end. Correct it.")
 
     def value(self, longest: int | None = None) -> Any:
         """Returns the next value; if it is longer than `longest` characters, takes nothing and returns CUT."""
@@ -89,7 +87,7 @@ class Scanner:
                 value, end = self._decoder.raw_decode(self._text, self._at)
             except RecursionError as error:
                 raise ValueError(
-                    f"{self.path} line {self.line} is not valid JSON (nested too deeply). Mend it."
+                    f"{self.path} line {self.line} is not valid JSON (nested too deeply). Correct it."
                 ) from error
             except json.JSONDecodeError as error:
                 # A value that the end of the block cuts off looks like an error, too.
@@ -98,7 +96,7 @@ class Scanner:
                     return CUT
                 line = self.line + self._text.count("\n", self._at, error.pos)
                 if not cut or not self._more(size):
-                    raise ValueError(f"{self.path} line {line} is not valid JSON ({error.msg}). Mend it.") from error
+                    raise ValueError(f"{self.path} line {line} is not valid JSON ({error.msg}). Correct it.") from error
             else:
                 # A number at the end of the block may go on in the next one.
                 if end < len(self._text) or not self._more(size):
@@ -113,8 +111,8 @@ class Scanner:
             return character
         received = repr(character) if character else "the end of the file"
         raise ValueError(
-            f"{self.path} line {self.line} is not valid JSON: {received} where one of {expected!r} was expected. Mend "
-            "it."
+            f"{self.path} line {self.line} is not valid JSON: {received} where one of {expected!r} was expected. "
+            "Correct it."
         )
 
     def _more(self, size: int) -> bool:

@@ -23,7 +23,7 @@ _LONGEST_SEARCH = 2**20  # characters after the line of an opening quote in whic
 _MOST_AMBIGUOUS = 10
 
 AS_TEXT = "a quote is text, as quoting does not fit"
-AMBIGUOUS = "lines were read as one quoted field, and would be rows, too"
+AMBIGUOUS = "lines were read as one quoted field, but could also be rows"
 NOT_SWALLOWED = f"two quotes are text, as more than {_MOST_AMBIGUOUS} rows stand between them"
 NEEDLESS = "quotes around a field that needs none were left out"
 UNNAMED = "text in columns without a name is left out"

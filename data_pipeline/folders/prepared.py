@@ -65,7 +65,11 @@ class PreparedFolder:
         """
         self.path, self.schema = path, schema
         self.manifest: dict[str, Any] = read_manifest(
-            path, kind(schema), FORMAT, "Make one with: python -m data_pipeline.prepare --input=... --output_dir=..."
+            path,
+            kind(schema),
+            FORMAT,
+            "Make one with: python -m data_pipeline.prepare --input=... --output_dir=... "
+            "A folder of other rows is opened with their schema: PreparedFolder(path, schema).",
         )
         self.settings = Settings.from_stored(self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE))
 
@@ -122,8 +126,6 @@ class PreparedFolder:
         """Returns columns of the Parquet file, of one split or of all."""
         filters = None if split is None else [("split", "=", split)]
         return pq.read_table(os.path.join(self.path, table_file(self.schema)), columns=list(columns), filters=filters)
-
-    num_pairs, pairs = num_rows, table  # of a folder of pairs
 
 
 def kind(schema: Schema) -> str:

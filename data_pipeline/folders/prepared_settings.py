@@ -1,4 +1,4 @@
-"""What decides the content of a prepared folder; its manifest stores it."""
+"""The settings that decide the content of a prepared folder; its manifest stores them."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -28,7 +28,7 @@ class Settings(settings.Settings):
         takes that of its side from the tokenizer's folder.
       max_tokens: for a tokenized field, the number of tokens that its texts are cut to, special tokens counted;
         MAX_TOKENS for a field without one.
-      scrub: what is taken out of the texts.
+      scrub: what is removed from the texts.
     """
 
     inputs: tuple[str, ...] = setting(REQUIRED, "Files whose rows are split by a hash of their key.")
@@ -39,19 +39,23 @@ class Settings(settings.Settings):
     lower_case: bool | None = setting(None, "Whether text is lower-cased; none: as the tokenizer's folder says.")
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     max_tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    dev_share: float = setting(0.05, "Share of questions for dev; 0.05, or 0 where dev_input is given.")
+    dev_share: float = setting(0.05, "Share of questions for dev; 0.05, or 0 if dev_input is given.")
     test_share: float = setting(0.0, "Share of questions for test.")
-    duplicates: str = setting("exact", "Which pairs are refused as repeated.", choices=("exact", "near"))
+    duplicates: str = setting(
+        "exact", "Duplicates to refuse; near: near duplicates as well.", choices=("exact", "near")
+    )
     near_threshold: float = setting(0.8, "Jaccard similarity of near duplicates.", above=0, most=1)
     scrub: ScrubSettings = ScrubSettings()
     html: str = setting(
         "auto",
-        "Turn HTML into text: auto: in columns where most texts hold tags; or keep it.",
+        "Whether to turn HTML into text; auto: only in columns where most texts hold tags.",
         choices=("auto", "keep", "text"),
     )
-    keep_null_words: bool = setting(False, "Take NULL, nan, N/A and the like for texts, not for empty fields.")
-    num_shards: int = setting(0, "TFRecord files a split; 0: by the size.", least=0)
-    seed: int = setting(0, "Draws the split.")
+    keep_null_words: bool = setting(
+        False, "Keep NULL, nan, N/A and the like as texts; otherwise they count as empty fields."
+    )
+    num_shards: int = setting(0, "Number of TFRecord files per split; 0: chosen by the size.", least=0)
+    seed: int = setting(0, "Random seed of the split.")
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a setting out of range."""

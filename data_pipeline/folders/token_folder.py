@@ -1,8 +1,8 @@
-"""A token folder: rows of GPT-2 token ids to train on, each a prompt, which may be empty, and its target.
+"""A token folder: rows of token ids to train on, each a prompt, which may be empty, and its target.
 
     manifest.json   written last: kind of rows, tokenizer fingerprint, counts, settings, fingerprints of the sources
     train-00000-of-00004.tfrecord ...   token ids, some shards for each split
-    vocab.json merges.txt tokenizer_config.json     the tokenizer that made the ids
+    vocab.json merges.txt tokenizer_config.json     the tokenizer that made the ids; not a GPT-2's: tokenizer.json
 
 There are three kinds of rows: context_answer (the prompt holds retrieved pairs), closed_book (the question alone) and
 language_model (no prompt; whole documents packed into windows).
@@ -23,14 +23,15 @@ from data_pipeline import records, splits
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
 from data_pipeline.rows import IDS, NUMBER
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers import BytePairs, CausalTokenizer, DecoderTokenizer
+from data_pipeline.tokenizers.decoder_files import JSON_FILE
 from data_pipeline.varints import varints
 
 KIND = "docproduct token rows"
 FORMAT = 1
 ROWS = CONTEXT_ANSWER, CLOSED_BOOK, LANGUAGE_MODEL = ("context_answer", "closed_book", "language_model")
 _SHARD_ROWS = 2**14
-# A prompt, perhaps empty, and what a GPT-2 learns to write after it.
+# A prompt, perhaps empty, and what a model learns to write after it.
 FEATURES = {"prompt_ids": IDS, "target_ids": IDS, "pair_id": NUMBER}
 # Words for what the manifest knows by its hash alone.
 _WORDS = {
@@ -102,13 +103,14 @@ class TokenFolder:
             [self.manifest[name] for name in ("rows", "tokenizer", "counts", "settings", "made_of")]
         )
 
-    def tokenizer(self) -> BytePairs:
+    def tokenizer(self) -> CausalTokenizer:
         """Loads the tokenizer that made the ids.
 
         Raises:
           ValueError: the vocabulary in the folder is another one.
         """
-        tokenizer = BytePairs.load(self.path)
+        kind = DecoderTokenizer if os.path.isfile(os.path.join(self.path, JSON_FILE)) else BytePairs
+        tokenizer = kind.load(self.path)
         if tokenizer.fingerprint != self.manifest["tokenizer"]:
             raise ValueError(f"The vocabulary in {self.path} is not the one that made its ids. Make the folder again.")
         return tokenizer
@@ -116,8 +118,6 @@ class TokenFolder:
     def num_rows(self, split: str) -> int:
         """Returns the number of rows in a split."""
         return self.manifest["counts"][split]["rows"]
-
-    num_pairs = num_rows
 
     def window(self) -> int:
         """Returns the largest number of tokens of a row, by the settings."""
@@ -132,7 +132,7 @@ class TokenFolder:
 def write(
     path: str,
     origin: Origin,
-    tokenizer: BytePairs,
+    tokenizer: CausalTokenizer,
     of_split: Mapping[str, Iterable[TokenRow]],
     overwrite: bool = False,
     shortened: Mapping[str, int] | None = None,
@@ -177,7 +177,7 @@ def write(
     return manifest
 
 
-def same_folder(path: str, origin: Origin, tokenizer: BytePairs | None = None) -> dict[str, Any] | None:
+def same_folder(path: str, origin: Origin, tokenizer: CausalTokenizer | None = None) -> dict[str, Any] | None:
     """Returns the manifest of the token folder at `path` if it has this origin; None if there is no such folder.
 
     Raises:

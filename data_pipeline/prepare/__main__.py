@@ -31,19 +31,21 @@ def _define_flags() -> None:
     )
     flags.DEFINE_string("output_dir", None, "The prepared folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
-    flags.DEFINE_enum("case", "auto", _LOWER_CASE, "Casing of the vocabulary; auto asks its folder.")
+    flags.DEFINE_enum("case", "auto", _LOWER_CASE, "Casing of the vocabulary; auto: that of its folder.")
     for field in _FIELDS:
         prompt_help = (
             f"What the encoder expects before every {field.name}, its blank included; default: as its folder says."
         )
         flags.DEFINE_string(prompt_name(field.name), None, prompt_help)
-        flags.DEFINE_integer(limit_name(field.name), MAX_TOKENS, f"Longer {field.plural} lose their end.")
+        flags.DEFINE_integer(
+            limit_name(field.name), MAX_TOKENS, f"Maximum tokens of {field.plural}; longer ones are cut."
+        )
     define_flags(Columns, names=_COLUMN_FLAGS)
     define_flags(Settings, but=_OWN_FLAGS, dev_share=None)
-    flags.DEFINE_bool("strip_boilerplate", False, "Take set phrases of forum doctors from the ends of answers.")
-    flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "The set phrases: a file of patterns.")
+    flags.DEFINE_bool("strip_boilerplate", False, "Remove set phrases of forum doctors from the ends of answers.")
+    flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "File of patterns of these phrases.")
     define_flags(ScrubSettings, but=("boilerplate",))
-    flags.DEFINE_integer("num_workers", None, "Processes; default: one a processor.", lower_bound=0)
+    flags.DEFINE_integer("num_workers", None, "Number of processes; default: one per processor.", lower_bound=0)
 
 
 def _settings(values: flags.FlagValues, left_out: Refusals) -> Settings:
@@ -83,9 +85,12 @@ def main(argv: list[str]) -> None:
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        sys.exit("interrupted: run the same command again to go on.")
+        sys.exit("interrupted: run the same command again to continue.")
     except concurrent.futures.process.BrokenProcessPool:
-        sys.exit("error: a worker was killed, perhaps for lack of memory. Run again to go on, with less --num_workers.")
+        sys.exit(
+            "error: a worker was killed, perhaps for lack of memory. Run the command again to continue, "
+            "with a smaller --num_workers."
+        )
     if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name]["pairs"]]:
         print(f"No pair is in {' and '.join(empty)}: a model cannot be trained and judged on this.", file=sys.stderr)
     notes = left_out.notes() | manifest.get("noted", {})

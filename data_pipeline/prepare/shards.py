@@ -62,8 +62,8 @@ def _part_path(job: Job, shard: int) -> str:
 
 def _write_shard(job: Job, num_chunks: int, labels: Labels, folder: str, shard: int) -> dict[str, Any]:
     """Writes one shard of each split, unless it is there, and returns its report; see `write`."""
-    done = os.path.join(job.work, f"shard-{shard:05d}.json")
-    if (result := files.read_json(done)) is not None:
+    report_file = os.path.join(job.work, f"shard-{shard:05d}.json")
+    if (result := files.read_json(report_file)) is not None:
         return result
     schema, refusals = job.schema, Refusals()
     table = _accepted(schema, _rows(job, num_chunks, shard), duplicates.dropped(job.work), refusals)
@@ -79,7 +79,7 @@ def _write_shard(job: Job, num_chunks: int, labels: Labels, folder: str, shard: 
     part = table.select(schema.parquet.names).combine_chunks()
     with files.whole_file(_part_path(job, shard)) as partial, pa.ipc.new_file(partial, part.schema) as writer:
         writer.write_table(part, _ROW_GROUP)
-    files.write_json(done, result)
+    files.write_json(report_file, result)
     return result
 
 
@@ -124,8 +124,8 @@ def _accepted(schema: Schema, rows: pa.Table, near_duplicates: np.ndarray, refus
     _, first = np.unique(ids[candidates], return_index=True)
     repeated = accepted.copy()
     repeated[candidates[first]] = False
-    refuse(repeated, f"the same {schema.name} stands before")
-    refuse(np.isin(ids, near_duplicates), f"nearly the same {schema.name} stands before")
+    refuse(repeated, f"the same {schema.name} occurs before")
+    refuse(np.isin(ids, near_duplicates), f"nearly the same {schema.name} occurs before")
     return rows if accepted.all() else rows.filter(pa.array(accepted))
 
 

@@ -15,7 +15,7 @@ from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, Origin, TokenRow, same_folder, write
-from data_pipeline.tokenizers import BytePairs, train_byte_pairs
+from data_pipeline.tokenizers import CausalTokenizer, train_byte_pairs
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
 _LONG = 2_000  # characters; a part has up to twice as many
@@ -101,7 +101,7 @@ def write_windows(
     path: str,
     text_files: Sequence[str],
     prepared: PreparedFolder | None,
-    tokenizer: BytePairs | int,
+    tokenizer: CausalTokenizer | int,
     window: int,
     dev_share: float = 0.05,
     seed: int = 0,

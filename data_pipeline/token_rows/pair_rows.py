@@ -10,10 +10,17 @@ import numpy as np
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CLOSED_BOOK, Origin, TokenRow, same_folder, write
-from data_pipeline.prompts.answer_prompts import END, PromptSettings, TextPair, answer_prompt, target, with_markers
+from data_pipeline.prompts.answer_prompts import (
+    PromptSettings,
+    answer_prompt,
+    end_id,
+    target,
+    with_markers,
+)
+from data_pipeline.prompts.chat_prompts import TextPair
 from data_pipeline.settings import Settings, setting
 from data_pipeline.token_rows.packing import split_at_ends
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers import CausalTokenizer
 from data_pipeline.tokenizers.byte_pairs import END as END_OF_TEXT
 
 
@@ -74,7 +81,7 @@ class PairRows:
         only if they are above 0.
     """
 
-    def __init__(self, tokenizer: BytePairs, settings: PromptSettings):
+    def __init__(self, tokenizer: CausalTokenizer, settings: PromptSettings):
         """Takes a tokenizer with the markers, and the lengths of prompts."""
         self._tokenizer, self._settings = tokenizer, settings
         self.counts = {"questions_shortened": 0, "answers_cut": 0, "contexts_missing": 0}
@@ -104,8 +111,8 @@ class PairRows:
         target_ids = target(self._tokenizer, answer, self._settings.window - len(prompt.ids))
         self.counts["questions_shortened"] += prompt.shortened
         if contexts is not None:
-            self.counts["contexts_missing"] += self._settings.num_contexts - prompt.num_contexts
-        self.counts["answers_cut"] += target_ids[-1] != self._tokenizer.added[END]
+            self.counts["contexts_missing"] += self._settings.num_contexts - len(prompt.sources)
+        self.counts["answers_cut"] += target_ids[-1] != end_id(self._tokenizer)
         return TokenRow(prompt.ids, target_ids, pair_id)
 
     def _document(self, pair: TextPair) -> TextPair | None:
@@ -125,7 +132,7 @@ class PairRows:
 def write_closed_book(
     path: str,
     prepared: PreparedFolder,
-    tokenizer: BytePairs,
+    tokenizer: CausalTokenizer,
     settings: PromptSettings,
     sample: FocusSample = FocusSample(),
     seed: int = 0,

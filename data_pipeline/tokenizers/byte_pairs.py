@@ -27,9 +27,14 @@ class BytePairs:
     Attributes:
       vocab_size: number of ids, added tokens counted.
       end_id: the id that ends a text, `<|endoftext|>`.
+      end_ids: all ids that end a text: this one.
+      chat_template: None, as a GPT-2 has no conversations.
       added: {added token: id}.
+      chat_template: always None.
       fingerprint: hash of vocabulary, merges and added tokens; two tokenizers with equal ones give equal ids.
     """
+
+    chat_template = None
 
     def __init__(self, vocab: Mapping[str, int], merges: Sequence[tuple[str, str]], added: Sequence[str] = ()):
         """Builds the tokenizer.
@@ -60,6 +65,7 @@ class BytePairs:
         self.added = {token: len(vocab) + i for i, token in enumerate(added)}
         self.vocab_size = len(vocab) + len(added)
         self.end_id = vocab[END]
+        self.end_ids = (self.end_id,)
         self._tokenizer = Tokenizer(models.BPE(self._vocab, self._merges))
         self._tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
         self._tokenizer.decoder = decoders.ByteLevel()

@@ -1,6 +1,6 @@
 """READ FIRST: the path of one question.
 
-question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search, k hits
+question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search_many, k hits
          -> answerable? -> prompt of the first hits and the question -> generator's session -> answer with its sources
 
 The service (docproduct/web) takes the same steps, with the questions of several clients together.
@@ -23,6 +23,7 @@ from docproduct.answering.query import DEFAULT_K, NOT_ANSWERABLE, Answer, Query
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, SearchResult
+from docproduct.systems.generator import open_session
 from docproduct.systems.retriever import Side, TrainedRetriever
 
 
@@ -33,8 +34,11 @@ class Folders(Settings):
     model_dir: str = setting(REQUIRED, "Trained retriever, or a bare encoder folder.")
     index_dir: str = setting(REQUIRED, "Index that was built with it.")
     generator_dir: str | None = setting(
-        None, "Generator that docproduct.export wrote; default: none, sources are quoted only."
+        None,
+        "Generator: what docproduct.export wrote, which starts fastest, a model's folder, an adapter, or a GGUF file; "
+        "default: none, sources are quoted only.",
     )
+    base_dir: str | None = setting(None, "With an adapter as generator_dir: the model that it was trained on.")
     index_device: str = setting("auto", "Where FAISS searches.", choices=("auto", "cpu", "gpu"))
     threshold: float | None = setting(
         None,
@@ -96,7 +100,7 @@ class Answerer:
         """
         retriever = TrainedRetriever.load(folders.model_dir)
         index = Index(folders.index_dir, retriever, folders.index_device)
-        generator = GenerationSession.load(folders.generator_dir) if folders.generator_dir else None
+        generator = open_session(folders.generator_dir, folders.base_dir) if folders.generator_dir else None
         emergency = Emergency.load(folders.emergency_list) if folders.emergency_list else None
         return cls(retriever, index, generator, emergency, folders.threshold)
 
@@ -181,7 +185,7 @@ class Answerer:
         contexts = [(hit.question, hit.answer) for hit in answer.hits]
         question = cleaning.clean(answer.question)
         prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts)
-        return dataclasses.replace(answer, num_contexts=prompt.num_contexts, shortened=prompt.shortened), prompt.ids
+        return dataclasses.replace(answer, num_contexts=len(prompt.sources), shortened=prompt.shortened), prompt.ids
 
     def sampling(self, **given: Any) -> GenerationSettings:
         """Returns settings for the generator; its text is at most as long as it was trained for, unless given.

@@ -1,6 +1,6 @@
-"""A SavedModel in a graph and a session of its own, beside whatever else the process runs.
+"""Runs a SavedModel in a graph and a session of its own.
 
-The only file that uses TensorFlow's first interface. A session runs its own graph only: neither another session nor
+The only file that uses the API of TensorFlow 1. A session runs its own graph only: neither another session nor
 eager code sees its variables; the threads within a matrix product are those of the process. Results may stay inside the
 session, to be passed back by name instead of being copied out and in: see `ResidentTensor`.
 """
@@ -18,7 +18,7 @@ from tensorflow.python.util import deprecation
 v1 = tf.compat.v1
 
 _TAGS = ["serve"]
-_INITIALIZER = "__saved_model_init_op"  # listed among the signatures, but none
+_INITIALIZER = "__saved_model_init_op"  # listed among the signatures, but is none
 
 
 class ResidentTensor:

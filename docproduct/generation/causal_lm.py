@@ -29,7 +29,10 @@ class Tokenizer(Protocol):
         """Returns the text of ids as far as further ids cannot change it."""
 
     def save(self, folder: str) -> None:
-        """Writes the tokenizer's files into a folder, from which the class method `load` of its class reads them."""
+        """Writes the tokenizer's files into a folder, from which the class method `load` of its class reads them.
+
+        A session loads exports with the tokenizers that session.py names.
+        """
 
 
 class CausalLM(Protocol):
@@ -39,11 +42,11 @@ class CausalLM(Protocol):
       tokenizer: of prompts and answers.
       vocab_size: V.
       window: largest number of tokens in a prompt and its answer together.
-      end_ids: each of them ends a text; the first fills rows that have ended.
+      end_ids: tokens that end a text; the first of them fills rows that have ended.
       suppressed_ids: tokens that are never written.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template that turns a conversation into a prompt, if the model was trained to chat.
-      variables: what the model computes with.
+      variables: variables of the model.
     """
 
     tokenizer: Tokenizer
@@ -58,7 +61,8 @@ class CausalLM(Protocol):
     def cache_spec(self) -> Mapping[str, tf.TensorSpec]:
         """Returns name, shape and dtype of each tensor in a cache, such as `key_0` of the first layer.
 
-        The first dimension is B. Of the others, those that are None are L, or E for what belongs to an encoder.
+        The first dimension is B. Of the others, those that are None are L, or E for what belongs to an encoder. A model
+        that remembers nothing returns {}.
         """
 
     def prefill(
@@ -67,7 +71,7 @@ class CausalLM(Protocol):
         """Reads prompts.
 
         Args:
-          ids: [P, T] int32, prompts that end at the last column: padding stands before them.
+          ids: [P, T] int32, prompts that end at the last column: padding comes before them.
           mask: [P, T] bool, true for a real token.
           num_slots: scalar int32, L; T or more.
           encoder: for a model with cross-attention, whose keys and values of these states are a part of the cache.
@@ -85,14 +89,14 @@ class CausalLM(Protocol):
           ids: [B, Q] int32; start + Q is at most L.
           padding: [B] int32, slots of padding before each text.
           cache: of `prefill` or `decode_step`. It may be overwritten: the returned one takes its place.
-          start: scalar int32, the slot of the first new token; what stands in this slot and behind it is replaced.
+          start: scalar int32, the slot of the first new token; this slot and those after it are overwritten.
 
         Returns:
           [B, Q, D] states, and the cache with the new tokens.
         """
 
     def logits(self, states: tf.Tensor) -> tf.Tensor:
-        """[B, Q, D] states -> [B, Q, V] float32 logits of the token behind each."""
+        """[B, Q, D] states -> [B, Q, V] float32 logits of the token after each."""
 
     def for_export(self, precision: str) -> "CausalLM":
         """Returns the model that an export in a precision holds: "float32" or "int8".
@@ -109,7 +113,7 @@ class SessionConfig:
     Attributes:
       vocab_size: V.
       window: largest number of tokens in a prompt and its answer together.
-      end_ids: each of them ends a text.
+      end_ids: tokens that end a text.
       cache: names of the tensors in a cache.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template of a conversation, if the model was trained to chat.

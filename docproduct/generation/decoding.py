@@ -1,8 +1,8 @@
 """Decoding inside a graph: prompts are read once, then token after token is written, with a cache.
 
 `Decoder.begin` reads prompts, and `Decoder.advance` writes some more tokens. The state that passes between them is a
-dict of tensors, so that a caller can show a text while it grows, and stop. Lengths and settings are tensors, too: no
-other value needs another graph. A single text that is written greedily may use prompt look-up, see lookup.py.
+dict of tensors, so that a caller can show a text while it grows, and stop. Lengths and settings are tensors, too,
+so that one graph serves all values. A single text that is written greedily may use prompt look-up, see lookup.py.
 
     P prompts, B texts, T tokens of the longest prompt, L slots, Q tokens that are read together, V vocabulary
 """
@@ -74,10 +74,10 @@ class Decoder:
         """Reads prompts and writes the first token of each answer.
 
         Args:
-          prompt_ids: [P, T] int32, padded behind.
+          prompt_ids: [P, T] int32, padded at the end.
           prompt_lengths: [P] int32, numbers of real tokens, 1 or more.
           max_tokens: scalar int32, number of tokens that there will be slots for.
-          sampling: how tokens are chosen. With P * n seeds, each prompt gets n answers, one behind the other.
+          sampling: how tokens are chosen. With P * n seeds, each prompt gets n consecutive answers.
           encoder: states that the model's cross-attention reads, if it has any.
 
         Returns:
@@ -144,7 +144,7 @@ class Decoder:
         """Reads [B, Q] tokens, which stand in the slots from `next` on.
 
         Returns:
-          The state, and the [B, Q, V] logits behind each token.
+          The state, and the [B, Q, V] logits after each token.
         """
         cache = {name: state[name] for name in self._cache_names}
         states, cache = self.model.decode_step(ids, state["padding"], cache, state["next"])
@@ -159,7 +159,7 @@ class Decoder:
         return logits
 
     def _write(self, state: State, logits: tf.Tensor, sampling: Sampling) -> State:
-        """Chooses a token of each text from [B, V] logits, and writes it behind the last one."""
+        """Chooses a token of each text from [B, V] logits, and writes it after the last one."""
         slots = tf.range(tf.shape(state["ids"])[1])
         present = (slots >= state["padding"][:, None]) & (slots <= state["next"])  # [B, L]
         logits = penalize(logits, state["ids"], present, sampling.repetition_penalty)
@@ -179,11 +179,11 @@ class Decoder:
         }
 
     def _verify(self, state: State, proposal: tf.Tensor, sampling: Sampling) -> State:
-        """Reads the last token and the tokens proposed behind it, and writes the model's own as far as both agree."""
+        """Reads the last token and the proposed tokens, and writes the model's own tokens as far as both agree."""
         ids, slot = state["ids"], state["next"]
         read = tf.concat([ids[:, slot], proposal], axis=0)[None]  # [1, NUM_PROPOSED + 1]
         state, logits = self._read(state | {"ids": placed(ids, read, slot)}, read)
-        texts = tf.repeat(state["ids"], NUM_PROPOSED + 1, axis=0)  # the i-th ends behind i proposed tokens
+        texts = tf.repeat(state["ids"], NUM_PROPOSED + 1, axis=0)  # the i-th ends after i proposed tokens
         last = slot + tf.range(NUM_PROPOSED + 1)
         logits = forbid_repeats(logits[0], texts, state["answer"], last, sampling.no_repeat_ngram_size)
         predicted_ids = tf.argmax(logits, axis=-1, output_type=tf.int32)  # [NUM_PROPOSED + 1]

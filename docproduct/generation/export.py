@@ -107,7 +107,7 @@ def _generate(functions: saved_models.Functions, window: int, end_ids: Sequence[
     """Returns a function that writes whole answers with `begin` and `advance`, which are not traced again.
 
     Its inputs are those of `Decoder.begin`; max_tokens is cut where the window is full for the longest prompt. Its
-    outputs, with N tokens in the longest of B answers: ids [B, N] int32, an end token behind an answer that ended;
+    outputs, with N tokens in the longest of B answers: ids [B, N] int32, with an end token after an answer that ended;
     lengths [B] int32, without the end token, so that an answer of length N has not ended.
     """
 
@@ -147,7 +147,7 @@ def _checks(
 
 
 def _requests(decoder: Decoder) -> dict[str, dict]:
-    """Returns a request for each signature: one token behind a prompt of one token, or behind the state after it."""
+    """Returns a request for each signature: one token after a prompt of one token, or after the state that follows."""
     sampling = GenerationSettings().choice() | {"seeds": [0]}
     prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | sampling
     num_slots = 1 + 2 + NUM_PROPOSED

@@ -18,7 +18,7 @@ def propose(ids: tf.Tensor, last: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.
     """Looks for an earlier occurrence of the last tokens of a text.
 
     Args:
-      ids: [L] int32; tokens behind `last` are ignored.
+      ids: [L] int32; tokens after `last` are ignored.
       last: scalar int32, the slot of the last token.
       count: number of tokens to propose.
 
@@ -43,7 +43,7 @@ def num_accepted(predicted_ids: tf.Tensor, proposal: tf.Tensor, end_ids: Sequenc
     """Returns how many predicted tokens count: up to the first that differs from the proposal, or ends the text.
 
     Args:
-      predicted_ids: [n + 1] int32, the model's tokens behind the last token and behind each proposed token.
+      predicted_ids: [n + 1] int32, the model's tokens after the last token and after each proposed token.
       proposal: [n] int32.
       end_ids: tokens that end a text.
 

@@ -1,8 +1,8 @@
 """How the next token is chosen, inside a graph: penalty, no repeats, temperature, top-k, top-p, draw.
 
 Sources: Fan et al. 2018 (top-k), Holtzman et al. 2020 (top-p), Keskar et al. 2019 (repetition penalty), Paulus et al.
-2017 (no repeated n-grams). The order is that of Hugging Face's `generate`. All settings are tensors, so that no other
-value needs another graph.
+2017 (no repeated n-grams). The order is that of Hugging Face's `generate`. All settings are tensors, so that one
+graph serves all values.
 
     B texts, V vocabulary, L slots
 """
@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from data_pipeline.settings import Settings, setting
 
-NEVER = float("-inf")  # logit of a token that is left out; the softmax makes 0 of it
+NEVER = float("-inf")  # logit of an excluded token, whose probability is 0
 _LEAST = 1e-3  # smallest factor on logits; float32 holds the results
 
 
@@ -22,7 +22,7 @@ _LEAST = 1e-3  # smallest factor on logits; float32 holds the results
 class GenerationSettings(Settings):
     """How answers are written."""
 
-    max_tokens: int = setting(100, "Longest answer in tokens, its end counted.", least=1)
+    max_tokens: int = setting(100, "Maximum tokens of an answer, including its end token.", least=1)
     temperature: float = setting(
         0.0,
         "Divides the logits: above 1 answers vary more, below 1 less. 0: always the likeliest token.",
@@ -35,18 +35,20 @@ class GenerationSettings(Settings):
     )
     repetition_penalty: float = setting(
         1.0,
-        "Above 1, tokens that stand in the prompt or the answer become less likely; 1: no penalty.",
+        "Above 1, tokens of the prompt and of the answer so far become less likely; 1: no penalty.",
         least=_LEAST,
         most=1 / _LEAST,
     )
     no_repeat_ngram_size: int = setting(  # most names are shorter than 8 tokens
         8,
-        "No run of this number of tokens is written twice in an answer; quoting the prompt is allowed. 0: no limit.",
+        "An answer never repeats an n-gram of this many tokens; quoting the prompt is allowed. 0: no limit.",
         least=0,
         most=64,
     )
-    num_samples: int = setting(1, "Answers to each prompt.", least=1)
-    seed: int = setting(0, "Random seed of the draws. The i-th answer to a prompt depends on nothing else.", least=0)
+    num_samples: int = setting(1, "Number of answers to each prompt.", least=1)
+    seed: int = setting(
+        0, "Random seed of sampling. For a given prompt, the i-th answer depends only on the seed.", least=0
+    )
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of its bounds."""
@@ -87,7 +89,7 @@ def is_greedy(sampling: Sampling) -> tf.Tensor:
 
 
 def penalize(logits: tf.Tensor, ids: tf.Tensor, present: tf.Tensor, penalty: tf.Tensor) -> tf.Tensor:
-    """Makes tokens less likely that stand in a text.
+    """Makes the tokens of a text less likely.
 
     Args:
       logits: [B, V] float32.
@@ -109,24 +111,24 @@ def penalize(logits: tf.Tensor, ids: tf.Tensor, present: tf.Tensor, penalty: tf.
 
 
 def forbid_repeats(logits: tf.Tensor, ids: tf.Tensor, first: tf.Tensor, last: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Excludes each token that would end a run of tokens which stands in the answer already.
+    """Excludes each token that would complete an n-gram which the answer already holds.
 
     Args:
       logits: [B, V] float32.
       ids: [B, L] int32.
       first: scalar int32, the slot where the answers begin.
       last: [B] int32, the slot of each answer's last token.
-      size: scalar int32, tokens in a run; 0 excludes nothing.
+      size: scalar int32, tokens of an n-gram; 0 excludes nothing.
 
     Returns:
       [B, V], with `NEVER` for excluded tokens.
     """
-    size = tf.minimum(size, tf.shape(ids)[1] + 1)  # no run is longer; clients of a server may send any number
+    size = tf.minimum(size, tf.shape(ids)[1] + 1)  # no n-gram is longer; clients of a server may send any number
 
     def excluded() -> tf.Tensor:
         slots = tf.range(tf.shape(ids)[1])
         back = tf.range(1, size)  # [size - 1]
-        # Slots where a run ends whose beginning equals the last size - 1 tokens.
+        # Slots that end an n-gram whose first size - 1 tokens equal the last tokens of the answer.
         before = tf.gather(ids, tf.maximum(slots[:, None] - back, 0), axis=1)  # [B, L, size - 1]
         latest = tf.gather(ids, tf.maximum(last[:, None] + 1 - back, 0), batch_dims=1)  # [B, size - 1]
         ends = tf.reduce_all(tf.equal(before, latest[:, None]), axis=-1)

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from data_pipeline.folders import files
 from data_pipeline.settings import from_json
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.tokenizers import BytePairs, DecoderTokenizer
 from docproduct.exports import saved_models
 from docproduct.exports.graph_session import GraphSession
 from docproduct.generation.causal_lm import CausalLM, SessionConfig, Tokenizer
@@ -18,7 +18,8 @@ from docproduct.generation.export import FORMAT, KIND, live
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.layers import int8
 
-_TOKENIZERS = {"BytePairs": BytePairs}  # by their names in an export's config.json
+# By their names in an export's config.json.
+_TOKENIZERS = {"BytePairs": BytePairs, "DecoderTokenizer": DecoderTokenizer}
 _CHUNK = 16  # tokens that a stream writes before it shows them
 _LARGEST_SEED = 2**31 - 1
 
@@ -123,9 +124,9 @@ class GenerationSession:
     def stream(
         self, prompt: Sequence[int], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> Iterator[Generation]:
-        """Returns the answer to a prompt again and again while it grows, and at last the whole answer.
+        """Yields the growing answer to a prompt, and finally the whole answer.
 
-        Writing stops when nobody asks for more.
+        Generation stops when the caller stops iterating.
 
         Args:
           prompt: its token ids.
@@ -140,7 +141,7 @@ class GenerationSession:
     def stream_many(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
     ) -> Iterator[list[Generation]]:
-        """Returns one answer to each prompt, all while they grow; otherwise like `stream`."""
+        """Yields the growing answers to several prompts, one to each; otherwise like `stream`."""
         if settings.num_samples != 1:
             raise ValueError(f"num_samples is {settings.num_samples}; expected 1: a stream shows one answer.")
         self._check(prompts)
@@ -208,8 +209,9 @@ def _check_export(folder: str, stored: dict[str, Any]) -> None:
         )
     if stored["tokenizer"] not in _TOKENIZERS:
         raise ValueError(
-            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. It was "
-            "written by another version of docproduct: read it with that one."
+            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. If it "
+            "was written by another version of docproduct, read it with that one. If the class is yours, add it to "
+            f"_TOKENIZERS in {__name__}."
         )
 
 

@@ -5,7 +5,7 @@
     manifest.json          written last: fingerprint of the encoder, settings, counts
     answers.faiss          one vector a passage of an answer, under its passage_id
     questions.faiss        one vector a pair, under its pair_id
-    answers.bm25 questions.bm25   where BM25 counts
+    answers.bm25 questions.bm25   if BM25 is used
     pairs.parquet          texts and groups, one row a pair
     passages.parquet       passage_id and pair_id, one row a passage
     *_encoder.npy *_head.npy   with --export_embeddings: BERT's vectors and the heads', in the order of the Parquet rows

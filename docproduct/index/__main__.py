@@ -1,19 +1,18 @@
 """Builds an index; see docproduct/index/__init__.py."""
 
 import json
-import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from data_pipeline.corpora import Columns
 from data_pipeline.corpora.reading import ROLES
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.settings import define_flags, flag_values
+from docproduct import command
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
 from docproduct.layers import precision
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training.devices import set_up
 
 
 def _define_flags() -> None:
@@ -42,25 +41,16 @@ def _define_flags() -> None:
 
 def main(argv: list[str]) -> None:
     """Builds the index that the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    values = flags.FLAGS
-    try:
-        settings = IndexSettings(**flag_values(IndexSettings))
-        set_up()
-        manifest = _build(values, settings)
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the index was not written.")
+    values = command.begin(argv)
+    with command.errors_on_one_line("the index was not written."):
+        manifest = _build(values, IndexSettings(**flag_values(IndexSettings)))
     print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], "threshold": manifest["threshold"]}))
 
 
 def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     """Builds the index from texts or from vectors and returns its manifest."""
     if bool(values.vectors) == bool(values.prepared_dir):
-        raise ValueError("Give --prepared_dir, pairs to encode, or --vectors, pairs with their vectors: one of both.")
+        raise ValueError("Give either --prepared_dir (pairs to encode) or --vectors (pairs with their vectors).")
     if values.vectors:
         columns = Columns(**{role: values[f"{role}_column"].value for role in ROLES})
         table = VectorTable(values.vectors, values.question_vectors, values.answer_vectors, columns)

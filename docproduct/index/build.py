@@ -46,7 +46,7 @@ def build(
     # Errors that can be known before the work are raised before it.
     width = shorten(np.ones((1, retriever.config.width), np.float32), settings.dims).shape[1]
     check_factory(width, settings.factory, settings.search_parameters)
-    pairs = prepared.pairs(TEXT_COLUMNS)
+    pairs = prepared.table(TEXT_COLUMNS)
     passages, rows, numbers = None, np.arange(len(pairs)), np.zeros(len(pairs), int)
     if settings.passage_tokens:
         passages, rows, numbers = _passages(pairs["answer"].to_pylist(), retriever, settings)
@@ -70,7 +70,7 @@ def build(
         if settings.export_embeddings:
             _save_embeddings(folder, embeddings)
         heads = {side: shorten(vectors.head, settings.dims) for side, vectors in embeddings.items()}
-        content = Content(pairs, prepared.pairs(["split"])["split"].to_numpy(), heads, rows, numbers)
+        content = Content(pairs, prepared.table(["split"])["split"].to_numpy(), heads, rows, numbers)
         return write(folder, content, words, settings, made_of)
 
 

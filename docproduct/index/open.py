@@ -108,7 +108,7 @@ class Index:
         self._stored = StoredQuestions(self._pairs)
         _check_files(index_dir, self.manifest)
         self._sides = dict(self._open_sides(index_dir, device))
-        # The side whose cosines tell whether a question is answerable.
+        # The side whose cosines decide whether a question is answerable.
         self._deciding: Side = "answer" if "answer" in self._sides else "question"
 
     @classmethod
@@ -179,7 +179,7 @@ class Index:
             cosines = [cosine for _, cosine in nearest[number][:1] + deciding.rank(stored, vector)[:1]]
             if not (best and cosines):
                 raise ValueError(
-                    "The index found nothing: it looked where no vector is. Build it with "
+                    "The index found nothing: it searched only parts without vectors. Build it with "
                     "--search_parameters=nprobe=16, or with --factory=Flat."
                 )
             results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored))))
@@ -206,10 +206,10 @@ class Index:
         return SearchedAnswers(side.engine.vectors_of(passage_ids), self._groups[rows], pair_ids)
 
     def _checked(self, query_vectors: np.ndarray) -> np.ndarray:
-        """Returns vectors as the index has them: as wide, and of unit norm.
+        """Returns vectors in the form of the index: of its width, and of unit norm.
 
         Raises:
-          ValueError: they are no vectors, or of another width.
+          ValueError: They are no vectors, or have another width.
         """
         expected = self._sides[self._deciding].engine.width
         query_vectors = np.asarray(query_vectors)

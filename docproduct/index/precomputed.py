@@ -16,7 +16,7 @@ from docproduct.systems.retriever.folder import shorten
 
 PRECOMPUTED = "precomputed"  # in place of a dtype policy
 _COMPARED = 32  # rows whose vectors are made again
-_SAME_ENCODER = 0.9  # half precision and other cuts change a cosine by far less, another encoder changes it by far more
+_SAME_ENCODER = 0.9  # of the median cosine: half precision changes it far less, another encoder far more
 
 
 def build_from_vectors(
@@ -46,7 +46,9 @@ def build_from_vectors(
         fit.
     """
     if settings.passage_tokens or settings.export_embeddings:
-        raise ValueError("--passage_tokens and --export_embeddings need an encoder; --vectors gives one vector a text.")
+        raise ValueError(
+            "--passage_tokens and --export_embeddings need an encoder; --vectors gives one vector per text."
+        )
     settings = settings.with_hybrid(retriever.hybrid if retriever else Hybrid("none", settings.bm25_weight))
     files.check_free(index_dir, overwrite, KIND)  # before the work
     rows = read(table)

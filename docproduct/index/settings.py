@@ -15,13 +15,13 @@ class IndexSettings(Settings):
         "", "How thoroughly an approximate index searches: nprobe=16 (IVF), efSearch=64 (HNSW), ..."
     )
     passage_tokens: int = setting(
-        0, "Tokens of a passage; 0: an answer is one passage, as much as the encoder takes of it.", least=0
+        0, "Tokens per passage; 0: each answer is one passage, cut at the maximum length of the encoder.", least=0
     )
-    passage_overlap: int = setting(32, "Tokens that a passage shares with the next.", least=0)
-    export_embeddings: bool = setting(False, "Keep all vectors as .npy files.")
+    passage_overlap: int = setting(32, "Number of tokens that two consecutive passages share.", least=0)
+    export_embeddings: bool = setting(False, "Also write all vectors as .npy files.")
     hybrid: str = setting(
         AUTO,
-        "How BM25 counts beside the vectors; auto: the way that was best on dev in training.",
+        "How BM25 is combined with the vectors; auto: the best way on dev in training.",
         choices=(AUTO, *HYBRIDS),
     )
     bm25_weight: float = setting(
@@ -38,7 +38,7 @@ class IndexSettings(Settings):
     )
 
     def with_hybrid(self, trained: Hybrid) -> "IndexSettings":
-        """Returns the settings with the way that was best in training in place of `auto`."""
+        """Returns the settings with `auto` replaced by the best way in training."""
         if self.hybrid != AUTO:
             return self
         return dataclasses.replace(self, hybrid=trained.method, bm25_weight=trained.weight)

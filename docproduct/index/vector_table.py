@@ -138,7 +138,7 @@ def _texts(table: VectorTable) -> dict[str, list[Any]]:
     pairs = [pair for _, pair in read_pairs(table.path, table.columns, refusals)]
     if refusals.counts:
         raise ValueError(
-            f"Rows of {table.path} cannot be read, and so their vectors cannot be told: {refusals.report()}. "
+            f"Some rows of {table.path} cannot be read, so vectors and texts cannot be matched: {refusals.report()}. "
             "Correct them, or remove them and their vectors."
         )
     return {role: [getattr(pair, role) for pair in pairs] for role in ROLES}

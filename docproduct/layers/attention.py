@@ -125,7 +125,7 @@ class SelfAttention(_Attention):
         qkv = ops.reshape(self.query_key_value(states), (-1, self.head_width))  # [B * Q * 3 * H, S]
         q, *new = (ops.take(qkv, rows.split + part * self.num_heads, axis=0) for part in range(3))
         q = ops.reshape(q, (num_texts, self.num_heads, num_tokens, self.head_width))
-        k, v = (_write(old, rows.cache, x) for old, x in zip(cache, new, strict=True))
+        k, v = (write_slots(old, rows.cache, x) for old, x in zip(cache, new, strict=True))
         scores = ops.einsum("bhqs,bhls->bhql", q * self.scale, k) + ops.cast(bias, self.compute_dtype)
         # For a few rows, dividing by the sum after the product is faster than TensorFlow's softmax.
         weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))  # [B, H, Q, L]
@@ -210,8 +210,8 @@ def new_rows(num_texts: Any, num_heads: int, num_tokens: Any, num_slots: Any, st
     return NewRows(*(ops.reshape(x, (-1,)) for x in rows))
 
 
-def _write(cache: Any, rows: Any, new: Any) -> Any:
-    """Writes [B * H * Q, S] into a cache [B, H, L, S], in place: a scatter would copy the whole cache."""
+def write_slots(cache: Any, rows: Any, new: Any) -> Any:
+    """Writes [B * H * Q, S] into rows of a cache [B, H, L, S], in place: a scatter would copy the whole cache."""
     flat = ops.reshape(cache, (-1, new.shape[-1]))
     return ops.reshape(tf.raw_ops.InplaceUpdate(x=flat, i=rows, v=new), ops.shape(cache))
 
@@ -234,6 +234,11 @@ def causal_mask(segment_ids: Any) -> Any:
     steps = ops.arange(ops.shape(segment_ids)[1])
     own = (segment_ids[:, None, :] == segment_ids[:, :, None]) & (segment_ids > 0)[:, None, :]
     return own & (steps[None, :] <= steps[:, None])
+
+
+def text_positions(mask: Any) -> Any:
+    """Returns each token's position in its text, [B, T] int, from a causal mask [B, T, T]; of padding it is 0."""
+    return ops.maximum(ops.sum(ops.cast(mask, "int32"), axis=-1) - 1, 0)
 
 
 def attention_bias(mask: Any) -> Any:

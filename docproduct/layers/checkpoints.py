@@ -8,7 +8,7 @@ import glob
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,8 +19,11 @@ from absl import logging
 
 from data_pipeline.folders import files
 
+Part = Callable[[str], bool]
+
 _SHOWN = 6  # names in a message
-_GPT2_MASK = re.compile(r"h\.\d+\.(attn|crossattention)\.(masked_)?bias")
+HEAD = "lm_head.weight"  # of Hugging Face's decoders, without a prefix
+_BUFFER = re.compile(r"h\.\d+\.(attn|crossattention)\.(masked_)?bias|(layers\.\d+\.self_attn\.)?rotary_emb\..+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,10 +33,16 @@ class Source:
     Attributes:
       names: Names of the tensors, concatenated along their last axis after transposing.
       transpose: Whether the file stores them as [out, in].
+      columns: Width of each tensor on that axis; default: equal parts.
     """
 
     names: tuple[str, ...]
     transpose: bool = False
+    columns: tuple[int, ...] | None = None
+
+    def widths(self, total: int) -> tuple[int, ...]:
+        """Returns the width of each tensor on the axis along which they are concatenated."""
+        return self.columns or (total // len(self.names),) * len(self.names)
 
 
 def read_tf1(folder: str, scopes: tuple[str, ...]) -> dict[str, np.ndarray]:
@@ -122,19 +131,32 @@ def read_openai_gpt2(folder: str) -> dict[str, np.ndarray]:
     return {name: value[0] if name.endswith("/w") and value.ndim == 3 else value for name, value in tensors.items()}
 
 
-def read_hugging_face_gpt2(folder: str) -> dict[str, np.ndarray]:
-    """Reads a GPT-2's safetensors, without the prefix `transformer.`, the causal masks and the tied head.
+def decoder_tensors(
+    tensors: Mapping[str, np.ndarray], prefix: str, table: str, ties_head: bool, where: str
+) -> dict[str, np.ndarray]:
+    """Returns the tensors of a decoder in Hugging Face's layout that make up its variables.
+
+    Left out are the prefix of the names, buffers (causal masks, rotary frequencies), and the head if it is tied.
+
+    Args:
+      tensors: The tensors of the file, by name.
+      prefix: Of all names but the head's, as in `transformer.wte.weight`; a file may be without.
+      table: The token embeddings' name, without the prefix.
+      ties_head: Whether the configuration says that the head is the token table.
+      where: The file's name in errors.
 
     Raises:
-      ValueError: The head is not tied to the token embeddings.
+      ValueError: The head should be tied to the token embeddings, but is not.
     """
-    tensors = {name.removeprefix("transformer."): value for name, value in read_safetensors(folder).items()}
-    head = tensors.pop("lm_head.weight", None)
-    if head is not None and not np.array_equal(head, tensors.get("wte.weight")):
-        raise ValueError(
-            f"{folder} has a head of its own. Expected a GPT-2, whose head is tied to the token embeddings."
-        )
-    return {name: value for name, value in tensors.items() if not _GPT2_MASK.fullmatch(name)}
+    tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    if ties_head:
+        head = tensors.pop(HEAD, None)
+        if head is not None and not np.array_equal(head, tensors.get(table)):
+            raise ValueError(
+                f"{where} has a head of its own. Expected a head that is tied to the token embeddings, as its "
+                "configuration says."
+            )
+    return {name: value for name, value in tensors.items() if not _BUFFER.fullmatch(name)}
 
 
 def assign_from(layer: Any, tensors: Mapping[str, np.ndarray], sources: Mapping[str, Source], where: str) -> None:
@@ -155,35 +177,57 @@ def assign_from(layer: Any, tensors: Mapping[str, np.ndarray], sources: Mapping[
     expected = {}
     for ours, source in sources.items():
         *rows, columns = variables[ours].shape
-        shape = (*rows, columns // len(source.names))
-        expected |= dict.fromkeys(source.names, shape[::-1] if source.transpose else shape)
+        shapes = [(*rows, width) for width in source.widths(columns)]
+        shapes = [shape[::-1] for shape in shapes] if source.transpose else shapes
+        expected |= zip(source.names, shapes, strict=True)
     _check_shapes(expected, tensors, where)
     for ours, source in sources.items():
         parts = [tensors[name].T if source.transpose else tensors[name] for name in source.names]
-        variables[ours].assign(np.concatenate(parts, axis=-1))
+        # float16 and bfloat16 become float32 here, a tensor at a time.
+        variables[ours].assign(np.concatenate([np.asarray(part, np.float32) for part in parts], axis=-1))
 
 
-def assign(layer: Any, values: Mapping[str, np.ndarray], where: str) -> None:
-    """Assigns all variables of a built layer.
+def named_as(layer: Any, sources: Mapping[str, Source]) -> dict[str, np.ndarray]:
+    """Returns the variables of a layer under a file's names: what `assign_from` reads."""
+    variables, tensors = variables_by_name(layer), {}
+    for ours, source in sources.items():
+        value = np.asarray(variables[ours].numpy())
+        parts = np.split(value, np.cumsum(source.widths(value.shape[-1]))[:-1], axis=-1)
+        parts = [np.ascontiguousarray(part.T if source.transpose else part) for part in parts]
+        tensors |= zip(source.names, parts, strict=True)
+    return tensors
+
+
+def assign(layer: Any, values: Mapping[str, np.ndarray], where: str, part: Part = lambda name: True) -> None:
+    """Assigns the variables of a built layer.
 
     Args:
       layer: A Keras layer or model.
       values: The value of each variable, by its path inside the layer.
       where: The file's name in errors.
+      part: Tells by its path whether a variable is assigned; default: all are.
 
     Raises:
       ValueError: Values are missing, unexpected or of another shape. All are named, and no variable is changed.
     """
-    variables = variables_by_name(layer)
+    variables = {name: variable for name, variable in variables_by_name(layer).items() if part(name)}
     _check_names(variables, values, where)
     _check_shapes({name: variable.shape for name, variable in variables.items()}, values, where)
     for name, variable in variables.items():
         variable.assign(values[name])
 
 
-def save(layer: Any, path: str) -> None:
-    """Writes all variables of a layer to a safetensors file, under their paths inside the layer."""
-    tensors = {name: np.asarray(variable.numpy()) for name, variable in variables_by_name(layer).items()}
+def save(layer: Any, path: str, part: Part = lambda name: True, dtype: Any = None) -> None:
+    """Writes the variables of a layer to a safetensors file, under their paths inside the layer.
+
+    Args:
+      layer: A Keras layer or model.
+      path: The file.
+      part: Tells by its path whether a variable is written; default: all are.
+      dtype: NumPy dtype in the file; default: the variable's.
+    """
+    variables = variables_by_name(layer)
+    tensors = {name: np.asarray(variables[name].numpy(), dtype) for name in filter(part, variables)}
     with files.whole_file(path) as partial, open(partial, "wb") as file:
         file.write(safetensors.numpy.save(tensors))
 

@@ -1,4 +1,4 @@
-"""GELU and layer normalization, each as one pass forward and one pass back, with hand-written gradients.
+"""GELU and normalizations, each as one pass forward and one pass back, with hand-written gradients.
 
 Automatic differentiation makes a dozen passes over memory of each. With `compiled=True` XLA makes one kernel of each
 pass; it compiles once for every shape, so the number of shapes must be bounded: see `Bert.row_multiple`.
@@ -93,6 +93,40 @@ def _norm_gradient(x: Any, gamma: Any, mean: Any, scale: Any, upstream: Any) -> 
     along_one, along_x = (ops.mean(part, axis=-1, keepdims=True) for part in (g, g * normal))
     gradient = scale * (g - along_one - normal * along_x)
     return ops.cast(gradient, x.dtype), ops.sum(upstream * normal, axis=0), ops.sum(upstream, axis=0)
+
+
+def rms_norm(x: Any, gamma: Any, epsilon: float) -> Any:
+    """Divides by the root mean square of the last axis, then scales.
+
+    Source: Zhang & Sennrich 2019. Computed in float32; the result has the dtype of x.
+
+    Args:
+      x: [..., D] float.
+      gamma: [D] float32.
+      epsilon: added to the mean square.
+
+    Returns:
+      [..., D].
+    """
+
+    @tf.custom_gradient
+    def normalize(x: Any, gamma: Any) -> Any:
+        wide = ops.cast(x, "float32")
+        scale = ops.rsqrt(ops.mean(wide * wide, axis=-1, keepdims=True) + epsilon)  # [..., 1]
+        normal = wide * scale
+
+        def gradient(upstream: Any) -> tuple[Any, Any]:
+            upstream = ops.cast(upstream, "float32")
+            normal = ops.cast(x, "float32") * scale
+            g = upstream * gamma
+            # Stretching x changes nothing: that part is taken out of the gradient.
+            along_x = ops.mean(g * normal, axis=-1, keepdims=True)
+            of_gamma = ops.sum(upstream * normal, axis=tuple(range(len(x.shape) - 1)))
+            return ops.cast(scale * (g - normal * along_x), x.dtype), of_gamma
+
+        return ops.cast(normal * gamma, x.dtype), gradient
+
+    return normalize(x, gamma)
 
 
 _COMPILED = {

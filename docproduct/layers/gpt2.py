@@ -26,6 +26,7 @@ from docproduct.layers.attention import (
     head_width,
     new_rows,
     padding_bias,
+    text_positions,
 )
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.layers.recompute import recomputed
@@ -156,7 +157,7 @@ class GPT2(keras.layers.Layer):
         segment_ids = ops.ones_like(ids, dtype="int32") if segment_ids is None else ops.cast(segment_ids, "int32")
         encoder = self._encoder(encoder_states, encoder_mask)
         mask = causal_mask(segment_ids)
-        states = self.embedding_dropout(self._embed(ids, _positions(mask)), training=training)
+        states = self.embedding_dropout(self._embed(ids, text_positions(mask)), training=training)
         bias = attention_bias(mask)
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
@@ -216,7 +217,7 @@ class GPT2(keras.layers.Layer):
         """
         self._check_encoder(cross_caches)
         seen = causal_mask(ops.cast(mask, "int32"))
-        states, bias = self._embed(ids, _positions(seen)), attention_bias(seen)
+        states, bias = self._embed(ids, text_positions(seen)), attention_bias(seen)
         caches = []
         for layer, cross_cache in zip(self.layers, cross_caches or [None] * len(self.layers), strict=True):
             states, cache = layer.prefill(states, bias, num_slots, cross_cache)
@@ -261,8 +262,3 @@ class GPT2(keras.layers.Layer):
     def _finish(self, states: Any, ids: Any) -> Any:
         """[N, D] -> [B, T, D]."""
         return ops.reshape(self.final_norm(states), (*ops.shape(ids), self.config.width))
-
-
-def _positions(mask: Any) -> Any:
-    """[B, T, T] bool, a causal mask -> [B, T] int: a text's first token is at 0; padding is at 0, too."""
-    return ops.maximum(ops.sum(ops.cast(mask, "int32"), axis=-1) - 1, 0)

@@ -1,7 +1,7 @@
 """The sizes of a GPT-2, and the names of its variables in OpenAI's checkpoints and Hugging Face's folders."""
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar
 
 from docproduct.layers.attention import head_width
 from docproduct.layers.checkpoints import Source
@@ -30,6 +30,8 @@ class GPT2Config:
       encoder_width: width of these states; default: D.
     """
 
+    architecture: ClassVar[str] = "gpt2"
+
     vocab_size: int = 50257
     width: int = 768
     num_layers: int = 12
@@ -54,9 +56,23 @@ class GPT2Config:
         head_width(self.width, self.num_heads)
 
     @property
+    def num_key_value_heads(self) -> int:
+        """Heads in a cache: each head has its own keys and values."""
+        return self.num_heads
+
+    @property
+    def head_width(self) -> int:
+        """S."""
+        return self.width // self.num_heads
+
+    @property
     def feed_forward_width(self) -> int:
         """Width inside the feed-forward networks."""
         return self.inner_width or 4 * self.width
+
+    def with_dropout(self, rate: float) -> "GPT2Config":
+        """Returns the same sizes with another dropout, everywhere."""
+        return dataclasses.replace(self, dropout=rate, attention_dropout=rate)
 
     @classmethod
     def from_openai(cls, hparams: dict[str, Any]) -> "GPT2Config":

@@ -75,8 +75,9 @@ class Int8Blocks(Blocks):
         super().__init__(0.0, itertools.count())
         self.dense_layers: list[Int8Dense] = []
 
-    def dense(self, units: int, name: str) -> Int8Dense:
-        """Returns an int8 layer."""
+    def dense(self, units: int, name: str, bias: bool = True) -> Int8Dense:
+        """Returns an int8 layer; one without a bias has zeros there."""
+        del bias
         self.dense_layers.append(Int8Dense(units, name))
         return self.dense_layers[-1]
 

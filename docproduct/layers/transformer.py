@@ -36,10 +36,18 @@ HUGGING_FACE_ACTIVATIONS = {
 }
 
 
-def dense(units: int, initializer_range: float, seeds: Iterator[int], name: str, dtype: Any) -> keras.layers.Dense:
+def dense(
+    units: int, initializer_range: float, seeds: Iterator[int], name: str, dtype: Any, bias: bool = True
+) -> keras.layers.Dense:
     """Returns a dense layer with BERT's and GPT-2's initial weights: a truncated normal, and zero biases."""
-    initializer = keras.initializers.TruncatedNormal(stddev=initializer_range, seed=next(seeds))
-    return keras.layers.Dense(units, kernel_initializer=initializer, name=name, dtype=dtype)
+    initializer = _initializer(initializer_range, next(seeds))
+    return keras.layers.Dense(units, use_bias=bias, kernel_initializer=initializer, name=name, dtype=dtype)
+
+
+def _initializer(initializer_range: float, seed: int) -> keras.initializers.Initializer:
+    if not initializer_range:
+        return keras.initializers.Zeros()  # drawing what a file will replace takes seconds
+    return keras.initializers.TruncatedNormal(stddev=initializer_range, seed=seed)
 
 
 class Blocks:
@@ -56,15 +64,15 @@ class Blocks:
         """Takes what the layers share.
 
         Args:
-          initializer_range: standard deviation of random weights.
+          initializer_range: standard deviation of random weights; 0: zeros, for weights that are read from a file.
           seeds: one is drawn for each layer with random weights or dropout.
           dtype: Keras dtype policy.
         """
         self.dtype, self._initializer_range, self._seeds = dtype, initializer_range, seeds
 
-    def dense(self, units: int, name: str) -> keras.layers.Layer:
+    def dense(self, units: int, name: str, bias: bool = True) -> keras.layers.Layer:
         """Returns a dense layer."""
-        return dense(units, self._initializer_range, self._seeds, name, self.dtype)
+        return dense(units, self._initializer_range, self._seeds, name, self.dtype, bias)
 
     def dropout(self, rate: float) -> keras.layers.Dropout:
         """Returns a dropout layer."""
@@ -72,12 +80,16 @@ class Blocks:
 
     def embedding(self, rows: int, width: int, name: str) -> keras.layers.Embedding:
         """Returns an embedding table."""
-        initializer = keras.initializers.TruncatedNormal(stddev=self._initializer_range, seed=next(self._seeds))
+        initializer = _initializer(self._initializer_range, next(self._seeds))
         return keras.layers.Embedding(rows, width, initializer, name=name, dtype=self.dtype)
 
     def layer_norm(self, epsilon: float, name: str) -> "LayerNorm":
         """Returns a layer normalization."""
         return LayerNorm(epsilon, name, self.dtype)
+
+    def rms_norm(self, epsilon: float, name: str) -> "RMSNorm":
+        """Returns a normalization by the root mean square."""
+        return RMSNorm(epsilon, name, self.dtype)
 
 
 class LayerNorm(keras.layers.Layer):
@@ -97,6 +109,22 @@ class LayerNorm(keras.layers.Layer):
         # A function with a gradient of its own takes tensors, not variables. TensorFlow drops a product with 1.
         gamma, beta = self.gamma * 1.0, self.beta * 1.0
         return elementwise.layer_norm(states, gamma, beta, self.epsilon, compiled)
+
+
+class RMSNorm(keras.layers.Layer):
+    """Division of the last axis by its root mean square; the scale is float32."""
+
+    def __init__(self, epsilon: float, name: str, dtype: Any = None):
+        super().__init__(name=name, dtype=dtype)
+        self.epsilon = epsilon
+
+    def build(self, shape: tuple[int | None, ...]) -> None:
+        """Makes the scale, [D]."""
+        self.gamma = self.add_weight(shape=shape[-1:], initializer="ones", name="gamma", autocast=False)
+
+    def call(self, states: Any) -> Any:
+        """[..., D] -> [..., D]."""
+        return elementwise.rms_norm(states, self.gamma * 1.0, self.epsilon)  # a tensor, see LayerNorm
 
 
 class FeedForward(keras.layers.Layer):
@@ -120,6 +148,38 @@ class FeedForward(keras.layers.Layer):
     def call(self, states: Any, training: bool = False, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]."""
         return self.output_projection(self.activation(self.inner(states), training, compiled))
+
+
+class GatedFeedForward(keras.layers.Layer):
+    """SwiGLU: a product of two dense layers, one of them after SiLU, and a third dense layer.
+
+    Source: Shazeer 2020, "GLU Variants Improve Transformer". The first two are one matrix product.
+    """
+
+    def __init__(self, width: int, inner_width: int, blocks: Blocks, name: str, bias: bool = False):
+        """Makes the layer.
+
+        Args:
+          width: D.
+          inner_width: width between the dense layers.
+          blocks: makes the dense layers.
+          name: of the layer.
+          bias: whether the dense layers have biases.
+        """
+        super().__init__(name=name, dtype=blocks.dtype)
+        self.gate_and_inner = blocks.dense(2 * inner_width, "gate_and_inner", bias=bias)
+        self.output_projection = blocks.dense(width, "output", bias=bias)
+        self._inner_width = inner_width
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        self.gate_and_inner.build(shape)
+        self.output_projection.build((None, self._inner_width))
+
+    def call(self, states: Any) -> Any:
+        """[N, D] -> [N, D]."""
+        gate, inner = ops.split(self.gate_and_inner(states), 2, axis=-1)
+        return self.output_projection(ops.silu(gate) * inner)
 
 
 def split_rows(x: Any, sizes: Sequence[Any]) -> list[Any]:

@@ -127,7 +127,7 @@ def toy_generator(
     folder = os.path.join(start_dir, f"generator-{files.fingerprint(made_of)[:12]}")
     tokens_dir, model_dir, export_dir = (os.path.join(folder, name) for name in ("tokens", "model", "saved_model"))
     if not os.path.isdir(tokens_dir):
-        pairs = prepared.pairs(["question", "answer"], splits.TRAIN).to_pylist()
+        pairs = prepared.table(["question", "answer"], splits.TRAIN).to_pylist()
         tokenizer = train_byte_pairs((f"{pair['question']}\n{pair['answer']}" for pair in pairs), _TOY_VOCABULARY)
         contexts.make(retriever, opened, prepared, tokenizer, contexts.ContextSettings(TOY_PROMPT), tokens_dir)
     train_generator(dataclasses.replace(config, tokens_dir=tokens_dir), model_dir, resume=True)

@@ -12,16 +12,15 @@ model has 7.0 million weights. Ends with one line of JSON: the metrics of the ep
 import dataclasses
 import json
 import os
-import sys
 from typing import Any
 
-from absl import app, flags, logging
+from absl import app, flags
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.tokenizers import BytePairs
-from docproduct import contexts
+from docproduct import command, contexts
 from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
 from docproduct.index import Index
@@ -31,7 +30,6 @@ from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.retriever import TrainedRetriever
-from docproduct.training.devices import set_up
 from docproduct.training.settings import TrainingSettings
 
 # Every question is learned alone, and a quarter of them with retrieved pairs, too.
@@ -93,7 +91,7 @@ def make(
     train(config, language_model, resume=True)
     tokenizer = BytePairs.load(language_model)
     contexts.make(retriever, index, prepared, tokenizer, dataclasses.replace(CONTEXTS, prompt=settings.prompt), rows)
-    config = GeneratorTraining(rows, gpt2_dir=language_model, dropout=0.0, prompt_weight=1.0, settings=settings.answers)
+    config = GeneratorTraining(rows, base_dir=language_model, dropout=0.0, prompt_weight=1.0, settings=settings.answers)
     history = train(config, model, resume=True)
     if not saved_models.versions(exported):
         precision = "int8" if int8.available() else "float32"
@@ -103,17 +101,13 @@ def make(
 
 def main(argv: list[str]) -> None:
     """Makes what the flags describe."""
-    if len(argv) > 1:
-        raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    logging.set_verbosity(logging.INFO)
-    values = flags.FLAGS
-    set_up()
+    values = command.begin(argv)
     defaults = StarterSettings()
     settings = StarterSettings(
         dataclasses.replace(defaults.language, epochs=values.language_epochs),
         dataclasses.replace(defaults.answers, epochs=values.answer_epochs),
     )
-    try:
+    with command.errors_on_one_line("the same command goes on."):
         retriever = TrainedRetriever.load_for_many(values.model_dir)
         best = make(
             PreparedFolder(values.prepared_dir),
@@ -123,10 +117,6 @@ def main(argv: list[str]) -> None:
             values.starter_dir,
             settings,
         )
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted: the same command goes on.")
     print(json.dumps({"generator_dir": os.path.join(values.starter_dir, "saved_model"), **best}))
 
 

@@ -165,9 +165,9 @@ def _naming(factory: str, search_parameters: str, vectors: str = "") -> Iterator
     try:
         yield
     except RuntimeError as error:
-        wanted = ", ".join(filter(None, (factory, search_parameters)))
+        index_name = ", ".join(filter(None, (factory, search_parameters)))
         raise ValueError(
-            f"FAISS cannot build {wanted!r}{vectors} "
+            f"FAISS cannot build {index_name!r}{vectors} "
             f"({_reason(error)}). Expected a factory string such as Flat, HNSW32 or IVF64,Flat, more vectors than the "
             "lists it asks for, and parameters that it has, such as efSearch=64 or nprobe=16."
         ) from error

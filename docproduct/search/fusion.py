@@ -1,4 +1,4 @@
-"""The ranking of a bi-encoder and that of BM25 as one.
+"""Combines the ranking of a bi-encoder with that of BM25.
 
 Source of reciprocal rank fusion: Cormack et al. 2009.
 
@@ -16,7 +16,7 @@ _RRF_K = 60  # Cormack et al.: the larger, the less the first ranks count
 
 
 class Hybrid(NamedTuple):
-    """How BM25 counts beside a bi-encoder.
+    """How BM25 is combined with a bi-encoder.
 
     Attributes:
       method: none, rrf or weight, see `fuse`.
@@ -28,11 +28,11 @@ class Hybrid(NamedTuple):
 
 
 _CHOICES = (Hybrid("none"), Hybrid("rrf"), *(Hybrid("weight", w) for w in (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5)))
-_LEAST_GAIN = 0.005  # of RR@10: a smaller gain is chance, and not worth another index
+_LEAST_GAIN = 0.005  # of RR@10: a smaller gain may be chance, and is not worth a BM25 index
 
 
 def fuse(cosines: np.ndarray, word_scores: np.ndarray, method: str, weight: float) -> np.ndarray:
-    """Joins two scores of the same candidates.
+    """Combines two scores of the same candidates.
 
     Args:
       cosines: [C] float, of the bi-encoder.
@@ -52,7 +52,7 @@ def fuse(cosines: np.ndarray, word_scores: np.ndarray, method: str, weight: floa
 
 
 def choose(reciprocal_rank: Callable[[Hybrid], float]) -> tuple[Hybrid, dict[str, float]]:
-    """Tries several ways to join BM25.
+    """Tries several ways to combine BM25 with the vectors.
 
     Args:
       reciprocal_rank: Returns the RR@10 of a way.

@@ -1,1 +1,1 @@
-"""The systems: each room has its model, loss, training and export; a large one is a folder."""
+"""The systems; each is a folder with its model, loss, training and export."""

@@ -54,7 +54,7 @@ def fit(
     Args:
       task: what to train.
       settings: how long and how fast.
-      folder: the model folder; the checkpoint stands there until training has ended.
+      folder: the model folder, which must exist; the checkpoint stands there until training has ended.
       strategy: the one under which `task.modules` were built.
       resume: whether to look for a checkpoint.
 
@@ -117,6 +117,19 @@ def _train_epoch(task: Task, settings: TrainingSettings, step: Step, epoch: int,
             run.board.add("train", {"loss": losses[-1]}, len(losses))
             if run.checkpoint and len(losses) % settings.checkpoint_steps == 0:
                 run.checkpoint.save(history)
+    _check_steps(task, settings, epoch, len(losses))
+
+
+def _check_steps(task: Task, settings: TrainingSettings, epoch: int, steps_done: int) -> None:
+    """Raises a ValueError if the task's batches were not those that the learning rate was planned for."""
+    steps_per_epoch = task.steps_per_epoch(settings.batch_size)
+    expected = min((epoch + 1) * steps_per_epoch, settings.num_steps(steps_per_epoch))
+    if steps_done != expected:
+        raise ValueError(
+            f"After epoch {epoch + 1}, {steps_done} steps are done; expected {expected}, with {task.num_rows} rows an "
+            f"epoch and {settings.batch_size} a batch. {type(task).__name__}.batches makes other batches: make them of "
+            "the settings' batch_size."
+        )
 
 
 def _summary(task: Task, settings: TrainingSettings, epoch: int, history: dict[str, Any]) -> dict[str, float]:

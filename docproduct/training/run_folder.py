@@ -123,5 +123,5 @@ def _check_free(path: str, kind: str, inputs: Iterable[str | None], overwrite: b
             f"{path} is not empty. Give another folder, --resume to continue an interrupted run, or --overwrite."
         )
     if os.path.realpath(path) in map(os.path.realpath, filter(None, inputs)):
-        raise FileExistsError(f"{path} is what is trained from. Give another folder for the model.")
+        raise FileExistsError(f"{path} is an input of this training. Give another folder for the model.")
     files.check_free(path, overwrite, kind, CONFIG_FILE)

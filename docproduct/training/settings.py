@@ -12,7 +12,7 @@ class TrainingSettings(Settings):
     """How long and how fast to train; the help beside each field says what it does."""
 
     epochs: int = setting(1, "Passes over the training rows.", least=1)
-    batch_size: int = setting(64, "Rows of a step, over all replicas.", least=2)
+    batch_size: int = setting(64, "Rows per step, over all replicas.", least=2)
     learning_rate: float = setting(
         5e-5, "Peak learning rate, reached after the warm-up; it then falls to 0 in a straight line.", above=0
     )
@@ -20,7 +20,7 @@ class TrainingSettings(Settings):
     weight_decay: float = setting(
         0.01, "AdamW's weight decay, on kernels and embeddings; not on biases and normalization.", least=0
     )
-    clip_norm: float = setting(1.0, "Largest global norm of the gradients.", above=0)
+    clip_norm: float = setting(1.0, "Maximum global norm of the gradients.", above=0)
     precision: str = setting(
         "auto",
         "float32, bfloat16 (mixed: variables stay float32), or auto: bfloat16 where it is fast.",
@@ -39,13 +39,13 @@ class TrainingSettings(Settings):
     )
     patience: int = setting(
         0,
-        "End after this many epochs in a row without a better one; 0: never. The learning rate falls as for all.",
+        "End after this many epochs without improvement; 0: never. The learning rate still follows all epochs.",
         least=0,
         changes_results=False,
     )
     max_steps: int = setting(
         0,
-        "End after this many steps, even within an epoch; the learning rate is 0 there. 0: after all epochs.",
+        "End after this many steps, even within an epoch; the learning rate reaches 0 then. 0: after all epochs.",
         least=0,
     )
     tensorboard_dir: str | None = setting(
@@ -58,7 +58,7 @@ class TrainingSettings(Settings):
         if self.tensorboard_dir and not importlib.util.find_spec("tensorboard"):
             raise ValueError("tensorboard_dir is set; TensorBoard is missing. Install it: pip install tensorboard")
         if self.patience and self.keep == "last":
-            raise ValueError("patience is for the best epoch; keep is 'last'. Give one of them.")
+            raise ValueError("patience is for keep=best, but keep is 'last'. Change one of them.")
 
     def num_steps(self, steps_per_epoch: int) -> int:
         """Returns the steps of all epochs, at most `max_steps`."""

@@ -13,10 +13,13 @@ from docproduct.training.gradients import Batch, Gather, trainable
 class Task(abc.ABC):
     """A model with its loss, its batches and its evaluation; each system has a subclass.
 
+    The loop makes neither batches nor modules: who makes these applies `batch_size`, `seed` and `precision` of the
+    TrainingSettings.
+
     Attributes:
-      modules: what is trained, built under the strategy's scope; a checkpoint holds all their variables.
+      modules: what is trained, built under the strategy's scope.
       num_rows: rows of one epoch.
-      best_metric: the metric of `evaluate` that decides which epoch's weights stay.
+      best_metric: the metric among those that `evaluate` returns which decides which epoch's weights stay.
       lowest_is_best: whether a lower value of it is better.
     """
 
@@ -36,11 +39,15 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
-        """Returns the batches of an epoch (0, 1, ...) without the first `skip`; they have an `element_spec`."""
+        """Returns the batches of an epoch (0, 1, ...) without the first `skip`, with an `element_spec`.
+
+        A tf.data.Dataset of dicts is one. An epoch has each of the `num_rows` rows once, in batches of the settings'
+        `batch_size`; one batch may be smaller.
+        """
 
     @abc.abstractmethod
     def count_tokens(self, batch: Batch) -> tuple[int, int]:
-        """Returns the number of real tokens in a batch, and the number of places with padding."""
+        """Returns the number of real tokens in a batch, and that with padding; 0, 0 for rows that are not tokens."""
 
     @abc.abstractmethod
     def evaluate(self) -> dict[str, float]:
@@ -52,12 +59,13 @@ class Task(abc.ABC):
 
     @abc.abstractmethod
     def report(self, history: dict[str, Any]) -> None:
-        """Writes the model card of the finished run; `history` is the future content of metrics.json."""
+        """Writes the model card of the finished run, if it has one; `history` is the future content of metrics.json."""
 
     @property
     def variables(self) -> list[keras.Variable]:
-        """All variables, random states among them."""
-        return [variable for module in self.modules for variable in module.variables]
+        """All variables that a step changes: those that are trained, and random states."""
+        frozen = {id(v) for module in self.modules for v in module.weights if not v.trainable}
+        return [v for module in self.modules for v in module.variables if id(v) not in frozen]
 
     @property
     def trainable_variables(self) -> list[keras.Variable]:

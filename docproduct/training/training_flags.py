@@ -67,11 +67,11 @@ def errors_on_one_line() -> Iterator[None]:
     except (ValueError, OSError, devices.WorkerLostError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
-        there = os.path.exists(os.path.join(values.model_dir, CHECKPOINT_FILE))
+        has_checkpoint = os.path.exists(os.path.join(values.model_dir, CHECKPOINT_FILE))
         sys.exit(
-            "interrupted: go on with the same flags and --resume, without --overwrite. "
-            f"{values.model_dir} has {'a checkpoint' if there else 'no checkpoint yet, so that it begins anew'}; "
-            f"there is one every {values.checkpoint_steps} steps and after each epoch."
+            "interrupted: continue with the same flags and --resume, without --overwrite. "
+            f"{values.model_dir} has {'a checkpoint' if has_checkpoint else 'no checkpoint yet, so it starts anew'}; "
+            f"one is written every {values.checkpoint_steps} steps and after each epoch."
         )
 
 

@@ -14,7 +14,7 @@ _END = object()  # behind the last result of an item
 
 
 class OverloadedError(RuntimeError):
-    """As many items wait as may wait."""
+    """The maximum number of items is waiting already."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -124,7 +124,7 @@ class WorkQueue(Generic[Item, Result]):
 
     @property
     def _wanted(self) -> int:
-        """The number of items that a batch does not wait longer for: as many as the last batch had."""
+        """Number of items that a batch waits for: as many as the last batch had."""
         return min(self._last_size, self._limits.max_batch)
 
     async def _run_batches(self) -> None:
@@ -158,7 +158,7 @@ class WorkQueue(Generic[Item, Result]):
         return batch
 
     def _run_batch(self, batch: Sequence[_Job[Item]], loop: asyncio.AbstractEventLoop) -> None:
-        """Works on a batch, in the executor's thread, until it is done or no client listens."""
+        """Works on a batch in the executor's thread, until it is done or no client listens."""
         ending: Any = _END
         try:
             with contextlib.closing(self._work([job.item for job in batch])) as steps:

@@ -175,9 +175,9 @@ class Service:
 
     async def reload(self) -> None:
         """Exchanges models and index, while the old ones answer."""
-        done = await asyncio.get_running_loop().run_in_executor(None, self._source.reload)
-        self.measures.reloads.labels("done" if done else "failed").inc()
-        # By then the old ones have given their last answer. They are in reference cycles, which may stay for long.
+        reloaded = await asyncio.get_running_loop().run_in_executor(None, self._source.reload)
+        self.measures.reloads.labels("done" if reloaded else "failed").inc()
+        # The old ones have given their last answer by now. They are in reference cycles, which may stay for long.
         await asyncio.sleep(self._settings.timeout)
         gc.collect()
 

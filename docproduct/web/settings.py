@@ -20,12 +20,12 @@ class Limits(Settings):
     """
 
     token: str | None = None
-    rate: str | None = setting(None, "Requests of one address, such as 60/minute; default: any number.")
+    rate: str | None = setting(None, "Maximum requests per client address, such as 60/minute; default: no limit.")
     body_bytes: int = setting(256 * 1024, "Longest body of a request, in bytes.", least=1)
     body_seconds: float = setting(10.0, "Seconds in which a body must arrive.", above=0)
     read_seconds: float = setting(30.0, "Seconds after which a client that reads nothing is disconnected.", above=0)
     hosts: tuple[str, ...] = setting(
-        (), "Names of the service, beside localhost; default: on 127.0.0.1 no others, elsewhere any."
+        (), "Host names of the service besides localhost; default: no others on 127.0.0.1, any on other addresses."
     )
     cors_origins: tuple[str, ...] = setting(
         (), "Other sites whose pages may call the service, such as https://a.example; *: every site."
@@ -49,7 +49,7 @@ class RequestLimits(Settings):
     """How much a request may hold."""
 
     question_chars: int = setting(2_000, "Longest question, in characters.", least=1)
-    texts: int = setting(256, "Texts that one request may encode.", least=1)
+    texts: int = setting(256, "Maximum number of texts to encode per request.", least=1)
     text_chars: int = setting(20_000, "Longest of these texts, in characters.", least=1)
 
     @property
@@ -67,14 +67,16 @@ class ServiceSettings(Settings):
       request_limits: How much a request may hold.
     """
 
-    max_batch: int = setting(32, "Questions that are answered together, at most.", least=1)
+    max_batch: int = setting(32, "Maximum number of questions per batch.", least=1)
     max_wait_ms: float = setting(
         2.0, "Milliseconds that the first question of a batch waits for others.", least=0, most=1_000
     )
-    max_waiting: int = setting(128, "Questions that may wait; more are answered with 503.", least=1)
-    writing_batch: int = setting(8, "Answers that are written together, at most.", least=1)
-    writing_waiting: int = setting(16, "Answers that may wait to be written; more are answered with 503.", least=1)
-    timeout: float = setting(60.0, "Seconds until a request is given up.", least=0.1)
+    max_waiting: int = setting(128, "Maximum number of waiting questions; more get status 503.", least=1)
+    writing_batch: int = setting(8, "Maximum number of answers that are generated together.", least=1)
+    writing_waiting: int = setting(
+        16, "Maximum number of answers waiting to be generated; more get status 503.", least=1
+    )
+    timeout: float = setting(60.0, "Seconds after which a request is cancelled.", least=0.1)
     log_questions: bool = setting(False, "Log requests with their questions; default: warnings only.")
     limits: Limits = Limits()
     request_limits: RequestLimits = RequestLimits()

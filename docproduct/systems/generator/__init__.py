@@ -1,11 +1,13 @@
-"""The generator: a GPT-2 that writes answers.
+"""The generator: a causal language model that writes answers.
 
-model.py (what decoding and exports write with), folder.py (a trained model as a folder).
+model.py (what decoding and exports write with), layouts.py (the folders and files that are read), folder.py (a trained
+model as a folder), adapter.py (what LoRA adds to a model), open.py (any of them, for export and serving).
 
 Training: train.py, start.py (the model before its first step), task.py (what the loop is given), losses.py, config.py
 (settings), dev.py (perplexity and answers), report.py (model card).
 """
 
-from docproduct.systems.generator.folder import TrainedGenerator, window_of
+from docproduct.systems.generator.folder import TrainedGenerator, tokenizer_of, window_of
+from docproduct.systems.generator.open import load_model, open_session
 
-__all__ = ["TrainedGenerator", "window_of"]
+__all__ = ["TrainedGenerator", "load_model", "open_session", "tokenizer_of", "window_of"]

@@ -4,6 +4,7 @@ import dataclasses
 
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.layers.lora import LoraSettings
 from docproduct.training.settings import TrainingSettings
 
 FORMER = {"copying": False, "pointer": False, "pairs_apart": False}  # settings of earlier versions, where they were off
@@ -16,16 +17,19 @@ class GeneratorTraining(Settings):
     tokens_dir: str = setting(
         REQUIRED, "Token folder: written by docproduct.contexts, else by train_gpt2.py.", changes_results=False
     )
-    gpt2_dir: str | None = setting(
+    base_dir: str | None = setting(
         None,
-        "GPT-2 to start from, in OpenAI's, Hugging Face's or our layout; none: a small one with random weights.",
+        "Model to start from: a GPT-2, LLaMA, Mistral or Qwen in a published layout, or one that was trained here; "
+        "none: a small GPT-2 with random weights.",
         changes_results=False,
+        former_name="gpt2_dir",
     )
-    # Of the model without gpt2_dir; the token folder's tokenizer decides vocab_size.
+    # Of the model without base_dir; the token folder's tokenizer decides vocab_size.
     random_gpt2: GPT2Config = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512)
+    lora: LoraSettings = LoraSettings()
     dropout: float | None = setting(
         None,
-        "Dropout on states, embeddings and attention; default: as gpt2_dir says, else 0.1.",
+        "Dropout on states, embeddings and attention (LLaMA: attention only); default: as base_dir says, else 0.1.",
         least=0,
         below=1,
     )
@@ -51,3 +55,5 @@ class GeneratorTraining(Settings):
             raise ValueError(
                 f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."
             )
+        if self.lora.rank and not self.base_dir:
+            raise ValueError("lora_rank is given without base_dir; an adapter needs a model that was trained before.")

@@ -43,7 +43,7 @@ def read_rows(folder: TokenFolder, split: str) -> list[TokenRow]:
     Raises:
       ValueError: a shard is damaged, or lacks rows.
     """
-    shards, num_rows = folder.shards(split), folder.num_pairs(split)
+    shards, num_rows = folder.shards(split), folder.num_rows(split)
     dataset = tf.data.TFRecordDataset(shards).batch(_READ_TOGETHER)
     dataset = dataset.map(lambda batch: batches.parse(batch, folder.features))
     rows: list[TokenRow] = []
@@ -81,7 +81,7 @@ class DevEvaluation:
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2)
         def losses_and_ids(prompt_ids: tf.Tensor, target_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             tokens = joined(prompt_ids, target_ids, end_id)
-            losses, places = next_token_losses(generator.gpt2, tokens)
+            losses, places = next_token_losses(generator.decoder, tokens)
             return losses, tf.gather_nd(tokens.ids, places)
 
         self._losses_and_ids = losses_and_ids

@@ -1,13 +1,13 @@
-"""A GPT-2 with its tokenizer as a folder.
+"""A language model with its tokenizer as a folder, or from a GGUF file.
 
-    config.json          the exact sizes, versions
-    weights.safetensors  vocab.json  merges.txt  tokenizer_config.json
+    config.json          the architecture, the exact sizes, versions
+    weights.safetensors  the tokenizer's files
 
-Folders in OpenAI's layout (hparams.json, encoder.json, vocab.bpe, model.ckpt.*) and Hugging Face's (config.json,
-vocab.json, merges.txt, model.safetensors, also in several files) load as well.
+Folders in the layouts of others load as well; see layouts.py.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 from collections.abc import Mapping
@@ -17,85 +17,112 @@ import numpy as np
 import safetensors.numpy
 
 from data_pipeline.folders import files
-from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
-from data_pipeline.settings import from_json
-from data_pipeline.tokenizers import BytePairs
+from data_pipeline.prompts.answer_prompts import PromptSettings, default_prompt, with_markers
+from data_pipeline.tokenizers import CausalTokenizer, DecoderTokenizer
 from docproduct import model_folder
-from docproduct.layers import checkpoints
-from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.gpt2_config import GPT2Config, hugging_face_sources, openai_sources
+from docproduct.layers import checkpoints, gguf_files
+from docproduct.layers.transformer import Blocks
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
-from docproduct.systems.generator.model import GPT2LanguageModel
+from docproduct.systems.generator import layouts
+from docproduct.systems.generator.layouts import FORMAT, FORMER_SIZES, KIND, DecoderConfig, architecture_of
+from docproduct.systems.generator.model import LanguageModel
 
-KIND = "docproduct generator"
-FORMAT = 2
-FORMER_SIZES = {"pointer": False, "segment_token": None}  # fields that GPT2Config had, where they changed nothing
-_TABLE = "token_embedding/embeddings"
-_OPENAI_CONFIG_FILE = "hparams.json"
-_OURS, _OPENAI, _HUGGING_FACE = ("ours", "openai", "hugging_face")  # layouts
-_HUGGING_FACE_WEIGHTS_FILE = "model.safetensors"
+# Variables with a row or column for each id, and the axis of the ids.
+_TABLES = {"token_embedding/embeddings": 0, "head/kernel": 1}
 
 
-class TrainedGenerator(GPT2LanguageModel):
-    """A GPT-2 with its tokenizer, from random weights or from a folder."""
+class TrainedGenerator(LanguageModel):
+    """A language model from random weights, from a folder, or from a published file."""
 
     @classmethod
     def make(
         cls,
-        config: GPT2Config,
-        tokenizer: BytePairs,
+        config: DecoderConfig,
+        tokenizer: CausalTokenizer,
         seed: int = 0,
         dtype: str = "float32",
         prompt: PromptSettings | None = None,
+        random: bool = True,
     ) -> "TrainedGenerator":
-        """Returns a generator with random weights."""
-        return cls(GPT2(config, seed, dtype).make_variables(), tokenizer, prompt)
+        """Returns a generator with random weights, or with zeros, which take no time, for weights that come next."""
+        blocks = Blocks(config.initializer_range if random else 0.0, itertools.count(1_000 * seed), dtype)
+        decoder = architecture_of(config).decoder(config, seed, dtype, blocks).make_variables()
+        prompt = prompt or default_prompt(tokenizer, config.max_positions)
+        return cls(decoder, tokenizer, prompt, tokenizer.chat_template)
 
     @classmethod
-    def load(cls, folder: str, dtype: str = "float32", seed: int = 0, **changed: Any) -> "TrainedGenerator":
-        """Loads a folder in any of the layouts above.
+    def load(
+        cls, folder: str, dtype: str = "float32", seed: int = 0, dropout: float | None = None
+    ) -> "TrainedGenerator":
+        """Loads a folder in any of the layouts, or a GGUF file.
 
         Args:
-          folder: the folder.
+          folder: the folder, or the file.
           dtype: Keras dtype policy.
           seed: of dropout.
-          **changed: fields of GPT2Config to set, such as dropout; the sizes cannot change.
+          dropout: its rate; default: the folder's.
 
         Raises:
-          ValueError: there is no such folder, or its files do not fit together.
+          ValueError: there is no such folder or file, it is damaged, or its parts do not fit together.
           FileNotFoundError: it has no tokenizer.
         """
-        layout, config, prompt = _read_config(folder)
-        tokenizer = BytePairs.load(folder)
-        gpt2 = GPT2(dataclasses.replace(config, **changed), seed, dtype).make_variables()
-        if layout == _OURS:
-            weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
-            checkpoints.assign(gpt2, weights, os.path.join(folder, WEIGHTS_FILE))
-        elif layout == _OPENAI:
-            checkpoints.assign_from(gpt2, checkpoints.read_openai_gpt2(folder), openai_sources(config), folder)
-        else:
-            tensors = checkpoints.read_hugging_face_gpt2(folder)
-            checkpoints.assign_from(gpt2, tensors, hugging_face_sources(config), folder)
-        return cls(gpt2, tokenizer, prompt)
+        layout, config, prompt = layouts.describe(folder)
+        if layout == layouts.GGUF:
+            return cls.of_published(gguf_files.read(folder), folder, dtype, seed, dropout)
+        tokenizer = architecture_of(config).tokenizer.load(folder)
+        config = config if dropout is None else config.with_dropout(dropout)
+        result = cls.make(config, tokenizer, seed, dtype, prompt, random=False)
+        layouts.assign_weights(result.decoder, folder, layout)
+        return result
+
+    @classmethod
+    def of_published(
+        cls,
+        published: gguf_files.Published,
+        where: str,
+        dtype: str = "float32",
+        seed: int = 0,
+        dropout: float | None = None,
+    ) -> "TrainedGenerator":
+        """Returns a generator with published weights that are in memory.
+
+        Args:
+          published: the model.
+          where: the file's name in errors.
+          dtype: Keras dtype policy.
+          seed: of dropout.
+          dropout: its rate; default: as published.
+
+        Raises:
+          ValueError: the model is of another kind, or its parts do not fit together.
+        """
+        config = layouts.hugging_face_config(published.config)
+        tokenizer = DecoderTokenizer.from_json(published.tokenizer, published.tokenizer_config, where)
+        config = config if dropout is None else config.with_dropout(dropout)
+        result = cls.make(config, tokenizer, seed, dtype, random=False)
+        layouts.assign_hugging_face(result.decoder, published.tensors, where)
+        return result
 
     def with_markers(self, prompt: PromptSettings, dtype: str, seed: int) -> "TrainedGenerator":
         """Returns the same generator with the markers of prompts in its vocabulary.
 
-        The token table's new rows are the mean of the others, so that no new token is likelier than an average token.
+        New rows of the token table, and new columns of a head of its own, are the mean of the others, so that no new
+        token is likelier than an average token.
 
         Args:
           prompt: how prompts are made.
           dtype: Keras dtype policy.
           seed: of dropout.
         """
-        tokenizer = with_markers(self.tokenizer)
-        rows = max(tokenizer.vocab_size, self.gpt2.config.vocab_size)
-        gpt2 = GPT2(dataclasses.replace(self.gpt2.config, vocab_size=rows), seed, dtype).make_variables()
-        weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.gpt2).items()}
-        table = weights[_TABLE][: self.tokenizer.vocab_size]  # published tables may have more rows
-        new = np.repeat(table.mean(axis=0, keepdims=True), rows - len(table), axis=0)
-        checkpoints.assign(gpt2, weights | {_TABLE: np.concatenate([table, new])}, "the model before")
-        return TrainedGenerator(gpt2, tokenizer, prompt)
+        tokenizer, config = with_markers(self.tokenizer), self.decoder.config
+        rows = max(tokenizer.vocab_size, config.vocab_size)
+        config = dataclasses.replace(config, vocab_size=rows)
+        result = TrainedGenerator.make(config, tokenizer, seed, dtype, prompt, random=False)
+        weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(self.decoder).items()}
+        for name in _TABLES.keys() & weights.keys():
+            weights[name] = _with_rows(weights[name], _TABLES[name], self.tokenizer.vocab_size, rows)
+        checkpoints.assign(result.decoder, weights, "the model before")
+        return result
 
     def save(self, folder: str, overwrite: bool = False) -> None:
         """Writes the folder, whole or not at all."""
@@ -105,40 +132,62 @@ class TrainedGenerator(GPT2LanguageModel):
 
     def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
         """Writes everything but the weights; `training` is the record of how they are made."""
-        config = {"kind": KIND, "format": FORMAT, "gpt2": dataclasses.asdict(self.gpt2.config), **training}
+        sizes = self.decoder.config
+        config = {"kind": KIND, "format": FORMAT, "architecture": sizes.architecture}
+        config |= {sizes.architecture: dataclasses.asdict(sizes), **training}
         config |= {"prompt": self.prompt and dataclasses.asdict(self.prompt)} | model_folder.provenance()
         files.write_json(os.path.join(folder, CONFIG_FILE), config)
         self.tokenizer.save(folder)
 
     def save_weights(self, folder: str) -> None:
         """Writes the weights."""
-        checkpoints.save(self.gpt2, os.path.join(folder, WEIGHTS_FILE))
+        checkpoints.save(self.decoder, os.path.join(folder, WEIGHTS_FILE))
 
-    def fingerprint(self) -> str:
-        """Returns a hash of weights, sizes and tokenizer, the same as in earlier versions."""
-        sizes = json.dumps(dataclasses.asdict(self.gpt2.config) | FORMER_SIZES, sort_keys=True)
-        return checkpoints.fingerprint(self.gpt2, sizes, self.tokenizer.fingerprint)
-
-    def save_hugging_face(self, folder: str, overwrite: bool = False) -> None:
-        """Writes a folder that transformers' GPT2LMHeadModel and GPT2Tokenizer load, whole or not at all.
+    def load_weights(self, folder: str) -> None:
+        """Sets the weights to those that `save_weights` wrote.
 
         Raises:
-          ValueError: Hugging Face's GPT-2 cannot represent this model.
+          ValueError: they are missing, damaged or of another model.
         """
-        config = self.gpt2.config.to_hugging_face()
-        variables = checkpoints.variables_by_name(self.gpt2)
-        tensors = {
-            f"transformer.{source.names[0]}": np.asarray(variables[ours].numpy())
-            for ours, source in hugging_face_sources(self.gpt2.config).items()
-        }
-        with files.whole_folder(folder, overwrite, mark=_HUGGING_FACE_WEIGHTS_FILE) as partial:
-            end = self.tokenizer.end_id
-            files.write_json(os.path.join(partial, CONFIG_FILE), config | {"bos_token_id": end, "eos_token_id": end})
+        weights = checkpoints.read_safetensors(folder, WEIGHTS_FILE)
+        checkpoints.assign(self.decoder, weights, os.path.join(folder, WEIGHTS_FILE))
+
+    def fingerprint(self) -> str:
+        """Returns a hash of weights, sizes and tokenizer, of a GPT-2 the same as in earlier versions."""
+        sizes = dataclasses.asdict(self.decoder.config)
+        sizes |= FORMER_SIZES if self.decoder.config.architecture == "gpt2" else {}
+        described = json.dumps(sizes, sort_keys=True)
+        return checkpoints.fingerprint(self.decoder, described, self.tokenizer.fingerprint)
+
+    def save_hugging_face(self, folder: str, overwrite: bool = False) -> None:
+        """Writes a folder that transformers' AutoModelForCausalLM and AutoTokenizer load, whole or not at all.
+
+        Raises:
+          ValueError: no model type of Hugging Face can represent this model.
+        """
+        config = self.decoder.config.to_hugging_face()
+        with files.whole_folder(folder, overwrite, mark=layouts.HUGGING_FACE_WEIGHTS_FILE) as partial:
+            files.write_json(os.path.join(partial, CONFIG_FILE), config | self._ends())
             # transformers reads the framework's name from the file.
-            data = safetensors.numpy.save(tensors, {"format": "pt"})
-            with open(os.path.join(partial, _HUGGING_FACE_WEIGHTS_FILE), "wb") as file:
+            data = safetensors.numpy.save(layouts.hugging_face_tensors(self.decoder), {"format": "pt"})
+            with open(os.path.join(partial, layouts.HUGGING_FACE_WEIGHTS_FILE), "wb") as file:
                 file.write(data)
             self.tokenizer.save(partial)
+
+    def _ends(self) -> dict[str, Any]:
+        """Returns the ids that begin and end a text, as a config.json names them."""
+        tokenizer = self.tokenizer
+        if not isinstance(tokenizer, DecoderTokenizer):
+            return {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
+        ends = list(tokenizer.end_ids)
+        return {"bos_token_id": tokenizer.begin_id, "eos_token_id": ends if len(ends) > 1 else ends[0]}
+
+
+def _with_rows(table: np.ndarray, axis: int, num_ids: int, num_rows: int) -> np.ndarray:
+    """Returns a table with `num_rows` along an axis: its first `num_ids` as they are, and the mean of these behind."""
+    kept = np.take(table, np.arange(num_ids), axis)  # published tables may have more rows
+    new = np.repeat(kept.mean(axis=axis, keepdims=True), num_rows - num_ids, axis)
+    return np.concatenate([kept, new], axis)
 
 
 def window_of(folder: str) -> int:
@@ -147,42 +196,18 @@ def window_of(folder: str) -> int:
     Raises:
       ValueError: as in `TrainedGenerator.load`.
     """
-    return _read_config(folder)[1].max_positions
+    return layouts.describe(folder).config.max_positions
 
 
-def _read_config(folder: str) -> tuple[str, GPT2Config, PromptSettings | None]:
-    """Returns a folder's layout, the model's sizes, and how prompts are made, if it was trained to answer."""
-    if not os.path.isdir(folder):
-        raise ValueError(f"There is no folder {folder}. Expected a model's folder; names on a hub are not looked up.")
-    stored, hparams = (files.read_json(os.path.join(folder, name)) for name in (CONFIG_FILE, _OPENAI_CONFIG_FILE))
-    if stored is not None and stored.get("kind") == KIND:
-        if stored.get("format") != FORMAT:
-            raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Make the model again.")
-        prompt = stored.get("prompt")
-        prompt = prompt and from_json(PromptSettings, prompt, os.path.join(folder, CONFIG_FILE))
-        return _OURS, _stored_config(folder, stored["gpt2"]), prompt
-    if hparams is not None:
-        return _OPENAI, GPT2Config.from_openai(hparams), None
-    if stored is not None and str(stored.get("kind", "")).startswith("docproduct"):
-        raise ValueError(f"{folder} holds a {stored['kind']}; expected a GPT-2.")
-    if stored is not None:
-        return _HUGGING_FACE, GPT2Config.from_hugging_face(stored), None
-    raise ValueError(
-        f"{folder} holds no model: neither {CONFIG_FILE} nor {_OPENAI_CONFIG_FILE} is there. Expected a GPT-2 in "
-        "OpenAI's or Hugging Face's layout, or one that was trained here."
-    )
-
-
-def _stored_config(folder: str, stored: dict[str, Any]) -> GPT2Config:
-    """Returns the sizes in a config.json of ours.
+def tokenizer_of(folder: str) -> CausalTokenizer:
+    """Returns the tokenizer of the model in a folder of any layout or a GGUF file, without loading its weights.
 
     Raises:
-      ValueError: the model has a pointer, as models of earlier versions might.
+      ValueError: as in `TrainedGenerator.load`.
+      FileNotFoundError: it has no tokenizer.
     """
-    if stored.get("pointer"):
-        raise ValueError(
-            f"The model in {folder} has a pointer, which copies tokens from the prompt. This version has no pointer, "
-            "and without it the model would write something else. Train the generator again."
-        )
-    path = os.path.join(folder, CONFIG_FILE)
-    return from_json(GPT2Config, stored, path, former=FORMER_SIZES)
+    layout, config, _ = layouts.describe(folder)
+    if layout == layouts.GGUF:
+        published = gguf_files.read(folder, with_tensors=False)
+        return DecoderTokenizer.from_json(published.tokenizer, published.tokenizer_config, folder)
+    return architecture_of(config).tokenizer.load(folder)

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from docproduct.layers.gpt2 import GPT2
+from docproduct.systems.generator.model import Decoder
 
 PAD = -1  # no token has this id
 
@@ -50,17 +50,17 @@ def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None, pro
 
 
 def next_token_losses(
-    gpt2: GPT2, tokens: Tokens, training: bool = False, recompute: bool = False
+    decoder: Decoder, tokens: Tokens, training: bool = False, recompute: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Returns the negative log-likelihood of each token that counts, given all that stands before it in its text.
 
     An end token that begins a text ends the text before: it is predicted from that one.
 
     Args:
-      gpt2: the model.
+      decoder: the model.
       tokens: the rows.
       training: whether dropout acts.
-      recompute: see `GPT2.call`.
+      recompute: see recompute.py.
 
     Returns:
       [N] float32, nats, without weights; and [N, 2] int64, row and column of each token.
@@ -68,7 +68,7 @@ def next_token_losses(
     places = tf.where(tokens.weights > 0)  # [N, 2]
     # A token is predicted at the place before it. The last column predicts nothing.
     inputs, texts = tf.maximum(tokens.ids[:, :-1], 0), tokens.texts[:, :-1]
-    states = gpt2(inputs, segment_ids=texts, training=training, recompute=recompute)
-    logits = gpt2.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
+    states = decoder(inputs, segment_ids=texts, training=training, recompute=recompute)
+    logits = decoder.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
     return losses, places

@@ -13,6 +13,7 @@ from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.training import cards
 from docproduct.training.loop import CURVE_FILE
 
+_NAMES = {"gpt2": "GPT-2", "llama": "LLaMA-style decoder"}
 _SHOWN = 8  # samples
 _PROMPT = 400  # characters of a prompt's end
 
@@ -40,7 +41,8 @@ def write(
     name = os.path.basename(os.path.abspath(model_dir))
     what = "writes on from a text" if folder.rows == LANGUAGE_MODEL else "writes an answer to a question"
     sections = [
-        f"# {name}\n\nA generator made by docproduct: a GPT-2 that {what} (`--task={folder.rows}`). "
+        f"# {name}\n\nA generator made by docproduct: a {_NAMES[generator.decoder.config.architecture]} that {what} "
+        f"(`--task={folder.rows}`). "
         "**Research software: nothing it writes is medical advice, and what it writes may be wrong.**",
         f"## Scores on dev\n\n{_scores(history, folder)}\n\n![learning curve]({CURVE_FILE})",
     ]
@@ -53,7 +55,7 @@ def write(
     )
     sections += [
         f"## Data\n\n{counts}",
-        f"## Settings\n\n{cards.settings(dataclasses.asdict(config), dataclasses.asdict(generator.gpt2.config))}\n\n"
+        f"## Settings\n\n{cards.settings(dataclasses.asdict(config), dataclasses.asdict(generator.decoder.config))}\n\n"
         "All of them, versions and git commit are in `config.json`.",
         "## Limits\n\nIt writes what is likely, which need not be true, and does not know what it does not know. It "
         "was trained on the data above and is weaker on other topics and in other languages.",
@@ -62,7 +64,7 @@ def write(
 
 
 def _scores(history: dict[str, Any], folder: TokenFolder) -> str:
-    rows = folder.num_pairs(splits.DEV)
+    rows = folder.num_rows(splits.DEV)
     return (
         f"{rows:,} dev rows; epoch 0 is the model that training started from. Perplexity is per token; byte_perplexity "
         "is per byte of text, which models with other vocabularies can be compared by. ROUGE-L is of greedy answers "

@@ -6,6 +6,7 @@ from data_pipeline import splits
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from docproduct.layers.precision import dtype_policy
+from docproduct.systems.generator.adapter import AdaptedGenerator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.folder import TrainedGenerator
 
@@ -18,7 +19,7 @@ def training_rows(config: GeneratorTraining) -> TokenFolder:
     """
     folder = TokenFolder(config.tokens_dir)
     for split in (splits.TRAIN, splits.DEV):
-        if not folder.num_pairs(split):
+        if not folder.num_rows(split):
             raise ValueError(
                 f"{folder.path} has no {split} rows. Make it again, of more pairs or texts, or with another "
                 "--dev_share: of data_pipeline.prepare for pairs, of train_gpt2.py for texts."
@@ -33,36 +34,46 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
       ValueError: the model and the token folder do not fit together.
     """
     prompt = None if folder.rows == LANGUAGE_MODEL else PromptSettings(**folder.manifest["settings"]["prompt"])
-    generator = _from_folder(config, folder, prompt) if config.gpt2_dir else _random(config, folder, prompt)
-    if folder.window() > generator.gpt2.config.max_positions:
+    generator = _from_folder(config, folder, prompt) if config.base_dir else _random(config, folder, prompt)
+    if folder.window() > generator.decoder.config.max_positions:
         raise ValueError(
             f"{folder.path} was made for a window of {folder.window()} tokens; this model has "
-            f"{generator.gpt2.config.max_positions} positions. Make it again with a smaller --window."
+            f"{generator.decoder.config.max_positions} positions. Make it again with a smaller --window."
         )
     return generator
 
 
 def _from_folder(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettings | None) -> TrainedGenerator:
-    """Returns the model of `gpt2_dir`, whose vocabulary the token folder must have."""
+    """Returns the model of `base_dir`, whose vocabulary the token folder must have."""
     policy, seed = dtype_policy(config.settings.precision), config.settings.seed
-    generator = TrainedGenerator.load(config.gpt2_dir, policy, seed, **_rates(config))
-    if prompt:
-        generator = generator.with_markers(prompt, policy, seed)
+    generator = TrainedGenerator.load(config.base_dir, policy, seed, config.dropout)
+    if prompt and generator.chat_template:
+        generator.prompt = prompt
+    elif prompt:
+        generator = _with_markers(generator, prompt, config)
     if generator.tokenizer.fingerprint != folder.tokenizer().fingerprint:
         raise ValueError(
-            f"{folder.path} was made with another vocabulary than that of {config.gpt2_dir}. Make it again with "
+            f"{folder.path} was made with another vocabulary than that of {config.base_dir}. Make it again with "
             "that one."
         )
-    return generator
+    return AdaptedGenerator.adapt(generator, config.lora, policy, seed) if config.lora.rank else generator
+
+
+def _with_markers(generator: TrainedGenerator, prompt: PromptSettings, config: GeneratorTraining) -> TrainedGenerator:
+    """Returns the generator with the markers of prompts in its vocabulary."""
+    result = generator.with_markers(prompt, dtype_policy(config.settings.precision), config.settings.seed)
+    if config.lora.rank and result.tokenizer.fingerprint != generator.tokenizer.fingerprint:
+        raise ValueError(
+            f"{config.base_dir} has no chat template and no markers of prompts, and an adapter cannot learn the "
+            "embeddings of new markers. Leave --lora_rank out, or train on top of a model with markers."
+        )
+    return result
 
 
 def _random(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettings | None) -> TrainedGenerator:
     """Returns a model with random weights."""
     tokenizer = folder.tokenizer()
-    sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size, **_rates(config))
+    sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size)
+    sizes = sizes if config.dropout is None else sizes.with_dropout(config.dropout)
     policy = dtype_policy(config.settings.precision)
     return TrainedGenerator.make(sizes, tokenizer, config.settings.seed, policy, prompt)
-
-
-def _rates(config: GeneratorTraining) -> dict[str, float]:
-    return {} if config.dropout is None else {"dropout": config.dropout, "attention_dropout": config.dropout}

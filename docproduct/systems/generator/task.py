@@ -3,7 +3,6 @@
 B rows of one replica, P tokens of the longest prompt, G of the longest target
 """
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,11 +12,10 @@ from absl import logging
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
-from docproduct.layers import checkpoints
 from docproduct.systems.generator import report
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, Sample
-from docproduct.systems.generator.folder import WEIGHTS_FILE, TrainedGenerator
+from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.losses import PAD, Tokens, joined, next_token_losses
 from docproduct.systems.generator.start import start
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, num_rows, whole_gradients
@@ -28,7 +26,7 @@ _SHOWN_PROMPT = 300  # characters of a prompt's end
 
 
 class GeneratorTask(Task):
-    """Trains a GPT-2 on the rows of a token folder.
+    """Trains a causal language model on the rows of a token folder.
 
     Attributes:
       generator: what is trained.
@@ -54,8 +52,8 @@ class GeneratorTask(Task):
           evaluation: scores the same generator on dev.
           model_dir: the folder of weights and report.
         """
-        self.generator, self.modules = generator, (generator.gpt2,)
-        self.num_rows = folder.num_pairs(splits.TRAIN)
+        self.generator, self.modules = generator, (generator.decoder,)
+        self.num_rows = folder.num_rows(splits.TRAIN)
         self.end_id = generator.tokenizer.end_id if folder.rows == LANGUAGE_MODEL else None
         self._config, self._folder, self._evaluation, self._model_dir = config, folder, evaluation, model_dir
         settings = config.settings
@@ -66,7 +64,7 @@ class GeneratorTask(Task):
         return {
             "tokens": self._folder.fingerprint(),
             "start": self.generator.fingerprint(),
-            "dtype_policy": self.generator.gpt2.dtype_policy.name,  # chosen by precision=auto
+            "dtype_policy": self.generator.decoder.dtype_policy.name,  # chosen by precision=auto
         }
 
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
@@ -96,7 +94,7 @@ class GeneratorTask(Task):
         """
         del gather  # the loss of a row does not depend on other rows
         tokens = self._tokens(batch)
-        losses, places = next_token_losses(self.generator.gpt2, tokens, True, self._config.recompute)
+        losses, places = next_token_losses(self.generator.decoder, tokens, True, self._config.recompute)
         weights = tf.gather_nd(tokens.weights, places) * tf.gather(batch["factor"], places[:, 0])
         return tf.reduce_sum(losses * weights)
 
@@ -118,9 +116,8 @@ class GeneratorTask(Task):
         """Writes the model card, with answers of the model that was kept and of the one that training started from."""
         config, folder, evaluation = self._config, self._folder, self._evaluation
         before: list[Sample] = []
-        if config.gpt2_dir and config.num_answers:
+        if config.base_dir and config.num_answers:
             before = DevEvaluation(start(config, folder), evaluation.rows, folder.rows, config.num_answers).write()
         if history["best"] != history["epochs"][-1]:
-            weights = checkpoints.read_safetensors(self._model_dir, WEIGHTS_FILE)
-            checkpoints.assign(self.generator.gpt2, weights, os.path.join(self._model_dir, WEIGHTS_FILE))
+            self.generator.load_weights(self._model_dir)
         report.write(self._model_dir, config, self.generator, folder, history, before, evaluation.write())

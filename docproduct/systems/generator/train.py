@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from data_pipeline import splits
+from docproduct.systems.generator import adapter
 from docproduct.systems.generator.config import FORMER, GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
 from docproduct.systems.generator.folder import FORMER_SIZES, KIND
@@ -38,7 +39,8 @@ def train(
       FileExistsError: `model_dir` is there, and neither `resume` nor `overwrite` is on.
     """
     strategy = strategy or tf.distribute.get_strategy()
-    run = RunFolder(model_dir, KIND, strategy, resume, overwrite, (config.tokens_dir, config.gpt2_dir))
+    kind = adapter.KIND if config.lora.rank else KIND
+    run = RunFolder(model_dir, kind, strategy, resume, overwrite, (config.tokens_dir, config.base_dir))
     folder = training_rows(config)
     with strategy.scope():
         generator = start(config, folder)

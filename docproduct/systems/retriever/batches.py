@@ -34,7 +34,7 @@ class Pairs(abc.ABC):
     kind: str  # ids or vectors: question_ids, answer_vectors, negative_ids ...
 
     def __init__(self, prepared: PreparedFolder, lengths: np.ndarray, side_spec: tf.TensorSpec):
-        table = prepared.pairs(list(PAIR_FEATURES))
+        table = prepared.table(list(PAIR_FEATURES))
         self.groups = {name: table[name].to_numpy() for name in PAIR_FEATURES}
         self.lengths = lengths
         self.spec = {name: tf.TensorSpec([None], tf.int64) for name in PAIR_FEATURES}
@@ -101,7 +101,7 @@ class VectorPairs(Pairs):
 
 
 class ClusterOrder:
-    """The rows of each batch of an epoch: pairs with like questions stand in a batch together."""
+    """The rows of each batch of an epoch: pairs with similar questions share a batch."""
 
     def __init__(
         self,
@@ -120,7 +120,7 @@ class ClusterOrder:
           cluster_size: pairs that stand together; 1: all pairs in random order.
           settings: batch size, buckets and seed.
         """
-        self._train = np.flatnonzero(prepared.pairs(["split"])["split"].to_numpy() == splits.TRAIN)
+        self._train = np.flatnonzero(prepared.table(["split"])["split"].to_numpy() == splits.TRAIN)
         self._vectors = unit(question_vectors[self._train]).numpy()
         self._keys = [pairs.groups[name][self._train] for name in _NEGATIVE_GROUPS]
         self._lengths = pairs.lengths[self._train]

@@ -1,4 +1,4 @@
-"""What a training of the retriever is asked for."""
+"""The settings of a training of the retriever."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from docproduct.training.settings import TrainingSettings
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverTraining(Settings):
-    """What to train, from what, on what; the help beside each field says what it does.
+    """Settings of a training; the help beside each field says what it does.
 
     A size of the model that is None comes from the folder of the encoder or trained retriever that training starts
     from, or else is RetrieverConfig's default.
@@ -33,7 +33,7 @@ class RetrieverTraining(Settings):
         None, "Layer whose states are pooled: -1 the last (default), -2 the one before it. Later layers are left out."
     )
     max_tokens: int | None = setting(
-        None, "Longest text in tokens that the model encodes; default: the length that the pairs were cut at."
+        None, "Maximum tokens of a text; default: the length at which the prepared pairs were cut."
     )
     dropout: float | None = setting(
         None, "Dropout inside the encoder; default: as the encoder's folder says.", least=0, below=1
@@ -54,10 +54,10 @@ class RetrieverTraining(Settings):
         "Hard negatives, written by docproduct.negatives; none: only the other answers of a batch.",
         changes_results=False,
     )
-    num_negatives: int = setting(1, "Hard negatives a pair and step.", least=1)
+    num_negatives: int = setting(1, "Number of hard negatives per pair and step.", least=1)
     cluster_size: int = setting(
         8,
-        "Pairs with like questions that share a batch, as hard negatives for one another; 1: pairs at random. Above 1, "
+        "Pairs with similar questions to put in one batch, as hard negatives of one another; 1: off. Above 1, "
         "the encoder first encodes all questions, and the token ids of all pairs are in memory.",
         least=1,
     )
@@ -67,12 +67,12 @@ class RetrieverTraining(Settings):
         "whole batch, and takes a third more time; 0: off.",
         least=0,
     )
-    num_buckets: int = setting(16, "Classes of like length that batches are drawn from; 1: any length.", least=1)
+    num_buckets: int = setting(16, "Number of length classes that batches are drawn from; 1: any length.", least=1)
     boundaries: tuple[int, ...] | None = setting(
         None, "Lengths in tokens that divide the buckets; default: the data's quantiles."
     )
     pad_to_multiple: int = setting(1, "Padded lengths are multiples of this number of tokens.", least=1)
-    dev_train_answers: int = setting(2_000, "Answers of train that are candidates on dev, too.", least=0)
+    dev_train_answers: int = setting(2_000, "Number of train answers among the candidates on dev.", least=0)
     settings: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:
@@ -83,6 +83,8 @@ class RetrieverTraining(Settings):
                 f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."
             )
         if self.num_negatives > 1 and not self.negatives_dir:
-            raise ValueError(f"num_negatives is {self.num_negatives}, of no hard negatives. Give --negatives_dir.")
+            raise ValueError(
+                f"num_negatives is {self.num_negatives}, but there are no hard negatives. Give --negatives_dir."
+            )
         if self.loss.distillation_weight and not self.negatives_dir:
             raise ValueError("Distillation needs the teacher's scores of hard negatives. Give --negatives_dir.")

@@ -62,7 +62,7 @@ class DevEvaluation:
     """
 
     def __init__(self, prepared: PreparedFolder, num_train_answers: int, vectors: Vectors):
-        table = prepared.pairs(["question", "answer", "question_group", "answer_group", "split"])
+        table = prepared.table(["question", "answer", "question_group", "answer_group", "split"])
         table = table.append_column("row", pa.array(range(len(table))))
         splits_of_rows, question_groups, answer_groups = (
             table[name].to_numpy() for name in ("split", "question_group", "answer_group")

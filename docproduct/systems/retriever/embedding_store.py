@@ -48,7 +48,7 @@ def open_store(retriever: TrainedRetriever, prepared: PreparedFolder, side: Side
                 "--prepared_dir, in a file system that they share."
             )
         with files.taking_turns(folder):
-            if not os.path.isfile(manifest):  # nobody else has made it meanwhile
+            if not os.path.isfile(manifest):  # no other process has made it meanwhile
                 _write(folder, retriever, prepared, side)
     remedy = f"Remove {folder}; it is made again."
     if read_manifest(folder, KIND, FORMAT, remedy)["prepared"] != prepared.fingerprint():
@@ -62,7 +62,7 @@ def open_store(retriever: TrainedRetriever, prepared: PreparedFolder, side: Side
 def _write(folder: str, retriever: TrainedRetriever, prepared: PreparedFolder, side: Side) -> None:
     with files.whole_folder(folder, overwrite=True) as partial:
         vectors = retriever.embed_prepared(
-            prepared, side, progress=f"encoding {side}s, kept in {os.path.dirname(folder)}"
+            prepared, side, progress=f"encoding {side}s, stored in {os.path.dirname(folder)}"
         ).encoder
         np.save(os.path.join(partial, VECTORS_FILE), vectors)
         manifest = {"kind": KIND, "format": FORMAT, "prepared": prepared.fingerprint()}

@@ -41,7 +41,7 @@ HYBRID_FILE = "hybrid.json"
 BATCH_TOKENS = 8_192  # encoded together: enough for fast matrix products
 _FEW_TOKENS = 256  # the same for a few texts, where less padding gains more
 _ROW_MULTIPLE = 1_024  # divides BATCH_TOKENS, so that few rows are added
-_NUM_GROUPS = 4  # of like length in a batch
+_NUM_GROUPS = 4  # of similar length in a batch
 _MAY_CHANGE = ("max_tokens", "head_dropout", "matryoshka_dims")  # of a trained retriever: no weight depends on them
 _WORTH_COMPILING = 256  # width of the encoder
 
@@ -102,7 +102,7 @@ class TrainedRetriever:
         def encode(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             if not self.model.bert.compiled:
                 pooled = self.model.pool(ids)
-            else:  # many texts: groups of like length need less padding, and share the matrix products
+            else:  # many texts: groups of similar length need less padding, and share the matrix products
                 groups, places = batches.length_groups(ids, _NUM_GROUPS, self.tokenizer.pad_id)
                 pooled = tf.gather(self.model.pool(groups), places)
             return pooled, unit(head(pooled))
@@ -112,7 +112,7 @@ class TrainedRetriever:
     def embed(
         self, texts: Sequence[str], side: Side, batch_tokens: int = BATCH_TOKENS, progress: str | None = None
     ) -> Embeddings:
-        """Encodes texts, in batches of like length; the order is that of `texts`.
+        """Encodes texts, in batches of similar length; the order is that of `texts`.
 
         Args:
           texts: N texts; each is cut at `config.max_tokens`.
@@ -156,9 +156,9 @@ class TrainedRetriever:
         same_length = cut_at == self.config.max_tokens or (longest < cut_at and longest <= self.config.max_tokens)
         same_tokens = prepared.tokenizer().fingerprint == self.tokenizer.fingerprint
         if not (same_length and same_tokens and prepared.prompts() == self.prompts):
-            return self.embed(prepared.pairs([side])[side].to_pylist(), side, batch_tokens, progress)
+            return self.embed(prepared.table([side])[side].to_pylist(), side, batch_tokens, progress)
         stream = batches.inference_batches(prepared, side, batch_tokens, self.tokenizer.pad_id)
-        num_pairs = sum(map(prepared.num_pairs, splits.SPLITS))
+        num_pairs = sum(map(prepared.num_rows, splits.SPLITS))
         return self.embed_batches(stream, num_pairs, side, progress)
 
     def embed_batches(

@@ -9,20 +9,17 @@ replicas.
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops
 
 from data_pipeline.settings import Settings, setting
+from docproduct.training.gradients import Batch, Gather
 
 LOSSES = ("softmax", "symmetric", "cosine_matrix")
-_HIGHEST_SCALE = 100.0  # of a learned scale: softmax is as good as the maximum there
+_HIGHEST_SCALE = 100.0  # of a learned scale: there the softmax is close to the maximum
 PAIR_FEATURES = ("pair_id", "question_group", "answer_group")
-
-Batch = dict[str, Any]
-Gather = Callable[[Any], Any]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,23 +31,25 @@ class LossSettings(Settings):
     2 I - 1.
     """
 
-    kind: str = setting("softmax", "Softmax over answers, both ways (symmetric), or cosine_matrix.", choices=LOSSES)
+    kind: str = setting(
+        "softmax", "Softmax over answers, in both directions (symmetric), or cosine_matrix.", choices=LOSSES
+    )
     scale: float = setting(20.0, "Factor on the cosines before the softmax.", above=0)
-    learn_scale: bool = setting(False, "Train the scale, too, as its logarithm.")
+    learn_scale: bool = setting(False, "Also train the scale (its logarithm).")
     matryoshka_dims: tuple[int, ...] = setting(
         (),
-        "Shorter lengths at which the vectors shall be good, too, such as 128,64: the loss is the mean over the whole "
+        "Shorter vector lengths to train as well, such as 128,64: the loss is the mean over the whole "
         "vectors and their first components, made unit vectors again.",
     )
     false_negative_margin: float | None = setting(
         None,
-        "Leave out candidates whose cosine is this much above the own answer's, as answers that nobody marked; "
+        "Leave out candidates whose cosine is this much above the right answer's: they may be unlabeled answers; "
         "default: only equal texts are left out.",
         least=0,
     )
     distillation_weight: float = setting(
         0.0,
-        "Share of the loss that is the distance to a teacher's scores of the own answer and the hard negatives.",
+        "Share of the loss that is the divergence from a teacher's scores of the right answer and hard negatives.",
         least=0,
         most=1,
     )
@@ -60,9 +59,9 @@ class LossSettings(Settings):
         """Raises a ValueError for a value out of range, or for settings that contradict each other."""
         super().__post_init__()
         if self.learn_scale and self.kind == "cosine_matrix":
-            raise ValueError("cosine_matrix has no scale to be learned. Take learn_scale away, or another loss.")
+            raise ValueError("cosine_matrix has no scale to be learned. Leave learn_scale out, or choose another loss.")
         if self.learn_scale and self.scale > _HIGHEST_SCALE:
-            raise ValueError(f"scale is {self.scale}; expected at most {_HIGHEST_SCALE:g} where it is learned.")
+            raise ValueError(f"scale is {self.scale}; expected at most {_HIGHEST_SCALE:g} if it is learned.")
         if any(dims < 1 for dims in self.matryoshka_dims):
             raise ValueError(f"matryoshka_dims are {self.matryoshka_dims}; expected 1 or more.")
 
@@ -134,7 +133,7 @@ class RetrievalLoss(keras.layers.Layer):
         return loss
 
     def _of_answers(self, questions: Any, answers: Any, batch: Batch, gather: Gather) -> Any:
-        """Returns the softmax loss the other way: each answer's own question among all questions, [B]."""
+        """Returns the softmax loss in the other direction: each answer's own question among all questions, [B]."""
         pairs = {name: batch[name] for name in PAIR_FEATURES}  # hard negatives have no question here
         cosines = ops.matmul(answers, ops.transpose(gather(questions)))
         own, excluded = self._own_and_excluded(cosines, pairs, gather)
@@ -185,7 +184,7 @@ def cosine_matrix_distance(cosines: Any, own: Any, excluded: Any) -> Any:
     Source: DocProduct (2019), its second loss: the norm of the rows of the cosine matrix minus (2 I - 1).
     """
     difference = ops.where(excluded, 0.0, cosines - ops.where(own, 1.0, -1.0))
-    return ops.sqrt(ops.sum(ops.square(difference), axis=1) + 1e-12)  # a root has no slope at 0
+    return ops.sqrt(ops.sum(ops.square(difference), axis=1) + 1e-12)  # the root has no derivative at 0
 
 
 def divergence(teacher: Any, student: Any) -> Any:

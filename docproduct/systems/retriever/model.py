@@ -24,7 +24,7 @@ HEADS = ("residual", "plain", "none")
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverConfig(Settings):
-    """What a retriever is; the help beside each field says what it means."""
+    """Architecture of a retriever; the help beside each field says what it means."""
 
     bert: BertConfig
     pooling: str = setting(
@@ -33,7 +33,7 @@ class RetrieverConfig(Settings):
         "over the square root of the number of tokens).",
         choices=tuple(POOLINGS),
     )
-    max_tokens: int = setting(256, "Longest text in tokens that is encoded, [CLS] and [SEP] counted.")
+    max_tokens: int = setting(256, "Maximum tokens of a text, including [CLS] and [SEP].")
     head: str = setting(
         "residual",
         "residual (starts as the identity), plain (dense layers from random weights) or none.",
@@ -43,7 +43,7 @@ class RetrieverConfig(Settings):
     head_depth: int = setting(1, "Blocks of a residual head, or hidden layers of a plain one.", least=1)
     head_dropout: float = setting(0.1, "Dropout inside the heads.")
     matryoshka_dims: tuple[int, ...] = setting((), "Shorter lengths that the vectors were trained for.")
-    dense: tuple[DenseConfig, ...] = ()  # layers behind the pooling, before the heads
+    dense: tuple[DenseConfig, ...] = ()  # layers between the pooling and the heads
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of range, or that does not fit the encoder."""
@@ -152,7 +152,7 @@ class Retriever(keras.Model):
         """Encodes both sides in one pass, each padded to its own length.
 
         Args:
-          question_ids: [B, T] int, padded, or a list of such groups of like length.
+          question_ids: [B, T] int, padded, or a list of such groups of similar length.
           answer_ids: The same for answers; their number may differ.
           training: Whether dropout acts.
 

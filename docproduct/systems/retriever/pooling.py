@@ -1,4 +1,4 @@
-"""Pooling of token states to one vector a text, and the dense layers that some encoders add.
+"""Pooling of token states to one vector per text, and the dense layers that some encoders add.
 
 Source: sentence-transformers' modules Pooling and Dense; results are equal.
 
@@ -20,7 +20,7 @@ TORCH_ACTIVATIONS = {"Identity": "linear", "Tanh": "tanh", "ReLU": "relu", "Sigm
 
 @dataclasses.dataclass(frozen=True)
 class DenseConfig:
-    """A dense layer behind the pooling.
+    """A dense layer after the pooling.
 
     Attributes:
       units: Output width.

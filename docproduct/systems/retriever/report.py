@@ -52,7 +52,7 @@ def write(
 
 
 def _scores(history: dict[str, Any], prepared: PreparedFolder) -> str:
-    pairs = prepared.num_pairs(splits.DEV)
+    pairs = prepared.num_rows(splits.DEV)
     return f"{pairs:,} dev pairs; epoch 0 is the model that training started from.\n\n{cards.epochs(history)}"
 
 
@@ -68,7 +68,7 @@ def _inputs(prepared: PreparedFolder) -> str:
         [f"`{os.path.basename(entry['path'])}`", f"{entry['bytes']:,}", f"`{entry['sha256'][:16]}`"]
         for entry in prepared.manifest["inputs"]
     ]
-    counts = ", ".join(f"{prepared.num_pairs(split):,} {split}" for split in splits.SPLITS)
+    counts = ", ".join(f"{prepared.num_rows(split):,} {split}" for split in splits.SPLITS)
     return f"Pairs: {counts}.\n\n{cards.table(['file', 'bytes', 'SHA-256'], rows)}"
 
 

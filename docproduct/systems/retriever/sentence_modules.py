@@ -42,7 +42,7 @@ class SentenceModules:
     Attributes:
       pooling: A key of `POOLINGS`, or None if the caller chose another.
       max_tokens: Longest text, or None if the folder sets none.
-      dense: The dense layers behind the pooling, in order.
+      dense: The dense layers after the pooling, in order.
       weights: The tensors of each dense layer: kernel [in, out] and bias [out].
     """
 
@@ -66,7 +66,7 @@ def read_modules(folder: str, pooling: str | None = None) -> SentenceModules | N
     modules = files.read_json(os.path.join(folder, MODULES_FILE))
     if modules is None:
         return None
-    found = SentenceModules()
+    result = SentenceModules()
     kinds = [module["type"].rpartition(".")[2] for module in modules]
     _check_order(kinds, folder)
     _check_origin([module["type"] for module in modules], folder)
@@ -74,14 +74,14 @@ def read_modules(folder: str, pooling: str | None = None) -> SentenceModules | N
         part = os.path.normpath(os.path.join(folder, module["path"]))
         if kind == "Transformer":
             _check_transformer(part)
-            found.max_tokens = _max_tokens(part)
+            result.max_tokens = _max_tokens(part)
         elif kind == "Pooling" and not pooling:
-            found.pooling = _pooling(files.read_json(os.path.join(part, _CONFIG_FILE)), part, folder)
+            result.pooling = _pooling(files.read_json(os.path.join(part, _CONFIG_FILE)), part, folder)
         elif kind == "Dense":
             config, tensors = _dense(part)
-            found.dense, found.weights = (*found.dense, config), (*found.weights, tensors)
+            result.dense, result.weights = (*result.dense, config), (*result.weights, tensors)
     _check_vectors(folder)
-    return found
+    return result
 
 
 def _check_order(kinds: Sequence[str], folder: str) -> None:
@@ -158,8 +158,8 @@ def _dense(part: str) -> tuple[DenseConfig, dict[str, np.ndarray]]:
             f"{path} describes a dense layer with {config}. Expected out_features and one of the activations "
             f"{', '.join(TORCH_ACTIVATIONS)}, applied to the text's vector, without a residual connection."
         )
-    there = os.listdir(part)
-    if "pytorch_model.bin" in there and "model.safetensors" not in there:
+    names = os.listdir(part)
+    if "pytorch_model.bin" in names and "model.safetensors" not in names:
         raise ValueError(
             f"{part} has its weights only in pytorch_model.bin, which cannot be read. Expected model.safetensors. "
             "Convert the folder once, where sentence-transformers is installed: "

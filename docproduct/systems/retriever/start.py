@@ -25,21 +25,21 @@ def training_pairs(config: RetrieverTraining) -> PreparedFolder:
     """
     prepared = PreparedFolder(config.prepared_dir)
     for split in (splits.TRAIN, splits.DEV):
-        if not prepared.num_pairs(split):
+        if not prepared.num_rows(split):
             raise ValueError(
                 f"{prepared.path} has no {split} pairs. Prepare it again with more pairs, or with a "
                 f"{'higher' if split == splits.DEV else 'lower'} --dev_share. Pairs of one question are in one split."
             )
-    if prepared.num_pairs(splits.TRAIN) < config.settings.batch_size:
+    if prepared.num_rows(splits.TRAIN) < config.settings.batch_size:
         logging.warning(
-            "A batch is to hold %d pairs, and there are %d: an epoch is one step. A smaller --batch_size makes more.",
+            "The batch size is %d, but there are only %d pairs: an epoch is one step. Lower --batch_size to do more.",
             config.settings.batch_size,
-            prepared.num_pairs(splits.TRAIN),
+            prepared.num_rows(splits.TRAIN),
         )
-    if prepared.num_pairs(splits.DEV) < _FEW:
+    if prepared.num_rows(splits.DEV) < _FEW:
         logging.warning(
             "Only %d dev pairs: their metrics say little. Prepare again with a higher --dev_share.",
-            prepared.num_pairs(splits.DEV),
+            prepared.num_rows(splits.DEV),
         )
     return prepared
 
@@ -55,10 +55,10 @@ def start(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetriev
     retriever = _from_encoder(config, prepared) if config.encoder_dir else _random(config, prepared)
     if config.freeze_bert and retriever.config.head == "none":
         raise ValueError("Without heads and with a frozen encoder nothing is trained. Choose a --head.")
-    # Training on more of a text than the model will see in use would be learning for another task.
+    # A model should not be trained on longer texts than it will encode in use.
     if prepared.longest() > retriever.config.max_tokens:
         raise ValueError(
-            f"{prepared.path} has texts of up to {prepared.longest()} tokens; this model is to take "
+            f"{prepared.path} has texts of up to {prepared.longest()} tokens; this model takes at most "
             f"{retriever.config.max_tokens}. Prepare it again with --max_question_tokens and --max_answer_tokens of at "
             f"most that, or train with a higher --max_tokens (the encoder takes {retriever.config.bert.max_positions})."
         )
@@ -103,7 +103,7 @@ def _random(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetri
 
 
 def _given_sizes(config: RetrieverTraining) -> dict[str, Any]:
-    """Returns what was chosen of the model; what was not comes from the encoder's folder, or is the default."""
+    """Returns the chosen settings of the model; all others come from the encoder's folder or are defaults."""
     names = ("head", "head_width", "head_depth", "head_dropout", "pooling", "pooled_layer", "max_tokens")
     sizes = {name: getattr(config, name) for name in names}
     sizes["matryoshka_dims"] = config.loss.matryoshka_dims or None
@@ -113,7 +113,7 @@ def _given_sizes(config: RetrieverTraining) -> dict[str, Any]:
 def _check_same_texts(
     config: RetrieverTraining, prepared: PreparedFolder, retriever: TrainedRetriever, tokenizer: Tokenizer
 ) -> None:
-    """Raises a ValueError if the encoder reads texts otherwise than the pairs were prepared."""
+    """Raises a ValueError if the encoder tokenizes texts differently from the prepared pairs."""
     remedy = f"Prepare it again with --tokenizer={config.encoder_dir}."
     if retriever.tokenizer.fingerprint != tokenizer.fingerprint:
         raise ValueError(

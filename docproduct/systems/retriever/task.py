@@ -40,7 +40,7 @@ from docproduct.training.gradient_cache import cached_gradients
 from docproduct.training.gradients import Batch, Gather, whole_gradients
 from docproduct.training.task import Task
 
-_MAX_GROUPS = 6  # of like length, on each side: each makes the graph larger
+_MAX_GROUPS = 6  # of similar length, on each side: each makes the graph larger
 _ROWS_OF_GROUP = 8  # at least
 _SHOWN_MISSES = 10
 
@@ -51,7 +51,7 @@ class RetrieverTask(Task):
     Attributes:
       retriever: what is trained.
       loss: the loss, which may hold a learned scale.
-      num_groups: groups of like length that each side of a batch is encoded in.
+      num_groups: groups of similar length that each side of a batch is encoded in.
     """
 
     best_metric = "RR@10"
@@ -73,7 +73,7 @@ class RetrieverTask(Task):
           strategy: where to train.
           model_dir: the folder of weights and report.
         """
-        self.retriever, self.num_rows = retriever, prepared.num_pairs(splits.TRAIN)
+        self.retriever, self.num_rows = retriever, prepared.num_rows(splits.TRAIN)
         self._config, self._prepared, self._model_dir = config, prepared, model_dir
         with strategy.scope():
             dims = retriever.config.matryoshka_dims
@@ -161,7 +161,7 @@ class RetrieverTask(Task):
         return tf.reduce_sum(self.loss(questions, answers, negatives, batch=batch, gather=gather))
 
     def encode(self, batch: Batch) -> list[tf.Tensor]:
-        """Encodes a batch of token ids, each side in groups of like length.
+        """Encodes a batch of token ids, each side in groups of similar length.
 
         Args:
           batch: "question_ids" [B, T], "answer_ids" [B, T] and, with hard negatives, "negative_ids" [B, K, T].

@@ -1,0 +1,109 @@
+"""Prompts of a chat model that answers from numbered sources.
+
+    system      what to do
+    user        [1] question of the nearest pair
+                its answer
+
+                [2] ...
+
+                Question: the user's question
+    assistant   an answer that names its sources [1], or `REFUSAL`
+
+The model's own chat template writes the marks between these parts. Without sources, the user's part is the question.
+"""
+
+import functools
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from data_pipeline.prompts.chat_template import ChatTemplate, Message
+from data_pipeline.prompts.room import equal_share, first_sentences, num_tokens
+from data_pipeline.tokenizers import DecoderTokenizer
+
+REFUSAL = "The sources do not say."
+SYSTEM = (
+    "Answer the question from the numbered sources only. After what you take from a source, write its number, such as "
+    f"[1]. If no source answers the question, write: {REFUSAL}"
+)
+_LEAST_SOURCE = 32  # tokens of room that a source needs; with less it is left out
+
+TextPair = tuple[str, str]  # question, answer
+
+
+class ChatPrompt(NamedTuple):
+    """A prompt.
+
+    Attributes:
+      ids: its token ids.
+      sources: the sources as they stand in it.
+      shortened: whether the question lost its end.
+    """
+
+    ids: list[int]
+    sources: tuple[TextPair, ...]
+    shortened: bool
+
+
+def chat_prompt(tokenizer: DecoderTokenizer, question: str, sources: Sequence[TextPair], max_tokens: int) -> ChatPrompt:
+    """Returns the prompt that asks for an answer from sources.
+
+    Args:
+      tokenizer: has the model's chat template.
+      question: clean text; one that does not fit loses its end.
+      sources: pairs, the nearest first. They share the room that the question leaves; a long answer loses its last
+        sentences. Without room, the furthest are left out first.
+      max_tokens: the largest number of tokens.
+
+    Raises:
+      ValueError: the template cannot be used, or does not fit into `max_tokens`.
+    """
+    template = _template(tokenizer.chat_template, tuple(tokenizer.special_tokens.items()))
+    room = max_tokens - len(template.ids(tokenizer, messages("", [("", "")] if sources else [])))
+    if room < 1:
+        raise ValueError(
+            f"A prompt may have {max_tokens} tokens, and the chat template alone takes {max_tokens - room}. Expected "
+            "room for a question: give a larger window, or fewer tokens to the answer."
+        )
+    while True:
+        asked = first_sentences(tokenizer, question, room)
+        shown = _fitted(tokenizer, sources, room - num_tokens(tokenizer, asked))
+        ids = template.ids(tokenizer, messages(asked, shown))
+        if len(ids) <= max_tokens:
+            return ChatPrompt(ids, tuple(shown), asked != question)
+        room -= len(ids) - max_tokens  # rarely, texts have a few more tokens together than apart
+
+
+def messages(question: str, sources: Sequence[TextPair]) -> list[Message]:
+    """Returns the conversation in which a question is asked."""
+    if not sources:
+        return [_message("user", question)]
+    numbered = [_numbered(number, source) for number, source in enumerate(sources, 1)]
+    return [_message("system", SYSTEM), _message("user", "\n\n".join([*numbered, f"Question: {question}"]))]
+
+
+def _message(role: str, content: str) -> Message:
+    return {"role": role, "content": content}
+
+
+@functools.lru_cache(maxsize=4)
+def _template(source: str, special_tokens: tuple[tuple[str, str], ...]) -> ChatTemplate:
+    return ChatTemplate(source, dict(special_tokens), "the tokenizer's chat template")
+
+
+def _numbered(number: int, source: TextPair) -> str:
+    question, answer = source
+    return f"[{number}] {question}\n{answer}"
+
+
+def _fitted(tokenizer: DecoderTokenizer, sources: Sequence[TextPair], room: int) -> list[TextPair]:
+    """Returns the sources that have room, each with as many sentences as its share of the room holds."""
+    sources = sources[: max(room, 0) // _LEAST_SOURCE]
+    frame = num_tokens(tokenizer, _numbered(1, ("", ""))) + 1  # and the line between two sources
+    sizes = [sum(map(len, tokenizer.encode(source))) + frame for source in sources]
+    share = equal_share(sizes, room) - frame
+    shown = []
+    for question, answer in sources:
+        question = first_sentences(tokenizer, question, max(share // 2, share - num_tokens(tokenizer, answer)))
+        answer = first_sentences(tokenizer, answer, share - num_tokens(tokenizer, question))
+        shown.append((question, answer))
+    return shown
