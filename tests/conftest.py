@@ -10,7 +10,7 @@ import string
 import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.tokenizers import load_tokenizer
 from docproduct.layers.bert import BertConfig
 from docproduct.recipes import demo, pretrained
@@ -68,7 +68,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prepared(corpus, vocab_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "p"
-    prepare(Settings((corpus,), vocab_file, dev_share=0.2, num_shards=3, seed=1), str(folder))
+    prepare(PrepareSettings((corpus,), vocab_file, dev_share=0.2, num_shards=3, seed=1), str(folder))
     return PreparedFolder(str(folder))
 
 
@@ -130,7 +130,9 @@ SETTINGS = TrainingSettings(
 @pytest.fixture(scope="session")
 def small(corpus, vocab_file, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("prepared") / "small")
-    prepare(Settings((corpus,), vocab_file, max_tokens={"question": 20, "answer": 20}, dev_share=0.2, seed=1), folder)
+    prepare(
+        PrepareSettings((corpus,), vocab_file, max_tokens={"question": 20, "answer": 20}, dev_share=0.2, seed=1), folder
+    )
     return folder
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import logging
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct import model_folder
 from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever import Retriever, TrainedRetriever
@@ -245,7 +245,7 @@ def test_a_resumed_run_must_have_the_same_start_weights(small, tmp_path, monkeyp
 
 
 def test_a_corpus_without_dev_pairs_is_refused(corpus, vocab_file, tmp_path):
-    prepare(Settings((corpus,), vocab_file, dev_share=0.0), str(tmp_path / "p"))
+    prepare(PrepareSettings((corpus,), vocab_file, dev_share=0.0), str(tmp_path / "p"))
     with pytest.raises(ValueError, match="no dev pairs.*--dev_share"):
         train(RetrieverTraining(str(tmp_path / "p")), str(tmp_path / "m"))
     assert not (tmp_path / "m").exists()

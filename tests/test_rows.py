@@ -13,7 +13,7 @@ import tensorflow as tf
 from data_pipeline import batches, rows
 from data_pipeline.corpora import Reader
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.rows import ENCODER, LABEL, NUMBER, TEXT, TEXTS, Field, Schema
 from tests.conftest import VOCAB
 
@@ -48,7 +48,9 @@ def read_notes(path, columns, refusals):
 def folder(vocab_file, tmp_path_factory):
     path = tmp_path_factory.mktemp("notes")
     (path / "notes.txt").write_text("".join(f"{note.body}\t{note.topic}\t{note.year}\n" for note in NOTES))
-    settings = Settings((str(path / "notes.txt"),), vocab_file, max_tokens={"body": 6}, dev_share=0.4, num_shards=2)
+    settings = PrepareSettings(
+        (str(path / "notes.txt"),), vocab_file, max_tokens={"body": 6}, dev_share=0.4, num_shards=2
+    )
     prepare(settings, str(path / "out"), num_workers=0, reader=Reader(NOTE, read_notes))
     return PreparedFolder(str(path / "out"), NOTE)
 
@@ -146,7 +148,7 @@ def test_lists_and_numbers_are_stored_in_parquet(vocab_file, tmp_path):
         del columns, refusals
         yield from ((f"{path} {i}", row) for i, row in enumerate(questions))
 
-    settings = Settings((str(tmp_path / "c.txt"),), vocab_file, dev_share=0)
+    settings = PrepareSettings((str(tmp_path / "c.txt"),), vocab_file, dev_share=0)
     manifest = prepare(settings, str(tmp_path / "out"), reader=Reader(rows.CHOICES, read))
     table = PreparedFolder(str(tmp_path / "out"), rows.CHOICES).table(["question", "choices", "correct"])
     assert sorted(table.to_pylist(), key=lambda row: row["choices"]) == [
@@ -159,7 +161,7 @@ def test_lists_and_numbers_are_stored_in_parquet(vocab_file, tmp_path):
 
 
 def test_max_tokens_of_an_undeclared_text_is_refused(vocab_file, corpus, tmp_path):
-    settings = Settings((corpus,), vocab_file, max_tokens={"body": 6})
+    settings = PrepareSettings((corpus,), vocab_file, max_tokens={"body": 6})
     with pytest.raises(ValueError, match="max_tokens names 'body'; expected question, answer"):
         prepare(settings, str(tmp_path / "out"))
 

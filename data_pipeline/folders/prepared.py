@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
-from data_pipeline.folders.prepared_settings import Settings
+from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.rows import ANSWER, PAIR, QUESTION, Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
@@ -71,7 +71,9 @@ class PreparedFolder:
             "Make one with: python -m data_pipeline.prepare --input=... --output_dir=... "
             "A folder of other rows is opened with their schema: PreparedFolder(path, schema).",
         )
-        self.settings = Settings.from_stored(self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE))
+        self.settings = PrepareSettings.from_stored(
+            self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE)
+        )
 
     @property
     def features(self) -> dict[str, str]:

@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_pipeline import settings, splits
+from data_pipeline import splits
 from data_pipeline.corpora import Columns, is_packed
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.rows import Schema
 from data_pipeline.scrubbing import ScrubSettings
-from data_pipeline.settings import REQUIRED, setting
+from data_pipeline.settings import REQUIRED, Settings, from_json, setting
 
 MAX_TOKENS = 256
 _LEAST_TOKENS = 3  # [CLS], a token, [SEP]
@@ -19,7 +19,7 @@ _MIN_SHARDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(settings.Settings):
+class PrepareSettings(Settings):
     """What decides the content of a prepared folder.
 
     Attributes:
@@ -67,7 +67,7 @@ class Settings(settings.Settings):
                     f"max_{name}_tokens is {most}; expected {_LEAST_TOKENS} or more: [CLS], a token, [SEP]."
                 )
 
-    def completed(self, schema: Schema) -> "Settings":
+    def completed(self, schema: Schema) -> "PrepareSettings":
         """Returns the settings with a prompt and a limit for each tokenized field.
 
         Raises:
@@ -89,7 +89,7 @@ class Settings(settings.Settings):
         """Returns all input files, in the order in which they are read: those of a given split come first."""
         return (*self.test_inputs, *self.dev_inputs, *self.inputs)
 
-    def with_num_shards(self, inputs: Sequence[dict[str, Any]]) -> "Settings":
+    def with_num_shards(self, inputs: Sequence[dict[str, Any]]) -> "PrepareSettings":
         """Returns the settings with the number of shards that suits the size of the inputs, unless one is given."""
         if self.num_shards:
             return self
@@ -109,7 +109,7 @@ class Settings(settings.Settings):
         return flat
 
     @classmethod
-    def from_stored(cls, stored: Mapping[str, Any], schema: Schema, where: str) -> "Settings":
+    def from_stored(cls, stored: Mapping[str, Any], schema: Schema, where: str) -> "PrepareSettings":
         """Returns the settings of a manifest; one that is newer than the manifest has its default.
 
         Args:
@@ -125,7 +125,7 @@ class Settings(settings.Settings):
         max_tokens = {name: stored.get(limit_name(name), MAX_TOKENS) for name in names}
         of_fields = {*map(prompt_name, names), *map(limit_name, names)}
         others = {name: value for name, value in stored.items() if name not in of_fields}
-        return settings.from_json(cls, others | {"prompts": prompts, "max_tokens": max_tokens}, where)
+        return from_json(cls, others | {"prompts": prompts, "max_tokens": max_tokens}, where)
 
 
 def prompt_name(field: str) -> str:

@@ -21,7 +21,7 @@ from data_pipeline import splits
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.tokenizers import train_byte_pairs, train_wordpiece
 from docproduct import contexts, index, sample
@@ -87,7 +87,7 @@ def build(work_dir: str, with_toy: bool = False) -> Answerer:
         )
     say(f"1. Preparing {sample.PAIRS_FILE}")
     prepared_dir = os.path.join(start_dir, "prepared")
-    prepare(Settings((sample.PAIRS_FILE,), tokenizer, dev_share=_DEV_SHARE), prepared_dir, overwrite=True)
+    prepare(PrepareSettings((sample.PAIRS_FILE,), tokenizer, dev_share=_DEV_SHARE), prepared_dir, overwrite=True)
     prepared = PreparedFolder(prepared_dir)
     say("2. Training")
     config = RetrieverTraining(prepared_dir, encoder, freeze_bert=bool(encoder), settings=settings)
