@@ -143,6 +143,20 @@ class Schema:
         """The texts whose token ids stand in records."""
         return tuple(field for field in self.fields if field.tokenizer)
 
+    def tokenized_field(self, name: str) -> Field:
+        """Returns a tokenized field by its name.
+
+        Raises:
+          ValueError: no field of this name is tokenized.
+        """
+        fields = {field.name: field for field in self.tokenized}
+        if name not in fields:
+            raise ValueError(
+                f"{name!r} is not a tokenized field of {self.plural}. "
+                f"Fields with token ids: {', '.join(fields) or 'none'}."
+            )
+        return fields[name]
+
     @property
     def grouped(self) -> tuple[Field, ...]:
         """The texts whose groups stand in records."""

@@ -92,8 +92,9 @@ class PreparedFolder:
         """Loads the tokenizer that made the ids.
 
         Raises:
-          ValueError: the vocabulary in the folder is another one.
+          ValueError: the folder holds no token ids, or the vocabulary in it is another one.
         """
+        self._check_tokenized()
         tokenizer = load_tokenizer(self.path)
         expected = self.manifest["tokenizer"]["fingerprint"]
         if tokenizer.fingerprint != expected:
@@ -108,13 +109,30 @@ class PreparedFolder:
         return EncoderPrompts(*(self.settings.prompts.get(side, "") for side in (QUESTION, ANSWER)))
 
     def longest(self, *names: str) -> int:
-        """Returns the number of tokens of the longest text in the given fields, or in all tokenized ones."""
-        names = names or tuple(field.name for field in self.schema.tokenized)
-        return max(count[f"longest_{name}"] for count in self.manifest["counts"].values() for name in names)
+        """Returns the number of tokens of the longest text in the given, or all, tokenized fields; 0 without any.
+
+        Raises:
+          ValueError: a given field is not tokenized.
+        """
+        fields = [self.schema.tokenized_field(name) for name in names] or self.schema.tokenized
+        counts = self.manifest["counts"].values()
+        return max((count[f"longest_{field.name}"] for count in counts for field in fields), default=0)
 
     def cut_at(self) -> int:
-        """Returns the largest number of tokens to which a field's texts were cut."""
+        """Returns the largest number of tokens to which a field's texts were cut.
+
+        Raises:
+          ValueError: the folder holds no token ids.
+        """
+        self._check_tokenized()
         return max(self.settings.max_tokens[field.name] for field in self.schema.tokenized)
+
+    def _check_tokenized(self) -> None:
+        if not self.schema.tokenized:
+            raise ValueError(
+                f"{self.path} holds {self.schema.plural} without token ids. Expected rows with a tokenized field. "
+                "Read their texts with `table`."
+            )
 
     def num_rows(self, split: str) -> int:
         """Returns the number of rows in a split."""

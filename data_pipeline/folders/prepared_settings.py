@@ -23,6 +23,7 @@ class PrepareSettings(Settings):
     """What decides the content of a prepared folder.
 
     Attributes:
+      tokenizer: required for rows with a tokenized field; None for others.
       columns: the columns of the files, for readers of tables.
       prompts: for a tokenized field, what the encoder expects before its texts, the blank included; a field without one
         takes that of its side from the tokenizer's folder.
@@ -32,7 +33,7 @@ class PrepareSettings(Settings):
     """
 
     inputs: tuple[str, ...] = setting(REQUIRED, "Files whose rows are split by a hash of their key.")
-    tokenizer: str = setting(REQUIRED, "Model folder, or a vocabulary file (vocab.txt).")
+    tokenizer: str | None = setting(None, "Model folder, or a vocabulary file (vocab.txt).")
     dev_inputs: tuple[str, ...] = setting((), "Files whose pairs are all dev; their questions are kept out of train.")
     test_inputs: tuple[str, ...] = setting((), "Files whose pairs are all test; their questions are in no other split.")
     columns: Columns = Columns()
@@ -71,13 +72,23 @@ class PrepareSettings(Settings):
         """Returns the settings with a prompt and a limit for each tokenized field.
 
         Raises:
-          ValueError: one is given for another field.
+          ValueError: one is given for another field, or `tokenizer` is missing or not needed.
         """
         names = [field.name for field in schema.tokenized]
+        if names and not self.tokenizer:
+            raise ValueError(
+                "tokenizer is missing. Expected a model folder or a vocabulary file (vocab.txt), because "
+                f"{', '.join(names)} of {schema.plural} are stored as token ids."
+            )
+        if self.tokenizer and not names:
+            raise ValueError(
+                f"tokenizer is {self.tokenizer!r}; expected none, because no field of {schema.plural} is tokenized. "
+                "Leave it out."
+            )
         for setting_name in ("prompts", "max_tokens"):
             if others := sorted(set(getattr(self, setting_name)) - set(names)):
                 raise ValueError(f"{setting_name} names {others[0]!r}; expected {', '.join(names) or 'nothing'}.")
-        of_folder = EncoderPrompts.read(self.tokenizer)
+        of_folder = EncoderPrompts.read(self.tokenizer) if self.tokenizer else EncoderPrompts()
         defaults = {field.name: getattr(of_folder, field.side, "") for field in schema.tokenized}
         return dataclasses.replace(
             self,

@@ -78,12 +78,12 @@ def prepare(
       Its manifest.
 
     Raises:
-      ValueError: an input is damaged, or no row is left.
+      ValueError: a setting does not fit the schema, an input is damaged, or no row is left.
       FileExistsError: `output_dir` holds something else, and `overwrite` is off.
     """
     schema = reader.schema
-    tokenizer = load_tokenizer(settings.tokenizer, settings.lower_case) if schema.tokenized else None
     settings = settings.completed(schema)
+    tokenizer = load_tokenizer(settings.tokenizer, settings.lower_case) if settings.tokenizer else None
     sizes = {path: files.size(path) for path in settings.paths()}
     for path in sizes:  # an unknown format or a missing column shows now, not after hours
         next(reader.read(path, settings.columns, Refusals()), None)

@@ -14,7 +14,7 @@ from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
-from data_pipeline.settings import define_flags, flag_values
+from data_pipeline.settings import REQUIRED, define_flags, flag_values
 
 _FIELDS = PAIRS.schema.tokenized
 _COLUMN_FLAGS = {role: f"{role}_column" for role in ROLES}
@@ -41,7 +41,7 @@ def _define_flags() -> None:
             limit_name(field.name), MAX_TOKENS, f"Maximum tokens of {field.plural}; longer ones are cut."
         )
     define_flags(Columns, names=_COLUMN_FLAGS)
-    define_flags(PrepareSettings, but=_OWN_FLAGS, dev_share=None)
+    define_flags(PrepareSettings, but=_OWN_FLAGS, dev_share=None, tokenizer=REQUIRED)
     flags.DEFINE_bool("strip_boilerplate", False, "Remove set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "File of patterns of these phrases.")
     define_flags(ScrubSettings, but=("boilerplate",))
