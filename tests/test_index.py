@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct.answering import DISCLAIMER, Answerer, Query
 from docproduct.index import Index, IndexSettings, build
 from docproduct.index.build import _passages
@@ -102,7 +102,7 @@ def test_other_factories(trained, prepared, tmp_path, factory):
 @pytest.mark.parametrize("factory", ["HNSW32", "IVF4,Flat"])
 def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_path, monkeypatch, factory):
     rows = [(f"what is {i}?", f"the {i}.") for i in range(300)]
-    prepare(Settings((write_csv(tmp_path / "p.csv", rows),), vocab_file), str(tmp_path / "p"))
+    prepare(PrepareSettings((write_csv(tmp_path / "p.csv", rows),), vocab_file), str(tmp_path / "p"))
     prepared = PreparedFolder(str(tmp_path / "p"))
     vectors = np.random.default_rng(0).normal(size=(2, 300, 16)).astype(np.float32)
     questions, answers = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)

@@ -115,9 +115,7 @@ def _tools(
 def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]) -> None:
     """Writes one chunk."""
     settings, schema = job.settings, job.schema
-    tokenizer, scrubber = _tools(
-        settings.tokenizer if schema.tokenized else None, settings.lower_case, settings.scrub, job.state
-    )
+    tokenizer, scrubber = _tools(settings.tokenizer, settings.lower_case, settings.scrub, job.state)
     scrubber.counts.clear()
     refusals = Refusals()
     rows_read = len(rows)

@@ -19,7 +19,7 @@ from absl import app, flags, logging
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.tokenizers import train_wordpiece
 from docproduct import grounding, index, sample
 from docproduct.answering import Answerer, Query, terminal
@@ -72,7 +72,7 @@ def build(work_dir: str) -> Answerer:
         )
     say(f"1. Preparing {sample.PAIRS_FILE}")
     prepared_dir = os.path.join(start_dir, "prepared")
-    prepare(Settings((sample.PAIRS_FILE,), tokenizer, dev_share=_DEV_SHARE), prepared_dir, overwrite=True)
+    prepare(PrepareSettings((sample.PAIRS_FILE,), tokenizer, dev_share=_DEV_SHARE), prepared_dir, overwrite=True)
     prepared = PreparedFolder(prepared_dir)
     say("2. Training")
     config = RetrieverTraining(prepared_dir, encoder, freeze_bert=bool(encoder), settings=settings)
