@@ -20,8 +20,10 @@ import pytest
 
 from docproduct import sample
 from docproduct.answering import Answer
+from docproduct.answering.draft import Draft
 from docproduct.answering.emergency import Emergency
 from docproduct.answering.query import NOT_ANSWERABLE
+from docproduct.answering.support import Sentence
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation
 from docproduct.index import Hit
@@ -54,6 +56,7 @@ PAIRS = [
     ("كيف يعالج الربو؟", "x" * 400),
 ]
 WRITTEN = "Asthma is treated with inhalers, 哮喘 too, and with a plan that says when to call for help."
+VERDICTS = []
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage "
@@ -100,6 +103,10 @@ class Answerer:
     def check(self, query):
         pass
 
+    def check_support(self, written, finished=True):
+        """Returns the verdicts of VERDICTS, which a test may change; by default there is nothing to check."""
+        return VERDICTS or [Sentence(written)]
+
     def retrieve(self, queries):
         return [self._answer(query) for query in queries]
 
@@ -115,9 +122,10 @@ class Answerer:
     def writes(self, query, answer):
         return self.generator is not None and query.generate and answer.answerable
 
-    def prompt(self, answer):
+    def draft(self, query, answer):
         shortened = "very long" in answer.question
-        return dataclasses.replace(answer, num_contexts=0 if shortened else 2, shortened=shortened), [1]
+        answer = dataclasses.replace(answer, num_contexts=0 if shortened else 2, shortened=shortened)
+        return Draft(answer, [1], self.check_support, query.only_supported)
 
     def sampling(self, **given):
         return GenerationSettings(**{"max_tokens": 40, **given})

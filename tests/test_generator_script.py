@@ -14,11 +14,14 @@ import train_gpt2
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from docproduct import index
 from docproduct.answering import Answerer, Query
+from docproduct.context_rows import KindShares
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
+from docproduct.layers.lora import LoraSettings
 from docproduct.recipes import starter
 from docproduct.systems.generator import TrainedGenerator
-from tests.test_generator_train import SETTINGS, SIZES
+from tests import llama_folders
+from tests.test_generator_train import SETTINGS
 
 SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train_gpt2.py")
 
@@ -95,12 +98,18 @@ def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, bpe, tmp_pat
 def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     index.build(retriever, prepared, str(tmp_path / "index"))
     found = Index(str(tmp_path / "index"), retriever)
-    (tmp_path / "more.txt").write_text("the cause of x is y. " * 50)
-    one_epoch = dataclasses.replace(SETTINGS, epochs=1)
-    settings = starter.StarterSettings(one_epoch, one_epoch, SIZES, 290, PromptSettings(1, 48, 20))
-    arguments = (prepared, retriever, found, [str(tmp_path / "more.txt")], str(tmp_path / "starter"))
+    llama_folders.write(tmp_path / "chat")
+    settings = starter.StarterSettings(
+        most_rows=10,
+        prompt=PromptSettings(1, 1_000, 20),
+        kinds=KindShares(own_share=0.6, unanswerable_share=0.4),
+        dev_questions=4,
+        lora=LoraSettings(rank=2),
+        training=dataclasses.replace(SETTINGS, epochs=1),
+    )
+    arguments = (prepared, retriever, found, str(tmp_path / "chat"), str(tmp_path / "starter"))
     best = starter.make(*arguments, settings)
-    assert best["perplexity"] < 290
+    assert best["perplexity"] < 330
     writer = GenerationSession.load(str(tmp_path / "starter" / "saved_model"))
     assert writer.prompt == settings.prompt
     answerer = Answerer(retriever, found, writer)
@@ -109,4 +118,4 @@ def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     assert starter.make(*arguments, settings) == best
     assert os.listdir(tmp_path / "starter" / "saved_model").count("2") == 0
     with pytest.raises(ValueError, match="contexts was made differently: .*answer_tokens was 20, is 24"):
-        starter.make(*arguments, dataclasses.replace(settings, prompt=PromptSettings(1, 48, 24)))
+        starter.make(*arguments, dataclasses.replace(settings, prompt=PromptSettings(1, 1_000, 24)))

@@ -41,12 +41,12 @@ def test_ask_and_open_a_source_by_keyboard_alone(page, answerer):
     page.tab_to("summary")
     assert not page.shows("details .text")
     page.keys(Keys.ENTER)
-    page.until(lambda: page.shows("details .text") and page.shows(".unfold"))
-    page.tab_to(".unfold")
+    page.until(lambda: page.shows("details .text") and page.shows("details .unfold"))
+    page.tab_to("details .unfold")
     folded = page.at("details .text").size["height"]
     page.keys(Keys.SPACE)
     page.until(lambda: page.at("details .text").size["height"] > 2 * folded)
-    assert page.at(".unfold").get_attribute("aria-expanded") == "true"
+    assert page.at("details .unfold").get_attribute("aria-expanded") == "true"
     assert page.driver.current_url == page.url
     assert console(page) == []
 

@@ -55,8 +55,8 @@ def test_the_service_returns_what_the_answerer_returns(client, source):
 def test_a_stream_ends_with_the_whole_answer(client, source):
     whole = without_seconds(client.post("/v1/answer", json=QUESTION))
     answerer = source.answerer
-    _, prompt_ids = answerer.prompt(answerer.retrieve([Query("what is a3?")])[0])
-    ((generation,),) = answerer.generator.write([prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
+    draft = answerer.draft(Query("what is a3?"), answerer.retrieve([Query("what is a3?")])[0])
+    ((generation,),) = answerer.generator.write([draft.prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
     assert whole["generated"] == generation.text.strip()
     assert [source_json["in_prompt"] for source_json in whole["sources"]] == [True, True, False, False, False]
     response = client.post("/v1/answer", json=QUESTION | {"stream": True})
