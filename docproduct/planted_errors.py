@@ -235,9 +235,9 @@ class Planter:
         alike = [other for other in self._of_form[_form(pair)] if other.focus != pair.focus] or self._pairs
         while len(chosen) < 3 and len({p.focus for p in chosen} - {pair.focus}) < 2:
             other = rng.choice(alike)
-            if other.focus == pair.focus:
+            if other.focus == pair.focus or other in chosen:
                 other = rng.choice(self._pairs)
-            if other.focus != pair.focus:
+            if other.focus != pair.focus and other not in chosen:
                 chosen.append(other)
         return chosen
 

@@ -21,7 +21,7 @@ from docproduct.layers.lora import LoraSettings
 from docproduct.recipes import starter
 from docproduct.systems.generator import TrainedGenerator
 from tests import llama_folders
-from tests.test_generator_train import SETTINGS
+from tests.test_generator_train import SETTINGS, SIZES
 
 SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train_gpt2.py")
 

@@ -141,17 +141,14 @@ class SourceCheck:
         if not candidates:  # the sources are empty
             return Sentence(statement, checkable=True, reason="There are no sources.")
         scoring = self._fitted.with_encoder if self._embed else self._fitted.by_words
-        best, nearest = candidates[0]
-        supported = best >= scoring.threshold
-        sources = {c.evidence.nearest.source + 1 for c in candidates if c.score >= min(best, scoring.threshold)}
-        return Sentence(
-            statement,
-            sources=tuple(sorted(sources)),
-            score=best,
-            supported=supported,
-            checkable=True,
-            reason="" if supported else reason(nearest, self._texts),
-        )
+        best = candidates[0].score
+        if best < scoring.threshold:
+            # A reader expects to hear of the sentence that has most of its words.
+            nearest = min((one.evidence for one in candidates), key=lambda evidence: evidence.sign("missing"))
+            why = reason(nearest, self._texts)
+            return Sentence(statement, sources=(nearest.nearest.source + 1,), score=best, checkable=True, reason=why)
+        sources = {one.evidence.nearest.source + 1 for one in candidates if one.score >= scoring.threshold}
+        return Sentence(statement, sources=tuple(sorted(sources)), score=best, supported=True, checkable=True)
 
 
 class _Candidate(NamedTuple):
