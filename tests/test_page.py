@@ -136,6 +136,7 @@ def test_back_and_the_list_go_to_earlier_questions(page, answerer):
     page.driver.back()
     page.until(lambda: page.at("#question").get_property("value") == "a cold")
     assert page.text("#written_text") == WRITTEN
+    page.js("document.querySelector('#earlier button').scrollIntoView({block: 'center'})")
     page.at("#earlier button").click()
     assert page.at("#question").get_property("value") == "a cough"
     assert len(answerer.asked) == 2
@@ -155,7 +156,7 @@ def test_an_answer_can_be_copied(page):
     page.at("#copy").click()
     page.until(lambda: page.text("#copy") == "Copied")
     copied = page.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
-    assert copied == f"{WRITTEN}\n\n{DISCLAIMER}"
+    assert copied == f"{PAIRS[0][1]}\n\nWritten by a machine:\n\n{WRITTEN}\n\n{DISCLAIMER}"
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])

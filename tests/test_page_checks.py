@@ -24,7 +24,7 @@ def test_each_sentence_has_its_sources_or_a_doubt(page, verdicts):
     page.ask("asthma")
     assert page.shows("#quoted")  # above what was written
     assert page.at("#quoted").location["y"] < page.at("#written").location["y"]
-    assert page.text("#written_text") == f"Inhalers help.12 So does gold.{BAD.reason}"
+    assert page.text("#written_text").strip() == f"Inhalers help.12 So does gold.{BAD.reason}"
     assert [part.text for part in page.driver.find_elements("css selector", ".doubtful")] == ["So does gold."]
     assert "Of 2 statements, 1 is in them." in page.text("#written .label").replace("\n", " ")
     assert page.violations() == []
@@ -61,5 +61,5 @@ def test_unsupported_sentences_can_be_left_out(page, answerer, verdicts):
     page.at("#only_supported").click()
     page.ask("asthma")
     assert answerer.asked[-1].only_supported
-    assert page.text("#written_text") == "Inhalers help.12"
+    assert page.text("#written_text").strip() == "Inhalers help.12"
     assert "1 sentence without support was left out." in page.text("#support")

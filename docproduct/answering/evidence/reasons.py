@@ -3,7 +3,7 @@
 from docproduct.answering.evidence.sources import Evidence, SourceTexts
 
 _MOST_NAMED = 3  # words
-_MOSTLY_MISSING = 0.6  # share of the words, from which on the sentence as a whole was not found
+_MOSTLY_MISSING = 0.6  # with a larger share of missing words, the sentence as a whole was not found
 
 
 def reason(evidence: Evidence, texts: SourceTexts) -> str:
