@@ -78,9 +78,23 @@ TINY_BERT = BertConfig(
 )
 
 
+@pytest.fixture(scope="session")
+def tiny_retriever(tokenizer):
+    """A retriever, and the first value of each of its variables."""
+    retriever = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
+    return retriever, [variable.numpy() for variable in retriever.model.variables]
+
+
 @pytest.fixture
-def retriever(tokenizer):
-    return TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
+def retriever(tiny_retriever):
+    """A retriever whose variables have their first values; all tests share it, as tracing it takes seconds.
+
+    A test may change its variables. Attributes are changed with monkeypatch.
+    """
+    retriever, first_values = tiny_retriever
+    for variable, value in zip(retriever.model.variables, first_values, strict=True):
+        variable.assign(value)
+    return retriever
 
 
 @pytest.fixture(scope="session")
