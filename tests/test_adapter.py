@@ -24,6 +24,7 @@ from docproduct.layers.lora import LoraSettings
 from docproduct.systems.generator import TrainedGenerator, load_model, open_session, tokenizer_of
 from docproduct.systems.generator.adapter import AdaptedGenerator
 from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.start import start, training_rows
 from docproduct.systems.generator.task import GeneratorTask
 from docproduct.systems.generator.train import train
 from docproduct.training.settings import TrainingSettings
@@ -166,3 +167,16 @@ def test_what_does_not_fit(trained, base, config, tmp_path):
         dataclasses.replace(config, base_dir=None)
     with pytest.raises(ValueError, match="holds no adapter of format 1"):
         AdaptedGenerator.load_on(TrainedGenerator.load(base), base)
+
+
+def test_a_training_goes_on_from_an_adapter(trained, config):
+    further = dataclasses.replace(config, adapter_dir=trained.path)
+    started = start(further, training_rows(further))
+    adapter = checkpoints.read_safetensors(trained.path, "weights.safetensors")
+    variables = checkpoints.variables_by_name(started.decoder)
+    assert all((variables[name].numpy() == value).all() for name, value in adapter.items())
+    other = dataclasses.replace(further, lora=LoraSettings(rank=2, alpha=3.0))
+    with pytest.raises(ValueError, match=r"alpha=16.*received .*alpha=3"):
+        start(other, training_rows(other))
+    with pytest.raises(ValueError, match="adapter_dir is given without lora_rank"):
+        dataclasses.replace(further, lora=LoraSettings())
