@@ -1,4 +1,4 @@
-"""The grounding adapter: teaches SmolLM2-135M-Instruct to copy from its sources, and to say when they do not answer.
+"""The grounding adapter: it makes SmolLM2-135M-Instruct copy its answers from numbered sources.
 
 adapter/README.md says how it was trained, on what, and under which licence.
 """
