@@ -177,7 +177,8 @@ def test_the_path_of_one_question(trained, folder):
     answer = answerer.answer(Query("what is a3?", k=3))
     assert answer.answer == answer.hits[0].answer
     shown = answer.as_json()
-    written = ["generated", "finished", "question_shortened", "answerable"]
+    checked = ["sentences", "support", "supported", "num_left_out"]
+    written = ["generated", *checked, "finished", "question_shortened", "answerable"]
     assert list(shown) == ["question", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
