@@ -60,7 +60,7 @@ class Context(NamedTuple):
 
     Attributes:
       place: The sentence and its surroundings.
-      focuses: Topics of the other sources, of which one stands in each.
+      focuses: The topic of each other source.
       other_focuses: Topics of the corpus.
       genes: Gene symbols of the corpus.
       drugs: Drug names of the corpus.
