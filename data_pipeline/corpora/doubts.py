@@ -22,7 +22,12 @@ QUOTED = 'question and answer stand in single quotes or in ="...", and are kept 
 
 def note(question: str, answer: str, where: str, refusals: Refusals) -> None:
     """Notes damage in the texts of a pair."""
-    if question.isascii() and answer.isascii() and not question.startswith(_SUSPECT) and not answer.startswith(_SUSPECT):
+    if (
+        question.isascii()
+        and answer.isascii()
+        and not question.startswith(_SUSPECT)
+        and not answer.startswith(_SUSPECT)
+    ):
         return  # most pairs: they need no more time
     for text in (question, answer):
         if text.startswith(_LIST_STARTS) and _LISTED.fullmatch(text):
