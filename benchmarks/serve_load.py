@@ -27,7 +27,7 @@ from absl import app, flags
 
 from benchmarks import measuring, synthetic_corpus
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct import index
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings
@@ -148,7 +148,7 @@ def build(work_dir: str, encoder_dir: str, num_pairs: int, factory: str) -> tupl
         work_dir, num_pairs * 102 // 100, vocab
     )  # 2 % more, because repeated pairs count once
     if not os.path.isdir(prepared_dir):
-        prepare(Settings((corpus,), encoder_dir, dev_share=0.01), prepared_dir)
+        prepare(PrepareSettings((corpus,), encoder_dir, dev_share=0.01), prepared_dir)
     prepared = PreparedFolder(prepared_dir)
     retriever = TrainedRetriever.load(encoder_dir)
     random = np.random.default_rng(0)

@@ -43,14 +43,9 @@ class Field:
         sorted labels in the manifest), a NUMBER itself. Empty: it is only in Parquet.
       tokenizer: whose tokenizer makes the ids: ENCODER, or empty for a field without ids. What a generator reads is
         tokenized in its prompt, in token_rows.
-    <<<<<<< HEAD
       grouped: for a TEXT or TEXTS: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that
         of the first one.
-      side: QUESTION or ANSWER: the encoder's prompt for this side stands before the text, and set phrases are taken
-    =======
-      grouped: whether NAME_group holds the 64-bit hash of the text in normal form; of TEXTS, that of the first one.
       side: QUESTION or ANSWER: the encoder's prompt for this side precedes the text, and set phrases are removed
-    >>>>>>> h-english
         from answers. Empty: neither.
     """
 
@@ -147,6 +142,20 @@ class Schema:
     def tokenized(self) -> tuple[Field, ...]:
         """The texts whose token ids stand in records."""
         return tuple(field for field in self.fields if field.tokenizer)
+
+    def tokenized_field(self, name: str) -> Field:
+        """Returns a tokenized field by its name.
+
+        Raises:
+          ValueError: no field of this name is tokenized.
+        """
+        fields = {field.name: field for field in self.tokenized}
+        if name not in fields:
+            raise ValueError(
+                f"{name!r} is not a tokenized field of {self.plural}. "
+                f"Fields with token ids: {', '.join(fields) or 'none'}."
+            )
+        return fields[name]
 
     @property
     def grouped(self) -> tuple[Field, ...]:

@@ -33,6 +33,13 @@ def success(ranks: np.ndarray, cutoff: int) -> float:
     return float(np.mean(ranks <= cutoff))
 
 
+def roc_auc(positives: np.ndarray, negatives: np.ndarray) -> float:
+    """Returns the probability that a positive's score [P] exceeds a negative's [N]; equal scores count half."""
+    ranked = np.sort(negatives)
+    below, up_to = (np.searchsorted(ranked, positives, side) for side in ("left", "right"))
+    return float(np.mean(below + up_to) / (2 * len(negatives)))
+
+
 def rouge_l(reference: str, text: str) -> float:
     """Returns ROUGE-L's F1 of two texts, 0 to 1: the longest sequence of words that both have in the same order.
 

@@ -10,8 +10,9 @@ import string
 import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
-from data_pipeline.tokenizers import load_tokenizer
+from data_pipeline.prepare import PrepareSettings, prepare
+from data_pipeline.token_rows.packing import write_windows
+from data_pipeline.tokenizers import load_tokenizer, train_byte_pairs
 from docproduct.layers.bert import BertConfig
 from docproduct.recipes import demo, pretrained
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
@@ -68,7 +69,7 @@ def corpus(tmp_path_factory):
 @pytest.fixture(scope="session")
 def prepared(corpus, vocab_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "p"
-    prepare(Settings((corpus,), vocab_file, dev_share=0.2, num_shards=3, seed=1), str(folder))
+    prepare(PrepareSettings((corpus,), vocab_file, dev_share=0.2, num_shards=3, seed=1), str(folder))
     return PreparedFolder(str(folder))
 
 
@@ -77,9 +78,23 @@ TINY_BERT = BertConfig(
 )
 
 
+@pytest.fixture(scope="session")
+def tiny_retriever(tokenizer):
+    """A retriever, and the first value of each of its variables."""
+    retriever = TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
+    return retriever, [variable.numpy() for variable in retriever.model.variables]
+
+
 @pytest.fixture
-def retriever(tokenizer):
-    return TrainedRetriever(Retriever(RetrieverConfig(TINY_BERT, max_tokens=20), seed=3), tokenizer)
+def retriever(tiny_retriever):
+    """A retriever whose variables have their first values; all tests share it, as tracing it takes seconds.
+
+    A test may change its variables. Attributes are changed with monkeypatch.
+    """
+    retriever, first_values = tiny_retriever
+    for variable, value in zip(retriever.model.variables, first_values, strict=True):
+        variable.assign(value)
+    return retriever
 
 
 @pytest.fixture(scope="session")
@@ -98,6 +113,42 @@ def source(folders):
 def client(source):
     with running(create_app(source)) as test_client:
         yield test_client
+
+
+@pytest.fixture(scope="module")
+def driver(tmp_path_factory):
+    """A Chromium; only the tests of the page import what it needs."""
+    from tests import browser
+
+    driver = browser.start(tmp_path_factory.mktemp("chromium"))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture
+def answerer():
+    """An answerer of the page's tests, whose generator does not wait."""
+    from tests import browser
+
+    answerer = browser.Answerer(browser.GenerationSession())
+    answerer.generator.go_on.set()
+    return answerer
+
+
+@pytest.fixture
+def server(answerer):
+    from tests import browser
+
+    with browser.serving(answerer) as server:
+        yield server
+
+
+@pytest.fixture
+def page(driver, server):
+    from tests import browser
+
+    with browser.opened(driver, server.url) as page:
+        yield page
 
 
 @pytest.fixture(scope="session")
@@ -120,7 +171,7 @@ def smollm2():
     return path
 
 
-# Shared by the trainings in test_retriever_train.py and test_retriever_task.py.
+# Shared by the trainings in the files test_retriever_*.py and test_gradient_cache.py.
 SIZES = dataclasses.replace(TINY_BERT, vocab_size=1, num_layers=1)  # the prepared folder decides the vocabulary
 SETTINGS = TrainingSettings(
     epochs=2, batch_size=16, learning_rate=5e-3, precision="float32", checkpoint_steps=2, seed=5
@@ -130,10 +181,25 @@ SETTINGS = TrainingSettings(
 @pytest.fixture(scope="session")
 def small(corpus, vocab_file, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("prepared") / "small")
-    prepare(Settings((corpus,), vocab_file, max_tokens={"question": 20, "answer": 20}, dev_share=0.2, seed=1), folder)
+    prepare(
+        PrepareSettings((corpus,), vocab_file, max_tokens={"question": 20, "answer": 20}, dev_share=0.2, seed=1), folder
+    )
     return folder
 
 
 @pytest.fixture(scope="session")
 def config(small):
     return RetrieverTraining(small, random_bert=SIZES, max_tokens=20, settings=SETTINGS)
+
+
+# Shared by the trainings in test_generator_train.py and test_generator_script.py.
+@pytest.fixture(scope="session")
+def bpe():
+    return train_byte_pairs(["what is the cause? the x z helps against y."], 280)
+
+
+@pytest.fixture(scope="session")
+def windows_dir(prepared, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("tokens") / "windows")
+    write_windows(path, [], prepared, 290, 40)
+    return path

@@ -18,7 +18,7 @@ import schemathesis
 from absl import app, flags
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.tokenizers import load_tokenizer
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
 from docproduct.web.reloading import Reloadable
@@ -119,7 +119,7 @@ def main(argv):
         pairs = conftest.write_csv(
             folder / "pairs.csv", [(f"what is {c}{i}?", f"the {c} {i}.") for c in "abc" for i in range(9)]
         )
-        prepare(Settings((pairs,), str(folder / "vocab.txt"), dev_share=0.2), str(folder / "prepared"))
+        prepare(PrepareSettings((pairs,), str(folder / "vocab.txt"), dev_share=0.2), str(folder / "prepared"))
         config = RetrieverConfig(conftest.TINY_BERT, max_tokens=20)
         retriever = TrainedRetriever(Retriever(config, seed=3), load_tokenizer(str(folder / "vocab.txt")))
         folders = serving.write_folders(retriever, PreparedFolder(str(folder / "prepared")), folder / "s")

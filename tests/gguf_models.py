@@ -17,7 +17,7 @@ _NAMES = {
 }  # fmt: skip
 
 
-def tensors(architecture, vocab_size, head_width=WIDTH // HEADS, tied=True):
+def tensors(architecture, vocab_size, head_width=WIDTH // HEADS, tied=True, num_layers=LAYERS):
     """Random weights under Hugging Face's names. Kernels are multiples of 0.5 from -4 to 3.5, with -4 in each row."""
     dice = np.random.default_rng(7)
 
@@ -33,7 +33,7 @@ def tensors(architecture, vocab_size, head_width=WIDTH // HEADS, tied=True):
     made = {"model.embed_tokens.weight": kernel(vocab_size, WIDTH), "model.norm.weight": vector(WIDTH)}
     if not tied:
         made["lm_head.weight"] = kernel(vocab_size, WIDTH)
-    for i in range(LAYERS):
+    for i in range(num_layers):
         layer = f"model.layers.{i}"
         made |= {f"{layer}.{n}.weight": vector(WIDTH) for n in ("input_layernorm", "post_attention_layernorm")}
         for name, heads in (("q", HEADS), ("k", KEY_HEADS), ("v", KEY_HEADS)):
@@ -67,15 +67,16 @@ def write(path, architecture="llama", weights=None, quantization="F32", tokenize
     """Writes a model, and returns its weights under Hugging Face's names.
 
     change: a function that gets the writer, to add what the file should have beside; or without what, in `skip`.
-    options: `head_width`, `tied`, `skip` (metadata keys to leave out), `pre` (the pre-tokenizer's name).
+    options: `head_width`, `tied`, `num_layers`, `skip` (metadata keys to leave out), `pre` (the pre-tokenizer's name).
     """
     skip, head_width = options.pop("skip", ()), options.pop("head_width", WIDTH // HEADS)
     entry = GOLDEN["tokenizers"][tokenizer]
     vocab_size = 1 + max([*entry["content"]["model"]["vocab"].values(), *(t["id"] for t in added(entry))])
-    weights = weights or tensors(architecture, vocab_size, head_width, options.pop("tied", True))
+    tied, num_layers = options.pop("tied", True), options.pop("num_layers", LAYERS)
+    weights = weights or tensors(architecture, vocab_size, head_width, tied, num_layers)
     writer = gguf.GGUFWriter(str(path), architecture)
     metadata = {
-        "context_length": CONTEXT, "block_count": LAYERS, "embedding_length": WIDTH, "feed_forward_length": INNER,
+        "context_length": CONTEXT, "block_count": num_layers, "embedding_length": WIDTH, "feed_forward_length": INNER,
         "attention.head_count": HEADS, "attention.head_count_kv": KEY_HEADS, "rope.dimension_count": head_width,
         "attention.key_length": head_width, "attention.value_length": head_width,
     }  # fmt: skip

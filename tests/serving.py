@@ -1,5 +1,6 @@
 """A small service for tests: folders of tiny models, and a server in a thread."""
 
+import concurrent.futures
 import contextlib
 import json
 import threading
@@ -11,11 +12,12 @@ import uvicorn
 from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import index, sample
-from docproduct.answering import Folders
+from docproduct.answering import Folders, Query
 from docproduct.generation.export import export as export_generator
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
 
+QUESTION = {"question": "what is a3?"}
 PROMPT = PromptSettings(2, 120, 40)
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=120)
 
@@ -76,3 +78,43 @@ def message(response, status, kind):
     error = response.json()["error"]
     assert error["type"] == kind
     return error["message"]
+
+
+class Slow:
+    """A source whose answerer waits for an event before it retrieves."""
+
+    def __init__(self, answerer):
+        self.answerer, self.go_on, self.asked = self, threading.Event(), 0
+        self.index, self.generator, self.examples, self._answerer = answerer.index, None, [], answerer
+        self.check = answerer.check
+
+    def retrieve(self, queries):
+        self.asked += len(queries)
+        assert self.go_on.wait(20)
+        return self._answerer.retrieve(queries)
+
+
+def post_all(client, count):
+    """Sends a question `count` times at once; returns the threads and their futures."""
+    threads = concurrent.futures.ThreadPoolExecutor(count)
+    return threads, [threads.submit(client.post, "/v1/retrieve", json=QUESTION) for _ in range(count)]
+
+
+def wait_until(condition):
+    """Waits until the condition holds, at most 20 seconds."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def answer_directly(answerer, question="what is a3?", k=5, search_by="answer"):
+    """Returns what the answerer itself retrieves, as the service would return it, with no times."""
+    (answer,) = answerer.retrieve([Query(question, k, search_by)])
+    return answer.as_json() | {"seconds": {}}
+
+
+def without_seconds(response):
+    """Returns the JSON of a response with no times."""
+    assert response.status_code == 200, response.text
+    return response.json() | {"seconds": {}}

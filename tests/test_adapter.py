@@ -24,19 +24,21 @@ from docproduct.layers.lora import LoraSettings
 from docproduct.systems.generator import TrainedGenerator, load_model, open_session, tokenizer_of
 from docproduct.systems.generator.adapter import AdaptedGenerator
 from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.start import start, training_rows
 from docproduct.systems.generator.task import GeneratorTask
 from docproduct.systems.generator.train import train
 from docproduct.training.settings import TrainingSettings
 from tests import llama_folders
 
 PROMPT = PromptSettings(2, 400, 60)
+SIZES = llama_folders.CONFIG | {"num_hidden_layers": 1}  # each layer makes training and sessions slower
 SETTINGS = TrainingSettings(epochs=1, batch_size=2, learning_rate=1e-2, checkpoint_steps=2, seed=5, precision="float32")
 
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory):
     path = tmp_path_factory.mktemp("base") / "llama"
-    llama_folders.write(path)
+    llama_folders.write(path, SIZES)
     return str(path)
 
 
@@ -75,8 +77,8 @@ def logits(generator):
 def test_the_folder_holds_the_adapter_only(trained, base):
     assert trained.history["best"]["perplexity"] < trained.history["epochs"][0]["perplexity"]
     weights = checkpoints.read_safetensors(trained.path, "weights.safetensors")
-    # Two layers with four adapted products each.
-    assert len(weights) == 2 * 4 * 2
+    # One layer with four adapted products.
+    assert len(weights) == 4 * 2
     assert all(map(lora.is_adapter, weights))
     stored = json.loads((pathlib.Path(trained.path) / "config.json").read_text())
     assert stored["kind"] == "docproduct generator adapter"
@@ -95,16 +97,26 @@ def test_merged_weights_do_what_the_adapter_does(trained, base):
     assert merged.prompt == PROMPT
 
 
-def test_an_adapter_in_half_precision_is_half_as_large(trained, base, tmp_path):
-    adapted = AdaptedGenerator.load_on(TrainedGenerator.load(base), trained.path)
-    adapted.save_config(str(tmp_path), {})
-    adapted.save_weights(str(tmp_path), np.float16)
-    sizes = [
-        sum(v.nbytes for v in checkpoints.read_safetensors(str(path), "weights.safetensors").values())
-        for path in (tmp_path, trained.path)
-    ]
-    assert 2 * sizes[0] == sizes[1]
-    np.testing.assert_allclose(logits(load_model(str(tmp_path), base)), logits(adapted), atol=2e-3)
+def test_an_adapter_of_two_layers_in_half_precision_is_half_as_large(tmp_path):
+    llama_folders.write(tmp_path / "base")
+    plain = TrainedGenerator.load(str(tmp_path / "base"))
+    adapted = AdaptedGenerator.adapt(plain, LoraSettings(rank=2), "float32")
+    random = np.random.default_rng(0)
+    for name, variable in checkpoints.variables_by_name(adapted.decoder).items():
+        if lora.is_adapter(name):
+            variable.assign(random.normal(0, 0.1, variable.shape))
+    assert np.abs(logits(adapted) - logits(plain)).max() > 1e-2
+    sizes = []
+    for dtype, atol in ((np.float32, 1e-4), (np.float16, 2e-3)):
+        folder = tmp_path / np.dtype(dtype).name
+        folder.mkdir()
+        adapted.save_config(str(folder), {})
+        adapted.save_weights(str(folder), dtype)
+        stored = checkpoints.read_safetensors(str(folder), "weights.safetensors")
+        assert len(stored) == 2 * 4 * 2
+        sizes.append(sum(value.nbytes for value in stored.values()))
+        np.testing.assert_allclose(logits(load_model(str(folder), str(tmp_path / "base"))), logits(adapted), atol=atol)
+    assert sizes[0] == 2 * sizes[1]
 
 
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, trained, tmp_path, monkeypatch):
@@ -148,10 +160,23 @@ def test_what_does_not_fit(trained, base, config, tmp_path):
         open_session(trained.path)
     with pytest.raises(ValueError, match="holds a whole model, and --base_dir is for an adapter"):
         open_session(base, base)
-    llama_folders.write(tmp_path / "other", llama_folders.CONFIG | {"rope_theta": 2_000.0})
+    llama_folders.write(tmp_path / "other", SIZES | {"rope_theta": 2_000.0})
     with pytest.raises(ValueError, match="was trained on another model .fingerprint"):
         load_model(trained.path, str(tmp_path / "other"))
     with pytest.raises(ValueError, match="lora_rank is given without base_dir"):
         dataclasses.replace(config, base_dir=None)
     with pytest.raises(ValueError, match="holds no adapter of format 1"):
         AdaptedGenerator.load_on(TrainedGenerator.load(base), base)
+
+
+def test_a_training_goes_on_from_an_adapter(trained, config):
+    further = dataclasses.replace(config, adapter_dir=trained.path)
+    started = start(further, training_rows(further))
+    adapter = checkpoints.read_safetensors(trained.path, "weights.safetensors")
+    variables = checkpoints.variables_by_name(started.decoder)
+    assert all((variables[name].numpy() == value).all() for name, value in adapter.items())
+    other = dataclasses.replace(further, lora=LoraSettings(rank=2, alpha=3.0))
+    with pytest.raises(ValueError, match=r"alpha=16.*received .*alpha=3"):
+        start(other, training_rows(other))
+    with pytest.raises(ValueError, match="adapter_dir is given without lora_rank"):
+        dataclasses.replace(further, lora=LoraSettings())

@@ -9,7 +9,7 @@ import pytest
 from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import TokenFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.prompts import answer_prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.token_rows.pair_rows import write_closed_book
@@ -270,6 +270,10 @@ def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bp
         "question": question,
         "answer": NOT_ANSWERABLE,
         "generated": None,
+        "sentences": [],
+        "support": None,
+        "supported": None,
+        "num_left_out": 0,
         "finished": False,
         "question_shortened": False,
         "answerable": False,
@@ -306,7 +310,7 @@ def test_wrong_input(retriever, opened, prepared, bpe, vocab_file, tmp_path):
     with pytest.raises(FileExistsError, match="there exists already"):
         make(retriever, opened, prepared, bpe, tmp_path / "there")
     few = write_csv(tmp_path / "few.csv", [(f"what is {c}?", f"the {c}.") for c in "abc"])
-    prepare(Settings((few,), vocab_file, dev_share=0.0), str(tmp_path / "few"))
+    prepare(PrepareSettings((few,), vocab_file, dev_share=0.0), str(tmp_path / "few"))
     with pytest.raises(ValueError, match="built from other pairs than"):
         make(retriever, opened, PreparedFolder(str(tmp_path / "few")), bpe, tmp_path / "t")
     assert not os.path.exists(tmp_path / "t")

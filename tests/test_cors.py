@@ -7,8 +7,7 @@ import pytest
 from docproduct.web.origins import normal
 from docproduct.web.server import create_app
 from docproduct.web.settings import Limits, ServiceSettings
-from tests.serving import events, message, running
-from tests.test_service import _Slow, wait_until
+from tests.serving import Slow, events, message, running, wait_until
 
 SITE, OTHER = "https://a.example", "https://evil.example"
 QUESTION = {"question": "what is a3?"}
@@ -83,7 +82,7 @@ def test_streams_and_refusals_are_shared(source):
 
 
 def test_server_errors_are_shared(source):
-    slow = _Slow(source.answerer)
+    slow = Slow(source.answerer)
     settings = ServiceSettings(limits=Limits(cors_origins=(SITE,)), max_batch=1, max_wait_ms=0, max_waiting=1)
     with running(create_app(slow, settings)) as client, concurrent.futures.ThreadPoolExecutor(2) as threads:
         client.headers.update({"Origin": SITE})

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever import report
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
@@ -14,7 +14,7 @@ def test_dev_evaluation_by_hand(tmp_path, vocab_file):
     """With an encoder that maps a text to its first letter, ranks are known."""
     train_file = write_csv(tmp_path / "t.csv", [("x?", "a far"), ("y?", "b far")])
     dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("b?", "d")])
-    settings = Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0)
+    settings = PrepareSettings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0)
     prepare(settings, str(tmp_path / "p"))
 
     class FirstLetter:
@@ -43,7 +43,7 @@ def test_bm25_is_joined_only_if_it_helps_on_dev(tmp_path, vocab_file, caplog):
     words = ["cough", "fever", "rash", "cramp"]
     for name, rows in (("words", [(f"why {w}?", f"{w} passes") for w in words]), ("signs", [("?", "!"), ("??", "!!")])):
         train_file = write_csv(tmp_path / f"{name}_t.csv", [("x?", "x")])
-        settings = Settings(
+        settings = PrepareSettings(
             (train_file,), vocab_file, dev_inputs=(write_csv(tmp_path / f"{name}.csv", rows),), dev_share=0
         )
         prepare(settings, str(tmp_path / name))
@@ -59,7 +59,7 @@ def test_bm25_is_joined_only_if_it_helps_on_dev(tmp_path, vocab_file, caplog):
 def test_hardest_misses_by_hand(tmp_path, vocab_file):
     train_file = write_csv(tmp_path / "t.csv", [("x?", "a far <b>")])
     dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("d?", "d")])
-    prepare(Settings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0), str(tmp_path / "p"))
+    prepare(PrepareSettings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0), str(tmp_path / "p"))
 
     class FirstLetter:
         def embed(self, texts, side, progress=None):

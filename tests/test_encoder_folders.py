@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from data_pipeline import batches
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from docproduct.answering import Answerer, Query
 from docproduct.index import Index, IndexSettings, build
@@ -222,7 +222,9 @@ def test_prompts_are_used_in_preparing_training_index_and_export(tmp_path):
     encoder_folders.write(str(tmp_path / "encoder"), "query and document")
     rows = [(f"what is {letter}?", f"the {letter} is {letter * 3}") for letter in "abcdefghijklmnopqrst"]
     table = write_csv(tmp_path / "pairs.csv", rows)
-    settings = Settings((table,), str(tmp_path / "encoder"), max_tokens={"question": 16, "answer": 16}, dev_share=0.3)
+    settings = PrepareSettings(
+        (table,), str(tmp_path / "encoder"), max_tokens={"question": 16, "answer": 16}, dev_share=0.3
+    )
     prepare(settings, str(tmp_path / "prepared"))
     prepared = PreparedFolder(str(tmp_path / "prepared"))
     bare = TrainedRetriever.load(str(tmp_path / "encoder"))
@@ -258,7 +260,7 @@ def test_prompt_flags_work_but_may_not_contradict_the_encoder(tmp_path):
     table = write_csv(tmp_path / "pairs.csv", [(f"what is {i}?", f"the {i}") for i in range(9)])
     encoder_folders.write(str(tmp_path / "plain"), "mean")
     encoder_folders.write(str(tmp_path / "prompted"), "query and document")
-    settings = Settings(
+    settings = PrepareSettings(
         (table,), str(tmp_path / "plain"), prompts={"question": "query: "}, dev_share=0.4,
         max_tokens={"question": 16, "answer": 16},
     )  # fmt: skip

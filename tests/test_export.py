@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.export import export
 from docproduct.exports import saved_models
@@ -87,7 +87,7 @@ def forms(trained, vocab_file, tmp_path_factory):
     # Thirty answers, ten of them in two pairs; some have several passages.
     rows = [(f"what is {i}?", f"the {'z ' * (i % 5)}{i % 30}.") for i in range(40)]
     pairs = write_csv(sources / "pairs.csv", rows)
-    prepare(Settings((pairs,), vocab_file), str(sources / "prepared"))
+    prepare(PrepareSettings((pairs,), vocab_file), str(sources / "prepared"))
     settings = {"whole": IndexSettings(), "short": IndexSettings(passage_tokens=6, passage_overlap=1, dims=7)}
     versions = {"ids": export(model, str(top / "ids"), False, None, "float32")}
     prepared, opened = PreparedFolder(str(sources / "prepared")), {}

@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline import cleaning
 from data_pipeline.corpora import Columns, Refusals, doubts, quotes, read_pairs
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from tests.test_file_kinds import workbook
 
 PAIRS = [("q1?", "a1"), ("q2?", "a2")]
@@ -239,4 +239,4 @@ def test_other_kinds_of_files_are_named(tmp_path, content, message):
 def test_tables_of_r_are_refused_with_a_remedy(tmp_path, vocab_file):
     (tmp_path / "a.csv").write_text('"question","answer"\n"1","q1?","a1"\n')
     with pytest.raises(ValueError, match="row.names=FALSE"):
-        prepare(Settings((str(tmp_path / "a.csv"),), vocab_file), str(tmp_path / "out"))
+        prepare(PrepareSettings((str(tmp_path / "a.csv"),), vocab_file), str(tmp_path / "out"))

@@ -15,7 +15,7 @@ import pytest
 import zstandard
 
 from data_pipeline.corpora import Columns, Refusals, json_scanner, opening, read_pairs
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from tests.test_file_kinds import workbook
 
 PAIRS = [{"question": f"what is {i}, “x”?", "answer": f'an "answer" {i}\nwith\tlines é 中 {i}'} for i in range(40)]
@@ -122,7 +122,7 @@ def test_a_damaged_file_prepares_nothing(tmp_path, vocab_file, name):
         path.write_bytes(mutated(WHOLE[name].encode(), name, dice))
         out = tmp_path / f"out{i}"
         try:
-            prepare(Settings((str(path),), vocab_file), str(out), num_workers=0)
+            prepare(PrepareSettings((str(path),), vocab_file), str(out), num_workers=0)
             error = None
         except ValueError as raised:
             error = raised

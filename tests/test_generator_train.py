@@ -4,33 +4,23 @@ import dataclasses
 import json
 import os
 import pathlib
-import signal
-import subprocess
-import sys
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-import train_gpt2
 from data_pipeline import splits
 from data_pipeline.folders import token_folder
 from data_pipeline.folders.token_folder import CONTEXT_ANSWER, TokenFolder
 from data_pipeline.prompts import answer_prompts
 from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
-from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import PairRows, write_closed_book
 from data_pipeline.tokenizers import train_byte_pairs
-from docproduct import index
-from docproduct.answering import Answerer, Query
 from docproduct.generation.export import export as export_generator
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
-from docproduct.index import Index
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
-from docproduct.recipes import starter
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
@@ -42,11 +32,6 @@ from docproduct.training.settings import TrainingSettings
 
 SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=48)
 SETTINGS = TrainingSettings(epochs=2, batch_size=8, learning_rate=1e-2, checkpoint_steps=2, seed=5, precision="float32")
-
-
-@pytest.fixture(scope="module")
-def bpe():
-    return train_byte_pairs(["what is the cause? the x z helps against y."], 280)
 
 
 @pytest.fixture(scope="module")
@@ -74,13 +59,6 @@ def contexts_dir(prepared, bpe, tmp_path_factory):
     settings = {"prompt": dataclasses.asdict(settings)}
     origin = token_folder.Origin(CONTEXT_ANSWER, settings, {})
     token_folder.write(path, origin, tokenizer, of_split, shortened=maker.counts)
-    return path
-
-
-@pytest.fixture(scope="module")
-def windows_dir(prepared, tmp_path_factory):
-    path = str(tmp_path_factory.mktemp("tokens") / "windows")
-    write_windows(path, [], prepared, 290, 40)
     return path
 
 
@@ -306,95 +284,3 @@ def _without_dev(prepared):
             return table.set_column(columns.index("split"), "split", [names]) if names else table
 
     return Train()
-
-
-SCRIPT = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "train_gpt2.py")
-
-
-@pytest.mark.long
-def test_the_script(prepared, tmp_path):
-    book = tmp_path / "book.txt"
-    book.write_text("\n".join(f"line {i} of the book says that {i} is {i * i}" for i in range(2_000)), encoding="utf-8")
-    small = ["--width=16", "--num_layers=1", "--num_heads=2", "--batch_size=8", "--precision=float32"]
-
-    def run(*arguments, check=True):
-        environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-        return subprocess.run(
-            [sys.executable, SCRIPT, *arguments, *small], capture_output=True, text=True, check=check, env=environment
-        )
-
-    def folder(name):
-        return f"--tokens_dir={tmp_path}/{name}_tokens", f"--model_dir={tmp_path}/{name}"
-
-    shown = run("--help", check=False).stdout
-    assert all(f"--{name}:" in shown for name in ("task", "tokens_dir", "learning_rate", "epochs", "[no]resume"))
-    arguments = ("--task=language_model", f"--text={book}", *folder("lm"), "--vocab_size=300", "--window=64")
-    killed = subprocess.Popen(
-        [sys.executable, SCRIPT, *arguments, *small, "--checkpoint_steps=2"], stderr=subprocess.PIPE, text=True
-    )
-    while not os.path.exists(tmp_path / "lm/checkpoint.safetensors") and killed.poll() is None:
-        pass
-    killed.send_signal(signal.SIGKILL)
-    killed.communicate()
-    done = run(*arguments, "--resume", "--checkpoint_steps=2")
-    found = json.loads(done.stdout)
-    assert {"model_dir", "epoch", "perplexity", "byte_perplexity"} <= set(found)
-    # `--answer_tokens` of the default would not fit.
-    arguments = ("--task=closed_book", f"--prepared_dir={prepared.path}", f"--base_dir={tmp_path}/lm", *folder("pairs"))
-    done = run(*arguments, "--answer_tokens=30", "--num_answers=2")
-    assert {"perplexity", "ROUGE-L"} <= set(json.loads(done.stdout))
-    for wrong, message in (
-        (("--task=poem", *folder("x")), "poem"),
-        (
-            ("--task=context_answer", f"--tokens_dir={tmp_path}/lm_tokens", f"--model_dir={tmp_path}/x"),
-            "holds rows of task language_model; expected context_answer",
-        ),
-    ):
-        done = run(*wrong, check=False)
-        assert done.returncode != 0
-        assert message in done.stderr
-        assert "Traceback" not in done.stderr
-        assert not os.path.exists(tmp_path / "x")
-
-
-def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, bpe, tmp_path):
-    values = types.SimpleNamespace(
-        **{"base_dir": None, "window": None, "prepared_dir": None, "text": [], "vocab_size": 300, "seed": 0},
-        **{"dev_share": 0.05, "tokens_dir": str(tmp_path / "t")},
-    )
-    for task, message in (("language_model", "There is no text"), ("context_answer", "There is no folder")):
-        values.task = task
-        with pytest.raises(ValueError, match=message):
-            train_gpt2._make_tokens(values)
-    values.task, values.tokens_dir = "language_model", windows_dir
-    assert train_gpt2._make_tokens(values).rows == "language_model"  # what is there needs no text
-    values.task, values.prepared_dir = "closed_book", prepared.path
-    with pytest.raises(ValueError, match="closed_book needs a tokenizer"):
-        train_gpt2._make_tokens(values)
-    assert list(tmp_path.iterdir()) == []
-    TrainedGenerator.make(dataclasses.replace(SIZES, vocab_size=280), bpe).save(str(tmp_path / "small"))
-    values.base_dir, values.window, values.tokens_dir = str(tmp_path / "small"), 49, str(tmp_path / "t")
-    with pytest.raises(ValueError, match="window is 49; expected at most 48, the positions of"):
-        train_gpt2._make_tokens(values)
-    assert not (tmp_path / "t").exists()
-
-
-@pytest.mark.long
-def test_a_starter_is_made_once(retriever, prepared, tmp_path):
-    index.build(retriever, prepared, str(tmp_path / "index"))
-    found = Index(str(tmp_path / "index"), retriever)
-    (tmp_path / "more.txt").write_text("the cause of x is y. " * 50)
-    one_epoch = dataclasses.replace(SETTINGS, epochs=1)
-    settings = starter.StarterSettings(one_epoch, one_epoch, SIZES, 290, PromptSettings(1, 48, 20))
-    arguments = (prepared, retriever, found, [str(tmp_path / "more.txt")], str(tmp_path / "starter"))
-    best = starter.make(*arguments, settings)
-    assert best["perplexity"] < 290
-    writer = GenerationSession.load(str(tmp_path / "starter" / "saved_model"))
-    assert writer.prompt == settings.prompt
-    answerer = Answerer(retriever, found, writer)
-    assert answerer.answer(Query("what is a3?", threshold=-1.0)).generated is not None
-    # What is there is used again.
-    assert starter.make(*arguments, settings) == best
-    assert os.listdir(tmp_path / "starter" / "saved_model").count("2") == 0
-    with pytest.raises(ValueError, match="contexts was made differently: .*answer_tokens was 20, is 24"):
-        starter.make(*arguments, dataclasses.replace(settings, prompt=PromptSettings(1, 48, 24)))

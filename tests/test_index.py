@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct.answering import DISCLAIMER, Answerer, Query
 from docproduct.index import Index, IndexSettings, build
 from docproduct.index.build import _passages
@@ -102,7 +102,7 @@ def test_other_factories(trained, prepared, tmp_path, factory):
 @pytest.mark.parametrize("factory", ["HNSW32", "IVF4,Flat"])
 def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_path, monkeypatch, factory):
     rows = [(f"what is {i}?", f"the {i}.") for i in range(300)]
-    prepare(Settings((write_csv(tmp_path / "p.csv", rows),), vocab_file), str(tmp_path / "p"))
+    prepare(PrepareSettings((write_csv(tmp_path / "p.csv", rows),), vocab_file), str(tmp_path / "p"))
     prepared = PreparedFolder(str(tmp_path / "p"))
     vectors = np.random.default_rng(0).normal(size=(2, 300, 16)).astype(np.float32)
     questions, answers = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
@@ -177,7 +177,8 @@ def test_the_path_of_one_question(trained, folder):
     answer = answerer.answer(Query("what is a3?", k=3))
     assert answer.answer == answer.hits[0].answer
     shown = answer.as_json()
-    written = ["generated", "finished", "question_shortened", "answerable"]
+    checked = ["sentences", "support", "supported", "num_left_out"]
+    written = ["generated", *checked, "finished", "question_shortened", "answerable"]
     assert list(shown) == ["question", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER

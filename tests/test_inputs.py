@@ -10,7 +10,7 @@ import pytest
 from data_pipeline.corpora import Columns, Refusals
 from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 
 TABLE = "question,answer\nq,a\n"
 
@@ -81,7 +81,7 @@ def test_commas_separate_paths_or_belong_to_them(tmp_path):
 
 def test_notes_are_stored_in_the_manifest(tmp_path, vocab_file):
     (tmp_path / "a.csv").write_text('question;answer\nq;"a\nr;b\n')
-    settings = Settings((str(tmp_path / "a.csv"),), vocab_file, dev_share=0)
+    settings = PrepareSettings((str(tmp_path / "a.csv"),), vocab_file, dev_share=0)
     noted = {
         "fields stand between ';'": {"times": 1, "first": f"{tmp_path}/a.csv"},
         "a quote is text, as quoting does not fit": {"times": 1, "first": f"{tmp_path}/a.csv line 2"},
@@ -92,7 +92,7 @@ def test_notes_are_stored_in_the_manifest(tmp_path, vocab_file):
 
 def test_a_prepared_folder_of_an_older_version_is_read(tmp_path, vocab_file):
     (tmp_path / "a.csv").write_text(TABLE)
-    settings = Settings((str(tmp_path / "a.csv"),), vocab_file, dev_share=0)
+    settings = PrepareSettings((str(tmp_path / "a.csv"),), vocab_file, dev_share=0)
     prepare(settings, str(tmp_path / "out"))
     path = tmp_path / "out/manifest.json"
     manifest = json.loads(path.read_text())

@@ -29,6 +29,7 @@ from tests.llama_folders import CONFIG
 
 PROMPTS = [[7, 8, 9, 7, 8, 20, 21, 22, 23, 24], [300, 20, 31], [11] * 9, [5, 2]]
 IDS = np.array([[5, 6, 7, 8, 9, 10, 11, 12, 13]])
+SMALL = CONFIG | {"num_hidden_layers": 1}  # each layer makes training and sessions slower
 TIED = CONFIG | {"tie_word_embeddings": True}
 
 
@@ -45,10 +46,12 @@ def generator(folder):
 
 
 @pytest.fixture(scope="module")
-def exported(generator, tmp_path_factory):
+def exported(folder, tmp_path_factory):
+    """With precision=auto, on a processor that is fast in int8."""
     path = str(tmp_path_factory.mktemp("llama") / "e")
-    export(generator, path)
-    return path
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(int8, "available", lambda: True)
+        return export_script.export(folder, path, False, None, "auto")
 
 
 @pytest.fixture(scope="module")
@@ -190,9 +193,9 @@ def test_sessions_write_what_the_model_says(generator, writer):
     assert writer.write(PROMPTS, drawn) == live.write(PROMPTS, drawn)
 
 
-def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(folder):
-    """Without layers, and with a head that makes of each token of a circle the next one."""
-    model = TrainedGenerator.load(folder)
+def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(plain):
+    """With a layer that adds nothing, and with a head that makes of each token of a circle the next one."""
+    model = TrainedGenerator.load(plain)
     variables = checkpoints.variables_by_name(model.decoder)
     for name, variable in variables.items():
         if name.endswith("output/kernel"):
@@ -209,12 +212,11 @@ def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(folder):
     assert (found.passes, plain.passes) == (6, 40)  # the prompt gives a token, four passes give 8, and the last 7
 
 
-def test_only_float32_is_exported(folder, generator, tmp_path, monkeypatch):
+def test_only_float32_is_exported(folder, generator, exported, tmp_path, monkeypatch):
     monkeypatch.setattr(int8, "available", lambda: True)
     with pytest.raises(ValueError, match="int8 is for a GPT-2; this model is a llama. Export in float32"):
         export(generator, str(tmp_path / "e"), "int8")
-    version = export_script.export(folder, str(tmp_path / "e"), False, None, "auto")
-    with open(f"{version}/assets.extra/config.json", encoding="utf-8") as file:
+    with open(f"{exported}/assets.extra/config.json", encoding="utf-8") as file:
         stored = json.load(file)
     assert (stored["precision"], stored["tokenizer"]) == ("float32", "DecoderTokenizer")
     fast = TrainedGenerator.load(folder, "mixed_bfloat16")
@@ -226,7 +228,7 @@ def test_only_float32_is_exported(folder, generator, tmp_path, monkeypatch):
 def plain(tmp_path_factory):
     """A folder without a chat template: the model learns markers."""
     path = tmp_path_factory.mktemp("llama") / "plain"
-    llama_folders.write(path, template=None)
+    llama_folders.write(path, SMALL, template=None)
     return str(path)
 
 
@@ -245,7 +247,8 @@ def config(pairs_dir, plain):
     return GeneratorTraining(pairs_dir, plain, num_answers=2, settings=SETTINGS)
 
 
-def test_markers_are_as_likely_as_an_average_token(config, generator):
+def test_markers_are_as_likely_as_an_average_token(config, plain):
+    generator = TrainedGenerator.load(plain)
     begun = start(config, TokenFolder(config.tokens_dir))
     added = [begun.tokenizer.added[marker] for marker in ("<question>", "<answer>", "<end>")]
     assert added == [320, 321, 322]  # ids behind the tokenizer's own; the table has had rows for them
@@ -256,7 +259,7 @@ def test_markers_are_as_likely_as_an_average_token(config, generator):
     np.testing.assert_allclose(found[..., 320:], before[..., :320].mean(-1, keepdims=True).repeat(10, -1), atol=1e-5)
 
 
-def test_training_from_a_published_folder(config, generator, tmp_path):
+def test_training_from_a_published_folder(config, tmp_path):
     history = train(config, str(tmp_path / "m"))
     assert history["best"]["perplexity"] < history["epochs"][0]["perplexity"]
     found = TrainedGenerator.load(str(tmp_path / "m"))
@@ -277,10 +280,10 @@ def test_accumulation_recomputation_and_a_strategy_give_the_same_curve(config, t
     np.testing.assert_allclose(mirrored["losses"], plain, atol=1e-4)
 
 
-def test_training_on_packed_text(prepared, folder, tmp_path):
-    write_windows(str(tmp_path / "w"), [], prepared, tokenizer_of(folder), 40)
+def test_training_on_packed_text(prepared, plain, tmp_path):
+    write_windows(str(tmp_path / "w"), [], prepared, tokenizer_of(plain), 40)
     tokens = TokenFolder(str(tmp_path / "w"))
-    config = GeneratorTraining(tokens.path, folder, dropout=0.1, settings=SETTINGS)
+    config = GeneratorTraining(tokens.path, plain, dropout=0.1, settings=SETTINGS)
     begun = start(config, tokens)
     assert begun.decoder.config.attention_dropout == 0.1
     history = train(config, str(tmp_path / "m"))

@@ -38,6 +38,12 @@ def test_equals_ir_measures():
     assert metrics.success(ranks, 5) == pytest.approx(expected[Success @ 5])
 
 
+def test_roc_auc_counts_pairs_in_order():
+    # Of 2 x 3 pairs, 4 are in order (3 above all three, 2 above 1), and two are equal.
+    assert metrics.roc_auc(np.array([3, 2]), np.array([1, 2, 2])) == pytest.approx((4 + 2 / 2) / 6)
+    assert metrics.roc_auc(np.array([1.0]), np.array([2.0])) == 0
+
+
 # By google-research/rouge (rouge-score 0.1.2), RougeScorer(["rougeL"]).score(reference, text)["rougeL"].fmeasure
 @pytest.mark.parametrize(
     ("reference", "text", "expected"),

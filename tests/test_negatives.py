@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline.batches.hard_negatives import NEGATIVES_FILE, HardNegatives
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct.negatives import MiningSettings, mine
 from docproduct.systems.retriever.folder import Embeddings
 from tests.conftest import write_csv
@@ -41,7 +41,7 @@ class Numbers:
 @pytest.fixture(scope="module")
 def numbers(tmp_path_factory, vocab_file):
     folder = tmp_path_factory.mktemp("negatives")
-    prepare(Settings((write_csv(folder / "p.csv", ROWS),), vocab_file, dev_share=0.0), str(folder / "p"))
+    prepare(PrepareSettings((write_csv(folder / "p.csv", ROWS),), vocab_file, dev_share=0.0), str(folder / "p"))
     return PreparedFolder(str(folder / "p"))
 
 
@@ -83,7 +83,7 @@ def test_margins_and_ranks(numbers, tmp_path, settings, of_a, of_c):
 
 def test_bm25_finds_shared_words(tmp_path, vocab_file):
     rows = [("what helps hips", "hips own 50"), ("what is abc", "abc own 50"), ("x?", "helps hips 30"), ("y?", "no 20")]
-    prepare(Settings((write_csv(tmp_path / "p.csv", rows),), vocab_file, dev_share=0.0), str(tmp_path / "p"))
+    prepare(PrepareSettings((write_csv(tmp_path / "p.csv", rows),), vocab_file, dev_share=0.0), str(tmp_path / "p"))
     prepared = PreparedFolder(str(tmp_path / "p"))
     negatives, _ = mined(prepared, tmp_path / "n", by="bm25", last_rank=2)
     assert negatives["hips own 50"] == ["helps hips 30"]

@@ -33,12 +33,11 @@ def test_no_output_is_stored(path):
 
 @pytest.mark.long
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_run(path, minilm, tmp_path):
-    del minilm
+def test_notebooks_run(path, minilm, smollm2, tmp_path):
+    del minilm, smollm2
     environment = os.environ | {
         "PYTHONPATH": str(path.parents[1]),
         "WORK_DIR": str(tmp_path / "work"),
-        "TOY_EPOCHS": "1",
     }
     command = [sys.executable, "-c", RUN, str(path), str(path.parent), str(tmp_path / "done.ipynb")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
@@ -48,4 +47,4 @@ def test_notebooks_run(path, minilm, tmp_path):
     assert "image/png" in shown[2]
     assert "No stored answer is close enough" in shown[4]
     assert all("not medical advice" in text for text in shown[4:6])
-    assert "Written by a toy model" in shown[5]
+    assert "Written by SmolLM2" in shown[5]

@@ -18,7 +18,7 @@ PROMPTS = [[5, 6, 7, 30, 9], [8, 9]]
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
     path = tmp_path_factory.mktemp("gguf") / "model.gguf"
-    gguf_models.write(path, quantization="Q8_0")
+    gguf_models.write(path, quantization="Q8_0", num_layers=1)  # sessions take long to trace
     return str(path)
 
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 from data_pipeline import batches, cleaning
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, chunks, prepare, shards
+from data_pipeline.prepare import PrepareSettings, chunks, prepare, shards
 from data_pipeline.rows import PAIR
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from tests.conftest import write_csv
@@ -60,7 +60,7 @@ def test_equal_answers_are_one_group(prepared):
 
 def test_two_runs_write_the_same_bytes(corpus, vocab_file, tmp_path):
     for name in ("a", "b"):
-        prepare(Settings((corpus,), vocab_file, dev_share=0.2), str(tmp_path / name))
+        prepare(PrepareSettings((corpus,), vocab_file, dev_share=0.2), str(tmp_path / name))
     files = sorted(path.name for path in (tmp_path / "a").iterdir())
     assert files == sorted(path.name for path in (tmp_path / "b").iterdir())
     for name in files:
@@ -70,7 +70,7 @@ def test_two_runs_write_the_same_bytes(corpus, vocab_file, tmp_path):
 def test_refused_rows_are_counted(tmp_path, vocab_file):
     rows = [("q1?", "a1"), ("q2?", " \u200b"), ("&nbsp;", "a"), ("q1?", "a1"), ("Q1", "a2"), ("\u200b\u2060", "a")]
     path = write_csv(tmp_path / "p.csv", rows)
-    manifest = prepare(Settings((path,), vocab_file, dev_share=0), str(tmp_path / "out"))
+    manifest = prepare(PrepareSettings((path,), vocab_file, dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {
         "empty question": {"rows": 2, "first": f"{path} line 4"},
         "empty answer": {"rows": 1, "first": f"{path} line 3"},
@@ -82,7 +82,7 @@ def test_refused_rows_are_counted(tmp_path, vocab_file):
 def test_questions_of_a_dev_file_are_kept_out_of_train(tmp_path, vocab_file):
     train = write_csv(tmp_path / "train.csv", [("What is A?", "a1"), ("what is b", "b1")])
     dev = write_csv(tmp_path / "dev.csv", [("what is a", "a2")])
-    manifest = prepare(Settings((train,), vocab_file, dev_inputs=(dev,), dev_share=0), str(tmp_path / "out"))
+    manifest = prepare(PrepareSettings((train,), vocab_file, dev_inputs=(dev,), dev_share=0), str(tmp_path / "out"))
     assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
     rows = PreparedFolder(str(tmp_path / "out")).table(["answer", "split"]).to_pylist()
     assert {row["answer"]: row["split"] for row in rows} == {"a2": "dev", "b1": "train"}
@@ -101,7 +101,7 @@ def test_bad_input_leaves_nothing_behind(tmp_path, vocab_file, content, message)
     path = tmp_path / "p.csv"
     path.write_text(content)
     with pytest.raises(ValueError, match=message):
-        prepare(Settings((str(path),), vocab_file), str(tmp_path / "out"))
+        prepare(PrepareSettings((str(path),), vocab_file), str(tmp_path / "out"))
     assert os.listdir(tmp_path) == ["p.csv"]
 
 
@@ -118,11 +118,11 @@ MANY = "question,answer\n" + "".join(f"what is a{i}?,the b{i}.\n" for i in range
 def test_an_error_after_many_rows_leaves_nothing_half_written(tmp_path, corpus, vocab_file, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
-    settings = Settings((str(path),), vocab_file)
+    settings = PrepareSettings((str(path),), vocab_file)
     with pytest.raises(ValueError, match=f"{path} .*{message}"):
         prepare(settings, str(tmp_path / "out"))
     assert os.listdir(tmp_path) == [name]
-    prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
+    prepare(PrepareSettings((corpus,), vocab_file), str(tmp_path / "out"))
     before = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
     with pytest.raises(ValueError, match=message):
         prepare(settings, str(tmp_path / "out"), overwrite=True)
@@ -168,7 +168,7 @@ def large(tmp_path_factory):
 @pytest.fixture(scope="module")
 def undisturbed(large, vocab_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("undisturbed") / "out"
-    manifest = prepare(Settings((large,), vocab_file), str(folder), num_workers=0)
+    manifest = prepare(PrepareSettings((large,), vocab_file), str(folder), num_workers=0)
     assert manifest["refused"] == {"the same pair occurs before": {"rows": 2_400, "first": f"{large} line 11"}}
     assert sum(count["pairs"] for count in manifest["counts"].values()) == 21_600
     return contents(folder)
@@ -176,7 +176,7 @@ def undisturbed(large, vocab_file, tmp_path_factory):
 
 @pytest.mark.slow
 def test_the_number_of_processes_changes_nothing(large, vocab_file, tmp_path, undisturbed):
-    prepare(Settings((large,), vocab_file), str(tmp_path / "out"), num_workers=2)
+    prepare(PrepareSettings((large,), vocab_file), str(tmp_path / "out"), num_workers=2)
     assert contents(tmp_path / "out") == undisturbed
     assert os.listdir(tmp_path) == ["out"]
 
@@ -198,7 +198,7 @@ def test_a_killed_run_resumes_to_the_same_bytes(large, vocab_file, tmp_path, und
 
 
 def test_finished_work_is_not_repeated(large, vocab_file, tmp_path, undisturbed, monkeypatch):
-    settings, out = Settings((large,), vocab_file), str(tmp_path / "out")
+    settings, out = PrepareSettings((large,), vocab_file), str(tmp_path / "out")
     write = chunks.write
 
     def interrupted(*args):
@@ -218,7 +218,7 @@ def test_finished_work_is_not_repeated(large, vocab_file, tmp_path, undisturbed,
 
 @pytest.mark.parametrize("moment", ["first shard", "manifest", "before the rename", "after the rename"])
 def test_a_run_killed_near_its_end_is_resumed(large, vocab_file, tmp_path, undisturbed, monkeypatch, moment):
-    settings, out = Settings((large,), vocab_file), str(tmp_path / "out")
+    settings, out = PrepareSettings((large,), vocab_file), str(tmp_path / "out")
     calls = []
     owner, name, is_now = {
         "first shard": (shards, "_rows", lambda *_: len(calls) == 2),
@@ -244,7 +244,7 @@ def test_a_run_killed_near_its_end_is_resumed(large, vocab_file, tmp_path, undis
 
 
 def test_a_damaged_folder_is_repaired_by_overwrite(tmp_path, corpus, vocab_file):
-    settings, out = Settings((corpus,), vocab_file), tmp_path / "out"
+    settings, out = PrepareSettings((corpus,), vocab_file), tmp_path / "out"
     prepare(settings, str(out))
     before = contents(out)
     (out / "train-00003-of-00008.tfrecord").unlink()
@@ -258,7 +258,7 @@ def test_every_row_is_accounted_for(tmp_path, corpus, vocab_file, monkeypatch):
     filter_rows = shards._accepted
     monkeypatch.setattr(shards, "_accepted", lambda *args: filter_rows(*args).slice(1))
     with pytest.raises(RuntimeError, match="61 rows were read; 5[0-9] pairs and {} do not account for all"):
-        prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
+        prepare(PrepareSettings((corpus,), vocab_file), str(tmp_path / "out"))
 
 
 def test_an_unreadable_second_file_is_reported_before_the_work(tmp_path, corpus, vocab_file, monkeypatch):
@@ -266,17 +266,19 @@ def test_an_unreadable_second_file_is_reported_before_the_work(tmp_path, corpus,
     (tmp_path / "b.csv").write_text("a,b\n1,2\n")
     for path, message in (("b.csv", "no column 'question'"), ("c.txt", "No file at"), ("", "is a folder")):
         with pytest.raises((ValueError, OSError), match=message):
-            prepare(Settings((corpus, str(tmp_path / path)), vocab_file), str(tmp_path / "out"))
+            prepare(PrepareSettings((corpus, str(tmp_path / path)), vocab_file), str(tmp_path / "out"))
 
 
 def test_changed_inputs_or_settings_are_prepared_anew(tmp_path, vocab_file):
     path, out = write_csv(tmp_path / "p.csv", [("q1", "a1")]), str(tmp_path / "out")
-    prepare(Settings((path,), vocab_file, dev_share=0), out)
+    prepare(PrepareSettings((path,), vocab_file, dev_share=0), out)
     write_csv(tmp_path / "p.csv", [("q1", "a1"), ("q2", "a2")])
     with pytest.raises(FileExistsError, match="--overwrite"):
-        prepare(Settings((path,), vocab_file, dev_share=0), out)
-    assert prepare(Settings((path,), vocab_file, dev_share=0), out, overwrite=True)["counts"]["train"]["pairs"] == 2
-    prepare(Settings((path,), vocab_file, dev_share=0, max_tokens={"answer": 3}), out, overwrite=True)
+        prepare(PrepareSettings((path,), vocab_file, dev_share=0), out)
+    assert (
+        prepare(PrepareSettings((path,), vocab_file, dev_share=0), out, overwrite=True)["counts"]["train"]["pairs"] == 2
+    )
+    prepare(PrepareSettings((path,), vocab_file, dev_share=0, max_tokens={"answer": 3}), out, overwrite=True)
     assert PreparedFolder(out).longest() == 4  # [CLS] q ##1 [SEP]
 
 
@@ -287,7 +289,7 @@ def test_near_duplicates_are_refused_by_flag(tmp_path, vocab_file):
     path = write_csv(tmp_path / "p.csv", [*rows, rows[0]])
     manifests = {}
     for duplicates in ("exact", "near"):
-        settings = Settings((path,), vocab_file, dev_share=0, duplicates=duplicates)
+        settings = PrepareSettings((path,), vocab_file, dev_share=0, duplicates=duplicates)
         manifests[duplicates] = prepare(settings, str(tmp_path / duplicates))
     assert manifests["exact"]["counts"]["train"]["pairs"] == 3
     assert manifests["near"]["counts"]["train"]["pairs"] == 2
@@ -296,14 +298,14 @@ def test_near_duplicates_are_refused_by_flag(tmp_path, vocab_file):
         "the same pair occurs before": {"rows": 1, "first": f"{path} line 5"},
     }
     assert pq.ParquetFile(tmp_path / "near/pairs.parquet").metadata.num_rows == 2
-    strict = Settings((path,), vocab_file, dev_share=0, duplicates="near", near_threshold=0.99)
+    strict = PrepareSettings((path,), vocab_file, dev_share=0, duplicates="near", near_threshold=0.99)
     assert prepare(strict, str(tmp_path / "strict"))["counts"]["train"]["pairs"] == 3
 
 
 def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
     path = write_csv(tmp_path / "p.csv", [("see www.a.org?", "Hello. Call 555-123-4567. Hope this helps. Regards.")])
     scrub = ScrubSettings(BOILERPLATE_FILE, mask_links=True, mask_personal=True)
-    manifest = prepare(Settings((path,), vocab_file, dev_share=0, scrub=scrub), str(tmp_path / "out"))
+    manifest = prepare(PrepareSettings((path,), vocab_file, dev_share=0, scrub=scrub), str(tmp_path / "out"))
     assert PreparedFolder(str(tmp_path / "out")).table(["question", "answer"]).to_pylist() == [
         {"question": "see [link]?", "answer": "Call [phone]."}
     ]
@@ -324,14 +326,14 @@ def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
 )
 def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
-        Settings(("a.csv",), "vocab", **wrong)
+        PrepareSettings(("a.csv",), "vocab", **wrong)
 
 
 def test_a_pair_refused_for_its_question_makes_no_near_duplicate(tmp_path, vocab_file):
     answer = " ".join(f"w{i}" for i in range(60))
     dev = write_csv(tmp_path / "dev.csv", [("what is fever", "short")])
     train = write_csv(tmp_path / "train.csv", [("what is fever?", answer), ("what is the fever?", answer)])
-    settings = Settings((train,), vocab_file, dev_inputs=(dev,), dev_share=0, duplicates="near")
+    settings = PrepareSettings((train,), vocab_file, dev_inputs=(dev,), dev_share=0, duplicates="near")
     manifest = prepare(settings, str(tmp_path / "out"))
     assert manifest["refused"] == {"its question is in a dev file": {"rows": 1, "first": f"{train} line 2"}}
     assert manifest["counts"]["train"]["pairs"] == 1
@@ -339,5 +341,5 @@ def test_a_pair_refused_for_its_question_makes_no_near_duplicate(tmp_path, vocab
 
 def test_small_chunks_make_no_small_row_groups(large, vocab_file, tmp_path, monkeypatch):
     monkeypatch.setattr(chunks, "_MAX_ROWS", 500)
-    prepare(Settings((large,), vocab_file), str(tmp_path / "out"), num_workers=0)
+    prepare(PrepareSettings((large,), vocab_file), str(tmp_path / "out"), num_workers=0)
     assert pq.ParquetFile(tmp_path / "out/pairs.parquet").metadata.num_row_groups == 8  # one a shard

@@ -11,7 +11,7 @@ import pytest
 from data_pipeline import cleaning
 from data_pipeline.folders import manifest as manifests
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, chunks, html_columns, prepare
+from data_pipeline.prepare import PrepareSettings, chunks, html_columns, prepare
 from data_pipeline.rows import Field
 from tests.conftest import write_csv
 
@@ -21,7 +21,7 @@ PLAIN = [("q5?", "a <5 mg dose of <unknown>"), ("q6?", "AT&amp;T")]
 
 def pairs_of(path, vocab_file, rows, **settings):
     table = write_csv(path / "p.csv", rows)
-    manifest = prepare(Settings((table,), vocab_file, dev_share=0, **settings), str(path / "out"))
+    manifest = prepare(PrepareSettings((table,), vocab_file, dev_share=0, **settings), str(path / "out"))
     texts = PreparedFolder(str(path / "out")).table(["question", "answer"]).to_pydict()
     return dict(zip(texts["question"], texts["answer"], strict=True)), manifest
 
@@ -59,7 +59,7 @@ def test_html_is_always_turned_into_text_by_flag(tmp_path, vocab_file):
 def test_html_is_decided_for_each_column_of_each_file(tmp_path, vocab_file):
     first = write_csv(tmp_path / "a.csv", [(f"<p>q{i}?</p>", f"a{i}") for i in range(3)])
     second = write_csv(tmp_path / "b.csv", [("q9?", "a </b>"), ("q8?", "a"), ("q7?", "b")])
-    manifest = prepare(Settings((first, second), vocab_file, dev_share=0), str(tmp_path / "out"))
+    manifest = prepare(PrepareSettings((first, second), vocab_file, dev_share=0), str(tmp_path / "out"))
     assert [entry["html"] for entry in manifest["inputs"]] == [{"question": "tags"}, {}]
     assert manifest["changed"] == {"questions turned from HTML into text": 3, "answers with HTML tags, kept": 1}
 
@@ -135,7 +135,7 @@ def test_source_and_focus_may_be_null_words(tmp_path, vocab_file):
     columns = ["question", "source", "focus"]
     for keep, first in ((False, {"source": "p.csv", "focus": ""}), (True, {"source": "NULL", "focus": "nan"})):
         out = str(tmp_path / f"out{keep}")
-        prepare(Settings((str(path),), vocab_file, dev_share=0, keep_null_words=keep), out)
+        prepare(PrepareSettings((str(path),), vocab_file, dev_share=0, keep_null_words=keep), out)
         rows = sorted(PreparedFolder(out).table(columns).to_pylist(), key=lambda row: row["question"])
         assert rows[0] == {"question": "q1?"} | first
         assert rows[2] == {"question": "q3?", "source": "p.csv", "focus": "x"}
@@ -165,7 +165,7 @@ def test_the_command_reports_its_decisions(tmp_path, vocab_file):
 
 
 def test_a_folder_prepared_before_these_settings_is_read(tmp_path, corpus, vocab_file):
-    prepare(Settings((corpus,), vocab_file), str(tmp_path / "out"))
+    prepare(PrepareSettings((corpus,), vocab_file), str(tmp_path / "out"))
     path = tmp_path / "out" / manifests.MANIFEST_FILE
     manifest = json.loads(path.read_text())
     for name in ("html", "keep_null_words"):
@@ -180,4 +180,4 @@ def test_a_folder_prepared_before_these_settings_is_read(tmp_path, corpus, vocab
 
 def test_an_unknown_mode_is_refused():
     with pytest.raises(ValueError, match="html is 'strip'; expected auto, keep, text"):
-        Settings(("a.csv",), "vocab", html="strip")
+        PrepareSettings(("a.csv",), "vocab", html="strip")

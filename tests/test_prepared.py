@@ -5,14 +5,14 @@ import shutil
 import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.scrubbing import ScrubSettings
 
 
 def test_the_fingerprint_depends_on_content_not_on_paths(prepared, corpus, vocab_file, tmp_path):
     moved = str(shutil.copy(corpus, tmp_path / "moved.csv"))
-    settings = Settings((moved,), vocab_file, dev_share=0.2, num_shards=3, seed=1)
+    settings = PrepareSettings((moved,), vocab_file, dev_share=0.2, num_shards=3, seed=1)
     prepare(settings, str(tmp_path / "same"))
     assert PreparedFolder(str(tmp_path / "same")).fingerprint() == prepared.fingerprint()
     with open(moved, "a") as file:
@@ -26,7 +26,7 @@ def test_the_fingerprint_depends_on_the_boilerplate(corpus, vocab_file, tmp_path
     for name, phrase in (("a.txt", "one"), ("b.txt", "one"), ("c.txt", "two")):
         (tmp_path / name).write_text(f"closing: {phrase}\n")
         scrub = ScrubSettings(str(tmp_path / name))
-        prepare(Settings((corpus,), vocab_file, scrub=scrub), str(tmp_path / f"{name}.out"))
+        prepare(PrepareSettings((corpus,), vocab_file, scrub=scrub), str(tmp_path / f"{name}.out"))
         fingerprints.append(PreparedFolder(str(tmp_path / f"{name}.out")).fingerprint())
     assert fingerprints[0] == fingerprints[1] != fingerprints[2]
 

@@ -13,7 +13,7 @@ import tensorflow as tf
 from data_pipeline import batches, rows
 from data_pipeline.corpora import Reader
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.rows import ENCODER, LABEL, NUMBER, TEXT, TEXTS, Field, Schema
 from tests.conftest import VOCAB
 
@@ -48,7 +48,9 @@ def read_notes(path, columns, refusals):
 def folder(vocab_file, tmp_path_factory):
     path = tmp_path_factory.mktemp("notes")
     (path / "notes.txt").write_text("".join(f"{note.body}\t{note.topic}\t{note.year}\n" for note in NOTES))
-    settings = Settings((str(path / "notes.txt"),), vocab_file, max_tokens={"body": 6}, dev_share=0.4, num_shards=2)
+    settings = PrepareSettings(
+        (str(path / "notes.txt"),), vocab_file, max_tokens={"body": 6}, dev_share=0.4, num_shards=2
+    )
     prepare(settings, str(path / "out"), num_workers=0, reader=Reader(NOTE, read_notes))
     return PreparedFolder(str(path / "out"), NOTE)
 
@@ -134,7 +136,7 @@ def test_a_folder_of_another_type_is_refused(folder, prepared):
         PreparedFolder(prepared.path, NOTE)
 
 
-def test_lists_and_numbers_are_stored_in_parquet(vocab_file, tmp_path):
+def test_lists_and_numbers_are_stored_in_parquet(tmp_path):
     questions = [rows.Choices("What  is a?", ("a cold", " the  flu"), 1), rows.Choices("what is b?", ("x", "NULL"), 0)]
     questions += [
         dataclasses.replace(questions[0], choices=("the flu",)),
@@ -146,7 +148,7 @@ def test_lists_and_numbers_are_stored_in_parquet(vocab_file, tmp_path):
         del columns, refusals
         yield from ((f"{path} {i}", row) for i, row in enumerate(questions))
 
-    settings = Settings((str(tmp_path / "c.txt"),), vocab_file, dev_share=0)
+    settings = PrepareSettings((str(tmp_path / "c.txt"),), dev_share=0)
     manifest = prepare(settings, str(tmp_path / "out"), reader=Reader(rows.CHOICES, read))
     table = PreparedFolder(str(tmp_path / "out"), rows.CHOICES).table(["question", "choices", "correct"])
     assert sorted(table.to_pylist(), key=lambda row: row["choices"]) == [
@@ -158,8 +160,53 @@ def test_lists_and_numbers_are_stored_in_parquet(vocab_file, tmp_path):
     }  # fmt: skip
 
 
+@pytest.fixture(scope="module")
+def without_ids(folder, tmp_path_factory):
+    """The notes with a body that is not tokenized."""
+    schema = Schema(Note, (Field("body", TEXT, grouped=True), *OTHER_FIELDS), key="body")
+    out = str(tmp_path_factory.mktemp("without_ids") / "out")
+    prepare(
+        PrepareSettings(folder.settings.inputs, dev_share=0.4), out, num_workers=0, reader=Reader(schema, read_notes)
+    )
+    return PreparedFolder(out, schema)
+
+
+def test_rows_without_tokenized_fields_need_no_tokenizer(without_ids):
+    assert (without_ids.manifest["tokenizer"], without_ids.settings.tokenizer) == (None, None)
+    assert without_ids.longest() == 0
+    epoch = batches.training_batches(without_ids, "train", batches.BatchSettings(2), 0, epoch=0)
+    years = [year for batch in epoch for year in batch["year"].numpy().tolist()]
+    assert sorted(years) == sorted(without_ids.table(["year"], "train")["year"].to_pylist())
+
+
+@pytest.mark.parametrize("read", [PreparedFolder.cut_at, PreparedFolder.tokenizer])
+def test_reading_token_ids_of_rows_without_them_is_refused(without_ids, read):
+    with pytest.raises(ValueError, match="holds notes without token ids. Expected rows with a tokenized field"):
+        read(without_ids)
+
+
+def test_fields_without_token_ids_are_named(folder, without_ids):
+    with pytest.raises(ValueError, match="'topic' is not a tokenized field of notes. Fields with token ids: body"):
+        folder.longest("topic")
+    with pytest.raises(ValueError, match="'body' is not a tokenized field of notes. Fields with token ids: none"):
+        without_ids.longest("body")
+    with pytest.raises(ValueError, match="'topic' is not a tokenized field of notes"):
+        batches.side_ids(folder, "topic")
+
+
+def test_a_tokenizer_is_given_exactly_for_tokenized_fields(vocab_file, corpus, tmp_path):
+    with pytest.raises(
+        ValueError, match="tokenizer is missing.*because question, answer of pairs are stored as token ids"
+    ):
+        prepare(PrepareSettings((corpus,)), str(tmp_path / "out"))
+    with pytest.raises(
+        ValueError, match="tokenizer is .*expected none, because no field of choices is tokenized. Leave it out"
+    ):
+        PrepareSettings((corpus,), vocab_file).completed(rows.CHOICES)
+
+
 def test_max_tokens_of_an_undeclared_text_is_refused(vocab_file, corpus, tmp_path):
-    settings = Settings((corpus,), vocab_file, max_tokens={"body": 6})
+    settings = PrepareSettings((corpus,), vocab_file, max_tokens={"body": 6})
     with pytest.raises(ValueError, match="max_tokens names 'body'; expected question, answer"):
         prepare(settings, str(tmp_path / "out"))
 

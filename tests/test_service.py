@@ -1,19 +1,8 @@
 """The service: its routes, its queues, and its refusals."""
 
-import asyncio
 import base64
-import concurrent.futures
 import dataclasses
-import gc
-import pathlib
-import shutil
-import socket
-import threading
-import time
-import types
-import weakref
 
-import httpx
 import numpy as np
 import pytest
 
@@ -21,24 +10,8 @@ from docproduct.answering import Answerer, Query
 from docproduct.answering.emergency import ADVICE
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.web import schemas
-from docproduct.web.measures import Measures
-from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
-from docproduct.web.service import Service
-from docproduct.web.settings import ServiceSettings
-from tests.serving import PROMPT, events, message, running
-
-QUESTION = {"question": "what is a3?"}
-
-
-def answer_directly(answerer, question="what is a3?", k=5, search_by="answer"):
-    (answer,) = answerer.retrieve([Query(question, k, search_by)])
-    return answer.as_json() | {"seconds": {}}
-
-
-def without_seconds(response):
-    assert response.status_code == 200, response.text
-    return response.json() | {"seconds": {}}
+from tests.serving import PROMPT, QUESTION, Slow, answer_directly, events, message, running, without_seconds
 
 
 def test_request_defaults_are_the_generation_defaults():
@@ -82,8 +55,8 @@ def test_the_service_returns_what_the_answerer_returns(client, source):
 def test_a_stream_ends_with_the_whole_answer(client, source):
     whole = without_seconds(client.post("/v1/answer", json=QUESTION))
     answerer = source.answerer
-    _, prompt_ids = answerer.prompt(answerer.retrieve([Query("what is a3?")])[0])
-    ((generation,),) = answerer.generator.write([prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
+    draft = answerer.draft(Query("what is a3?"), answerer.retrieve([Query("what is a3?")])[0])
+    ((generation,),) = answerer.generator.write([draft.prompt_ids], GenerationSettings(max_tokens=PROMPT.answer_tokens))
     assert whole["generated"] == generation.text.strip()
     assert [source_json["in_prompt"] for source_json in whole["sources"]] == [True, True, False, False, False]
     response = client.post("/v1/answer", json=QUESTION | {"stream": True})
@@ -110,28 +83,6 @@ def test_settings_reach_the_generator(client):
     assert again == texts[str({"temperature": 1.5, "seed": 2})]
     detail = message(client.post("/v1/answer", json=QUESTION | {"max_tokens": 41}), 422, "invalid_request")
     assert detail == "max_tokens is 41; expected 1 to 40, what this generator was trained for."
-
-
-def test_clients_share_batches_and_get_their_own_answers(source):
-    questions = [f"what is {letter}{i}?" for letter in "abc" for i in range(20)]
-    app = create_app(source, ServiceSettings(max_wait_ms=50))
-    with running(app) as client, concurrent.futures.ThreadPoolExecutor(20) as threads:
-        responses = list(
-            threads.map(lambda q: without_seconds(client.post("/v1/retrieve", json={"question": q})), questions)
-        )
-        counted = client.get("/metrics").text
-    for question, response in zip(questions, responses, strict=True):
-        expected = answer_directly(source.answerer, question)
-        assert response["question"] == question
-        assert [s["question"] for s in response["sources"]] == [s["question"] for s in expected["sources"]]
-        np.testing.assert_allclose(
-            [s["score"] for s in response["sources"]], [s["score"] for s in expected["sources"]], atol=2e-4
-        )
-    numbers = dict(line.rsplit(" ", 1) for line in counted.splitlines() if not line.startswith("#"))
-    assert float(numbers['docproduct_batch_size_sum{queue="retrieval"}']) == 60
-    assert float(numbers['docproduct_batch_size_count{queue="retrieval"}']) < 30
-    assert float(numbers['docproduct_requests_total{route="/v1/retrieve",status="200"}']) == 60
-    assert float(numbers['docproduct_waiting{queue="retrieval"}']) == 0
 
 
 def test_embeddings_are_those_of_the_retriever(client, source):
@@ -190,20 +141,6 @@ def test_bad_requests_are_told_what_is_wrong(client, body, detail):
     assert message(client.post("/v1/answer", json=streamed), 422, "invalid_request").startswith(detail)
 
 
-class _Slow:
-    """A source whose answerer waits for an event before it retrieves."""
-
-    def __init__(self, answerer):
-        self.answerer, self.go_on, self.asked = self, threading.Event(), 0
-        self.index, self.generator, self.examples, self._answerer = answerer.index, None, [], answerer
-        self.check = answerer.check
-
-    def retrieve(self, queries):
-        self.asked += len(queries)
-        assert self.go_on.wait(20)
-        return self._answerer.retrieve(queries)
-
-
 def test_errors_name_the_field(client):
     wrong = {"question": "a", "stream": 5}
     detail = message(client.post("/v1/answer", json=wrong), 422, "invalid_request")
@@ -212,84 +149,8 @@ def test_errors_name_the_field(client):
     assert detail == "input: Input should be a valid string; input: Input should be a valid list"
 
 
-def test_a_question_is_answered_by_the_answerer_that_checked_it(source):
-    """An answerer that is loaded while the question waits may have fewer answers."""
-    slow, changing = _Slow(source.answerer), types.SimpleNamespace(examples=[])
-    changing.answerer = slow
-    with running(create_app(changing, ServiceSettings(max_batch=1))) as client:
-        threads, futures = post_all(client, 3)
-        with threads:
-            wait_until(lambda: 'docproduct_waiting{queue="retrieval"} 2.0' in client.get("/metrics").text)
-            changing.answerer = _Slow(source.answerer)
-            changing.answerer.go_on.set()
-            later = threads.submit(client.post, "/v1/retrieve", json=QUESTION)
-            slow.go_on.set()
-        assert [future.result().status_code for future in [*futures, later]] == [200] * 4
-    assert (slow.asked, changing.answerer.asked) == (3, 1)
-
-
-def post_all(client, count):
-    threads = concurrent.futures.ThreadPoolExecutor(count)
-    return threads, [threads.submit(client.post, "/v1/retrieve", json=QUESTION) for _ in range(count)]
-
-
-def wait_until(condition):
-    end = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < end
-        time.sleep(0.01)
-
-
-def test_requests_beyond_the_queue_limit_are_refused_at_once(source):
-    slow = _Slow(source.answerer)
-    with running(create_app(slow, ServiceSettings(max_batch=2, max_wait_ms=0, max_waiting=3))) as client:
-        threads, futures = post_all(client, 20)
-        with threads:
-            wait_until(lambda: sum(future.done() for future in futures) >= 15)
-            slow.go_on.set()
-        statuses = [future.result().status_code for future in futures]
-        assert set(statuses) == {200, 503}
-        assert 3 <= statuses.count(200) <= 5
-        refused = next(future.result() for future in futures if future.result().status_code == 503)
-        message(refused, 503, "overloaded")
-        assert refused.headers["retry-after"] == "1"
-        assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
-
-
-def test_requests_time_out(source):
-    slow = _Slow(source.answerer)
-    with running(create_app(slow, ServiceSettings(timeout=0.3, max_batch=1))) as client:
-        threads, futures = post_all(client, 4)
-        with threads:
-            for future in futures:
-                message(future.result(), 504, "timeout")
-        slow.go_on.set()
-        assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
-        assert slow.asked == 2  # the first and the last; requests that timed out in the queue were never processed
-
-
-def test_a_client_that_disconnects_frees_its_place(source):
-    slow = _Slow(source.answerer)
-    body = b'{"question": "a"}'
-    head = b"POST /v1/retrieve HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n"
-    with running(create_app(slow, ServiceSettings(max_batch=1, max_wait_ms=0, max_waiting=4))) as client:
-        connections = []
-        for number in range(5):  # one is processed, four wait
-            connections.append(socket.create_connection((client.base_url.host, client.base_url.port)))
-            connections[-1].sendall(head % len(body) + body)
-            if not number:
-                wait_until(lambda: slow.asked == 1)
-        wait_until(lambda: 'docproduct_waiting{queue="retrieval"} 4.0' in client.get("/metrics").text)
-        for connection in connections:
-            connection.close()
-        wait_until(lambda: 'route="/v1/retrieve",status="499"} 5.0' in client.get("/metrics").text)
-        slow.go_on.set()
-        assert client.post("/v1/retrieve", json=QUESTION).status_code == 200
-        assert slow.asked == 2
-
-
 def test_internal_errors_reveal_nothing(source):
-    slow = _Slow(source.answerer)
+    slow = Slow(source.answerer)
     slow.retrieve = lambda queries: [][0]
     with running(create_app(slow)) as client:
         detail = message(client.post("/v1/retrieve", json=QUESTION), 500, "internal")
@@ -308,50 +169,6 @@ def test_an_emergency_comes_with_every_kind_of_answer(client):
         assert "not medical advice" in response.json()["disclaimer"]
     (_, first), *_ = events(client.post("/v1/answer", json=request | {"stream": True}).text)
     assert first["emergency"] == ADVICE
-
-
-@pytest.mark.long
-def test_reloading_while_requests_arrive(folders, tmp_path):
-    """New folders replace the answerer, a missing model changes nothing, and no request fails."""
-    shutil.copytree(pathlib.Path(folders.model_dir).parent, tmp_path / "s")
-    mine = type(folders)(*(str(tmp_path / "s" / name) for name in ("model", "index", "generator")), threshold=-1.0)
-    source = Reloadable(mine)
-    first = id(source.answerer)
-    stop, statuses = threading.Event(), []
-    with running(create_app(source)) as client, httpx.Client(base_url=client.base_url, timeout=30) as other:
-
-        def ask():
-            while not stop.is_set():
-                statuses.append(other.post("/v1/answer", json=QUESTION | {"max_tokens": 3}).status_code)
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        try:
-            assert source.reload()
-            assert id(source.answerer) != first
-            second = source.answerer
-            shutil.rmtree(tmp_path / "s" / "model")
-            assert not source.reload()
-            assert source.answerer is second
-            wait_until(lambda: len(statuses) > 3)
-        finally:
-            stop.set()
-            asking.join()
-    assert set(statuses) == {200}
-
-
-@pytest.mark.long
-def test_reloading_frees_the_old_models(folders):
-    source = Reloadable(folders)
-    service = Service(source, ServiceSettings(timeout=0.1), Measures())
-    old = weakref.ref(source.answerer.retriever)
-    gc.disable()  # so that nothing is freed by chance
-    try:
-        asyncio.run(service.reload())
-    finally:
-        gc.enable()
-    assert old() is None
-    service.close()
 
 
 def test_an_answerer_needs_a_generator_that_answers(source):

@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct import index
 from docproduct.answering import Answerer, Query
 from docproduct.index import Index, IndexSettings
@@ -44,7 +44,7 @@ def retrieve(queries, retriever, opened, threshold=None):
 
 def indexed(retriever, vocab_file, folder, rows, **settings):
     table = write_csv(pathlib.Path(f"{folder}.csv"), rows)
-    prepare(Settings((table,), vocab_file, dev_share=0.0), f"{folder}-prepared")
+    prepare(PrepareSettings((table,), vocab_file, dev_share=0.0), f"{folder}-prepared")
     index.build(retriever, PreparedFolder(f"{folder}-prepared"), f"{folder}-index", IndexSettings(**settings))
     return Index(f"{folder}-index", retriever)
 
@@ -273,7 +273,7 @@ def test_the_threshold_passes_the_requested_share(retriever, vocab_file, tmp_pat
     rows = [(f"what is {'abc'[i % 3]}{i}?", f"the {'xy '[: i % 3]} {'z ' * (i % 7)}{i // 2}.") for i in range(70)]
     train = write_csv(tmp_path / "train.csv", [*rows[num_dev:], ("What is the shared", "z.")])
     dev = (write_csv(tmp_path / "dev.csv", rows[:num_dev]),) if num_dev else ()
-    prepare(Settings((train,), vocab_file, dev_inputs=dev, dev_share=0.0), str(tmp_path / "p"))
+    prepare(PrepareSettings((train,), vocab_file, dev_inputs=dev, dev_share=0.0), str(tmp_path / "p"))
     prepared = PreparedFolder(str(tmp_path / "p"))
     table = prepared.table(["question", "answer", "question_group", "answer_group", "split"]).to_pylist()
     calibrating = [pair for pair in table if source == "all" or pair["split"] == "dev"]

@@ -13,7 +13,7 @@ from data_pipeline.batches import BatchSettings, training_batches
 from data_pipeline.folders import token_folder
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import TokenFolder, TokenRow
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
 from data_pipeline.token_rows import packing
 from data_pipeline.token_rows.pair_rows import FocusSample, PairRows, write_closed_book
@@ -221,7 +221,7 @@ def test_the_end_of_a_text_is_never_learned_as_letters(tokenizer, question, answ
 @pytest.fixture
 def marked(tmp_path, vocab_file):
     rows = [("q1?", f"cold{MARK}"), ("q2?", f"flu{MARK}fever"), *((f"q{i}?", f"tea {i}") for i in range(3, 40))]
-    prepare(Settings((write_csv(tmp_path / "p.csv", rows),), vocab_file, dev_share=0.3), str(tmp_path / "p"))
+    prepare(PrepareSettings((write_csv(tmp_path / "p.csv", rows),), vocab_file, dev_share=0.3), str(tmp_path / "p"))
     return PreparedFolder(str(tmp_path / "p"))
 
 

@@ -171,6 +171,23 @@ def test_the_best_or_the_last_epoch_is_saved(keep, lowest_is_best, expected):
     assert run.history["best"]["epoch"] == expected[-1]
 
 
+def test_a_best_metric_that_is_not_evaluated_is_named_before_the_first_step(tmp_path):
+    class Other(Small):
+        best_metric, losses_made = "loss", 0  # "loss" is in each epoch's entry, but not of dev
+
+        def gradients(self, batch, gather):
+            self.losses_made += 1
+            return super().gradients(batch, gather)
+
+    model = keras.Sequential([keras.layers.Dense(1)])
+    model.build((None, 1))
+    task = Other(model, lambda batch, gather: tf.reduce_sum(model(tf.ones((1, 1)))), range(9))
+    message = "Other.best_metric is 'loss'. Expected a metric that Other.evaluate returns: x. Set best_metric"
+    with pytest.raises(ValueError, match=message):
+        loop.fit(task, TrainingSettings(batch_size=2), str(tmp_path), tf.distribute.get_strategy())
+    assert task.losses_made == 0
+
+
 @pytest.mark.parametrize(("patience", "epochs"), [(0, 6), (1, 2), (2, 5), (3, 6)])
 def test_training_stops_after_patience_epochs_without_gain(tmp_path, patience, epochs):
     model = keras.Sequential([keras.layers.Dense(1)])

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import safetensors
 
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct import model_folder
 from docproduct.training import devices, loop
 
@@ -24,7 +24,7 @@ FLAGS += ["--max_tokens=20", "--checkpoint_steps=3", "--deterministic", "--epoch
 def small(corpus, vocab_file, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("workers") / "p")
     lengths = {"max_tokens": {"question": 20, "answer": 20}}
-    prepare(Settings((corpus,), vocab_file, dev_share=0.2, seed=1, **lengths), folder)
+    prepare(PrepareSettings((corpus,), vocab_file, dev_share=0.2, seed=1, **lengths), folder)
     return folder
 
 

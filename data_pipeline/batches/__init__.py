@@ -7,7 +7,7 @@ neighbors.py       an epoch whose batches hold clusters of similar questions
 hard_negatives.py  draws mined negatives for each batch
 """
 
-from data_pipeline.batches.parsing import Batches, Element, count_tokens, pad, parse
+from data_pipeline.batches.parsing import Element, ShardBatches, count_tokens, pad, parse
 from data_pipeline.batches.sorting import (
     inference_batches,
     length_groups,
@@ -19,8 +19,8 @@ from data_pipeline.batches.training import BatchSettings, Source, length_boundar
 
 __all__ = [
     "BatchSettings",
-    "Batches",
     "Element",
+    "ShardBatches",
     "Source",
     "count_tokens",
     "inference_batches",

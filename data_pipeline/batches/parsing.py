@@ -18,8 +18,8 @@ _READ_ERRORS = (tf.errors.DataLossError, tf.errors.InvalidArgumentError, tf.erro
 Element = dict[str, tf.Tensor | tf.RaggedTensor]
 
 
-class Batches:
-    """The batches of one epoch; errors name the file.
+class ShardBatches:
+    """The batches that a dataset reads from shards; a damaged or incomplete shard is an error that names the file.
 
     Attributes:
       element_spec: the shapes and dtypes of a batch. Of pairs: {"question_ids": [B, Tq] int32, "answer_ids": [B, Ta]

@@ -6,7 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline import splits
-from data_pipeline.batches.parsing import Batches, pad, parse
+from data_pipeline.batches.parsing import ShardBatches, pad, parse
 from data_pipeline.folders.prepared import PreparedFolder, RowFinder
 
 _WINDOW = 2**15  # texts that are sorted by length together
@@ -85,15 +85,18 @@ def inference_batches(
 
     Yields:
       rows [B] int, the positions in the Parquet file; and ids [B, T] int32.
+
+    Raises:
+      ValueError: `side` is no tokenized field, or shards and Parquet file do not belong together.
     """
     schema = prepared.schema
     row_of = RowFinder(prepared.table([schema.id_name])[schema.id_name].to_numpy())
-    (feature,) = (field.feature for field in schema.tokenized if field.name == side)
+    feature = schema.tokenized_field(side).feature
     for split in filter(prepared.num_rows, splits.SPLITS):
         shards, num_rows = prepared.shards(split), prepared.num_rows(split)
         dataset = tf.data.TFRecordDataset(shards).batch(_WINDOW)
         dataset = dataset.map(lambda batch: parse(batch, schema.features)).prefetch(1)
-        for window in Batches(dataset, shards, schema.features, -(-num_rows // _WINDOW), num_rows):
+        for window in ShardBatches(dataset, shards, schema.features, -(-num_rows // _WINDOW), num_rows):
             try:
                 positions = row_of(window[schema.id_name].numpy())
             except KeyError as error:

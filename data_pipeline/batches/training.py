@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 import tensorflow as tf
 
-from data_pipeline.batches.parsing import Batches, Element, pad, parse
+from data_pipeline.batches.parsing import Element, ShardBatches, pad, parse
 from data_pipeline.rows import IDS
 from data_pipeline.settings import Settings, setting
 
@@ -61,7 +61,7 @@ class BatchSettings(Settings):
 
 def training_batches(
     source: Source, split: str, settings: BatchSettings, pad_id: int, epoch: int, skip: int = 0
-) -> Batches:
+) -> ShardBatches:
     """Returns one epoch of a split: every row once, in batches of `batch_size` rows; only one may be smaller.
 
     Args:
@@ -76,7 +76,9 @@ def training_batches(
     num_rows, shards, size = source.num_rows(split), source.shards(split), settings.batch_size
     dataset = _shuffled(shards, num_rows, seed)
     boundaries = settings.boundaries
-    if boundaries is None:
+    if IDS not in source.features.values():  # rows without texts have no length
+        boundaries = ()
+    elif boundaries is None:
         boundaries = length_boundaries(source.manifest["train_lengths"], settings.num_buckets, size)
     dataset = _bucketed(dataset, source.features, list(boundaries), size, seed) if boundaries else dataset.batch(size)
     dataset = dataset.skip(skip)
@@ -87,7 +89,7 @@ def training_batches(
     dataset = dataset.map(lambda batch: _padded(batch, pad_id, settings.pad_to_multiple))
     all_rows = num_rows if settings.num_workers == 1 and not skip else None
     num_batches = max(0, -(-num_rows // size) - skip)
-    return Batches(dataset.prefetch(tf.data.AUTOTUNE), shards, source.features, num_batches, all_rows)
+    return ShardBatches(dataset.prefetch(tf.data.AUTOTUNE), shards, source.features, num_batches, all_rows)
 
 
 def _shuffled(shards: Sequence[str], num_rows: int, seed: int) -> tf.data.Dataset:

@@ -11,6 +11,8 @@ _WRONG_ENCODING = re.compile(
     "Ã[\u0080-\u00bf\u0152-\u0161\u0178-\u017e\u0192\u02c6\u2013-\u203a\u20ac\u2122]|â€[™œ“”˜¦\u009d]"
 )
 _IN_QUOTES = re.compile(r"'.+'|=\".*\"", re.DOTALL)
+_LIST_STARTS, _QUOTE_STARTS = ("[", "{", " "), ("'", "=")
+_SUSPECT = (*_LIST_STARTS, *_QUOTE_STARTS)
 
 LISTED = "a text looks like a list or an object, and is kept as it is: JSON Lines or Parquet keep its texts apart"
 LOST = "a text has marks of characters that were lost before (U+FFFD), which are left out"
@@ -20,14 +22,19 @@ QUOTED = 'question and answer stand in single quotes or in ="...", and are kept 
 
 def note(question: str, answer: str, where: str, refusals: Refusals) -> None:
     """Notes damage in the texts of a pair."""
+    if (
+        question.isascii()
+        and answer.isascii()
+        and not question.startswith(_SUSPECT)
+        and not answer.startswith(_SUSPECT)
+    ):
+        return  # most pairs: they need no more time
     for text in (question, answer):
-        if text.startswith(("[", "{", " ")) and _LISTED.fullmatch(text):
+        if text.startswith(_LIST_STARTS) and _LISTED.fullmatch(text):
             refusals.note(LISTED, where)
-        if text.isascii():  # most texts: they need no more time
-            continue
         if "\ufffd" in text:
             refusals.note(LOST, where)
         if ("Ã" in text or "â€" in text) and _WRONG_ENCODING.search(text):
             refusals.note(WRONG_ENCODING, where)
-    if question.startswith(("'", "=")) and _IN_QUOTES.fullmatch(question) and _IN_QUOTES.fullmatch(answer):
+    if question.startswith(_QUOTE_STARTS) and _IN_QUOTES.fullmatch(question) and _IN_QUOTES.fullmatch(answer):
         refusals.note(QUOTED, where)

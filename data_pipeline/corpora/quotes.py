@@ -105,7 +105,9 @@ class Rows:
                 for row in csv.reader(self._lines.taken(span), delimiter=self._delimiter, strict=True):
                     where = f"{self._path} line {self._lines.number - len(span) + 1}"
                     if row:  # a blank line is no row
-                        if len(row) != self._num_fields or self._spaced in span[0] or self._spaced in span[-1]:
+                        if len(row) != self._num_fields or self._spaced in span[0]:
+                            break
+                        if len(span) > 1 and self._spaced in span[-1]:
                             break
                         unclear = (len(span) > 1 or self._notes_needless) and '"' in span[0]
                         if unclear and not self._accepts(span, row, where):

@@ -9,7 +9,6 @@ import shutil
 from collections.abc import Iterator
 from typing import Any
 
-import filelock
 from absl import logging
 
 _PARTIAL = re.compile(r".+\.\d+\.partial")
@@ -136,6 +135,8 @@ def _replace_folder(partial: str, path: str) -> None:
 
 @contextlib.contextmanager
 def _locked(folder: str) -> Iterator[None]:
+    import filelock  # here, because the processes of `prepare` hold no lock, and its import takes 50 ms
+
     try:
         held = filelock.FileLock(os.path.join(folder, "lock")).acquire(blocking=False)
     except filelock.Timeout as error:
@@ -147,6 +148,8 @@ def _locked(folder: str) -> Iterator[None]:
 @contextlib.contextmanager
 def taking_turns(path: str) -> Iterator[None]:
     """Lets one process of this machine at a time run the block, for the same `path`."""
+    import filelock
+
     os.makedirs(os.path.dirname(path), exist_ok=True)
     lock = filelock.FileLock(f"{path}.lock")
     try:

@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
-from data_pipeline.folders.prepared_settings import Settings
+from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.rows import ANSWER, PAIR, QUESTION, Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
@@ -71,7 +71,9 @@ class PreparedFolder:
             "Make one with: python -m data_pipeline.prepare --input=... --output_dir=... "
             "A folder of other rows is opened with their schema: PreparedFolder(path, schema).",
         )
-        self.settings = Settings.from_stored(self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE))
+        self.settings = PrepareSettings.from_stored(
+            self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE)
+        )
 
     @property
     def features(self) -> dict[str, str]:
@@ -90,8 +92,9 @@ class PreparedFolder:
         """Loads the tokenizer that made the ids.
 
         Raises:
-          ValueError: the vocabulary in the folder is another one.
+          ValueError: the folder holds no token ids, or the vocabulary in it is another one.
         """
+        self._check_tokenized()
         tokenizer = load_tokenizer(self.path)
         expected = self.manifest["tokenizer"]["fingerprint"]
         if tokenizer.fingerprint != expected:
@@ -106,13 +109,30 @@ class PreparedFolder:
         return EncoderPrompts(*(self.settings.prompts.get(side, "") for side in (QUESTION, ANSWER)))
 
     def longest(self, *names: str) -> int:
-        """Returns the number of tokens of the longest text in the given fields, or in all tokenized ones."""
-        names = names or tuple(field.name for field in self.schema.tokenized)
-        return max(count[f"longest_{name}"] for count in self.manifest["counts"].values() for name in names)
+        """Returns the number of tokens of the longest text in the given, or all, tokenized fields; 0 without any.
+
+        Raises:
+          ValueError: a given field is not tokenized.
+        """
+        fields = [self.schema.tokenized_field(name) for name in names] or self.schema.tokenized
+        counts = self.manifest["counts"].values()
+        return max((count[f"longest_{field.name}"] for count in counts for field in fields), default=0)
 
     def cut_at(self) -> int:
-        """Returns the largest number of tokens to which a field's texts were cut."""
+        """Returns the largest number of tokens to which a field's texts were cut.
+
+        Raises:
+          ValueError: the folder holds no token ids.
+        """
+        self._check_tokenized()
         return max(self.settings.max_tokens[field.name] for field in self.schema.tokenized)
+
+    def _check_tokenized(self) -> None:
+        if not self.schema.tokenized:
+            raise ValueError(
+                f"{self.path} holds {self.schema.plural} without token ids. Expected rows with a tokenized field. "
+                "Read their texts with `table`."
+            )
 
     def num_rows(self, split: str) -> int:
         """Returns the number of rows in a split."""

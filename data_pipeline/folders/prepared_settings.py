@@ -4,12 +4,12 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_pipeline import settings, splits
+from data_pipeline import splits
 from data_pipeline.corpora import Columns, is_packed
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.rows import Schema
 from data_pipeline.scrubbing import ScrubSettings
-from data_pipeline.settings import REQUIRED, setting
+from data_pipeline.settings import REQUIRED, Settings, from_json, setting
 
 MAX_TOKENS = 256
 _LEAST_TOKENS = 3  # [CLS], a token, [SEP]
@@ -19,10 +19,11 @@ _MIN_SHARDS = 8
 
 
 @dataclasses.dataclass(frozen=True)
-class Settings(settings.Settings):
+class PrepareSettings(Settings):
     """What decides the content of a prepared folder.
 
     Attributes:
+      tokenizer: required for rows with a tokenized field; None for others.
       columns: the columns of the files, for readers of tables.
       prompts: for a tokenized field, what the encoder expects before its texts, the blank included; a field without one
         takes that of its side from the tokenizer's folder.
@@ -32,7 +33,7 @@ class Settings(settings.Settings):
     """
 
     inputs: tuple[str, ...] = setting(REQUIRED, "Files whose rows are split by a hash of their key.")
-    tokenizer: str = setting(REQUIRED, "Model folder, or a vocabulary file (vocab.txt).")
+    tokenizer: str | None = setting(None, "Model folder, or a vocabulary file (vocab.txt).")
     dev_inputs: tuple[str, ...] = setting((), "Files whose pairs are all dev; their questions are kept out of train.")
     test_inputs: tuple[str, ...] = setting((), "Files whose pairs are all test; their questions are in no other split.")
     columns: Columns = Columns()
@@ -67,17 +68,27 @@ class Settings(settings.Settings):
                     f"max_{name}_tokens is {most}; expected {_LEAST_TOKENS} or more: [CLS], a token, [SEP]."
                 )
 
-    def completed(self, schema: Schema) -> "Settings":
+    def completed(self, schema: Schema) -> "PrepareSettings":
         """Returns the settings with a prompt and a limit for each tokenized field.
 
         Raises:
-          ValueError: one is given for another field.
+          ValueError: one is given for another field, or `tokenizer` is missing or not needed.
         """
         names = [field.name for field in schema.tokenized]
+        if names and not self.tokenizer:
+            raise ValueError(
+                "tokenizer is missing. Expected a model folder or a vocabulary file (vocab.txt), because "
+                f"{', '.join(names)} of {schema.plural} are stored as token ids."
+            )
+        if self.tokenizer and not names:
+            raise ValueError(
+                f"tokenizer is {self.tokenizer!r}; expected none, because no field of {schema.plural} is tokenized. "
+                "Leave it out."
+            )
         for setting_name in ("prompts", "max_tokens"):
             if others := sorted(set(getattr(self, setting_name)) - set(names)):
                 raise ValueError(f"{setting_name} names {others[0]!r}; expected {', '.join(names) or 'nothing'}.")
-        of_folder = EncoderPrompts.read(self.tokenizer)
+        of_folder = EncoderPrompts.read(self.tokenizer) if self.tokenizer else EncoderPrompts()
         defaults = {field.name: getattr(of_folder, field.side, "") for field in schema.tokenized}
         return dataclasses.replace(
             self,
@@ -89,7 +100,7 @@ class Settings(settings.Settings):
         """Returns all input files, in the order in which they are read: those of a given split come first."""
         return (*self.test_inputs, *self.dev_inputs, *self.inputs)
 
-    def with_num_shards(self, inputs: Sequence[dict[str, Any]]) -> "Settings":
+    def with_num_shards(self, inputs: Sequence[dict[str, Any]]) -> "PrepareSettings":
         """Returns the settings with the number of shards that suits the size of the inputs, unless one is given."""
         if self.num_shards:
             return self
@@ -109,7 +120,7 @@ class Settings(settings.Settings):
         return flat
 
     @classmethod
-    def from_stored(cls, stored: Mapping[str, Any], schema: Schema, where: str) -> "Settings":
+    def from_stored(cls, stored: Mapping[str, Any], schema: Schema, where: str) -> "PrepareSettings":
         """Returns the settings of a manifest; one that is newer than the manifest has its default.
 
         Args:
@@ -125,7 +136,7 @@ class Settings(settings.Settings):
         max_tokens = {name: stored.get(limit_name(name), MAX_TOKENS) for name in names}
         of_fields = {*map(prompt_name, names), *map(limit_name, names)}
         others = {name: value for name, value in stored.items() if name not in of_fields}
-        return settings.from_json(cls, others | {"prompts": prompts, "max_tokens": max_tokens}, where)
+        return from_json(cls, others | {"prompts": prompts, "max_tokens": max_tokens}, where)
 
 
 def prompt_name(field: str) -> str:

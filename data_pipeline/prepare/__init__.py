@@ -25,14 +25,14 @@ from data_pipeline import splits
 from data_pipeline.corpora import OTHER_NUMBER, PAIRS, Columns, Reader, Refusals
 from data_pipeline.folders import files, prepared
 from data_pipeline.folders.manifest import MANIFEST_FILE
-from data_pipeline.folders.prepared_settings import Settings
+from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prepare import chunks, duplicates, html_columns, shards
 from data_pipeline.prepare.job import Job
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.rows import PAIR, Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
-__all__ = ["Columns", "Settings", "prepare"]
+__all__ = ["Columns", "PrepareSettings", "prepare"]
 
 _SMALL_BYTES = 2**22  # of input: processes would take longer to start than to work
 _PACKAGES = ("tokenizers", "datasketch", "numpy", "pyarrow", "selectolax", "xxhash")  # that decide the content, too
@@ -53,7 +53,7 @@ class _Inputs(NamedTuple):
 
 
 def prepare(
-    settings: Settings,
+    settings: PrepareSettings,
     output_dir: str,
     overwrite: bool = False,
     num_workers: int | None = None,
@@ -78,12 +78,12 @@ def prepare(
       Its manifest.
 
     Raises:
-      ValueError: an input is damaged, or no row is left.
+      ValueError: a setting does not fit the schema, an input is damaged, or no row is left.
       FileExistsError: `output_dir` holds something else, and `overwrite` is off.
     """
     schema = reader.schema
-    tokenizer = load_tokenizer(settings.tokenizer, settings.lower_case) if schema.tokenized else None
     settings = settings.completed(schema)
+    tokenizer = load_tokenizer(settings.tokenizer, settings.lower_case) if settings.tokenizer else None
     sizes = {path: files.size(path) for path in settings.paths()}
     for path in sizes:  # an unknown format or a missing column shows now, not after hours
         next(reader.read(path, settings.columns, Refusals()), None)
@@ -105,7 +105,7 @@ def prepare(
     return prepared.PreparedFolder(output_dir, schema).manifest
 
 
-def _inputs(settings: Settings, sizes: Mapping[str, int], reader: Reader) -> _Inputs:
+def _inputs(settings: PrepareSettings, sizes: Mapping[str, int], reader: Reader) -> _Inputs:
     entries = [{"path": path, "bytes": sizes[path], "sha256": files.sha256(path)} for path in settings.paths()]
     for entry in entries:
         entry["html"] = html_columns.find(settings, entry["path"], reader)
@@ -116,7 +116,7 @@ def _inputs(settings: Settings, sizes: Mapping[str, int], reader: Reader) -> _In
     return _Inputs(entries, _modified(settings), boilerplate)
 
 
-def _modified(settings: Settings) -> list[int]:
+def _modified(settings: PrepareSettings) -> list[int]:
     return [os.stat(path).st_mtime_ns for path in settings.paths()]
 
 
@@ -169,7 +169,7 @@ def _labels(schema: Schema, reports: Sequence[dict[str, Any]]) -> dict[str, list
     return {name: sorted(labels) for name, labels in values.items()}
 
 
-def _state(settings: Settings, schema: Schema, tokenizer: Tokenizer | None, inputs: _Inputs) -> str:
+def _state(settings: PrepareSettings, schema: Schema, tokenizer: Tokenizer | None, inputs: _Inputs) -> str:
     """Returns the hash of everything that decides the content of the folder."""
     content = [
         prepared.FORMAT,

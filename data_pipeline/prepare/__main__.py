@@ -12,9 +12,9 @@ from data_pipeline import splits
 from data_pipeline.corpora import PAIRS, ROLES, Columns, Refusals
 from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
-from data_pipeline.prepare import Settings, prepare
+from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
-from data_pipeline.settings import define_flags, flag_values
+from data_pipeline.settings import REQUIRED, define_flags, flag_values
 
 _FIELDS = PAIRS.schema.tokenized
 _COLUMN_FLAGS = {role: f"{role}_column" for role in ROLES}
@@ -41,23 +41,23 @@ def _define_flags() -> None:
             limit_name(field.name), MAX_TOKENS, f"Maximum tokens of {field.plural}; longer ones are cut."
         )
     define_flags(Columns, names=_COLUMN_FLAGS)
-    define_flags(Settings, but=_OWN_FLAGS, dev_share=None)
+    define_flags(PrepareSettings, but=_OWN_FLAGS, dev_share=None, tokenizer=REQUIRED)
     flags.DEFINE_bool("strip_boilerplate", False, "Remove set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "File of patterns of these phrases.")
     define_flags(ScrubSettings, but=("boilerplate",))
     flags.DEFINE_integer("num_workers", None, "Number of processes; default: one per processor.", lower_bound=0)
 
 
-def _settings(values: flags.FlagValues, left_out: Refusals) -> Settings:
+def _settings(values: flags.FlagValues, left_out: Refusals) -> PrepareSettings:
     """Returns the settings of the flags; notes the files of folders that are left out."""
     columns = flag_values(Columns, names=_COLUMN_FLAGS)
     columns = Columns(**columns | {"delimiter": values.delimiter and values.delimiter.replace("\\t", "\t")})
-    described = flag_values(Settings, but=_OWN_FLAGS)
+    described = flag_values(PrepareSettings, but=_OWN_FLAGS)
     if described["dev_share"] is None:
-        described["dev_share"] = 0.0 if values.dev_input else Settings.dev_share
+        described["dev_share"] = 0.0 if values.dev_input else PrepareSettings.dev_share
     boilerplate = values.boilerplate if values.strip_boilerplate else None
     prompts = {field.name: values[prompt_name(field.name)].value for field in _FIELDS}
-    return Settings(
+    return PrepareSettings(
         **described,
         inputs=find_inputs(values.input, columns, left_out),
         dev_inputs=find_inputs(values.dev_input, columns, left_out),

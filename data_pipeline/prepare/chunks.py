@@ -7,6 +7,7 @@ chunk ends, so that a run that was killed finds the chunks that it has written.
 import collections
 import functools
 import json
+import operator
 import os
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -84,14 +85,17 @@ def write(job: Job, reader: Reader, workers: Workers, progress: bool) -> list[di
 def _read(job: Job, reader: Reader, refusals: Refusals) -> Iterator[tuple[str, str, list[Row]]]:
     """Yields (given split, path, rows) of each chunk; a chunk is of one file."""
     settings = job.settings
-    names, content = ([field.name for field in fields] for fields in (job.schema.fields, job.schema.content))
+    fields = job.schema.fields
+    values_of = operator.attrgetter(*(field.name for field in fields))
+    content = [place for place, field in enumerate(fields, 1) if field in job.schema.content]
     inputs = ((splits.TEST, settings.test_inputs), (splits.DEV, settings.dev_inputs), ("", settings.inputs))
     for given_split, path in ((split, path) for split, paths in inputs for path in paths):
         rows: list[Row] = []
         characters = 0
         for where, row in reader.read(path, settings.columns, refusals):
-            rows.append((where, *(getattr(row, name) for name in names)))
-            characters += sum(_length(getattr(row, name)) for name in content)
+            values = (where, *values_of(row))
+            rows.append(values)
+            characters += sum([_length(values[place]) for place in content])
             if len(rows) == _MAX_ROWS or characters >= _MAX_CHARACTERS:
                 yield given_split, path, rows
                 rows, characters = [], 0
@@ -115,9 +119,7 @@ def _tools(
 def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]) -> None:
     """Writes one chunk."""
     settings, schema = job.settings, job.schema
-    tokenizer, scrubber = _tools(
-        settings.tokenizer if schema.tokenized else None, settings.lower_case, settings.scrub, job.state
-    )
+    tokenizer, scrubber = _tools(settings.tokenizer, settings.lower_case, settings.scrub, job.state)
     scrubber.counts.clear()
     refusals = Refusals()
     rows_read = len(rows)
@@ -159,22 +161,27 @@ def _cleaned(
     def is_null(text: str) -> bool:
         return not job.settings.keep_null_words and cleaning.is_null_word(text)
 
-    def clean(field: Field, value: Any) -> Any:
+    def clean(field: Field, values: Sequence[Any]) -> Sequence[Any]:
         if field.kind == TEXT:
-            return html_columns.clean(value, field, html, changed)
+            return [html_columns.clean(text, field, html, changed) for text in values]
         if field.kind == TEXTS:
-            return [html_columns.clean(text, field, html, changed) for text in value]
+            return [[html_columns.clean(text, field, html, changed) for text in texts] for texts in values]
         if field.kind == LABEL:
-            label = cleaning.clean(value)
-            return "" if is_null(label) else label
-        return value
+            labels = map(cleaning.clean, values)
+            return ["" if is_null(label) else label for label in labels]
+        return values
 
+    if not rows:
+        return []
+    places, *columns = zip(*rows, strict=True)
+    columns = list(map(clean, job.schema.fields, columns))
+    reasons: list[str | None] = [None] * len(rows)
+    for field, values in zip(job.schema.fields, columns, strict=True):
+        if field in (*job.schema.content, *job.schema.classes):
+            found = (_missing(field.name, value, is_null) for value in values)
+            reasons = [earlier or reason for earlier, reason in zip(reasons, found, strict=True)]
     complete = []
-    fields = job.schema.fields
-    needed = [place for place, field in enumerate(fields) if field in (*job.schema.content, *job.schema.classes)]
-    for where, *values in rows:
-        values = list(map(clean, fields, values))
-        reason = next(filter(None, (_missing(fields[place].name, values[place], is_null) for place in needed)), None)
+    for reason, where, *values in zip(reasons, places, *columns, strict=True):
         if reason:
             refusals.add(reason, where)
         else:

@@ -5,7 +5,7 @@ import itertools
 
 from data_pipeline import cleaning, markup
 from data_pipeline.corpora import Reader, Refusals
-from data_pipeline.folders.prepared_settings import Settings
+from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prepare.job import HtmlColumns
 from data_pipeline.rows import TEXT, Field
 
@@ -13,7 +13,7 @@ _ROWS = 1_000  # first rows of a file, which decide about its columns
 TAGS, ESCAPED = "tags", "escaped tags"  # <p> and &lt;p&gt;
 
 
-def find(settings: Settings, path: str, reader: Reader) -> HtmlColumns:
+def find(settings: PrepareSettings, path: str, reader: Reader) -> HtmlColumns:
     """Returns the columns whose HTML is turned into text: those where most texts of the first rows hold it."""
     if settings.html == "keep":
         return {}

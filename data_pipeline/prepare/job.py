@@ -3,7 +3,7 @@
 import dataclasses
 import os
 
-from data_pipeline.folders.prepared_settings import Settings
+from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.rows import Schema
 
 HtmlColumns = dict[str, str]  # {field: kind of HTML}, for those fields of a file whose HTML is turned into text
@@ -14,14 +14,14 @@ class Job:
     """A corpus to prepare.
 
     Attributes:
-      settings: the completed settings, see `Settings.completed`.
+      settings: the completed settings, see `PrepareSettings.completed`.
       schema: the schema of the rows.
       state: hash of everything that decides the content.
       work: folder of unfinished files.
       html: the columns of each input file whose HTML is turned into text.
     """
 
-    settings: Settings
+    settings: PrepareSettings
     schema: Schema
     state: str
     work: str

@@ -1,7 +1,8 @@
 """READ FIRST: the path of one question.
 
 question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search_many, k hits
-         -> answerable? -> prompt of the first hits and the question -> generator's session -> answer with its sources
+         -> answerable? -> prompt of the first hits and the question -> generator's session
+         -> check of each sentence against the sources -> answer
 
 The service (docproduct/web) takes the same steps, with the questions of several clients together.
 
@@ -18,8 +19,10 @@ import numpy as np
 from data_pipeline import cleaning
 from data_pipeline.prompts.answer_prompts import answer_prompt
 from data_pipeline.settings import REQUIRED, Settings, setting
+from docproduct.answering.draft import Draft
 from docproduct.answering.emergency import Emergency
 from docproduct.answering.query import DEFAULT_K, NOT_ANSWERABLE, Answer, Query
+from docproduct.answering.support import SupportChecker
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, SearchResult
@@ -89,6 +92,7 @@ class Answerer:
             )
         self.retriever, self.index, self.generator, self._emergency = retriever, index, generator, emergency
         self._threshold = index.threshold if threshold is None else threshold
+        self._check_support = SupportChecker()
 
     @classmethod
     def load(cls, folders: Folders) -> "Answerer":
@@ -114,12 +118,12 @@ class Answerer:
         if not self.writes(query, answer):
             return answer
         start = time.perf_counter()
-        answer, prompt_ids = self.prompt(answer)
-        ((generation,),) = self.generator.write([prompt_ids], self._sampling(query))
-        return answer.with_generation(generation, time.perf_counter() - start)
+        draft = self.draft(query, answer)
+        ((generation,),) = self.generator.write([draft.prompt_ids], self._sampling(query))
+        return draft.complete(generation, time.perf_counter() - start)
 
     def stream(self, query: Query) -> Iterator[Answer]:
-        """Yields the answer with its sources, then with the text of the generator while it grows, at last complete.
+        """Yields the answer with its sources, then with the generator's text while it grows, then complete and checked.
 
         Raises:
           ValueError: as in `answer`, which is a little faster.
@@ -129,10 +133,11 @@ class Answerer:
             yield answer
             return
         start = time.perf_counter()
-        answer, prompt_ids = self.prompt(answer)
-        yield answer
-        for generation in self.generator.stream(prompt_ids, self._sampling(query)):
-            yield answer.with_generation(generation, time.perf_counter() - start)
+        draft = self.draft(query, answer)
+        yield draft.answer
+        for generation in self.generator.stream(draft.prompt_ids, self._sampling(query)):
+            yield draft.growing(generation, time.perf_counter() - start)
+        yield draft.complete(generation, time.perf_counter() - start)
 
     def retrieve(self, queries: Sequence[Query]) -> list[Answer]:
         """Finds the sources of each query and quotes the best; writes nothing. The queries are encoded together.
@@ -180,12 +185,13 @@ class Answerer:
         """Returns whether the generator writes an answer to this query."""
         return self.generator is not None and query.generate and answer.answerable
 
-    def prompt(self, answer: Answer) -> tuple[Answer, list[int]]:
-        """Returns the answer with the number of hits in the generator's prompt, and the ids of that prompt."""
+    def draft(self, query: Query, answer: Answer) -> Draft:
+        """Returns what the generator needs to write an answer from the hits."""
         contexts = [(hit.question, hit.answer) for hit in answer.hits]
         question = cleaning.clean(answer.question)
         prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts)
-        return dataclasses.replace(answer, num_contexts=len(prompt.sources), shortened=prompt.shortened), prompt.ids
+        answer = dataclasses.replace(answer, num_contexts=len(prompt.sources), shortened=prompt.shortened)
+        return Draft(answer, prompt.ids, self._check_support.against(prompt.sources), query.only_supported)
 
     def sampling(self, **given: Any) -> GenerationSettings:
         """Returns settings for the generator; its text is at most as long as it was trained for, unless given.

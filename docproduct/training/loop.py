@@ -149,8 +149,11 @@ def _summary(task: Task, settings: TrainingSettings, epoch: int, history: dict[s
 def _evaluate(task: Task, settings: TrainingSettings, run: _Run, entry: dict[str, float]) -> None:
     """Appends an epoch's metrics to the history; saves the model if it is the best so far.
 
+    The untrained model is evaluated first, so that an error of the task costs no training time.
+
     Raises:
-      ValueError: a weight is not finite; the last step's loss alone cannot show that.
+      ValueError: a weight is not finite, which the last step's loss alone cannot show; or the task's best_metric is not
+        among its metrics.
     """
     if broken := [v.path for v in task.trainable_variables if not np.all(np.isfinite(v.numpy()))]:
         raise ValueError(
@@ -158,11 +161,17 @@ def _evaluate(task: Task, settings: TrainingSettings, run: _Run, entry: dict[str
             "far is kept. Start again with a lower --learning_rate, or with --precision=float32."
         )
     metrics = task.evaluate()
+    if task.best_metric not in metrics:
+        kind = type(task).__name__
+        raise ValueError(
+            f"{kind}.best_metric is {task.best_metric!r}. Expected a metric that {kind}.evaluate returns: "
+            f"{', '.join(metrics) or 'none'}. Set best_metric to one of these, or let evaluate return this metric."
+        )
     run.board.add("dev", metrics, entry["step"])
     entry |= metrics
     run.history["epochs"].append(entry)
     logging.info("%s", "  ".join(f"{name} {value:.4g}" for name, value in entry.items()))
-    score = entry[task.best_metric]
+    score = metrics[task.best_metric]
     best = run.history["best"].get(task.best_metric, score)
     if settings.keep == "last" or (score <= best if task.lowest_is_best else score >= best):
         run.history["best"] = entry

@@ -73,11 +73,13 @@ function newEntry(question) {
   const settings = { k: Number(at("k").value), search_by: at("ask").elements.search_by.value };
   if (info.generator) {
     settings.generate = at("generate").checked;
+    settings.only_supported = at("only_supported").checked;
     settings.temperature = Number(at("temperature").value);
     // The seed is shown with the answer, so that a drawn answer can be had again.
     if (settings.temperature > 0) settings.seed = Math.floor(Math.random() * 100000);
   }
-  return { id: Date.now(), question, settings, state: "searching", result: null, written: "", trouble: "" };
+  const empty = { state: "searching", result: null, written: "", trouble: "", unfolded: false };
+  return { id: Date.now(), question, settings, ...empty };
 }
 
 /** Asks; `entry.state` goes searching -> writing -> done, or to ended with `entry.trouble`, keeping what has come. */
@@ -171,7 +173,7 @@ function update(entry) {
   at("waiting").hidden = state !== "searching";
   at("written").hidden = !writes;
   at("written").classList.toggle("growing", state === "writing");
-  at("quoted").hidden = !result?.answerable || writes;
+  at("quoted").hidden = !result?.answerable;
   at("far").hidden = !result || result.answerable;
   at("trouble").hidden = !entry.trouble;
   at("foot").hidden = !result || state === "writing";
@@ -185,7 +187,7 @@ function update(entry) {
   at("from_marked").hidden = !read;
   at("from_nearest").hidden = read || result.question_shortened; // it has left no room for them
   at("shortened").hidden = !result.question_shortened;
-  if (!at("quoted").hidden) showQuoted(entry);
+  if (result.answerable && at("quoted_text").dataset.entry !== String(entry.id)) showQuoted(entry);
   at("far_words").textContent = result.answer;
   at("copy").textContent = "Copy answer";
   at("copy").hidden = !result.answerable;
@@ -199,15 +201,63 @@ function tell(id, words) {
   if (at(id).textContent !== (words || "")) at(id).textContent = words || "";
 }
 
+/** Shows the text as it grows; when it is complete and checked, each sentence with its sources or a doubt. */
 function showWritten(entry) {
   const place = at("written_text");
+  const isFolded = entry.result?.supported === false && !entry.unfolded;
+  place.hidden = isFolded;
+  at("unfold_written").hidden = !isFolded;
+  at("support").textContent = supportWords(entry, isFolded);
+  if (entry.state === "done" && entry.result?.sentences?.length) {
+    place.replaceChildren(...entry.result.sentences.flatMap(sentenceParts));
+    return;
+  }
   const before = place.textContent;
   if (entry.written === before) return;
   if (before && entry.written.startsWith(before)) place.append(entry.written.slice(before.length));
   else place.textContent = entry.written;
 }
 
-function showQuoted({ question, result }) {
+function supportWords({ state, result }, isFolded) {
+  if (state !== "done" || !result?.sentences) return "";
+  const left = result.num_left_out;
+  const words = [];
+  const statements = result.sentences.filter((sentence) => sentence.checkable);
+  const found = statements.filter((sentence) => sentence.supported).length;
+  const all = statements.length;
+  if (found === all && all) words.push(all === 1 ? "What it says is in them." : `All ${all} statements are in them.`);
+  else if (all) words.push(`Of ${count(all, "statement")}, ${found} ${found === 1 ? "is" : "are"} in them.`);
+  if (isFolded) words.push("So it is not shown at once.");
+  if (left) words.push(`${count(left, "sentence")} without support ${left === 1 ? "was" : "were"} left out.`);
+  return words.join(" ");
+}
+
+/** Returns a sentence without the citations of the machine, and behind it the sources that were found to support it. */
+function sentenceParts(sentence) {
+  const [, body, blanks] = sentence.text.replace(/\s?\[\d+(?:\s*[,;–-]\s*\d+)*\]/gu, "").match(/^(.*?)(\s*)$/su);
+  const part = (className, textContent) => Object.assign(document.createElement("span"), { className, textContent });
+  const doubtful = sentence.checkable && !sentence.supported;
+  const parts = [part(doubtful ? "sentence doubtful" : "sentence", body)];
+  if (doubtful) parts.push(part("doubt", sentence.reason));
+  else if (sentence.supported) parts.push(...sentence.sources.map(citation));
+  return [...parts, blanks];
+}
+
+function citation(number) {
+  const button = Object.assign(document.createElement("button"), {
+    type: "button", className: "cite", textContent: number, title: "Show this source",
+  });
+  button.setAttribute("aria-label", `Show source ${number}`);
+  button.addEventListener("click", () => {
+    const details = at("sources").querySelectorAll("details")[number - 1];
+    details.open = true;
+    details.querySelector("summary").focus();
+  });
+  return button;
+}
+
+function showQuoted({ id, question, result }) {
+  at("quoted_text").dataset.entry = id;
   at("quoted_question").textContent = result.sources[0]?.question ?? question;
   at("quoted_text").replaceChildren(marked(result.answer, termsOf(question)));
   fold(at("quoted_text"));
@@ -217,15 +267,16 @@ function showSources({ question, result }) {
   const list = at("sources").querySelector("ol");
   if (!list.children.length) {
     const terms = termsOf(question);
-    list.replaceChildren(...result.sources.map((source) => sourceItem(source, terms)));
+    list.replaceChildren(...result.sources.map((source, i) => sourceItem(source, i + 1, terms)));
   }
   // The prompt is known only when the answer is written.
   [...list.children].forEach((item, i) => (item.querySelector(".dot").hidden = !result.sources[i]?.in_prompt));
 }
 
-function sourceItem(source, terms) {
+function sourceItem(source, place, terms) {
   const item = at("source").content.cloneNode(true).firstElementChild;
   const text = item.querySelector(".text");
+  item.querySelector(".place").textContent = place;
   item.querySelector(".name").append(marked(source.question, terms));
   item.querySelector(".number").textContent = source.score.toFixed(2);
   item.querySelector("meter").value = source.score;
@@ -361,12 +412,13 @@ function problem(words) {
 
 async function copyAnswer() {
   const { written, result } = shown;
-  const text = `${written || result.answer}\n\n${result.disclaimer}`;
+  const shows = written && !at("written_text").hidden;
+  const text = [result.answer, ...(shows ? ["Written by a machine:", written] : []), result.disclaimer].join("\n\n");
   try {
     await navigator.clipboard.writeText(text);
     at("copy").textContent = "Copied";
   } catch { // no clipboard without https, or not allowed
-    getSelection().selectAllChildren(at(written ? "written_text" : "quoted_text"));
+    getSelection().selectAllChildren(at("quoted_text"));
     at("copy").textContent = "Selected: copy it with the keyboard";
   }
   announce(at("copy").textContent);
@@ -454,6 +506,10 @@ at("token_form").addEventListener("submit", async (event) => {
 });
 at("retry").addEventListener("click", () => run(shown));
 at("copy").addEventListener("click", copyAnswer);
+at("unfold_written").addEventListener("click", () => {
+  shown.unfolded = true;
+  showWritten(shown);
+});
 at("home").addEventListener("click", (event) => {
   if (event.ctrlKey || event.metaKey || event.shiftKey) return;
   event.preventDefault();

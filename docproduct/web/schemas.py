@@ -72,6 +72,7 @@ class AnswerRequest(create_model("_Sampling", __base__=RetrieveRequest, **_SAMPL
     """A question, and how its answer is written."""
 
     generate: bool = field(_QUERY["generate"], True)
+    only_supported: bool = field(_QUERY["only_supported"], False)
     stream: bool = Field(False, description="Send server-sent events: answer, text ..., done; or error.")
 
     def sampling(self) -> dict[str, Any]:
@@ -172,11 +173,28 @@ class RetrieveResponse(BaseModel):
     disclaimer: str
 
 
+class WrittenSentence(BaseModel):
+    """A sentence that the generator wrote, and what the sources say to it."""
+
+    text: str = Field(description="The sentence with the blanks behind it, without citations of no source.")
+    cited: list[int] = Field(description="Numbers of the sources that it cites, from 1.")
+    unknown: list[int] = Field(description="Other numbers that it cited; no source has them.")
+    sources: list[int] = Field(description="Numbers of the sources that support it; if none does, of the nearest one.")
+    score: float = Field(description="Probability that the sources support it, 0 to 1.")
+    supported: bool
+    checkable: bool = Field(description="Whether it makes a statement that can be checked.")
+    reason: str = Field(description="Why it is not supported; otherwise empty.")
+
+
 class AnswerResponse(RetrieveResponse):
     """The sources of a question, and the answer."""
 
     answer: str = Field(description="The best stored answer, quoted; or that none is close enough.")
     generated: str | None = Field(description="The text of the generator.")
+    sentences: list[WrittenSentence] = Field(description="That text, sentence by sentence; empty while it grows.")
+    support: float | None = Field(description="Share of its statements that the sources support, 0 to 1.")
+    supported: bool | None = Field(description="Whether that share is large enough to show the text unasked.")
+    num_left_out: int = Field(description="Number of unsupported sentences that only_supported left out.")
     finished: bool = Field(description="Whether the generator ended its text; false if the token limit cut it.")
     question_shortened: bool = Field(description="Whether the generator did not read the end of the question.")
 

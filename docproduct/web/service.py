@@ -116,26 +116,34 @@ class Service:
         return await self._questions.result(_Question(answerer, query))
 
     async def answer(self, request: schemas.AnswerRequest) -> AsyncIterator[Answer]:
-        """Yields the answer with its sources, then with the text of the generator while it grows."""
+        """Yields the answer with its sources, then with the generator's text while it grows, then complete, checked."""
         answerer = self._source.answerer
         with request_errors():
             sampling = _sampling(answerer, request)
-            query = Query(request.question, request.k, request.search_by, request.generate, sampling=sampling)
+            query = Query(
+                request.question,
+                request.k,
+                request.search_by,
+                request.generate,
+                request.only_supported,
+                sampling=sampling,
+            )
         answer = await self._retrieved(answerer, query)
         if not answerer.writes(query, answer):
             yield answer
             return
         self._prompts.check_room()  # before anything is sent: a stream that has begun has its status already
         start = time.perf_counter()
-        answer, prompt_ids = answerer.prompt(answer)
-        yield answer
+        draft = answerer.draft(query, answer)
+        yield draft.answer
         num_tokens = 0
-        item = _Prompt(answerer.generator, prompt_ids, sampling)
+        item = _Prompt(answerer.generator, draft.prompt_ids, sampling)
         try:
             async with contextlib.aclosing(self._prompts.results(item)) as generations:
                 async for generation in generations:
                     num_tokens = len(generation.ids)
-                    yield answer.with_generation(generation, time.perf_counter() - start)
+                    yield await asyncio.to_thread(draft.growing, generation, time.perf_counter() - start)
+            yield await asyncio.to_thread(draft.complete, generation, time.perf_counter() - start)
         finally:
             self.measures.tokens.inc(num_tokens)
 

@@ -27,6 +27,11 @@ class GeneratorTraining(Settings):
     # Of the model without base_dir; the token folder's tokenizer decides vocab_size.
     random_gpt2: GPT2Config = GPT2Config(width=256, num_layers=6, num_heads=4, max_positions=512)
     lora: LoraSettings = LoraSettings()
+    adapter_dir: str | None = setting(
+        None,
+        "With --lora_rank: adapter of base_dir to go on from; default: a new one, which changes nothing yet.",
+        changes_results=False,
+    )
     dropout: float | None = setting(
         None,
         "Dropout on states, embeddings and attention (LLaMA: attention only); default: as base_dir says, else 0.1.",
@@ -57,3 +62,5 @@ class GeneratorTraining(Settings):
             )
         if self.lora.rank and not self.base_dir:
             raise ValueError("lora_rank is given without base_dir; an adapter needs a model that was trained before.")
+        if self.adapter_dir and not self.lora.rank:
+            raise ValueError("adapter_dir is given without lora_rank. Give the rank of that adapter, too.")

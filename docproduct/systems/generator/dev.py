@@ -47,7 +47,7 @@ def read_rows(folder: TokenFolder, split: str) -> list[TokenRow]:
     dataset = tf.data.TFRecordDataset(shards).batch(_READ_TOGETHER)
     dataset = dataset.map(lambda batch: batches.parse(batch, folder.features))
     rows: list[TokenRow] = []
-    for batch in batches.Batches(dataset, shards, folder.features, -(-num_rows // _READ_TOGETHER), num_rows):
+    for batch in batches.ShardBatches(dataset, shards, folder.features, -(-num_rows // _READ_TOGETHER), num_rows):
         columns = [batch[name] for name in TokenRow._fields]
         lists = [c.to_list() if isinstance(c, tf.RaggedTensor) else c.numpy().tolist() for c in columns]
         rows += [TokenRow(*row) for row in zip(*lists, strict=True)]

@@ -56,7 +56,21 @@ def _from_folder(config: GeneratorTraining, folder: TokenFolder, prompt: PromptS
             f"{folder.path} was made with another vocabulary than that of {config.base_dir}. Make it again with "
             "that one."
         )
-    return AdaptedGenerator.adapt(generator, config.lora, policy, seed) if config.lora.rank else generator
+    return _adapted(generator, config, policy) if config.lora.rank else generator
+
+
+def _adapted(generator: TrainedGenerator, config: GeneratorTraining, policy: str) -> AdaptedGenerator:
+    """Returns the generator with a new adapter, or with that of `adapter_dir`."""
+    if not config.adapter_dir:
+        return AdaptedGenerator.adapt(generator, config.lora, policy, config.settings.seed)
+    result = AdaptedGenerator.load_on(generator, config.adapter_dir)
+    if result.settings != config.lora:
+        raise ValueError(
+            f"The adapter in {config.adapter_dir} has {result.settings}; received {config.lora}. Give equal "
+            "--lora_rank, --lora_alpha and --lora_targets."
+        )
+    result.prompt = generator.prompt
+    return result
 
 
 def _with_markers(generator: TrainedGenerator, prompt: PromptSettings, config: GeneratorTraining) -> TrainedGenerator:

@@ -40,7 +40,9 @@ def train(
     """
     strategy = strategy or tf.distribute.get_strategy()
     kind = adapter.KIND if config.lora.rank else KIND
-    run = RunFolder(model_dir, kind, strategy, resume, overwrite, (config.tokens_dir, config.base_dir))
+    run = RunFolder(
+        model_dir, kind, strategy, resume, overwrite, (config.tokens_dir, config.base_dir, config.adapter_dir)
+    )
     folder = training_rows(config)
     with strategy.scope():
         generator = start(config, folder)

@@ -135,11 +135,11 @@ class ClusterOrder:
         return [self._train[batch] for batch in rows]
 
 
-class Epoch:
-    """The batches of one epoch.
+class GeneratedBatches:
+    """Batches that a generator makes from pairs in memory, to be iterated once; `ShardBatches` are read from files.
 
     Attributes:
-      element_spec: {name: spec} of a batch's features.
+      element_spec: {name: spec} of a batch's features, which a generator cannot tell.
     """
 
     def __init__(self, batches: Iterator[Batch], element_spec: dict[str, tf.TensorSpec]):

@@ -23,7 +23,7 @@ from docproduct.layers import checkpoints
 from docproduct.systems.retriever import report
 from docproduct.systems.retriever.batches import (
     ClusterOrder,
-    Epoch,
+    GeneratedBatches,
     Pairs,
     TokenPairs,
     VectorPairs,
@@ -127,7 +127,7 @@ class RetrieverTask(Task):
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
         """Returns the batches of an epoch without the first `skip`: both sides, groups, and hard negatives if any."""
         if self._order:
-            epoch_batches = Epoch(in_order(self._pairs, self._order, epoch, skip), self._pairs.spec)
+            epoch_batches = GeneratedBatches(in_order(self._pairs, self._order, epoch, skip), self._pairs.spec)
         else:
             pad_id = self.retriever.tokenizer.pad_id
             epoch_batches = batches.training_batches(
@@ -136,7 +136,7 @@ class RetrieverTask(Task):
         if not self._negatives:
             return epoch_batches
         spec = epoch_batches.element_spec | self._pairs.spec_of_negatives(self._negatives.num_negatives)
-        return Epoch(with_negatives(epoch_batches, self._pairs, self._negatives, epoch), spec)
+        return GeneratedBatches(with_negatives(epoch_batches, self._pairs, self._negatives, epoch), spec)
 
     def count_tokens(self, batch: Batch) -> tuple[int, int]:
         """Returns the number of real tokens in a batch, and the number of places with padding."""
