@@ -7,8 +7,6 @@ so that one graph serves all values. A single text that is written greedily may 
     P prompts, B texts, T tokens of the longest prompt, L slots, Q tokens that are read together, V vocabulary
 """
 
-from collections.abc import Callable
-
 import numpy as np
 import tensorflow as tf
 
@@ -122,17 +120,12 @@ class Decoder:
         def unfinished(state: State) -> tf.Tensor:
             return (state["next"] < end) & ~tf.reduce_all(state["finished"])
 
-        def step(state: State) -> State:
-            return self._step(state, sampling)
-
-        def step_or_verify(state: State) -> State:
+        def step(state: State) -> list[State]:
             proposal, exists = propose(state["ids"][0], state["next"], NUM_PROPOSED)
-            return tf.cond(exists, lambda: self._verify(state, proposal, sampling), lambda: step(state))
+            verify, write = (lambda: self._verify(state, proposal, sampling)), (lambda: self._step(state, sampling))
+            return [tf.cond(lookup & exists, verify, write)]
 
-        def loop(body: Callable[[State], State]) -> Callable[[], State]:
-            return lambda: tf.while_loop(unfinished, lambda state: [body(state)], [state], parallel_iterations=1)[0]
-
-        return tf.cond(lookup, loop(step_or_verify), loop(step))
+        return tf.while_loop(unfinished, step, [state], parallel_iterations=1)[0]
 
     def _step(self, state: State, sampling: Sampling) -> State:
         """Reads the last token, and writes one more."""

@@ -218,7 +218,7 @@ def write_slots(cache: Any, rows: Any, new: Any) -> Any:
       rows: [B * H * Q] int32, rows in [B * H * L, S].
       new: [B, H, Q, S] or [B * H * Q, S].
     """
-    flat, new = (ops.reshape(x, (-1, cache.shape[-1])) for x in (cache, new))
+    flat, new = (tf.reshape(x, (-1, cache.shape[-1])) for x in (cache, new))
     return ops.reshape(tf.raw_ops.InplaceUpdate(x=flat, i=rows, v=new), tf.shape(cache))
 
 

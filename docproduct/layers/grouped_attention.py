@@ -8,18 +8,44 @@ prompt and returns its keys and values as a cache, and `decode_step` reads furth
 """
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from docproduct.layers.attention import LayerCache, write_slots
+from docproduct.layers.attention import LayerCache, attention_bias, write_slots
 from docproduct.layers.llama_config import LlamaConfig
 from docproduct.layers.rotary import Rotation, rotate
 from docproduct.layers.transformer import Blocks
 
 _BLOCK = 256  # queries of a prompt that attend together
+
+
+class Bias(NamedTuple):
+    """An attention bias and its sizes, which layers would otherwise find out again: a graph of half as many operations.
+
+    Attributes:
+      values: [B, 1, 1, Q, L] float32, added to the scores: 0 where a token may attend, else very negative.
+      num_texts: B, a scalar like the following sizes.
+      num_queries: Q.
+      num_keys: L.
+    """
+
+    values: Any
+    num_texts: Any
+    num_queries: Any
+    num_keys: Any
+
+    @property
+    def is_of_one_query(self) -> bool:
+        """Whether Q is known to be 1."""
+        return self.values.shape[3] == 1
+
+    @classmethod
+    def of(cls, mask: Any) -> "Bias":
+        """Returns the bias for a mask [B, Q, L] bool, which is true where a token may attend."""
+        return cls(attention_bias(mask)[:, None], *tf.unstack(tf.shape(mask)))
 
 
 class GroupedAttention(keras.layers.Layer):
@@ -49,29 +75,29 @@ class GroupedAttention(keras.layers.Layer):
             norm.build((None, None, self.head_width))
         self.output_projection.build((None, self.num_heads * self.head_width))
 
-    def call(self, states: Any, rotation: Rotation, bias: Any, training: bool = False) -> Any:
+    def call(self, states: Any, rotation: Rotation, bias: Bias, training: bool = False) -> Any:
         """Attends within each text.
 
         Args:
           states: [N, D].
           rotation: of each token.
-          bias: [B, 1, T, T] float32, added to the scores: 0 where a token may attend, very negative where it may not.
+          bias: of T queries and T keys.
           training: whether dropout is active.
 
         Returns:
           [N, D].
         """
-        mixed = self._attend(*self._heads(states, rotation, ops.shape(bias)[2], training), bias, training)
+        mixed = self._attend(*self._heads(states, rotation, bias, training), bias, training)
         return self._project(mixed)
 
-    def prefill(self, states: Any, rotation: Rotation, bias: Any, num_slots: Any) -> tuple[Any, LayerCache]:
+    def prefill(self, states: Any, rotation: Rotation, bias: Bias, num_slots: Any) -> tuple[Any, LayerCache]:
         """Does what `call` does, without dropout, and returns keys and values in the first T of L slots as well."""
-        q, *new = self._heads(states, rotation, ops.shape(bias)[2])
-        room = ((0, 0), (0, 0), (0, num_slots - ops.shape(bias)[3]), (0, 0))
-        return self._project(self._attend_in_blocks(q, *new, bias)), tuple(ops.pad(x, room) for x in new)
+        q, *new = self._heads(states, rotation, bias)
+        room = tf.convert_to_tensor(((0, 0), (0, 0), (0, num_slots - bias.num_keys), (0, 0)))
+        return self._project(self._attend_in_blocks(q, *new, bias)), tuple(tf.pad(x, room) for x in new)
 
     def decode_step(
-        self, states: Any, rotation: Rotation, cache: LayerCache, slots: Any, bias: Any
+        self, states: Any, rotation: Rotation, cache: LayerCache, slots: Any, bias: Bias
     ) -> tuple[Any, LayerCache]:
         """Attends from new tokens to the cached tokens and to one another.
 
@@ -80,67 +106,66 @@ class GroupedAttention(keras.layers.Layer):
           rotation: of each new token.
           cache: keys and values, [B, KV, L, S] each. They are overwritten: use the returned cache from then on.
           slots: [B * KV * Q] int32, the new tokens' rows in a cache [B * KV * L, S].
-          bias: [B, 1, Q, L] float32.
+          bias: of Q queries and L keys.
 
         Returns:
           [B * Q, D], and the cache with the new tokens.
         """
-        q, *new = self._heads(states, rotation, ops.shape(bias)[2])
+        q, *new = self._heads(states, rotation, bias)
         k, v = (write_slots(old, slots, x) for old, x in zip(cache, new, strict=True))
         return self._project(self._attend(q, k, v, bias)), (k, v)
 
-    def _heads(self, states: Any, rotation: Rotation, num_tokens: Any, training: bool = False) -> list[Any]:
+    def _heads(self, states: Any, rotation: Rotation, bias: Bias, training: bool = False) -> list[Any]:
         """[N, D] -> queries [B, KV, G, T, S], keys and values [B, KV, T, S]; queries and keys are rotated."""
-        num_rotated = self.num_heads + self.num_kv
-        rows = ops.reshape(self.query_key_value(states), (-1, num_rotated + self.num_kv, self.head_width))
-        rotated, v = ops.split(rows, [num_rotated], axis=1)
+        sizes = [self.num_heads, self.num_kv]
+        rows = ops.reshape(self.query_key_value(states), (-1, self.num_heads + 2 * self.num_kv, self.head_width))
+        rotated, v = tf.split(rows, [sum(sizes), self.num_kv], axis=1)  # Keras' split would compute the sizes again
         if self.head_norms:
-            parts = ops.split(rotated, [self.num_heads], axis=1)
+            parts = tf.split(rotated, sizes, axis=1)
             parts = [norm(x, training=training) for norm, x in zip(self.head_norms, parts, strict=True)]
             rotated = ops.concatenate(parts, axis=1)
-        q, k = ops.split(rotate(rotated, rotation), [self.num_heads], axis=1)
-        q, k, v = (_by_head(x, num_tokens) for x in (q, k, v))
-        # Not Keras' reshape, which would compare a number of tokens that is a tensor with -1.
-        return [tf.reshape(q, (-1, self.num_kv, self.num_heads // self.num_kv, num_tokens, self.head_width)), k, v]
+        q, k = tf.split(rotate(rotated, rotation), sizes, axis=1)
+        q, k, v = (_by_head(x, bias) for x in (q, k, v))
+        shape = -1, self.num_kv, self.num_heads // self.num_kv, bias.num_queries, self.head_width
+        return [tf.reshape(q, shape), k, v]
 
-    def _attend_in_blocks(self, q: Any, k: Any, v: Any, bias: Any) -> Any:
+    def _attend_in_blocks(self, q: Any, k: Any, v: Any, bias: Bias) -> Any:
         """Does what `_attend` does, for some queries at a time, which need the keys up to their own last one only.
 
         This saves up to half of the products, and a long prompt's scores, H * T * T numbers, are never there at once.
         """
-        num_tokens = ops.shape(bias)[2]
 
         def block(start: Any, mixed: Any) -> tuple[Any, Any]:
-            end = tf.minimum(start + _BLOCK, num_tokens)
-            own = bias[:, :, start:end, :end]
+            end = tf.minimum(start + _BLOCK, bias.num_queries)
+            own = Bias(bias.values[..., start:end, :end], bias.num_texts, end - start, end)
             part = self._attend(q[:, :, :, start:end], k[:, :, :end], v[:, :, :end], own)
             return end, tf.concat([mixed, part], axis=1)
 
-        none = tf.zeros((ops.shape(bias)[0], 0, self.num_heads * self.head_width), q.dtype)
+        none = tf.zeros((bias.num_texts, 0, self.num_heads * self.head_width), q.dtype)
         shapes = tf.TensorShape([]), tf.TensorShape([None, None, self.num_heads * self.head_width])
-        return tf.while_loop(lambda start, _: start < num_tokens, block, (tf.constant(0), none), shapes)[1]
+        return tf.while_loop(lambda start, _: start < bias.num_queries, block, (tf.constant(0), none), shapes)[1]
 
-    def _attend(self, q: Any, k: Any, v: Any, bias: Any, training: bool = False) -> Any:
-        """Queries [B, KV, G, Q, S], keys and values [B, KV, L, S] and bias [B, 1, Q, L] -> [B, Q, H * S]."""
-        num_texts, _, num_queries, num_keys = ops.shape(bias)
-        one = bias.shape[2] == 1  # then a product for each head is faster than one for a group: nothing is packed
-        if one:
-            k, v = ops.expand_dims(k, 2), ops.expand_dims(v, 2)
+    def _attend(self, q: Any, k: Any, v: Any, bias: Bias, training: bool = False) -> Any:
+        """Queries [B, KV, G, Q, S], keys and values [B, KV, L, S] -> [B, Q, H * S]."""
+        num_texts, num_queries, num_keys = bias[1:]
+        one = bias.is_of_one_query
+        if one:  # a product for each head is faster than one for a group: nothing is packed
+            k, v = tf.expand_dims(k, 2), tf.expand_dims(v, 2)
         else:
             q = tf.reshape(q, (num_texts, self.num_kv, -1, self.head_width))  # [B, KV, G * Q, S]
         scores = tf.matmul(q * (1 / math.sqrt(self.head_width)), k, transpose_b=True)
         if not one:
             scores = tf.reshape(scores, (num_texts, self.num_kv, -1, num_queries, num_keys))
-        scores += ops.cast(bias, self.compute_dtype)[:, :, None]  # [B, KV, G, Q, L]
+        scores += ops.cast(bias.values, self.compute_dtype)  # [B, KV, G, Q, L]
         if training:
             # The gradient of the softmax sums over L terms, so it is computed in float32 whatever the policy.
             scores = ops.cast(scores, "float32")
         probs = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
         if one:
-            return ops.reshape(ops.matmul(probs, v), (-1, 1, self.num_heads * self.head_width))
+            return tf.reshape(tf.matmul(probs, v), (-1, 1, self.num_heads * self.head_width))
         mixed = tf.matmul(tf.reshape(probs, (num_texts, self.num_kv, -1, num_keys)), v)
         mixed = tf.reshape(mixed, (num_texts, self.num_heads, num_queries, self.head_width))
-        mixed = ops.transpose(mixed, (0, 2, 1, 3))
+        mixed = tf.transpose(mixed, (0, 2, 1, 3))
         return tf.reshape(mixed, (num_texts, num_queries, self.num_heads * self.head_width))
 
     def _project(self, mixed: Any) -> Any:
@@ -148,9 +173,9 @@ class GroupedAttention(keras.layers.Layer):
         return self.output_projection(ops.reshape(mixed, (-1, self.num_heads * self.head_width)))
 
 
-def _by_head(rows: Any, num_tokens: Any) -> Any:
+def _by_head(rows: Any, bias: Bias) -> Any:
     """[B * T, heads, S] -> [B, heads, T, S]."""
     _, heads, width = rows.shape
-    if isinstance(num_tokens, int) and num_tokens == 1:  # the same numbers in the same order
-        return ops.reshape(rows, (-1, heads, 1, width))
-    return ops.transpose(tf.reshape(rows, (-1, num_tokens, heads, width)), (0, 2, 1, 3))
+    if bias.is_of_one_query:  # the same numbers in the same order
+        return tf.reshape(rows, (-1, heads, 1, width))
+    return tf.transpose(tf.reshape(rows, (-1, bias.num_queries, heads, width)), (0, 2, 1, 3))

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from docproduct.layers.attention import LayerCache, attention_bias, causal_mask, text_positions
-from docproduct.layers.grouped_attention import GroupedAttention
+from docproduct.layers.attention import LayerCache, causal_mask, text_positions
+from docproduct.layers.grouped_attention import Bias, GroupedAttention
 from docproduct.layers.llama_config import LlamaConfig
 from docproduct.layers.recompute import recomputed
 from docproduct.layers.rotary import Rotation, make_rotation
@@ -28,13 +28,13 @@ class Shared(NamedTuple):
 
     Attributes:
       rotation: of each token.
-      full: [B, 1, Q, K] float32, the attention bias of layers that see the whole text.
+      full: the attention bias of layers that see the whole text.
       sliding: the same for layers that see a window; None if there are none.
     """
 
     rotation: Rotation
-    full: Any
-    sliding: Any
+    full: Bias
+    sliding: Bias | None
 
 
 class LlamaLayer(keras.layers.Layer):
@@ -58,7 +58,8 @@ class LlamaLayer(keras.layers.Layer):
     def call(self, states: Any, shared: Shared, training: bool = False) -> Any:
         """Reads whole texts, [N, D] -> [N, D]; `training`: whether dropout is active."""
         normal = self.attention_norm(states, training=training)
-        attended = self.attention(normal, shared.rotation, self._bias(shared), training=training)
+        bias = self._bias(shared)
+        attended = self.attention(normal, rotation=shared.rotation, bias=bias, training=training)
         return self._feed(states + attended, training)
 
     def prefill(self, states: Any, shared: Shared, num_slots: Any) -> tuple[Any, LayerCache]:
@@ -73,7 +74,7 @@ class LlamaLayer(keras.layers.Layer):
         attended, cache = self.attention.decode_step(normal, shared.rotation, cache, slots, self._bias(shared))
         return self._feed(states + attended), cache
 
-    def _bias(self, shared: Shared) -> Any:
+    def _bias(self, shared: Shared) -> Bias:
         return shared.sliding if self.slides else shared.full
 
     def _feed(self, states: Any, training: bool = False) -> Any:
@@ -131,7 +132,7 @@ class Llama(keras.layers.Layer):
         states, shared = self._embed(ids), self._of_texts(causal_mask(segment_ids))
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
-            states = run(states, shared, training=training)
+            states = run(states, shared=shared, training=training)
         return self._finish(states, ids, training)
 
     def logits(self, states: Any) -> Any:
@@ -205,8 +206,8 @@ class Llama(keras.layers.Layer):
         config, sliding = self.config, None
         rotation = make_rotation(config.rotary, config.head_width, ops.reshape(positions, (-1,)), self.compute_dtype)
         if config.sliding_layers:
-            sliding = attention_bias(mask & (keys > queries - config.sliding_window))
-        return Shared(rotation, attention_bias(mask), sliding)
+            sliding = Bias.of(mask & (keys > queries - config.sliding_window))
+        return Shared(rotation, Bias.of(mask), sliding)
 
     def _embed(self, ids: Any) -> Any:
         """[B, T] ids -> [N, D]."""

@@ -25,6 +25,7 @@ from docproduct import grounding, index, sample
 from docproduct.answering import Answerer, Query, terminal
 from docproduct.answering.emergency import Emergency
 from docproduct.generation.session import GenerationSession
+from docproduct.model_folder import METRICS_FILE
 from docproduct.recipes.pretrained import SMOLLM2_INSTALL, smollm2_file
 from docproduct.systems import generator
 from docproduct.systems.retriever import TrainedRetriever
@@ -79,7 +80,8 @@ def build(work_dir: str) -> Answerer:
     # Another sample or other settings make another folder; the same ones find what was trained before.
     run = files.fingerprint([prepared.fingerprint(), dataclasses.asdict(config)])[:12]
     model_dir, index_dir = (os.path.join(start_dir, f"{name}-{run}") for name in ("model", "index"))
-    train_retriever(config, model_dir, resume=True)
+    if not os.path.isfile(os.path.join(model_dir, METRICS_FILE)):  # which ends a training
+        train_retriever(config, model_dir, resume=True)
     retriever = TrainedRetriever.load(model_dir)
     say("3. Building the index")
     if not os.path.isdir(index_dir):

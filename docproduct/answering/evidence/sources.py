@@ -37,6 +37,7 @@ SIGNS = {
 _MOST = 2  # of a number of names, or of a weight: more of them say no more
 _TELLING = 0.3  # weight of a word that is worth naming
 _NEAREST = 2  # sentences of each source that are looked at closely
+_FURTHER = 0.1  # share of a sentence's weight: what lacks more than this beyond the nearest one is no evidence
 _GAIN = 0.7  # weight that two sentences together must cover beyond each alone
 _QUESTION_WEIGHT = 0.7  # of words that only the question of a source has
 # Words of questions that name no topic.
@@ -141,8 +142,14 @@ class SourceTexts:
         return " ".join(question.words[naming[0] : naming[-1] + 1]) if naming else ""
 
     def evidence(self, sentence: Wording) -> list[Evidence]:
-        """Returns the sentence beside the nearest sentences of each source."""
-        return [self._beside(sentence, nearest) for nearest in self._nearest(sentence)]
+        """Returns the sentence beside the nearest sentences of each source.
+
+        A sentence that lacks many more of its words than another is left out: a wrong number is found only beside the
+        sentence that has the right one.
+        """
+        found = [self._beside(sentence, nearest) for nearest in self._nearest(sentence)]
+        least = min((one.sign("missing") for one in found), default=0.0)
+        return [one for one in found if one.sign("missing") <= least + _FURTHER]
 
     def _nearest(self, sentence: Wording) -> list[SourceSentence]:
         """Returns the sentences of each source that cover most of a sentence's words."""
