@@ -64,7 +64,7 @@ def test_the_right_topic_is_first_and_the_answer_is_written(minilm, smollm2, tmp
     # A second build uses the same folders again.
     monkeypatch.setattr(loop, "fit", None)
     monkeypatch.setattr(demo.index, "build", None)
-    monkeypatch.setattr(demo, "writer", lambda: None)
+    monkeypatch.setattr(demo, "export", None)
     demo.build("work")
 
 

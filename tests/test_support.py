@@ -56,11 +56,7 @@ def test_supported(checker, text, source):
         ("In an attack, people take 400 mg of prednisone for 5 days.", "The number 400 mg is not in the sources."),
         ("In an attack, people take 40 g of prednisone for 5 days.", "The number 40 g is not in the sources."),
         ("In an attack, people take 5 mg of prednisone for 40 days.", "The number 5 mg is not in the sources."),
-        pytest.param(
-            "About 1 in 40 newborns has cystic fibrosis.",
-            "Source 2 does not give the number 40 here.",
-            marks=pytest.mark.xfail(strict=True, reason="A sentence without numbers wins over the one with another."),
-        ),
+        ("About 1 in 40 newborns has cystic fibrosis.", "Source 2 does not give the number 40 here."),
         ("Antibiotics do help against asthma.", "Of this sentence and source 1, one is negated and the other is not."),
         ("Asthma is not treated with inhaled steroids.", "one is negated and the other is not"),
         ("Steroids increase the swelling in the airways.", "Source 1 says 'decrease', not 'increase'."),

