@@ -65,6 +65,20 @@ def greedy(generator, prompt, count, size=0):
     return ids[len(prompt) :]
 
 
+def test_a_prepared_session_has_run_its_graphs_and_writes_the_same(exported, writer, monkeypatch):
+    signatures, run = [], GraphSession.run
+
+    def noted(session, signature, inputs):
+        signatures.append(signature)
+        return run(session, signature, inputs)
+
+    monkeypatch.setattr(GraphSession, "run", noted)
+    prepared = GenerationSession.load(exported, prepare=True)
+    assert sorted(signatures) == ["advance", "begin"]
+    settings = GenerationSettings(max_tokens=9, num_samples=2)
+    assert prepared.write(PROMPTS, settings) == writer.write(PROMPTS, settings)
+
+
 @pytest.mark.parametrize("size", [0, 1, 2, 4])
 def test_the_session_writes_what_the_model_says(generator, writer, size):
     settings = GenerationSettings(max_tokens=20, no_repeat_ngram_size=size)

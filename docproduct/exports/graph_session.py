@@ -5,6 +5,8 @@ eager code sees its variables; the threads within a matrix product are those of 
 session, to be passed back by name instead of being copied out and in: see `ResidentTensor`.
 """
 
+import collections
+import concurrent.futures
 import contextlib
 import os
 import threading
@@ -41,24 +43,25 @@ class GraphSession:
         Raises:
           ValueError: the folder holds no SavedModel, or a damaged one.
         """
-        self._preparing = threading.Lock()
+        self._preparing: dict[str, threading.Lock] = collections.defaultdict(threading.Lock)
         self._ready: set[str] = set()
         with tf.Graph().as_default() as graph:
             try:
                 fed = _resident_inputs(folder, resident)
-                values = {name: value for name, (_, value) in fed.items()}
+                values = {name: value for name, (_, value, _) in fed.items()}
                 self._session = v1.Session(graph=graph, config=_config())
                 with deprecation.silence():  # there is no other loader for sessions
                     meta = v1.saved_model.load(self._session, _TAGS, folder, input_map=values)
             except (OSError, RuntimeError, tf.errors.OpError) as error:
                 raise ValueError(f"{folder} holds no whole SavedModel ({error}). Export the model again.") from error
-            self._signatures = {}
+            self._signatures, self._zeros = {}, {}
             for signature, parts in meta.signature_def.items():
                 if signature == _INITIALIZER:
                     continue
                 find = graph.get_tensor_by_name
                 feeds = {n: fed[t.name][0] if t.name in fed else find(t.name) for n, t in parts.inputs.items()}
                 fetches = {n: find(t.name) for n, t in parts.outputs.items()}
+                self._zeros[signature] = {n: fed[t.name][2] for n, t in parts.inputs.items() if t.name in fed}
                 handles = {n: tf.raw_ops.GetSessionHandle(value=t) for n, t in fetches.items() if n in resident}
                 self._signatures[signature] = feeds, fetches | handles, set(handles)
 
@@ -83,10 +86,23 @@ class GraphSession:
             )
         values = {feeds[name]: v.handle.handle if isinstance(v, ResidentTensor) else v for name, v in inputs.items()}
         # The first run of a signature prepares its graph, which takes seconds: once, not once in every thread.
-        with contextlib.nullcontext() if signature in self._ready else self._preparing:
+        with contextlib.nullcontext() if signature in self._ready else self._preparing[signature]:
             outputs = self._session.run(fetches, values)
         self._ready.add(signature)
         return {name: ResidentTensor(v) if name in handles else v for name, v in outputs.items()}
+
+    def prepare(self, requests: Mapping[str, Mapping[str, Any]]) -> None:
+        """Runs signatures for the first time, which takes seconds, all at the same time.
+
+        Args:
+          requests: {signature: its inputs}; resident ones are zeros, of size 1 where the signature allows any size.
+        """
+        with concurrent.futures.ThreadPoolExecutor(len(requests)) as pool:
+            list(pool.map(self._run_on_zeros, requests, requests.values()))
+
+    def _run_on_zeros(self, signature: str, inputs: Mapping[str, Any]) -> None:
+        handles = self._session.run(self._zeros[signature])
+        self.run(signature, inputs | {name: ResidentTensor(handle) for name, handle in handles.items()})
 
     def close(self) -> None:
         """Ends the session."""
@@ -103,13 +119,16 @@ def _config() -> Any:
     return config
 
 
-def _resident_inputs(folder: str, resident: Collection[str]) -> dict[str, tuple[tf.Tensor, tf.Tensor]]:
-    """Returns, for each resident input by its name in the graph, a placeholder for its handle, and its tensor."""
+def _resident_inputs(folder: str, resident: Collection[str]) -> dict[str, tuple[tf.Tensor, tf.Tensor, tf.Tensor]]:
+    """Returns for each resident input, by its name in the graph: a placeholder for its handle, the tensor, zeros."""
     meta = loader_impl.SavedModelLoader(folder).get_meta_graph_def_from_tags(_TAGS)
     fed = {}
     for parts in meta.signature_def.values():
         for name in set(parts.inputs) & set(resident):
             handle = v1.placeholder(tf.string, [], f"resident_{name}")
-            dtype = tf.as_dtype(parts.inputs[name].dtype)
-            fed[parts.inputs[name].name] = handle, tf.raw_ops.GetSessionTensor(handle=handle, dtype=dtype)
+            info = parts.inputs[name]
+            dtype = tf.as_dtype(info.dtype)
+            shape = [size or 1 for size in tf.TensorShape(info.tensor_shape)]
+            zeros = tf.raw_ops.GetSessionHandle(value=tf.zeros(shape, dtype))
+            fed[info.name] = handle, tf.raw_ops.GetSessionTensor(handle=handle, dtype=dtype), zeros
     return fed

@@ -65,11 +65,12 @@ class GenerationSession:
         self.window, self.prompt, self.chat_template = config.window, config.prompt, config.chat_template
 
     @classmethod
-    def load(cls, folder: str) -> "GenerationSession":
+    def load(cls, folder: str, prepare: bool = False) -> "GenerationSession":
         """Loads what `export` wrote, into a graph session of its own.
 
         Args:
           folder: an export, whose newest version is taken, or a version.
+          prepare: whether to do now what would make the first answer seconds slower than the others.
 
         Raises:
           ValueError: the folder holds something else, or an int8 model that this machine cannot run.
@@ -83,6 +84,8 @@ class GenerationSession:
         _check_export(folder, stored)
         config = from_json(SessionConfig, stored["session"], path)
         session = GraphSession(version, config.cache)
+        if prepare:
+            session.prepare(_first_requests())
         return cls(_TOKENIZERS[stored["tokenizer"]].load(own), config, session.run)
 
     @classmethod
@@ -213,6 +216,14 @@ def _check_export(folder: str, stored: dict[str, Any]) -> None:
             "was written by another version of docproduct, read it with that one. If the class is yours, add it to "
             f"_TOKENIZERS in {__name__}."
         )
+
+
+def _first_requests() -> dict[str, dict[str, Any]]:
+    """Returns the smallest inputs of `begin` and `advance`, without the cache; `advance` has nothing to write."""
+    sampling = GenerationSettings().choice() | {"seeds": [0]}
+    begin = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 1}
+    state = {"ids": [[0]], "padding": [0], "answer": 0, "next": 0, "finished": [True], "passes": 1}
+    return {"begin": begin | sampling, "advance": state | {"num_tokens": 1, "lookup": True} | sampling}
 
 
 def _num_written(state: dict[str, Any]) -> int:

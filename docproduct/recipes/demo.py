@@ -27,7 +27,6 @@ from docproduct.answering import Answerer, Query, terminal
 from docproduct.answering.emergency import Emergency
 from docproduct.exports import saved_models
 from docproduct.generation.export import FORMAT, export
-from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.model_folder import METRICS_FILE, WEIGHTS_FILE
 from docproduct.recipes.pretrained import SMOLLM2_INSTALL, smollm2_file
@@ -63,12 +62,12 @@ def build(work_dir: str) -> Answerer:
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         # A writer that an earlier run exported becomes ready while the retriever does.
         is_exported = export_dir is not None and bool(saved_models.versions(export_dir))
-        loading = pool.submit(load_writer, export_dir) if is_exported else None
+        loading = pool.submit(GenerationSession.load, export_dir, prepare=True) if is_exported else None
         retriever, opened = build_retriever(work_dir)
         if export_dir and not loading:
             say("4. Exporting the generator: SmolLM2-135M-Instruct with the grounding adapter (0.5 GB)")
             export(generator.load_model(grounding.ADAPTER_DIR, smollm2_file()), export_dir)
-            loading = pool.submit(load_writer, export_dir)
+            loading = pool.submit(GenerationSession.load, export_dir, prepare=True)
         writer = loading.result() if loading else None
     return Answerer(retriever, opened, writer, Emergency.load(sample.EMERGENCY_LIST))
 
@@ -116,13 +115,6 @@ def writer_dir(work_dir: str) -> str | None:
         return None
     adapter = files.sha256(os.path.join(grounding.ADAPTER_DIR, WEIGHTS_FILE))
     return os.path.join(work_dir, f"writer-{files.fingerprint([FORMAT, adapter])[:12]}")
-
-
-def load_writer(export_dir: str) -> GenerationSession:
-    """Loads the exported writer, and has it write once: the first time takes seconds."""
-    session = GenerationSession.load(export_dir)
-    session.write(session.tokenizer.encode(["a"]), GenerationSettings(max_tokens=2))
-    return session
 
 
 def say(text: str) -> None:
