@@ -57,6 +57,7 @@ def data_rows(table: Table, roles: Roles, refusals: Refusals) -> Iterator[tuple[
             yield where, row
         elif len(text) <= longest and plain_name(text) == name and _plain(value(row, second)) == other_name:
             refusals.add(_REPEATS, where)
+        # Most texts begin with a letter and need no pattern.
         elif not text[:1].isalnum() and _IS_RULE.fullmatch(text) and _IS_RULE.fullmatch(_plain(value(row, second))):
             refusals.add(_RULE, where)
         else:

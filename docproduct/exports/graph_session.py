@@ -5,7 +5,6 @@ eager code sees its variables; the threads within a matrix product are those of 
 session, to be passed back by name instead of being copied out and in: see `ResidentTensor`.
 """
 
-import collections
 import concurrent.futures
 import contextlib
 import os
@@ -43,7 +42,6 @@ class GraphSession:
         Raises:
           ValueError: the folder holds no SavedModel, or a damaged one.
         """
-        self._preparing: dict[str, threading.Lock] = collections.defaultdict(threading.Lock)
         self._ready: set[str] = set()
         with tf.Graph().as_default() as graph:
             try:
@@ -64,6 +62,7 @@ class GraphSession:
                 self._zeros[signature] = {n: fed[t.name][2] for n, t in parts.inputs.items() if t.name in fed}
                 handles = {n: tf.raw_ops.GetSessionHandle(value=t) for n, t in fetches.items() if n in resident}
                 self._signatures[signature] = feeds, fetches | handles, set(handles)
+        self._preparing = {signature: threading.Lock() for signature in self._signatures}
 
     def run(self, signature: str, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Runs a signature.

@@ -23,7 +23,7 @@ _BLOCK = 256  # queries of a prompt that attend together
 
 
 class Bias(NamedTuple):
-    """An attention bias and its sizes, which layers would otherwise find out again: a graph of half as many operations.
+    """An attention bias and its sizes, which are the same for all layers: each would add operations to find them out.
 
     Attributes:
       values: [B, 1, 1, Q, L] float32, added to the scores: 0 where a token may attend, else very negative.

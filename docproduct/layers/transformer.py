@@ -181,9 +181,9 @@ class GatedFeedForward(keras.layers.Layer):
         self.output_projection.build((None, self._inner_width))
 
     def call(self, states: Any, training: bool = False) -> Any:
-        """[N, D] -> [N, D]; `training`: whether the gradient is to be fast."""
+        """[N, D] -> [N, D]; `training`: whether a gradient will be taken."""
         gate, inner = ops.split(self.gate_and_inner(states), 2, axis=-1)
-        # TensorFlow's SiLU has a gradient of its own, which a SavedModel would hold, too.
+        # TensorFlow's SiLU has a faster gradient of its own, which a SavedModel would hold, too.
         active = ops.silu(gate) if training else gate * ops.sigmoid(gate)
         return self.output_projection(active * inner)
 
