@@ -15,6 +15,7 @@ _PARSED_TOGETHER = 1_024  # records whose length is read in one op
 _SHARDS_TOGETHER = 16  # files that are read in turn where the corpus does not fit into the buffer
 _SHUFFLED_BATCHES = 64
 _MAX_SHUFFLED_RECORDS = 1_000_000  # about 800 MiB of records of 200 tokens
+_NO_IDS = np.empty(0, np.int64)
 
 
 class Source(Protocol):
@@ -60,7 +61,13 @@ class BatchSettings(Settings):
 
 
 def training_batches(
-    source: Source, split: str, settings: BatchSettings, pad_id: int, epoch: int, skip: int = 0
+    source: Source,
+    split: str,
+    settings: BatchSettings,
+    pad_id: int,
+    epoch: int,
+    skip: int = 0,
+    left_out: np.ndarray = _NO_IDS,
 ) -> ShardBatches:
     """Returns one epoch of a split: every row once, in batches of `batch_size` rows; only one may be smaller.
 
@@ -71,10 +78,13 @@ def training_batches(
       pad_id: fills the rows.
       epoch: 0, 1, ...; each has another order.
       skip: number of batches to leave out at the beginning, for resuming.
+      left_out: the "pair_id" of rows of the split that are left out, [L] int64, each once.
     """
     seed = int(np.random.SeedSequence([settings.seed, epoch]).generate_state(1)[0])
     num_rows, shards, size = source.num_rows(split), source.shards(split), settings.batch_size
     dataset = _shuffled(shards, num_rows, seed)
+    if len(left_out):
+        dataset, num_rows = _without(dataset, source.features, left_out), num_rows - len(left_out)
     boundaries = settings.boundaries
     if IDS not in source.features.values():  # rows without texts have no length
         boundaries = ()
@@ -103,6 +113,18 @@ def _shuffled(shards: Sequence[str], num_rows: int, seed: int) -> tf.data.Datase
     else:
         dataset = tf.data.TFRecordDataset(shards)
     return dataset.shuffle(max(buffer, 1), seed, reshuffle_each_iteration=False)
+
+
+def _without(dataset: tf.data.Dataset, features: dict[str, str], left_out: np.ndarray) -> tf.data.Dataset:
+    """Returns the records without those of some pairs."""
+    ids = tf.constant(np.sort(left_out))
+
+    def others(batch: tf.Tensor) -> tf.Tensor:
+        pair_ids = parse(batch, {"pair_id": features["pair_id"]})["pair_id"]
+        places = tf.minimum(tf.searchsorted(ids, pair_ids), len(left_out) - 1)
+        return batch[tf.gather(ids, places) != pair_ids]
+
+    return dataset.batch(_PARSED_TOGETHER).map(others).unbatch()
 
 
 def _bucketed(

@@ -217,7 +217,19 @@ def assign(layer: Any, values: Mapping[str, np.ndarray], where: str, part: Part 
         variable.assign(values[name])
 
 
-def save(layer: Any, path: str, part: Part = lambda name: True, dtype: Any = None) -> None:
+def read_metadata(path: str) -> dict[str, str]:
+    """Returns what `save` was given as the metadata of a safetensors file."""
+    with safetensors.safe_open(path, "numpy") as file:
+        return file.metadata() or {}
+
+
+def save(
+    layer: Any,
+    path: str,
+    part: Part = lambda name: True,
+    dtype: Any = None,
+    metadata: Mapping[str, str] | None = None,
+) -> None:
     """Writes the variables of a layer to a safetensors file, under their paths inside the layer.
 
     Args:
@@ -225,11 +237,12 @@ def save(layer: Any, path: str, part: Part = lambda name: True, dtype: Any = Non
       path: The file.
       part: Tells by its path whether a variable is written; default: all are.
       dtype: NumPy dtype in the file; default: the variable's.
+      metadata: Texts to store with the tensors.
     """
     variables = variables_by_name(layer)
     tensors = {name: np.asarray(variables[name].numpy(), dtype) for name in filter(part, variables)}
     with files.whole_file(path) as partial, open(partial, "wb") as file:
-        file.write(safetensors.numpy.save(tensors))
+        file.write(safetensors.numpy.save(tensors, dict(metadata) if metadata else None))
 
 
 def fingerprint(layer: Any, *descriptions: str) -> str:

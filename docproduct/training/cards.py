@@ -19,7 +19,7 @@ def epochs(history: dict[str, Any]) -> str:
     """Returns a table of the metrics of each epoch; the epoch whose weights were kept is marked."""
     names = [name for name in history["epochs"][-1] if name != "epoch"]
     rows = [
-        [f"{entry['epoch']}{' (kept)' if entry == history['best'] else ''}"]
+        [f"{entry['epoch']}{' (kept)' if entry['epoch'] == history['best']['epoch'] else ''}"]
         + [f"{entry[name]:.4g}" if name in entry else "" for name in names]
         for entry in history["epochs"]
     ]

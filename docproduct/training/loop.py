@@ -180,14 +180,15 @@ def _evaluate(task: Task, settings: TrainingSettings, run: _Run, entry: dict[str
 
 
 def _finish(task: Task, folder: str, run: _Run) -> None:
-    """Writes the learning curve, the report and, last, the metrics; the checkpoint is no longer needed."""
+    """Lets the task improve the kept weights; writes the learning curve, the report and, last, the metrics."""
     if run.history["best"]["epoch"] == 0:
         logging.warning(
             "No epoch had a better %s on dev than the model that training started from: its weights were kept. Try "
             "another --learning_rate, or more --epochs.",
             task.best_metric,
         )
+    run.history["best"] = run.history["best"] | task.improve(run.history)
     curves.draw(run.history, task.best_metric, os.path.join(folder, CURVE_FILE))
     task.report(run.history)
     files.write_json(os.path.join(folder, METRICS_FILE), run.history)
-    run.checkpoint.remove()
+    run.checkpoint.remove()  # no longer needed

@@ -57,6 +57,15 @@ class Task(abc.ABC):
     def save(self) -> None:
         """Writes the weights of the best epoch so far."""
 
+    def improve(self, history: dict[str, Any]) -> dict[str, float]:
+        """Changes the kept weights after the last epoch, if that is better on dev; by default it does not.
+
+        Returns:
+          What is then new of "best" in the history. A run that was killed afterwards calls this again.
+        """
+        del history
+        return {}
+
     @abc.abstractmethod
     def report(self, history: dict[str, Any]) -> None:
         """Writes the model card of the finished run, if it has one; `history` is the future content of metrics.json."""

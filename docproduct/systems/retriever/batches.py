@@ -110,6 +110,7 @@ class ClusterOrder:
         question_vectors: np.ndarray,
         cluster_size: int,
         settings: BatchSettings,
+        held_out: np.ndarray,
     ):
         """Looks for the nearest questions of each.
 
@@ -119,8 +120,10 @@ class ClusterOrder:
           question_vectors: [N, D] float32, which decide what questions are alike.
           cluster_size: pairs that stand together; 1: all pairs in random order.
           settings: batch size, buckets and seed.
+          held_out: rows of train that are left out, [H] int.
         """
-        self._train = np.flatnonzero(prepared.table(["split"])["split"].to_numpy() == splits.TRAIN)
+        train = np.flatnonzero(prepared.table(["split"])["split"].to_numpy() == splits.TRAIN)
+        self._train = np.setdiff1d(train, held_out)
         self._vectors = unit(question_vectors[self._train]).numpy()
         self._keys = [pairs.groups[name][self._train] for name in _NEGATIVE_GROUPS]
         self._lengths = pairs.lengths[self._train]

@@ -73,6 +73,19 @@ class RetrieverTraining(Settings):
     )
     pad_to_multiple: int = setting(1, "Padded lengths are multiples of this number of tokens.", least=1)
     dev_train_answers: int = setting(2_000, "Number of train answers among the candidates on dev.", least=0)
+    dev_sets: tuple[str, ...] = setting(
+        (),
+        "Further questions to score each epoch with, as name=FOLDER in BEIR layout, commas between. What is chosen on "
+        "dev is chosen on the mean over these and the sources of the pairs.",
+        changes_results=False,  # a run's record has the hash of their files
+    )
+    trained_share: float | None = setting(
+        None,
+        "Share of the trained weights in those that are kept; the rest is that of the weights that training started "
+        "from. Default: the best on dev; 1 with a random start.",
+        least=0,
+        most=1,
+    )
     settings: TrainingSettings = TrainingSettings()
 
     def __post_init__(self) -> None:

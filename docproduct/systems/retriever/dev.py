@@ -1,22 +1,25 @@
 """Evaluation of a retriever on dev: metrics while it is trained, and the questions that it gets wrong."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from absl import logging
 
-from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import metrics
 from docproduct.search.fusion import Hybrid, choose, fuse
 from docproduct.search.words import WordIndex
+from docproduct.systems.retriever import dev_sets
+from docproduct.systems.retriever.dev_sets import DevQuestions
 from docproduct.systems.retriever.folder import TrainedRetriever
 from docproduct.systems.retriever.model import Retriever, unit
 
 _QUESTIONS_TOGETHER = 256
 _MOST_FOR_HYBRID = 1_000  # questions
+_NO_ROWS = np.empty(0, int)
 
 Vectors = Callable[[pa.Table, str], np.ndarray]  # (rows with their texts, side) -> [N, D], unit norm
 
@@ -56,92 +59,150 @@ class Miss:
 
 
 class DevEvaluation:
-    """Scores dev's questions against dev's answers and a fixed sample of train's.
+    """Scores questions against their candidates, set by set; see dev_sets.py."""
 
-    Equal answers are one candidate; a question's relevant candidates are the answers of all its pairs.
-    """
+    def __init__(
+        self,
+        prepared: PreparedFolder,
+        num_train_answers: int,
+        vectors: Vectors,
+        held_out: np.ndarray = _NO_ROWS,
+        others: Sequence[tuple[DevQuestions, Vectors]] = (),
+    ):
+        """Chooses questions and candidates.
 
-    def __init__(self, prepared: PreparedFolder, num_train_answers: int, vectors: Vectors):
-        table = prepared.table(["question", "answer", "question_group", "answer_group", "split"])
-        table = table.append_column("row", pa.array(range(len(table))))
-        splits_of_rows, question_groups, answer_groups = (
-            table[name].to_numpy() for name in ("split", "question_group", "answer_group")
-        )
-        dev, train = (np.flatnonzero(splits_of_rows == split) for split in (splits.DEV, splits.TRAIN))
-        # Groups are hashes: the lowest are a random sample, and the same one in every run.
-        _, first = np.unique(answer_groups[train], return_index=True)  # groups ascending
-        candidates = np.concatenate([dev, train[first[:num_train_answers]]])
-        groups = question_groups[dev]
-        _, asked, question_of_row = np.unique(groups, return_index=True, return_inverse=True)  # [Q], [dev]
-        # Candidates with an equal answer are one: the first, which is dev's if there is one.
-        groups = answer_groups[candidates]
-        _, answered, answer_of_row = np.unique(groups, return_index=True, return_inverse=True)  # [C], [candidates]
-        self._relevant: list[list[int]] = [[] for _ in asked]  # of each question, its candidates
-        for question, answer in zip(question_of_row, answer_of_row[: len(dev)], strict=True):
-            self._relevant[question].append(int(answer))
-        self._questions, self._answers = (table.take(pa.array(rows)) for rows in (dev[asked], candidates[answered]))
-        self._vectors = vectors
-        self._last: tuple[np.ndarray, np.ndarray, np.ndarray] | None = None
+        Args:
+          prepared: its dev questions are scored.
+          num_train_answers: number of train answers among the candidates.
+          vectors: encodes its rows.
+          held_out: rows of train that are scored as well, [H] int.
+          others: further questions, each with the function that encodes them.
+        """
+        self._parts = [(dev_sets.of_prepared(prepared, num_train_answers, held_out), vectors), *others]
+        self._set_names = np.concatenate([part.set_names for part, _ in self._parts])  # [Q], of all parts
+        self._last: list[_Scored] | None = None
 
     def __call__(self) -> dict[str, float]:
-        """Returns RR@10 and Success@1 of the model as it is now."""
-        questions, answers = self._vectors(self._questions, "question"), self._vectors(self._answers, "answer")
-        ranks = np.empty(len(questions), int)
-        for start in range(0, len(ranks), _QUESTIONS_TOGETHER):
-            rows = range(start, min(start + _QUESTIONS_TOGETHER, len(ranks)))
-            ranks[rows] = metrics.first_relevant_ranks(questions[rows] @ answers.T, self._relevant_rows(rows))
-        self._last = questions, answers, ranks
-        return {"RR@10": metrics.reciprocal_rank(ranks, 10), "Success@1": metrics.success(ranks, 1)}
+        """Returns RR@10 and Success@1 of the model as it is now, means over the sets, and RR@10 of each of several."""
+        return self.scores(self.ranks())
+
+    def ranks(self) -> np.ndarray:
+        """Returns the rank of each question's best own answer, from 1, with the model as it is now: [Q]."""
+        self._last = [self._scored(part, vectors) for part, vectors in self._parts]
+        return np.concatenate([scored.ranks for scored in self._last])
+
+    def scores(self, ranks: np.ndarray) -> dict[str, float]:
+        """Returns what a call returns, from what `ranks` returned."""
+        of_sets = _by_set(ranks, self._set_names)
+        reciprocal = {name: metrics.reciprocal_rank(of_set, 10) for name, of_set in of_sets.items()}
+        success = [metrics.success(of_set, 1) for of_set in of_sets.values()]
+        scores = {"RR@10": _mean(reciprocal.values()), "Success@1": _mean(success)}
+        return scores | ({f"RR@10 {name}": score for name, score in reciprocal.items()} if len(reciprocal) > 1 else {})
+
+    def gain(self, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
+        """Returns the difference in RR@10 of two models on the same questions, and its standard error.
+
+        Args:
+          before: [Q] int, the ranks of one model.
+          after: [Q] int, those of the other.
+        """
+        first, second = (np.where(ranks <= 10, 1 / ranks, 0.0) for ranks in (before, after))
+        gains = list(_by_set(second - first, self._set_names).values())
+        variances = [np.var(of_set) / len(of_set) for of_set in gains]
+        return _mean(map(np.mean, gains)), float(np.sqrt(sum(variances)) / len(gains))
 
     def choose_hybrid(self) -> tuple[Hybrid, dict[str, float]]:
         """Returns the best way to join BM25 to the vectors of the last call, and the RR@10 of each way.
 
-        See `fusion.choose`.
+        See `fusion.choose`; RR@10 is the mean over the sets.
         """
-        questions, answers, _ = self._seen()
-        # Questions are in the order of their groups, which are hashes: the first are a random sample.
-        rows = range(min(len(questions), _MOST_FOR_HYBRID))
         try:
-            index = WordIndex.build(self._answers["answer"].to_pylist())
+            scored = [_with_words(part, last) for (part, _), last in zip(self._parts, self._seen(), strict=True)]
         except ValueError as error:
             logging.info("Only vectors are searched: %s", error)
             return Hybrid(), {}
-        words = [index.scores(question) for question in self._questions["question"].to_pylist()[: len(rows)]]
-        cosines, relevant = questions[rows] @ answers.T, self._relevant_rows(rows)
+        set_names = np.concatenate([of_part.set_names for of_part in scored])
 
         def reciprocal_rank(hybrid: Hybrid) -> float:
-            scores = np.stack([fuse(*pair, *hybrid) for pair in zip(cosines, words, strict=True)])
-            return metrics.reciprocal_rank(metrics.first_relevant_ranks(scores, relevant), 10)
+            of_sets = _by_set(np.concatenate([of_part.ranks(hybrid) for of_part in scored]), set_names)
+            return _mean(metrics.reciprocal_rank(of_set, 10) for of_set in of_sets.values())
 
         return choose(reciprocal_rank)
 
-    def _seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the question vectors [Q, D], answer vectors [C, D] and ranks [Q] of the last call."""
+    def _seen(self) -> "list[_Scored]":
+        """Returns the vectors and ranks of the last call."""
         if self._last is None:
             self()
         return self._last
 
-    def _relevant_rows(self, questions: Sequence[int]) -> np.ndarray:
-        """Returns which candidates answer the questions, [q, C] bool."""
-        relevant = np.zeros((len(questions), len(self._answers)), bool)
-        for row, question in enumerate(questions):
-            relevant[row, self._relevant[question]] = True
-        return relevant
+    def _scored(self, part: DevQuestions, vectors: Vectors) -> "_Scored":
+        questions, answers = vectors(part.questions, "question"), vectors(part.answers, "answer")
+        ranks = np.empty(len(questions), int)
+        for start in range(0, len(ranks), _QUESTIONS_TOGETHER):
+            rows = range(start, min(start + _QUESTIONS_TOGETHER, len(ranks)))
+            ranks[rows] = metrics.first_relevant_ranks(questions[rows] @ answers.T, part.relevant_rows(rows))
+        return _Scored(questions, answers, ranks)
 
     def hardest_misses(self, count: int, shown: int = 3) -> list[Miss]:
-        """Returns the questions whose best own answer ranked lowest in the last call, the lowest first."""
-        questions, answers, ranks = self._seen()
+        """Returns the prepared questions whose best own answer ranked lowest in the last call, the lowest first."""
+        part, (questions, answers, ranks) = self._parts[0][0], self._seen()[0]
         lowest = [int(i) for i in np.argsort(-ranks, kind="stable")[:count] if ranks[i] > 1]
-        return [self._miss(i, answers @ questions[i], int(ranks[i]), shown) for i in lowest]
+        return [_miss(part, i, answers @ questions[i], int(ranks[i]), shown) for i in lowest]
 
-    def _miss(self, i: int, scores: np.ndarray, rank: int, shown: int) -> Miss:
-        relevant = self._relevant_rows([i])[0]
-        best = int(np.argmax(np.where(relevant, scores, -np.inf)))
-        others = [int(c) for c in np.argsort(-scores, kind="stable") if not relevant[c]]
-        texts = {name: self._answers[name] for name in ("question", "answer")}
-        above = tuple(
-            (float(scores[c]), texts["question"][c].as_py(), texts["answer"][c].as_py())
-            for c in others[: min(shown, rank - 1)]
-        )
-        question, answer = self._questions["question"][i].as_py(), texts["answer"][best].as_py()
-        return Miss(question, rank, float(scores[best]), answer, above)
+
+class _Scored(NamedTuple):
+    """Question vectors [Q, D], answer vectors [C, D], and the rank of each question's best own answer, [Q]."""
+
+    questions: np.ndarray
+    answers: np.ndarray
+    ranks: np.ndarray
+
+
+class _WithWords(NamedTuple):
+    """Cosines and BM25 scores of some questions and all candidates, [q, C] each; which are relevant; their sets."""
+
+    cosines: np.ndarray
+    words: list[np.ndarray]
+    relevant: np.ndarray
+    set_names: np.ndarray
+
+    def ranks(self, hybrid: Hybrid) -> np.ndarray:
+        """Returns the rank of each question's best own answer, [q]."""
+        fused = np.stack([fuse(*scores, *hybrid) for scores in zip(self.cosines, self.words, strict=True)])
+        return metrics.first_relevant_ranks(fused, self.relevant)
+
+
+def _with_words(part: DevQuestions, scored: _Scored) -> _WithWords:
+    """Returns the scores of a part's questions, or of a sample.
+
+    Raises:
+      ValueError: the candidates have no words.
+    """
+    # Questions of a prepared folder are in the order of their groups, which are hashes: the first are a random sample.
+    rows = range(min(len(scored.questions), _MOST_FOR_HYBRID))
+    index = WordIndex.build(part.answers["answer"].to_pylist())
+    words = [index.scores(question) for question in part.questions["question"].to_pylist()[: len(rows)]]
+    cosines = scored.questions[rows] @ scored.answers.T
+    return _WithWords(cosines, words, part.relevant_rows(rows), part.set_names[: len(rows)])
+
+
+def _by_set(values: np.ndarray, set_names: np.ndarray) -> dict[str, np.ndarray]:
+    """Returns the values of each set's questions, from those of all questions, [Q]."""
+    return {name: values[set_names == name] for name in sorted(set(set_names))}
+
+
+def _mean(values: Iterable[float]) -> float:
+    return float(np.mean(list(values)))
+
+
+def _miss(part: DevQuestions, i: int, scores: np.ndarray, rank: int, shown: int) -> Miss:
+    relevant = part.relevant_rows([i])[0]
+    best = int(np.argmax(np.where(relevant, scores, -np.inf)))
+    others = [int(c) for c in np.argsort(-scores, kind="stable") if not relevant[c]]
+    texts = {name: part.answers[name] for name in ("question", "answer")}
+    above = tuple(
+        (float(scores[c]), texts["question"][c].as_py(), texts["answer"][c].as_py())
+        for c in others[: min(shown, rank - 1)]
+    )
+    question, answer = part.questions["question"][i].as_py(), texts["answer"][best].as_py()
+    return Miss(question, rank, float(scores[best]), answer, above)

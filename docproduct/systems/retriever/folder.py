@@ -212,9 +212,9 @@ class TrainedRetriever:
         self.tokenizer.save(folder)
         self.prompts.save(folder)
 
-    def save_weights(self, folder: str) -> None:
-        """Writes the weights."""
-        checkpoints.save(self.model, os.path.join(folder, WEIGHTS_FILE))
+    def save_weights(self, folder: str, metadata: Mapping[str, str] | None = None) -> None:
+        """Writes the weights; `metadata` is stored in their file."""
+        checkpoints.save(self.model, os.path.join(folder, WEIGHTS_FILE), metadata=metadata)
 
     @classmethod
     def load(

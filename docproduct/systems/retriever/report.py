@@ -8,6 +8,7 @@ from typing import Any
 from data_pipeline import splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
+from docproduct.systems.retriever import dev_sets
 from docproduct.systems.retriever.dev import Miss
 from docproduct.systems.retriever.model import RetrieverConfig
 from docproduct.training import cards
@@ -53,7 +54,20 @@ def write(
 
 def _scores(history: dict[str, Any], prepared: PreparedFolder) -> str:
     pairs = prepared.num_rows(splits.DEV)
-    return f"{pairs:,} dev pairs; epoch 0 is the model that training started from.\n\n{cards.epochs(history)}"
+    intro = f"{pairs:,} dev pairs; epoch 0 is the model that training started from. RR@10 and Success@1 are means over "
+    intro += "the dev sets."
+    return "\n\n".join([intro, cards.epochs(history), *_shares(history)])
+
+
+def _shares(history: dict[str, Any]) -> list[str]:
+    """Returns what is known of the blend of trained weights and the start's."""
+    share = history["best"].get("trained_share", 1.0)
+    if share == 1 and not history.get("shares"):
+        return []
+    kept = f"Kept are {share:g} of the trained weights and {1 - share:g} of those that training started from: RR@10 "
+    kept += f"{history['best']['RR@10']:.4f}, Success@1 {history['best']['Success@1']:.4f}."
+    tried = [[name, f"{score:.4f}"] for name, score in history.get("shares", {}).items()]
+    return [kept, *([cards.table(["share of the trained weights", "RR@10"], tried)] if tried else [])]
 
 
 def _joined(joined: Mapping[str, float]) -> str:
@@ -69,6 +83,8 @@ def _inputs(prepared: PreparedFolder) -> str:
         for entry in prepared.manifest["inputs"]
     ]
     counts = ", ".join(f"{prepared.num_rows(split):,} {split}" for split in splits.SPLITS)
+    if num_held_out := len(dev_sets.held_out_rows(prepared)):
+        counts += f"; {num_held_out:,} of train were held out, as dev lacks their sources"
     return f"Pairs: {counts}.\n\n{cards.table(['file', 'bytes', 'SHA-256'], rows)}"
 
 

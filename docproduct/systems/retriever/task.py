@@ -20,7 +20,7 @@ from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.rows import SIDES
 from docproduct.layers import checkpoints
-from docproduct.systems.retriever import report
+from docproduct.systems.retriever import blend, dev_sets, report
 from docproduct.systems.retriever.batches import (
     ClusterOrder,
     GeneratedBatches,
@@ -43,6 +43,7 @@ from docproduct.training.task import Task
 _MAX_GROUPS = 6  # of similar length, on each side: each makes the graph larger
 _ROWS_OF_GROUP = 8  # at least
 _SHOWN_MISSES = 10
+_TRAINED_SHARE = "trained_share"
 
 
 class RetrieverTask(Task):
@@ -73,7 +74,8 @@ class RetrieverTask(Task):
           strategy: where to train.
           model_dir: the folder of weights and report.
         """
-        self.retriever, self.num_rows = retriever, prepared.num_rows(splits.TRAIN)
+        self._held_out = dev_sets.held_out_rows(prepared)
+        self.retriever, self.num_rows = retriever, prepared.num_rows(splits.TRAIN) - len(self._held_out)
         self._config, self._prepared, self._model_dir = config, prepared, model_dir
         with strategy.scope():
             dims = retriever.config.matryoshka_dims
@@ -93,7 +95,16 @@ class RetrieverTask(Task):
         self._pairs: Pairs | None = None  # in memory, if an order of their own or hard negatives need them
         self._order: ClusterOrder | None = None  # if None, batches follow the order of the shards
         self._open_pairs(strategy)
-        self._evaluation = DevEvaluation(prepared, config.dev_train_answers, self._dev_vectors())
+        others = [dev_sets.of_beir(*named) for named in dev_sets.named_folders(config.dev_sets).items()]
+        self._evaluation = DevEvaluation(
+            prepared,
+            config.dev_train_answers,
+            self._dev_vectors(),
+            self._held_out,
+            [(questions, text_vectors(retriever)) for questions in others],
+        )
+        # What the kept weights may be drawn back to; new weights have nothing to forget.
+        self._start = _weights(retriever) if config.encoder_dir else None
 
     def _open_pairs(self, strategy: tf.distribute.Strategy) -> None:
         """Opens the pairs and their order."""
@@ -113,7 +124,8 @@ class RetrieverTask(Task):
 
     def _cluster_order(self, question_vectors: np.ndarray) -> ClusterOrder:
         size = self._config.cluster_size
-        return ClusterOrder(self._prepared, self._pairs, question_vectors, size, self._batch_settings)
+        held_out = self._held_out
+        return ClusterOrder(self._prepared, self._pairs, question_vectors, size, self._batch_settings, held_out)
 
     def start(self) -> dict[str, Any]:
         """Returns fingerprints of the data and of the untrained model; a resumed run must have the same."""
@@ -122,6 +134,7 @@ class RetrieverTask(Task):
             "negatives": self._negatives.fingerprint if self._negatives else None,
             "start": self.retriever.fingerprint(),  # the encoder's weights and the seed
             "dtype_policy": self.retriever.dtype_policy,  # chosen by precision=auto
+            "dev_sets": dev_sets.fingerprint(self._config.dev_sets),
         }
 
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
@@ -130,8 +143,9 @@ class RetrieverTask(Task):
             epoch_batches = GeneratedBatches(in_order(self._pairs, self._order, epoch, skip), self._pairs.spec)
         else:
             pad_id = self.retriever.tokenizer.pad_id
+            left_out = self._prepared.table(["pair_id"])["pair_id"].to_numpy()[self._held_out]
             epoch_batches = batches.training_batches(
-                self._prepared, splits.TRAIN, self._batch_settings, pad_id, epoch, skip
+                self._prepared, splits.TRAIN, self._batch_settings, pad_id, epoch, skip, left_out
             )
         if not self._negatives:
             return epoch_batches
@@ -184,19 +198,41 @@ class RetrieverTask(Task):
         return vectors
 
     def evaluate(self) -> dict[str, float]:
-        """Returns RR@10 and Success@1 on dev, and the scale where it is learned."""
+        """Returns RR@10 and Success@1 on dev, RR@10 of each set, and the scale where it is learned."""
         return self._evaluation() | ({"scale": float(self.loss.scale)} if self._config.loss.learn_scale else {})
 
     def save(self) -> None:
         """Writes the weights."""
         self.retriever.save_weights(self._model_dir)
 
+    def improve(self, history: dict[str, Any]) -> dict[str, float]:
+        """Draws the kept weights back to the start, as far as dev advises; see blend.py.
+
+        Returns:
+          The scores of the kept weights, and their "trained_share". The history gets "shares", the RR@10 of each share
+          that was tried.
+        """
+        path = os.path.join(self._model_dir, WEIGHTS_FILE)
+        end = checkpoints.read_safetensors(self._model_dir, WEIGHTS_FILE)
+        done = checkpoints.read_metadata(path).get(_TRAINED_SHARE)  # by a run that was killed afterwards
+        unchanged = done is not None or self._start is None or history["best"]["epoch"] == 0
+        share = 1.0 if unchanged else self._config.trained_share
+
+        def ranks(share: float) -> np.ndarray:
+            weights = end if self._start is None else blend.blended(self._start, end, share)
+            checkpoints.assign(self.retriever.model, weights, path)
+            return self._evaluation.ranks()
+
+        if share is None:
+            share, tried = blend.choose(ranks, self._evaluation.gain)
+            history["shares"] = {f"{tried_share:g}": self._evaluation.scores(of)["RR@10"] for tried_share, of in tried}
+        scores = self._evaluation.scores(ranks(share))
+        if share < 1:
+            self.retriever.save_weights(self._model_dir, {_TRAINED_SHARE: f"{share:g}"})
+        return scores | {_TRAINED_SHARE: share if done is None else float(done)}
+
     def report(self, history: dict[str, Any]) -> None:
-        """Writes how BM25 is best joined, and the model card, both for the epoch whose weights were kept."""
-        if history["best"] != history["epochs"][-1]:
-            weights = checkpoints.read_safetensors(self._model_dir, WEIGHTS_FILE)
-            checkpoints.assign(self.retriever.model, weights, os.path.join(self._model_dir, WEIGHTS_FILE))
-            self._evaluation()
+        """Writes how BM25 is best joined, and the model card, both for the weights that were kept."""
         hybrid, scores = self._evaluation.choose_hybrid()
         files.write_json(os.path.join(self._model_dir, HYBRID_FILE), hybrid._asdict() | {"dev_RR@10": scores})
         misses = self._evaluation.hardest_misses(_SHOWN_MISSES)
@@ -226,6 +262,10 @@ class HeadsTask(RetrieverTask):
         if "negative_vectors" in batch:
             vectors.append(tf.reshape(answers[num_answers:], [-1, batch["negative_vectors"].shape[1], width]))
         return vectors
+
+
+def _weights(retriever: TrainedRetriever) -> dict[str, np.ndarray]:
+    return {name: v.numpy() for name, v in checkpoints.variables_by_name(retriever.model).items()}
 
 
 def _stored_vectors(
