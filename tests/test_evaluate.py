@@ -10,7 +10,7 @@ import pytest
 
 from data_pipeline import beir
 from docproduct import evaluate
-from docproduct.evaluate import EvaluationSettings
+from docproduct.evaluate import EvaluationSettings, ranking
 from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever import TrainedRetriever
 from tests.test_bert import randomize
@@ -36,16 +36,16 @@ SCORES = {"one": [0.9, 0.5, 0.1], "two": [0.2, 0.8, 0.4]}  # of d1, d2, d3
 @pytest.fixture
 def no_model(monkeypatch):
     model = types.SimpleNamespace(hybrid=Hybrid())
-    monkeypatch.setattr(evaluate.TrainedRetriever, "load_for_many", lambda *_: model)
+    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_: model)
 
 
 @pytest.fixture
 def data(tmp_path, monkeypatch, no_model):
-    def scores(retriever, queries, documents, dims):
+    def scores(retriever, queries, documents, *_):
         assert documents == ["alpha", "beta", "gamma"]
         return [np.array(SCORES[query]) for query in queries]
 
-    monkeypatch.setattr(evaluate, "_encoder_scores", scores)
+    monkeypatch.setattr(ranking, "_encoder_scores", scores)
     return beir.read(write(tmp_path / "beir", CORPUS, QUERIES, QRELS), "test")
 
 
@@ -77,7 +77,7 @@ def test_judged_candidates(data):
 def test_equal_scores_earn_nothing(tmp_path, monkeypatch, no_model, relevant):
     corpus = {f"d{i}": f"text {i}" for i in range(1, 5)}
     folder = write(tmp_path / "beir", corpus, {"q1": "?"}, [("q1", relevant, 1)])
-    monkeypatch.setattr(evaluate, "_encoder_scores", lambda *_: iter([np.array([0.5, 0.9, 0.5, 0.5])]))
+    monkeypatch.setattr(ranking, "_encoder_scores", lambda *_: iter([np.array([0.5, 0.9, 0.5, 0.5])]))
     run_file = tmp_path / "run"
     metrics = evaluate.retrieval("model", beir.read(folder, "test"), run_file=str(run_file))
     # d2 is first; the three with 0.5 share ranks 2 to 4, and the relevant one gets the last.
@@ -87,13 +87,13 @@ def test_equal_scores_earn_nothing(tmp_path, monkeypatch, no_model, relevant):
 
 
 def test_scores_that_are_no_numbers_are_refused(data, monkeypatch):
-    monkeypatch.setattr(evaluate, "_encoder_scores", lambda *_: iter([np.full(3, np.nan)] * 2))
+    monkeypatch.setattr(ranking, "_encoder_scores", lambda *_: iter([np.full(3, np.nan)] * 2))
     with pytest.raises(ValueError, match="model scores query 'q1' with NaN"):
         evaluate.retrieval("model", data)
 
 
 def test_a_run_file_without_a_folder_is_refused_before_the_work(data, tmp_path, monkeypatch):
-    monkeypatch.setattr(evaluate, "_encoder_scores", None)
+    monkeypatch.setattr(ranking, "_encoder_scores", None)
     with pytest.raises(FileNotFoundError, match="no folder for .*Make it first"):
         evaluate.retrieval("model", data, run_file=str(tmp_path / "none/run"))
 
@@ -215,7 +215,7 @@ def test_the_script_ends_with_one_line_of_json(tmp_path):
 def test_hybrid_is_tuned(data, monkeypatch):
     """Of the settings tried, the one with the highest RR@10 is chosen."""
     perfect = [np.array([1.0 if i == j else 0.0 for j in range(3)]) for i in range(len(data.queries))]
-    monkeypatch.setattr(evaluate, "_bm25_scores", lambda queries, documents: perfect)
+    monkeypatch.setattr(ranking, "_bm25_scores", lambda *_: perfect)
     tuned = evaluate.retrieval("m", data, EvaluationSettings(hybrid="tune"))
     assert {"none", "rrf", "weight 0.1"} < set(tuned["tried"])
     assert tuned["RR@10"] == max(tuned["tried"].values())
@@ -227,5 +227,5 @@ def test_hybrid_is_tuned(data, monkeypatch):
     assert again == {name: tuned[name] for name in again}
     # The model's own choice is the default.
     chosen = Hybrid(tuned["hybrid"], tuned["bm25_weight"])
-    monkeypatch.setattr(evaluate.TrainedRetriever, "load_for_many", lambda *_: types.SimpleNamespace(hybrid=chosen))
+    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_: types.SimpleNamespace(hybrid=chosen))
     assert evaluate.retrieval("m", data) == again

@@ -1,6 +1,7 @@
 """Which number formats are fast and exact on this machine: float32, bfloat16, int8."""
 
 import contextlib
+import platform
 
 import tensorflow as tf
 
@@ -24,11 +25,22 @@ def dtype_policy(precision: str) -> str:
 
 def processor_flags() -> set[str]:
     """Returns the instruction sets of this machine's processor, as Linux names them; empty on other systems."""
+    return set(_processor_line("flags").split())
+
+
+def processor_name() -> str:
+    """Returns the processor's model, or its architecture where the system does not say."""
+    return _processor_line("model name") or platform.processor() or platform.machine()
+
+
+def _processor_line(name: str) -> str:
+    """Returns what Linux says of the first processor under a name; empty if it says nothing."""
     with contextlib.suppress(OSError), open(_PROCESSOR_FILE, encoding="utf-8") as file:
         for line in file:
-            if line.startswith("flags"):
-                return set(line.split())
-    return set()
+            key, _, value = line.partition(":")
+            if key.strip() == name:
+                return value.strip()
+    return ""
 
 
 def _fast_bfloat16() -> bool:

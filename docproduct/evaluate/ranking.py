@@ -1,37 +1,32 @@
-"""Evaluates retrieval on data in BEIR layout, with the metrics of ir-measures.
+"""Ranks the documents of a BEIR folder for each query, and scores the rankings with ir-measures.
 
-    python -m docproduct.evaluate retrieval --model_dir=/tmp/model --beir_dir=/tmp/beir --split=dev
-
---model_dir is a trained retriever, a bare encoder folder (zero-shot), or bm25. Documents with equal text count once.
-Ends with one line of JSON: Success@1, Success@5, Success@10, R@100, RR@10, nDCG@10, AP@10.
+Documents with equal text count once. The metrics: Success@1, Success@5, Success@10, R@100, RR@10, nDCG@10, AP@10.
 """
 
 import dataclasses
-import json
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import ir_measures
 import numpy as np
-from absl import app, flags
 from ir_measures import AP, RR, R, Success, nDCG
 
 from data_pipeline import beir, cleaning
 from data_pipeline.folders import files
-from data_pipeline.settings import Settings, define_flags, flag_values, setting
-from docproduct import command
-from docproduct.layers.precision import PRECISIONS, dtype_policy
+from data_pipeline.settings import Settings, setting
+from docproduct.evaluate.record import Record
+from docproduct.layers.precision import PRECISIONS
 from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
 from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
-from docproduct.training.devices import set_up
 
 _DEPTH = 1_000  # documents of each ranking that are scored
 _QUERIES_TOGETHER = 256
-_TUNE = "tune"
+BM25 = "bm25"
+TUNE = "tune"
+_WARM_UP = 64  # texts
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +40,7 @@ class EvaluationSettings(Settings):
     hybrid: str = setting(
         AUTO,
         "How BM25 is combined with the model; auto: the best way on dev in training; tune: the best way here.",
-        choices=(AUTO, *HYBRIDS, _TUNE),
+        choices=(AUTO, *HYBRIDS, TUNE),
     )
     bm25_weight: float = setting(0.1, "Weight of BM25, with --hybrid=weight.", least=0, below=float("inf"))
     dims: int = setting(0, "Number of first components of the vectors to compare; 0: all.", least=0)
@@ -59,6 +54,7 @@ def retrieval(
     data: beir.BeirData,
     settings: EvaluationSettings = EvaluationSettings(),
     run_file: str | None = None,
+    record: Record | None = None,
 ) -> dict[str, Any]:
     """Ranks documents for each query and scores the rankings.
 
@@ -67,6 +63,7 @@ def retrieval(
       data: Documents, queries and judgments.
       settings: How retrieval is evaluated.
       run_file: Where to write the rankings, in TREC format; None: nowhere.
+      record: Is filled with each query's values, and with the time; None: not needed.
 
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
@@ -82,31 +79,33 @@ def retrieval(
         raise FileNotFoundError(f"There is no folder for {run_file}. Make it first.")
     documents, qrels = merge_equal_documents(data)
     texts = list(data.queries.values()), list(documents.values())
+    record = record or Record()
+    outputs = (run_file, record)  # of the one pass that counts
 
-    def measured(rows: Iterable[np.ndarray], run_file: str | None = None) -> dict[str, Any]:
-        return measure(model_dir, documents, qrels, rows, settings, run_file)
+    def measured(rows: Iterable[np.ndarray], *outputs: Any) -> dict[str, Any]:
+        return measure(model_dir, documents, qrels, rows, settings, *outputs)
 
-    if model_dir.lower() == "bm25":
+    if model_dir.lower() == BM25:
         if settings.hybrid not in (AUTO, "none") or settings.dims:
             raise ValueError(
                 f"hybrid is {settings.hybrid}, dims {settings.dims}: BM25 alone has no vectors. Leave these flags out."
             )
-        return measured(_bm25_scores(*texts), run_file)
+        return measured(_bm25_scores(*texts, record), *outputs)
     retriever = TrainedRetriever.load_for_many(model_dir, settings.precision)
-    cosines = _encoder_scores(retriever, *texts, settings.dims)
+    cosines = _encoder_scores(retriever, *texts, settings.dims, record)
     chosen = retriever.hybrid if settings.hybrid == AUTO else Hybrid(settings.hybrid, settings.bm25_weight)
     if chosen.method == "none":
-        return measured(cosines, run_file) | {"hybrid": "none"}
-    word_scores = _bm25_scores(*texts)
+        return measured(cosines, *outputs) | {"hybrid": "none"}
+    word_scores = _bm25_scores(*texts, record)
 
-    def joined(hybrid: Hybrid, run_file: str | None = None) -> dict[str, Any]:
-        return measured((fuse(*scores, *hybrid) for scores in zip(cosines, word_scores, strict=True)), run_file)
+    def joined(hybrid: Hybrid, *outputs: Any) -> dict[str, Any]:
+        return measured((fuse(*scores, *hybrid) for scores in zip(cosines, word_scores, strict=True)), *outputs)
 
     tried = {}
-    if settings.hybrid == _TUNE:
+    if settings.hybrid == TUNE:
         chosen, rr_of = choose(lambda hybrid: joined(hybrid)["RR@10"])
         tried = {"tried": rr_of}
-    results = joined(chosen, run_file) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
+    results = joined(chosen, *outputs) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
     alone = joined(Hybrid("none"))
     return results | {"vectors_alone": {name: alone[name] for name in results if "@" in name}}
 
@@ -132,6 +131,7 @@ def measure(
     rows: Iterable[np.ndarray],
     settings: EvaluationSettings = EvaluationSettings(),
     run_file: str | None = None,
+    record: Record | None = None,
 ) -> dict[str, Any]:
     """Scores the rankings of a model; returns what `retrieval` returns.
 
@@ -142,13 +142,16 @@ def measure(
       rows: For each query the scores of all documents, [C].
       settings: Only `candidates` and `relevance` are used.
       run_file: As in `retrieval`.
+      record: As in `retrieval`.
     """
+    record = record or Record()
     keys = list(documents)
     column = {key: i for i, key in enumerate(keys)}
     run: dict[str, dict[str, float]] = {}
     scored: dict[str, dict[str, float]] = {}
-    for query, row in zip(qrels, rows, strict=True):  # row: [C]
-        chosen = [column[key] for key in qrels[query]] if settings.candidates == "judged" else top(row, _DEPTH)
+    for query, row in zip(qrels, record.timed(rows), strict=True):  # row: [C]
+        with record.queries():
+            chosen = [column[key] for key in qrels[query]] if settings.candidates == "judged" else top(row, _DEPTH)
         if not np.all(np.isfinite(row)):
             raise ValueError(f"{name} scores query {query!r} with NaN or infinity. Its weights are damaged.")
         # The measures break ties in different ways, so they get ranks. Equal scores earn nothing: among them, the less
@@ -163,19 +166,27 @@ def measure(
         query: {key: grade if grade >= relevance else 0 for key, grade in grades.items()}
         for query, grades in qrels.items()
     }
-    measures = {
+    titles = {measure: title for title, measure in measures(relevance).items()}
+    values = {title: dict.fromkeys(relevant, 0.0) for title in titles.values()}
+    for metric in ir_measures.iter_calc(list(titles), relevant, run):
+        values[titles[metric.measure]][metric.query_id] = float(metric.value)
+    record.per_query = values
+    return {
+        **{title: round(float(np.mean(list(of.values()))), 4) for title, of in values.items()},
+        "queries": len(run),
+        "documents": len(documents),
+        "queries_without_relevant": sum(not any(grades.values()) for grades in relevant.values()),
+    }
+
+
+def measures(relevance: int = 1) -> dict[str, ir_measures.measures.Measure]:
+    """Returns the metrics by name, for a lowest grade that counts as relevant."""
+    return {
         **{f"Success@{k}": Success(rel=relevance) @ k for k in (1, 5, 10)},
         "R@100": R(rel=relevance) @ 100,
         "RR@10": RR(rel=relevance) @ 10,
         "nDCG@10": nDCG @ 10,
         "AP@10": AP(rel=relevance) @ 10,
-    }
-    results = ir_measures.calc_aggregate(list(measures.values()), relevant, run)
-    return {
-        **{title: round(float(results[measure]), 4) for title, measure in measures.items()},
-        "queries": len(run),
-        "documents": len(documents),
-        "queries_without_relevant": sum(not any(grades.values()) for grades in relevant.values()),
     }
 
 
@@ -196,19 +207,24 @@ class _Rows:
 
 
 def _encoder_scores(
-    retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int
+    retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int, record: Record
 ) -> Iterable[np.ndarray]:
     """Returns for each query the cosines with all documents, [C]."""
     shorten(np.ones((1, retriever.config.width), np.float32), dims)  # raises its error before the work
-    document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
-    query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
+    for texts, side in ((documents, "answer"), (queries, "question")):
+        retriever.embed(texts[:_WARM_UP], side)  # traces the graph, which is not timed
+    with record.documents():
+        document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
+    with record.queries():
+        query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
     starts = range(0, len(queries), _QUERIES_TOGETHER)
     return _Rows(lambda: (row for i in starts for row in query_vectors[i : i + _QUERIES_TOGETHER] @ document_vectors.T))
 
 
-def _bm25_scores(queries: list[str], documents: list[str]) -> Iterable[np.ndarray]:
+def _bm25_scores(queries: list[str], documents: list[str], record: Record) -> Iterable[np.ndarray]:
     """Returns for each query the BM25 scores of all documents, [C]."""
-    words = WordIndex.build(documents)
+    with record.documents():
+        words = WordIndex.build(documents)
     return _Rows(lambda: map(words.scores, queries))
 
 
@@ -219,37 +235,3 @@ def _write_run(run: dict[str, dict[str, float]], path: str) -> None:
             f"{query} Q0 {key} {rank} {score:.6f} docproduct" for rank, (key, score) in enumerate(scores.items(), 1)
         ]
     files.write_text(path, "\n".join(lines) + "\n")
-
-
-def _define_flags() -> None:
-    flags.DEFINE_string("model_dir", None, "Trained retriever, bare encoder folder, or bm25.", required=True)
-    flags.DEFINE_string("beir_dir", None, "Folder with corpus.jsonl, queries.jsonl and qrels/.", required=True)
-    flags.DEFINE_string("split", None, "File of qrels/ to use; default: test, or the only one.")
-    define_flags(EvaluationSettings, precision="auto")
-    flags.DEFINE_string("run_file", None, "Where to write the rankings, in TREC format.")
-
-
-def main(argv: list[str]) -> None:
-    """Evaluates what the flags describe."""
-    if argv[1:] != ["retrieval"]:
-        raise app.UsageError(f"Expected what to evaluate: retrieval. Received: {' '.join(argv[1:]) or 'nothing'}.")
-    values = flags.FLAGS
-    set_up()
-    with command.errors_on_one_line("nothing was measured."):
-        split = values.split or beir.default_split(values.beir_dir)
-        data = beir.read(values.beir_dir, split)
-        if data.missing:
-            print(f"{data.missing} judged documents are not in the corpus and do not count.", file=sys.stderr)
-        settings = EvaluationSettings(**flag_values(EvaluationSettings))
-        results = retrieval(values.model_dir, data, settings, values.run_file)
-    policy = None if values.model_dir.lower() == "bm25" else dtype_policy(values.precision)
-    described = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
-    described |= {name: getattr(settings, name) for name in ("dims", "candidates", "relevance")}
-    if settings.hybrid == _TUNE:
-        described["tuned_on"] = "these queries: score others with the way that was chosen"
-    print(json.dumps(described | results))
-
-
-if __name__ == "__main__":
-    _define_flags()
-    app.run(main)

@@ -1,0 +1,11 @@
+"""Evaluates retrieval on data in BEIR layout, with the metrics of ir-measures.
+
+    python -m docproduct.evaluate retrieval --model_dir=model --beir_dir=beir --split=dev
+    python -m docproduct.evaluate report --systems=bm25,zero-shot=ENCODER,ours=model --beir_dir=beir --output_dir=report
+
+`retrieval` scores one system, `report` compares several: `docproduct.evaluate.report.compare`.
+"""
+
+from docproduct.evaluate.ranking import EvaluationSettings, measure, merge_equal_documents, retrieval
+
+__all__ = ["EvaluationSettings", "measure", "merge_equal_documents", "retrieval"]
