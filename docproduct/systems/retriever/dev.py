@@ -55,6 +55,27 @@ class Miss:
     above: tuple[tuple[float, str, str], ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class FirstHits:
+    """The first answers that a retriever finds for dev's questions.
+
+    Attributes:
+      questions: texts of Q questions, which are a random sample of dev's.
+      answers: texts of the C candidates.
+      hits: [Q, A] int, the candidates that come first for each question.
+      cosines: [Q, A] float32, their cosines.
+      relevant: [Q, A] bool, whether they answer the question.
+      ranks: [Q] int, the rank of the first right answer among all candidates, from 1.
+    """
+
+    questions: list[str]
+    answers: list[str]
+    hits: np.ndarray
+    cosines: np.ndarray
+    relevant: np.ndarray
+    ranks: np.ndarray
+
+
 class DevEvaluation:
     """Scores dev's questions against dev's answers and a fixed sample of train's.
 
@@ -114,6 +135,23 @@ class DevEvaluation:
             return metrics.reciprocal_rank(metrics.first_relevant_ranks(scores, relevant), 10)
 
         return choose(reciprocal_rank)
+
+    def first_hits(self, depth: int, num_questions: int, hybrid: Hybrid = Hybrid()) -> FirstHits:
+        """Returns the first `depth` answers for at most `num_questions` questions, BM25 joined to vectors as in use."""
+        all_questions, answers, _ = self._seen()
+        # Questions are in the order of their groups, which are hashes: the first are a random sample.
+        questions = self._questions["question"].to_pylist()[:num_questions]
+        texts = self._answers["answer"].to_pylist()
+        cosines = all_questions[: len(questions)] @ answers.T  # [Q, C]
+        scores = cosines
+        if hybrid.method != "none":
+            words = WordIndex.build(texts)
+            each = zip(cosines, map(words.scores, questions), strict=True)
+            scores = np.stack([fuse(*pair, *hybrid) for pair in each])
+        hits = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        relevant = self._relevant_rows(range(len(questions)))
+        of_hits = [np.take_along_axis(values, hits, axis=1) for values in (cosines, relevant)]
+        return FirstHits(questions, texts, hits, *of_hits, metrics.first_relevant_ranks(scores, relevant))
 
     def _seen(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Returns the question vectors [Q, D], answer vectors [C, D] and ranks [Q] of the last call."""
