@@ -25,6 +25,9 @@ from docproduct import command
 from docproduct.layers.precision import PRECISIONS, dtype_policy
 from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
 from docproduct.search.words import WordIndex
+from docproduct.systems.reranker import TrainedReranker
+from docproduct.systems.reranker.folder import DEPTH
+from docproduct.systems.reranker.rankings import reranked
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 from docproduct.training.devices import set_up
@@ -52,6 +55,12 @@ class EvaluationSettings(Settings):
     precision: str = setting(
         "float32", "Precision of the encoder; auto: bfloat16 where it is fast.", choices=PRECISIONS
     )
+    reranker_dir: str | None = setting(
+        None, "Reranker, trained with train_embeddings.py --task=reranker, that orders the first documents."
+    )
+    rerank_depth: int = setting(
+        DEPTH, "Number of first documents to rerank; with --candidates=judged, all are.", least=2
+    )
 
 
 def retrieval(
@@ -71,7 +80,8 @@ def retrieval(
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
       "queries", "documents", "queries_without_relevant": counts}. For an encoder also "hybrid"; if BM25 is joined,
-      "bm25_weight" and "vectors_alone", the means without it; for tune also "tried", the RR@10 of each way.
+      "bm25_weight" and "vectors_alone", the means without it; for tune also "tried", the RR@10 of each way. With a
+      reranker also "rerank_depth", "rerank_weight" and "without_reranker", the means without it.
 
     Raises:
       ValueError: model_dir holds no model, or one whose scores are no numbers.
@@ -91,23 +101,40 @@ def retrieval(
             raise ValueError(
                 f"hybrid is {settings.hybrid}, dims {settings.dims}: BM25 alone has no vectors. Leave these flags out."
             )
+        if settings.reranker_dir:
+            raise ValueError("A reranker's scores build on the cosines of a retriever. Give it as model_dir.")
         return measured(_bm25_scores(*texts), run_file)
     retriever = TrainedRetriever.load_for_many(model_dir, settings.precision)
     cosines = _encoder_scores(retriever, *texts, settings.dims)
+    reranker = TrainedReranker.load(settings.reranker_dir, settings.precision) if settings.reranker_dir else None
+
+    def ranked(rows: Iterable[np.ndarray]) -> dict[str, Any]:
+        """Returns the results of the final rankings, reranked if there is a reranker."""
+        if not reranker:
+            return measured(rows, run_file)
+        column = {key: i for i, key in enumerate(documents)}
+        judged = [[column[key] for key in grades] for grades in qrels.values()]
+        of_judged = judged if settings.candidates == "judged" else None
+        in_order = reranked(reranker, *texts, rows, cosines, settings.rerank_depth, of_judged)
+        before = measured(rows)
+        described = {"rerank_depth": settings.rerank_depth, "rerank_weight": reranker.weight}
+        without = {name: value for name, value in before.items() if "@" in name}
+        return measured(in_order, run_file) | described | {"without_reranker": without}
+
     chosen = retriever.hybrid if settings.hybrid == AUTO else Hybrid(settings.hybrid, settings.bm25_weight)
     if chosen.method == "none":
-        return measured(cosines, run_file) | {"hybrid": "none"}
+        return ranked(cosines) | {"hybrid": "none"}
     word_scores = _bm25_scores(*texts)
 
-    def joined(hybrid: Hybrid, run_file: str | None = None) -> dict[str, Any]:
-        return measured((fuse(*scores, *hybrid) for scores in zip(cosines, word_scores, strict=True)), run_file)
+    def fused(hybrid: Hybrid) -> Iterable[np.ndarray]:
+        return _Rows(lambda: (fuse(*scores, *hybrid) for scores in zip(cosines, word_scores, strict=True)))
 
     tried = {}
     if settings.hybrid == _TUNE:
-        chosen, rr_of = choose(lambda hybrid: joined(hybrid)["RR@10"])
+        chosen, rr_of = choose(lambda hybrid: measured(fused(hybrid))["RR@10"])
         tried = {"tried": rr_of}
-    results = joined(chosen, run_file) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
-    alone = joined(Hybrid("none"))
+    results = ranked(fused(chosen)) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
+    alone = measured(fused(Hybrid("none")))
     return results | {"vectors_alone": {name: alone[name] for name in results if "@" in name}}
 
 

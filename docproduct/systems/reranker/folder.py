@@ -30,6 +30,7 @@ from docproduct.systems.reranker.pairs import TextIds, grouped, join, pad_rows, 
 KIND = "docproduct reranker"
 FORMAT = 1
 RERANK_FILE = "rerank.json"
+DEPTH = 30  # hits that are reranked by default
 _BATCH_TOKENS = 8_192  # read together: enough for fast matrix products
 _ROW_MULTIPLE = 1_024  # divides _BATCH_TOKENS, so that few rows are added
 _NUM_GROUPS = 4  # of similar length in a batch

@@ -29,7 +29,6 @@ class RerankerConfig(Settings):
     bert: BertConfig
     max_tokens: int = setting(MAX_TOKENS, "Maximum tokens of a question with an answer, special tokens included.")
     max_question_tokens: int = setting(MAX_QUESTION_TOKENS, "Maximum tokens of the question, [CLS] and [SEP] included.")
-    head_dropout: float = setting(0.1, "Dropout inside the head.", least=0, below=1)
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of range, or that does not fit the encoder."""
@@ -52,7 +51,7 @@ class PairHead(keras.layers.Layer):
         super().__init__(name=name, dtype="float32")
         seeds = itertools.count(1_000 * seed + 500)
         self.inner = dense(config.bert.width, 0.02, seeds, "inner", "float32")
-        self.dropout = keras.layers.Dropout(config.head_dropout, seed=next(seeds), dtype="float32")
+        self.dropout = keras.layers.Dropout(config.bert.dropout, seed=next(seeds), dtype="float32")
         self.output_projection = keras.layers.Dense(1, kernel_initializer="zeros", name="output", dtype="float32")
 
     def call(self, question: Any, answer: Any, training: bool = False) -> Any:
