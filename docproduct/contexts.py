@@ -34,6 +34,7 @@ from data_pipeline.tokenizers import CausalTokenizer
 from docproduct import command
 from docproduct.context_rows import ContextRows, KindShares
 from docproduct.index import Hit, Index
+from docproduct.index.reranking import DEPTH, HitReranker
 from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
 from docproduct.systems.retriever import Side, TrainedRetriever
@@ -81,8 +82,8 @@ def gives_away(hit: Hit, pair_id: int, question: str, answer: str) -> bool:
 class ContextFinder:
     """Finds the pairs that stand in a training prompt."""
 
-    def __init__(self, index: Index, num_contexts: int, search_by: Side = "answer"):
-        """Takes the index to search.
+    def __init__(self, index: Index, num_contexts: int, search_by: Side = "answer", rerank: HitReranker | None = None):
+        """Takes the index to search, and what orders its first hits.
 
         Raises:
           ValueError: the index has too few answers.
@@ -92,7 +93,7 @@ class ContextFinder:
                 f"The index has {index.num_answers} answers; {num_contexts} contexts beside a question's own answer "
                 f"need {num_contexts + 1} or more. Give a smaller --num_contexts, or index more pairs."
             )
-        self._index, self._num_contexts, self._search_by = index, num_contexts, search_by
+        self._index, self._num_contexts, self._search_by, self._rerank = index, num_contexts, search_by, rerank
 
     def __call__(
         self, query_vectors: np.ndarray, pairs: Sequence[dict[str, Any]], allowed: frozenset[int] | None = None
@@ -104,12 +105,15 @@ class ContextFinder:
           pairs: pair_id, question and answer of each.
           allowed: pair_ids that may be taken; default: all.
         """
-        fetched, most = (min(factor * self._num_contexts, self._index.num_answers) for factor in _FETCHED)
+        depth = self._rerank.depth if self._rerank else 0
+        fetched, most = (min(max(factor * self._num_contexts, depth), self._index.num_answers) for factor in _FETCHED)
         contexts: list[list[Hit]] = [[] for _ in pairs]
         short = list(range(len(pairs)))
         while short:
             questions = [pairs[i]["question"] for i in short]
             results = self._index.search_many(query_vectors[short], fetched, self._search_by, questions)
+            if self._rerank:
+                results = self._rerank(questions, results)
             for i, result in zip(short, results, strict=True):
                 hits = (hit for hit in result.hits if allowed is None or hit.pair_id in allowed)
                 own = [pairs[i][name] for name in ("pair_id", "question", "answer")]
@@ -127,6 +131,7 @@ def make(
     settings: ContextSettings,
     tokens_dir: str,
     overwrite: bool = False,
+    rerank: HitReranker | None = None,
 ) -> dict[str, Any]:
     """Writes a token folder of task context_answer, unless the same folder exists already.
 
@@ -140,6 +145,7 @@ def make(
       settings: which rows are made.
       tokens_dir: the folder to write.
       overwrite: whether to replace `tokens_dir`.
+      rerank: orders the first hits of each search.
 
     Returns:
       The manifest.
@@ -155,13 +161,15 @@ def make(
         raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
     tokenizer = with_markers(tokenizer)
     made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
+    if rerank:
+        made_of["reranker"] = f"{rerank.reranker.fingerprint()}, {rerank.depth} hits, weight {rerank.reranker.weight}"
     origin = Origin(CONTEXT_ANSWER, _described(settings) | {"index": index.manifest["settings"]}, made_of)
     if not overwrite and (existing := same_folder(tokens_dir, origin, tokenizer)) is not None:
         return existing
     files.check_free(tokens_dir, overwrite, KIND)  # before the work
     pairs = prepared.table(_COLUMNS).to_pylist()
     questions = _drawn_questions(pairs, settings)
-    find = ContextFinder(index, settings.prompt.num_contexts, settings.search_by)
+    find = ContextFinder(index, settings.prompt.num_contexts, settings.search_by, rerank)
     vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
     contexts = _find_all(find, vectors, pairs, questions)
     maker = ContextRows(tokenizer, settings.prompt, settings.kinds)
@@ -251,6 +259,8 @@ def _define_flags() -> None:
     flags.DEFINE_integer("window", None, window_help)
     define_flags(ContextSettings)
     define_flags(KindShares)
+    flags.DEFINE_string("reranker_dir", None, "Reranker that orders the first hits; default: none.")
+    flags.DEFINE_integer("rerank_depth", DEPTH, "Number of first hits that it orders.", 2)
     flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
 
 
@@ -265,7 +275,10 @@ def _make(values: flags.FlagValues) -> dict[str, Any]:
     prepared, tokenizer = PreparedFolder(values.prepared_dir), generator.tokenizer_of(values.base_dir)
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
     index = Index(values.index_dir, retriever)
-    return make(retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.overwrite)
+    rerank = None
+    if values.reranker_dir:
+        rerank = HitReranker.load(values.reranker_dir, index, retriever, values.rerank_depth)
+    return make(retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.overwrite, rerank)
 
 
 def main(argv: list[str]) -> None:

@@ -1,6 +1,7 @@
 """READ FIRST: the path of one question.
 
 question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search_many, k hits
+         -> reranker, if there is one: the first hits in its order
          -> answerable? -> prompt of the first hits and the question -> generator's session
          -> check of each sentence against the sources -> answer
 
@@ -26,6 +27,7 @@ from docproduct.answering.support import SupportChecker
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, SearchResult
+from docproduct.index.reranking import DEPTH, HitReranker
 from docproduct.systems.generator import open_session
 from docproduct.systems.retriever import Side, TrainedRetriever
 
@@ -52,6 +54,16 @@ class Folders(Settings):
         "File with the terms of emergencies: a question that holds them gets a line to seek help at once, before any "
         "answer; default: none. docproduct/sample/emergency.txt is a medical list.",
     )
+    reranker_dir: str | None = setting(
+        None, "Reranker, trained with train_embeddings.py --task=reranker, that orders the first hits; default: none."
+    )
+    rerank_depth: int = setting(DEPTH, "Number of first hits that the reranker orders.", least=2)
+    rerank_ms: float | None = setting(
+        None,
+        "Maximum milliseconds to rerank a question: fewer hits are reranked if the longest answers of the index take "
+        "longer, measured at the start; default: no limit.",
+        above=0,
+    )
 
 
 class Answerer:
@@ -61,6 +73,7 @@ class Answerer:
       retriever: Encodes the questions.
       index: Holds the answers.
       generator: Writes an answer from the first hits. Without one, the best hit is only quoted.
+      rerank: Orders the first hits. Without it, they stay in the order of the index.
     """
 
     def __init__(
@@ -70,6 +83,7 @@ class Answerer:
         generator: GenerationSession | None = None,
         emergency: Emergency | None = None,
         threshold: float | None = None,
+        rerank: HitReranker | None = None,
     ):
         """Joins the parts.
 
@@ -81,6 +95,7 @@ class Answerer:
           threshold: Minimum cosine similarity of the question and any answer of the index for the question to count as
             answerable, whichever side is searched. Defaults to the index's calibrated threshold. A stored question that
             is asked word for word is always answerable.
+          rerank: Orders the first hits.
 
         Raises:
           ValueError: the generator was not trained to answer.
@@ -91,6 +106,7 @@ class Answerer:
                 "export it again."
             )
         self.retriever, self.index, self.generator, self._emergency = retriever, index, generator, emergency
+        self.rerank = rerank
         self._threshold = index.threshold if threshold is None else threshold
         self._check_support = SupportChecker()
 
@@ -106,7 +122,11 @@ class Answerer:
         index = Index(folders.index_dir, retriever, folders.index_device)
         generator = open_session(folders.generator_dir, folders.base_dir) if folders.generator_dir else None
         emergency = Emergency.load(folders.emergency_list) if folders.emergency_list else None
-        return cls(retriever, index, generator, emergency, folders.threshold)
+        rerank = None
+        if folders.reranker_dir:
+            budget = (folders.rerank_depth, folders.rerank_ms)
+            rerank = HitReranker.load(folders.reranker_dir, index, retriever, *budget)
+        return cls(retriever, index, generator, emergency, folders.threshold, rerank)
 
     def answer(self, query: Query) -> Answer:
         """Answers one question.
@@ -152,14 +172,22 @@ class Answerer:
         vectors = self.retriever.embed_few(questions, "question")  # [Q, D]
         encoded = time.perf_counter()
         results = self._search(queries, questions, vectors)
-        seconds = {"encode": encoded - start, "search": time.perf_counter() - encoded}
+        searched = time.perf_counter()
+        seconds = {"encode": encoded - start, "search": searched - encoded}
+        if self.rerank:
+            results = self.rerank(questions, results)
+            seconds["rerank"] = time.perf_counter() - searched
         return [self._quote(query, result, seconds) for query, result in zip(queries, results, strict=True)]
 
     def _search(self, queries: Sequence[Query], questions: Sequence[str], vectors: np.ndarray) -> list[SearchResult]:
-        """Searches queries of equal settings together; each finds what it would find alone."""
+        """Searches queries of equal settings together; each finds what it would find alone.
+
+        A reranker gets more hits than will be shown.
+        """
+        depth = min(self.rerank.depth, self.index.num_answers) if self.rerank else 0
         rows_of: dict[tuple[int, Side], list[int]] = {}
         for row, query in enumerate(queries):
-            rows_of.setdefault((self._k(query), query.search_by), []).append(row)
+            rows_of.setdefault((max(self._k(query), depth), query.search_by), []).append(row)
         results: dict[int, SearchResult] = {}
         for (k, search_by), rows in rows_of.items():
             texts = [questions[row] for row in rows]
@@ -168,9 +196,10 @@ class Answerer:
 
     def _quote(self, query: Query, result: SearchResult, seconds: dict[str, float]) -> Answer:
         answerable = result.is_answerable(self._threshold if query.threshold is None else query.threshold)
-        shown = result.hits[0].answer if answerable else NOT_ANSWERABLE
+        hits = tuple(result.hits[: self._k(query)])
+        shown = hits[0].answer if answerable else NOT_ANSWERABLE
         advice = self._emergency.advice(query.question) if self._emergency else None
-        return Answer(query.question, shown, tuple(result.hits), answerable, None, 0, seconds, advice)
+        return Answer(query.question, shown, hits, answerable, None, 0, seconds, advice)
 
     def check(self, query: Query) -> None:
         """Raises a ValueError if this index cannot be asked this."""

@@ -86,6 +86,7 @@ class Answer:
         sources = [
             {
                 "score": round(hit.score, 4),
+                "rerank_score": None if hit.rerank_score is None else round(hit.rerank_score, 4),
                 "in_prompt": number < self.num_contexts,
                 **{name: getattr(hit, name) for name in ("question", "answer", "source", "focus")},
             }

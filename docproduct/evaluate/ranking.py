@@ -19,6 +19,9 @@ from docproduct.evaluate.record import Record
 from docproduct.layers.precision import PRECISIONS
 from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
 from docproduct.search.words import WordIndex
+from docproduct.systems.reranker import TrainedReranker
+from docproduct.systems.reranker.folder import DEPTH
+from docproduct.systems.reranker.rankings import reranked
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
@@ -47,6 +50,12 @@ class EvaluationSettings(Settings):
     precision: str = setting(
         "float32", "Precision of the encoder; auto: bfloat16 where it is fast.", choices=PRECISIONS
     )
+    reranker_dir: str | None = setting(
+        None, "Reranker, trained with train_embeddings.py --task=reranker, that orders the first documents."
+    )
+    rerank_depth: int = setting(
+        DEPTH, "Number of first documents to rerank; with --candidates=judged, all are.", least=2
+    )
 
 
 def retrieval(
@@ -68,7 +77,8 @@ def retrieval(
     Returns:
       {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10": mean over all judged queries,
       "queries", "documents", "queries_without_relevant": counts}. For an encoder also "hybrid"; if BM25 is joined,
-      "bm25_weight" and "vectors_alone", the means without it; for tune also "tried", the RR@10 of each way.
+      "bm25_weight" and "vectors_alone", the means without it; for tune also "tried", the RR@10 of each way. With a
+      reranker also "rerank_depth", "rerank_weight" and "without_reranker", the means without it.
 
     Raises:
       ValueError: model_dir holds no model, or one whose scores are no numbers.
@@ -90,23 +100,40 @@ def retrieval(
             raise ValueError(
                 f"hybrid is {settings.hybrid}, dims {settings.dims}: BM25 alone has no vectors. Leave these flags out."
             )
+        if settings.reranker_dir:
+            raise ValueError("A reranker's scores build on the cosines of a retriever. Give it as model_dir.")
         return measured(_bm25_scores(*texts, record), *outputs)
     retriever = TrainedRetriever.load_for_many(model_dir, settings.precision)
     cosines = _encoder_scores(retriever, *texts, settings.dims, record)
+    reranker = TrainedReranker.load(settings.reranker_dir, settings.precision) if settings.reranker_dir else None
+
+    def ranked(rows: Iterable[np.ndarray]) -> dict[str, Any]:
+        """Returns the results of the final rankings, reranked if there is a reranker."""
+        if not reranker:
+            return measured(rows, *outputs)
+        column = {key: i for i, key in enumerate(documents)}
+        judged = [[column[key] for key in grades] for grades in qrels.values()]
+        of_judged = judged if settings.candidates == "judged" else None
+        in_order = reranked(reranker, *texts, rows, cosines, settings.rerank_depth, of_judged)
+        before = measured(rows)
+        described = {"rerank_depth": settings.rerank_depth, "rerank_weight": reranker.weight}
+        without = {name: value for name, value in before.items() if "@" in name}
+        return measured(in_order, *outputs) | described | {"without_reranker": without}
+
     chosen = retriever.hybrid if settings.hybrid == AUTO else Hybrid(settings.hybrid, settings.bm25_weight)
     if chosen.method == "none":
-        return measured(cosines, *outputs) | {"hybrid": "none"}
+        return ranked(cosines) | {"hybrid": "none"}
     word_scores = _bm25_scores(*texts, record)
 
-    def joined(hybrid: Hybrid, *outputs: Any) -> dict[str, Any]:
-        return measured((fuse(*scores, *hybrid) for scores in zip(cosines, word_scores, strict=True)), *outputs)
+    def fused(hybrid: Hybrid) -> Iterable[np.ndarray]:
+        return _Rows(lambda: (fuse(*scores, *hybrid) for scores in zip(cosines, word_scores, strict=True)))
 
     tried = {}
     if settings.hybrid == TUNE:
-        chosen, rr_of = choose(lambda hybrid: joined(hybrid)["RR@10"])
+        chosen, rr_of = choose(lambda hybrid: measured(fused(hybrid))["RR@10"])
         tried = {"tried": rr_of}
-    results = joined(chosen, *outputs) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
-    alone = joined(Hybrid("none"))
+    results = ranked(fused(chosen)) | {"hybrid": chosen.method, "bm25_weight": chosen.weight} | tried
+    alone = measured(fused(Hybrid("none")))
     return results | {"vectors_alone": {name: alone[name] for name in results if "@" in name}}
 
 

@@ -12,7 +12,8 @@
 
 An answer is one passage (its first tokens) or several overlapping ones. A hit is the best passage of an answer, and
 equal answers are one hit. build.py makes an index of texts, precomputed.py of vectors that you have; folder.py writes
-it, open.py searches it. Here the retriever meets docproduct/search, which knows no model.
+it, open.py searches it, reranking.py puts the hits into a reranker's order. Here the retriever meets docproduct/search,
+which knows no model.
 Ends with one line of JSON: the counts.
 """
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_pipeline.folders import files
@@ -46,6 +47,7 @@ class Hit:
       answer: Its whole answer.
       source: The collection that it comes from.
       focus: Its topic, or empty.
+      rerank_score: The score that a reranker ordered it by; None if it was not reranked.
     """
 
     score: float
@@ -54,6 +56,7 @@ class Hit:
     answer: str
     source: str
     focus: str
+    rerank_score: float | None = None
 
 
 class SearchResult(NamedTuple):
@@ -63,11 +66,13 @@ class SearchResult(NamedTuple):
       hits: The best first, no two with the same answer. The answers of a stored question that was asked come first.
       cosine: The highest cosine of the query and any answer of the index, among the hits or not.
       stored: Whether the query is a stored question.
+      num_own: Number of hits, from the first, that are answers of that stored question.
     """
 
     hits: list[Hit]
     cosine: float
     stored: bool = False
+    num_own: int = 0
 
     def is_answerable(self, least_cosine: float) -> bool:
         """Returns whether the query is a stored question, or an answer has this cosine or more."""
@@ -175,19 +180,26 @@ class Index:
         results = []
         for number, vector in enumerate(query_vectors):
             stored = self._stored.rows(queries[number]) if queries else np.empty(0, int)
-            best = first_of_each_answer(side.rank(stored, vector) + ranked[number], self._groups)
+            own = side.rank(stored, vector)
+            best = first_of_each_answer(own + ranked[number], self._groups)
             cosines = [cosine for _, cosine in nearest[number][:1] + deciding.rank(stored, vector)[:1]]
             if not (best and cosines):
                 raise ValueError(
                     "The index found nothing: it searched only parts without vectors. Build it with "
                     "--search_parameters=nprobe=16, or with --factory=Flat."
                 )
-            results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored))))
+            num_own = min(k, len(first_of_each_answer(own, self._groups)))
+            results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored)), num_own))
         return results
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""
         return self._pairs["question"].to_pylist()
+
+    def longest_answers(self, count: int) -> list[str]:
+        """Returns the longest answers, by characters, the longest first."""
+        lengths = pc.utf8_length(self._pairs["answer"]).to_numpy()
+        return self._pairs["answer"].take(np.argsort(-lengths, kind="stable")[:count]).to_pylist()
 
     def check(self, k: int, search_by: str) -> None:
         """Raises a ValueError if the index has fewer answers, or cannot be searched by this side."""

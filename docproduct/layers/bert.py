@@ -1,7 +1,8 @@
 """BERT, and how to load it from Google's checkpoints and Hugging Face folders.
 
 Source: Devlin et al. 2019, google-research/bert `modeling.py`. Differences: no pooler and no pre-training heads (a
-retriever has its own), one segment (texts are encoded alone), queries, keys and values in one product.
+retriever has its own), one segment where no other is given (texts are encoded alone), queries, keys and values in one
+product.
 
     B rows in a batch, T tokens, N = B * T, D width, H heads
 """
@@ -34,7 +35,7 @@ class BertConfig:
       num_heads: H, which divides D.
       inner_width: width inside the feed-forward networks.
       max_positions: longest text in tokens.
-      num_segments: rows of the segment table, of which the first is used.
+      num_segments: rows of the segment table; a text that is encoded alone uses the first.
       activation: a key of `transformer.ACTIVATIONS`.
       norm_epsilon: added to the variance in layer normalization.
       dropout: rate on embeddings, and on the result of each block.
@@ -163,19 +164,22 @@ class Bert(keras.layers.Layer):
         """Whether XLA compiles the elementwise operations."""
         return self.row_multiple > 1
 
-    def call(self, ids: Any, training: bool = False) -> Any:
+    def call(self, ids: Any, training: bool = False, segments: Any = None) -> Any:
         """Encodes texts.
 
         Args:
           ids: [B, T] int, padded with `config.pad_id`; T at most `config.max_positions`. Or a list of such groups: in
             groups of similar length, the texts of a batch need less padding.
           training: whether dropout is active.
+          segments: int below `config.num_segments`, shaped as `ids`: the text of a pair that each token belongs to.
+            None: all tokens are of segment 0.
 
         Returns:
           [B, T, D], or a list of them, as `ids`; the states of padding have no meaning.
         """
         groups = ids if isinstance(ids, (list, tuple)) else [ids]
-        states = self.embedding_norm(self._embed(groups), compiled=self.compiled)
+        segments = segments if segments is None or isinstance(segments, (list, tuple)) else [segments]
+        states = self.embedding_norm(self._embed(groups, segments), compiled=self.compiled)
         states = self.embedding_dropout(states, training=training)
         attention_biases = [padding_bias(self.mask(group)) for group in groups]
         for layer in self.layers:
@@ -185,19 +189,19 @@ class Bert(keras.layers.Layer):
         result = [ops.reshape(part, (b, t, self.config.width)) for part, (b, t) in zip(parts, shapes, strict=True)]
         return result if isinstance(ids, (list, tuple)) else result[0]
 
-    def _embed(self, groups: Sequence[Any]) -> Any:
+    def _embed(self, groups: Sequence[Any], segments: Sequence[Any] | None) -> Any:
         """Returns the sum of the embeddings, [N, D]; N is a multiple of `row_multiple`."""
-        ids = ops.concatenate([ops.reshape(group, (-1,)) for group in groups], axis=0)  # [N]
         steps = [ops.zeros_like(group) + ops.arange(ops.shape(group)[1], dtype=group.dtype) for group in groups]
-        positions = ops.concatenate([ops.reshape(group, (-1,)) for group in steps], axis=0)  # [N]
+        ids, positions = self._rows(groups), self._rows(steps)  # [N]
+        segment_rows = ops.zeros(1, "int32") if segments is None else self._rows(segments)  # [1] or [N]
+        return self.token_embedding(ids) + self.position_embedding(positions) + self.segment_embedding(segment_rows)
+
+    def _rows(self, groups: Sequence[Any]) -> Any:
+        """Returns the places of all groups, [B, T] each, in one row, padded with zeros: [N]."""
+        rows = ops.concatenate([ops.reshape(group, (-1,)) for group in groups], axis=0)
         if self.row_multiple > 1:
-            missing = -ops.shape(ids)[0] % self.row_multiple
-            ids, positions = (ops.pad(rows, ((0, missing),)) for rows in (ids, positions))
-        return (
-            self.token_embedding(ids)
-            + self.position_embedding(positions)
-            + self.segment_embedding(ops.zeros(1, "int32"))
-        )
+            rows = ops.pad(rows, ((0, -ops.shape(rows)[0] % self.row_multiple),))
+        return rows
 
     def mask(self, ids: Any) -> Any:
         """[B, T] int -> [B, T] bool, true for a real token."""

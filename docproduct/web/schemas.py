@@ -155,6 +155,7 @@ class Source(BaseModel):
     """A stored pair."""
 
     score: float = Field(description="Cosine, -1 to 1.")
+    rerank_score: float | None = Field(description="Score that a reranker ordered it by; null if it was not reranked.")
     in_prompt: bool = Field(description="Whether the generator read it.")
     question: str
     answer: str

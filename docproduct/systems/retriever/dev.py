@@ -58,6 +58,27 @@ class Miss:
     above: tuple[tuple[float, str, str], ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class FirstHits:
+    """The first answers that a retriever finds for dev's questions.
+
+    Attributes:
+      questions: texts of Q questions, which are a random sample of dev's.
+      answers: texts of the C candidates.
+      hits: [Q, A] int, the candidates that come first for each question.
+      cosines: [Q, A] float32, their cosines.
+      relevant: [Q, A] bool, whether they answer the question.
+      ranks: [Q] int, the rank of the first right answer among all candidates, from 1.
+    """
+
+    questions: list[str]
+    answers: list[str]
+    hits: np.ndarray
+    cosines: np.ndarray
+    relevant: np.ndarray
+    ranks: np.ndarray
+
+
 class DevEvaluation:
     """Scores questions against their candidates, set by set; see dev_sets.py."""
 
@@ -128,6 +149,23 @@ class DevEvaluation:
             return _mean(metrics.reciprocal_rank(of_set, 10) for of_set in of_sets.values())
 
         return choose(reciprocal_rank)
+
+    def first_hits(self, depth: int, num_questions: int, hybrid: Hybrid = Hybrid()) -> FirstHits:
+        """Returns the first `depth` answers for at most `num_questions` questions, BM25 joined to vectors as in use."""
+        part, (all_questions, answers, _) = self._parts[0][0], self._seen()[0]
+        # Questions are in the order of their groups, which are hashes: the first are a random sample.
+        questions = part.questions["question"].to_pylist()[:num_questions]
+        texts = part.answers["answer"].to_pylist()
+        cosines = all_questions[: len(questions)] @ answers.T  # [Q, C]
+        scores = cosines
+        if hybrid.method != "none":
+            words = WordIndex.build(texts)
+            each = zip(cosines, map(words.scores, questions), strict=True)
+            scores = np.stack([fuse(*pair, *hybrid) for pair in each])
+        hits = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+        relevant = part.relevant_rows(range(len(questions)))
+        of_hits = [np.take_along_axis(values, hits, axis=1) for values in (cosines, relevant)]
+        return FirstHits(questions, texts, hits, *of_hits, metrics.first_relevant_ranks(scores, relevant))
 
     def _seen(self) -> "list[_Scored]":
         """Returns the vectors and ranks of the last call."""

@@ -1,0 +1,101 @@
+"""The first hits of a search in the order of a reranker."""
+
+import dataclasses
+import time
+from collections.abc import Sequence
+
+from absl import logging
+
+from docproduct.index.open import Hit, Index, SearchResult
+from docproduct.systems.reranker import TrainedReranker
+from docproduct.systems.reranker.folder import DEPTH, Candidates
+from docproduct.systems.reranker.mixing import best_first
+from docproduct.systems.retriever import TrainedRetriever
+
+_LEAST_DEPTH = 2  # one hit has no order
+_QUESTION = "What is known about this, and what helps against it?"
+
+
+class HitReranker:
+    """Orders the first hits of searches.
+
+    Attributes:
+      reranker: Scores the hits.
+      depth: Number of first hits that are ordered; fewer than two: none.
+    """
+
+    def __init__(self, reranker: TrainedReranker, depth: int = DEPTH):
+        """Takes a reranker. If its weight is 0, as it gained nothing on dev, no hits are ordered."""
+        self.reranker, self.depth = reranker, depth if reranker.weight else 0
+
+    @classmethod
+    def load(
+        cls, folder: str, index: Index, retriever: TrainedRetriever, depth: int = DEPTH, most_ms: float | None = None
+    ) -> "HitReranker":
+        """Loads a reranker.
+
+        Args:
+          folder: A folder that `train_embeddings.py --task=reranker` wrote.
+          index: Where the hits come from.
+          retriever: The encoder that finds them.
+          depth: Number of first hits to order.
+          most_ms: Maximum milliseconds for one question; see `keep_within`. None: no limit.
+
+        Raises:
+          ValueError: the folder holds no reranker, or is damaged.
+        """
+        rerank = cls(TrainedReranker.load(folder), depth)
+        if not rerank.depth:
+            logging.warning("The reranker in %s gained nothing on dev: hits keep the retriever's order.", folder)
+        elif rerank.reranker.retriever != retriever.fingerprint():
+            logging.warning(
+                "The reranker in %s was trained for the hits of another retriever: its weight may not fit. Train one "
+                "for this retriever, or compare both with docproduct.evaluate.",
+                folder,
+            )
+        if rerank.depth and most_ms is not None:
+            rerank.keep_within(most_ms, index)
+        return rerank
+
+    def keep_within(self, most_ms: float, index: Index) -> None:
+        """Lowers the depth so that reranking a question takes at most this long with the index's longest answers."""
+        answers = index.longest_answers(self.depth)
+        candidates = [Candidates(_QUESTION, answers, [0.0] * len(answers))]
+        self.reranker.scores_many(candidates)  # the first time takes longer
+        start = time.perf_counter()
+        self.reranker.scores_many(candidates)
+        taken_ms = 1_000 * (time.perf_counter() - start)
+        if taken_ms > most_ms:
+            depth = int(len(answers) * most_ms / taken_ms)
+            self.depth = depth if depth >= _LEAST_DEPTH else 0
+            logging.warning(
+                "Reranking %d hits takes up to %.0f ms here: %d are reranked, to stay within %g ms.",
+                *(len(answers), taken_ms, self.depth, most_ms),
+            )
+
+    def __call__(self, questions: Sequence[str], results: Sequence[SearchResult]) -> list[SearchResult]:
+        """Returns the results with their first `depth` hits in the reranker's order, and the other hits as they were.
+
+        The answers of a stored question stay first. The pairs of all questions are read together.
+
+        Args:
+          questions: Clean texts.
+          results: What was found for each.
+        """
+        if self.depth < _LEAST_DEPTH:
+            return list(results)
+        ends = [max(self.depth, result.num_own) for result in results]
+        parts = [result.hits[result.num_own : end] for result, end in zip(results, ends, strict=True)]
+        candidates = [
+            Candidates(question, [hit.answer for hit in part], [hit.score for hit in part])
+            for question, part in zip(questions, parts, strict=True)
+        ]
+        orders = map(_ordered, parts, self.reranker.scores_many(candidates))
+        return [
+            result._replace(hits=[*result.hits[: result.num_own], *order, *result.hits[end:]])
+            for result, end, order in zip(results, ends, orders, strict=True)
+        ]
+
+
+def _ordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
+    return [dataclasses.replace(hits[i], rerank_score=float(scores[i])) for i in best_first(scores).tolist()]
