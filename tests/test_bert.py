@@ -18,6 +18,8 @@ CONFIG = BertConfig(
 )
 IDS = np.array([[2, 5, 9, 22, 7, 3, 1], [4, 3, 0, 0, 0, 0, 0], [8, 8, 1, 6, 0, 0, 0]])
 
+SEGMENTS = np.array([[0, 0, 0, 1, 1, 1, 1], [0, 1, 0, 0, 0, 0, 0], [0, 0, 1, 1, 0, 0, 0]])
+
 
 def randomize(layer, seed=0):
     """Gives every variable random values, so that no bias is zero and no norm is one."""
@@ -69,9 +71,9 @@ def test_equals_keras_hub(activation):
         copy(layer._feedforward_output_dense, p + "feed_forward/output/kernel", p + "feed_forward/output/bias")
         copy(layer._feedforward_layer_norm, p + "feed_forward_norm/gamma", p + "feed_forward_norm/beta")
     mask = IDS != 0
-    expected = theirs({"token_ids": IDS, "segment_ids": np.zeros_like(IDS), "padding_mask": mask})["sequence_output"]
-    difference = np.abs(np.asarray(bert(IDS)) - np.asarray(expected))[mask]
-    assert difference.max() < 1e-5
+    for ours, segments in ((bert(IDS), np.zeros_like(IDS)), (bert(IDS, segments=SEGMENTS), SEGMENTS)):
+        expected = theirs({"token_ids": IDS, "segment_ids": segments, "padding_mask": mask})["sequence_output"]
+        assert np.abs(np.asarray(ours) - np.asarray(expected))[mask].max() < 1e-5
 
 
 def test_erf_and_tanh_gelu_differ(bert):
