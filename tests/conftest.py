@@ -13,6 +13,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.tokenizers import load_tokenizer, train_byte_pairs
+from docproduct.layers import precision_trial
 from docproduct.layers.bert import BertConfig
 from docproduct.recipes import demo, pretrained
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
@@ -33,6 +34,14 @@ def pytest_terminal_summary(terminalreporter):
     for reason, count in reasons.most_common():
         tests = "test was" if count == 1 else "tests were"
         terminalreporter.write_line(f"{count} {tests} skipped: {reason.removeprefix('Skipped: ')}")
+
+
+@pytest.fixture(autouse=True, scope="session")
+def untimed():
+    """--precision=auto is float32 in this process: tests do not depend on the speed of a machine."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(precision_trial, "seconds", lambda training, machine: {"float32": 1.0, "bfloat16": 1.0})
+        yield
 
 
 LETTERS = string.ascii_lowercase + string.digits

@@ -11,7 +11,6 @@ from absl import logging
 
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct import model_folder
-from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever import Retriever, TrainedRetriever
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.losses import LossSettings
@@ -162,7 +161,8 @@ def test_a_run_that_learns_nothing_is_reported(config, tmp_path, caplog):
 
 
 def test_a_run_stopped_before_its_model_card_is_resumed(config, tmp_path, monkeypatch):
-    one_epoch = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
+    settings = dataclasses.replace(SETTINGS, epochs=1, precision="bfloat16")
+    one_epoch = dataclasses.replace(config, settings=settings)
 
     def interrupted(*_):
         raise KeyboardInterrupt
@@ -172,10 +172,15 @@ def test_a_run_stopped_before_its_model_card_is_resumed(config, tmp_path, monkey
         train(one_epoch, str(tmp_path / "m"))
     monkeypatch.undo()
     # Settings that do not change the results may change.
-    settings = dataclasses.replace(one_epoch.settings, precision="auto", checkpoint_steps=7)
-    if dtype_policy("auto") == "float32":
-        one_epoch = dataclasses.replace(one_epoch, settings=settings)
-    train(one_epoch, str(tmp_path / "m"), resume=True)
+    with pytest.raises(ValueError, match="dtype_policy was 'mixed_bfloat16', is now 'float32'"):
+        train(
+            dataclasses.replace(one_epoch, settings=dataclasses.replace(settings, precision="float32")),
+            str(tmp_path / "m"),
+            resume=True,
+        )
+    # What auto chooses now, float32, does not matter: the run goes on as it was begun.
+    settings = dataclasses.replace(settings, precision="auto", checkpoint_steps=7)
+    train(dataclasses.replace(one_epoch, settings=settings), str(tmp_path / "m"), resume=True)
     assert (tmp_path / "m/README.md").exists()
     assert (tmp_path / "m/metrics.json").exists()
 

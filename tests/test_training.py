@@ -1,5 +1,3 @@
-import io
-
 import keras
 import numpy as np
 import pytest
@@ -115,21 +113,6 @@ def test_precision_settings_name_dtype_policies():
     assert precision.dtype_policy("bfloat16") == "mixed_bfloat16"
     with pytest.raises(ValueError, match="expected auto, float32, bfloat16"):
         precision.dtype_policy("float16")
-
-
-@pytest.mark.parametrize(
-    ("flags", "expected"),
-    [("fpu amx_bf16 sse2", "mixed_bfloat16"), ("fpu avx512_bf16 sse2", "float32"), (None, "float32")],
-)
-def test_auto_precision_on_a_processor(monkeypatch, flags, expected):
-    def cpuinfo(path, **_):
-        if flags is None:
-            raise FileNotFoundError(path)
-        return io.StringIO(f"processor\t: 0\nmodel name\t: amx_bf16\nflags\t\t: {flags}\n")
-
-    monkeypatch.setattr(precision, "open", cpuinfo, raising=False)
-    monkeypatch.setattr(tf.config, "list_physical_devices", lambda _: [])
-    assert precision.dtype_policy("auto") == expected
 
 
 @pytest.mark.parametrize(

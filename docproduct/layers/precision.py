@@ -1,26 +1,35 @@
 """Which number formats are fast and exact on this machine: float32, bfloat16, int8."""
 
 import contextlib
+import os
 import platform
 
 import tensorflow as tf
 
+from docproduct.layers import precision_trial
+from docproduct.layers.precision_trial import POLICIES
+
 PRECISIONS = ("auto", "float32", "bfloat16")
 _PROCESSOR_FILE = "/proc/cpuinfo"
+_BFLOAT16_INSTRUCTIONS = {"amx_bf16", "avx512_bf16"}
+_WORTH = 1.1  # times as fast: bfloat16 is less exact, and like machines should choose alike
 
 
-def dtype_policy(precision: str) -> str:
+def dtype_policy(precision: str, training: bool = False) -> str:
     """Returns the Keras dtype policy for `auto`, `float32` or `bfloat16`.
 
-    `auto` is mixed bfloat16 where it is faster than float32: on GPUs since Ampere (compute capability 8.0) and on
-    processors with AMX. Where only avx512_bf16 is there, TensorFlow's bfloat16 product was slower than float32.
+    `auto` is mixed bfloat16 where it is faster than float32: on GPUs since Ampere (compute capability 8.0), and on
+    processors with bfloat16 instructions if layers of a BERT were faster when both were timed, once, on this machine.
+
+    Args:
+      precision: One of `PRECISIONS`.
+      training: Whether gradients will be computed; these are timed apart.
     """
     if precision == "auto":
-        precision = "bfloat16" if _fast_bfloat16() else "float32"
-    policies = {"float32": "float32", "bfloat16": "mixed_bfloat16"}
-    if precision not in policies:
+        precision = "bfloat16" if _fast_bfloat16(training) else "float32"
+    if precision not in POLICIES:
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
-    return policies[precision]
+    return POLICIES[precision]
 
 
 def processor_flags() -> set[str]:
@@ -43,8 +52,13 @@ def _processor_line(name: str) -> str:
     return ""
 
 
-def _fast_bfloat16() -> bool:
+def _fast_bfloat16(training: bool) -> bool:
     if gpus := tf.config.list_physical_devices("GPU"):
         details = map(tf.config.experimental.get_device_details, gpus)
         return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)
-    return "amx_bf16" in processor_flags()
+    instructions = sorted(_BFLOAT16_INSTRUCTIONS & processor_flags())
+    if not instructions:
+        return False  # TensorFlow computes in float32 there, and converts
+    machine = f"{processor_name()}, {' '.join(instructions)}, {os.cpu_count()} cores, TensorFlow {tf.__version__}"
+    times = precision_trial.seconds(training, machine)
+    return times["float32"] >= _WORTH * times["bfloat16"]

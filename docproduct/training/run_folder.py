@@ -3,15 +3,18 @@
 import dataclasses
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import tensorflow as tf
 from absl import logging
 
 from data_pipeline.folders import files
 from data_pipeline.settings import Settings, decisive, from_json
+from docproduct.layers.precision import POLICIES
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE
 from docproduct.training import devices
+
+T = TypeVar("T")
 
 
 class RunFolder:
@@ -54,6 +57,20 @@ class RunFolder:
             _check_free(path, kind, inputs, overwrite)
         if resume and not self.resumed:
             logging.info("There is no run in %s yet: it begins.", path)
+
+    def with_recorded_precision(self, config: T) -> T:
+        """Returns the config; where a run is resumed and its precision is auto, with the one that it was begun with.
+
+        What `auto` chooses may have changed meanwhile; what a run computes must not.
+
+        Args:
+          config: with `settings`, a TrainingSettings.
+        """
+        stored = files.read_json(os.path.join(self.path, CONFIG_FILE)) if self.resumed else None
+        recorded = [name for name, policy in POLICIES.items() if stored and stored.get("dtype_policy") == policy]
+        if config.settings.precision != "auto" or not recorded:
+            return config
+        return dataclasses.replace(config, settings=dataclasses.replace(config.settings, precision=recorded[0]))
 
     def begin(
         self,

@@ -45,7 +45,7 @@ def start(config: GeneratorTraining, folder: TokenFolder) -> TrainedGenerator:
 
 def _from_folder(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettings | None) -> TrainedGenerator:
     """Returns the model of `base_dir`, whose vocabulary the token folder must have."""
-    policy, seed = dtype_policy(config.settings.precision), config.settings.seed
+    policy, seed = dtype_policy(config.settings.precision, training=True), config.settings.seed
     generator = TrainedGenerator.load(config.base_dir, policy, seed, config.dropout)
     if prompt and generator.chat_template:
         generator.prompt = prompt
@@ -75,7 +75,9 @@ def _adapted(generator: TrainedGenerator, config: GeneratorTraining, policy: str
 
 def _with_markers(generator: TrainedGenerator, prompt: PromptSettings, config: GeneratorTraining) -> TrainedGenerator:
     """Returns the generator with the markers of prompts in its vocabulary."""
-    result = generator.with_markers(prompt, dtype_policy(config.settings.precision), config.settings.seed)
+    result = generator.with_markers(
+        prompt, dtype_policy(config.settings.precision, training=True), config.settings.seed
+    )
     if config.lora.rank and result.tokenizer.fingerprint != generator.tokenizer.fingerprint:
         raise ValueError(
             f"{config.base_dir} has no chat template and no markers of prompts, and an adapter cannot learn the "
@@ -89,5 +91,5 @@ def _random(config: GeneratorTraining, folder: TokenFolder, prompt: PromptSettin
     tokenizer = folder.tokenizer()
     sizes = dataclasses.replace(config.random_gpt2, vocab_size=tokenizer.vocab_size)
     sizes = sizes if config.dropout is None else sizes.with_dropout(config.dropout)
-    policy = dtype_policy(config.settings.precision)
+    policy = dtype_policy(config.settings.precision, training=True)
     return TrainedGenerator.make(sizes, tokenizer, config.settings.seed, policy, prompt)

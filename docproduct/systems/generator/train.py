@@ -43,6 +43,7 @@ def train(
     run = RunFolder(
         model_dir, kind, strategy, resume, overwrite, (config.tokens_dir, config.base_dir, config.adapter_dir)
     )
+    config = run.with_recorded_precision(config)
     folder = training_rows(config)
     with strategy.scope():
         generator = start(config, folder)

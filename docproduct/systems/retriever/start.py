@@ -78,7 +78,7 @@ def _from_encoder(config: RetrieverTraining, prepared: PreparedFolder) -> Traine
     retriever = TrainedRetriever.load(
         config.encoder_dir,
         seed=config.settings.seed,
-        dtype=dtype_policy(config.settings.precision),
+        dtype=dtype_policy(config.settings.precision, training=True),
         dropout=config.dropout,
         lower_case=tokenizer.lower_case,
         **_given_sizes(config),
@@ -97,7 +97,7 @@ def _random(config: RetrieverTraining, prepared: PreparedFolder) -> TrainedRetri
     bert = dataclasses.replace(config.random_bert, vocab_size=tokenizer.vocab_size, pad_id=tokenizer.pad_id)
     bert = bert.with_dropout(config.dropout)
     sizes = {"max_tokens": longest_text(bert, prepared.cut_at())} | _given_sizes(config)
-    policy = dtype_policy(config.settings.precision)
+    policy = dtype_policy(config.settings.precision, training=True)
     model = Retriever(RetrieverConfig(bert, **sizes), config.settings.seed, policy)
     return TrainedRetriever(model, tokenizer, prompts=prepared.prompts())
 

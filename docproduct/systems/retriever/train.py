@@ -38,6 +38,7 @@ def train(
     strategy = strategy or tf.distribute.get_strategy()
     inputs = (config.prepared_dir, config.encoder_dir, config.negatives_dir)
     run = RunFolder(model_dir, KIND, strategy, resume, overwrite, inputs)
+    config = run.with_recorded_precision(config)
     prepared = training_pairs(config)
     with strategy.scope():
         retriever = start(config, prepared)
