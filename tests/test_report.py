@@ -141,6 +141,24 @@ def test_systems_have_names(tmp_path):
     (tmp_path / "config.json").write_text("{}")
     entries = ["bm25", f"ours={tmp_path}", f"library=st:{tmp_path}"]
     assert systems_of(entries) == {"bm25": "bm25", "ours": str(tmp_path), "library": f"st:{tmp_path}"}
+    assert systems_of([f"both={tmp_path}+{tmp_path}"]) == {"both": f"{tmp_path}+{tmp_path}"}
+    with pytest.raises(ValueError, match=r"Expected bm25, .*RETRIEVER\+RERANKER"):
+        systems_of([f"both={tmp_path}+nowhere"])
+
+
+def test_a_system_names_its_reranker(tmp_path, monkeypatch):
+    folder, asked = write(tmp_path / "beir", CORPUS, QUERIES, QRELS), []
+
+    def retrieval(source, data, settings, record):
+        asked.append((source, settings.reranker_dir))
+        return {}
+
+    monkeypatch.setattr(systems, "retrieval", retrieval)
+    for source in ("model+reranker", "model", "bm25"):
+        systems.evaluate(source, folder, "test", EvaluationSettings(), None)
+    assert asked == [("model", "reranker"), ("model", None), ("bm25", None)]
+    with pytest.raises(ValueError, match="reranker_dir is for one retriever"):
+        systems.evaluate("model", folder, "test", EvaluationSettings(reranker_dir="reranker"), None)
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,9 @@ def _define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "retrieval: trained retriever, bare encoder folder, or bm25.")
     flags.DEFINE_string("run_file", None, "retrieval: where to write the rankings, in TREC format.")
     flags.DEFINE_list(
-        "systems", [], "report: NAME=SYSTEM,...; a system is bm25, a folder, or st:FOLDER for sentence-transformers."
+        "systems",
+        [],
+        "report: NAME=SYSTEM,...; bm25, a folder, RETRIEVER+RERANKER, or st:FOLDER for sentence-transformers itself.",
     )
     define_flags(ReportSettings)
     define_flags(BootstrapSettings)

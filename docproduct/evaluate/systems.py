@@ -15,6 +15,7 @@ from docproduct.evaluate.record import Record, peak_mib
 from docproduct.layers.precision import dtype_policy
 from docproduct.training.devices import set_up
 
+_RERANKED_BY = "+"
 _CONFIGS = ("config.json", "bert_config.json", "modules.json")  # a folder with an encoder has one of them
 
 
@@ -46,16 +47,19 @@ def systems_of(entries: Sequence[str]) -> dict[str, str]:
         name, source = (name, source) if named else (entry, entry)
         if not name or name in systems:
             raise ValueError(f"The systems have the name {name!r} twice, or it is empty. Expected NAME=SYSTEM.")
-        folder = source.removeprefix(library.PREFIX)
-        if source.lower() != BM25 and not any(os.path.isfile(os.path.join(folder, config)) for config in _CONFIGS):
+        if source.lower() != BM25 and not all(map(_is_model, source.removeprefix(library.PREFIX).split(_RERANKED_BY))):
             raise ValueError(
                 f"There is no system {source!r}. Expected bm25, the folder of a trained retriever or of an encoder, "
-                f"or {library.PREFIX}FOLDER for sentence-transformers itself."
+                f"RETRIEVER{_RERANKED_BY}RERANKER, or {library.PREFIX}FOLDER for sentence-transformers itself."
             )
         systems[name] = source
     if not systems:
         raise ValueError("There are no systems. Expected NAME=SYSTEM,... with bm25 or folders.")
     return systems
+
+
+def _is_model(folder: str) -> bool:
+    return any(os.path.isfile(os.path.join(folder, config)) for config in _CONFIGS)
 
 
 def evaluate_alone(name: str, *arguments: Any) -> Evaluated:
@@ -77,7 +81,17 @@ def evaluate_alone(name: str, *arguments: Any) -> Evaluated:
 def evaluate(
     source: str, beir_dir: str, split: str, settings: EvaluationSettings, peer_python: str | None
 ) -> Evaluated:
-    """Evaluates a system; `hybrid` and `dims` do not apply to BM25, nor to sentence-transformers."""
+    """Evaluates a system; `hybrid` and `dims` do not apply to BM25, nor to sentence-transformers.
+
+    A system RETRIEVER+RERANKER names its reranker.
+
+    Raises:
+      ValueError: the settings name a reranker for all systems, or the system cannot be evaluated.
+    """
+    if settings.reranker_dir:
+        raise ValueError(
+            f"reranker_dir is for one retriever. Expected systems as NAME=RETRIEVER{_RERANKED_BY}RERANKER."
+        )
     set_up()
     data, record = beir.read(beir_dir, split), Record()
     plain = dataclasses.replace(settings, hybrid="auto", dims=0)
@@ -87,5 +101,6 @@ def evaluate(
         return Evaluated(results, record, peak, None)
     if source.lower() == BM25:
         return Evaluated(retrieval(source, data, plain, record=record), record, peak_mib(), None)
-    results = retrieval(source, data, settings, record=record)
+    retriever, _, reranker = source.partition(_RERANKED_BY)
+    results = retrieval(retriever, data, dataclasses.replace(settings, reranker_dir=reranker or None), record=record)
     return Evaluated(results, record, peak_mib(), dtype_policy(settings.precision))
