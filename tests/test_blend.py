@@ -25,21 +25,19 @@ def test_a_share_of_0_and_1_is_an_end_exactly():
 
 
 @pytest.mark.parametrize(
-    ("scores", "error", "expected"),
+    ("start", "scores", "expected"),
     [
-        # Best is 0.75 with 0.80. An error of 0.015 allows 0.79, and not 0.78.
-        ({1.0: 0.79, 0.75: 0.80, 0.5: 0.79}, 0.015, 0.5),
-        ({1.0: 0.79, 0.75: 0.80, 0.5: 0.79}, 0.0, 0.75),
-        ({1.0: 0.82, 0.75: 0.80, 0.5: 0.79}, 0.015, 1.0),
+        # The best gain is 0.20, of which 0.18 is enough: 0.78.
+        (0.6, {1.0: 0.79, 0.75: 0.80, 0.5: 0.78}, 0.5),
+        (0.6, {1.0: 0.79, 0.75: 0.80, 0.5: 0.77}, 0.75),
+        (0.6, {1.0: 0.80, 0.75: 0.77, 0.5: 0.77}, 1.0),
+        # Without a gain, the best is taken.
+        (0.9, {1.0: 0.80, 0.75: 0.82, 0.5: 0.85}, 0.5),
+        (0.9, {1.0: 0.80, 0.75: 0.86, 0.5: 0.85}, 0.75),
     ],
 )
-def test_the_lowest_share_that_dev_cannot_tell_from_the_best(scores, error, expected):
-    def gain(before, after):
-        return float(after[0] - before[0]), error
-
-    share, tried = blend.choose(lambda share: np.array([scores[share]]), gain)
-    assert share == expected
-    assert {share: float(ranks[0]) for share, ranks in tried} == scores
+def test_the_lowest_share_that_keeps_nine_tenths_of_the_gain(start, scores, expected):
+    assert blend.choose(scores.__getitem__, start) == (expected, scores)
 
 
 def weights(folder):

@@ -130,20 +130,6 @@ def test_a_beir_folder_is_a_set(tmp_path, two_sources):
     assert scores["Success@1"] == pytest.approx(1 / 4)
 
 
-def test_the_gain_of_a_model_by_hand(tmp_path, two_sources):
-    folder = write_beir(tmp_path / "b", {"1": "a"}, {"q1": "a?", "q2": "b?"}, [("q1", "1", "1"), ("q2", "1", "1")])
-    vectors = text_vectors(FirstLetter())
-    evaluation = DevEvaluation(two_sources, 0, vectors, others=[(dev_sets.of_beir("other", folder), vectors)])
-    before, after = np.full(42, 20), np.full(42, 20)
-    before[-2:], after[-2:] = [1, 2], [2, 1]  # the set "other": gains -1/2 and 1/2
-    after[:20] = 1  # half of dev's forty: gain 1
-    # Mean over the sets: (1/2 + 0) / 2. Variance of a set's mean: (1/4) / 40 and (1/4) / 2.
-    gain, error = evaluation.gain(before, after)
-    assert gain == pytest.approx(1 / 4)
-    assert error == pytest.approx(np.sqrt(1 / 160 + 1 / 8) / 2)
-    assert evaluation.gain(after, after) == (0, 0)
-
-
 def test_a_training_shows_every_set_and_records_their_files(config, tmp_path):
     folder = write_beir(tmp_path / "b", {"1": "a first", "2": "b"}, {"q": "what is a?"}, [("q", "1", "1")])
     settings = dataclasses.replace(SETTINGS, epochs=1)

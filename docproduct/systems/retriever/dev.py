@@ -105,32 +105,12 @@ class DevEvaluation:
 
     def __call__(self) -> dict[str, float]:
         """Returns RR@10 and Success@1 of the model as it is now, means over the sets, and RR@10 of each of several."""
-        return self.scores(self.ranks())
-
-    def ranks(self) -> np.ndarray:
-        """Returns the rank of each question's best own answer, from 1, with the model as it is now: [Q]."""
         self._last = [self._scored(part, vectors) for part, vectors in self._parts]
-        return np.concatenate([scored.ranks for scored in self._last])
-
-    def scores(self, ranks: np.ndarray) -> dict[str, float]:
-        """Returns what a call returns, from what `ranks` returned."""
-        of_sets = _by_set(ranks, self._set_names)
-        reciprocal = {name: metrics.reciprocal_rank(of_set, 10) for name, of_set in of_sets.items()}
-        success = [metrics.success(of_set, 1) for of_set in of_sets.values()]
+        of_sets = _by_set(np.concatenate([scored.ranks for scored in self._last]), self._set_names)
+        reciprocal = {name: metrics.reciprocal_rank(ranks, 10) for name, ranks in of_sets.items()}
+        success = [metrics.success(ranks, 1) for ranks in of_sets.values()]
         scores = {"RR@10": _mean(reciprocal.values()), "Success@1": _mean(success)}
         return scores | ({f"RR@10 {name}": score for name, score in reciprocal.items()} if len(reciprocal) > 1 else {})
-
-    def gain(self, before: np.ndarray, after: np.ndarray) -> tuple[float, float]:
-        """Returns the difference in RR@10 of two models on the same questions, and its standard error.
-
-        Args:
-          before: [Q] int, the ranks of one model.
-          after: [Q] int, those of the other.
-        """
-        first, second = (np.where(ranks <= 10, 1 / ranks, 0.0) for ranks in (before, after))
-        gains = list(_by_set(second - first, self._set_names).values())
-        variances = [np.var(of_set) / len(of_set) for of_set in gains]
-        return _mean(map(np.mean, gains)), float(np.sqrt(sum(variances)) / len(gains))
 
     def choose_hybrid(self) -> tuple[Hybrid, dict[str, float]]:
         """Returns the best way to join BM25 to the vectors of the last call, and the RR@10 of each way.

@@ -218,18 +218,19 @@ class RetrieverTask(Task):
         unchanged = done is not None or self._start is None or history["best"]["epoch"] == 0
         share = 1.0 if unchanged else self._config.trained_share
 
-        def ranks(share: float) -> np.ndarray:
+        def scores(share: float) -> dict[str, float]:
             weights = end if self._start is None else blend.blended(self._start, end, share)
             checkpoints.assign(self.retriever.model, weights, path)
-            return self._evaluation.ranks()
+            return self._evaluation()
 
         if share is None:
-            share, tried = blend.choose(ranks, self._evaluation.gain)
-            history["shares"] = {f"{tried_share:g}": self._evaluation.scores(of)["RR@10"] for tried_share, of in tried}
-        scores = self._evaluation.scores(ranks(share))
+            start = history["epochs"][0][self.best_metric]
+            share, tried = blend.choose(lambda share: scores(share)[self.best_metric], start)
+            history["shares"] = {f"{of:g}": score for of, score in tried.items()}
+        kept = scores(share)
         if share < 1:
             self.retriever.save_weights(self._model_dir, {_TRAINED_SHARE: f"{share:g}"})
-        return scores | {_TRAINED_SHARE: share if done is None else float(done)}
+        return kept | {_TRAINED_SHARE: share if done is None else float(done)}
 
     def report(self, history: dict[str, Any]) -> None:
         """Writes how BM25 is best joined, and the model card, both for the weights that were kept."""
