@@ -3,9 +3,11 @@
     python -m benchmarks.encode --prepared_dir=prepared --encoder_dir=ENCODER --peer_python=PYTHON
 
 Encodes 2,000 answers and 2,000 questions of the train split, at most 256 tokens each, tokenizing included. The peer's
-`encode` runs in float32 and bfloat16 with batches of 32, 64 and 128 texts, ours with batches of 4,096 to 16,384 tokens.
-A first round finds the fastest setting of each, and these are compared. All processes are warm and work in turn. Also
-prints the lowest cosine of our vectors with those in float32. Ends with one line of JSON.
+`encode` runs in every backend of --peer_backends (torch in float32 and bfloat16; onnx and openvino need optimum's
+packages), with batches of 32, 64 and 128 texts, ours with batches of 4,096 to 16,384 tokens. A first round finds the
+fastest setting of each, and these are compared. All processes are warm and work in turn. Where --precision=auto is
+bfloat16, ours also runs in float32. Also prints the lowest cosine of our vectors with those in float32. Ends with one
+line of JSON.
 """
 
 import json
@@ -20,10 +22,13 @@ from benchmarks import measuring
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.rows import SIDES
+from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
 
 _PEER_BATCHES = (32, 64, 128)  # texts
+_BACKENDS = ("torch", "onnx", "openvino")
+_OURS, _OURS_PLAIN = "docproduct", "docproduct float32"
 _OUR_BATCHES = (4_096, 8_192, 16_384)  # tokens
 
 
@@ -63,14 +68,21 @@ def main(argv: list[str]) -> None:
         return
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
+    if unknown := set(values.peer_backends) - set(_BACKENDS):
+        raise app.UsageError(f"Unknown backends {sorted(unknown)}; expected {', '.join(_BACKENDS)}.")
     folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
     environment = measuring.all_cores()
-    command = [sys.executable, "-m", "benchmarks.encode", *folders, "--contestant", f"--precision={values.precision}"]
-    contestants = {"docproduct": measuring.Contestant(command, environment)}
+    commands = {
+        label: [sys.executable, "-m", "benchmarks.encode", *folders, "--contestant", f"--precision={precision}"]
+        for label, precision in ((_OURS, values.precision), (_OURS_PLAIN, "float32"))
+        if label == _OURS or dtype_policy(values.precision) != dtype_policy(precision)
+    }
     if values.peer_python:
         peer = [values.peer_python, measuring.PEER_SCRIPT, "encode_speed", *folders]
-        for name, more in measuring.PEER_PRECISIONS.items():
-            contestants[f"sentence-transformers {name}"] = measuring.Contestant([*peer, *more], environment)
+        for backend in values.peer_backends:
+            for name, more in measuring.PEER_PRECISIONS.items() if backend == "torch" else [("float32", [])]:
+                commands[f"sentence-transformers {backend} {name}"] = [*peer, f"--backend={backend}", *more]
+    contestants = {label: measuring.Contestant(command, environment) for label, command in commands.items()}
     try:
         metrics = _measure(
             contestants, 128 if values.quick else values.count, 1 if values.quick else values.rounds, values
@@ -97,34 +109,38 @@ def _measure(
             (label, size): contestants[label].round(f"{side} {max(count // 4, 64)} {size}")["seconds"]
             for _ in range(2)
             for label in contestants
-            for size in (_OUR_BATCHES if label == "docproduct" else _PEER_BATCHES)
+            for size in (_OUR_BATCHES if label in (_OURS, _OURS_PLAIN) else _PEER_BATCHES)
         }
-        mine = min((key for key in trial if key[0] == "docproduct"), key=trial.__getitem__)
-        peers = sorted((key for key in trial if key[0] != "docproduct"), key=trial.__getitem__)
-        chosen = [mine, *peers[:1]]
+        order = sorted(trial, key=trial.__getitem__)  # the fastest first
+        peers = [key for key in order if key[0] not in (_OURS, _OURS_PLAIN)][:1]
+        chosen = [*_first(order, _OURS), *peers, *_first(order, _OURS_PLAIN)]
         speeds: dict[str, list[float]] = {label: [] for label, _ in chosen}
         for _ in range(rounds):
             for label, size in chosen:
                 speeds[label].append(work / contestants[label].round(f"{side} {count} {size}")["seconds"])
+        units = {_OURS: "tokens", _OURS_PLAIN: "tokens"}
         rows = [
-            (f"{label}, batches of {size} {'tokens' if label == 'docproduct' else 'texts'}", speeds[label], unit)
-            for label, size in chosen
+            (f"{label}, batches of {size} {units.get(label, 'texts')}", speeds[label], unit) for label, size in chosen
         ]
         measuring.show(f"Encoding {count} {side}s", rows)
         medians = {label: float(np.median(rates)) for label, rates in speeds.items()}
-        against = chosen[1][0] if len(chosen) > 1 else None
+        against = peers[0][0] if peers else None
         metrics.append(
-            measuring.metric(
-                name, unit, medians["docproduct"], {label: medians[label] for label, _ in chosen[1:]}, against
-            )
+            measuring.metric(name, unit, medians[_OURS], {label: medians[label] for label, _ in chosen[1:]}, against)
         )
     return metrics
+
+
+def _first(keys: list[tuple[str, int]], label: str) -> list[tuple[str, int]]:
+    """Returns the first key with a label, if there is one."""
+    return [key for key in keys if key[0] == label][:1]
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "Folder that data_pipeline.prepare wrote.", required=True)
     flags.DEFINE_string("encoder_dir", None, "Encoder to measure.", required=True)
     flags.DEFINE_string("peer_python", None, "Interpreter that has sentence-transformers; default: no peer.")
+    flags.DEFINE_list("peer_backends", ["torch"], f"Backends of the peer, of {', '.join(_BACKENDS)}.")
     flags.DEFINE_string("precision", "auto", "Our precision.")
     flags.DEFINE_integer("count", 2_000, "Number of texts of each side.")
     flags.DEFINE_integer("rounds", 3, "Number of measured rounds.")

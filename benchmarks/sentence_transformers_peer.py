@@ -106,9 +106,10 @@ def train_speed(prepared_dir: str, encoder_dir: str, model_dir: str, bfloat16: b
     run.train()
 
 
-def encode_speed(prepared_dir: str, encoder_dir: str, bfloat16: bool) -> None:
+def encode_speed(prepared_dir: str, encoder_dir: str, bfloat16: bool, backend: str) -> None:
     """Encodes one round for each line of standard input: side, number of texts, batch size."""
-    model = SentenceTransformer(encoder_dir, device="cpu", model_kwargs={"torch_dtype": "bfloat16"} if bfloat16 else {})
+    options = {"torch_dtype": "bfloat16"} if bfloat16 else {}
+    model = SentenceTransformer(encoder_dir, device="cpu", backend=backend, model_kwargs=options)
     model.max_seq_length = 256
     pairs = training_pairs(prepared_dir)
     for line in sys.stdin:
@@ -129,6 +130,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--max_tokens", type=int, default=256, help="longer texts are cut in training")
+    parser.add_argument("--backend", default="torch", choices=["torch", "onnx", "openvino"], help="in encoding")
     parser.add_argument("--bfloat16", action="store_true")
     values = parser.parse_args()
     folders = values.prepared_dir, values.encoder_dir
@@ -137,7 +139,7 @@ def main() -> None:
     elif values.task == "train_speed":
         train_speed(*folders, values.model_dir, values.bfloat16, values.batch_size)
     else:
-        encode_speed(*folders, values.bfloat16)
+        encode_speed(*folders, values.bfloat16, values.backend)
 
 
 if __name__ == "__main__":

@@ -172,7 +172,7 @@ def test_a_run_stopped_before_its_model_card_is_resumed(config, tmp_path, monkey
         train(one_epoch, str(tmp_path / "m"))
     monkeypatch.undo()
     # Settings that do not change the results may change.
-    with pytest.raises(ValueError, match="dtype_policy was 'mixed_bfloat16', is now 'float32'"):
+    with pytest.raises(ValueError, match="dtype_policy was 'mixed_bfloat16', is 'float32'"):
         train(
             dataclasses.replace(one_epoch, settings=dataclasses.replace(settings, precision="float32")),
             str(tmp_path / "m"),
