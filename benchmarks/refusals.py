@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
     searches = refusals.Searches(content, words, embed)
     calibrating = refusals.halves(content.pairs["question_group"].to_numpy(), content.split_names)[1]
     draw = random.Random(1)
-    observed = searches.observe(refusals.asked_questions(content, calibrating, draw, every_kind=False))
+    observed = searches.observe(refusals.asked_questions(content, calibrating, draw))
 
     def answered(texts: list[str]) -> float:
         asked = [refusals.Asked(0, text, OTHER_FIELD) for text in texts]

@@ -18,13 +18,13 @@ from data_pipeline.other_words import KINDS, SUBJECT_ALONE, rewordings, topic
 from docproduct.index.folder import Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
-from docproduct.search.threshold import LEAST_QUESTIONS, MOST_QUESTIONS
+from docproduct.search.threshold import LEAST_QUESTIONS
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 TABLE = "table"  # kind of a question that is asked in the table's own words
 WITH_ANSWER, OTHER_ASPECT, OTHER_TOPIC = "with its answers", "other aspect", "other topic"
 LEAST_FITTING = 100  # questions: with fewer, the cosine decides alone
-_MOST_FITTING = 300
+_MOST_FITTING, _MOST_CALIBRATING = 300, 500  # questions: each is asked in up to seven ways
 _FIRST_LOOK = 64  # passages among which DEPTH different answers are expected
 _SEED = 0
 
@@ -50,11 +50,13 @@ class Observed(NamedTuple):
       signals: [R, F].
       kinds: [R], of the questions.
       cases: [R], WITH_ANSWER, OTHER_ASPECT or OTHER_TOPIC.
+      rows: [R] int, the pairs that the questions are made of.
     """
 
     signals: np.ndarray
     kinds: np.ndarray
     cases: np.ndarray
+    rows: np.ndarray
 
 
 def calibrate(content: Content, words: WordWeights, embed: Embed, keep_share: float) -> dict[str, Any] | None:
@@ -76,9 +78,9 @@ def calibrate(content: Content, words: WordWeights, embed: Embed, keep_share: fl
         return None
     draw = random.Random(_SEED)
     searches = Searches(content, words, embed)
-    fitted_on = searches.observe(asked_questions(content, fitting, draw, every_kind=True))
+    fitted_on = searches.observe(asked_questions(content, fitting, draw))
     model = AnswerableModel.fit(fitted_on.signals, fitted_on.cases == WITH_ANSWER)
-    observed = searches.observe(asked_questions(content, calibrating, draw, every_kind=False))
+    observed = searches.observe(asked_questions(content, calibrating, draw))
     return {"model": model.as_json(), "of": source, "fitted": len(fitting)} | _threshold(model, observed, keep_share)
 
 
@@ -106,18 +108,17 @@ def halves(groups: np.ndarray, split_names: np.ndarray) -> tuple[np.ndarray, np.
         others, dev = dev[:half], dev[half:]
     if len(others) < LEAST_FITTING:
         return rows[:0], rows[:0], source
-    return np.sort(others[:_MOST_FITTING]), np.sort(dev[:MOST_QUESTIONS]), source
+    return np.sort(others[:_MOST_FITTING]), np.sort(dev[:_MOST_CALIBRATING]), source
 
 
-def asked_questions(content: Content, rows: np.ndarray, draw: random.Random, every_kind: bool) -> list[Asked]:
-    """Returns the question of each row in the table's words, and in other words: in every kind, or in one drawn."""
+def asked_questions(content: Content, rows: np.ndarray, draw: random.Random) -> list[Asked]:
+    """Returns the question of each row in the table's words, and in every kind of other words that fits."""
     stored = set(content.pairs["question_group"].to_pylist())
     asked = []
     for row in rows.tolist():
         question, focus = (content.pairs[name][row].as_py() or "" for name in ("question", "focus"))
         asked.append(Asked(row, question, TABLE))
-        others = [Asked(row, *reworded) for reworded in rewordings(question, focus, draw, stored)]
-        asked += others if every_kind else draw.sample(others, min(len(others), 1))
+        asked += [Asked(row, *reworded) for reworded in rewordings(question, focus, draw, stored)]
     return asked
 
 
@@ -146,9 +147,8 @@ class Searches:
         for question, vector in zip(asked, vectors, strict=True):
             for case, left_out in self._cases(question):
                 if not left_out.all():
-                    observed.append((self._signals(question, vector, left_out), question.kind, case))
-        signals, kinds, cases = zip(*observed, strict=True)
-        return Observed(np.array(signals), np.array(kinds), np.array(cases))
+                    observed.append((self._signals(question, vector, left_out), question.kind, case, question.row))
+        return Observed(*map(np.array, zip(*observed, strict=True)))
 
     def _cases(self, question: Asked) -> list[tuple[str, np.ndarray]]:
         """Returns the cases that a question is asked in, with the pairs that are left out, [N] bool."""
@@ -191,8 +191,8 @@ def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) ->
     """Returns the log odds that keep the promise for the table's words and for other words, and what they refuse."""
     log_odds = model.log_odds(observed.signals)
     has_answer, of_table = observed.cases == WITH_ANSWER, observed.kinds == TABLE
-    pools = [log_odds[has_answer & pool] for pool in (of_table, ~of_table)]
-    calibrated = [conformal(pool, keep_share) for pool in pools if len(pool)]
+    pools = [has_answer & pool for pool in (of_table, ~of_table)]
+    calibrated = [conformal(log_odds[pool], keep_share, observed.rows[pool]) for pool in pools if pool.any()]
     least = min(score for score, _ in calibrated)
     passes = log_odds >= least
 

@@ -143,15 +143,26 @@ class AnswerableModel:
         return of_cosine * sum(_ROUNDINGS.get(name, 0) * abs(weight) / scale for name, weight, scale in each)
 
 
-def conformal(scores: np.ndarray, keep_share: float) -> tuple[float, float]:
+def conformal(scores: np.ndarray, keep_share: float, groups: np.ndarray | None = None) -> tuple[float, float]:
     """Returns the highest score that a new one reaches with probability `keep_share` or more, and that probability.
 
     With n scores it is the ceil((n + 1) * keep_share)-th highest. If that is more than n, it is the lowest, whose
     probability is n / (n + 1). The new score and the n must be exchangeable.
+
+    Args:
+      scores: [n] float.
+      keep_share: Share, 0 to 1.
+      groups: [n] int, which scores belong together, such as those of one question in several kinds of words. Then the
+        groups must be exchangeable, and the new score is drawn from a new group. Each group counts as one score, which
+        its own scores share (hierarchical conformal prediction, Lee et al. 2023).
     """
-    n = len(scores)
-    rank = min(math.ceil(round((n + 1) * keep_share, 6)), n)  # 1 is the highest
-    return float(np.sort(scores)[-rank]), rank / (n + 1)
+    groups = np.arange(len(scores)) if groups is None else groups
+    _, places, sizes = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.argsort(-scores, kind="stable")
+    reached = np.cumsum(1 / sizes[places[order]])  # groups that reach each score, from the highest
+    rank = int(np.searchsorted(reached, round((len(sizes) + 1) * keep_share, 6) - 1e-6))
+    rank = min(rank, len(scores) - 1)
+    return float(scores[order[rank]]), float(reached[rank]) / (len(sizes) + 1)
 
 
 def _standardized(signals: np.ndarray, means: np.ndarray, scales: np.ndarray) -> np.ndarray:
