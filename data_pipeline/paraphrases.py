@@ -52,7 +52,7 @@ _LEADS = (
     "Please help. {q}",
     "{q} Thanks",
 )
-_STOP_WORDS = frozenset(
+STOP_WORDS = frozenset(
     re.findall(
         r"\w+",
         """
@@ -71,10 +71,21 @@ def paraphrased(question: str, draw: random.Random) -> str:
         return text
     ways = [text.lower().rstrip(" ?"), draw.choice(_LEADS).format(q=text[:1].lower() + text[1:])]
     if len(words := re.findall(r"[\w'-]+", text)) > 3:
-        ways.append(" ".join(word for word in words if word.lower() not in _STOP_WORDS) or text)
-    for pattern, rewrites in _FORMS:
-        if match := pattern.match(text):
-            rewritten = draw.choice(rewrites).format(x=match["x"].strip(" ?"))
-            ways += [rewritten, rewritten, rewritten]  # a form that is known is changed most
-            break
+        ways.append(" ".join(word for word in words if word.lower() not in STOP_WORDS) or text)
+    if rewritten := reworded_form(text, draw):
+        ways += [rewritten, rewritten, rewritten]  # a form that is known is changed most
     return draw.choice(ways)
+
+
+def reworded_form(question: str, draw: random.Random) -> str | None:
+    """Returns a question of a known form in other words; None if its form is not known."""
+    for pattern, rewrites in _FORMS:
+        if match := pattern.match(question):
+            return draw.choice(rewrites).format(x=match["x"].strip(" ?"))
+    return None
+
+
+def subject(question: str) -> str | None:
+    """Returns what a question of a known form asks about, as it is written there; None if its form is not known."""
+    matches = (pattern.match(question.strip()) for pattern, _ in _FORMS)
+    return next((match["x"].strip(" ?") for match in matches if match), None)

@@ -22,7 +22,7 @@ from docproduct import sample
 from docproduct.answering import Answer
 from docproduct.answering.draft import Draft
 from docproduct.answering.emergency import Emergency
-from docproduct.answering.query import NOT_ANSWERABLE
+from docproduct.answering.query import NOT_ANSWERABLE, Suggestion
 from docproduct.answering.support import Sentence
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation
@@ -92,7 +92,10 @@ class GenerationSession:
 
 
 class Answerer:
-    """Finds PAIRS for every question; a question is answerable unless it contains "far"."""
+    """Finds PAIRS for every question; a question is answerable unless it contains "far".
+
+    Where it is not, a cold may be meant, unless it contains "away".
+    """
 
     def __init__(self, generator=None):
         self.generator, self.asked = generator, []
@@ -117,7 +120,8 @@ class Answerer:
         quoted = hits[0].answer if answerable else NOT_ANSWERABLE
         seconds = {"encode": 0.004, "search": 0.002}
         advice = self.medical.advice(query.question)
-        return Answer(query.question, quoted, tuple(hits), answerable, None, 0, seconds, advice)
+        meant = () if answerable or "away" in query.question else (Suggestion("colds <b>", "What is a cold?"),)
+        return Answer(query.question, quoted, tuple(hits), answerable, None, 0, seconds, advice, suggestions=meant)
 
     def writes(self, query, answer):
         return self.generator is not None and query.generate and answer.answerable

@@ -277,6 +277,7 @@ def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bp
         "finished": False,
         "question_shortened": False,
         "answerable": False,
+        "suggestions": [{"topic": hit.question, "question": hit.question} for hit in near.hits[:3]],
         "sources": [
             {"score": round(hit.score, 4), "in_prompt": False, "question": hit.question, "answer": hit.answer}
             | {"source": "pairs.csv", "focus": ""}

@@ -129,6 +129,20 @@ def test_no_answer_and_an_emergency(page):
     assert page.at("#emergency").get_attribute("role") == "alert"
 
 
+def test_topics_that_may_have_been_meant_ask_a_stored_question(page, answerer):
+    page.ask("a far away country")
+    assert page.text("#far h2") == "No answer"
+    assert not page.shows("#meant")
+    page.ask("a far country")
+    assert page.text("#meant h3") == "Did you mean"
+    assert [button.text for button in page.driver.find_elements("css selector", "#meant button")] == ["colds <b>"]
+    page.at("#meant button").click()
+    page.until(lambda: page.shows("#quoted"))
+    assert answerer.asked[-1].question == "What is a cold?"
+    assert page.at("#question").get_property("value") == "What is a cold?"
+    assert not page.shows("#meant")
+
+
 def test_back_and_the_list_go_to_earlier_questions(page, answerer):
     page.ask("a cold")
     page.ask("a cough")

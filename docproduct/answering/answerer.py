@@ -22,7 +22,7 @@ from data_pipeline.prompts.answer_prompts import answer_prompt
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.answering.draft import Draft
 from docproduct.answering.emergency import Emergency
-from docproduct.answering.query import DEFAULT_K, NOT_ANSWERABLE, Answer, Query
+from docproduct.answering.query import DEFAULT_K, NOT_ANSWERABLE, Answer, Query, suggestions
 from docproduct.answering.support import SupportChecker
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
@@ -47,7 +47,7 @@ class Folders(Settings):
     index_device: str = setting("auto", "Where FAISS searches.", choices=("auto", "cpu", "gpu"))
     threshold: float | None = setting(
         None,
-        "Minimum cosine similarity for a question to count as answerable; default: the index's calibrated threshold.",
+        "Minimum cosine similarity for a question to count as answerable; default: the index's calibration decides.",
     )
     emergency_list: str | None = setting(
         None,
@@ -93,7 +93,7 @@ class Answerer:
           generator: Writes answers.
           emergency: Recognizes questions that speak of an emergency; None: no question gets advice.
           threshold: Minimum cosine similarity of the question and any answer of the index for the question to count as
-            answerable, whichever side is searched. Defaults to the index's calibrated threshold. A stored question that
+            answerable, whichever side is searched. By default the index's calibration decides. A stored question that
             is asked word for word is always answerable.
           rerank: Orders the first hits.
 
@@ -106,8 +106,7 @@ class Answerer:
                 "export it again."
             )
         self.retriever, self.index, self.generator, self._emergency = retriever, index, generator, emergency
-        self.rerank = rerank
-        self._threshold = index.threshold if threshold is None else threshold
+        self.rerank, self._threshold = rerank, threshold
         self._check_support = SupportChecker()
 
     @classmethod
@@ -199,7 +198,10 @@ class Answerer:
         hits = tuple(result.hits[: self._k(query)])
         shown = hits[0].answer if answerable else NOT_ANSWERABLE
         advice = self._emergency.advice(query.question) if self._emergency else None
-        return Answer(query.question, shown, hits, answerable, None, 0, seconds, advice)
+        answer = Answer(query.question, shown, hits, answerable, None, 0, seconds, advice)
+        if answerable or not result.decision.near:
+            return answer
+        return dataclasses.replace(answer, suggestions=suggestions(hits))
 
     def check(self, query: Query) -> None:
         """Raises a ValueError if this index cannot be asked this."""

@@ -1,8 +1,10 @@
 """A question with its settings, and its answer."""
 
 import dataclasses
+from collections.abc import Iterable
 from typing import Any
 
+from data_pipeline import cleaning
 from data_pipeline.rows import SIDES
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.answering.support import Sentence, support_share
@@ -14,6 +16,31 @@ DEFAULT_K = 5
 DISCLAIMER = "Research software: this is not medical advice. Ask a doctor about your health."
 NOT_ANSWERABLE = "No stored answer is close enough to this question."
 LEAST_SUPPORT = 0.5  # share of a text's sentences; a text with less is folded
+
+
+_MOST_SUGGESTIONS = 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Suggestion:
+    """A topic that may have been meant.
+
+    Attributes:
+      topic: The topic of a hit, or its question if it has none.
+      question: The stored question of the hit, which is always answerable.
+    """
+
+    topic: str
+    question: str
+
+
+def suggestions(hits: Iterable[Hit]) -> tuple[Suggestion, ...]:
+    """Returns the first different topics of hits, three or fewer."""
+    first: dict[str, Suggestion] = {}
+    for hit in hits:
+        suggestion = Suggestion(hit.focus or hit.question, hit.question)
+        first.setdefault(cleaning.normal_form(suggestion.topic), suggestion)
+    return tuple(first.values())[:_MOST_SUGGESTIONS]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +59,7 @@ class Query(Settings):
     generate: bool = setting(True, "Write an answer from the sources, if there is a generator.")
     only_supported: bool = setting(False, "Leave out written sentences that the sources do not support.")
     threshold: float | None = setting(
-        None, "Minimum cosine similarity for a question to count as answerable; default: that of the answerer."
+        None, "Minimum cosine similarity for a question to count as answerable; default: as the answerer decides."
     )
     sampling: GenerationSettings | None = None
 
@@ -49,6 +76,7 @@ class Answer:
       generated: The text that the generator wrote; None without a generator, or if the question is not answerable.
       sentences: Its sentences, each checked against the sources; empty while the text grows.
       num_left_out: Number of sentences that were left out since the sources do not support them.
+      suggestions: Topics that may have been meant, if the question is not answerable; none if all are too far.
       num_contexts: Number of hits, from the first, that stood in the generator's prompt.
       seconds: Seconds that each step took. Steps that several questions took together count whole for each.
       emergency: Advice to seek help at once, if the question speaks of an emergency; shown before all else.
@@ -70,6 +98,7 @@ class Answer:
     shortened: bool = False
     sentences: tuple[Sentence, ...] = ()
     num_left_out: int = 0
+    suggestions: tuple[Suggestion, ...] = ()
 
     @property
     def support(self) -> float | None:
@@ -103,6 +132,7 @@ class Answer:
             "finished": self.finished,
             "question_shortened": self.shortened,
             "answerable": self.answerable,
+            "suggestions": [dataclasses.asdict(suggestion) for suggestion in self.suggestions],
             "sources": sources,
             "seconds": {step: round(seconds, 4) for step, seconds in self.seconds.items()},
             "emergency": self.emergency,

@@ -9,7 +9,7 @@ import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator
 
-from docproduct.answering.query import Answer
+from docproduct.answering.query import Answer, Suggestion
 
 _HISTORY_LINES = 500
 _HELP = "/sources shows the last answer's sources in full; Ctrl-D ends."
@@ -27,6 +27,9 @@ def show(answers: Iterable[Answer]) -> Answer:
             if answer.emergency:
                 _print(f"\n!! {answer.emergency}")
             _print(f"\n{answer.answer}\n")
+            if answer.suggestions:
+                topics = (_suggested(suggestion) for suggestion in answer.suggestions)
+                _print("Did you mean:\n" + "".join(f"  {topic}\n" for topic in topics))
         if answer.generated is not None:
             if printed is None:
                 sources = "from the sources marked with *" if answer.num_contexts else "without sources"
@@ -44,6 +47,11 @@ def show(answers: Iterable[Answer]) -> Answer:
     times = ", ".join(f"{step} {seconds * 1_000:.0f} ms" for step, seconds in answer.seconds.items())
     _print(f"\n{times}\n\n{answer.disclaimer}\n")
     return answer
+
+
+def _suggested(suggestion: Suggestion) -> str:
+    topic, question = suggestion.topic, suggestion.question
+    return topic if topic == question else f"{topic} (ask: {question})"
 
 
 def _support(answer: Answer) -> list[str]:

@@ -44,7 +44,8 @@ def main(argv: list[str]) -> None:
     values = command.begin(argv)
     with command.errors_on_one_line("the index was not written."):
         manifest = _build(values, IndexSettings(**flag_values(IndexSettings)))
-    print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], "threshold": manifest["threshold"]}))
+    calibrated = {name: manifest.get(name) for name in ("threshold", "answerable")}
+    print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], **calibrated}))
 
 
 def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,9 +10,12 @@ import tensorflow as tf
 
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.rows import SIDES
+from docproduct.index import refusals
 from docproduct.index.folder import KIND, TEXT_COLUMNS, Content, word_indexes, write
 from docproduct.index.settings import IndexSettings
 from docproduct.search.faiss_engine import check_factory
+from docproduct.search.shared_words import WordWeights
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings, shorten
 
@@ -71,7 +75,25 @@ def build(
             _save_embeddings(folder, embeddings)
         heads = {side: shorten(vectors.head, settings.dims) for side, vectors in embeddings.items()}
         content = Content(pairs, prepared.table(["split"])["split"].to_numpy(), heads, rows, numbers)
+        made_of["answerable"] = _calibrate(folder, content, retriever, settings)
         return write(folder, content, words, settings, made_of)
+
+
+def _calibrate(
+    folder: str, content: Content, retriever: TrainedRetriever, settings: IndexSettings
+) -> dict[str, Any] | None:
+    """Calibrates which questions are answerable, and writes the words' weights that this takes."""
+    texts = (content.pairs[side].to_pylist() for side in SIDES)
+    weights = WordWeights.build(f"{question}\n{answer}" for question, answer in zip(*texts, strict=True))
+
+    def embed(questions: Sequence[str]) -> np.ndarray:
+        return shorten(retriever.embed(questions, "question").head, settings.dims)
+
+    calibrated = refusals.calibrate(content, weights, embed, settings.kept)
+    if calibrated:
+        weights.save(folder)
+        refusals.report(calibrated)
+    return calibrated
 
 
 def _save_embeddings(folder: str, embeddings: dict[str, Embeddings]) -> None:

@@ -1,9 +1,8 @@
 """Searches an index folder: vectors in, hits out, no two with the same answer."""
 
-import dataclasses
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
@@ -12,6 +11,7 @@ import pyarrow.parquet as pq
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
 from data_pipeline.settings import from_json
+from docproduct.index.decision import Decider
 from docproduct.index.folder import (
     FAISS_FILES,
     FORMAT,
@@ -22,9 +22,11 @@ from docproduct.index.folder import (
     SHOWN_COLUMNS,
     WORD_FOLDERS,
 )
+from docproduct.index.results import Decision, Hit, SearchResult
 from docproduct.index.settings import IndexSettings
 from docproduct.index.side import IndexSide, Ranked, first_of_each_answer
 from docproduct.search import threshold
+from docproduct.search.answerable import DEPTH
 from docproduct.search.faiss_engine import FaissEngine
 from docproduct.search.fusion import Hybrid
 from docproduct.search.stored import StoredQuestions
@@ -36,57 +38,14 @@ from docproduct.systems.retriever.folder import shorten
 _HYBRID_DEPTH = 100  # candidates of each ranking that are joined
 
 
-@dataclasses.dataclass(frozen=True)
-class Hit:
-    """A pair that a search returned.
-
-    Attributes:
-      score: Cosine of the query and the best passage of the answer (or the question), -1 to 1.
-      pair_id: Id of the pair.
-      question: Its question.
-      answer: Its whole answer.
-      source: The collection that it comes from.
-      focus: Its topic, or empty.
-      rerank_score: The score that a reranker ordered it by; None if it was not reranked.
-    """
-
-    score: float
-    pair_id: int
-    question: str
-    answer: str
-    source: str
-    focus: str
-    rerank_score: float | None = None
-
-
-class SearchResult(NamedTuple):
-    """The result of a query.
-
-    Attributes:
-      hits: The best first, no two with the same answer. The answers of a stored question that was asked come first.
-      cosine: The highest cosine of the query and any answer of the index, among the hits or not.
-      stored: Whether the query is a stored question.
-      num_own: Number of hits, from the first, that are answers of that stored question.
-    """
-
-    hits: list[Hit]
-    cosine: float
-    stored: bool = False
-    num_own: int = 0
-
-    def is_answerable(self, least_cosine: float) -> bool:
-        """Returns whether the query is a stored question, or an answer has this cosine or more."""
-        return self.stored or self.cosine >= least_cosine
-
-
 class Index:
     """An index folder, opened for one encoder.
 
     Attributes:
       manifest: The content of manifest.json.
       num_answers: Number of different answers.
-      threshold: Minimum cosine of question and answer for a question to count as answerable, less a margin for
-        rounding; see threshold.py.
+      threshold: Minimum cosine of question and answer for a question to count as answerable, where the cosine decides
+        alone, less a margin for rounding; see threshold.py.
     """
 
     def __init__(self, index_dir: str, retriever: TrainedRetriever | None, device: str = "auto"):
@@ -108,6 +67,7 @@ class Index:
         self.num_answers: int = self.manifest["counts"]["answers"]
         rounding = threshold.margin(self.manifest["encoder"]["dtype_policy"])
         self.threshold: float = self.manifest["threshold"]["cosine"] - rounding
+        self._decider = Decider.load(index_dir, self.manifest, self.threshold, rounding)
         self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
         self._groups = self._pairs["answer_group"].to_numpy()
         self._stored = StoredQuestions(self._pairs)
@@ -170,9 +130,10 @@ class Index:
         self.check(k, search_by)
         side, deciding = self._sides[search_by], self._sides[self._deciding]
         fused = bool(queries and side.words)
-        depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if fused else k
+        looked_at = min(DEPTH, self.num_answers)
+        depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if fused else max(k, looked_at)
         ranked = side.nearest(query_vectors, depth)
-        nearest = ranked if side is deciding else deciding.nearest(query_vectors, 1)
+        nearest = ranked if side is deciding else deciding.nearest(query_vectors, looked_at)
         if fused:
             hybrid = Hybrid(self._settings.hybrid, self._settings.bm25_weight)
             each = zip(queries, query_vectors, ranked, strict=True)
@@ -189,8 +150,18 @@ class Index:
                     "--search_parameters=nprobe=16, or with --factory=Flat."
                 )
             num_own = min(k, len(first_of_each_answer(own, self._groups)))
-            results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored)), num_own))
+            decision = self._decide(queries and queries[number], vector, nearest[number], max(cosines))
+            results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored)), num_own, decision))
         return results
+
+    def _decide(self, query: str | None, vector: np.ndarray, nearest: Ranked, cosine: float) -> Decision:
+        """Returns whether the index answers a query, of which its text may be unknown."""
+        if query is None or not self._decider.reads_signals or not nearest:
+            return self._decider.by_cosine(cosine)
+        rows = np.array([row for row, _ in nearest[:DEPTH]])
+        pairs = [(self._pairs["question"][row].as_py(), self._pairs["answer"][row].as_py()) for row in rows.tolist()]
+        question_cosines = self._sides["question"].cosines(rows, vector).tolist()
+        return self._decider.by_signals(query, [cosine for _, cosine in nearest[:DEPTH]], question_cosines, pairs)
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""

@@ -76,10 +76,10 @@ class IndexSide:
         """Returns these pairs, [R], with their cosines, the best first."""
         if not len(rows):
             return []
-        cosines = self._cosines(rows, query_vector)
+        cosines = self.cosines(rows, query_vector)
         return [(int(rows[i]), float(cosines[i])) for i in np.argsort(-cosines, kind="stable")]
 
-    def _cosines(self, rows: np.ndarray, query_vector: np.ndarray) -> np.ndarray:
+    def cosines(self, rows: np.ndarray, query_vector: np.ndarray) -> np.ndarray:
         """Returns the cosine of a query and each of these pairs, [R]: of its question, or its answer's best passage."""
         ids = [self._ids_of[row] for row in rows.tolist()]
         products = self.engine.vectors_of(np.concatenate(ids)) @ query_vector
@@ -106,7 +106,7 @@ class IndexSide:
                 best[group] = float(scores[row])
             if scores[row] > 0 and group not in row_of_group:
                 row_of_group[group] = row
-                cosines[row] = float(self._cosines(np.array([row]), query_vector)[0])
+                cosines[row] = float(self.cosines(np.array([row]), query_vector)[0])
         rows = list(row_of_group.values())
         # An answer that is not among BM25's first has the score of its row's text.
         word_scores = np.array([best[group] or float(scores[row]) for group, row in row_of_group.items()])

@@ -6,13 +6,13 @@ rank is equally likely for the last one.
     Q calibration questions, P candidates (passages), C questions of a chunk, G answer groups, D width
 """
 
-import math
 from typing import Any
 
 import numpy as np
 from absl import logging
 
 from data_pipeline import splits
+from docproduct.search.answerable import conformal
 
 MOST_QUESTIONS = 1_000
 LEAST_QUESTIONS = 50  # with fewer, a single question moves the guarantee by 2 %
@@ -89,10 +89,10 @@ def calibrate(
       passes, if it and all Q are exchangeable. It is `keep_share` or a little more, and less if Q is too small}.
     """
     with_answer, without = _best_cosines(question_vectors, question_keys, answer_vectors, answer_keys)
-    cosine, guaranteed = _conformal(with_answer, keep_share)
+    cosine, guaranteed = conformal(with_answer, keep_share)
     unseen_cosines = with_answer[unseen] if unseen is not None else with_answer[:0]
     if len(unseen_cosines):
-        cosine = min(cosine, _conformal(unseen_cosines, keep_share)[0])
+        cosine = min(cosine, conformal(unseen_cosines, keep_share)[0])
     passed, wrong = int((with_answer >= cosine).sum()), int((without >= cosine).sum())
     return {
         "cosine": cosine,
@@ -122,17 +122,6 @@ def report(calibrated: dict[str, Any], keep_share: float) -> None:
             keep_share,
             share,
         )
-
-
-def _conformal(cosines: np.ndarray, keep_share: float) -> tuple[float, float]:
-    """Returns the highest cosine that a new one reaches with probability `keep_share` or more, and that probability.
-
-    With n cosines it is the ceil((n + 1) * keep_share)-th highest. If that is more than n, it is the lowest, whose
-    probability is n / (n + 1).
-    """
-    n = len(cosines)
-    rank = min(math.ceil(round((n + 1) * keep_share, 6)), n)  # 1 is the highest
-    return float(np.sort(cosines)[-rank]), rank / (n + 1)
 
 
 def _best_cosines(

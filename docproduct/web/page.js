@@ -189,6 +189,7 @@ function update(entry) {
   at("shortened").hidden = !result.question_shortened;
   if (result.answerable && at("quoted_text").dataset.entry !== String(entry.id)) showQuoted(entry);
   at("far_words").textContent = result.answer;
+  showMeant(result.suggestions ?? []);
   at("copy").textContent = "Copy answer";
   at("copy").hidden = !result.answerable;
   at("timings").textContent = timings(entry);
@@ -309,6 +310,12 @@ function timings({ result, settings }) {
   const { temperature, seed } = settings;
   if (result.generated && temperature) words.push(`temperature ${temperature}, seed ${seed}`);
   return words.join(" · ");
+}
+
+/** Offers the topics that may have been meant; each asks a stored question. */
+function showMeant(suggestions) {
+  at("meant").hidden = !suggestions.length;
+  listQuestions("meant", suggestions.map(({ topic, question }) => [topic, () => ask(question)]));
 }
 
 function showEarlier() {

@@ -163,11 +163,21 @@ class Source(BaseModel):
     focus: str
 
 
+class Suggestion(BaseModel):
+    """A topic that may have been meant."""
+
+    topic: str = Field(description="The topic of a near stored pair, or its question if it has none.")
+    question: str = Field(description="Its stored question, which is always answerable.")
+
+
 class RetrieveResponse(BaseModel):
     """The sources of a question."""
 
     question: str
     answerable: bool = Field(description="Whether a stored answer is close enough to the question.")
+    suggestions: list[Suggestion] = Field(
+        description="If the question is not answerable, up to three topics that may have been meant."
+    )
     sources: list[Source]
     seconds: dict[str, float]
     emergency: str | None = Field(description="Advice to seek help at once, if the question speaks of an emergency.")

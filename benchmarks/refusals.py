@@ -1,0 +1,152 @@
+"""Measures which questions an index answers: each signal's ROC-AUC, and what is refused, by words and by distance.
+
+    python -m benchmarks.refusals --model_dir=model --prepared_dir=prepared --index_dir=index
+
+The signals are those of questions of the calibration that set the threshold; docproduct/index/refusals.py makes them.
+Questions of another field are about everyday things. With --names, a CSV file with the columns question and synonyms
+(names between bars), questions of the file are also asked by another name. Ends with one line of JSON.
+"""
+
+import csv
+import gzip
+import json
+import random
+
+import numpy as np
+from absl import app, flags
+
+from data_pipeline import cleaning
+from data_pipeline.folders.prepared import PreparedFolder
+from docproduct.index import Index, refusals
+from docproduct.index.folder import Content
+from docproduct.search.answerable import AnswerableModel, Signals
+from docproduct.search.shared_words import WordWeights
+from docproduct.systems.retriever import TrainedRetriever
+
+EVERYDAY = (
+    "How do I fix a flat bicycle tyre?",
+    "What is the capital of France?",
+    "How long do I boil an egg?",
+    "Which train goes to Vienna?",
+    "What is the best way to learn chess?",
+    "How do I file my tax return?",
+    "Who won the football match last night?",
+    "How many people live in Brazil?",
+    "How do I remove a red wine stain from a carpet?",
+    "When was the printing press invented?",
+    "What does a compiler do?",
+    "How can I renew my passport?",
+    "Which wood is good for a bookshelf?",
+    "Why is the sky blue?",
+    "How far away is the moon?",
+    "How do I tune a guitar?",
+    "What is the price of gold today?",
+    "Can you recommend a hotel in Rome?",
+    "How do I reset the password of my email?",
+    "When do tulips have to be planted?",
+    "asdf qwer zxcv",
+    "Wie wird das Wetter morgen in Hamburg?",
+)
+OTHER_FIELD = "other field"
+
+
+def read_content(prepared_dir: str, index: Index) -> Content:
+    """Returns what an index with one vector for each answer searches."""
+    table = PreparedFolder(prepared_dir).table(["pair_id", "split"]).to_pydict()
+    split_of = dict(zip(table["pair_id"], table["split"], strict=True))
+    pairs, sides = index._pairs, index._sides
+    vectors = {
+        name: side.engine.vectors_of(np.array([i for ids in side._ids_of for i in ids])) for name, side in sides.items()
+    }
+    splits = np.array([split_of[pair_id] for pair_id in pairs["pair_id"].to_pylist()])
+    numbers = np.arange(len(pairs))
+    return Content(pairs, splits, vectors, numbers, np.zeros_like(numbers))
+
+
+def auc(scores: np.ndarray, answered: np.ndarray) -> float:
+    """Returns the probability that a question with an answer has the higher score; equal scores count half."""
+    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
+    num = int(answered.sum())
+    return float((ranks[answered].sum() - num * (num + 1) / 2) / (num * (len(answered) - num)))
+
+
+def aucs(model: AnswerableModel, observed: refusals.Observed) -> dict[str, dict[str, float]]:
+    """Returns the ROC-AUC of each signal and of all together, on questions in other words, by distance."""
+    columns = dict(zip(Signals._fields, observed.signals.T, strict=True)) | {
+        "together": model.log_odds(observed.signals)
+    }
+    other_words = observed.kinds != refusals.TABLE
+    found = {}
+    for case in (refusals.OTHER_ASPECT, refusals.OTHER_TOPIC):
+        rows = other_words & np.isin(observed.cases, (case, refusals.WITH_ANSWER))
+        if case == refusals.OTHER_ASPECT:
+            rows &= ~np.isin(observed.kinds, list(refusals.SUBJECT_ALONE))
+        answered = observed.cases[rows] == refusals.WITH_ANSWER
+        found[case] = {name: round(auc(column[rows], answered), 3) for name, column in columns.items()}
+    return found
+
+
+def by_another_name(path: str, index: Index, draw: random.Random, most: int = 200) -> list[str]:
+    """Returns questions of a file that the index stores, each with a synonym in place of its focus."""
+    stored = {cleaning.group(question) for question in index.questions()}
+    opener = gzip.open if path.endswith(".gz") else open
+    asked = []
+    with opener(path, "rt", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            names = [name for name in row["synonyms"].split("|") if name.strip()]
+            question = cleaning.clean(row["question"])
+            if names and row["focus"] in question and cleaning.group(question) in stored:
+                asked.append(question.replace(row["focus"], draw.choice(names).strip()))
+    return draw.sample(asked, min(len(asked), most))
+
+
+def main(argv: list[str]) -> None:
+    """Runs the benchmark."""
+    values = flags.FLAGS
+    retriever = TrainedRetriever.load(values.model_dir)
+    index = Index(values.index_dir, retriever)
+    content = read_content(values.prepared_dir, index)
+    pairs = content.pairs.to_pylist()
+    words = WordWeights.build(f"{pair['question']}\n{pair['answer']}" for pair in pairs)
+
+    def embed(texts: list[str]) -> np.ndarray:
+        return retriever.embed(texts, "question").head
+
+    calibrated = refusals.calibrate(content, words, embed, values.kept)
+    if not calibrated:
+        raise SystemExit("error: the index has too few questions for a model. Prepare more pairs.")
+    refusals.report(calibrated)
+    model = AnswerableModel.from_json(calibrated["model"])
+    searches = refusals.Searches(content, words, embed)
+    calibrating = refusals.halves(content.pairs["question_group"].to_numpy(), content.split_names)[1]
+    draw = random.Random(1)
+    observed = searches.observe(refusals.asked_questions(content, calibrating, draw))
+
+    def answered(texts: list[str]) -> float:
+        asked = [refusals.Asked(0, text, OTHER_FIELD) for text in texts]
+        seen = searches.observe(asked)
+        log_odds = model.log_odds(seen.signals[seen.cases == refusals.WITH_ANSWER])
+        for text, score in zip(texts, log_odds, strict=True):
+            if len(texts) < 50:
+                print(f"{score - calibrated['least_log_odds']:7.2f}  {text}")
+        return float((log_odds >= calibrated["least_log_odds"]).mean())
+
+    result = {
+        name: calibrated[name] for name in ("guaranteed", "questions", "fitted", "answered", "answered_other_words")
+    }
+    result["refused"] = calibrated["refused"] | {OTHER_FIELD: 1 - answered(list(EVERYDAY))}
+    result["auc"] = aucs(model, observed)
+    result["weights"] = dict(zip(model.features, np.round(model.weights, 2).tolist(), strict=True))
+    if values.names:
+        result["answered"]["synonym"] = answered(by_another_name(values.names, index, draw))
+    print(json.dumps({"benchmark": "refusals", **result}))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
+    flags.DEFINE_string("prepared_dir", None, "Prepared folder.", required=True)
+    flags.DEFINE_string("index_dir", None, "Index of both, without passages.", required=True)
+    flags.DEFINE_string("names", "", "CSV file, also gzipped, with the columns question, focus and synonyms.")
+    flags.DEFINE_float("kept", 0.95, "Share of new questions with an answer that should count as answerable.")
+    app.run(main)

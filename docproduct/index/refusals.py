@@ -1,0 +1,243 @@
+"""Calibrates which questions an index answers, on questions of the table and on the same questions in other words.
+
+Each is asked with its answers among the candidates, without them, and without all of its topic. One half of the
+questions fits a model (docproduct/search/answerable.py), the other half sets its threshold.
+
+    N pairs, P passages, Q questions, D width
+"""
+
+import random
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from absl import logging
+
+from data_pipeline import cleaning, splits
+from data_pipeline.other_words import KINDS, SUBJECT_ALONE, rewordings, topic
+from docproduct.index.folder import Content
+from docproduct.search.answerable import DEPTH, AnswerableModel, Signals, conformal
+from docproduct.search.shared_words import WordWeights
+from docproduct.search.threshold import LEAST_QUESTIONS
+
+Embed = Callable[[Sequence[str]], np.ndarray]
+TABLE = "table"  # kind of a question that is asked in the table's own words
+WITH_ANSWER, OTHER_ASPECT, OTHER_TOPIC = "with its answers", "other aspect", "other topic"
+LEAST_FITTING = 100  # questions: with fewer, the cosine decides alone
+_MOST_FITTING, _MOST_CALIBRATING = 300, 500  # questions: each is asked in up to seven ways
+_FIRST_LOOK = 64  # passages among which DEPTH different answers are expected
+_SEED = 0
+
+
+class Asked(NamedTuple):
+    """A question of the calibration.
+
+    Attributes:
+      row: Row of the pair that it is made of.
+      text: The question.
+      kind: TABLE, or a kind of other_words.py.
+    """
+
+    row: int
+    text: str
+    kind: str
+
+
+class Observed(NamedTuple):
+    """What searches told: R rows.
+
+    Attributes:
+      signals: [R, F].
+      kinds: [R], of the questions.
+      cases: [R], WITH_ANSWER, OTHER_ASPECT or OTHER_TOPIC.
+      rows: [R] int, the pairs that the questions are made of.
+    """
+
+    signals: np.ndarray
+    kinds: np.ndarray
+    cases: np.ndarray
+    rows: np.ndarray
+
+
+def calibrate(content: Content, words: WordWeights, embed: Embed, keep_share: float) -> dict[str, Any] | None:
+    """Fits the model and its threshold.
+
+    Args:
+      content: The index, with vectors of both sides.
+      words: Word weights of its pairs.
+      embed: Encodes questions, [Q] texts -> [Q, D] float32, unit norm.
+      keep_share: Share of the new questions with an answer that should count as answerable, 0 to 1.
+
+    Returns:
+      What the manifest holds under "answerable"; None if there are too few questions.
+    """
+    groups = content.pairs["question_group"].to_numpy()
+    fitting, calibrating, source = halves(groups, content.split_names)
+    if not len(fitting):
+        logging.warning("There are too few questions to fit when one is answerable: its best cosine decides alone.")
+        return None
+    draw = random.Random(_SEED)
+    searches = Searches(content, words, embed)
+    fitted_on = searches.observe(asked_questions(content, fitting, draw))
+    model = AnswerableModel.fit(fitted_on.signals, fitted_on.cases == WITH_ANSWER)
+    observed = searches.observe(asked_questions(content, calibrating, draw))
+    return {"model": model.as_json(), "of": source, "fitted": len(fitting)} | _threshold(model, observed, keep_share)
+
+
+def halves(groups: np.ndarray, split_names: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
+    """Chooses the pairs whose questions fit the model, and those whose questions set its threshold.
+
+    Both are of dev if it has enough questions. A smaller dev sets the threshold, and other questions fit. Without dev,
+    all questions are halved.
+
+    Args:
+      groups: [N] int64, question group of each pair.
+      split_names: [N], split of each pair.
+
+    Returns:
+      Two arrays of rows, no question twice, and what the threshold's are: `dev` or `all`. Empty if there are too few.
+    """
+    rows = np.sort(np.unique(groups, return_index=True)[1])
+    rows = np.random.default_rng(_SEED).permutation(rows)
+    of_dev = split_names[rows] == splits.DEV
+    dev, others, source = rows[of_dev], rows[~of_dev], splits.DEV
+    if len(dev) < LEAST_QUESTIONS:
+        dev, others, source = rows, rows[:0], "all"
+    if len(dev) >= 2 * LEAST_FITTING:
+        half = min(len(dev) // 2, _MOST_FITTING)
+        others, dev = dev[:half], dev[half:]
+    if len(others) < LEAST_FITTING:
+        return rows[:0], rows[:0], source
+    return np.sort(others[:_MOST_FITTING]), np.sort(dev[:_MOST_CALIBRATING]), source
+
+
+def asked_questions(content: Content, rows: np.ndarray, draw: random.Random) -> list[Asked]:
+    """Returns the question of each row in the table's words, and in every kind of other words that fits."""
+    stored = set(content.pairs["question_group"].to_pylist())
+    asked = []
+    for row in rows.tolist():
+        question, focus = (content.pairs[name][row].as_py() or "" for name in ("question", "focus"))
+        asked.append(Asked(row, question, TABLE))
+        asked += [Asked(row, *reworded) for reworded in rewordings(question, focus, draw, stored)]
+    return asked
+
+
+class Searches:
+    """Asks an index that is not written yet: by brute force, with candidates left out."""
+
+    def __init__(self, content: Content, words: WordWeights, embed: Embed):
+        self._questions, self._answers = content.vectors["question"], content.vectors["answer"]
+        columns = {name: content.pairs[name].to_pylist() for name in ("question", "answer", "focus")}
+        self._texts = list(zip(columns["question"], columns["answer"], strict=True))
+        self._question_groups = content.pairs["question_group"].to_numpy()
+        self._answer_groups = content.pairs["answer_group"].to_numpy()
+        topics = [
+            topic(question, focus or "") for question, focus in zip(columns["question"], columns["focus"], strict=True)
+        ]
+        self._topics = np.array([cleaning.hash64(text) for text in topics], np.int64)
+        self._rows, self._words, self._embed = content.rows, words, embed
+
+    def observe(self, asked: Sequence[Asked]) -> Observed:
+        """Asks each question in each case that it fits."""
+        vectors = np.stack([self._questions[row] for row, _, _ in asked])  # [Q, D]
+        others = [number for number, (_, _, kind) in enumerate(asked) if kind != TABLE]
+        if others:
+            vectors[others] = self._embed([asked[number].text for number in others])
+        observed = []
+        for question, vector in zip(asked, vectors, strict=True):
+            for case, left_out in self._cases(question):
+                if not left_out.all():
+                    observed.append((self._signals(question, vector, left_out), question.kind, case, question.row))
+        return Observed(*map(np.array, zip(*observed, strict=True)))
+
+    def _cases(self, question: Asked) -> list[tuple[str, np.ndarray]]:
+        """Returns the cases that a question is asked in, with the pairs that are left out, [N] bool."""
+        own = self._question_groups == self._question_groups[question.row]
+        own = np.isin(self._answer_groups, self._answer_groups[own])
+        of_topic = own | (self._topics == self._topics[question.row])
+        cases = [(WITH_ANSWER, np.zeros_like(own)), (OTHER_TOPIC, of_topic)]
+        # A question about the subject as a whole is answered by any of its pairs.
+        return cases if question.kind in SUBJECT_ALONE else [*cases, (OTHER_ASPECT, own)]
+
+    def _signals(self, question: Asked, vector: np.ndarray, left_out: np.ndarray) -> Signals:
+        cosines = self._answers @ vector  # [P]
+        cosines[left_out[self._rows]] = -np.inf
+        nearest = self._nearest(cosines)  # passages
+        rows = self._rows[nearest]
+        question_cosines = self._questions[rows] @ vector
+        if question.kind == TABLE:  # it stands for a new question: the stored one is itself
+            question_cosines[self._question_groups[rows] == self._question_groups[question.row]] = -1.0
+        pairs = [self._texts[row] for row in rows.tolist()]
+        return Signals.of(question.text, cosines[nearest].tolist(), question_cosines.tolist(), pairs, self._words)
+
+    def _nearest(self, cosines: np.ndarray) -> np.ndarray:
+        """Returns the nearest passages of DEPTH different answers, or of all."""
+        order = np.argsort(-cosines) if len(cosines) <= _FIRST_LOOK else _best(cosines, _FIRST_LOOK)
+        first = self._first_of_each_answer(order, cosines)
+        return first if len(first) == DEPTH else self._first_of_each_answer(np.argsort(-cosines), cosines)
+
+    def _first_of_each_answer(self, order: np.ndarray, cosines: np.ndarray) -> np.ndarray:
+        order = order[np.isfinite(cosines[order])]
+        first = np.unique(self._answer_groups[self._rows[order]], return_index=True)[1]
+        return order[np.sort(first)[:DEPTH]]
+
+
+def _best(cosines: np.ndarray, k: int) -> np.ndarray:
+    best = np.argpartition(-cosines, k)[:k]
+    return best[np.argsort(-cosines[best])]
+
+
+def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) -> dict[str, Any]:
+    """Returns the log odds that keep the promise for the table's words and for other words, and what they refuse."""
+    log_odds = model.log_odds(observed.signals)
+    has_answer, of_table = observed.cases == WITH_ANSWER, observed.kinds == TABLE
+    pools = [has_answer & pool for pool in (of_table, ~of_table)]
+    calibrated = [conformal(log_odds[pool], keep_share, observed.rows[pool]) for pool in pools if pool.any()]
+    least = min(score for score, _ in calibrated)
+    passes = log_odds >= least
+
+    def share(rows: np.ndarray) -> float | None:
+        return float(passes[rows].mean()) if rows.any() else None
+
+    kinds = [kind for kind in (TABLE, *KINDS) if (observed.kinds == kind).any()]
+    # A question of another topic is hopeless if half of such questions are nearer.
+    near = float(np.median(log_odds[observed.cases == OTHER_TOPIC])) if (observed.cases == OTHER_TOPIC).any() else least
+    return {
+        "least_log_odds": least,
+        "near_log_odds": min(near, least),
+        "guaranteed": min(probability for _, probability in calibrated),
+        "questions": int((has_answer & of_table).sum()),
+        "answered": {kind: share(has_answer & (observed.kinds == kind)) for kind in kinds},
+        "answered_other_words": share(has_answer & ~of_table),
+        "refused": {
+            case: {
+                "table": _not(share(of_table & (observed.cases == case))),
+                "other words": _not(share(~of_table & (observed.cases == case))),
+            }
+            for case in (OTHER_ASPECT, OTHER_TOPIC)
+        },
+    }
+
+
+def _not(share: float | None) -> float | None:
+    return None if share is None else 1 - share
+
+
+def report(calibrated: dict[str, Any]) -> None:
+    """Logs what `calibrate` returned, for each kind of question."""
+    logging.info(
+        "Answerable: fitted on %d questions, threshold of %d others (%s). A new question like these, with an answer in "
+        "the index, counts as answerable with a probability of %.1f%% or more.",
+        calibrated["fitted"],
+        calibrated["questions"],
+        calibrated["of"],
+        100 * calibrated["guaranteed"],
+    )
+    answered = {kind: share for kind, share in calibrated["answered"].items() if share is not None}
+    logging.info("Answered, by kind of words: %s.", _listed(answered))
+    for case, shares in calibrated["refused"].items():
+        logging.info("Refused, %s: %s.", case, _listed({words: s for words, s in shares.items() if s is not None}))
+
+
+def _listed(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares.items()) or "none asked"

@@ -1,0 +1,66 @@
+"""What a search returns."""
+
+import dataclasses
+from typing import NamedTuple
+
+
+class Decision(NamedTuple):
+    """Whether an index answers a question, by its calibration.
+
+    Attributes:
+      answerable: Whether its answers are near enough.
+      near: Whether they are so near, at least, that their topics may be what was meant.
+    """
+
+    answerable: bool
+    near: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Hit:
+    """A pair that a search returned.
+
+    Attributes:
+      score: Cosine of the query and the best passage of the answer (or the question), -1 to 1.
+      pair_id: Id of the pair.
+      question: Its question.
+      answer: Its whole answer.
+      source: The collection that it comes from.
+      focus: Its topic, or empty.
+      rerank_score: The score that a reranker ordered it by; None if it was not reranked.
+    """
+
+    score: float
+    pair_id: int
+    question: str
+    answer: str
+    source: str
+    focus: str
+    rerank_score: float | None = None
+
+
+class SearchResult(NamedTuple):
+    """The result of a query.
+
+    Attributes:
+      hits: The best first, no two with the same answer. The answers of a stored question that was asked come first.
+      cosine: The highest cosine of the query and any answer of the index, among the hits or not.
+      stored: Whether the query is a stored question.
+      num_own: Number of hits, from the first, that are answers of that stored question.
+      decision: What the index's calibration says.
+    """
+
+    hits: list[Hit]
+    cosine: float
+    stored: bool = False
+    num_own: int = 0
+    decision: Decision = Decision(answerable=False, near=False)
+
+    def is_answerable(self, least_cosine: float | None = None) -> bool:
+        """Returns whether the query is a stored question, or an answer is near enough.
+
+        Args:
+          least_cosine: The least cosine of an answer that is near enough; None: the index's calibration decides.
+        """
+        near_enough = self.decision.answerable if least_cosine is None else self.cosine >= least_cosine
+        return self.stored or near_enough
