@@ -19,6 +19,7 @@ from docproduct.answering import Answerer, Query
 from docproduct.answering.query import NOT_ANSWERABLE
 from docproduct.generation.session import Generation
 from docproduct.index import Hit, Index, SearchResult
+from docproduct.index.results import Decision
 from docproduct.systems.generator.dev import read_rows
 from tests.conftest import write_csv
 
@@ -243,7 +244,7 @@ class _Found:
 
     def search_many(self, vectors, k, search_by, queries):
         del vectors, search_by, queries
-        return [SearchResult(self._hits[:k], 1.0)]
+        return [SearchResult(self._hits[:k], 1.0, decision=Decision(answerable=True, near=True))]
 
 
 def test_a_question_that_is_too_long_is_told(retriever, opened, bpe):
@@ -279,8 +280,8 @@ def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bp
         "answerable": False,
         "suggestions": [{"topic": hit.question, "question": hit.question} for hit in near.hits[:3]],
         "sources": [
-            {"score": round(hit.score, 4), "in_prompt": False, "question": hit.question, "answer": hit.answer}
-            | {"source": "pairs.csv", "focus": ""}
+            {"score": round(hit.score, 4), "rerank_score": None, "in_prompt": False, "question": hit.question}
+            | {"answer": hit.answer, "source": "pairs.csv", "focus": ""}
             for hit in near.hits
         ],
         "seconds": {},

@@ -10,7 +10,7 @@ from data_pipeline import beir
 from docproduct import evaluate, index
 from docproduct.answering import Answerer, Folders, Query
 from docproduct.contexts import ContextFinder
-from docproduct.evaluate import EvaluationSettings
+from docproduct.evaluate import EvaluationSettings, ranking
 from docproduct.index import Hit, Index, SearchResult
 from docproduct.index.reranking import HitReranker
 from docproduct.search.fusion import Hybrid
@@ -163,9 +163,9 @@ def test_evaluation_shows_both_orders(tmp_path, monkeypatch):
     corpus = {"d1": "alpha", "d2": "beta", "d3": "gamma12"}
     data = beir.read(write(tmp_path / "beir", corpus, {"q": "one"}, [("q", "d2", 1), ("q", "d3", 0)]), "test")
     model = types.SimpleNamespace(hybrid=Hybrid())
-    monkeypatch.setattr(evaluate.TrainedRetriever, "load_for_many", lambda *_: model)
-    monkeypatch.setattr(evaluate, "_encoder_scores", lambda *_: [np.array([0.9, 0.5, 0.1])])
-    monkeypatch.setattr(evaluate.TrainedReranker, "load", lambda *_: ByLength())
+    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_: model)
+    monkeypatch.setattr(ranking, "_encoder_scores", lambda *_: [np.array([0.9, 0.5, 0.1])])
+    monkeypatch.setattr(ranking.TrainedReranker, "load", lambda *_: ByLength())
     settings = EvaluationSettings(reranker_dir="r", rerank_depth=2)
     results = evaluate.retrieval("model", data, settings, str(tmp_path / "run"))
     assert (results["RR@10"], results["without_reranker"]["RR@10"]) == (1, 0.5)
