@@ -18,7 +18,6 @@ from docproduct.index.folder import Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals
 from docproduct.search.shared_words import WordWeights
 from tests.conftest import write_csv
-from tests.test_bert import randomize
 
 LETTERS = "abcdefghij"
 ROWS = [
@@ -28,10 +27,12 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def words_index(retriever, vocab_file, tmp_path_factory):
+def words_index(tiny_retriever, vocab_file, tmp_path_factory):
     """An index of 210 questions, enough for a model."""
     folder = tmp_path_factory.mktemp("refusals")
-    randomize(retriever.model)
+    retriever, first_values = tiny_retriever
+    for variable, value in zip(retriever.model.variables, first_values, strict=True):
+        variable.assign(value)
     prepare(PrepareSettings((write_csv(folder / "t.csv", ROWS),), vocab_file, dev_share=0.0), str(folder / "p"))
     index.build(retriever, PreparedFolder(str(folder / "p")), str(folder / "i"), IndexSettings(kept=0.8))
     return folder / "i"
@@ -54,10 +55,9 @@ def test_an_index_with_enough_questions_decides_by_its_model(retriever, words_in
     answers, questions = (retriever.embed(pairs[side].to_pylist(), side).head for side in ("answer", "question"))
     cosines = answers @ vector[0]
     order = np.argsort(-cosines)[:DEPTH]
-    texts = [(pairs["question"][row].as_py(), pairs["answer"][row].as_py()) for row in order.tolist()]
-    columns = (pairs[side].to_pylist() for side in ("question", "answer"))
-    weights = WordWeights.build(map(" ".join, zip(*columns, strict=True)))
-    signals = Signals.of(question, cosines[order], questions[order] @ vector[0], texts, weights)
+    nearest = (pairs["question"][order[0]].as_py(), pairs["answer"][order[0]].as_py())
+    weights = WordWeights.build(f"{pair['question']} {pair['answer']}" for pair in pairs.to_pylist())
+    signals = Signals.of(question, cosines[order], questions[order] @ vector[0], nearest, weights)
     log_odds = AnswerableModel.from_json(stored["model"]).log_odds(np.array([signals]))[0]
     for shift, answerable in ((-0.01, True), (0.01, False)):
         opened._decider._least = log_odds + shift

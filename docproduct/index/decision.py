@@ -61,9 +61,9 @@ class Decider:
         question: str,
         cosines: Sequence[float],
         question_cosines: Sequence[float],
-        pairs: Sequence[tuple[str, str]],
+        nearest: tuple[str, str],
     ) -> Decision:
         """Decides by all that a search tells; the arguments are those of `Signals.of`."""
-        signals = Signals.of(question, cosines, question_cosines, pairs, self._words)
+        signals = Signals.of(question, cosines, question_cosines, nearest, self._words)
         log_odds = float(self._model.log_odds(np.array([signals]))[0])
         return Decision(log_odds >= self._least, log_odds >= self._near)

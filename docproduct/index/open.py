@@ -159,9 +159,9 @@ class Index:
         if query is None or not self._decider.reads_signals or not nearest:
             return self._decider.by_cosine(cosine)
         rows = np.array([row for row, _ in nearest[:DEPTH]])
-        pairs = [(self._pairs["question"][row].as_py(), self._pairs["answer"][row].as_py()) for row in rows.tolist()]
+        best = (self._pairs["question"][rows[0]].as_py(), self._pairs["answer"][rows[0]].as_py())
         question_cosines = self._sides["question"].cosines(rows, vector).tolist()
-        return self._decider.by_signals(query, [cosine for _, cosine in nearest[:DEPTH]], question_cosines, pairs)
+        return self._decider.by_signals(query, [cosine for _, cosine in nearest[:DEPTH]], question_cosines, best)
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""

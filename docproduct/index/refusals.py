@@ -78,8 +78,7 @@ def calibrate(content: Content, words: WordWeights, embed: Embed, keep_share: fl
         return None
     draw = random.Random(_SEED)
     searches = Searches(content, words, embed)
-    fitted_on = searches.observe(asked_questions(content, fitting, draw))
-    model = AnswerableModel.fit(fitted_on.signals, fitted_on.cases == WITH_ANSWER)
+    model = _fit(searches.observe(asked_questions(content, fitting, draw)))
     observed = searches.observe(asked_questions(content, calibrating, draw))
     return {"model": model.as_json(), "of": source, "fitted": len(fitting)} | _threshold(model, observed, keep_share)
 
@@ -165,10 +164,13 @@ class Searches:
         nearest = self._nearest(cosines)  # passages
         rows = self._rows[nearest]
         question_cosines = self._questions[rows] @ vector
-        if question.kind == TABLE:  # it stands for a new question: the stored one is itself
-            question_cosines[self._question_groups[rows] == self._question_groups[question.row]] = -1.0
-        pairs = [self._texts[row] for row in rows.tolist()]
-        return Signals.of(question.text, cosines[nearest].tolist(), question_cosines.tolist(), pairs, self._words)
+        stored, answer = self._texts[rows[0]]
+        if question.kind == TABLE:  # it stands for a new question: the stored one is itself, and does not count
+            itself = self._question_groups[rows] == self._question_groups[question.row]
+            question_cosines[itself] = question_cosines[~itself].max(initial=0.0)
+            stored = "" if itself[0] else stored
+        best = (stored, answer)
+        return Signals.of(question.text, cosines[nearest].tolist(), question_cosines.tolist(), best, self._words)
 
     def _nearest(self, cosines: np.ndarray) -> np.ndarray:
         """Returns the nearest passages of DEPTH different answers, or of all."""
@@ -185,6 +187,12 @@ class Searches:
 def _best(cosines: np.ndarray, k: int) -> np.ndarray:
     best = np.argpartition(-cosines, k)[:k]
     return best[np.argsort(-cosines[best])]
+
+
+def _fit(observed: Observed) -> AnswerableModel:
+    """Fits a model for which the table's words count as much as all other words together."""
+    _, pool, sizes = np.unique(observed.kinds == TABLE, return_inverse=True, return_counts=True)
+    return AnswerableModel.fit(observed.signals, observed.cases == WITH_ANSWER, 1 / sizes[pool])
 
 
 def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) -> dict[str, Any]:

@@ -28,7 +28,6 @@ class Signals(NamedTuple):
       margin: That cosine less the one of the DEPTH-th different answer.
       question_cosine: Highest cosine of the question and the stored questions of these answers.
       shared: Share of the question's words that stand in the nearest pair; see shared_words.py.
-      shared_questions: Share of the question's words that stand in the stored questions of these answers.
       length: Logarithm of 1 + the number of words.
     """
 
@@ -36,7 +35,6 @@ class Signals(NamedTuple):
     margin: float
     question_cosine: float
     shared: float
-    shared_questions: float
     length: float
 
     @classmethod
@@ -45,7 +43,7 @@ class Signals(NamedTuple):
         question: str,
         cosines: Sequence[float],
         question_cosines: Sequence[float],
-        pairs: Sequence[tuple[str, str]],
+        nearest: tuple[str, str],
         words: WordWeights,
     ) -> "Signals":
         """Computes the signals of one question.
@@ -54,15 +52,14 @@ class Signals(NamedTuple):
           question: A clean text.
           cosines: Cosine of the question and each of its DEPTH nearest answers, or fewer; the best first.
           question_cosines: Cosine of the question and each of their questions.
-          pairs: Question and answer of each.
+          nearest: Stored question and answer of the nearest.
           words: How much each word weighs.
         """
         return cls(
             cosines[0],
             cosines[0] - cosines[-1],
             max(question_cosines),
-            words.shared(question, pairs[0]),
-            words.shared(question, [stored for stored, _ in pairs]),
+            words.shared(question, nearest),
             math.log(1 + len(words_of(question))),
         )
 
@@ -90,21 +87,24 @@ class AnswerableModel:
     bias: float
 
     @classmethod
-    def fit(cls, signals: np.ndarray, answered: np.ndarray) -> "AnswerableModel":
+    def fit(cls, signals: np.ndarray, answered: np.ndarray, row_weights: np.ndarray | None = None) -> "AnswerableModel":
         """Fits the weights by Newton's method.
 
         Args:
           signals: [R, F] float, rows of Signals.
           answered: [R] bool, whether the index answered the question; both kinds are there.
+          row_weights: [R] float, how much each row counts; None: all the same.
         """
-        means, scales = signals.mean(axis=0), np.maximum(signals.std(axis=0), 1e-6)
+        row_weights = np.ones(len(signals)) if row_weights is None else row_weights / row_weights.mean()
+        means = np.average(signals, axis=0, weights=row_weights)
+        scales = np.maximum(np.sqrt(np.average((signals - means) ** 2, axis=0, weights=row_weights)), 1e-6)
         rows = np.c_[_standardized(signals, means, scales), np.ones(len(signals))]  # [R, F + 1]
         penalty = np.diag([_L2 * len(rows)] * len(means) + [0.0])  # none on the bias
         weights = np.zeros(len(means) + 1)
         for _ in range(_MOST_STEPS):
             probs = 1 / (1 + np.exp(-rows @ weights))
-            gradient = rows.T @ (probs - answered) + penalty @ weights
-            hessian = (rows * (probs * (1 - probs))[:, None]).T @ rows + penalty
+            gradient = rows.T @ (row_weights * (probs - answered)) + penalty @ weights
+            hessian = (rows * (row_weights * probs * (1 - probs))[:, None]).T @ rows + penalty
             step = np.linalg.solve(hessian, gradient)
             weights -= step
             if np.abs(step).max() < 1e-9:
