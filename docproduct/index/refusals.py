@@ -231,11 +231,8 @@ def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) ->
         return float(passes[rows].mean()) if rows.any() else None
 
     kinds = [kind for kind in (TABLE, *KINDS) if (observed.kinds == kind).any()]
-    # A question of another topic is hopeless if half of such questions are nearer.
-    near = float(np.median(log_odds[observed.cases == OTHER_TOPIC])) if (observed.cases == OTHER_TOPIC).any() else least
     return {
         "least_log_odds": least,
-        "near_log_odds": min(near, least),
         "guaranteed": min(probability for _, probability in calibrated),
         "questions": int((has_answer & of_table).sum()),
         "answered": {kind: share(has_answer & (observed.kinds == kind)) for kind in kinds},

@@ -49,8 +49,8 @@ class SearchResult(NamedTuple):
 
     hits: list[Hit]
     cosine: float
-    stored: bool
-    decision: Decision
+    stored: bool = False
+    decision: Decision = Decision(answerable=False, near=False)
 
     def is_answerable(self, least_cosine: float | None = None) -> bool:
         """Returns whether the query is a stored question, or an answer is near enough.
