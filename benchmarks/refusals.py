@@ -19,7 +19,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.index import Index, refusals
 from docproduct.index.folder import Content
-from docproduct.search.answerable import AnswerableModel, Signals
+from docproduct.search.answerable import AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
 from docproduct.systems.retriever import TrainedRetriever
 
@@ -87,7 +87,20 @@ def aucs(model: AnswerableModel, observed: refusals.Observed) -> dict[str, dict[
     return found
 
 
-def by_another_name(path: str, index: Index, draw: random.Random, most: int = 200) -> list[str]:
+def cosine_alone(observed: refusals.Observed, kept: float) -> dict[str, dict[str, float]]:
+    """Returns which share is refused by a threshold on the cosine that keeps the same promise."""
+    cosines = observed.signals[:, Signals._fields.index("cosine")]
+    of_table, has_answer = observed.kinds == refusals.TABLE, observed.cases == refusals.WITH_ANSWER
+    pools = {"table": of_table, "other words": ~of_table}
+    rows = [has_answer & pool for pool in pools.values()]
+    least = min(conformal(cosines[pool], kept, observed.rows[pool])[0] for pool in rows)
+    return {
+        case: {name: float((cosines[pool & (observed.cases == case)] < least).mean()) for name, pool in pools.items()}
+        for case in (refusals.OTHER_ASPECT, refusals.OTHER_TOPIC)
+    }
+
+
+def by_another_name(path: str, index: Index, draw: random.Random, most: int = 150) -> list[str]:
     """Returns questions of a file that the index stores, each with a synonym in place of its focus."""
     stored = {cleaning.group(question) for question in index.questions()}
     opener = gzip.open if path.endswith(".gz") else open
@@ -113,33 +126,27 @@ def main(argv: list[str]) -> None:
     def embed(texts: list[str]) -> np.ndarray:
         return retriever.embed(texts, "question").head
 
-    calibrated = refusals.calibrate(content, words, embed, values.kept)
-    if not calibrated:
+    if not (evidence := refusals.gather(content, words, embed)):
         raise SystemExit("error: the index has too few questions for a model. Prepare more pairs.")
+    calibrated = refusals.calibrate(evidence, values.kept)
     refusals.report(calibrated)
     model = AnswerableModel.from_json(calibrated["model"])
     searches = refusals.Searches(content, words, embed)
-    calibrating = refusals.halves(content.pairs["question_group"].to_numpy(), content.split_names)[1]
-    draw = random.Random(1)
-    observed = searches.observe(refusals.asked_questions(content, calibrating, draw))
 
     def answered(texts: list[str]) -> float:
-        asked = [refusals.Asked(0, text, OTHER_FIELD) for text in texts]
-        seen = searches.observe(asked)
+        seen = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in texts])
         log_odds = model.log_odds(seen.signals[seen.cases == refusals.WITH_ANSWER])
-        for text, score in zip(texts, log_odds, strict=True):
-            if len(texts) < 50:
-                print(f"{score - calibrated['least_log_odds']:7.2f}  {text}")
         return float((log_odds >= calibrated["least_log_odds"]).mean())
 
     result = {
         name: calibrated[name] for name in ("guaranteed", "questions", "fitted", "answered", "answered_other_words")
     }
     result["refused"] = calibrated["refused"] | {OTHER_FIELD: 1 - answered(list(EVERYDAY))}
-    result["auc"] = aucs(model, observed)
+    result["auc"] = aucs(model, evidence.calibrating)
+    result["cosine_alone"] = cosine_alone(evidence.calibrating, values.kept)
     result["weights"] = dict(zip(model.features, np.round(model.weights, 2).tolist(), strict=True))
     if values.names:
-        result["answered"]["synonym"] = answered(by_another_name(values.names, index, draw))
+        result["answered"]["synonym"] = answered(by_another_name(values.names, index, random.Random(1)))
     print(json.dumps({"benchmark": "refusals", **result}))
 
 

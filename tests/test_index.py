@@ -108,6 +108,8 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
     questions, answers = vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)
     stored = {"question": Embeddings(questions, questions), "answer": Embeddings(answers, answers)}
     monkeypatch.setattr(retriever, "embed_prepared", lambda _, side, **__: stored[side])
+    # Questions in other words, which calibrate.
+    monkeypatch.setattr(retriever, "embed", lambda texts, _: Embeddings(*[np.resize(questions, (len(texts), 16))] * 2))
     build(retriever, prepared, str(tmp_path / "index"), IndexSettings(factory=factory))
     opened = Index(str(tmp_path / "index"), retriever)
     pair_ids = prepared.table(["pair_id"])["pair_id"].to_pylist()

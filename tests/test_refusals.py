@@ -43,7 +43,6 @@ def test_an_index_with_enough_questions_decides_by_its_model(retriever, words_in
     # All 210 questions are halved.
     assert (stored["of"], stored["fitted"], stored["questions"]) == ("all", 105, 105)
     assert stored["guaranteed"] >= 0.8 - 1e-9
-    assert stored["near_log_odds"] <= stored["least_log_odds"]
     assert set(stored["answered"]) >= {"table", "terms", "asked"}
     assert set(stored["refused"]) == {"other aspect", "other topic"}
     opened = Index(str(words_index), retriever)
@@ -152,14 +151,17 @@ def test_suggestions_are_different_topics():
     assert suggestions([]) == ()
 
 
-def test_suggestions_only_where_an_answer_is_refused_and_not_hopeless(retriever, words_index, capsys):
+def test_suggestions_only_where_an_answer_is_refused_and_not_hopeless(retriever, words_index, capsys, monkeypatch):
     opened = Index(str(words_index), retriever)
     answerer, decider = Answerer(retriever, opened), opened._decider
     query = Query("what is abx?", k=5)
-    for least, near, suggested in ((-99, -99, 0), (99, -99, 3), (99, 99, 0)):
-        decider._least, decider._near = least, near
+    decider._least = -99.0
+    log_odds = []
+    monkeypatch.setattr(AnswerableModel, "log_odds", lambda model, signals: np.array(log_odds[-1:]))
+    for below, suggested in ((-0.1, 0), (0.1, 3), (0.9, 3), (1.1, 0)):
+        log_odds.append(decider._least - below)
         answer = answerer.answer(query)
-        assert (answer.answerable, len(answer.suggestions)) == (least < 0, suggested)
+        assert (answer.answerable, len(answer.suggestions)) == (below < 0, suggested)
         assert answer.as_json()["suggestions"] == [dataclasses.asdict(suggestion) for suggestion in answer.suggestions]
         terminal.show([answer])
         shown = capsys.readouterr().err

@@ -89,10 +89,11 @@ def _calibrate(
     def embed(questions: Sequence[str]) -> np.ndarray:
         return shorten(retriever.embed(questions, "question").head, settings.dims)
 
-    calibrated = refusals.calibrate(content, weights, embed, settings.kept)
-    if calibrated:
-        weights.save(folder)
-        refusals.report(calibrated)
+    if not (evidence := refusals.gather(content, weights, embed)):
+        return None
+    calibrated = refusals.calibrate(evidence, settings.kept)
+    refusals.report(calibrated)
+    weights.save(folder)
     return calibrated
 
 

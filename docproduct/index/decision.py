@@ -9,8 +9,9 @@ from docproduct.index.results import Decision
 from docproduct.search.answerable import AnswerableModel, Signals
 from docproduct.search.shared_words import WordWeights
 
-# Where the cosine decides alone: a question that misses the threshold by less may mean a topic of the index.
-_NEAR = 0.1
+# A question that misses the threshold by less may mean a topic of the index.
+_NEAR_COSINE = 0.1
+_NEAR_LOG_ODDS = 1.0
 
 
 class Decider:
@@ -26,11 +27,10 @@ class Decider:
         model: AnswerableModel | None = None,
         words: WordWeights | None = None,
         least_log_odds: float = 0.0,
-        near_log_odds: float = 0.0,
     ):
         """Joins the parts; `model` and `words` are both given, or neither is."""
         self._least_cosine, self._model, self._words = least_cosine, model, words
-        self._least, self._near = least_log_odds, near_log_odds
+        self._least = least_log_odds
         self.reads_signals = model is not None
 
     @classmethod
@@ -49,12 +49,12 @@ class Decider:
         if not (stored := manifest.get("answerable")):
             return cls(least_cosine)
         model = AnswerableModel.from_json(stored["model"])
-        limits = (stored[name] - model.rounding(rounding) for name in ("least_log_odds", "near_log_odds"))
-        return cls(least_cosine, model, WordWeights.load(index_dir), *limits)
+        least = stored["least_log_odds"] - model.rounding(rounding)
+        return cls(least_cosine, model, WordWeights.load(index_dir), least)
 
     def by_cosine(self, cosine: float) -> Decision:
         """Decides by the cosine of the nearest answer."""
-        return Decision(cosine >= self._least_cosine, cosine >= self._least_cosine - _NEAR)
+        return Decision(cosine >= self._least_cosine, cosine >= self._least_cosine - _NEAR_COSINE)
 
     def by_signals(
         self,
@@ -66,4 +66,4 @@ class Decider:
         """Decides by all that a search tells; the arguments are those of `Signals.of`."""
         signals = Signals.of(question, cosines, question_cosines, nearest, self._words)
         log_odds = float(self._model.log_odds(np.array([signals]))[0])
-        return Decision(log_odds >= self._least, log_odds >= self._near)
+        return Decision(log_odds >= self._least, log_odds >= self._least - _NEAR_LOG_ODDS)

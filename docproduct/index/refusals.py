@@ -59,28 +59,51 @@ class Observed(NamedTuple):
     rows: np.ndarray
 
 
-def calibrate(content: Content, words: WordWeights, embed: Embed, keep_share: float) -> dict[str, Any] | None:
-    """Fits the model and its threshold.
+class Evidence(NamedTuple):
+    """What the questions of the calibration tell.
+
+    Attributes:
+      fitting: Of the questions that fit the model.
+      calibrating: Of the others, which set the threshold.
+      source: Where those are from: `dev` or `all`.
+    """
+
+    fitting: Observed
+    calibrating: Observed
+    source: str
+
+
+def gather(content: Content, words: WordWeights, embed: Embed) -> Evidence | None:
+    """Asks an index the questions of its calibration.
 
     Args:
       content: The index, with vectors of both sides.
       words: Word weights of its pairs.
       embed: Encodes questions, [Q] texts -> [Q, D] float32, unit norm.
-      keep_share: Share of the new questions with an answer that should count as answerable, 0 to 1.
 
     Returns:
-      What the manifest holds under "answerable"; None if there are too few questions.
+      What the searches told; None if there are too few questions.
     """
-    groups = content.pairs["question_group"].to_numpy()
-    fitting, calibrating, source = halves(groups, content.split_names)
+    fitting, calibrating, source = halves(content.pairs["question_group"].to_numpy(), content.split_names)
     if not len(fitting):
         logging.warning("There are too few questions to fit when one is answerable: its best cosine decides alone.")
         return None
-    draw = random.Random(_SEED)
-    searches = Searches(content, words, embed)
-    model = _fit(searches.observe(asked_questions(content, fitting, draw)))
-    observed = searches.observe(asked_questions(content, calibrating, draw))
-    return {"model": model.as_json(), "of": source, "fitted": len(fitting)} | _threshold(model, observed, keep_share)
+    draw, searches = random.Random(_SEED), Searches(content, words, embed)
+    asked = [asked_questions(content, rows, draw) for rows in (fitting, calibrating)]
+    return Evidence(*map(searches.observe, asked), source)
+
+
+def calibrate(evidence: Evidence, keep_share: float) -> dict[str, Any]:
+    """Fits the model and its threshold; returns what the manifest holds under "answerable".
+
+    Args:
+      evidence: What `gather` returned.
+      keep_share: Share of the new questions with an answer that should count as answerable, 0 to 1.
+    """
+    model = _fit(evidence.fitting)
+    fitted = len(np.unique(evidence.fitting.rows))
+    stored = {"model": model.as_json(), "of": evidence.source, "fitted": fitted}
+    return stored | _threshold(model, evidence.calibrating, keep_share)
 
 
 def halves(groups: np.ndarray, split_names: np.ndarray) -> tuple[np.ndarray, np.ndarray, str]:
@@ -208,11 +231,8 @@ def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) ->
         return float(passes[rows].mean()) if rows.any() else None
 
     kinds = [kind for kind in (TABLE, *KINDS) if (observed.kinds == kind).any()]
-    # A question of another topic is hopeless if half of such questions are nearer.
-    near = float(np.median(log_odds[observed.cases == OTHER_TOPIC])) if (observed.cases == OTHER_TOPIC).any() else least
     return {
         "least_log_odds": least,
-        "near_log_odds": min(near, least),
         "guaranteed": min(probability for _, probability in calibrated),
         "questions": int((has_answer & of_table).sum()),
         "answered": {kind: share(has_answer & (observed.kinds == kind)) for kind in kinds},
