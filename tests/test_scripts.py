@@ -103,7 +103,8 @@ def test_beir_evaluate_and_index_commands(retriever, prepared, tmp_path):
     arguments = (f"--model_dir={model}", source, f"--index_dir={index_dir}", "--passage_tokens=8")
     done = run("docproduct.index", *arguments, "--passage_overlap=1", check=True)
     manifest = json.loads((tmp_path / "index/manifest.json").read_text())
-    assert json.loads(done.stdout) == {"index_dir": index_dir, "threshold": manifest["threshold"]} | manifest["counts"]
+    calibrated = {name: manifest[name] for name in ("threshold", "answerable")}
+    assert json.loads(done.stdout) == {"index_dir": index_dir} | calibrated | manifest["counts"]
     assert manifest["settings"]["passage_tokens"] == 8
     assert Index(index_dir, retriever).num_answers == 60
 

@@ -189,7 +189,7 @@ class Bert(keras.layers.Layer):
         result = [ops.reshape(part, (b, t, self.config.width)) for part, (b, t) in zip(parts, shapes, strict=True)]
         return result if isinstance(ids, (list, tuple)) else result[0]
 
-    def _embed(self, groups: Sequence[Any], segments: Sequence[Any] | None) -> Any:
+    def _embed(self, groups: Sequence[Any], segments: Sequence[Any] | None = None) -> Any:
         """Returns the sum of the embeddings, [N, D]; N is a multiple of `row_multiple`."""
         steps = [ops.zeros_like(group) + ops.arange(ops.shape(group)[1], dtype=group.dtype) for group in groups]
         ids, positions = self._rows(groups), self._rows(steps)  # [N]
