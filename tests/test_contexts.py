@@ -234,7 +234,7 @@ def test_serving_asks_what_training_learned(retriever, opened, prepared, bpe, tm
 class _Found:
     """An index that finds what it is told."""
 
-    threshold, num_answers = -1.0, 9
+    num_answers = 9
 
     def __init__(self, hits):
         self._hits = hits
