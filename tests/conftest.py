@@ -6,7 +6,9 @@ import dataclasses
 import os
 import pathlib
 import string
+import types
 
+import numpy as np
 import pytest
 
 from data_pipeline.folders.prepared import PreparedFolder
@@ -80,6 +82,16 @@ def prepared(corpus, vocab_file, tmp_path_factory):
     folder = tmp_path_factory.mktemp("prepared") / "p"
     prepare(PrepareSettings((corpus,), vocab_file, dev_share=0.2, num_shards=3, seed=1), str(folder))
     return PreparedFolder(str(folder))
+
+
+class FirstLetter:
+    """An encoder that knows the first letter of a text only."""
+
+    def embed(self, texts, side, progress=None):
+        del side, progress
+        vectors = np.zeros((len(texts), 26), np.float32)
+        vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
+        return types.SimpleNamespace(head=vectors)
 
 
 TINY_BERT = BertConfig(

@@ -7,7 +7,7 @@ from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever import report
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
 from docproduct.systems.retriever.folder import Embeddings
-from tests.conftest import write_csv
+from tests.conftest import FirstLetter, write_csv
 
 
 def test_dev_evaluation_by_hand(tmp_path, vocab_file):
@@ -16,13 +16,6 @@ def test_dev_evaluation_by_hand(tmp_path, vocab_file):
     dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("b?", "d")])
     settings = PrepareSettings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0)
     prepare(settings, str(tmp_path / "p"))
-
-    class FirstLetter:
-        def embed(self, texts, side, progress=None):
-            del side, progress
-            vectors = np.zeros((len(texts), 26))
-            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
-            return Embeddings(vectors, vectors)
 
     # "a?": its answer and train's "a far" tie at 1, ties count against: rank 2. "b?": its answers c, d have 0, as have
     # a near and a far; b far has 1: rank 1 + 3. Without answers of train: rank 1, and rank 2 (a near ties).
@@ -60,13 +53,6 @@ def test_hardest_misses_by_hand(tmp_path, vocab_file):
     train_file = write_csv(tmp_path / "t.csv", [("x?", "a far <b>")])
     dev_file = write_csv(tmp_path / "d.csv", [("a?", "a near"), ("b?", "c"), ("d?", "d")])
     prepare(PrepareSettings((train_file,), vocab_file, dev_inputs=(dev_file,), dev_share=0), str(tmp_path / "p"))
-
-    class FirstLetter:
-        def embed(self, texts, side, progress=None):
-            del side, progress
-            vectors = np.zeros((len(texts), 26), np.float32)
-            vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
-            return Embeddings(vectors, vectors)
 
     evaluate = DevEvaluation(PreparedFolder(str(tmp_path / "p")), 5, text_vectors(FirstLetter()))
     evaluate()

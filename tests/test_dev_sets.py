@@ -12,21 +12,10 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct.systems.retriever import dev_sets
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors
-from docproduct.systems.retriever.folder import Embeddings
 from docproduct.systems.retriever.start import start
 from docproduct.systems.retriever.task import RetrieverTask
 from docproduct.systems.retriever.train import train
-from tests.conftest import SETTINGS
-
-
-class FirstLetter:
-    """An encoder that knows the first letter of a text only."""
-
-    def embed(self, texts, side, progress=None):
-        del side, progress
-        vectors = np.zeros((len(texts), 26))
-        vectors[range(len(texts)), [ord(text[0]) - ord("a") for text in texts]] = 1
-        return Embeddings(vectors, vectors)
+from tests.conftest import SETTINGS, FirstLetter
 
 
 def write_table(path, rows):
