@@ -19,6 +19,7 @@ from docproduct.answering import Answerer, Query
 from docproduct.answering.query import NOT_ANSWERABLE
 from docproduct.generation.session import Generation
 from docproduct.index import Hit, Index, SearchResult
+from docproduct.index.results import Decision
 from docproduct.systems.generator.dev import read_rows
 from tests.conftest import write_csv
 
@@ -233,7 +234,7 @@ def test_serving_asks_what_training_learned(retriever, opened, prepared, bpe, tm
 class _Found:
     """An index that finds what it is told."""
 
-    threshold, num_answers = -1.0, 9
+    num_answers = 9
 
     def __init__(self, hits):
         self._hits = hits
@@ -243,7 +244,7 @@ class _Found:
 
     def search_many(self, vectors, k, search_by, queries):
         del vectors, search_by, queries
-        return [SearchResult(self._hits[:k], 1.0)]
+        return [SearchResult(self._hits[:k], 1.0, decision=Decision(answerable=True, near=True))]
 
 
 def test_a_question_that_is_too_long_is_told(retriever, opened, bpe):
