@@ -139,6 +139,10 @@ def test_what_is_left_out_in_each_case():
     assert seen.cases.tolist() == ["with its answers", "other topic", "other aspect", "with its answers", "other topic"]
     assert seen.signals[:, 0].tolist() == [1, 1, 1, 1, 0]
     assert seen.rows.tolist() == [4] * 5
+    # The vector of "b?" is that of its own stored question, whose word is its only one; neither is seen.
+    assert seen.signals[0, 2] == 0
+    # "b" has the vector of the first stored question, which is of another topic and is seen.
+    assert seen.signals[3:, 2].tolist() == [1, 1]
 
 
 def test_suggestions_are_different_topics():
