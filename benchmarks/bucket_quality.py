@@ -32,6 +32,7 @@ def main(argv: list[str]) -> None:
             max_tokens=values.max_tokens,
             num_buckets=num_buckets,
             cluster_size=1,
+            trained_share=1.0,  # of one epoch's weights, the effect of the batches is seen undiluted
             dev_train_answers=values.dev_train_answers,
             settings=TrainingSettings(seed=values.seed),
         )

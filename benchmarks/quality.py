@@ -106,7 +106,7 @@ def run(name: str, seed: int, values: flags.FlagValues) -> str:
             subprocess.run([*command, *(["--bfloat16"] if values.peer_bfloat16 else [])], check=True)
         return folder
     recipe = RECIPES[name]
-    options = dict(recipe.training)
+    options = {"trained_share": 1.0} | recipe.training  # as the peer, whose weights are not drawn back to the start
     if recipe.mined_from:
         options["negatives_dir"] = os.path.join(values.work_dir, f"negatives-{name}-{seed}")
         if not os.path.isdir(options["negatives_dir"]):

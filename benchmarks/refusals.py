@@ -19,6 +19,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.index import Index, refusals
 from docproduct.index.folder import Content
+from docproduct.metrics import roc_auc
 from docproduct.search.answerable import AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
 from docproduct.systems.retriever import TrainedRetriever
@@ -63,14 +64,6 @@ def read_content(prepared_dir: str, index: Index) -> Content:
     return Content(pairs, splits, vectors, numbers, np.zeros_like(numbers))
 
 
-def auc(scores: np.ndarray, answered: np.ndarray) -> float:
-    """Returns the probability that a question with an answer has the higher score; equal scores count half."""
-    _, places, counts = np.unique(scores, return_inverse=True, return_counts=True)
-    ranks = (np.cumsum(counts) - (counts - 1) / 2)[places]
-    num = int(answered.sum())
-    return float((ranks[answered].sum() - num * (num + 1) / 2) / (num * (len(answered) - num)))
-
-
 def aucs(model: AnswerableModel, observed: refusals.Observed) -> dict[str, dict[str, float]]:
     """Returns the ROC-AUC of each signal and of all together, on questions in other words, by distance."""
     columns = dict(zip(Signals._fields, observed.signals.T, strict=True)) | {
@@ -83,7 +76,9 @@ def aucs(model: AnswerableModel, observed: refusals.Observed) -> dict[str, dict[
         if case == refusals.OTHER_ASPECT:
             rows &= ~np.isin(observed.kinds, list(refusals.SUBJECT_ALONE))
         answered = observed.cases[rows] == refusals.WITH_ANSWER
-        found[case] = {name: round(auc(column[rows], answered), 3) for name, column in columns.items()}
+        found[case] = {
+            name: round(roc_auc(column[rows][answered], column[rows][~answered]), 3) for name, column in columns.items()
+        }
     return found
 
 

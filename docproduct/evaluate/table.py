@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any
 
+from docproduct.training import cards
+
 
 def markdown(report: dict[str, Any]) -> str:
     """Returns the tables of a report.
@@ -43,8 +45,7 @@ def _cost_described(report: dict[str, Any]) -> str:
 
 
 def _table(head: list[str], rows: Iterable[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *([cell.replace("|", "\\|") for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return cards.table(head, [[cell.replace("|", "\\|") for cell in row] for row in rows])
 
 
 def _value(score: dict[str, Any]) -> str:

@@ -57,10 +57,10 @@ class SearchResult(NamedTuple):
     decision: Decision = Decision(answerable=False, near=False)
 
     def is_answerable(self, least_cosine: float | None = None) -> bool:
-        """Returns whether the query is a stored question, or an answer is near enough.
+        """Returns whether the query is a stored question, or has an answer that is near enough.
 
         Args:
-          least_cosine: The least cosine of an answer that is near enough; None: the index's calibration decides.
+          least_cosine: Minimum cosine of the nearest answer. None: the calibration of the index decides.
         """
         near_enough = self.decision.answerable if least_cosine is None else self.cosine >= least_cosine
         return self.stored or near_enough

@@ -5,6 +5,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from data_pipeline import splits
+from data_pipeline.folders.prepared import PreparedFolder
+
 FILE = "README.md"
 _SHOWN = 240  # characters
 
@@ -24,6 +27,16 @@ def epochs(history: dict[str, Any]) -> str:
         for entry in history["epochs"]
     ]
     return table(["epoch", *names], rows)
+
+
+def inputs(prepared: PreparedFolder) -> str:
+    """Returns the number of pairs in each split, and a table of the files that they come from."""
+    counts = ", ".join(f"{prepared.num_rows(split):,} {split}" for split in splits.SPLITS)
+    rows = [
+        [f"`{os.path.basename(entry['path'])}`", f"{entry['bytes']:,}", f"`{entry['sha256'][:16]}`"]
+        for entry in prepared.manifest["inputs"]
+    ]
+    return f"Pairs: {counts}.\n\n{table(['file', 'bytes', 'SHA-256'], rows)}"
 
 
 def settings(config: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:

@@ -26,6 +26,7 @@ from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
 from docproduct.systems.reranker.mixing import mix
 from docproduct.systems.reranker.model import Reranker, RerankerConfig
 from docproduct.systems.reranker.pairs import TextIds, grouped, join, pad_rows, text_ids
+from docproduct.systems.retriever.folder import check_vocabulary
 
 KIND = "docproduct reranker"
 FORMAT = 1
@@ -69,12 +70,7 @@ class TrainedReranker:
         Raises:
           ValueError: the tokenizer has more ids than the model has rows, or another padding.
         """
-        bert = model.config.bert
-        if tokenizer.vocab_size > bert.vocab_size or tokenizer.pad_id != bert.pad_id:
-            raise ValueError(
-                f"The vocabulary has {tokenizer.vocab_size} tokens and padding {tokenizer.pad_id}, the model "
-                f"{bert.vocab_size} and {bert.pad_id}. Give the tokenizer that the model was trained with."
-            )
+        check_vocabulary(tokenizer, model.config.bert)
         self.model, self.tokenizer, self.config = model, tokenizer, model.config
         self.weight, self.retriever = weight, retriever
 

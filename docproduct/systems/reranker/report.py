@@ -4,7 +4,6 @@ import dataclasses
 import os
 from typing import Any
 
-from data_pipeline import splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.systems.reranker.config import RerankerTraining
@@ -22,11 +21,6 @@ def write(
 ) -> None:
     """Writes the model card; `history` is the content of metrics.json, see `loop.fit`."""
     name = os.path.basename(os.path.abspath(model_dir))
-    counts = ", ".join(f"{prepared.num_rows(split):,} {split}" for split in splits.SPLITS)
-    inputs = [
-        [f"`{os.path.basename(entry['path'])}`", f"{entry['bytes']:,}", f"`{entry['sha256'][:16]}`"]
-        for entry in prepared.manifest["inputs"]
-    ]
     sections = [
         f"# {name}\n\nA reranker made by docproduct: a BERT cross-encoder that reads a question and an answer together "
         "and reorders the first hits of a retriever. **Research software: nothing it finds is medical advice.**",
@@ -34,7 +28,7 @@ def write(
         "retriever's own, RR@10_logits is that of the reranker's logits alone. `weight` is the share of the logits in "
         "the score; it was chosen on the same questions, and is 0 where that gains less than 0.005. Epoch 0 is the "
         f"retriever's order.\n\n{cards.epochs(history)}\n\n![learning curve]({CURVE_FILE})",
-        f"## Data\n\nPairs: {counts}.\n\n{cards.table(['file', 'bytes', 'SHA-256'], inputs)}",
+        f"## Data\n\n{cards.inputs(prepared)}",
         f"## Settings\n\n{cards.settings(_asked(config), {})}\n\nAll of them, versions and git commit are in "
         "`config.json`.",
         "## Limits\n\nIt orders answers that a retriever found, and does not know whether one is right. Questions are "

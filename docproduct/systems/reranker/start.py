@@ -19,7 +19,7 @@ def start(config: RerankerTraining, retriever: TrainedRetriever) -> TrainedReran
         encoder = TrainedRetriever.load(config.encoder_dir)
     bert = encoder.config.bert.with_dropout(config.dropout)
     sizes = RerankerConfig(bert, config.max_tokens, config.max_question_tokens)
-    model = Reranker(sizes, config.settings.seed, dtype_policy(config.settings.precision))
+    model = Reranker(sizes, config.settings.seed, dtype_policy(config.settings.precision, training=True))
     values = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(encoder.model.bert).items()}
     checkpoints.assign(model.bert, values, config.encoder_dir or config.retriever_dir)
     return TrainedReranker(model, encoder.tokenizer, retriever=retriever.fingerprint())

@@ -41,6 +41,7 @@ def train(
     strategy = strategy or tf.distribute.get_strategy()
     inputs = (config.prepared_dir, config.retriever_dir, config.encoder_dir, config.negatives_dir)
     run = RunFolder(model_dir, KIND, strategy, resume, overwrite, inputs)
+    config = run.with_recorded_precision(config)
     prepared = training_pairs(config)
     retriever = TrainedRetriever.load(config.retriever_dir, dtype=dtype_policy(config.settings.precision))
     with strategy.scope():

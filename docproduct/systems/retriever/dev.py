@@ -104,7 +104,11 @@ class DevEvaluation:
         self._last: list[_Scored] | None = None
 
     def __call__(self) -> dict[str, float]:
-        """Returns RR@10 and Success@1 of the model as it is now, means over the sets, and RR@10 of each of several."""
+        """Scores the model as it is now.
+
+        Returns:
+          RR@10 and Success@1, each the mean over the sets. If there are several sets, also the RR@10 of each.
+        """
         self._last = [self._scored(part, vectors) for part, vectors in self._parts]
         of_sets = _by_set(np.concatenate([scored.ranks for scored in self._last]), self._set_names)
         reciprocal = {name: metrics.reciprocal_rank(ranks, 10) for name, ranks in of_sets.items()}
@@ -132,20 +136,17 @@ class DevEvaluation:
 
     def first_hits(self, depth: int, num_questions: int, hybrid: Hybrid = Hybrid()) -> FirstHits:
         """Returns the first `depth` answers for at most `num_questions` questions, BM25 joined to vectors as in use."""
-        part, (all_questions, answers, _) = self._parts[0][0], self._seen()[0]
-        # Questions are in the order of their groups, which are hashes: the first are a random sample.
-        questions = part.questions["question"].to_pylist()[:num_questions]
-        texts = part.answers["answer"].to_pylist()
-        cosines = all_questions[: len(questions)] @ answers.T  # [Q, C]
-        scores = cosines
+        part, scored = self._parts[0][0], self._seen()[0]
+        num_questions = min(num_questions, len(scored.questions))
+        scores = cosines = scored.questions[:num_questions] @ scored.answers.T  # [Q, C]
         if hybrid.method != "none":
-            words = WordIndex.build(texts)
-            each = zip(cosines, map(words.scores, questions), strict=True)
-            scores = np.stack([fuse(*pair, *hybrid) for pair in each])
+            scores = _with_words(part, scored, num_questions).fused(hybrid)
         hits = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
-        relevant = part.relevant_rows(range(len(questions)))
+        relevant = part.relevant_rows(range(num_questions))
         of_hits = [np.take_along_axis(values, hits, axis=1) for values in (cosines, relevant)]
-        return FirstHits(questions, texts, hits, *of_hits, metrics.first_relevant_ranks(scores, relevant))
+        questions = part.questions["question"].to_pylist()[:num_questions]
+        answers = part.answers["answer"].to_pylist()
+        return FirstHits(questions, answers, hits, *of_hits, metrics.first_relevant_ranks(scores, relevant))
 
     def _seen(self) -> "list[_Scored]":
         """Returns the vectors and ranks of the last call."""
@@ -162,7 +163,7 @@ class DevEvaluation:
         return _Scored(questions, answers, ranks)
 
     def hardest_misses(self, count: int, shown: int = 3) -> list[Miss]:
-        """Returns the prepared questions whose best own answer ranked lowest in the last call, the lowest first."""
+        """Returns the questions of the prepared folder that ranked lowest in the last call, the lowest first."""
         part, (questions, answers, ranks) = self._parts[0][0], self._seen()[0]
         lowest = [int(i) for i in np.argsort(-ranks, kind="stable")[:count] if ranks[i] > 1]
         return [_miss(part, i, answers @ questions[i], int(ranks[i]), shown) for i in lowest]
@@ -184,20 +185,23 @@ class _WithWords(NamedTuple):
     relevant: np.ndarray
     set_names: np.ndarray
 
+    def fused(self, hybrid: Hybrid) -> np.ndarray:
+        """Returns the scores to rank by, [q, C]."""
+        return np.stack([fuse(*scores, *hybrid) for scores in zip(self.cosines, self.words, strict=True)])
+
     def ranks(self, hybrid: Hybrid) -> np.ndarray:
         """Returns the rank of each question's best own answer, [q]."""
-        fused = np.stack([fuse(*scores, *hybrid) for scores in zip(self.cosines, self.words, strict=True)])
-        return metrics.first_relevant_ranks(fused, self.relevant)
+        return metrics.first_relevant_ranks(self.fused(hybrid), self.relevant)
 
 
-def _with_words(part: DevQuestions, scored: _Scored) -> _WithWords:
-    """Returns the scores of a part's questions, or of a sample.
+def _with_words(part: DevQuestions, scored: _Scored, most: int = _MOST_FOR_HYBRID) -> _WithWords:
+    """Returns the scores of a part's questions, or of a sample of `most`.
 
     Raises:
       ValueError: the candidates have no words.
     """
     # Questions of a prepared folder are in the order of their groups, which are hashes: the first are a random sample.
-    rows = range(min(len(scored.questions), _MOST_FOR_HYBRID))
+    rows = range(min(len(scored.questions), most))
     index = WordIndex.build(part.answers["answer"].to_pylist())
     words = [index.scores(question) for question in part.questions["question"].to_pylist()[: len(rows)]]
     cosines = scored.questions[rows] @ scored.answers.T

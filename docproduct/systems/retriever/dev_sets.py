@@ -29,8 +29,9 @@ class DevQuestions:
     """Questions and the candidates among which their answers are looked for.
 
     Attributes:
-      questions: Q rows with "question"; those of a prepared folder also have "row", their row in pairs.parquet.
-      answers: C rows with "answer" and the "question" that each belongs to, or with "row" as well.
+      questions: Q rows with the column "question".
+      answers: C rows with the columns "answer" and "question", the question that it was given to. In a prepared folder,
+        questions and answers also have "row", their row in pairs.parquet.
       relevant: of each question, the candidates that answer it.
       set_names: of each question, the set that it belongs to.
     """

@@ -29,6 +29,7 @@ from data_pipeline.settings import from_json
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 from docproduct import model_folder
 from docproduct.layers import checkpoints
+from docproduct.layers.bert import BertConfig
 from docproduct.layers.precision import dtype_policy
 from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
 from docproduct.search.fusion import Hybrid
@@ -83,12 +84,7 @@ class TrainedRetriever:
         Raises:
           ValueError: the tokenizer has more ids than the model has rows, or another padding.
         """
-        bert = model.config.bert
-        if tokenizer.vocab_size > bert.vocab_size or tokenizer.pad_id != bert.pad_id:
-            raise ValueError(
-                f"The vocabulary has {tokenizer.vocab_size} tokens and padding {tokenizer.pad_id}, the model "
-                f"{bert.vocab_size} and {bert.pad_id}. Give the tokenizer that the model was trained with."
-            )
+        check_vocabulary(tokenizer, model.config.bert)
         self.model, self.tokenizer, self.config = model, tokenizer, model.config
         self.hybrid, self.prompts = hybrid, prompts
         self._encode = {
@@ -279,6 +275,15 @@ def _with_options(config: RetrieverConfig, options: dict[str, Any], folder: str)
             f"The retriever in {folder} was trained with other settings: {'; '.join(differing)}. Give those."
         )
     return config
+
+
+def check_vocabulary(tokenizer: Tokenizer, bert: BertConfig) -> None:
+    """Raises a ValueError if a tokenizer has more ids than a BERT has rows, or another padding."""
+    if tokenizer.vocab_size > bert.vocab_size or tokenizer.pad_id != bert.pad_id:
+        raise ValueError(
+            f"The vocabulary has {tokenizer.vocab_size} tokens and padding {tokenizer.pad_id}, the model "
+            f"{bert.vocab_size} and {bert.pad_id}. Give the tokenizer that the model was trained with."
+        )
 
 
 def shorten(vectors: np.ndarray, dims: int) -> np.ndarray:

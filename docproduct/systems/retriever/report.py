@@ -78,14 +78,9 @@ def _joined(joined: Mapping[str, float]) -> str:
 
 
 def _inputs(prepared: PreparedFolder) -> str:
-    rows = [
-        [f"`{os.path.basename(entry['path'])}`", f"{entry['bytes']:,}", f"`{entry['sha256'][:16]}`"]
-        for entry in prepared.manifest["inputs"]
-    ]
-    counts = ", ".join(f"{prepared.num_rows(split):,} {split}" for split in splits.SPLITS)
-    if num_held_out := len(dev_sets.held_out_rows(prepared)):
-        counts += f"; {num_held_out:,} of train were held out, as dev lacks their sources"
-    return f"Pairs: {counts}.\n\n{cards.table(['file', 'bytes', 'SHA-256'], rows)}"
+    held_out = len(dev_sets.held_out_rows(prepared))
+    note = f"\n\n{held_out:,} pairs of train were held out and scored, as dev lacks their sources." if held_out else ""
+    return cards.inputs(prepared) + note
 
 
 def _settings(config: Any, retriever: RetrieverConfig) -> str:

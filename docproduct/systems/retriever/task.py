@@ -74,6 +74,7 @@ class RetrieverTask(Task):
           strategy: where to train.
           model_dir: the folder of weights and report.
         """
+        others = [dev_sets.of_beir(*named) for named in dev_sets.named_folders(config.dev_sets).items()]
         self._held_out = dev_sets.held_out_rows(prepared)
         self.retriever, self.num_rows = retriever, prepared.num_rows(splits.TRAIN) - len(self._held_out)
         self._config, self._prepared, self._model_dir = config, prepared, model_dir
@@ -95,7 +96,6 @@ class RetrieverTask(Task):
         self._pairs: Pairs | None = None  # in memory, if an order of their own or hard negatives need them
         self._order: ClusterOrder | None = None  # if None, batches follow the order of the shards
         self._open_pairs(strategy)
-        others = [dev_sets.of_beir(*named) for named in dev_sets.named_folders(config.dev_sets).items()]
         self._evaluation = DevEvaluation(
             prepared,
             config.dev_train_answers,
@@ -206,7 +206,7 @@ class RetrieverTask(Task):
         self.retriever.save_weights(self._model_dir)
 
     def improve(self, history: dict[str, Any]) -> dict[str, float]:
-        """Draws the kept weights back to the start, as far as dev advises; see blend.py.
+        """Replaces the kept weights by the blend with the start's that dev chooses; see blend.py.
 
         Returns:
           The scores of the kept weights, and their "trained_share". The history gets "shares", the RR@10 of each share
@@ -215,13 +215,19 @@ class RetrieverTask(Task):
         path = os.path.join(self._model_dir, WEIGHTS_FILE)
         end = checkpoints.read_safetensors(self._model_dir, WEIGHTS_FILE)
         done = checkpoints.read_metadata(path).get(_TRAINED_SHARE)  # by a run that was killed afterwards
-        unchanged = done is not None or self._start is None or history["best"]["epoch"] == 0
+        best, last = history["best"], history["epochs"][-1]
+        unchanged = done is not None or self._start is None or best["epoch"] == 0
         share = 1.0 if unchanged else self._config.trained_share
+        # The share whose weights the model has, with its scores: those of the last epoch, if that is the best.
+        scored = {1.0: best} if done is None and best == last else {}
 
         def scores(share: float) -> dict[str, float]:
-            weights = end if self._start is None else blend.blended(self._start, end, share)
-            checkpoints.assign(self.retriever.model, weights, path)
-            return self._evaluation()
+            if share not in scored:
+                weights = end if self._start is None else blend.blended(self._start, end, share)
+                checkpoints.assign(self.retriever.model, weights, path)
+                scored.clear()
+                scored[share] = self._evaluation()
+            return scored[share]
 
         if share is None:
             start = history["epochs"][0][self.best_metric]
