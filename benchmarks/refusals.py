@@ -22,6 +22,7 @@ from docproduct.index.folder import Content
 from docproduct.metrics import roc_auc
 from docproduct.search.answerable import AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
+from docproduct.search.spelling import Speller
 from docproduct.systems.retriever import TrainedRetriever
 
 EVERYDAY = (
@@ -121,7 +122,8 @@ def main(argv: list[str]) -> None:
     def embed(texts: list[str]) -> np.ndarray:
         return retriever.embed(texts, "question").head
 
-    if not (evidence := refusals.gather(content, words, embed)):
+    correct = Speller(words.counts, retriever.tokenizer).correct if values.correct else lambda text: text
+    if not (evidence := refusals.gather(content, words, embed, correct)):
         raise SystemExit("error: the index has too few questions for a model. Prepare more pairs.")
     calibrated = refusals.calibrate(evidence, values.kept)
     refusals.report(calibrated)
@@ -150,5 +152,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "Prepared folder.", required=True)
     flags.DEFINE_string("index_dir", None, "Index of both, without passages.", required=True)
     flags.DEFINE_string("names", "", "CSV file, also gzipped, with the columns question, focus and synonyms.")
+    flags.DEFINE_bool("correct", True, "Correct the spelling of questions, as the index does.")
     flags.DEFINE_float("kept", 0.95, "Share of new questions with an answer that should count as answerable.")
     app.run(main)

@@ -121,7 +121,9 @@ class Answerer:
         seconds = {"encode": 0.004, "search": 0.002}
         advice = self.medical.advice(query.question)
         meant = () if answerable or "away" in query.question else (Suggestion("colds <b>", "What is a cold?"),)
-        return Answer(query.question, quoted, tuple(hits), answerable, None, 0, seconds, advice, suggestions=meant)
+        corrected = query.question.replace("astma", "asthma") if query.correct and "astma" in query.question else None
+        answer = Answer(query.question, quoted, tuple(hits), answerable, None, 0, seconds, advice)
+        return dataclasses.replace(answer, suggestions=meant, corrected=corrected)
 
     def writes(self, query, answer):
         return self.generator is not None and query.generate and answer.answerable

@@ -242,6 +242,9 @@ class _Found:
     def check(self, k, search_by):
         pass
 
+    def correct(self, question):
+        return question
+
     def search_many(self, vectors, k, search_by, queries):
         del vectors, search_by, queries
         return [SearchResult(self._hits[:k], 1.0, decision=Decision(answerable=True, near=True))]
@@ -279,6 +282,7 @@ def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bp
         "question_shortened": False,
         "answerable": False,
         "suggestions": [{"topic": hit.question, "question": hit.question} for hit in near.hits[:3]],
+        "corrected": None,
         "sources": [
             {"score": round(hit.score, 4), "rerank_score": None, "in_prompt": False, "question": hit.question}
             | {"answer": hit.answer, "source": "pairs.csv", "focus": ""}

@@ -181,7 +181,7 @@ def test_the_path_of_one_question(trained, folder):
     shown = answer.as_json()
     checked = ["sentences", "support", "supported", "num_left_out"]
     written = ["generated", *checked, "finished", "question_shortened", "answerable", "suggestions"]
-    assert list(shown) == ["question", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
+    assert list(shown) == ["question", "corrected", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
     assert [list(source) for source in shown["sources"]] == [

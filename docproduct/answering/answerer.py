@@ -1,6 +1,7 @@
 """READ FIRST: the path of one question.
 
-question -> tokenizer [1, T] -> retriever, question side [1, D], unit norm -> index.search_many, k hits
+question -> misspelt words corrected -> tokenizer [1, T] -> retriever, question side [1, D], unit norm
+         -> index.search_many, k hits
          -> reranker, if there is one: the first hits in its order
          -> answerable? -> prompt of the first hits and the question -> generator's session
          -> check of each sentence against the sources -> answer
@@ -167,7 +168,7 @@ class Answerer:
         for query in queries:
             self.check(query)
         start = time.perf_counter()
-        questions = [cleaning.clean(query.question) for query in queries]
+        questions = [self._searched(query) for query in queries]
         vectors = self.retriever.embed_few(questions, "question")  # [Q, D]
         encoded = time.perf_counter()
         results = self._search(queries, questions, vectors)
@@ -176,7 +177,12 @@ class Answerer:
         if self.rerank:
             results = self.rerank(questions, results)
             seconds["rerank"] = time.perf_counter() - searched
-        return [self._quote(query, result, seconds) for query, result in zip(queries, results, strict=True)]
+        return [self._quote(*each, seconds) for each in zip(queries, questions, results, strict=True)]
+
+    def _searched(self, query: Query) -> str:
+        """Returns the clean question to search for."""
+        question = cleaning.clean(query.question)
+        return self.index.correct(question) if query.correct else question
 
     def _search(self, queries: Sequence[Query], questions: Sequence[str], vectors: np.ndarray) -> list[SearchResult]:
         """Searches queries of equal settings together; each finds what it would find alone.
@@ -193,12 +199,15 @@ class Answerer:
             results |= zip(rows, self.index.search_many(vectors[rows], k, search_by, texts), strict=True)
         return [results[row] for row in range(len(queries))]
 
-    def _quote(self, query: Query, result: SearchResult, seconds: dict[str, float]) -> Answer:
+    def _quote(self, query: Query, question: str, result: SearchResult, seconds: dict[str, float]) -> Answer:
         answerable = result.is_answerable(self._threshold if query.threshold is None else query.threshold)
         hits = tuple(result.hits[: self._k(query)])
         shown = hits[0].answer if answerable else NOT_ANSWERABLE
-        advice = self._emergency.advice(query.question) if self._emergency else None
-        answer = Answer(query.question, shown, hits, answerable, None, 0, seconds, advice)
+        corrected = None if question == cleaning.clean(query.question) else question
+        advice = None
+        if self._emergency:
+            advice = self._emergency.advice(query.question) or self._emergency.advice(question)
+        answer = Answer(query.question, shown, hits, answerable, None, 0, seconds, advice, corrected=corrected)
         if answerable or not result.decision.near:
             return answer
         return dataclasses.replace(answer, suggestions=suggestions(hits))
@@ -219,7 +228,7 @@ class Answerer:
     def draft(self, query: Query, answer: Answer) -> Draft:
         """Returns what the generator needs to write an answer from the hits."""
         contexts = [(hit.question, hit.answer) for hit in answer.hits]
-        question = cleaning.clean(answer.question)
+        question = answer.corrected or cleaning.clean(answer.question)
         prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts)
         answer = dataclasses.replace(answer, num_contexts=len(prompt.sources), shortened=prompt.shortened)
         return Draft(answer, prompt.ids, self._check_support.against(prompt.sources), query.only_supported)

@@ -61,6 +61,9 @@ class Query(Settings):
     threshold: float | None = setting(
         None, "Minimum cosine similarity for a question to count as answerable; default: as the answerer decides."
     )
+    correct: bool = setting(
+        True, "Correct misspelt words that are nearly words of the index; the answer says what was searched for."
+    )
     sampling: GenerationSettings | None = None
 
 
@@ -77,6 +80,7 @@ class Answer:
       sentences: Its sentences, each checked against the sources; empty while the text grows.
       num_left_out: Number of sentences that were left out since the sources do not support them.
       suggestions: Topics that may have been meant, if the question is not answerable; none if all are too far.
+      corrected: The question that was searched for, if misspelt words of the asked one were corrected.
       num_contexts: Number of hits, from the first, that stood in the generator's prompt.
       seconds: Seconds that each step took. Steps that several questions took together count whole for each.
       emergency: Advice to seek help at once, if the question speaks of an emergency; shown before all else.
@@ -99,6 +103,7 @@ class Answer:
     sentences: tuple[Sentence, ...] = ()
     num_left_out: int = 0
     suggestions: tuple[Suggestion, ...] = ()
+    corrected: str | None = None
 
     @property
     def support(self) -> float | None:
@@ -123,6 +128,7 @@ class Answer:
         ]
         return {
             "question": self.question,
+            "corrected": self.corrected,
             "answer": self.answer,
             "generated": self.generated,
             "sentences": [dataclasses.asdict(sentence) for sentence in self.sentences],

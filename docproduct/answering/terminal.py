@@ -26,6 +26,8 @@ def show(answers: Iterable[Answer]) -> Answer:
         if not number:
             if answer.emergency:
                 _print(f"\n!! {answer.emergency}")
+            if answer.corrected:
+                _print(f"\nSearched for: {answer.corrected}")
             _print(f"\n{answer.answer}\n")
             if answer.suggestions:
                 topics = (_suggested(suggestion) for suggestion in answer.suggestions)

@@ -16,6 +16,7 @@ from docproduct.index.folder import KIND, TEXT_COLUMNS, Content, word_indexes, w
 from docproduct.index.settings import IndexSettings
 from docproduct.search.faiss_engine import check_factory
 from docproduct.search.shared_words import WordWeights
+from docproduct.search.spelling import Speller
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings, shorten
 
@@ -89,7 +90,8 @@ def _calibrate(
     def embed(questions: Sequence[str]) -> np.ndarray:
         return shorten(retriever.embed(questions, "question").head, settings.dims)
 
-    if not (evidence := refusals.gather(content, weights, embed)):
+    correct = Speller(weights.counts, retriever.tokenizer).correct
+    if not (evidence := refusals.gather(content, weights, embed, correct)):
         return None
     calibrated = refusals.calibrate(evidence, settings.kept)
     refusals.report(calibrated)

@@ -18,6 +18,7 @@ class Decider:
     """The calibration of an index.
 
     Attributes:
+      words: How much each word weighs; None if the cosine decides alone.
       reads_signals: Whether it reads all signals of a search; otherwise the cosine decides alone.
     """
 
@@ -29,7 +30,7 @@ class Decider:
         least_log_odds: float = 0.0,
     ):
         """Joins the parts; `model` and `words` are both given, or neither is."""
-        self._least_cosine, self._model, self._words = least_cosine, model, words
+        self._least_cosine, self._model, self.words = least_cosine, model, words
         self._least = least_log_odds
         self.reads_signals = model is not None
 
@@ -64,6 +65,6 @@ class Decider:
         nearest: tuple[str, str],
     ) -> Decision:
         """Decides by all that a search tells; the arguments are those of `Signals.of`."""
-        signals = Signals.of(question, cosines, question_cosines, nearest, self._words)
+        signals = Signals.of(question, cosines, question_cosines, nearest, self.words)
         log_odds = float(self._model.log_odds(np.array([signals]))[0])
         return Decision(log_odds >= self._least, log_odds >= self._least - _NEAR_LOG_ODDS)

@@ -29,6 +29,7 @@ from docproduct.search import threshold
 from docproduct.search.answerable import DEPTH
 from docproduct.search.faiss_engine import FaissEngine
 from docproduct.search.fusion import Hybrid
+from docproduct.search.spelling import Speller
 from docproduct.search.stored import StoredQuestions
 from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import Side, TrainedRetriever
@@ -68,6 +69,9 @@ class Index:
         rounding = threshold.margin(self.manifest["encoder"]["dtype_policy"])
         self.threshold: float = self.manifest["threshold"]["cosine"] - rounding
         self._decider = Decider.load(index_dir, self.manifest, self.threshold, rounding)
+        self._speller: Speller | None = None
+        if retriever is not None and self._decider.words:
+            self._speller = Speller(self._decider.words.counts, retriever.tokenizer)
         self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
         self._groups = self._pairs["answer_group"].to_numpy()
         self._stored = StoredQuestions(self._pairs)
@@ -162,6 +166,13 @@ class Index:
         best = (self._pairs["question"][rows[0]].as_py(), self._pairs["answer"][rows[0]].as_py())
         question_cosines = self._sides["question"].cosines(rows, vector).tolist()
         return self._decider.by_signals(query, [cosine for _, cosine in nearest[:DEPTH]], question_cosines, best)
+
+    def correct(self, question: str) -> str:
+        """Returns a clean question with misspelt words corrected, by the words of the index; see spelling.py.
+
+        An index that is calibrated by the cosine alone, or open for vectors, corrects nothing.
+        """
+        return self._speller.correct(question) if self._speller else question
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""

@@ -73,13 +73,16 @@ class Evidence(NamedTuple):
     source: str
 
 
-def gather(content: Content, words: WordWeights, embed: Embed) -> Evidence | None:
+def gather(
+    content: Content, words: WordWeights, embed: Embed, correct: Callable[[str], str] = lambda text: text
+) -> Evidence | None:
     """Asks an index the questions of its calibration.
 
     Args:
       content: The index, with vectors of both sides.
       words: Word weights of its pairs.
       embed: Encodes questions, [Q] texts -> [Q, D] float32, unit norm.
+      correct: Corrects the spelling of a question that is asked in other words, as the index will.
 
     Returns:
       What the searches told; None if there are too few questions.
@@ -89,7 +92,7 @@ def gather(content: Content, words: WordWeights, embed: Embed) -> Evidence | Non
         logging.warning("There are too few questions to fit when one is answerable: its best cosine decides alone.")
         return None
     draw, searches = random.Random(_SEED), Searches(content, words, embed)
-    asked = [asked_questions(content, rows, draw) for rows in (fitting, calibrating)]
+    asked = [asked_questions(content, rows, draw, correct) for rows in (fitting, calibrating)]
     return Evidence(*map(searches.observe, asked), source)
 
 
@@ -133,14 +136,17 @@ def halves(groups: np.ndarray, split_names: np.ndarray) -> tuple[np.ndarray, np.
     return np.sort(others[:_MOST_FITTING]), np.sort(dev[:_MOST_CALIBRATING]), source
 
 
-def asked_questions(content: Content, rows: np.ndarray, draw: random.Random) -> list[Asked]:
-    """Returns the question of each row in the table's words, and in every kind of other words that fits."""
+def asked_questions(
+    content: Content, rows: np.ndarray, draw: random.Random, correct: Callable[[str], str]
+) -> list[Asked]:
+    """Returns the question of each row in the table's words, and in every kind of other words that fits, corrected."""
     stored = set(content.pairs["question_group"].to_pylist())
     asked = []
     for row in rows.tolist():
         question, focus = (content.pairs[name][row].as_py() or "" for name in ("question", "focus"))
         asked.append(Asked(row, question, TABLE))
-        asked += [Asked(row, *reworded) for reworded in rewordings(question, focus, draw, stored)]
+        reworded = rewordings(question, focus, draw, stored)
+        asked += [Asked(row, correct(text), kind) for text, kind in reworded]
     return asked
 
 

@@ -22,10 +22,14 @@ _LEAST_ALIKE = 0.5  # of a misspelt word and the word that is meant
 
 
 class WordWeights:
-    """In how many of N texts each word stands; what stands in one text weighs as much as what stands in none."""
+    """In how many of N texts each word stands; what stands in one text weighs as much as what stands in none.
+
+    Attributes:
+      counts: {word in lower case: number of texts}.
+    """
 
     def __init__(self, counts: dict[str, int], num_texts: int):
-        self._counts, self._num_texts = counts, num_texts
+        self.counts, self._num_texts = counts, num_texts
 
     @classmethod
     def build(cls, texts: Iterable[str]) -> "WordWeights":
@@ -35,7 +39,7 @@ class WordWeights:
         for text in texts:
             num_texts += 1
             counts.update(words_of(text))
-        return cls({word: count for word, count in counts.items() if count > 1}, num_texts)
+        return cls(dict(counts), num_texts)
 
     def shared(self, question: str, texts: Iterable[str]) -> float:
         """Returns the share of the question's words, by weight, that stand in any of the texts, 0 to 1.
@@ -48,11 +52,11 @@ class WordWeights:
         return found / sum(weights.values()) if weights else 0.0
 
     def _weight(self, word: str) -> float:
-        return math.log(1 + self._num_texts / self._counts.get(word, 1))
+        return math.log(1 + self._num_texts / self.counts.get(word, 1))
 
     def save(self, folder: str) -> None:
         """Writes the counts to WORDS_FILE of a folder."""
-        table = pa.table({"word": list(self._counts), "texts": list(self._counts.values())})
+        table = pa.table({"word": list(self.counts), "texts": list(self.counts.values())})
         pq.write_table(table.replace_schema_metadata({"num_texts": str(self._num_texts)}), _path(folder))
 
     @classmethod

@@ -69,8 +69,8 @@ async function* readEvents(stream) {
 
 // ---- One question
 
-function newEntry(question) {
-  const settings = { k: Number(at("k").value), search_by: at("ask").elements.search_by.value };
+function newEntry(question, correct) {
+  const settings = { k: Number(at("k").value), search_by: at("ask").elements.search_by.value, correct };
   if (info.generator) {
     settings.generate = at("generate").checked;
     settings.only_supported = at("only_supported").checked;
@@ -181,6 +181,8 @@ function update(entry) {
   at("trouble_words").textContent = entry.trouble;
   tell("emergency", result?.emergency);
   showWritten(entry);
+  at("corrected").hidden = !result?.corrected;
+  at("corrected_question").textContent = result?.corrected ?? "";
   if (!result) return;
   at("disclaimer").textContent = result.disclaimer;
   const read = result.sources.some((source) => source.in_prompt);
@@ -260,14 +262,14 @@ function citation(number) {
 function showQuoted({ id, question, result }) {
   at("quoted_text").dataset.entry = id;
   at("quoted_question").textContent = result.sources[0]?.question ?? question;
-  at("quoted_text").replaceChildren(marked(result.answer, termsOf(question)));
+  at("quoted_text").replaceChildren(marked(result.answer, termsOf(result.corrected ?? question)));
   fold(at("quoted_text"));
 }
 
 function showSources({ question, result }) {
   const list = at("sources").querySelector("ol");
   if (!list.children.length) {
-    const terms = termsOf(question);
+    const terms = termsOf(result.corrected ?? question);
     list.replaceChildren(...result.sources.map((source, i) => sourceItem(source, i + 1, terms)));
   }
   // The prompt is known only when the answer is written.
@@ -389,7 +391,7 @@ function marked(text, terms) {
 
 // ---- What people do
 
-function ask(question = at("question").value.trim()) {
+function ask(question = at("question").value.trim(), { correct = true } = {}) {
   const length = [...question].length; // characters as Python counts them
   const most = info.max_question_chars;
   if (!question) return problem("Write a question first.");
@@ -397,7 +399,7 @@ function ask(question = at("question").value.trim()) {
     const words = `The question has ${length} characters, and this service reads at most ${most}.`;
     return problem(`${words} Leave out ${length - most}.`);
   }
-  const entry = newEntry(question);
+  const entry = newEntry(question, correct);
   entries.push(entry);
   history.pushState({ id: entry.id }, ""); // so that Back goes to the question before; the address stays as it is
   run(entry);
@@ -512,6 +514,7 @@ at("token_form").addEventListener("submit", async (event) => {
   if (info.loaded && shown?.needsToken) run(shown);
 });
 at("retry").addEventListener("click", () => run(shown));
+at("as_typed").addEventListener("click", () => ask(shown.question, { correct: false }));
 at("copy").addEventListener("click", copyAnswer);
 at("unfold_written").addEventListener("click", () => {
   shown.unfolded = true;

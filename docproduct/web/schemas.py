@@ -63,6 +63,7 @@ class RetrieveRequest(BaseModel):
     question: str = Field(min_length=1, examples=[_EXAMPLE])
     k: int | None = field(_QUERY["k"], None, most=MAX_K)
     search_by: Literal["answer", "question"] = field(_QUERY["search_by"], "answer")
+    correct: bool = field(_QUERY["correct"], True)
 
 
 _SAMPLING = _sampling_fields()
@@ -174,6 +175,9 @@ class RetrieveResponse(BaseModel):
     """The sources of a question."""
 
     question: str
+    corrected: str | None = Field(
+        description="The question that was searched for, if misspelt words of the asked one were corrected; else null."
+    )
     answerable: bool = Field(description="Whether a stored answer is close enough to the question.")
     suggestions: list[Suggestion] = Field(
         description="If the question is not answerable, up to three topics that may have been meant."

@@ -105,7 +105,7 @@ class Service:
     async def retrieve(self, request: schemas.RetrieveRequest) -> Answer:
         """Finds the sources of a question."""
         with request_errors():
-            query = Query(request.question, request.k, request.search_by)
+            query = Query(request.question, request.k, request.search_by, correct=request.correct)
         return await self._retrieved(self._source.answerer, query)
 
     async def _retrieved(self, answerer: Answerer, query: Query) -> Answer:
@@ -126,6 +126,7 @@ class Service:
                 request.search_by,
                 request.generate,
                 request.only_supported,
+                request.correct,
                 sampling=sampling,
             )
         answer = await self._retrieved(answerer, query)
