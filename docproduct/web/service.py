@@ -126,7 +126,7 @@ class Service:
                 request.search_by,
                 request.generate,
                 request.only_supported,
-                request.correct,
+                correct=request.correct,
                 sampling=sampling,
             )
         answer = await self._retrieved(answerer, query)
