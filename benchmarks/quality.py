@@ -63,7 +63,7 @@ RECIPES = {
     "default": Recipe(),
     "no-clusters": Recipe({"cluster_size": 1}),
     "random-batches": Recipe({"cluster_size": 1, "num_buckets": 1}),
-    "clusters-of-32": Recipe({"cluster_size": 32}),
+    "clusters-of-8": Recipe({"cluster_size": 8}),
     "symmetric": Recipe({"loss": LossSettings("symmetric")}),
     "cosine-matrix": Recipe({"loss": LossSettings("cosine_matrix")}),
     "learned-scale": Recipe({"loss": LossSettings(learn_scale=True)}),

@@ -4,8 +4,8 @@
 
 Retrieval (POST /v1/retrieve) over synthetic pairs with the lengths of MedQuAD. Their vectors are random, because exact
 search takes the same time for any vectors, and encoding 100,000 answers would take an hour. Clients and service share
-the machine. Clients keep their connections, and send the next request as soon as they have an answer. Ends with one
-line of JSON.
+the machine. Clients keep their connections, and send the next request as soon as they have an answer. With
+--reranker_dir, a second service reranks its hits. Ends with one line of JSON.
 """
 
 import asyncio
@@ -179,12 +179,13 @@ def main(argv: list[str]) -> None:
     index_dir, vectors, texts = build(values.work_dir, values.encoder_dir, num_pairs, values.factory)
     with open(texts, encoding="utf-8") as file:
         questions = [pair["question"] for pair in json.load(file)[:5_000]]
-    ours = Service(
-        [sys.executable, "serve.py", f"--model_dir={values.encoder_dir}", f"--index_dir={index_dir}", "--port=8081"],
-        8081,
-    )
+    command = [sys.executable, "serve.py", f"--model_dir={values.encoder_dir}", f"--index_dir={index_dir}"]
+    ours = Service([*command, "--port=8081"], 8081)
     services = {"docproduct": ours}
     try:
+        if values.reranker_dir:
+            reranks = [f"--reranker_dir={values.reranker_dir}", f"--rerank_depth={values.rerank_depth}"]
+            services["reranked"] = Service([*command, *reranks, "--port=8083"], 8083)
         if values.peer_python:
             command = [values.peer_python, _PEER, f"--encoder_dir={values.encoder_dir}", "--port=8082"]
             services["peer"] = Service(
@@ -228,8 +229,8 @@ def main(argv: list[str]) -> None:
     against = "peer" if "peer" in services else None
 
     def metric(name: str, unit: str, title: str) -> dict[str, object]:
-        peers = {"peer": medians[title, "peer"]} if against else None
-        return measuring.metric(name, unit, medians[title, "docproduct"], peers, against)
+        others = {other: medians[title, other] for other in services if other != "docproduct"}
+        return measuring.metric(name, unit, medians[title, "docproduct"], others or None, against)
 
     metrics = [
         metric("requests_per_s", "/s", "requests a second"),
@@ -248,6 +249,8 @@ if __name__ == "__main__":
     flags.DEFINE_string(
         "peer_python", None, "Interpreter with sentence-transformers, faiss and fastapi; default: no peer."
     )
+    flags.DEFINE_string("reranker_dir", None, "Reranker of a second service, with a weight above 0; default: none.")
+    flags.DEFINE_integer("rerank_depth", 30, "Number of hits that it reranks.")
     flags.DEFINE_string("factory", "Flat", "FAISS index of all services: Flat (exact), HNSW32, ...")
     flags.DEFINE_integer("num_pairs", 100_000, "Number of stored pairs.")
     flags.DEFINE_integer("clients", 32, "Number of clients at the same time.")

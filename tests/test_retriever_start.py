@@ -138,7 +138,7 @@ def test_a_run_of_an_earlier_version_is_resumed(config, tmp_path, monkeypatch):
     changed = {"learn_scale": "removed", "kind": "softmax", "scale": 20.0}
     change(cluster_size="removed", loss=changed, num_negatives="removed")
     train(config, str(tmp_path), resume=True)
-    with pytest.raises(ValueError, match="cluster_size was 8, is 4"):
+    with pytest.raises(ValueError, match="cluster_size was 2, is 4"):
         train(dataclasses.replace(config, cluster_size=4), str(tmp_path), resume=True)
     change(pairs_of_pairs=True)
     with pytest.raises(ValueError, match=r"config\.json has settings that this version does not know: pairs_of_pairs"):

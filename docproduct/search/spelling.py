@@ -1,16 +1,19 @@
 """Corrects words that a table does not know but nearly knows: `astma` becomes `asthma`, if the table speaks of it.
 
-Source: Norvig 2007, "How to Write a Spelling Corrector": of all words at one edit, the most frequent.
+Source: Damerau 1964: a slip drops a letter, adds one, replaces one, or swaps two neighbors.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
 
 from data_pipeline.tokenizers import Tokenizer
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyzßàáâãäåæçèéêëìíîïñòóôõöøùúûüýÿœ"
-_WORD = re.compile(rf"(?<!\w)[{_LETTERS}]{{2,}}(?!\w)", re.IGNORECASE)
-_SHORTEST = 5  # letters: most short words are one edit away from another
+_WORD = re.compile(r"(?<!\w)[a-zß-öø-ÿœ]{2,}(?!\w)", re.IGNORECASE)  # in Latin letters
+_SHORTEST, _LONGEST = 5, 40  # letters; most shorter words are one slip away from another
+_TWO_SLIPS = 8  # letters of a word that may have two slips
 _PIECES = 8  # that are looked at, special tokens among them
 _LEAST_TEXTS = 2  # a word that stands in one text may itself be a slip
 
@@ -26,7 +29,10 @@ class Speller:
           tokenizer: the encoder's; a word that it does not cut into pieces is no slip, though no text has it.
         """
         self._counts, self._tokenizer = counts, tokenizer
-        self._letters = [letter for letter in _LETTERS if any(letter in word for word in counts)]
+        self._frequent: dict[str, list[str]] = {}  # by the first letter, which is seldom the wrong one
+        for word, count in counts.items():
+            if count >= _LEAST_TEXTS:
+                self._frequent.setdefault(word[0], []).append(word)
 
     def correct(self, question: str) -> str:
         """Returns the question with its unknown words corrected.
@@ -47,23 +53,15 @@ class Speller:
         return any(piece.lstrip("▁").lower() == word for piece in pieces)
 
     def _nearest(self, word: str) -> str | None:
-        """Returns the most frequent word of the table at one edit behind the first letter; None if there is none."""
-        if len(word) < _SHORTEST:
+        """Returns the word of the table with the fewest slips, the most frequent of several; None if there is none."""
+        if not _SHORTEST <= len(word) <= _LONGEST:
             return None
-        nearest = max(_edits(word, self._letters), key=lambda other: (self._counts.get(other, 0), other))
-        return nearest if self._counts.get(nearest, 0) >= _LEAST_TEXTS else None
-
-
-def _edits(word: str, letters: list[str]) -> Iterator[str]:
-    """Yields what one slip behind the first letter makes: letters dropped, swapped, replaced or added."""
-    for place in range(1, len(word) + 1):
-        before, after = word[:place], word[place:]
-        yield from (before + letter + after for letter in letters)
-        if after:
-            yield before + after[1:]
-            yield from (before + letter + after[1:] for letter in letters)
-        if len(after) > 1:
-            yield before + after[1] + after[0] + after[2:]
+        most = 1 if len(word) < _TWO_SLIPS else 2
+        words = self._frequent.get(word[0], [])
+        found = process.extract_iter(word, words, scorer=OSA.distance, score_cutoff=most)
+        # Words that differ in the last letter are rather forms of one word: inhale, inhaler, inhaled.
+        slips = [(n, -self._counts[other], other) for other, n, _ in found if word[:-1] not in (other, other[:-1])]
+        return min(slips)[2] if slips else None
 
 
 def _in_case_of(word: str, correction: str | None) -> str:

@@ -56,9 +56,10 @@ class RetrieverTraining(Settings):
     )
     num_negatives: int = setting(1, "Number of hard negatives per pair and step.", least=1)
     cluster_size: int = setting(
-        8,
+        2,
         "Pairs with similar questions to put in one batch, as hard negatives of one another; 1: off. Above 1, "
-        "the encoder first encodes all questions, and the token ids of all pairs are in memory.",
+        "the encoder first encodes all questions, and the token ids of all pairs are in memory. Larger clusters leave "
+        "fewer topics in a batch, and other kinds of questions are forgotten.",
         least=1,
     )
     chunk_size: int = setting(
