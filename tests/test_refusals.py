@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import random
 
 import numpy as np
 import pyarrow as pa
@@ -113,6 +114,15 @@ def test_the_questions_that_fit_and_those_that_calibrate():
     assert set(calibrating) < set(range(800))
     assert [len(part) for part in refusals.halves(groups[:199], dev[:199])[:2]] == [0, 0]
     assert [len(part) for part in refusals.halves(groups[:200], dev[:200])[:2]] == [100, 100]
+
+
+def test_questions_in_other_words_are_corrected():
+    pairs = pa.table({"question": ["What is measles?"], "focus": ["measles"], "question_group": [1]})
+    content = Content(pairs, np.array(["dev"]), {}, np.zeros(1, int), np.zeros(1, int))
+    table, *others = refusals.asked_questions(content, np.array([0]), random.Random(0), str.upper)
+    assert table.text == "What is measles?"
+    assert len(others) > 2
+    assert all(asked.text.isupper() for asked in others)
 
 
 def test_what_is_left_out_in_each_case():

@@ -8,7 +8,7 @@ from data_pipeline.tokenizers import WordPiece
 from docproduct import index
 from docproduct.answering import Answerer, Query, terminal
 from docproduct.answering.emergency import Emergency
-from docproduct.index import Index, IndexSettings
+from docproduct.index import Index, IndexSettings, refusals
 from docproduct.search.spelling import Speller
 from tests.conftest import write_csv
 
@@ -84,14 +84,16 @@ LETTERS = "abcdefghij"
 ROWS = [(f"what is {a}{b}{c}?", f"the {a} {b} {c} treatment.") for a in LETTERS for b in LETTERS for c in "kl"]
 
 
-def test_an_answer_says_what_was_searched_for(tiny_retriever, vocab_file, tmp_path, capsys):
+def test_an_answer_says_what_was_searched_for(tiny_retriever, vocab_file, tmp_path, capsys, monkeypatch):
     retriever, _ = tiny_retriever
+    gather, calibrated_with = refusals.gather, []
+    monkeypatch.setattr(refusals, "gather", lambda *args: calibrated_with.append(args[3]) or gather(*args))
     prepare(PrepareSettings((write_csv(tmp_path / "t.csv", ROWS),), vocab_file, dev_share=0.0), str(tmp_path / "p"))
     index.build(retriever, PreparedFolder(str(tmp_path / "p")), str(tmp_path / "i"), IndexSettings(kept=0.8))
     opened = Index(str(tmp_path / "i"), retriever)
     answerer = Answerer(retriever, opened, emergency=Emergency(["treatment"]))
     slip, right = "what is the abk treatmemt?", "what is the abk treatment?"
-    assert opened.correct(slip) == right
+    assert opened.correct(slip) == calibrated_with[0](slip) == right
     assert Index.open_vectors(str(tmp_path / "i")).correct(slip) == slip
     answers = answerer.retrieve([Query(slip, 5), Query(right, 5), Query(slip, 5, correct=False)])
     corrected, typed_right, as_typed = answers
