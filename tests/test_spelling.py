@@ -21,7 +21,7 @@ COUNTS = {
     "pollen": 1,
     "what": 9,
     "is": 9,
-    "bronchitis": 2,
+    "hypoglycemia": 2,
 }
 
 
@@ -46,12 +46,12 @@ class Words:
         ("what is asthmma?", "what is asthma?"),  # doubled
         ("what is ashtma", "what is asthma"),  # swapped
         ("what is asthna, astma", "what is asthma, asthma"),  # replaced
-        ("What is Astma? ASTMA!", "What is Asthma? ASTHMA!"),
+        ("What is Astma? FEVRE", "What is Asthma? FEVRE"),
         ("astma", "asthma"),
         ("feber", "fever"),  # fewer is as near, but rarer
         ("what is athsma", "what is athsma"),  # two slips in a short word
-        ("what is brochitus", "what is bronchitis"),  # two in a long one
-        ("what is brocitus", "what is brocitus"),  # three
+        ("what is hyperglycemia", "what is hyperglycemia"),  # two from the opposite
+        ("WHAT IS ASTMA", "WHAT IS ASTHMA"),
         ("what are fevers", "what are fevers"),  # another form of the word
         ("what is asthms", "what is asthms"),
         ("what is asthm", "what is asthma"),
@@ -60,7 +60,7 @@ class Words:
         ("what is treat", "what is treat"),  # a word of the language
         ("what is esthma", "what is esthma"),  # the first letter is seldom wrong
         ("iss what", "iss what"),  # too short
-        ("x" * 100_000 + " what", "x" * 100_000 + " what"),  # too long to try all its edits
+        ("x" * 100_000 + " what", "x" * 100_000 + " what"),  # longer than any word of a table
         ("astma zwei drei vier", "astma zwei drei vier"),  # another language
         ("哮喘 astma2", "哮喘 astma2"),
     ],

@@ -172,7 +172,8 @@ class Index:
 
         An index that is calibrated by the cosine alone, or open for vectors, corrects nothing.
         """
-        return self._speller.correct(question) if self._speller else question
+        is_stored = len(self._stored.rows(question)) > 0
+        return question if is_stored or not self._speller else self._speller.correct(question)
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""

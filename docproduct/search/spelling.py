@@ -13,7 +13,7 @@ from data_pipeline.tokenizers import Tokenizer
 
 _WORD = re.compile(r"(?<!\w)[a-zß-öø-ÿœ]{2,}(?!\w)", re.IGNORECASE)  # in Latin letters
 _SHORTEST, _LONGEST = 5, 40  # letters; most shorter words are one slip away from another
-_TWO_SLIPS = 8  # letters of a word that may have two slips
+_MOST_SLIPS = 1  # two make the opposite of many words: hyperglycemia, hypoglycemia
 _PIECES = 8  # that are looked at, special tokens among them
 _LEAST_TEXTS = 2  # a word that stands in one text may itself be a slip
 
@@ -39,7 +39,8 @@ class Speller:
 
         It stays as it is if most of its words are unknown and have no correction: then it is in another language.
         """
-        words = {word.lower() for word in _WORD.findall(question)}
+        # Among other words, one in capitals is an abbreviation: HELLP is no slip of HELP.
+        words = {word.lower() for word in _WORD.findall(question) if question.isupper() or not word.isupper()}
         unknown = {word for word in words if not self._is_known(word)}
         corrections = {word: nearest for word in unknown if (nearest := self._nearest(word))}
         if 2 * (len(unknown) - len(corrections)) > len(words):
@@ -53,15 +54,14 @@ class Speller:
         return any(piece.lstrip("▁").lower() == word for piece in pieces)
 
     def _nearest(self, word: str) -> str | None:
-        """Returns the word of the table with the fewest slips, the most frequent of several; None if there is none."""
+        """Returns the most frequent word of the table that is one slip away; None if there is none."""
         if not _SHORTEST <= len(word) <= _LONGEST:
             return None
-        most = 1 if len(word) < _TWO_SLIPS else 2
         words = self._frequent.get(word[0], [])
-        found = process.extract_iter(word, words, scorer=OSA.distance, score_cutoff=most)
-        # Words that differ in the last letter are rather forms of one word: inhale, inhaler, inhaled.
-        slips = [(n, -self._counts[other], other) for other, n, _ in found if word[:-1] not in (other, other[:-1])]
-        return min(slips)[2] if slips else None
+        found = process.extract_iter(word, words, scorer=OSA.distance, score_cutoff=_MOST_SLIPS)
+        # A last letter too many, or another one, is probably another form of the word: inhaler, inhaled, inhale.
+        near = [(-self._counts[other], other) for other, _, _ in found if word[:-1] not in (other, other[:-1])]
+        return min(near)[1] if near else None
 
 
 def _in_case_of(word: str, correction: str | None) -> str:
