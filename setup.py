@@ -34,7 +34,6 @@ setup(
         "numpy==2.4.*",
         "prometheus-client==0.26.*",
         "pyarrow==26.*",
-        "rapidfuzz==3.*",
         "safetensors==0.8.*",
         "selectolax==1.0.*",
         "tensorflow==2.21.*",

@@ -3,25 +3,28 @@
     python -m benchmarks.refusals --model_dir=model --prepared_dir=prepared --index_dir=index
 
 The signals are those of questions of the calibration that set the threshold; docproduct/index/refusals.py makes them.
-Questions of another field are about everyday things. With --names, a CSV file with the columns question and synonyms
-(names between bars), questions of the file are also asked by another name. Ends with one line of JSON.
+Questions of another field are about everyday things. "changed" tells how many words of topics, all right ones, would be
+taken for slips if the table lacked them. With --names, a CSV file with the columns question, focus and synonyms (names
+between bars), questions of the file are also asked by another name. Ends with one line of JSON.
 """
 
 import csv
 import gzip
 import json
 import random
+from collections.abc import Iterable
 
 import numpy as np
 from absl import app, flags
 
 from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.tokenizers import Tokenizer
 from docproduct.index import Index, refusals
 from docproduct.index.folder import Content
 from docproduct.metrics import roc_auc
 from docproduct.search.answerable import AnswerableModel, Signals, conformal
-from docproduct.search.shared_words import WordWeights
+from docproduct.search.shared_words import WordWeights, words_of
 from docproduct.search.spelling import Speller
 from docproduct.systems.retriever import TrainedRetriever
 
@@ -96,6 +99,22 @@ def cosine_alone(observed: refusals.Observed, kept: float) -> dict[str, dict[str
     }
 
 
+def changed(words: WordWeights, tokenizer: Tokenizer, topics: Iterable[str]) -> dict[str, object]:
+    """Takes each word of the topics that the vocabulary cuts into pieces out of the table, and asks for it.
+
+    Returns:
+      The number of these words, which share of them is corrected, and ten of these with what is made of them.
+    """
+    of_topics = sorted(frozenset().union(*map(words_of, topics)))
+    cut = [word for word in of_topics if word.isalpha() and len(word) >= 5 and Speller({}, tokenizer).unknown([word])]
+    made = {}
+    for word in cut:
+        others = {other: count for other, count in words.counts.items() if other != word}
+        if (corrected := Speller(others, tokenizer).correct(word)) != word:
+            made[word] = corrected
+    return {"words": len(cut), "share": len(made) / max(len(cut), 1), "some": dict(list(made.items())[:10])}
+
+
 def by_another_name(path: str, index: Index, draw: random.Random, most: int = 150) -> list[str]:
     """Returns questions of a file that the index stores, each with a synonym in place of its focus."""
     stored = {cleaning.group(question) for question in index.questions()}
@@ -142,6 +161,7 @@ def main(argv: list[str]) -> None:
     result["auc"] = aucs(model, evidence.calibrating)
     result["cosine_alone"] = cosine_alone(evidence.calibrating, values.kept)
     result["weights"] = dict(zip(model.features, np.round(model.weights, 2).tolist(), strict=True))
+    result["changed"] = changed(words, retriever.tokenizer, (pair["focus"] or pair["question"] for pair in pairs))
     if values.names:
         result["answered"]["synonym"] = answered(by_another_name(values.names, index, random.Random(1)))
     print(json.dumps({"benchmark": "refusals", **result}))

@@ -146,6 +146,7 @@ def test_topics_that_may_have_been_meant_ask_a_stored_question(page, answerer):
 def test_a_misspelt_question_can_be_searched_for_as_it_was_typed(page, answerer):
     page.ask("what is astma")
     assert page.text("#corrected").startswith("Searched for what is asthma. ")
+    assert page.text("#status").startswith("Searched for what is asthma. ")
     assert "asthma" in page.js("return [...document.querySelectorAll('.sources mark')].map((mark) => mark.textContent)")
     page.at("#as_typed").click()
     page.until(lambda: page.shows("#quoted") and not page.shows("#corrected"))

@@ -15,13 +15,17 @@ from tests.conftest import write_csv
 COUNTS = {
     "asthma": 3,
     "fever": 9,
-    "fewer": 2,
     "sneeze": 2,
     "treats": 4,
     "pollen": 1,
     "what": 9,
     "is": 9,
     "hypoglycemia": 2,
+    "microcephaly": 2,
+    "arthritis": 2,
+    "fearer": 3,
+    "ferier": 2,
+    "hellp": 2,
 }
 
 
@@ -32,10 +36,9 @@ class Words:
         self._words = words
 
     def encode_few(self, texts, max_tokens):
-        return [texts]
+        return texts
 
-    def decode(self, texts):
-        (word,) = texts
+    def decode(self, word):
         return ["[CLS]", *([word] if word in self._words else [word[:2], f"##{word[2:]}"]), "[SEP]"]
 
 
@@ -45,17 +48,20 @@ class Words:
         ("what is astma", "what is asthma"),  # a letter was dropped
         ("what is asthmma?", "what is asthma?"),  # doubled
         ("what is ashtma", "what is asthma"),  # swapped
-        ("what is asthna, astma", "what is asthma, asthma"),  # replaced
+        ("what is asthmma, astma", "what is asthma, asthma"),
         ("What is Astma? FEVRE", "What is Asthma? FEVRE"),
         ("astma", "asthma"),
-        ("feber", "fever"),  # fewer is as near, but rarer
+        ("ferer", "fearer"),  # ferier is as near, but rarer
         ("what is athsma", "what is athsma"),  # two slips in a short word
-        ("what is hyperglycemia", "what is hyperglycemia"),  # two from the opposite
         ("WHAT IS ASTMA", "WHAT IS ASTHMA"),
-        ("what are fevers", "what are fevers"),  # another form of the word
-        ("what is asthms", "what is asthms"),
-        ("what is asthm", "what is asthma"),
-        ("what is pollem", "what is pollem"),  # pollen stands in one text only
+        ("what is HELLPP", "what is HELLPP"),  # an abbreviation
+        # Right words that the table lacks: a letter is another, is added, or stands at the end.
+        ("what is macrocephaly", "what is macrocephaly"),
+        ("what is hyperglycemia", "what is hyperglycemia"),
+        ("what is arteritis", "what is arteritis"),
+        ("what are fevers", "what are fevers"),
+        ("what is sneez", "what is sneez"),
+        ("what is polen", "what is polen"),  # pollen stands in one text only
         ("what is pollen", "what is pollen"),
         ("what is treat", "what is treat"),  # a word of the language
         ("what is esthma", "what is esthma"),  # the first letter is seldom wrong
@@ -75,9 +81,9 @@ def test_nothing_is_known():
 
 def test_a_vocabulary_knows_its_whole_words():
     tokenizer = WordPiece(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "what", "bicycle", "##x"], True)
-    speller = Speller({"bicicle": 5, "what": 1}, tokenizer)
+    speller = Speller({"bicyclee": 5, "biicycle": 5, "what": 1}, tokenizer)
     assert speller.correct("what bicycle") == "what bicycle"
-    assert speller.correct("what bixicle") == "what bicicle"
+    assert speller.correct("what biiccycle") == "what biicycle"
 
 
 LETTERS = "abcdefghij"
@@ -92,7 +98,7 @@ def test_an_answer_says_what_was_searched_for(tiny_retriever, vocab_file, tmp_pa
     index.build(retriever, PreparedFolder(str(tmp_path / "p")), str(tmp_path / "i"), IndexSettings(kept=0.8))
     opened = Index(str(tmp_path / "i"), retriever)
     answerer = Answerer(retriever, opened, emergency=Emergency(["treatment"]))
-    slip, right = "what is the abk treatmemt?", "what is the abk treatment?"
+    slip, right = "what is the abk treatmnet?", "what is the abk treatment?"
     assert opened.correct(slip) == calibrated_with[0](slip) == right
     assert Index.open_vectors(str(tmp_path / "i")).correct(slip) == slip
     answers = answerer.retrieve([Query(slip, 5), Query(right, 5), Query(slip, 5, correct=False)])

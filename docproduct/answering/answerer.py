@@ -168,7 +168,9 @@ class Answerer:
         for query in queries:
             self.check(query)
         start = time.perf_counter()
-        questions = [self._searched(query) for query in queries]
+        corrected = [self._corrected(query) for query in queries]
+        asked = (cleaning.clean(query.question) for query in queries)
+        questions = [new or question for new, question in zip(corrected, asked, strict=True)]
         vectors = self.retriever.embed_few(questions, "question")  # [Q, D]
         encoded = time.perf_counter()
         results = self._search(queries, questions, vectors)
@@ -177,12 +179,13 @@ class Answerer:
         if self.rerank:
             results = self.rerank(questions, results)
             seconds["rerank"] = time.perf_counter() - searched
-        return [self._quote(*each, seconds) for each in zip(queries, questions, results, strict=True)]
+        return [self._quote(*each, seconds) for each in zip(queries, corrected, results, strict=True)]
 
-    def _searched(self, query: Query) -> str:
-        """Returns the clean question to search for."""
+    def _corrected(self, query: Query) -> str | None:
+        """Returns the question with misspelt words corrected; None if none was, or none should be."""
         question = cleaning.clean(query.question)
-        return self.index.correct(question) if query.correct else question
+        corrected = self.index.correct(question) if query.correct else question
+        return None if corrected == question else corrected
 
     def _search(self, queries: Sequence[Query], questions: Sequence[str], vectors: np.ndarray) -> list[SearchResult]:
         """Searches queries of equal settings together; each finds what it would find alone.
@@ -199,14 +202,13 @@ class Answerer:
             results |= zip(rows, self.index.search_many(vectors[rows], k, search_by, texts), strict=True)
         return [results[row] for row in range(len(queries))]
 
-    def _quote(self, query: Query, question: str, result: SearchResult, seconds: dict[str, float]) -> Answer:
+    def _quote(self, query: Query, corrected: str | None, result: SearchResult, seconds: dict[str, float]) -> Answer:
         answerable = result.is_answerable(self._threshold if query.threshold is None else query.threshold)
         hits = tuple(result.hits[: self._k(query)])
         shown = hits[0].answer if answerable else NOT_ANSWERABLE
-        corrected = None if question == cleaning.clean(query.question) else question
         advice = None
         if self._emergency:
-            advice = self._emergency.advice(query.question) or self._emergency.advice(question)
+            advice = self._emergency.advice(query.question) or self._emergency.advice(corrected or "")
         answer = Answer(query.question, shown, hits, answerable, None, 0, seconds, advice, corrected=corrected)
         if answerable or not result.decision.near:
             return answer

@@ -62,7 +62,7 @@ class Query(Settings):
         None, "Minimum cosine similarity for a question to count as answerable; default: as the answerer decides."
     )
     correct: bool = setting(
-        True, "Correct misspelt words that are nearly words of the index; the answer says what was searched for."
+        True, "Correct misspelt words by the words of the index; the answer says what was searched for."
     )
     sampling: GenerationSettings | None = None
 

@@ -73,9 +73,7 @@ class Evidence(NamedTuple):
     source: str
 
 
-def gather(
-    content: Content, words: WordWeights, embed: Embed, correct: Callable[[str], str] = lambda text: text
-) -> Evidence | None:
+def gather(content: Content, words: WordWeights, embed: Embed, correct: Callable[[str], str]) -> Evidence | None:
     """Asks an index the questions of its calibration.
 
     Args:

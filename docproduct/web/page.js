@@ -109,7 +109,7 @@ async function follow(entry, stream) {
     if (event === "answer") {
       Object.assign(entry, { state: "writing", result: data });
       update(entry);
-      announce(`${count(data.sources.length, "source")} found.${willWrite(entry) ? " Writing the answer." : ""}`);
+      announce(`${searchedFor(data)}${count(data.sources.length, "source")} found.${willWrite(entry) ? " Writing the answer." : ""}`);
     }
     if (event === "text") {
       entry.written += data.text;
@@ -124,7 +124,8 @@ function finish(entry, result) {
   Object.assign(entry, { state: "done", result, written: result.generated || "" });
   if (entry !== shown) return;
   announce(
-    result.answerable ? `The answer is complete, with ${count(result.sources.length, "source")}.` : result.answer,
+    searchedFor(result) +
+      (result.answerable ? `The answer is complete, with ${count(result.sources.length, "source")}.` : result.answer),
   );
 }
 
@@ -138,6 +139,7 @@ function fail(entry, error, stopped) {
 
 const count = (number, noun) => `${number} ${noun}${number === 1 ? "" : "s"}`;
 const willWrite = (entry) => info.generator && entry.settings.generate !== false && entry.result.answerable;
+const searchedFor = ({ corrected }) => (corrected ? `Searched for ${corrected}. ` : "");
 const announce = (words) => (at("status").textContent = words);
 
 // ---- Showing an entry
