@@ -170,10 +170,10 @@ class Index:
     def correct(self, question: str) -> str:
         """Returns a clean question with misspelt words corrected, by the words of the index; see spelling.py.
 
+        A stored question stays as it is: the index knows its words.
         An index that is calibrated by the cosine alone, or open for vectors, corrects nothing.
         """
-        is_stored = len(self._stored.rows(question)) > 0
-        return question if is_stored or not self._speller else self._speller.correct(question)
+        return self._speller.correct(question) if self._speller else question
 
     def questions(self) -> list[str]:
         """Returns the question of each pair."""
