@@ -11,7 +11,6 @@ that was kept.
 """
 
 import dataclasses
-from collections.abc import Iterable
 
 from absl import app, flags
 
@@ -46,7 +45,7 @@ def _define_flags() -> None:
 
 
 def _config() -> RetrieverTraining:
-    _check_task(but=[name for name in descriptions(RerankerTraining) if name not in _SHARED])
+    training_flags.check_task(but=[name for name in descriptions(RerankerTraining) if name not in _SHARED])
     rate = _LEARNING_RATE_OF_HEADS if flags.FLAGS.freeze_bert else _LEARNING_RATE
     return RetrieverTraining(
         **flag_values(RetrieverTraining),
@@ -58,7 +57,9 @@ def _config() -> RetrieverTraining:
 def _reranker_config() -> RerankerTraining:
     """Returns the settings of a reranker; a flag that is not given has the reranker's default."""
     of_loss = [_LOSS_NAMES.get(name, name) for name in descriptions(LossSettings)]
-    _check_task(but=[*(name for name in descriptions(RetrieverTraining) if name not in _SHARED), *of_loss])
+    training_flags.check_task(
+        but=[*(name for name in descriptions(RetrieverTraining) if name not in _SHARED), *of_loss]
+    )
     values = flag_values(RerankerTraining)
     given = {name: value for name, value in values.items() if flags.FLAGS[name].present}
     if missing := [name for name in ("retriever_dir", "negatives_dir") if name not in given]:
@@ -67,12 +68,6 @@ def _reranker_config() -> RerankerTraining:
     if not flags.FLAGS["batch_size"].present:
         settings = dataclasses.replace(settings, batch_size=_RERANKER_SETTINGS.batch_size)
     return RerankerTraining(**given, settings=settings)
-
-
-def _check_task(but: Iterable[str]) -> None:
-    """Raises a ValueError if a flag is given that this task does not have."""
-    if given := [name for name in but if flags.FLAGS[name].present]:
-        raise ValueError(f"--{given[0]} is not a flag of --task={flags.FLAGS.task}. Leave it out.")
 
 
 _TASKS = {_RETRIEVER: (train, _config), _RERANKER: (train_reranker, _reranker_config)}

@@ -1,33 +1,38 @@
-"""Trains a generator: to answer from retrieved pairs, to answer alone, or on plain text.
+"""Trains a generator: to answer from retrieved pairs, to answer alone, or on plain text. Or trains a triage model.
 
     python train_gpt2.py --task=language_model --text=book.txt --tokens_dir=/tmp/windows --model_dir=/tmp/gpt2
     python train_gpt2.py --task=closed_book --prepared_dir=/tmp/prepared --tokens_dir=/tmp/pairs \
         --base_dir=/tmp/gpt2 --model_dir=/tmp/closed_book
     python -m docproduct.contexts ... --tokens_dir=/tmp/contexts
     python train_gpt2.py --task=context_answer --tokens_dir=/tmp/contexts --base_dir=/tmp/gpt2 --model_dir=/tmp/answers
+    python train_gpt2.py --task=triage --prepared_dir=/tmp/departments --encoder_dir=ENCODER --model_dir=/tmp/triage
 
 The model to start from may be a GPT-2 in OpenAI's layout, a GPT-2, LLaMA, Mistral or Qwen in Hugging Face's, a GGUF
 file, or one that was trained here. With --lora_rank an adapter is trained, and the model stays as it is. Without a
 model, a small GPT-2 with random weights is trained, and language_model learns its vocabulary, too. The token folder is
-written where it is not there yet. Ends with one line of JSON: the metrics of the epoch that was kept.
+written where it is not there yet. A triage model has a BERT encoder with a classifier, and a GPT-2 that attends to its
+states. Ends with one line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from absl import app, flags, logging
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CLOSED_BOOK, CONTEXT_ANSWER, LANGUAGE_MODEL, ROWS, TokenFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
-from data_pipeline.settings import define_flags, flag_values
+from data_pipeline.settings import define_flags, descriptions, flag_values
 from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import FocusSample, write_closed_book
 from docproduct.layers.lora import LoraSettings
 from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
+from docproduct.systems.triage import flags as triage_flags
+from docproduct.systems.triage import grid
+from docproduct.systems.triage.train import train as train_triage
 from docproduct.training import devices, training_flags
 
 if TYPE_CHECKING:
@@ -36,15 +41,18 @@ if TYPE_CHECKING:
 _DEFAULTS = GeneratorTraining(tokens_dir="")
 _LORA_NAMES = {"rank": "lora_rank", "alpha": "lora_alpha", "targets": "lora_targets"}
 _SIZES = ("width", "num_layers", "num_heads")
+_OWN = ("text", "dev_share", "window", "answer_tokens", "vocab_size")  # flags of this script, for generators only
 _RANDOM_LEARNING_RATE = 1e-3
 _MOST_TOKENS = 1024  # of a row by default: attention takes memory with the square of it
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("task", CONTEXT_ANSWER, ROWS, "Task to train.")
+    flags.DEFINE_enum("task", CONTEXT_ANSWER, [*ROWS, triage_flags.TASK], "Task to train.")
     flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
     flags.DEFINE_string(
-        "prepared_dir", None, "closed_book: pairs to train on; language_model: pairs to add as documents."
+        "prepared_dir",
+        None,
+        "closed_book: pairs to train on; language_model: pairs to add as documents; triage: triage rows.",
     )
     flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
     flags.DEFINE_integer("window", None, f"Tokens per row; default: the maximum of the model, at most {_MOST_TOKENS}.")
@@ -57,11 +65,12 @@ def _define_flags() -> None:
     flags.DEFINE_integer("width", sizes.width, "Without --base_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --base_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --base_dir: heads.")
-    define_flags(GeneratorTraining)
+    define_flags(GeneratorTraining, tokens_dir=None)
     define_flags(LoraSettings, names=_LORA_NAMES)
     flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --base_dir {_RANDOM_LEARNING_RATE:g}"
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
+    triage_flags.define()
 
 
 def _make_tokens(values: flags.FlagValues) -> TokenFolder:
@@ -98,8 +107,28 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     with training_flags.errors_on_one_line():
         strategy = training_flags.set_up(argv)
-        history = train(_config(strategy), values.model_dir, values.resume, values.overwrite, strategy)
+        history = (_train_triage if values.task == triage_flags.TASK else _train_generator)(strategy)
     training_flags.show(history)
+
+
+def _train_generator(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    values = flags.FLAGS
+    training_flags.check_task(but=triage_flags.OWN)
+    if not values.tokens_dir:
+        raise ValueError(f"--tokens_dir is missing: the token folder that --task={values.task} trains on.")
+    return train(_config(strategy), values.model_dir, values.resume, values.overwrite, strategy)
+
+
+def _train_triage(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    values = flags.FLAGS
+    of_generator = {*descriptions(GeneratorTraining), *_LORA_NAMES.values(), *descriptions(FocusSample), *_OWN}
+    training_flags.check_task(but=of_generator - set(triage_flags.names()))
+    config = triage_flags.config()
+    if values.grid:
+        if values.overwrite:
+            raise ValueError("--grid goes on where it stopped. Give another --model_dir instead of --overwrite.")
+        return grid.search(config, grid.parse(values.grid), values.model_dir, strategy)
+    return train_triage(config, values.model_dir, values.resume, values.overwrite, strategy)
 
 
 def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:

@@ -1,8 +1,9 @@
-"""Curves of a training: a drawing, and TensorBoard's files."""
+"""Drawings of a training: its curves, a confusion matrix; and TensorBoard's files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from matplotlib.figure import Figure
 
@@ -39,5 +40,31 @@ def draw(history: dict[str, Any], metric: str, path: str) -> None:
     if sets:
         scores.legend(fontsize="small")
     scores.set(xlabel="epoch", ylabel=f"dev {metric}", xticks=epochs)
+    with files.whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+def draw_confusion(counts: np.ndarray, names: Sequence[str], path: str) -> None:
+    """Draws a confusion matrix: a row for each right label, whose shares are shades, with the counts in it.
+
+    Args:
+      counts: [L right, L predicted] int.
+      names: of the labels. If one holds characters that the font lacks, all are drawn as their numbers, from 1.
+      path: the picture to write.
+    """
+    if not all(name.isascii() for name in names):
+        names = [f"{number}" for number in range(1, len(names) + 1)]
+    size = 2 + 0.5 * len(names)
+    figure = Figure(figsize=(size, size), layout="constrained")
+    axes = figure.subplots()
+    shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    for row, column in zip(*np.nonzero(counts), strict=True):
+        color = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, f"{counts[row, column]}", ha="center", va="center", color=color, fontsize="small")
+    places = range(len(names))
+    axes.set_xticks(places, names, rotation=90)
+    axes.set_yticks(places, names)
+    axes.set(xlabel="predicted", ylabel="right")
     with files.whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=120)

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -56,6 +56,12 @@ def set_up(argv: Sequence[str]) -> tf.distribute.Strategy:
     logging.set_verbosity(logging.INFO)
     devices.set_up(flags.FLAGS.seed, flags.FLAGS.deterministic)
     return devices.make_strategy(flags.FLAGS.strategy)
+
+
+def check_task(but: Iterable[str]) -> None:
+    """Raises a ValueError if a flag is given that this task does not have."""
+    if given := sorted(name for name in but if flags.FLAGS[name].present):
+        raise ValueError(f"--{given[0]} is not a flag of --task={flags.FLAGS.task}. Leave it out.")
 
 
 @contextlib.contextmanager

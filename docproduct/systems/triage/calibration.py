@@ -1,0 +1,44 @@
+"""Probabilities that mean what they say: a temperature, and the probability from which on the model is sure.
+
+Source: Guo et al. 2017, "On Calibration of Modern Neural Networks". fit_calibration.py chooses both on dev.
+
+N rows, L labels
+"""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Calibration:
+    """What turns logits into a decision.
+
+    Attributes:
+      temperature: logits are divided by it.
+      sure_from: lowest probability of the first label at which the model is sure; below it a person should be asked.
+    """
+
+    temperature: float = 1.0
+    sure_from: float = 0.0
+
+    def probs(self, logits: np.ndarray) -> np.ndarray:
+        """[N, L] -> [N, L] float32."""
+        scaled = np.asarray(logits, np.float64) / self.temperature
+        powers = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+        return (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
+
+
+def expected_calibration_error(probs: np.ndarray, classes: np.ndarray, num_bins: int = 15) -> float:
+    """Returns the mean difference of probability and accuracy over bins of equal width, each weighted by its rows.
+
+    Args:
+      probs: [N, L].
+      classes: [N] int, the right labels.
+      num_bins: number of bins.
+    """
+    highest, right = probs.max(axis=1), probs.argmax(axis=1) == classes
+    bins = np.minimum((highest * num_bins).astype(int), num_bins - 1)
+    rows = np.maximum(np.bincount(bins, minlength=num_bins), 1)
+    gaps = np.abs(np.bincount(bins, right, num_bins) - np.bincount(bins, highest, num_bins)) / rows
+    return float((gaps * np.bincount(bins, minlength=num_bins)).sum() / len(classes))

@@ -1,0 +1,94 @@
+"""The encoder with its classifier: BERT reads a text, its states are pooled, and a dense layer gives a logit a label.
+
+Source: Devlin et al. 2019, "BERT", section 4.1, for the classifier on [CLS]; MEDI-BERPT (CS224N) for the decoder beside
+it. Deviation: the mean over the tokens by default, as published sentence encoders were trained with it.
+
+    B texts, T tokens, D width, L labels
+"""
+
+import dataclasses
+import itertools
+from typing import Any
+
+import keras
+from keras import ops
+
+from data_pipeline.settings import Settings, setting
+from docproduct.layers.bert import Bert, BertConfig
+from docproduct.layers.transformer import dense, masked_mean
+
+MAX_TOKENS = 256
+MAX_REPLY_TOKENS = 128
+POOLINGS = ("mean", "cls")
+
+
+@dataclasses.dataclass(frozen=True)
+class TriageConfig(Settings):
+    """Architecture of a triage model; the help beside each field says what it means."""
+
+    bert: BertConfig
+    labels: tuple[str, ...] = setting((), "Names of the classes, in the order of the logits.")
+    pooling: str = setting("mean", "How token states become a vector: mean, or cls, the first state.", choices=POOLINGS)
+    dropout: float = setting(0.1, "Dropout on the vector that is classified.", least=0, below=1)
+    max_tokens: int = setting(MAX_TOKENS, "Maximum tokens of a text, special tokens included.", least=3)
+    max_reply_tokens: int = setting(MAX_REPLY_TOKENS, "Maximum tokens of a reply, its end included.", least=2)
+
+    def __post_init__(self) -> None:
+        """Raises a ValueError for a value out of range, or that does not fit the encoder."""
+        super().__post_init__()
+        if self.max_tokens > self.bert.max_positions:
+            raise ValueError(
+                f"max_tokens is {self.max_tokens}; expected 3 to {self.bert.max_positions}, the positions of this BERT."
+            )
+        if len(self.labels) == 1 or len(set(self.labels)) != len(self.labels):
+            raise ValueError(f"labels are {self.labels}; expected two or more different names, or none.")
+
+
+class TriageClassifier(keras.Model):
+    """Classifies texts, and returns the states that a decoder attends to.
+
+    Attributes:
+      config: the architecture.
+      bert: the encoder.
+      classifier: the last layer; None without labels.
+    """
+
+    def __init__(self, config: TriageConfig, seed: int = 0, dtype: str = "float32"):
+        """Makes a model with random weights; all labels are equally likely.
+
+        Args:
+          config: its architecture.
+          seed: random seed of weights and dropout.
+          dtype: Keras dtype policy of the encoder, e.g. mixed_bfloat16; logits are float32.
+        """
+        super().__init__(name="triage")
+        self.config = config
+        seeds = itertools.count(1_000 * seed + 500)
+        self.bert = Bert(config.bert, seed, name="bert", dtype=keras.DTypePolicy(dtype))
+        self.dropout = keras.layers.Dropout(config.dropout, seed=next(seeds), dtype="float32")
+        self.classifier = None
+        if config.labels:
+            self.classifier = dense(len(config.labels), 0.0, seeds, "classifier", "float32")
+        self(ops.full((1, 3), 0 if config.bert.pad_id else 1, dtype="int32"))  # makes the variables
+
+    def call(self, ids: Any, training: bool = False) -> tuple[Any, Any]:
+        """Reads texts.
+
+        Args:
+          ids: [B, T] int, padded.
+          training: whether dropout acts.
+
+        Returns:
+          Logits, [B, L] float32, with L = 0 without labels; and the encoder's states, [B, T, D].
+        """
+        # A frozen encoder's dropout would only blur what it knows.
+        states = self.bert(ids, training=training and self.bert.trainable)
+        vectors = self.dropout(self.pool(states, ids), training=training)
+        logits = ops.zeros((ops.shape(ids)[0], 0), "float32") if self.classifier is None else self.classifier(vectors)
+        return logits, states
+
+    def pool(self, states: Any, ids: Any) -> Any:
+        """[B, T, D] -> [B, D] float32, the vectors that are classified."""
+        if self.config.pooling == "cls":
+            return ops.cast(states[:, 0], "float32")
+        return masked_mean(states, self.bert.mask(ids))

@@ -1,0 +1,195 @@
+"""What a training starts from: checked rows, the labels, and the model before its first step."""
+
+import dataclasses
+import os
+
+import numpy as np
+from absl import logging
+from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import GridSearchCV
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from data_pipeline import splits
+from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.prompts.encoder_prompts import EncoderPrompts
+from data_pipeline.rows import TRIAGE
+from data_pipeline.tokenizers import Tokenizer, train_wordpiece
+from docproduct.layers import checkpoints
+from docproduct.layers.bert import Bert, BertConfig
+from docproduct.layers.precision import dtype_policy
+from docproduct.model_folder import CONFIG_FILE
+from docproduct.systems.generator import TrainedGenerator
+from docproduct.systems.retriever.bare_encoder import load_encoder
+from docproduct.systems.triage import labels
+from docproduct.systems.triage.config import TriageTraining
+from docproduct.systems.triage.folder import DECODER_FOLDER, KIND, TrainedTriage
+from docproduct.systems.triage.model import TriageClassifier, TriageConfig
+from docproduct.systems.triage.rows import TriageRows
+
+_VOCABULARY = 4_096  # ids of a vocabulary that is learned from the texts
+_PENALTIES = np.logspace(-4, 1, 6).tolist()  # C of the first classifier: the inverse strength of its regularization
+_FOLDS, _LEAST_OF_CLASS = 3, 3
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder:
+    """An encoder with what belongs to it.
+
+    Attributes:
+      bert: its sizes.
+      weights: {name: value} of its variables; None: random.
+      tokenizer: its tokenizer.
+      prompts: what it expects before a text.
+      pooling: how its states become a vector; None: its folder says nothing.
+    """
+
+    bert: BertConfig
+    weights: dict[str, np.ndarray] | None
+    tokenizer: Tokenizer
+    prompts: EncoderPrompts = EncoderPrompts()
+    pooling: str | None = None
+
+
+def training_rows(config: TriageTraining) -> PreparedFolder:
+    """Returns the prepared rows.
+
+    Raises:
+      ValueError: there are none to train on, or none to evaluate with.
+    """
+    prepared = PreparedFolder(config.prepared_dir, TRIAGE)
+    for split in (splits.TRAIN, splits.DEV):
+        if not prepared.num_rows(split):
+            raise ValueError(
+                f"{prepared.path} has no {split} rows. Prepare it again with more rows, or with a "
+                f"{'higher' if split == splits.DEV else 'lower'} --dev_share."
+            )
+    return prepared
+
+
+def start(config: TriageTraining, prepared: PreparedFolder) -> TrainedTriage:
+    """Returns the untrained model.
+
+    Raises:
+      ValueError: the parts do not fit together, or there are not two labels to tell apart.
+    """
+    encoder = _encoder(config, prepared)
+    bert = encoder.bert.with_dropout(config.dropout)
+    sizes = TriageConfig(
+        bert,
+        _labels(config, prepared),
+        config.pooling or encoder.pooling or "mean",
+        0.1 if config.dropout is None else config.dropout,
+        min(config.max_tokens, bert.max_positions),
+        config.max_reply_tokens,
+    )
+    policy = dtype_policy(config.settings.precision, training=True)
+    model = TriageClassifier(sizes, config.settings.seed, policy)
+    if encoder.weights:
+        checkpoints.assign(model.bert, encoder.weights, config.encoder_dir)
+    model.bert.trainable = not config.freezes_encoder
+    generator = _generator(config, encoder, policy) if config.has_replies else None
+    return TrainedTriage(model, encoder.tokenizer, encoder.prompts, generator)
+
+
+def _labels(config: TriageTraining, prepared: PreparedFolder) -> tuple[str, ...]:
+    """Returns the classes of train; none for a variant without labels."""
+    if not config.has_labels:
+        return ()
+    given = prepared.table(["label"], splits.TRAIN)["label"].to_pylist()
+    names = labels.choose(given, config.labels)
+    if len(names) < 2:
+        raise ValueError(
+            f"The train rows of {prepared.path} have {len(names)} labels to tell apart ({', '.join(names) or 'none'}); "
+            "expected two or more. Check --label_column of data_pipeline.prepare, and --top_labels and --least_rows; "
+            "to learn replies only, give --variant=decoder."
+        )
+    return names
+
+
+def _encoder(config: TriageTraining, prepared: PreparedFolder) -> Encoder:
+    folder = config.encoder_dir
+    if not folder:
+        texts = prepared.table(["text"], splits.TRAIN)["text"].to_pylist()
+        tokenizer = train_wordpiece(texts, _VOCABULARY)
+        sizes = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
+        return Encoder(dataclasses.replace(config.random_bert, **sizes), None, tokenizer)
+    if is_triage(folder):
+        trained = TrainedTriage.load(folder)
+        parts = (trained.model.bert, trained.tokenizer, trained.prompts, trained.config.pooling)
+    else:
+        retriever, tokenizer = load_encoder(folder)
+        pooling = retriever.config.pooling if retriever.config.pooling in ("mean", "cls") else None
+        parts = (retriever.bert, tokenizer, EncoderPrompts.read(folder), pooling)
+    return _with_weights(*parts)
+
+
+def _with_weights(bert: Bert, tokenizer: Tokenizer, prompts: EncoderPrompts, pooling: str | None) -> Encoder:
+    weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(bert).items()}
+    return Encoder(bert.config, weights, tokenizer, prompts, pooling)
+
+
+def is_triage(folder: str) -> bool:
+    """Returns whether a folder holds a trained triage model."""
+    stored = files.read_json(os.path.join(folder, CONFIG_FILE)) if os.path.isdir(folder) else None
+    return bool(stored) and stored.get("kind") == KIND
+
+
+def _generator(config: TriageTraining, encoder: Encoder, policy: str) -> TrainedGenerator:
+    """Returns the decoder, which attends to the encoder's states."""
+    from data_pipeline.tokenizers import EncoderVocabulary
+    from docproduct.systems.generator.cross_attention import with_cross_attention
+
+    width, seed, folder = encoder.bert.width, config.settings.seed, config.decoder_dir
+    if folder and is_triage(folder):
+        return TrainedGenerator.load(os.path.join(folder, DECODER_FOLDER), policy, seed, config.dropout)
+    if folder:
+        plain = TrainedGenerator.load(folder, "float32", seed, config.dropout)
+        return with_cross_attention(plain, width, seed, policy)
+    tokenizer = EncoderVocabulary(encoder.tokenizer)
+    sizes = dataclasses.replace(
+        config.random_decoder, vocab_size=tokenizer.vocab_size, cross_attention=True, encoder_width=width
+    )
+    sizes = sizes if config.dropout is None else sizes.with_dropout(config.dropout)
+    return TrainedGenerator.make(sizes, tokenizer, seed, policy)
+
+
+def probe(triage: TrainedTriage, rows: TriageRows, weights: np.ndarray, seed: int) -> None:
+    """Sets the classifier to the logistic regression that fits best on the untrained encoder's vectors.
+
+    Fine-tuning from random classifiers distorts what the encoder knows before they have learned anything. Source:
+    Kumar et al. 2022, "Fine-Tuning can Distort Pretrained Features and Underperform Out-of-Distribution". The strength
+    of the regularization is chosen by cross-validated accuracy.
+
+    Args:
+      triage: the model.
+      rows: train rows.
+      weights: [L] float, the loss weight of each class.
+      seed: of the folds.
+    """
+    chosen = np.flatnonzero(rows.classes >= 0)
+    classes = rows.classes[chosen]
+    vectors = triage.vectors([rows.text_ids[row] for row in chosen.tolist()])
+    known = np.unique(classes)
+    regression = make_pipeline(
+        StandardScaler(), LogisticRegression(C=1.0, class_weight=dict(enumerate(weights.tolist())), max_iter=500)
+    )
+    if np.bincount(classes)[known].min() >= _LEAST_OF_CLASS:
+        search = GridSearchCV(regression, {"logisticregression__C": _PENALTIES}, cv=_FOLDS)
+        regression = search.fit(vectors, classes).best_estimator_
+        logging.info(
+            "The first classifier: %s, cross-validated accuracy %.4f.", search.best_params_, search.best_score_
+        )
+    else:
+        regression.fit(vectors, classes)
+    scaler, fitted = regression[0], regression[1]
+    coefficients, bias = fitted.coef_, fitted.intercept_
+    if len(known) == 2:  # one row of coefficients, for the second class
+        coefficients, bias = np.stack([-coefficients[0], coefficients[0]]) / 2, np.stack([-bias[0], bias[0]]) / 2
+    kernel = (coefficients / scaler.scale_).T  # [D, known]
+    bias = bias - scaler.mean_ @ kernel
+    all_kernels = np.zeros((vectors.shape[1], len(triage.labels)), np.float32)
+    all_biases = np.full(len(triage.labels), bias.min(), np.float32)  # of classes without a row in train
+    all_kernels[:, known], all_biases[known] = kernel, bias
+    triage.model.classifier.set_weights([all_kernels, all_biases])

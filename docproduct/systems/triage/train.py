@@ -1,0 +1,56 @@
+"""Training of the triage model on prepared rows."""
+
+from typing import Any
+
+import tensorflow as tf
+
+from data_pipeline import splits
+from docproduct.systems.triage import rows
+from docproduct.systems.triage.config import TriageTraining
+from docproduct.systems.triage.folder import KIND
+from docproduct.systems.triage.labels import weights_of
+from docproduct.systems.triage.start import probe, start, training_rows
+from docproduct.systems.triage.task import TriageTask
+from docproduct.training import loop
+from docproduct.training.run_folder import RunFolder
+
+
+def train(
+    config: TriageTraining,
+    model_dir: str,
+    resume: bool = False,
+    overwrite: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
+) -> dict[str, Any]:
+    """Trains a triage model and writes its folder.
+
+    Args:
+      config: what to train.
+      model_dir: the folder; weights stand in it as soon as the untrained model has been scored.
+      resume: continue a run that was interrupted, with the same config.
+      overwrite: replace `model_dir`.
+      strategy: where to train; None: on the default device.
+
+    Returns:
+      The content of metrics.json, see `loop.fit`.
+
+    Raises:
+      ValueError: the rows are unfinished, have no dev split, or too few labels; or the parts do not fit together.
+      FileExistsError: `model_dir` is there, and neither `resume` nor `overwrite` is on.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    inputs = (config.prepared_dir, config.encoder_dir, config.decoder_dir)
+    run = RunFolder(model_dir, KIND, strategy, resume, overwrite, inputs)
+    config = run.with_recorded_precision(config)
+    prepared = training_rows(config)
+    with strategy.scope():
+        triage = start(config, prepared)
+    train_rows, dev_rows = (rows.read(config, triage, prepared, split) for split in (splits.TRAIN, splits.DEV))
+    if config.has_labels and config.probe_first:
+        weights = weights_of(train_rows.classes, len(triage.labels), config.labels.class_weights)
+        probe(triage, train_rows, weights, config.settings.seed)
+    with strategy.scope():  # it may have weights of its own
+        task = TriageTask(config, prepared, triage, train_rows, dev_rows, model_dir)
+    if finished := run.begin(config, task.start(), triage.save_config):
+        return finished
+    return loop.fit(task, config.settings, model_dir, strategy, resume)
