@@ -47,6 +47,7 @@ class Field:
         of the first one.
       side: QUESTION or ANSWER: the encoder's prompt for this side precedes the text, and set phrases are removed
         from answers. Empty: neither.
+      optional: whether a text may be empty; a row is kept without it.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Field:
     tokenizer: str = ""
     grouped: bool = False
     side: str = ""
+    optional: bool = False
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a declaration that does not fit together."""
@@ -73,6 +75,10 @@ class Field:
             )
         if self.side not in ("", *SIDES):
             raise ValueError(f"The side of {self.name} is {self.side!r}; expected {' or '.join(SIDES)}, or none.")
+        if self.optional and (self.kind != TEXT or self.tokenizer or self.grouped):
+            raise ValueError(
+                f"{self.name} is optional. Expected that of a text only, without token ids and without a group."
+            )
 
     @property
     def is_content(self) -> bool:
@@ -98,20 +104,31 @@ class Schema:
       row: the dataclass of its rows.
       fields: one for each of its attributes, in their order.
       key: the grouped field that decides the split: rows with an equal group are never in two splits.
+      stratify: a label of which each split gets its share of every value; empty: the hash of the key alone decides.
+      either: fields that may be empty, but not all of them in one row.
     """
 
     row: type
     fields: tuple[Field, ...]
     key: str
+    stratify: str = ""
+    either: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises a ValueError if the fields are not those of the dataclass, or the key has no group."""
+        """Raises a ValueError if the fields are not those of the dataclass, or one named here is of another kind."""
         names = tuple(field.name for field in dataclasses.fields(self.row))
         declared = tuple(field.name for field in self.fields)
         if names != declared:
             raise ValueError(f"The fields of {self.row.__name__} are {names}; its schema declares {declared}.")
         if self.key not in (field.name for field in self.grouped):
             raise ValueError(f"The key of {self.row.__name__} is {self.key!r}; expected a field that is grouped.")
+        if self.stratify and self.stratify not in (field.name for field in self.labels):
+            raise ValueError(f"{self.row.__name__} is stratified by {self.stratify!r}; expected a label.")
+        may_be_empty = [field.name for field in self.fields if field.optional or field.kind == LABEL]
+        if others := sorted(set(self.either) - set(may_be_empty)):
+            raise ValueError(
+                f"{others[0]!r} is in `either` of {self.row.__name__}; expected {', '.join(may_be_empty)}."
+            )
 
     @property
     def name(self) -> str:
@@ -293,4 +310,36 @@ PASSAGE = Schema(
     Passage,
     (Field("text", TEXT, "passage_ids", ENCODER, grouped=True, side=ANSWER), Field("title", LABEL), *_ORIGIN),
     key="text",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Triage:
+    """A patient's description with the department that it belongs to, the doctor's reply, or both.
+
+    Attributes:
+      text: the description.
+      label: the department; empty where it is not known.
+      reply: what the doctor wrote; empty where it is not known.
+      source: the collection that it comes from.
+    """
+
+    text: str
+    label: str = ""
+    reply: str = ""
+    source: str = ""
+
+
+# Nothing is tokenized: training uses the tokenizers of the encoder and of the decoder.
+TRIAGE = Schema(
+    Triage,
+    (
+        Field("text", grouped=True),
+        Field("label", LABEL),
+        Field("reply", side=ANSWER, optional=True),
+        Field(SOURCE, LABEL),
+    ),
+    key="text",
+    stratify="label",
+    either=("label", "reply"),
 )

@@ -211,7 +211,7 @@ def test_max_tokens_of_an_undeclared_text_is_refused(vocab_file, corpus, tmp_pat
         prepare(settings, str(tmp_path / "out"))
 
 
-@pytest.mark.parametrize("schema", [rows.PAIR, rows.DIALOGUE, rows.CHOICES, rows.PASSAGE])
+@pytest.mark.parametrize("schema", [rows.PAIR, rows.DIALOGUE, rows.CHOICES, rows.PASSAGE, rows.TRIAGE])
 def test_declared_types_name_their_columns(schema):
     assert schema.parquet.names[0] == schema.id_name
     assert set(schema.parquet.names) > {field.name for field in dataclasses.fields(schema.row)} | {schema.key_group}
@@ -226,6 +226,23 @@ def test_columns_and_features_of_a_pair_stay_the_same():
         "question_ids": "ids", "answer_ids": "ids", "pair_id": "number", "question_group": "number",
         "answer_group": "number",
     }  # fmt: skip
+
+
+def test_columns_of_a_triage():
+    assert rows.TRIAGE.parquet.names == ["triage_id", "text", "reply", "text_group", "split", "label", "source"]
+    assert rows.TRIAGE.features == {"triage_id": "number", "text_group": "number"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"stratify": "year"}, "Note is stratified by 'year'; expected a label"),
+        ({"either": ("topic", "body")}, "'body' is in `either` of Note; expected topic, source"),
+    ],
+)
+def test_fields_of_another_kind_are_refused(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        Schema(Note, (BODY, *OTHER_FIELDS), "body", **arguments)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +270,8 @@ def test_inconsistent_schemas_are_refused(fields, key, message):
             ("body", TEXT, "body_ids", ENCODER, True, "answers"),
             "side of body is 'answers'; expected question or answer",
         ),
+        (("body", TEXT, "", "", True, "", True), "body is optional. Expected that of a text only"),
+        (("topic", LABEL, "", "", False, "", True), "topic is optional. Expected that of a text only"),
     ],
 )
 def test_inconsistent_fields_are_refused(arguments, message):

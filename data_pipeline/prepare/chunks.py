@@ -156,14 +156,15 @@ def _by_shard(batch: pa.RecordBatch, keys: np.ndarray, num_shards: int) -> Itera
 def _cleaned(
     job: Job, html: HtmlColumns, rows: list[Row], changed: collections.Counter[str], refusals: Refusals
 ) -> list[Row]:
-    """Returns the rows that lack no text or class, with clean texts."""
+    """Returns the rows that lack nothing that the schema requires, with clean texts."""
 
     def is_null(text: str) -> bool:
         return not job.settings.keep_null_words and cleaning.is_null_word(text)
 
     def clean(field: Field, values: Sequence[Any]) -> Sequence[Any]:
         if field.kind == TEXT:
-            return [html_columns.clean(text, field, html, changed) for text in values]
+            texts = [html_columns.clean(text, field, html, changed) for text in values]
+            return ["" if is_null(text) else text for text in texts] if field.optional else texts
         if field.kind == TEXTS:
             return [[html_columns.clean(text, field, html, changed) for text in texts] for texts in values]
         if field.kind == LABEL:
@@ -175,11 +176,7 @@ def _cleaned(
         return []
     places, *columns = zip(*rows, strict=True)
     columns = list(map(clean, job.schema.fields, columns))
-    reasons: list[str | None] = [None] * len(rows)
-    for field, values in zip(job.schema.fields, columns, strict=True):
-        if field in (*job.schema.content, *job.schema.classes):
-            found = (_missing(field.name, value, is_null) for value in values)
-            reasons = [earlier or reason for earlier, reason in zip(reasons, found, strict=True)]
+    reasons = _reasons(job.schema, columns, is_null)
     complete = []
     for reason, where, *values in zip(reasons, places, *columns, strict=True):
         if reason:
@@ -187,6 +184,23 @@ def _cleaned(
         else:
             complete.append((where, *values))
     return complete
+
+
+def _reasons(schema: Schema, columns: Sequence[Sequence[Any]], is_null: Callable[[str], bool]) -> list[str | None]:
+    """Returns the reason to refuse each row, or None. Takes the clean values of each field."""
+    reasons: list[str | None] = [None] * len(columns[0])
+    for field, values in zip(schema.fields, columns, strict=True):
+        if field in (*schema.content, *schema.classes) and not field.optional:
+            found = (_missing(field.name, value, is_null) for value in values)
+            reasons = [earlier or reason for earlier, reason in zip(reasons, found, strict=True)]
+    if schema.either:
+        places = [place for place, field in enumerate(schema.fields) if field.name in schema.either]
+        filled = map(any, zip(*(columns[place] for place in places), strict=True))
+        reason = f"neither {' nor '.join(schema.either)}"
+        reasons = [
+            earlier or (None if is_filled else reason) for earlier, is_filled in zip(reasons, filled, strict=True)
+        ]
+    return reasons
 
 
 def _missing(name: str, value: str | list[str], is_null: Callable[[str], bool]) -> str | None:
