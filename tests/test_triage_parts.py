@@ -146,8 +146,12 @@ def test_padding_and_batch_mates_change_no_logit(pooling):
 
 @pytest.mark.parametrize(
     ("changed", "message"),
-    [({"labels": ("a",)}, "two or more different"), ({"labels": ("a", "a")}, "two or more different")]
-    + [({"max_tokens": 41}, "expected 3 to 40"), ({"pooling": "sum"}, "pooling is 'sum'")],
+    [
+        ({"labels": ("a",)}, "two or more different"),
+        ({"labels": ("a", "a")}, "two or more different"),
+        ({"max_tokens": 41}, "expected 3 to 40"),
+        ({"pooling": "sum"}, "pooling is 'sum'"),
+    ],
 )
 def test_config_errors(changed, message):
     with pytest.raises(ValueError, match=message):

@@ -40,6 +40,8 @@ CALIBRATION_FILE = "triage.json"
 DECODER_FOLDER = "decoder"
 _BATCH_TOKENS = 8_192  # read together, padding included
 _WRITTEN_TOGETHER = 8
+_ROW_MULTIPLE = 1_024  # divides _BATCH_TOKENS, so that few rows are added
+_WORTH_COMPILING = 256  # width of the encoder
 _REMEDY = "Expected what train_gpt2.py --task=triage wrote."
 
 
@@ -175,6 +177,11 @@ class TrainedTriage:
                 for row, (generation,) in zip(part.rows[chosen].tolist(), written, strict=True):
                     replies[row] = generation.text.strip()
         return replies
+
+    def compile_for_many(self) -> None:
+        """Compiles element-wise operations with XLA, on a processor and if the encoder is wide enough."""
+        if not tf.config.list_physical_devices("GPU") and self.config.bert.width >= _WORTH_COMPILING:
+            self.model.bert.row_multiple = _ROW_MULTIPLE
 
     def fingerprint(self) -> str:
         """Returns a hash of weights, config and tokenizers."""

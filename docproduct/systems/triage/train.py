@@ -45,6 +45,7 @@ def train(
     prepared = training_rows(config)
     with strategy.scope():
         triage = start(config, prepared)
+    triage.compile_for_many()
     train_rows, dev_rows = (rows.read(config, triage, prepared, split) for split in (splits.TRAIN, splits.DEV))
     if config.has_labels and config.probe_first:
         weights = weights_of(train_rows.classes, len(triage.labels), config.labels.class_weights)
