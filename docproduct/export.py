@@ -4,6 +4,7 @@
     python -m docproduct.export --model_dir=model --index_dir=index      # also texts to vectors, and to answers
     python -m docproduct.export --model_dir=answers --precision=int8     # a generator
     python -m docproduct.export --model_dir=adapter --base_dir=model     # an adapter, added to its model
+    python -m docproduct.export --model_dir=triage                       # ids or texts to probabilities, and replies
 
 The files of the folder tell the kind of its model. Each export is a new version; see saved_models.py. Signatures
 that take texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one
@@ -26,17 +27,25 @@ from docproduct.systems.generator.adapter import KIND as ADAPTER
 from docproduct.systems.generator.layouts import HUGGING_FACE_TYPES
 from docproduct.systems.generator.layouts import KIND as GENERATOR
 from docproduct.systems.retriever.folder import KIND as RETRIEVER
+from docproduct.systems.triage import TrainedTriage
+from docproduct.systems.triage.export import export as export_triage
+from docproduct.systems.triage.folder import KIND as TRIAGE
 
 _CONFIG_FILE = "config.json"
 # Flags for some kinds of models only.
-_FLAGS = {RETRIEVER: ("strings", "index_dir"), GENERATOR: ("precision",), ADAPTER: ("precision", "base_dir")}
+_FLAGS = {
+    RETRIEVER: ("strings", "index_dir"),
+    GENERATOR: ("precision",),
+    ADAPTER: ("precision", "base_dir"),
+    TRIAGE: (),
+}
 # Files of published layouts, in the order in which they decide.
 _PUBLISHED = {"hparams.json": GENERATOR, "bert_config.json": RETRIEVER, "modules.json": RETRIEVER}
 _PUBLISHED_TYPES = {"bert": RETRIEVER} | dict.fromkeys(HUGGING_FACE_TYPES, GENERATOR)
 
 
 def kind_of(model_dir: str) -> str:
-    """Returns the kind of model in a folder or a GGUF file: a retriever, a generator or an adapter of one.
+    """Returns the kind of model in a folder or a GGUF file: retriever, generator, adapter or triage model.
 
     Raises:
       ValueError: the folder holds something else, or a training that has not ended.
@@ -73,7 +82,10 @@ def export(
     model_dir: str, export_dir: str, strings: bool, index_dir: str | None, precision: str, base_dir: str | None = None
 ) -> str:
     """Exports the model of a folder; the arguments are the flags. Returns the version's folder."""
-    if kind_of(model_dir) != RETRIEVER:
+    kind = kind_of(model_dir)
+    if kind == TRIAGE:
+        return export_triage(TrainedTriage.load(model_dir), export_dir)
+    if kind != RETRIEVER:
         trained = generator.load_model(model_dir, base_dir)
         if precision == "auto":
             precision = "int8" if int8.available() and "int8" in trained.precisions else "float32"

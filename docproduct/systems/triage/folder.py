@@ -40,7 +40,7 @@ CALIBRATION_FILE = "triage.json"
 DECODER_FOLDER = "decoder"
 _BATCH_TOKENS = 8_192  # read together, padding included
 _WRITTEN_TOGETHER = 8
-_ROW_MULTIPLE = 1_024  # divides _BATCH_TOKENS, so that few rows are added
+_ROW_MULTIPLE = 256  # texts are short: with more, a third of a batch would be padding
 _WORTH_COMPILING = 256  # width of the encoder
 _REMEDY = "Expected what train_gpt2.py --task=triage wrote."
 

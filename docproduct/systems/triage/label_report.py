@@ -38,6 +38,9 @@ def label_report(logits: np.ndarray, classes: np.ndarray, names: Sequence[str], 
         "sure": {"share": float(sure.mean()), "accuracy": float(right[sure].mean()) if sure.any() else None},
         "labels": per_class(logits, classes, names),
         "confusion": confusion(logits, classes).tolist(),
+        # For paired tests: of every labeled dev row, in the order of the prepared folder.
+        "right": [names[place] for place in classes.tolist()],
+        "predicted": [names[place] for place in logits.argmax(axis=1).tolist()],
     }
 
 

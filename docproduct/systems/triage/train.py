@@ -8,7 +8,6 @@ from data_pipeline import splits
 from docproduct.systems.triage import rows
 from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.folder import KIND
-from docproduct.systems.triage.labels import weights_of
 from docproduct.systems.triage.start import probe, start, training_rows
 from docproduct.systems.triage.task import TriageTask
 from docproduct.training import loop
@@ -47,11 +46,11 @@ def train(
         triage = start(config, prepared)
     triage.compile_for_many()
     train_rows, dev_rows = (rows.read(config, triage, prepared, split) for split in (splits.TRAIN, splits.DEV))
-    if config.has_labels and config.probe_first:
-        weights = weights_of(train_rows.classes, len(triage.labels), config.labels.class_weights)
-        probe(triage, train_rows, weights, config.settings.seed)
     with strategy.scope():  # it may have weights of its own
         task = TriageTask(config, prepared, triage, train_rows, dev_rows, model_dir)
     if finished := run.begin(config, task.start(), triage.save_config):
         return finished
+    # After the record of the start: on another machine the regression may differ in its last digits.
+    if config.has_labels and config.probe_first:
+        probe(triage, train_rows, task.class_weights, config.settings.seed)
     return loop.fit(task, config.settings, model_dir, strategy, resume)
