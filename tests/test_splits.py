@@ -1,4 +1,5 @@
 import pytest
+import xxhash
 
 from data_pipeline import splits
 
@@ -16,3 +17,13 @@ def test_splits_meet_their_shares_and_are_deterministic():
 def test_invalid_shares_are_refused(shares):
     with pytest.raises(ValueError, match="less than 1 together"):
         splits.check_shares(*shares)
+
+
+def test_a_draw_takes_the_share_of_each_split_in_the_order_of_the_hashes():
+    keys = list(range(-7, 6))
+    by_hash = sorted(keys, key=lambda key: xxhash.xxh3_64_intdigest(f"3:{key}".encode()))
+    # Of 13 keys: 0.3 * 13 = 3.9 and 0.2 * 13 = 2.6.
+    assert splits.draw(keys, 3, 0.3, 0.2) == (by_hash[:4], by_hash[4:7])
+    assert splits.draw(keys[::-1], 3, 0.3, 0.2) == (by_hash[:4], by_hash[4:7])
+    assert splits.draw(keys, 4, 0.3, 0.2) != (by_hash[:4], by_hash[4:7])
+    assert splits.draw([5], 3, 0.05, 0.0) == ([], [])  # a rare label stays in train

@@ -5,6 +5,7 @@ opening.py    opens a text, with packings.py (gzip, bzip2, ...) and encodings.py
 tables.py quotes.py json_files.py json_scanner.py columnar.py    open a file of one kind: its header and rows
 columns.py    finds the columns with question and answer
 pairs.py      turns rows into pairs; doubts.py notes texts that look spoiled
+triage.py     turns rows into triages: texts with a label, a reply or both
 paths.py      finds the files that a flag names
 """
 
@@ -12,7 +13,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from data_pipeline.corpora import columnar, json_files, kinds, opening, tables
+from data_pipeline.corpora import columnar, encodings, json_files, kinds, opening, tables
 from data_pipeline.corpora.columns import Columns, Roles
 from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.packings import is_packed
@@ -22,6 +23,7 @@ from data_pipeline.rows import PAIR, Pair, Schema
 
 __all__ = ["OTHER_NUMBER", "PAIRS", "ROLES", "Columns", "Reader", "Refusals", "is_packed", "open_text", "read_pairs"]
 
+_CHINESE = "the file is no UTF-8, and is read as GB18030 (or GBK): look at its texts"
 _LEFT_OUT = "the instruction is the same in every row, and left out"
 
 
@@ -38,11 +40,11 @@ def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
       ValueError: the file is empty, damaged, of another kind or encoding, or lacks a column; the message names it.
     """
     kind = kinds.kind_of(path)
-    with _opened(path, kind, columns, refusals) as table:
+    with opened(path, kind, columns, refusals) as table:
         roles = columns.find(path, table.header)
         with_instruction = True
         if len(roles["question"]) > 1:
-            with _opened(path, kind, columns, Refusals()) as second_pass:
+            with opened(path, kind, columns, Refusals()) as second_pass:
                 with_instruction = instructions_differ(_data(second_pass, roles, Refusals()), roles["question"])
         if not with_instruction:
             refusals.note(_LEFT_OUT, path)
@@ -50,7 +52,7 @@ def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
 
 
 def _data(table: Table, roles: Roles, refusals: Refusals) -> Table:
-    return table._replace(rows=data_rows(table, roles, refusals))
+    return table._replace(rows=data_rows(table, roles["question"][0], roles["answer"][0], refusals))
 
 
 class Reader(NamedTuple):
@@ -60,24 +62,31 @@ class Reader(NamedTuple):
       schema: the schema of the rows.
       read: (path, columns, refusals) -> (place, row) of each row, as `read_pairs` does it. A reader whose files have no
         columns of questions and answers ignores `columns`.
+      contents: what the files hold, in messages.
     """
 
     schema: Schema
     read: Callable[[str, Columns, Refusals], Iterator[tuple[str, Any]]]
+    contents: str = "questions and answers"
 
 
 PAIRS = Reader(PAIR, read_pairs)
 
 
 @contextlib.contextmanager
-def _opened(path: str, kind: str, columns: Columns, refusals: Refusals) -> Iterator[Table]:
+def opened(path: str, kind: str, columns: Columns, refusals: Refusals) -> Iterator[Table]:
+    """Opens a file of a kind of kinds.py while the block runs."""
     if kind == kinds.PARQUET:
         yield columnar.open_parquet(path, columns, refusals)
     elif kind == kinds.EXCEL:
         yield columnar.open_excel(path, columns, refusals)
-    elif kind == kinds.JSON:
-        with open_text(path, bounded=False) as file:
-            yield json_files.open_json(file, path, columns, refusals)
     else:
-        with open_text(path, newline=opening.line_end(path)) as file:
-            yield tables.open_table(file, path, columns, refusals)
+        encoding = "gb18030" if columns.chinese and encodings.is_chinese(opening.head(path)) else None
+        if encoding:
+            refusals.note(_CHINESE, path)
+        if kind == kinds.JSON:
+            with open_text(path, bounded=False, encoding=encoding) as file:
+                yield json_files.open_json(file, path, columns, refusals)
+        else:
+            with open_text(path, newline=opening.line_end(path), encoding=encoding) as file:
+                yield tables.open_table(file, path, columns, refusals)

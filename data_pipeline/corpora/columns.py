@@ -2,15 +2,16 @@
 
 import dataclasses
 import re
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 from data_pipeline.corpora.reading import NotATableError, Refusals
 from data_pipeline.settings import Settings, setting
 
 # Usual names of a column, compared without case. A later group is tried if the table has no name of an earlier one.
 # Several names of one group are ambiguous, except instruction and input, which both belong to the question.
-_USUAL_NAMES: dict[str, tuple[tuple[str, ...], ...]] = {
+UsualNames = Mapping[str, tuple[tuple[str, ...], ...]]  # of each role
+_USUAL_NAMES: UsualNames = {
     "question": (
         ("question", "query"),
         ("questions", "queries"),
@@ -39,13 +40,13 @@ OTHER_LAYOUTS = {
 }
 _MOST_NAMES, _LONGEST_NAME = 30, 60  # in an error
 _INVISIBLE = "\ufeff\u200b\u200e\u200f\u2060"  # byte order marks and the like, at the ends of a name
-# How texts without a header begin, and what to do with them.
+# How texts without a header begin, and what to do with them. {} stands for the fields of a row.
 _OTHER_TEXTS = (
-    (r"<", "It looks like HTML or XML: export question and answer as CSV or JSON Lines."),
+    (r"<", "It looks like HTML or XML: export {} as CSV or JSON Lines."),
     (r"\+[-=+]+$", "It looks like a drawn table: export it as CSV or TSV (mysql --batch, psql --csv)."),
     (
         r"--|/\*|(create|drop|insert|use|set|begin|lock)\b[^,]* ",
-        "It looks like SQL: export question and answer of the table as CSV or JSON Lines.",
+        "It looks like SQL: export {} of the table as CSV or JSON Lines.",
     ),
     (r"-\s+\S+:(\s|$)|---$|\w+:$", "It looks like YAML: write it as JSON."),
     (r"(q|question)\s*\d*\s*[:.)]\s", "It looks like a text: write each question with its answer as a row of a table."),
@@ -67,6 +68,22 @@ class Columns(Settings):
         None, r"Character between the fields of a table (\t: a tab); default: recognized from the header."
     )
     header: tuple[str, ...] = setting((), "Names of the columns of a table without a header line: question,answer.")
+    label: str | None = setting(None, "Column with the label of a triage row, by name or as #3.")
+    title: str | None = setting(None, "Column whose text is put before that of a triage row, by name or as #3.")
+
+    # What is otherwise in `triage.TriageColumns`: usual names by role, the roles of the content, those of them that a
+    # table needs, whether a question may have two columns, whether GB18030 is read, and words for messages.
+    usual_names: ClassVar[UsualNames] = _USUAL_NAMES
+    content: ClassVar[tuple[str, ...]] = ("question", "answer")
+    required: ClassVar[tuple[str, ...]] = ("question", "answer")
+    instructed: ClassVar[bool] = True
+    chinese: ClassVar[bool] = False
+    row: ClassVar[str] = "pair"
+    fields: ClassVar[str] = "question and answer"
+    lists: ClassVar[str] = "a list of all questions and one of all answers"
+    one_a_row: ClassVar[str] = (
+        "one question and one answer a row: write each question with its answer as a row of its own"
+    )
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a delimiter that cannot stand between fields."""
@@ -84,17 +101,11 @@ class Columns(Settings):
         Raises:
           ValueError: question or answer is missing or ambiguous, or a column named by flag is missing.
         """
-        roles: Roles = {}
-        names = list(map(plain_name, header))
-        for role, groups in _USUAL_NAMES.items():
-            named = getattr(self, role)
-            places = _named(named, header) if named else _usual(groups, names)
-            if len(places) > 1 and not _is_instructed(named, places, names):
-                raise ValueError(_ambiguous(path, header, role, places))
-            if places:
-                roles[role] = tuple(places)
-            elif named or role in ("question", "answer"):
-                raise NotATableError(self._missing(path, header, named or role, role))
+        if unused := next((name for name in ("label", "title") if getattr(self, name)), None):
+            raise ValueError(
+                f"--{unused}_column is given. Expected it with --rows=triage only: pairs have no {unused}."
+            )
+        roles = self._roles(path, header)
         if set(roles["question"]) & set(roles["answer"]):
             raise ValueError(
                 f"{path} has one column for question and answer, {header[roles['answer'][0]]!r}. Name two, with "
@@ -102,30 +113,46 @@ class Columns(Settings):
             )
         return roles
 
+    def named(self, role: str) -> str | None:
+        """Returns the column that a setting names for a role."""
+        return getattr(self, role)
+
+    def _roles(self, path: str, header: Sequence[str]) -> Roles:
+        roles: Roles = {}
+        names = list(map(plain_name, header))
+        for role, groups in self.usual_names.items():
+            named = self.named(role)
+            places = _named(named, header) if named else _usual(groups, names)
+            if len(places) > 1 and not _is_instructed(named, places, names):
+                raise ValueError(_ambiguous(path, header, role, places))
+            if places:
+                roles[role] = tuple(places)
+            elif named or role in self.required:
+                raise NotATableError(self._missing(path, header, f"no column {named or role!r}", f"--{role}_column"))
+        return roles
+
     def is_found(self, path: str, header: Sequence[str]) -> bool:
-        """Returns whether question and answer are among these columns."""
+        """Returns whether the columns that a row needs are among these."""
         try:
             return bool(self.find(path, header))
         except ValueError:
             return False
 
     def is_header(self, row: Sequence[Any], where: str, refusals: Refusals) -> bool:
-        """Returns whether a first row repeats the names given as `header`, which is noted: such a row is no pair."""
+        """Returns whether a first row repeats the names given as `header`, which is noted: such a row holds names."""
         repeats = [plain_name(str(field)) for field in row] == list(map(plain_name, self.header))
         if repeats:
             refusals.note("the first row repeats --header, and is left out", where)
         return repeats
 
-    def _missing(self, path: str, header: Sequence[str], wanted: str, role: str) -> str:
+    def _missing(self, path: str, header: Sequence[str], problem: str, flag: str) -> str:
+        """Returns the message for a table without a column; `flag` names the column."""
         names = list(map(plain_name, header))
         if other := next((layout for name, layout in OTHER_LAYOUTS.items() if name in names), None):
-            return (
-                f"{path} holds {other}. Expected one question and one answer a row: write each question with its "
-                "answer as a row of its own."
-            )
+            return f"{path} holds {other}. Expected {self.one_a_row}."
         if {"columns", "data"} <= set(names):
             return f"{path} holds a table split into columns and data. Write rows, in pandas with: orient='records'."
-        remedy = f"Name the right one with --{role}_column; a table without a header line with --header."
+        remedy = f"Name the right one with {flag}; a table without a header line with --header."
         first = header[0].strip() if header else ""
         likely = (mark for mark in ";\t,|:^~" if mark in first and self.is_found(path, first.split(mark)))
         if len(header) == 1 and (mark := next(likely, None)) and not self.delimiter:
@@ -133,8 +160,8 @@ class Columns(Settings):
             if mark in ";\t,|":  # it was tried
                 remedy = "Its lines stand in quotes as a whole: take the outer quotes away."
         elif other := next((advice for start, advice in _OTHER_TEXTS if re.match(start, first, re.IGNORECASE)), None):
-            remedy = other
-        return f"{path} has no column {wanted!r}. Columns found: {_shown(header)}. {remedy}"
+            remedy = other.format(self.fields)
+        return f"{path} has {problem}. Columns found: {_shown(header)}. {remedy}"
 
 
 def plain_name(name: str) -> str:

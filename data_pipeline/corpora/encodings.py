@@ -52,6 +52,12 @@ def _marks(start: bytes, encoding: str) -> int:
     return len(_MARKS_OF_TEXT.findall(text))
 
 
+def is_chinese(start: bytes) -> bool:
+    """Returns whether a file that begins with these bytes is likely to be in GB18030, or in its part GBK."""
+    is_plain = encoding_of(start) == "utf-8" and _decoded(start, "utf-8") is None
+    return is_plain and likely(start) == "GB18030"
+
+
 def likely(content: bytes) -> str:
     """Returns the likely encoding of a text that is not UTF-8, by iconv's name."""
     high = sum(byte > 0x7F for byte in content)

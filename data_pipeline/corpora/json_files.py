@@ -10,6 +10,7 @@ from data_pipeline.corpora.json_scanner import CUT, Scanner
 from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals, Table
 
 _WHOLE = 2**20  # characters: an object up to this length is read as a whole, to see whether it holds the rows
+_FIRST = 1_000  # objects whose fields make the header, where a row may lack a field
 _LIST_A_LINE = re.compile(r"\[[^\n]*\]\s*\n\s*\[")
 
 Rows = Iterator[tuple[str, Any]]
@@ -18,21 +19,23 @@ Rows = Iterator[tuple[str, Any]]
 def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> Table:
     """Returns the names of the first object's fields, and the objects.
 
+    Where a row may lack a field, the names are those of the first `_FIRST` objects.
+
     Raises:
       ValueError: the file is not valid JSON, which the message shows with the line, or holds no object.
     """
     rows = _objects(_values(Scanner(file, path), path, columns), columns, refusals)
-    first = next(rows, None)
-    if first is None:
+    first = list(itertools.islice(rows, 1 if columns.required == columns.content else _FIRST))
+    if not first:
         raise NotATableError(
-            f"{path} holds no object. Expected objects with a question and an answer; where rows are lists, name their "
-            "fields: --header=question,answer."
+            f"{path} holds no object. Expected objects with {columns.fields}; where rows are lists, name their "
+            f"fields: --header={','.join(columns.content[:2])}."
         )
-    # The first object stands for the header of a table.
-    header = list(first[1])
+    # The first objects stand for the header of a table.
+    header = list(dict.fromkeys(name for _, row in first for name in row))
     names = {name.lower() for name in header}
     later = None
-    if names & set(INSTRUCTION) and not names & set(INPUT):
+    if columns.instructed and names & set(INSTRUCTION) and not names & set(INPUT):
         later = len(header)
         header.append(INPUT[0])  # a later object may have one, by any of its names
 
@@ -41,7 +44,7 @@ def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> 
             return next((field for name, field in row.items() if name.lower() in INPUT), None)
         return row.get(header[place])
 
-    return Table(header, itertools.chain([first], rows), value)
+    return Table(header, itertools.chain(first, rows), value)
 
 
 def _objects(values: Iterable[tuple[str, Any]], columns: Columns, refusals: Refusals) -> Rows:
@@ -63,7 +66,7 @@ def _values(scanner: Scanner, path: str, columns: Columns) -> Rows:
     """Yields the place and the value of each row."""
     first = scanner.peek()
     if not first:
-        raise NotATableError(f"{path} is empty. Expected a list of objects, or an object a line, one a pair.")
+        raise NotATableError(f"{path} is empty. Expected a list of objects, or an object a line, one a {columns.row}.")
     if first == "[" and not _LIST_A_LINE.match(scanner.start()):
         yield from _numbered(path, scanner.items())
         scanner.end()
@@ -97,8 +100,8 @@ def _rows_of(value: dict[str, Any], path: str, columns: Columns) -> list[Any] | 
         fields = [value[list(value)[places[0]]] for places in columns.find(path, list(value)).values()][:2]
         if all(isinstance(field, (dict, list)) for field in fields) and not any("text" in field for field in fields):
             raise ValueError(
-                f"{path} holds one object with a list of all questions and one of all answers. Expected an object a "
-                "pair: write rows, in pandas with orient='records'."
+                f"{path} holds one object with {columns.lists}. Expected an object a {columns.row}: write rows, in "
+                "pandas with orient='records'."
             )
         return None
     lists = [field for name, field in value.items() if name.lower() not in OTHER_LAYOUTS and _is_rows(field)]

@@ -59,20 +59,21 @@ def decoded(start: bytes) -> str | None:
 
 
 @contextlib.contextmanager
-def open_text(path: str, bounded: bool = True, newline: str = "") -> Iterator[TextIO]:
+def open_text(path: str, bounded: bool = True, newline: str = "", encoding: str | None = None) -> Iterator[TextIO]:
     """Opens a text file, packed or not, in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     Args:
       path: the file.
       bounded: whether a line of more than MAX_ROW_BYTES is an error.
       newline: how line ends are translated; see the built-in `open`.
+      encoding: another encoding; None: one of these, which is recognised.
 
     Raises:
       FileNotFoundError: the file is missing.
       ValueError: while reading, if the file has another encoding or a line without end, or its packing is damaged.
     """
     with _errors_named(path):
-        encoding = encodings.encoding_of(head(path)) or "utf-8"
+        encoding = encoding or encodings.encoding_of(head(path)) or "utf-8"
         with unpacked(path) as file:
             lines = io.BufferedReader(_BoundedLines(file, path, bounded), _BLOCK_BYTES)
             yield io.TextIOWrapper(lines, encoding=encoding, newline=newline)

@@ -45,10 +45,16 @@ def pairs_of(
             yield from _several(where, question, reply, extra, refusals)
 
 
-def data_rows(table: Table, roles: Roles, refusals: Refusals) -> Iterator[tuple[str, Any]]:
-    """Yields the rows of a table without repeated headers and drawn lines, which are refused."""
+def data_rows(table: Table, first: int, second: int, refusals: Refusals) -> Iterator[tuple[str, Any]]:
+    """Yields the rows of a table without repeated headers and drawn lines, which are refused.
+
+    Args:
+      table: the opened file.
+      first: place of one column with content.
+      second: place of another one.
+      refusals: counts the rows that are left out.
+    """
     value = table.value or operator.getitem
-    first, second = roles["question"][0], roles["answer"][0]
     name, other_name = plain_name(table.header[first]), plain_name(table.header[second])
     longest = len(name) + _BLANKS_AND_MARKS
     for where, row in table.rows:

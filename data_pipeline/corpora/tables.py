@@ -76,7 +76,7 @@ def _sniffed(lines: list[str], path: str, columns: Columns, refusals: Refusals) 
     should all have the same number of fields.
     """
     implied = _implied(path)
-    named = not (columns.header or any(name and name[0] == "#" for name in (columns.question, columns.answer)))
+    named = not (columns.header or any((columns.named(role) or "")[:1] == "#" for role in columns.content))
     scores = {}
     for delimiter in dict.fromkeys((implied, *DELIMITERS)):
         fields, *others = (_fields(line, delimiter) for line in lines)

@@ -16,6 +16,7 @@ _LEAST_TOKENS = 3  # [CLS], a token, [SEP]
 _SHARD_BYTES = 16 * 2**20  # of input text; a worker holds one shard in memory
 _PACKED_RATIO = 4
 _MIN_SHARDS = 8
+_LATER = ("label", "title")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +33,7 @@ class PrepareSettings(Settings):
       scrub: what is removed from the texts.
     """
 
-    inputs: tuple[str, ...] = setting(REQUIRED, "Files whose rows are split by a hash of their key.")
+    inputs: tuple[str, ...] = setting(REQUIRED, "Files whose rows are split by their key.")
     tokenizer: str | None = setting(None, "Model folder, or a vocabulary file (vocab.txt).")
     dev_inputs: tuple[str, ...] = setting((), "Files whose pairs are all dev; their questions are kept out of train.")
     test_inputs: tuple[str, ...] = setting((), "Files whose pairs are all test; their questions are in no other split.")
@@ -40,8 +41,8 @@ class PrepareSettings(Settings):
     lower_case: bool | None = setting(None, "Whether text is lower-cased; none: as the tokenizer's folder says.")
     prompts: Mapping[str, str] = dataclasses.field(default_factory=dict)
     max_tokens: Mapping[str, int] = dataclasses.field(default_factory=dict)
-    dev_share: float = setting(0.05, "Share of questions for dev; 0.05, or 0 if dev_input is given.")
-    test_share: float = setting(0.0, "Share of questions for test.")
+    dev_share: float = setting(0.05, "Share of questions (or texts) for dev; 0.05, or 0 if dev_input is given.")
+    test_share: float = setting(0.0, "Share of questions (or texts) for test.")
     duplicates: str = setting(
         "exact", "Duplicates to refuse; near: near duplicates as well.", choices=("exact", "near")
     )
@@ -72,7 +73,7 @@ class PrepareSettings(Settings):
         """Returns the settings with a prompt and a limit for each tokenized field.
 
         Raises:
-          ValueError: one is given for another field, or `tokenizer` is missing or not needed.
+          ValueError: one is given for another field, or a tokenizer or its casing is missing or not needed.
         """
         names = [field.name for field in schema.tokenized]
         if names and not self.tokenizer:
@@ -80,11 +81,12 @@ class PrepareSettings(Settings):
                 "tokenizer is missing. Expected a model folder or a vocabulary file (vocab.txt), because "
                 f"{', '.join(names)} of {schema.plural} are stored as token ids."
             )
-        if self.tokenizer and not names:
-            raise ValueError(
-                f"tokenizer is {self.tokenizer!r}; expected none, because no field of {schema.plural} is tokenized. "
-                "Leave it out."
-            )
+        for setting_name in () if names else ("tokenizer", "lower_case"):
+            if (value := getattr(self, setting_name)) is not None:
+                raise ValueError(
+                    f"{setting_name} is {value!r}; expected none, because no field of {schema.plural} is tokenized. "
+                    "Leave it out."
+                )
         for setting_name in ("prompts", "max_tokens"):
             if others := sorted(set(getattr(self, setting_name)) - set(names)):
                 raise ValueError(f"{setting_name} names {others[0]!r}; expected {', '.join(names) or 'nothing'}.")
@@ -117,6 +119,8 @@ class PrepareSettings(Settings):
                 flat |= {limit_name(field): limit for field, limit in value.items()}
             else:
                 flat[name] = value
+        # Columns that came later are left out where none is named: folders of pairs keep their fingerprint.
+        flat["columns"] = {name: column for name, column in flat["columns"].items() if name not in _LATER or column}
         return flat
 
     @classmethod

@@ -1,6 +1,7 @@
 """Prepares a corpus, such as a table of questions and answers, for training and for the index.
 
     python -m data_pipeline.prepare --input=docproduct/sample/pairs.csv --tokenizer=MODEL_FOLDER --output_dir=prepared
+    python -m data_pipeline.prepare --rows=triage --input=departments.csv --output_dir=prepared_triage
 
 Two passes, each over all processors. Neither holds the corpus in memory, and neither imports TensorFlow, whose import
 takes as long as 100,000 pairs take here.
@@ -11,7 +12,8 @@ takes as long as 100,000 pairs take here.
 
 Both follow the schema of the rows (`data_pipeline.rows`). The hash of a row's key, such as the question of a pair,
 decides its shard, so that all rows that could contradict each other (equal ones, or one question in two splits) meet in
-one shard. A run that was killed goes on with the first chunk or shard that is missing.
+one shard. Of stratified rows, strata.py draws the splits between the two passes. A run that was killed goes on with the
+first chunk or shard that is missing.
 """
 
 import collections
@@ -26,7 +28,7 @@ from data_pipeline.corpora import OTHER_NUMBER, PAIRS, Columns, Reader, Refusals
 from data_pipeline.folders import files, prepared
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from data_pipeline.folders.prepared_settings import PrepareSettings
-from data_pipeline.prepare import chunks, duplicates, html_columns, shards
+from data_pipeline.prepare import chunks, duplicates, html_columns, shards, strata
 from data_pipeline.prepare.job import Job
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.rows import PAIR, Schema
@@ -133,7 +135,9 @@ def _write(
     settings, schema = job.settings, job.schema
     reports = chunks.write(job, reader, workers, progress)
     num_chunks = len(reports) - 1
-    duplicates.find(job, [job.chunk_path(number) for number in range(num_chunks)], progress)
+    chunk_paths = [job.chunk_path(number) for number in range(num_chunks)]
+    duplicates.find(job, chunk_paths, progress)
+    strata.find(job, chunk_paths, progress)
     labels = _labels(schema, reports)
     shard_reports = shards.write(job, num_chunks, labels, folder, workers, progress)
     if inputs.modified != _modified(settings):
@@ -184,6 +188,8 @@ def _state(settings: PrepareSettings, schema: Schema, tokenizer: Tokenizer | Non
     ]
     if schema != PAIR:  # folders of pairs were prepared before there were schemas
         content.append([schema.parquet.to_string(), schema.features])
+    if schema.stratify:
+        content.append(schema.stratify)
     return files.fingerprint(content)
 
 
@@ -211,7 +217,8 @@ def _refused(
             f"{read} rows were read; {left} {schema.plural} and {refused} do not account for all. This is a bug."
         )
     if not left:
-        remedy = f"Expected rows with {' and '.join(field.name for field in schema.content)}."
+        needed = [field.name for field in schema.content if not field.optional]
+        remedy = f"Expected rows with {' and '.join([*needed, *filter(None, [' or '.join(schema.either)])])}."
         if OTHER_NUMBER in refused:
             remedy += " If each row has a field more than the header, as R writes tables: write with row.names=FALSE."
         raise ValueError(

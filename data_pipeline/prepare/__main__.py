@@ -1,4 +1,4 @@
-"""The script: python -m data_pipeline.prepare."""
+"""The script: python -m data_pipeline.prepare; --rows says which rows the files hold."""
 
 import concurrent.futures.process
 import gc
@@ -9,26 +9,29 @@ from typing import Any
 from absl import app, flags
 
 from data_pipeline import splits
-from data_pipeline.corpora import PAIRS, ROLES, Columns, Refusals
+from data_pipeline.corpora import PAIRS, ROLES, Columns, Reader, Refusals
 from data_pipeline.corpora.paths import find_inputs
+from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
 from data_pipeline.prepare import PrepareSettings, prepare
+from data_pipeline.rows import Schema
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
-from data_pipeline.settings import REQUIRED, define_flags, flag_values
+from data_pipeline.settings import define_flags, flag_values
 
+_READERS = {"pairs": PAIRS, "triage": TRIAGES}
 _FIELDS = PAIRS.schema.tokenized
-_COLUMN_FLAGS = {role: f"{role}_column" for role in ROLES}
+_COLUMN_FLAGS = {role: f"{role}_column" for role in (*ROLES, "label", "title")}
 _LOWER_CASE = {"auto": None, "lower": True, "cased": False}
 _OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # their flags have another form
 
 
 def _define_flags() -> None:
-    files_help = "Files, folders or patterns with pairs, commas between: CSV, TSV, JSON, JSON Lines, Parquet, .xlsx"
-    flags.DEFINE_multi_string("input", [], f"{files_help}; split by question.")
-    flags.DEFINE_multi_string("dev_input", [], "Files whose pairs are all dev; their questions are kept out of train.")
-    flags.DEFINE_multi_string(
-        "test_input", [], "Files whose pairs are all test; their questions are in no other split."
-    )
+    rows_help = "What the files hold: pairs of question and answer, or texts with label, reply or both, for triage."
+    flags.DEFINE_enum("rows", "pairs", list(_READERS), rows_help)
+    files_help = "Files, folders or patterns with rows, commas between: CSV, TSV, JSON, JSON Lines, Parquet, .xlsx"
+    flags.DEFINE_multi_string("input", [], f"{files_help}; split by question, or for triage by text.")
+    flags.DEFINE_multi_string("dev_input", [], "Files whose rows are all dev; their questions are kept out of train.")
+    flags.DEFINE_multi_string("test_input", [], "Files whose rows are all test; their questions are in no other split.")
     flags.DEFINE_string("output_dir", None, "The prepared folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
     flags.DEFINE_enum("case", "auto", _LOWER_CASE, "Casing of the vocabulary; auto: that of its folder.")
@@ -37,18 +40,24 @@ def _define_flags() -> None:
             f"What the encoder expects before every {field.name}, its blank included; default: as its folder says."
         )
         flags.DEFINE_string(prompt_name(field.name), None, prompt_help)
-        flags.DEFINE_integer(
-            limit_name(field.name), MAX_TOKENS, f"Maximum tokens of {field.plural}; longer ones are cut."
-        )
+        limit_help = f"Maximum tokens of {field.plural}; longer ones are cut; default: {MAX_TOKENS}."
+        flags.DEFINE_integer(limit_name(field.name), None, limit_help)
     define_flags(Columns, names=_COLUMN_FLAGS)
-    define_flags(PrepareSettings, but=_OWN_FLAGS, dev_share=None, tokenizer=REQUIRED)
+    flags.DEFINE_alias("text_column", "question_column")
+    flags.DEFINE_alias("reply_column", "answer_column")
+    define_flags(PrepareSettings, but=_OWN_FLAGS, dev_share=None)
+    flags.register_multi_flags_validator(
+        ["rows", "tokenizer"],
+        lambda given: given["tokenizer"] or not _READERS[given["rows"]].schema.tokenized,
+        "--tokenizer is missing. Give a model folder or a vocabulary file (vocab.txt): pairs are stored as token ids.",
+    )
     flags.DEFINE_bool("strip_boilerplate", False, "Remove set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "File of patterns of these phrases.")
     define_flags(ScrubSettings, but=("boilerplate",))
     flags.DEFINE_integer("num_workers", None, "Number of processes; default: one per processor.", lower_bound=0)
 
 
-def _settings(values: flags.FlagValues, left_out: Refusals) -> PrepareSettings:
+def _settings(values: flags.FlagValues, reader: Reader, left_out: Refusals) -> PrepareSettings:
     """Returns the settings of the flags; notes the files of folders that are left out."""
     columns = flag_values(Columns, names=_COLUMN_FLAGS)
     columns = Columns(**columns | {"delimiter": values.delimiter and values.delimiter.replace("\\t", "\t")})
@@ -57,15 +66,16 @@ def _settings(values: flags.FlagValues, left_out: Refusals) -> PrepareSettings:
         described["dev_share"] = 0.0 if values.dev_input else PrepareSettings.dev_share
     boilerplate = values.boilerplate if values.strip_boilerplate else None
     prompts = {field.name: values[prompt_name(field.name)].value for field in _FIELDS}
+    limits = {field.name: values[limit_name(field.name)].value for field in _FIELDS}
     return PrepareSettings(
         **described,
-        inputs=find_inputs(values.input, columns, left_out),
-        dev_inputs=find_inputs(values.dev_input, columns, left_out),
-        test_inputs=find_inputs(values.test_input, columns, left_out),
+        inputs=find_inputs(values.input, columns, left_out, reader),
+        dev_inputs=find_inputs(values.dev_input, columns, left_out, reader),
+        test_inputs=find_inputs(values.test_input, columns, left_out, reader),
         columns=columns,
         lower_case=_LOWER_CASE[values.case],
         prompts={name: prompt for name, prompt in prompts.items() if prompt is not None},
-        max_tokens={field.name: values[limit_name(field.name)].value for field in _FIELDS},
+        max_tokens={name: limit for name, limit in limits.items() if limit is not None},
         scrub=ScrubSettings(boilerplate=boilerplate, **flag_values(ScrubSettings, but=("boilerplate",))),
     )
 
@@ -76,12 +86,14 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}; files are given with --input.")
     gc.disable()  # millions of rows pass through, without cycles
     values = flags.FLAGS
+    reader = _READERS[values.rows]
+    schema = reader.schema
     if not values.input:
-        raise app.UsageError("--input is missing: the files with questions and answers.")
+        raise app.UsageError(f"--input is missing: the files that hold {reader.contents}.")
     left_out = Refusals()
     try:
-        settings = _settings(values, left_out)
-        manifest = prepare(settings, values.output_dir, values.overwrite, values.num_workers, progress=True)
+        settings = _settings(values, reader, left_out)
+        manifest = prepare(settings, values.output_dir, values.overwrite, values.num_workers, True, reader)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
@@ -91,20 +103,21 @@ def main(argv: list[str]) -> None:
             "error: a worker was killed, perhaps for lack of memory. Run the command again to continue, "
             "with a smaller --num_workers."
         )
-    if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name]["pairs"]]:
-        print(f"No pair is in {' and '.join(empty)}: a model cannot be trained and judged on this.", file=sys.stderr)
+    if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name][schema.plural]]:
+        missing = f"No {schema.name} is in {' and '.join(empty)}"
+        print(f"{missing}: a model cannot be trained and judged on this.", file=sys.stderr)
     notes = left_out.notes() | manifest.get("noted", {})
-    _show_decisions(manifest, notes)
+    _show_decisions(schema, manifest, notes)
     summary = {name: manifest[name] for name in ("counts", "refused", "changed")} | {"noted": notes}
     print(json.dumps({"output_dir": values.output_dir} | summary))
 
 
-def _show_decisions(manifest: dict[str, Any], notes: dict[str, Any]) -> None:
+def _show_decisions(schema: Schema, manifest: dict[str, Any], notes: dict[str, Any]) -> None:
     """Prints the decisions about files and about HTML to standard error."""
     for text, entry in notes.items():
         times = f" ({entry['times']} times)" if entry["times"] > 1 else ""
         print(f"{entry['first']}: {text}{times}.", file=sys.stderr)
-    plurals = {field.name: field.plural for field in PAIRS.schema.fields}
+    plurals = {field.name: field.plural for field in schema.fields}
     for entry in manifest["inputs"]:
         if entry.get("html"):
             columns = " and ".join(map(plurals.__getitem__, entry["html"]))

@@ -128,8 +128,7 @@ def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]
     columns |= _hashes(schema, columns)
     columns |= _ids(job, columns, tokenizer)
     keys = columns[schema.key_group]
-    shares = settings.seed, settings.dev_share, settings.test_share
-    columns["split"] = [given_split or splits.split_of(key, *shares) for key in keys]
+    columns["split"] = [given_split or _split_of(job, key) for key in keys]
     columns["given_split"] = [given_split] * len(rows)
     columns["position"] = np.arange(len(rows)) + number * _MAX_ROWS
     columns["signature"] = [None] * len(rows)
@@ -142,6 +141,14 @@ def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]
     with files.whole_file(job.chunk_path(number)) as partial, pa.ipc.new_file(partial, arrow) as writer:
         for part in _by_shard(batch, np.array(keys, np.int64), settings.num_shards):
             writer.write_batch(part)
+
+
+def _split_of(job: Job, key: int) -> str:
+    """Returns the split of a key; train for stratified rows, of which strata.py draws those of dev and test."""
+    settings = job.settings
+    if job.schema.stratify:
+        return splits.TRAIN
+    return splits.split_of(key, settings.seed, settings.dev_share, settings.test_share)
 
 
 def _by_shard(batch: pa.RecordBatch, keys: np.ndarray, num_shards: int) -> Iterator[pa.RecordBatch]:

@@ -49,7 +49,7 @@ def find(job: Job, chunk_paths: Sequence[str], progress: bool) -> None:
     dropped: list[int] = []
     for chunk_path in tqdm(chunk_paths, "near duplicates", disable=not progress):
         names = [job.schema.id_name, job.schema.key_group, "given_split", "signature"]
-        for row_id, key, split, signature in zip(*_columns(chunk_path, names), strict=True):
+        for row_id, key, split, signature in zip(*in_order(chunk_path, names), strict=True):
             if row_id in hashes_of or owner.get(key, split) != split:
                 continue  # an exact duplicate, or a key of another split's file: it is refused anyway
             hashes = np.frombuffer(signature, "<u4")
@@ -68,13 +68,13 @@ def _owners(job: Job, chunk_paths: Sequence[str]) -> dict[int, str]:
     """Returns the split of each key in a file that belongs to one split; the first row with a key decides."""
     owner: dict[int, str] = {}
     for path in chunk_paths:
-        for key, split in zip(*_columns(path, [job.schema.key_group, "given_split"]), strict=True):
+        for key, split in zip(*in_order(path, [job.schema.key_group, "given_split"]), strict=True):
             if split:
                 owner.setdefault(key, split)
     return owner
 
 
-def _columns(chunk_path: str, names: Sequence[str]) -> list[list]:
+def in_order(chunk_path: str, names: Sequence[str]) -> list[list]:
     """Returns columns of a chunk, in the order of the inputs."""
     with pa.memory_map(chunk_path) as source:
         table = pa.ipc.open_file(source).read_all().select([*names, "position"]).sort_by("position")

@@ -13,7 +13,7 @@ from tqdm import tqdm
 from data_pipeline import records, splits
 from data_pipeline.corpora import Refusals
 from data_pipeline.folders import files, prepared
-from data_pipeline.prepare import chunks, duplicates
+from data_pipeline.prepare import chunks, duplicates, strata
 from data_pipeline.prepare.job import Job
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.rows import Schema
@@ -66,7 +66,8 @@ def _write_shard(job: Job, num_chunks: int, labels: Labels, folder: str, shard: 
     if (result := files.read_json(report_file)) is not None:
         return result
     schema, refusals = job.schema, Refusals()
-    table = _accepted(schema, _rows(job, num_chunks, shard), duplicates.dropped(job.work), refusals)
+    rows = strata.with_splits(job, _rows(job, num_chunks, shard))
+    table = _accepted(schema, rows, duplicates.dropped(job.work), refusals)
     rows_of = {split: np.flatnonzero(pc.equal(table["split"], split).to_numpy()) for split in splits.SPLITS}
     serialized = _records(schema, table, labels)
     result = {"splits": {}, "train_lengths": _lengths(schema, table, rows_of[splits.TRAIN])}
@@ -121,9 +122,14 @@ def _accepted(schema: Schema, rows: pa.Table, near_duplicates: np.ndarray, refus
             refuse((owner == split) & (given_split != split), f"its {schema.key} is in a {split} file")
     ids = rows[schema.id_name].to_numpy()
     candidates = np.flatnonzero(accepted)
-    _, first = np.unique(ids[candidates], return_index=True)
+    _, first, same = np.unique(ids[candidates], return_index=True, return_inverse=True)
     repeated = accepted.copy()
     repeated[candidates[first]] = False
+    if schema.stratify:  # an id is made of the texts alone
+        values = np.array(rows[schema.stratify].to_pylist(), dtype=object)
+        is_other = np.zeros(rows.num_rows, bool)
+        is_other[candidates] = values[candidates] != values[candidates[first]][same]
+        refuse(is_other, f"the same {schema.name} occurs before with another {schema.stratify}")
     refuse(repeated, f"the same {schema.name} occurs before")
     refuse(np.isin(ids, near_duplicates), f"nearly the same {schema.name} occurs before")
     return rows if accepted.all() else rows.filter(pa.array(accepted))
