@@ -34,7 +34,9 @@ setup(
         "numpy==2.4.*",
         "prometheus-client==0.26.*",
         "pyarrow==26.*",
+        "sacrebleu>=2.5,<3",
         "safetensors==0.8.*",
+        "scikit-learn>=1.7,<2",
         "selectolax==1.0.*",
         "tensorflow==2.21.*",
         "tensorflow-text>=2.21.1,<2.22",  # 2.21.0 fails at import
