@@ -286,8 +286,8 @@ def test_prompts_that_cannot_be_read(writer, prompts, message):
 
 def test_what_is_not_exported(generator, bpe, tmp_path, monkeypatch):
     config = dataclasses.replace(generator.decoder.config, cross_attention=True)
-    with pytest.raises(ValueError, match="expected one without cross-attention"):
-        export(TrainedGenerator.make(config, bpe), str(tmp_path / "x"))
+    with pytest.raises(ValueError, match="int8 is for a generator without an encoder"):
+        export(TrainedGenerator.make(config, bpe), str(tmp_path / "x"), "int8")
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
     with pytest.raises(ValueError, match="precision is 'int4'; expected float32, int8"):
         export(generator, str(tmp_path / "x"), precision="int4")

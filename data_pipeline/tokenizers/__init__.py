@@ -2,16 +2,18 @@
 
 from data_pipeline.tokenizers.byte_pairs import BytePairs, train_byte_pairs
 from data_pipeline.tokenizers.decoder_tokenizer import DecoderTokenizer, load_decoder_tokenizer
+from data_pipeline.tokenizers.encoder_vocabulary import EncoderVocabulary
 from data_pipeline.tokenizers.json_tokenizer import JsonTokenizer
 from data_pipeline.tokenizers.loading import Tokenizer, load_tokenizer
 from data_pipeline.tokenizers.wordpiece import WordPiece, train_wordpiece
 
-CausalTokenizer = BytePairs | DecoderTokenizer  # of a causal language model
+CausalTokenizer = BytePairs | DecoderTokenizer | EncoderVocabulary  # of a causal language model
 
 __all__ = [
     "BytePairs",
     "CausalTokenizer",
     "DecoderTokenizer",
+    "EncoderVocabulary",
     "JsonTokenizer",
     "Tokenizer",
     "WordPiece",

@@ -3,6 +3,7 @@
 BERT's WordPiece is faster in `wordpiece.py`, and runs inside graphs. This class runs in Python alone.
 """
 
+import itertools
 import json
 import os
 from collections.abc import Iterable, Sequence
@@ -123,3 +124,10 @@ class JsonTokenizer:
     def decode(self, ids: Iterable[int]) -> list[str]:
         """Returns the tokens of one row of ids."""
         return [self._tokenizer.id_to_token(i) for i in ids]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of one row of ids, without special tokens but the unknown one."""
+        unknown = self._tokenizer.token_to_id("<unk>")
+        parts = [list(part) for _, part in itertools.groupby(ids, lambda i: i == unknown)]
+        texts = ["<unk>" if part[0] == unknown else self._tokenizer.decode(part) for part in parts]
+        return " ".join(filter(None, texts)) if unknown in ids else "".join(texts)

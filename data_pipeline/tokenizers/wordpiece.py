@@ -23,6 +23,7 @@ from tokenizers.normalizers import BertNormalizer
 from tokenizers.pre_tokenizers import BertPreTokenizer
 
 from data_pipeline.folders import files
+from data_pipeline.tokenizers.joining import join_words
 from data_pipeline.varints import split_varints, varints
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 VOCAB_FILE = "vocab.txt"
 TOKENIZER_CONFIG_FILE = "tokenizer_config.json"
 _PAD, _UNKNOWN, _START, _END = "[PAD]", "[UNK]", "[CLS]", "[SEP]"
+_MARKS = (_PAD, _START, _END, "[MASK]")  # tokens that stand for no text
 _MAX_REMEMBERED = 250_000  # words; about 50 MiB
 _MAX_WORD = 100  # characters; longer words are not remembered
 # Characters that are words of their own without blanks around them, as in Google's code. The tokenizers package leaves
@@ -157,6 +159,16 @@ class WordPiece:
     def decode(self, ids: Sequence[int]) -> list[str]:
         """Returns the tokens of one row of ids."""
         return [self._vocab[i] for i in ids]
+
+    def text(self, ids: Sequence[int]) -> str:
+        """Returns the text of one row of ids, without [PAD], [CLS], [SEP] and [MASK]."""
+        words: list[str] = []
+        for token in self.decode(ids):
+            if token.startswith("##") and words:
+                words[-1] += token[2:]
+            elif token not in _MARKS:
+                words.append(token)
+        return join_words(words)
 
     def _packed(self, texts: Sequence[str], room: int, most: int | None) -> tuple[list[bytes], np.ndarray, np.ndarray]:
         """Returns at most `room` ids of the first `most` words of each text, their number, and the number of words."""

@@ -47,6 +47,7 @@ class CausalLM(Protocol):
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template that turns a conversation into a prompt, if the model was trained to chat.
       variables: variables of the model.
+      encoder_width: width of the encoder's states that the model attends to. A model without an encoder may lack it.
     """
 
     tokenizer: Tokenizer
@@ -117,6 +118,7 @@ class SessionConfig:
       cache: names of the tensors in a cache.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template of a conversation, if the model was trained to chat.
+      encoder_width: width of the encoder's states that the model attends to; None: it has no encoder.
     """
 
     vocab_size: int
@@ -125,6 +127,7 @@ class SessionConfig:
     cache: tuple[str, ...]
     prompt: PromptSettings | None = None
     chat_template: str | None = None
+    encoder_width: int | None = None
 
     @classmethod
     def of(cls, model: CausalLM) -> "SessionConfig":
@@ -135,4 +138,10 @@ class SessionConfig:
             end_ids=tuple(model.end_ids),
             cache=tuple(model.cache_spec()),
             chat_template=model.chat_template,
+            encoder_width=encoder_width(model),
         )
+
+
+def encoder_width(model: CausalLM) -> int | None:
+    """Returns the width of the encoder's states that a model attends to; None if it has no encoder."""
+    return getattr(model, "encoder_width", None)

@@ -4,6 +4,8 @@
     begin      prompts -> state, see decoding.py
     advance    state -> state, some tokens later: for a text that is shown while it grows
 
+A model that attends to an encoder takes its states [P, E, D of the encoder] and their mask [P, E] with the prompts.
+
 The version's own files: config.json and the tokenizer's.
 """
 
@@ -16,7 +18,7 @@ import tensorflow as tf
 
 from data_pipeline.folders import files
 from docproduct.exports import saved_models
-from docproduct.generation.causal_lm import CausalLM, SessionConfig
+from docproduct.generation.causal_lm import CausalLM, SessionConfig, encoder_width
 from docproduct.generation.decoding import Decoder, State
 from docproduct.generation.lookup import NUM_PROPOSED, is_any
 from docproduct.generation.sampling import GenerationSettings, Sampling
@@ -37,6 +39,16 @@ _PROMPTS = {
     "prompt_lengths": tf.TensorSpec([None], tf.int32),
     "max_tokens": tf.TensorSpec([], tf.int32),
 }
+_ENCODER = ("encoder_states", "encoder_mask")
+
+
+def _prompts(model: CausalLM) -> dict[str, tf.TensorSpec]:
+    """Returns the inputs of a prompt, with those of an encoder if the model has one."""
+    width = encoder_width(model)
+    if width is None:
+        return _PROMPTS
+    states = tf.TensorSpec([None, None, width], tf.float32)
+    return _PROMPTS | {"encoder_states": states, "encoder_mask": tf.TensorSpec([None, None], tf.int32)}
 
 
 def export(model: CausalLM, export_dir: str, precision: str = "float32") -> str:
@@ -76,7 +88,7 @@ def _save(decoder: Decoder, folder: str) -> None:
     model, module = decoder.model, tf.Module()
     module.weights = list(model.variables)
     functions = _functions(decoder)
-    generate = saved_models.traced(_generate(functions, model.window, model.end_ids), _PROMPTS | _SAMPLING)
+    generate = saved_models.traced(_generate(functions, model.window, model.end_ids), _prompts(model) | _SAMPLING)
     default = tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY
     requests = _requests(decoder)
     requests[default] = requests["generate"]
@@ -90,7 +102,9 @@ def _functions(decoder: Decoder) -> saved_models.Functions:
         return Sampling(*(inputs.pop(name) for name in _SAMPLING))
 
     def begin(**inputs: tf.Tensor) -> State:
-        return decoder.begin(sampling=taken(inputs), **inputs)
+        sampling = taken(inputs)
+        encoder = tuple(inputs.pop(name) for name in _ENCODER if name in inputs)
+        return decoder.begin(sampling=sampling, encoder=encoder or None, **inputs)
 
     def advance(**inputs: tf.Tensor) -> State:
         state = {name: inputs.pop(name) for name in state_spec}
@@ -98,7 +112,7 @@ def _functions(decoder: Decoder) -> saved_models.Functions:
 
     steps = {"num_tokens": tf.TensorSpec([], tf.int32), "lookup": tf.TensorSpec([], tf.bool)}
     return {
-        "begin": saved_models.traced(begin, _PROMPTS | _SAMPLING),
+        "begin": saved_models.traced(begin, _prompts(decoder.model) | _SAMPLING),
         "advance": saved_models.traced(advance, state_spec | steps | _SAMPLING),
     }
 
@@ -114,11 +128,13 @@ def _generate(functions: saved_models.Functions, window: int, end_ids: Sequence[
     def generate(
         prompt_ids: tf.Tensor, prompt_lengths: tf.Tensor, max_tokens: tf.Tensor, **sampling: tf.Tensor
     ) -> State:
+        encoder = {name: sampling.pop(name) for name in _ENCODER if name in sampling}
         with tf.control_dependencies(_checks(prompt_ids, prompt_lengths, max_tokens, sampling["seeds"], window)):
             longest = tf.reduce_max(prompt_lengths)
             prompt_ids = prompt_ids[:, :longest]
         room = tf.minimum(max_tokens, window - longest)
-        state = functions["begin"](prompt_ids=prompt_ids, prompt_lengths=prompt_lengths, max_tokens=room, **sampling)
+        prompts = {"prompt_ids": prompt_ids, "prompt_lengths": prompt_lengths, "max_tokens": room} | encoder
+        state = functions["begin"](**prompts, **sampling)
         state = functions["advance"](num_tokens=room - 1, lookup=tf.constant(True), **state, **sampling)
         ids = state["ids"][:, state["answer"] : state["next"] + 1]  # [B, N]
         unended = tf.math.cumprod(1 - tf.cast(is_any(ids, end_ids), tf.int32), axis=1)
@@ -150,6 +166,8 @@ def _requests(decoder: Decoder) -> dict[str, dict]:
     """Returns a request for each signature: one token after a prompt of one token, or after the state that follows."""
     sampling = GenerationSettings().choice() | {"seeds": [0]}
     prompt = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 2} | sampling
+    if width := encoder_width(decoder.model):
+        prompt |= {"encoder_states": np.zeros([1, 1, width]), "encoder_mask": [[1]]}
     num_slots = 1 + 2 + NUM_PROPOSED
     state = {"ids": np.zeros([1, num_slots]), "padding": [0], "answer": 1, "next": 1, "finished": [False], "passes": 1}
     for name, spec in decoder.model.cache_spec().items():

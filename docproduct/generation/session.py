@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from data_pipeline.folders import files
 from data_pipeline.settings import from_json
-from data_pipeline.tokenizers import BytePairs, DecoderTokenizer
+from data_pipeline.tokenizers import BytePairs, DecoderTokenizer, EncoderVocabulary
 from docproduct.exports import saved_models
 from docproduct.exports.graph_session import GraphSession
 from docproduct.generation.causal_lm import CausalLM, SessionConfig, Tokenizer
@@ -19,11 +19,13 @@ from docproduct.generation.sampling import GenerationSettings
 from docproduct.layers import int8
 
 # By their names in an export's config.json.
-_TOKENIZERS = {"BytePairs": BytePairs, "DecoderTokenizer": DecoderTokenizer}
+_CLASSES = (BytePairs, DecoderTokenizer, EncoderVocabulary)
+_TOKENIZERS = {tokenizer.__name__: tokenizer for tokenizer in _CLASSES}
 _CHUNK = 16  # tokens that a stream writes before it shows them
 _LARGEST_SEED = 2**31 - 1
 
 Run = Callable[[str, dict[str, Any]], dict[str, Any]]
+Encoder = tuple[Any, Any]  # states [P, E, D of the encoder] and mask [P, E]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,7 +87,7 @@ class GenerationSession:
         config = from_json(SessionConfig, stored["session"], path)
         session = GraphSession(version, config.cache)
         if prepare:
-            session.prepare(_first_requests())
+            session.prepare(_first_requests(config.encoder_width))
         return cls(_TOKENIZERS[stored["tokenizer"]].load(own), config, session.run)
 
     @classmethod
@@ -102,7 +104,11 @@ class GenerationSession:
         return cls(model.tokenizer, config, run)
 
     def write(
-        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: GenerationSettings = GenerationSettings(),
+        lookup: bool = True,
+        encoder: Encoder | None = None,
     ) -> list[list[Generation]]:
         """Writes answers to prompts, all of them together.
 
@@ -112,20 +118,27 @@ class GenerationSession:
           prompts: token ids of each prompt.
           settings: how answers are written.
           lookup: whether to use prompt look-up for a single greedy answer: the same tokens in fewer passes.
+          encoder: for a model that attends to an encoder: its states [P, E, D of the encoder] float, and their mask
+            [P, E], 1 for a real state, for each of the P prompts.
 
         Returns:
           `num_samples` answers to each prompt.
 
         Raises:
-          ValueError: there is no prompt, or one is empty, leaves no room in the window, or holds an unknown id.
+          ValueError: there is no prompt, or one is empty, leaves no room in the window, or holds an unknown id; or an
+            encoder's states are missing, not expected, or of another shape.
         """
-        *_, state = self._states(prompts, settings, lookup, settings.max_tokens)
+        *_, state = self._states(prompts, settings, lookup, settings.max_tokens, encoder)
         answers = [self._generation(state, row) for row in range(len(state["ids"]))]
         n = settings.num_samples
         return [answers[i : i + n] for i in range(0, len(answers), n)]
 
     def stream(
-        self, prompt: Sequence[int], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
+        self,
+        prompt: Sequence[int],
+        settings: GenerationSettings = GenerationSettings(),
+        lookup: bool = True,
+        encoder: Encoder | None = None,
     ) -> Iterator[Generation]:
         """Yields the growing answer to a prompt, and finally the whole answer.
 
@@ -135,27 +148,39 @@ class GenerationSession:
           prompt: its token ids.
           settings: how the answer is written, with one sample.
           lookup: as in `write`.
+          encoder: as in `write`, with P = 1.
 
         Raises:
           ValueError: as in `write`, or for more than one sample.
         """
-        return (answers[0] for answers in self.stream_many([prompt], settings, lookup))
+        return (answers[0] for answers in self.stream_many([prompt], settings, lookup, encoder))
 
     def stream_many(
-        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings = GenerationSettings(), lookup: bool = True
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: GenerationSettings = GenerationSettings(),
+        lookup: bool = True,
+        encoder: Encoder | None = None,
     ) -> Iterator[list[Generation]]:
         """Yields the growing answers to several prompts, one to each; otherwise like `stream`."""
         if settings.num_samples != 1:
             raise ValueError(f"num_samples is {settings.num_samples}; expected 1: a stream shows one answer.")
         self._check(prompts)
-        states = self._states(prompts, settings, lookup, _CHUNK)
+        self._encoder(encoder, len(prompts))
+        states = self._states(prompts, settings, lookup, _CHUNK, encoder)
         return ([self._generation(state, row) for row in range(len(prompts))] for state in states)
 
     def _states(
-        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, lookup: bool, chunk: int
+        self,
+        prompts: Sequence[Sequence[int]],
+        settings: GenerationSettings,
+        lookup: bool,
+        chunk: int,
+        encoder: Encoder | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yields the state after every `chunk` tokens; each chunk costs the time of a few steps."""
         lengths = self._check(prompts)
+        of_encoder = self._encoder(encoder, len(prompts))
         longest = int(lengths.max())
         # The longest prompt decides: all texts write into the same slots.
         room = min(settings.max_tokens, self.window - longest)
@@ -165,7 +190,8 @@ class GenerationSession:
         # The i-th sample of every prompt has the same seed, whatever is written beside it.
         seeds = np.random.default_rng(settings.seed).integers(0, _LARGEST_SEED, settings.num_samples)
         sampling = settings.choice() | {"seeds": np.tile(seeds, len(prompts))}
-        state = self._run("begin", {"prompt_ids": ids, "prompt_lengths": lengths, "max_tokens": room, **sampling})
+        first = {"prompt_ids": ids, "prompt_lengths": lengths, "max_tokens": room, **of_encoder, **sampling}
+        state = self._run("begin", first)
         yield state
         while not state["finished"].all() and (left := room - _num_written(state)) > 0:
             steps = {"num_tokens": min(left, chunk), "lookup": lookup}
@@ -187,6 +213,30 @@ class GenerationSession:
                     f"Prompt {number} holds the id {unknown[0]}; expected 0 to {self._config.vocab_size - 1}."
                 )
         return np.array([len(prompt) for prompt in prompts], np.int32)
+
+    def _encoder(self, encoder: Encoder | None, num_prompts: int) -> dict[str, np.ndarray]:
+        """Returns the inputs for an encoder's states, or raises a ValueError if they do not fit the model."""
+        width = self._config.encoder_width
+        if (encoder is None) != (width is None):
+            needed = "no encoder" if width is None else f"an encoder of width {width}"
+            raise ValueError(
+                f"This model attends to {needed}, and an encoder's states are "
+                f"{'missing' if encoder is None else 'given'}. Expected states with an encoder only."
+            )
+        if encoder is None:
+            return {}
+        states, mask = (np.asarray(part) for part in encoder)
+        if (
+            states.ndim != 3
+            or states.shape[0] != num_prompts
+            or states.shape[2] != width
+            or mask.shape != states.shape[:2]
+        ):
+            raise ValueError(
+                f"The encoder's states have shape {list(states.shape)} and their mask {list(mask.shape)}; expected "
+                f"[{num_prompts}, E, {width}] and [{num_prompts}, E], a row for each prompt."
+            )
+        return {"encoder_states": states.astype(np.float32), "encoder_mask": mask.astype(np.int32)}
 
     def _generation(self, state: dict[str, Any], row: int) -> Generation:
         ids = state["ids"][row, state["answer"] : state["next"] + 1].tolist()
@@ -218,10 +268,12 @@ def _check_export(folder: str, stored: dict[str, Any]) -> None:
         )
 
 
-def _first_requests() -> dict[str, dict[str, Any]]:
+def _first_requests(encoder_width: int | None) -> dict[str, dict[str, Any]]:
     """Returns the smallest inputs of `begin` and `advance`, without the cache; `advance` has nothing to write."""
     sampling = GenerationSettings().choice() | {"seeds": [0]}
     begin = {"prompt_ids": [[0]], "prompt_lengths": [1], "max_tokens": 1}
+    if encoder_width:
+        begin |= {"encoder_states": np.zeros([1, 1, encoder_width], np.float32), "encoder_mask": [[1]]}
     state = {"ids": [[0]], "padding": [0], "answer": 0, "next": 0, "finished": [True], "passes": 1}
     return {"begin": begin | sampling, "advance": state | {"num_tokens": 1, "lookup": True} | sampling}
 

@@ -18,7 +18,7 @@ import safetensors.numpy
 
 from data_pipeline.folders import files
 from data_pipeline.prompts.answer_prompts import PromptSettings, default_prompt, with_markers
-from data_pipeline.tokenizers import CausalTokenizer, DecoderTokenizer
+from data_pipeline.tokenizers import BytePairs, CausalTokenizer, DecoderTokenizer
 from docproduct import model_folder
 from docproduct.layers import checkpoints, gguf_files
 from docproduct.layers.transformer import Blocks
@@ -69,7 +69,7 @@ class TrainedGenerator(LanguageModel):
         layout, config, prompt = layouts.describe(folder)
         if layout == layouts.GGUF:
             return cls.of_published(gguf_files.read(folder), folder, dtype, seed, dropout)
-        tokenizer = architecture_of(config).tokenizer.load(folder)
+        tokenizer = layouts.load_tokenizer(config, folder)
         config = config if dropout is None else config.with_dropout(dropout)
         result = cls.make(config, tokenizer, seed, dtype, prompt, random=False)
         layouts.assign_weights(result.decoder, folder, layout)
@@ -177,7 +177,7 @@ class TrainedGenerator(LanguageModel):
     def _ends(self) -> dict[str, Any]:
         """Returns the ids that begin and end a text, as a config.json names them."""
         tokenizer = self.tokenizer
-        if not isinstance(tokenizer, DecoderTokenizer):
+        if isinstance(tokenizer, BytePairs):
             return {"bos_token_id": tokenizer.end_id, "eos_token_id": tokenizer.end_id}
         ends = list(tokenizer.end_ids)
         return {"bos_token_id": tokenizer.begin_id, "eos_token_id": ends if len(ends) > 1 else ends[0]}
@@ -210,4 +210,4 @@ def tokenizer_of(folder: str) -> CausalTokenizer:
     if layout == layouts.GGUF:
         published = gguf_files.read(folder, with_tensors=False)
         return DecoderTokenizer.from_json(published.tokenizer, published.tokenizer_config, folder)
-    return architecture_of(config).tokenizer.load(folder)
+    return layouts.load_tokenizer(config, folder)

@@ -15,7 +15,7 @@ import numpy as np
 from data_pipeline.folders import files
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.settings import from_json
-from data_pipeline.tokenizers import BytePairs, CausalTokenizer, DecoderTokenizer
+from data_pipeline.tokenizers import BytePairs, CausalTokenizer, DecoderTokenizer, EncoderVocabulary
 from docproduct.layers import checkpoints, gguf_files, gpt2_config, llama_config
 from docproduct.layers.checkpoints import Source
 from docproduct.layers.gpt2 import GPT2
@@ -85,6 +85,18 @@ class Description(NamedTuple):
 def architecture_of(config: DecoderConfig) -> Architecture:
     """Returns the kind of decoder that has these sizes."""
     return ARCHITECTURES[config.architecture]
+
+
+def load_tokenizer(config: DecoderConfig, folder: str) -> CausalTokenizer:
+    """Loads the tokenizer in a decoder's folder; a GPT-2 may have an encoder's vocabulary, as Chinese ones do.
+
+    Raises:
+      FileNotFoundError: there is no tokenizer.
+      ValueError: its files are damaged or of another kind.
+    """
+    if config.architecture == "gpt2" and EncoderVocabulary.is_in(folder):
+        return EncoderVocabulary.load(folder)
+    return architecture_of(config).tokenizer.load(folder)
 
 
 def describe(folder: str) -> Description:

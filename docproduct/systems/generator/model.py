@@ -73,6 +73,12 @@ class LanguageModel:
         return [added[marker] for marker in (QUESTION, ANSWER) if marker in added]
 
     @property
+    def encoder_width(self) -> int | None:
+        """Width of the encoder's states that the model attends to; None: it has no encoder."""
+        config = self.decoder.config
+        return (config.encoder_width or config.width) if config.cross_attention else None
+
+    @property
     def variables(self) -> list[tf.Variable]:
         """TensorFlow's own variables: of Keras' variables a session would restore copies."""
         return [variable.value for variable in self.decoder.weights]
@@ -124,19 +130,19 @@ class LanguageModel:
         """Returns the model in float32 or int8.
 
         Raises:
-          ValueError: the model has another dtype or cross-attention, or it or this machine has no int8 form.
+          ValueError: the model has another dtype, or it or this machine has no int8 form.
         """
         if precision not in self.precisions:
             raise ValueError(
                 f"{precision} is for a GPT-2; this model is a {self.decoder.config.architecture}. Export in float32."
             )
+        if precision == "int8" and self.encoder_width:
+            raise ValueError("int8 is for a generator without an encoder; this one attends to one. Export in float32.")
         if precision == "int8" and not int8.available():
             raise ValueError(f"int8 needs {int8.NEEDED}; this machine lacks them. Export in float32.")
         policy = self.decoder.dtype_policy.name
         if policy != "float32":
             raise ValueError(f"The generator is in {policy}; expected float32. Load it again in float32.")
-        if self.decoder.config.cross_attention:
-            raise ValueError("The generator attends to an encoder; expected one without cross-attention.")
         if precision == "float32":
             return self
         result = copy.copy(self)

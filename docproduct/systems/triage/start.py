@@ -15,12 +15,13 @@ from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.rows import TRIAGE
-from data_pipeline.tokenizers import Tokenizer, train_wordpiece
+from data_pipeline.tokenizers import EncoderVocabulary, Tokenizer, train_wordpiece
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.precision import dtype_policy
 from docproduct.model_folder import CONFIG_FILE
 from docproduct.systems.generator import TrainedGenerator
+from docproduct.systems.generator.cross_attention import with_cross_attention
 from docproduct.systems.retriever.bare_encoder import load_encoder
 from docproduct.systems.triage import labels
 from docproduct.systems.triage.config import TriageTraining
@@ -138,9 +139,6 @@ def is_triage(folder: str) -> bool:
 
 def _generator(config: TriageTraining, encoder: Encoder, policy: str) -> TrainedGenerator:
     """Returns the decoder, which attends to the encoder's states."""
-    from data_pipeline.tokenizers import EncoderVocabulary
-    from docproduct.systems.generator.cross_attention import with_cross_attention
-
     width, seed, folder = encoder.bert.width, config.settings.seed, config.decoder_dir
     if folder and is_triage(folder):
         return TrainedGenerator.load(os.path.join(folder, DECODER_FOLDER), policy, seed, config.dropout)
