@@ -15,7 +15,7 @@ from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.rows import TRIAGE
-from data_pipeline.tokenizers import EncoderVocabulary, Tokenizer, train_wordpiece
+from data_pipeline.tokenizers import EncoderVocabulary, Tokenizer, load_tokenizer, train_wordpiece
 from docproduct.layers import checkpoints
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.precision import dtype_policy
@@ -69,13 +69,18 @@ def training_rows(config: TriageTraining) -> PreparedFolder:
     return prepared
 
 
-def start(config: TriageTraining, prepared: PreparedFolder) -> TrainedTriage:
+def start(config: TriageTraining, prepared: PreparedFolder, resumed_dir: str | None = None) -> TrainedTriage:
     """Returns the untrained model.
+
+    Args:
+      config: what to train.
+      prepared: the rows.
+      resumed_dir: folder of the run that is resumed; a vocabulary that is learned from texts is not always the same.
 
     Raises:
       ValueError: the parts do not fit together, or there are not two labels to tell apart.
     """
-    encoder = _encoder(config, prepared)
+    encoder = _encoder(config, prepared, resumed_dir)
     bert = encoder.bert.with_dropout(config.dropout)
     sizes = TriageConfig(
         bert,
@@ -109,11 +114,11 @@ def _labels(config: TriageTraining, prepared: PreparedFolder) -> tuple[str, ...]
     return names
 
 
-def _encoder(config: TriageTraining, prepared: PreparedFolder) -> Encoder:
+def _encoder(config: TriageTraining, prepared: PreparedFolder, resumed_dir: str | None) -> Encoder:
     folder = config.encoder_dir
     if not folder:
         texts = prepared.table(["text"], splits.TRAIN)["text"].to_pylist()
-        tokenizer = train_wordpiece(texts, _VOCABULARY)
+        tokenizer = load_tokenizer(resumed_dir) if resumed_dir else train_wordpiece(texts, _VOCABULARY)
         sizes = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
         return Encoder(dataclasses.replace(config.random_bert, **sizes), None, tokenizer)
     if is_triage(folder):

@@ -43,7 +43,7 @@ def train(
     config = run.with_recorded_precision(config)
     prepared = training_rows(config)
     with strategy.scope():
-        triage = start(config, prepared)
+        triage = start(config, prepared, model_dir if run.resumed else None)
     triage.compile_for_many()
     train_rows, dev_rows = (rows.read(config, triage, prepared, split) for split in (splits.TRAIN, splits.DEV))
     with strategy.scope():  # it may have weights of its own
