@@ -204,7 +204,7 @@ def test_the_command(tmp_path):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        ((), "--tokenizer is missing. Give a model folder or a vocabulary file"),
+        ((), "--tokenizer is missing: a model folder or a vocabulary file"),
         (("--rows=triage", "--tokenizer=vocab.txt"), "tokenizer is 'vocab.txt'; expected none"),
         (("--rows=triage", "--case=cased"), "lower_case is False; expected none"),
         (("--rows=triage", "--max_question_tokens=9"), "max_tokens names 'question'; expected nothing"),

@@ -46,11 +46,6 @@ def _define_flags() -> None:
     flags.DEFINE_alias("text_column", "question_column")
     flags.DEFINE_alias("reply_column", "answer_column")
     define_flags(PrepareSettings, but=_OWN_FLAGS, dev_share=None)
-    flags.register_multi_flags_validator(
-        ["rows", "tokenizer"],
-        lambda given: given["tokenizer"] or not _READERS[given["rows"]].schema.tokenized,
-        "--tokenizer is missing. Give a model folder or a vocabulary file (vocab.txt): pairs are stored as token ids.",
-    )
     flags.DEFINE_bool("strip_boilerplate", False, "Remove set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "File of patterns of these phrases.")
     define_flags(ScrubSettings, but=("boilerplate",))
@@ -90,6 +85,8 @@ def main(argv: list[str]) -> None:
     schema = reader.schema
     if not values.input:
         raise app.UsageError(f"--input is missing: the files that hold {reader.contents}.")
+    if schema.tokenized and not values.tokenizer:
+        raise app.UsageError("--tokenizer is missing: a model folder or a vocabulary file (vocab.txt).")
     left_out = Refusals()
     try:
         settings = _settings(values, reader, left_out)
