@@ -46,6 +46,8 @@ def main(argv: list[str]) -> None:
             return
         if given := _present(values, _service_flags()):
             raise ValueError(f"--{given[0]} is for a service. Give --port, too.")
+        if values.triage_dir:
+            raise ValueError("--triage_dir is for a service. Give --port, too, or run python -m docproduct.triage.")
         answerer = Answerer.load(Folders(**flag_values(Folders)))
         options: dict[str, Any] = flag_values(Query, _NOT_ASKED) | {"sampling": _sampling(values, answerer)}
         if values.question is not None:

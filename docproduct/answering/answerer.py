@@ -65,6 +65,9 @@ class Folders(Settings):
         "longer, measured at the start; default: no limit.",
         above=0,
     )
+    triage_dir: str | None = setting(
+        None, "With --port: triage model, a folder or an export, that names departments; default: none."
+    )
 
 
 class Answerer:

@@ -116,5 +116,9 @@ class Triager:
             first = np.argsort(-probs, kind="stable")[:_SHOWN].tolist()
             departments = tuple(Department(self.model.labels[place], float(probs[place])) for place in first)
             sure = departments[0].prob >= self.model.calibration.sure_from
-        draft = self.model.replies([clean])[0] if reply and self.model.has_replies else None
+        draft = self.draft(clean) if reply else None
         return Triage(clean, departments, sure, self._emergency.advice(clean), draft)
+
+    def draft(self, text: str) -> str | None:
+        """Returns a draft of a reply to a text, which nobody has checked; None if the model cannot write one."""
+        return self.model.replies([cleaning.clean(text)])[0] if self.model.has_replies else None

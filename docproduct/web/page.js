@@ -2,6 +2,8 @@
 // Texts of people and of the index only ever become text nodes: nothing here parses HTML.
 // Questions stay out of the address, and out of storage that outlives the tab.
 
+import { showTriage } from "./triage.js";
+
 const at = (id) => document.getElementById(id);
 const info = { num_answers: 0, generator: false, max_k: 50, max_question_chars: 2000, examples: [], disclaimer: "" };
 const entries = []; // what was asked since the page was loaded, the newest last
@@ -468,6 +470,7 @@ async function loadInfo() {
   const stock = `${info.num_answers.toLocaleString("en")} stored answer${info.num_answers === 1 ? "" : "s"}`;
   at("about").textContent = `Your question is compared with ${stock}. ${what}, and every source is shown.`;
   at("disclaimer").textContent = info.disclaimer;
+  showTriage(info, request, { unreachable: UNREACHABLE, onToken: askForToken });
   at("examples").hidden = shown !== null || !info.examples.length;
   listQuestions("examples", info.examples.map((question) => [question, () => ask(question)]));
 }

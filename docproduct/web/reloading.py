@@ -5,7 +5,9 @@ import threading
 import numpy as np
 from absl import logging
 
+from docproduct import sample
 from docproduct.answering import Answerer, Folders, Query
+from docproduct.answering.triage import Triager
 from docproduct.index import Index
 
 _NUM_EXAMPLES = 6
@@ -18,6 +20,7 @@ class Reloadable:
     Attributes:
       answerer: The one that answers now.
       examples: Stored questions to try.
+      triager: Names the departments of a text; None if there is no triage model.
     """
 
     def __init__(self, folders: Folders):
@@ -30,7 +33,15 @@ class Reloadable:
         examples = example_questions(answerer.index)
         # The first question takes longer, so no client should be the one to ask it.
         answerer.answer(Query(examples[0] if examples else "a", k=1, threshold=-1.0))
-        self.answerer, self.examples = answerer, examples
+        triager = self._load_triager()
+        self.answerer, self.examples, self.triager = answerer, examples, triager
+
+    def _load_triager(self) -> Triager | None:
+        if not self._folders.triage_dir:
+            return None
+        triager = Triager.load(self._folders.triage_dir, self._folders.emergency_list or sample.EMERGENCY_LIST)
+        triager.triage("a")  # the first text takes longer
+        return triager
 
     def reload(self) -> bool:
         """Loads the folders again. The old answerer answers until the new one is ready, and stays if loading fails.

@@ -95,6 +95,18 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
         """Encodes texts, in the form of OpenAI's route of this name."""
         return await while_connected(request, service.embeddings(body), service.deadline())
 
+    @app.post(
+        "/v1/triage",
+        response_model=schemas.TriageResponse,
+        responses=schemas.responses(400, 401, 404, 408, 413, 422, 429, 500, 503, 504),
+    )
+    async def triage(body: requests.triage, request: Request) -> Response:
+        """Names the likeliest departments of a patient's text, and drafts a reply if it is asked for."""
+        result = await while_connected(request, service.triage(body), service.deadline())
+        if result is None:
+            raise HTTPException(404, "This service has no triage model. Start it with --triage_dir.")
+        return JSONResponse(result.as_json())
+
     @app.get("/v1/models", responses=schemas.responses(401, 429, 500))
     async def models() -> schemas.Models:
         """Lists the model of /v1/embeddings, in the form of OpenAI's route of this name."""
@@ -139,7 +151,7 @@ def add_pages(app: FastAPI) -> None:
         return FileResponse(_FOLDER / "page.html")
 
     @app.get("/static/{name}", include_in_schema=False)
-    async def static(name: Literal["page.css", "page.js"]) -> FileResponse:
+    async def static(name: Literal["page.css", "page.js", "triage.js"]) -> FileResponse:
         return FileResponse(_FOLDER / name, headers={"Cache-Control": "no-cache"})
 
     @app.get("/docs", include_in_schema=False)

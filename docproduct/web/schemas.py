@@ -104,6 +104,15 @@ def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and all(type(item) is int for item in value)
 
 
+class TriageRequest(BaseModel):
+    """What a patient wrote."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    text: str = Field(min_length=1, examples=["My chest hurts when I climb stairs."])
+    reply: bool = Field(False, description="Draft a reply, if the model can.")
+
+
 class Requests(NamedTuple):
     """The bodies of the requests, with their limits.
 
@@ -111,11 +120,13 @@ class Requests(NamedTuple):
       answer: For /v1/answer.
       retrieve: For /v1/retrieve.
       embeddings: For /v1/embeddings.
+      triage: For /v1/triage.
     """
 
     answer: type[AnswerRequest]
     retrieve: type[RetrieveRequest]
     embeddings: type[EmbeddingsRequest]
+    triage: type[TriageRequest]
 
 
 def requests(limits: RequestLimits) -> Requests:
@@ -132,6 +143,9 @@ def requests(limits: RequestLimits) -> Requests:
             __base__=EmbeddingsRequest,
             __doc__=EmbeddingsRequest.__doc__,
             input=(text | texts, ...),
+        ),
+        create_model(
+            "TriageRequest", __base__=TriageRequest, __doc__=TriageRequest.__doc__, text=(Annotated[str, length], ...)
         ),
     )
 
@@ -238,11 +252,32 @@ class EmbeddingsResponse(BaseModel):
     usage: Usage
 
 
+class Department(BaseModel):
+    """A department with its probability."""
+
+    label: str
+    prob: float = Field(description="Calibrated probability, 0 to 1.")
+
+
+class TriageResponse(BaseModel):
+    """The likeliest departments of a text."""
+
+    text: str = Field(description="The text as it was read.")
+    departments: list[Department] = Field(description="The likeliest, the first one first.")
+    sure: bool = Field(description="Whether the first is likely enough; if not, a person should be asked.")
+    note: str | None = Field(description="What to do if the model is not sure.")
+    advice: str | None = Field(description="What to do at once, if the text speaks of an emergency.")
+    reply: str | None = Field(description="A draft of a reply, which nobody has checked.")
+    disclaimer: str
+
+
 class Info(BaseModel):
     """Facts that a page shows."""
 
     num_answers: int
     generator: bool
+    triage: bool = Field(description="Whether /v1/triage can be asked.")
+    triage_reply: bool = Field(description="Whether it can draft a reply.")
     max_k: int
     max_question_chars: int
     max_texts: int

@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import gc
 import json
 import time
@@ -14,6 +15,7 @@ import numpy as np
 from absl import logging
 
 from docproduct.answering import DISCLAIMER, Answer, Answerer, Query
+from docproduct.answering.triage import Triage, Triager
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation, GenerationSession
 from docproduct.systems.retriever import Side, TrainedRetriever
@@ -22,7 +24,7 @@ from docproduct.web import schemas
 from docproduct.web.measures import Measures
 from docproduct.web.queue import QueueLimits, WorkQueue
 from docproduct.web.reloading import Reloadable
-from docproduct.web.responses import request_errors
+from docproduct.web.responses import InvalidRequestError, request_errors
 from docproduct.web.settings import ServiceSettings
 
 
@@ -37,6 +39,11 @@ class _Texts(NamedTuple):
     retriever: TrainedRetriever
     texts: list[str]
     side: Side
+
+
+class _Complaint(NamedTuple):
+    triager: Triager
+    text: str
 
 
 class _Prompt(NamedTuple):
@@ -56,6 +63,14 @@ def _embed(batch: Sequence[_Texts]) -> Iterator[list[tuple[np.ndarray, int]]]:
         ids = retriever.token_ids(texts, side)
         results.append((retriever.embed_ids(ids, side).head, int(ids.row_lengths().numpy().sum())))
     yield results
+
+
+def _triage(complaints: Sequence[_Complaint]) -> Iterator[list[Triage]]:
+    yield [complaint.triager.triage(complaint.text) for complaint in complaints]
+
+
+def _draft(complaints: Sequence[_Complaint]) -> Iterator[list[str | None]]:
+    yield [complaint.triager.draft(complaint.text) for complaint in complaints]
 
 
 def _write(prompts: Sequence[_Prompt]) -> Iterator[list[Generation]]:
@@ -82,6 +97,9 @@ class Service:
         )
         limits = QueueLimits(1, settings.max_waiting)
         self._texts = WorkQueue(_embed, retrieval, limits, on_batch=self._observe("embeddings"))
+        self._complaints = WorkQueue(_triage, retrieval, limits, on_batch=self._observe("triage"))
+        limits = QueueLimits(1, settings.writing_waiting)
+        self._drafts = WorkQueue(_draft, writing, limits, on_batch=self._observe("drafts"))
         limits = QueueLimits(settings.writing_batch, settings.writing_waiting)
         self._prompts = WorkQueue(
             _write,
@@ -92,6 +110,7 @@ class Service:
             on_batch=self._observe("writing"),
         )
         queues = {"retrieval": self._questions, "embeddings": self._texts, "writing": self._prompts}
+        queues |= {"triage": self._complaints, "drafts": self._drafts}
         for name, queue in queues.items():
             measures.waiting.labels(name).set_function(lambda queue=queue: queue.num_waiting)
 
@@ -166,12 +185,28 @@ class Service:
         usage = schemas.Usage(prompt_tokens=num_tokens, total_tokens=num_tokens)
         return schemas.EmbeddingsResponse(data=data, model=request.model or schemas.MODEL_ID, usage=usage)
 
+    async def triage(self, request: schemas.TriageRequest) -> Triage | None:
+        """Names the departments of a text, and drafts a reply if it is asked for; None without a triage model."""
+        triager = self._source.triager
+        if triager is None:
+            return None
+        if not request.text.strip():
+            raise InvalidRequestError("The text is empty. Expected what a patient wrote.")
+        complaint = _Complaint(triager, request.text)
+        triage = await self._complaints.result(complaint)
+        if not request.reply:
+            return triage
+        return dataclasses.replace(triage, reply=await self._drafts.result(complaint))
+
     def info(self) -> schemas.Info:
         """Returns the facts that a page shows."""
         answerer, limits = self._source.answerer, self._settings.request_limits
+        triager = self._source.triager
         return schemas.Info(
             num_answers=answerer.index.num_answers,
             generator=answerer.generator is not None,
+            triage=triager is not None,
+            triage_reply=triager is not None and triager.model.has_replies,
             max_k=min(schemas.MAX_K, answerer.index.num_answers),
             max_question_chars=limits.question_chars,
             max_texts=limits.texts,
