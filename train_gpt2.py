@@ -1,4 +1,4 @@
-"""Trains a generator: to answer from retrieved pairs, to answer alone, or on plain text. Or trains a triage model.
+"""Trains a generator: to answer from retrieved pairs, to answer alone, or on plain text. Also triage models, encoders.
 
     python train_gpt2.py --task=language_model --text=book.txt --tokens_dir=/tmp/windows --model_dir=/tmp/gpt2
     python train_gpt2.py --task=closed_book --prepared_dir=/tmp/prepared --tokens_dir=/tmp/pairs \
@@ -6,12 +6,14 @@
     python -m docproduct.contexts ... --tokens_dir=/tmp/contexts
     python train_gpt2.py --task=context_answer --tokens_dir=/tmp/contexts --base_dir=/tmp/gpt2 --model_dir=/tmp/answers
     python train_gpt2.py --task=triage --prepared_dir=/tmp/departments --encoder_dir=ENCODER --model_dir=/tmp/triage
+    python train_gpt2.py --task=masked_language_model --text=book.txt --encoder_dir=ENCODER --model_dir=/tmp/encoder
 
 The model to start from may be a GPT-2 in OpenAI's layout, a GPT-2, LLaMA, Mistral or Qwen in Hugging Face's, a GGUF
 file, or one that was trained here. With --lora_rank an adapter is trained, and the model stays as it is. Without a
 model, a small GPT-2 with random weights is trained, and language_model learns its vocabulary, too. The token folder is
 written where it is not there yet. A triage model has a BERT encoder with a classifier, and a GPT-2 that attends to its
-states. Ends with one line of JSON: the metrics of the epoch that was kept.
+states. masked_language_model trains a BERT encoder on unlabelled text. Ends with one line of JSON: the metrics of the
+epoch that was kept.
 """
 
 import dataclasses
@@ -30,6 +32,8 @@ from docproduct.layers.lora import LoraSettings
 from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
+from docproduct.systems.masked_language_model import flags as masked_flags
+from docproduct.systems.masked_language_model.train import train as train_masked
 from docproduct.systems.triage import flags as triage_flags
 from docproduct.systems.triage import grid
 from docproduct.systems.triage.train import train as train_triage
@@ -47,21 +51,22 @@ _MOST_TOKENS = 1024  # of a row by default: attention takes memory with the squa
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("task", CONTEXT_ANSWER, [*ROWS, triage_flags.TASK], "Task to train.")
-    flags.DEFINE_list("text", [], "language_model: files of plain text; <|endoftext|> on a line ends a document.")
+    flags.DEFINE_enum("task", CONTEXT_ANSWER, [*ROWS, triage_flags.TASK, masked_flags.TASK], "Task to train.")
+    flags.DEFINE_list("text", [], "*language_model: files of plain text; <|endoftext|> on a line ends a document.")
     flags.DEFINE_string(
         "prepared_dir",
         None,
-        "closed_book: pairs to train on; language_model: pairs to add as documents; triage: triage rows.",
+        "closed_book: pairs to train on; language_model: pairs to add as documents; triage: triage rows; "
+        "masked_language_model: rows of any type.",
     )
-    flags.DEFINE_float("dev_share", 0.05, "language_model: share of the documents of --text for dev.")
+    flags.DEFINE_float("dev_share", 0.05, "*language_model: share of the documents of --text for dev.")
     flags.DEFINE_integer("window", None, f"Tokens per row; default: the maximum of the model, at most {_MOST_TOKENS}.")
     flags.DEFINE_integer(
         "answer_tokens", PromptSettings.answer_tokens, "closed_book: tokens that a prompt leaves for the answer."
     )
     define_flags(FocusSample)
     sizes = _DEFAULTS.random_gpt2
-    flags.DEFINE_integer("vocab_size", 8_192, "Without --base_dir: size of the vocabulary that language_model learns.")
+    flags.DEFINE_integer("vocab_size", 8_192, "Without a model: size of the vocabulary that *language_model learns.")
     flags.DEFINE_integer("width", sizes.width, "Without --base_dir: width.")
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --base_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --base_dir: heads.")
@@ -71,6 +76,7 @@ def _define_flags() -> None:
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --base_dir {_RANDOM_LEARNING_RATE:g}"
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
     triage_flags.define()
+    masked_flags.define()
 
 
 def _make_tokens(values: flags.FlagValues) -> TokenFolder:
@@ -107,13 +113,13 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     with training_flags.errors_on_one_line():
         strategy = training_flags.set_up(argv)
-        history = (_train_triage if values.task == triage_flags.TASK else _train_generator)(strategy)
+        history = _TRAIN.get(values.task, _train_generator)(strategy)
     training_flags.show(history)
 
 
 def _train_generator(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
-    training_flags.check_task(but=triage_flags.OWN)
+    training_flags.check_task(but={*triage_flags.OWN, *masked_flags.OWN})
     if not values.tokens_dir:
         raise ValueError(f"--tokens_dir is missing: the token folder that --task={values.task} trains on.")
     return train(_config(strategy), values.model_dir, values.resume, values.overwrite, strategy)
@@ -121,14 +127,27 @@ def _train_generator(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
 
 def _train_triage(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
-    of_generator = {*descriptions(GeneratorTraining), *_LORA_NAMES.values(), *descriptions(FocusSample), *_OWN}
-    training_flags.check_task(but=of_generator - set(triage_flags.names()))
+    training_flags.check_task(but=(_of_generator() | set(masked_flags.OWN)) - set(triage_flags.names()))
     config = triage_flags.config()
     if values.grid:
         if values.overwrite:
             raise ValueError("--grid goes on where it stopped. Give another --model_dir instead of --overwrite.")
         return grid.search(config, grid.parse(values.grid), values.model_dir, strategy)
     return train_triage(config, values.model_dir, values.resume, values.overwrite, strategy)
+
+
+def _train_masked(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    values = flags.FLAGS
+    training_flags.check_task(but=(_of_generator() | set(triage_flags.OWN)) - masked_flags.names())
+    return train_masked(masked_flags.config(), values.model_dir, values.resume, values.overwrite, strategy)
+
+
+def _of_generator() -> set[str]:
+    """Returns the names of the generators' own flags."""
+    return {*descriptions(GeneratorTraining), *_LORA_NAMES.values(), *descriptions(FocusSample), *_OWN}
+
+
+_TRAIN = {triage_flags.TASK: _train_triage, masked_flags.TASK: _train_masked}
 
 
 def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:

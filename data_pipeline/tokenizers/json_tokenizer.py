@@ -22,7 +22,8 @@ JSON_FILE = "tokenizer.json"
 CONFIG_FILE = "tokenizer_config.json"
 _USUAL_PADDING = ("<pad>", "[PAD]")
 # In a text these are text. Other special tokens, which some models add, are tokens there as well.
-_MARKS = (*_USUAL_PADDING, "<s>", "</s>", "<unk>", "<mask>", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+MARKS = (*_USUAL_PADDING, "<s>", "</s>", "<unk>", "<mask>", "[CLS]", "[SEP]", "[UNK]", "[MASK]")
+_ADVANTAGE = 0.01  # of a new piece's log probability
 
 
 class JsonTokenizer:
@@ -32,6 +33,7 @@ class JsonTokenizer:
       lower_case: always None, as the normalizer in tokenizer.json decides.
       in_graph: always False, as it runs in Python.
       pad_id: the id that fills a batch; no text contains it.
+      frame: the ids before the pieces of a text, and those after them.
       vocab_size: number of ids.
       fingerprint: hash of tokenizer.json; two tokenizers with equal ones give equal ids.
     """
@@ -53,7 +55,7 @@ class JsonTokenizer:
         # This class cuts texts, and batches pad them.
         content = content | {"truncation": None, "padding": None}
         content["added_tokens"] = [
-            token | {"special": token["special"] and token["content"] in (*_MARKS, pad_token)}
+            token | {"special": token["special"] and token["content"] in (*MARKS, pad_token)}
             for token in content.get("added_tokens") or []
         ]
         try:
@@ -62,7 +64,7 @@ class JsonTokenizer:
             raise ValueError(
                 f"{where} cannot be read ({error}). Expected a tokenizer.json of the tokenizers package."
             ) from error
-        self._content = content
+        self._content, self._where = content, where
         self._tokenizer.encode_special_tokens = True  # "</s>" in a text is text
         known = [pad_token] if pad_token else [name for name in _USUAL_PADDING if self._token_id(name) is not None]
         if not known or self._token_id(known[0]) is None:
@@ -73,7 +75,7 @@ class JsonTokenizer:
         self._pad_token = known[0]
         self.pad_id: int = self._token_id(self._pad_token)
         self.vocab_size: int = max(self._tokenizer.get_vocab(with_added_tokens=True).values()) + 1
-        self._before, self._after = self._special_ids(where)
+        self.frame = self._special_ids(where)
         self.fingerprint = files.fingerprint([content, self._pad_token])
 
     def _token_id(self, token: str) -> int | None:
@@ -87,6 +89,55 @@ class JsonTokenizer:
             if bare and len(framed) > size and framed[start : start + size] == bare:
                 return framed[:start], framed[start + size :]
         raise ValueError(f"{where} puts no special tokens around a text. Expected some, such as [CLS] and [SEP].")
+
+    @property
+    def reference(self) -> Tokenizer:
+        """The tokenizer of the tokenizers package."""
+        return self._tokenizer
+
+    @property
+    def model_type(self) -> str:
+        """How words are cut into pieces, as tokenizer.json names it: Unigram, WordPiece, BPE ..."""
+        return self._content["model"].get("type", "")
+
+    def with_pieces(self, words: Sequence[str]) -> "JsonTokenizer":
+        """Returns a tokenizer with more pieces, whose ids come last. Texts without them keep their ids.
+
+        A new piece of a Unigram vocabulary is a little likelier than the pieces that it was before, and never less
+        likely than the least likely piece, which unknown characters are measured by. So it wins over its parts, but not
+        over a known piece that begins with it.
+
+        Args:
+          words: in the normal form of this tokenizer; none is in its vocabulary.
+
+        Raises:
+          ValueError: the vocabulary is no Unigram or WordPiece, or added tokens have the ids behind it.
+        """
+        model, pad_token = dict(self._content["model"]), self._pad_token
+        if self.model_type not in ("Unigram", "WordPiece"):
+            raise ValueError(
+                f"{self._where} is of the type {self.model_type or 'unknown'}, whose vocabulary cannot be extended. "
+                "Expected Unigram or WordPiece; leave --new_pieces out."
+            )
+        if self.vocab_size != len(model["vocab"]):
+            raise ValueError(
+                f"{self._where} has {self.vocab_size} ids, but {len(model['vocab'])} pieces: added tokens stand behind "
+                "the vocabulary, where new pieces would go. Leave --new_pieces out, or take an encoder without them."
+            )
+        if self.model_type == "WordPiece":
+            model["vocab"] = model["vocab"] | {word: self.vocab_size + i for i, word in enumerate(words)}
+        else:
+            model["vocab"] = [*model["vocab"], *([word, self._score(word)] for word in words)]
+        return JsonTokenizer(self._content | {"model": model}, pad_token, self._where)
+
+    def _score(self, word: str) -> float:
+        """Returns the log probability of a new piece of a Unigram vocabulary."""
+        vocab = self._content["model"]["vocab"]
+        least = min(score for _, score in vocab)
+        ids = [piece.id for piece in self._tokenizer.model.tokenize(word)]
+        if self._content["model"].get("unk_id") in ids:
+            return least
+        return max(least, sum(vocab[i][1] for i in ids) + _ADVANTAGE)
 
     def save(self, folder: str) -> None:
         """Writes `tokenizer.json` and `tokenizer_config.json`, as Hugging Face folders have them."""
@@ -108,13 +159,14 @@ class JsonTokenizer:
 
     def encode_few(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         """Returns the same ids as `encode`, as lists."""
-        room = max_tokens - len(self._before) - len(self._after)
+        before, after = self.frame
+        room = max_tokens - len(before) - len(after)
         if room < 1:
             raise ValueError(
                 f"max_tokens is {max_tokens}; expected {max_tokens - room + 1} or more: special tokens and a piece."
             )
         encodings = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
-        return [[*self._before, *encoding.ids[:room], *self._after] for encoding in encodings]
+        return [[*before, *encoding.ids[:room], *after] for encoding in encodings]
 
     def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
         """Returns the ids of N texts as varints, as a record holds them, and their number in each text, [N] int64."""

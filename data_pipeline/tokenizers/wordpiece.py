@@ -40,7 +40,7 @@ _MAX_WORD = 100  # characters; longer words are not remembered
 # Characters that are words of their own without blanks around them, as in Google's code. The tokenizers package leaves
 # out U+2B820 to U+2B91F, rare Chinese characters that no published vocabulary holds.
 _CJK_RANGES = "\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0002a6df\U0002a700-\U0002ceaf\U0002f800-\U0002fa1f"
-_CJK = re.compile(f"[{_CJK_RANGES}]")
+CHINESE = re.compile(f"[{_CJK_RANGES}]")
 
 
 class WordPiece:
@@ -52,6 +52,7 @@ class WordPiece:
       split_chinese: whether a Chinese character is a word of its own.
       in_graph: always True, as `encode` runs inside a graph, too.
       pad_id: the id that fills a batch; no text contains it, so that a mask is `ids != pad_id`.
+      frame: the ids before the pieces of a text, and those after them.
       vocab_size: number of ids.
       fingerprint: hash of vocabulary and normalization; two tokenizers with equal ones give equal ids.
     """
@@ -86,6 +87,7 @@ class WordPiece:
         self.split_chinese = split_chinese
         self.vocab_size = len(self._vocab)
         self.pad_id, self._start_id, self._end_id = (self._vocab.index(t) for t in (_PAD, _START, _END))
+        self.frame = ([self._start_id], [self._end_id])
         self._varint_of_id = split_varints(varints(np.arange(self.vocab_size)))
         self._remembered: dict[str, bytes] = {}  # word -> its ids as varints
         digest = hashlib.sha256("\n".join(self._vocab).encode())
@@ -126,7 +128,7 @@ class WordPiece:
     def encode_few(self, texts: Sequence[str], max_tokens: int) -> list[list[int]]:
         """Returns the same ids as `encode` for clean texts, as lists; faster for a few texts."""
         _check_max_tokens(max_tokens)
-        encodings = self._reference.encode_batch_fast(list(map(self._spaced, texts)), add_special_tokens=False)
+        encodings = self.reference.encode_batch_fast(list(map(self._spaced, texts)), add_special_tokens=False)
         return [[self._start_id, *encoding.ids[: max_tokens - 2], self._end_id] for encoding in encodings]
 
     def pack_words(self, texts: Sequence[str], max_tokens: int) -> tuple[list[bytes], np.ndarray]:
@@ -170,6 +172,14 @@ class WordPiece:
                 words.append(token)
         return join_words(words)
 
+    def with_pieces(self, words: Sequence[str]) -> "WordPiece":
+        """Returns a tokenizer with more pieces, whose ids come last; each piece begins a word.
+
+        Args:
+          words: in the normal form of this tokenizer; none is in its vocabulary.
+        """
+        return WordPiece([*self._vocab, *words], self.lower_case, self.strip_accents, self.split_chinese)
+
     def _packed(self, texts: Sequence[str], room: int, most: int | None) -> tuple[list[bytes], np.ndarray, np.ndarray]:
         """Returns at most `room` ids of the first `most` words of each text, their number, and the number of words."""
         split = pc.ascii_split_whitespace(pa.array(map(self._spaced, texts), pa.string()), max_splits=most)
@@ -199,7 +209,7 @@ class WordPiece:
 
     def _learn(self, words: list[str]) -> list[bytes]:
         """Asks the reference for the ids of words, and remembers them."""
-        encodings = self._reference.encode_batch_fast(words, add_special_tokens=False)
+        encodings = self.reference.encode_batch_fast(words, add_special_tokens=False)
         of_id = self._varint_of_id.__getitem__
         learned = [b"".join(map(of_id, encoding.ids)) for encoding in encodings]
         if len(self._remembered) > _MAX_REMEMBERED:
@@ -209,7 +219,8 @@ class WordPiece:
         return learned
 
     @functools.cached_property
-    def _reference(self) -> Tokenizer:
+    def reference(self) -> Tokenizer:
+        """The same tokenizer in the tokenizers package, which knows no special tokens."""
         # Special tokens are not added: "[SEP]" in a text is text.
         ids = {token: i for i, token in enumerate(self._vocab)}
         tokenizer = Tokenizer(models.WordPiece(ids, unk_token=_UNKNOWN))
@@ -227,9 +238,9 @@ class WordPiece:
 
     def _spaced(self, text: str) -> str:
         """Puts blanks around the characters that are words of their own."""
-        if not self.split_chinese or text.isascii() or not _CJK.search(text):
+        if not self.split_chinese or text.isascii() or not CHINESE.search(text):
             return text
-        return _CJK.sub(r" \g<0> ", text)
+        return CHINESE.sub(r" \g<0> ", text)
 
 
 def _check_max_tokens(max_tokens: int) -> None:

@@ -114,6 +114,26 @@ class BertConfig:
         except KeyError as error:
             raise ValueError(f"{file} has no {error}; expected the configuration of a BERT.") from None
 
+    def to_hugging_face(self) -> dict[str, Any]:
+        """Returns what `from_hugging_face` reads: the sizes under the names of `config.json`."""
+        names = {ours: theirs for theirs, ours in reversed(HUGGING_FACE_ACTIVATIONS.items())}
+        return {
+            "model_type": "bert",
+            "vocab_size": self.vocab_size,
+            "hidden_size": self.width,
+            "num_hidden_layers": self.num_layers,
+            "num_attention_heads": self.num_heads,
+            "intermediate_size": self.inner_width,
+            "max_position_embeddings": self.max_positions,
+            "type_vocab_size": self.num_segments,
+            "hidden_act": names[self.activation],
+            "layer_norm_eps": self.norm_epsilon,
+            "hidden_dropout_prob": self.dropout,
+            "attention_probs_dropout_prob": self.attention_dropout,
+            "initializer_range": self.initializer_range,
+            "pad_token_id": self.pad_id,
+        }
+
 
 class BertLayer(keras.layers.Layer):
     """Attention and feed-forward network, each followed by dropout, residual sum and layer normalization."""
