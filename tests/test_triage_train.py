@@ -210,8 +210,11 @@ def test_trained_folder(trained, table):
     assert triage.replies([table[1][0]]) == replies[1:2]  # batch mates change no reply
 
 
+@pytest.mark.long
 def test_resumed_is_undisturbed(trained, config, tmp_path, monkeypatch):
-    _folder, history = trained
+    # The encoder's folder has a vocabulary: one that is learned from texts is not always the same.
+    config = dataclasses.replace(config, encoder_dir=trained[0], num_replies=0)
+    undisturbed = train(config, str(tmp_path / "undisturbed"))
     again = str(tmp_path / "m")
     evaluate, calls = TriageTask.evaluate, []
 
@@ -226,8 +229,9 @@ def test_resumed_is_undisturbed(trained, config, tmp_path, monkeypatch):
         with pytest.raises(KeyboardInterrupt):
             train(config, again)
     resumed = train(config, again, resume=True)
-    assert resumed["losses"] == pytest.approx(history["losses"], abs=1e-6)
-    assert resumed["best"]["accuracy"] == history["best"]["accuracy"]
+    assert resumed["losses"] == pytest.approx(undisturbed["losses"], abs=1e-5)
+    assert resumed["best"]["accuracy"] == undisturbed["best"]["accuracy"]
+    assert train(config, again, resume=True) == resumed  # nothing is left to do
 
 
 def weights_of(triage):
@@ -292,6 +296,7 @@ def test_one_class_only(tmp_path, table):
         train(TriageTraining(folder, **PARTS, settings=SETTINGS), str(tmp_path / "m"))
 
 
+@pytest.mark.long
 def test_grid_goes_on_where_it_stopped(config, tmp_path, monkeypatch):
     folder = str(tmp_path / "grid")
     config = dataclasses.replace(

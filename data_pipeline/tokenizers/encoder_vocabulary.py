@@ -40,14 +40,14 @@ class EncoderVocabulary:
         Raises:
           ValueError: it puts no mark before a text, or none behind it.
         """
-        marks = tokenizer.encode_few([""], _ALL)[0]
-        if len(marks) != 2:
+        before, after = tokenizer.frame
+        if (len(before), len(after)) != (1, 1):
             raise ValueError(
-                f"The encoder's tokenizer puts {len(marks)} special tokens around a text; expected one that begins it, "
-                "and one that ends it. Give a decoder with a tokenizer of its own."
+                f"The encoder's tokenizer puts {len(before)} special tokens before a text and {len(after)} behind it; "
+                "expected one each. Give a decoder with a tokenizer of its own."
             )
         self._tokenizer, self.vocab_size = tokenizer, tokenizer.vocab_size
-        self.begin_id, self.end_id = marks
+        self.begin_id, self.end_id = before[0], after[0]
         self.end_ids, self.added = (self.end_id,), dict[str, int]()
         self.fingerprint = files.fingerprint(["encoder vocabulary", tokenizer.fingerprint])
 
