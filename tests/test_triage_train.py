@@ -13,7 +13,7 @@ from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.rows import TRIAGE
-from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.systems.generator.cross_attention import SmallDecoder
 from docproduct.systems.triage import TrainedTriage, grid, rows
 from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.labels import LabelSettings
@@ -28,8 +28,8 @@ SETTINGS = TrainingSettings(
     epochs=2, batch_size=16, learning_rate=3e-3, precision="float32", checkpoint_steps=1, seed=5, keep="last"
 )
 BERT = dataclasses.replace(TINY_BERT, max_positions=40)
-GPT2 = GPT2Config(width=8, num_layers=1, num_heads=2, max_positions=24)
-PARTS = {"random_bert": BERT, "random_decoder": GPT2, "max_tokens": 20, "max_reply_tokens": 10, "num_replies": 3}
+DECODER = SmallDecoder(width=8, num_layers=1, num_heads=2, max_positions=24)
+PARTS = {"random_bert": BERT, "random_decoder": DECODER, "max_tokens": 20, "max_reply_tokens": 10, "num_replies": 3}
 WORDS = {"heart": ("chest", "pulse"), "skin": ("rash", "itch"), "lung": ("cough", "breath")}
 
 
@@ -263,6 +263,14 @@ def test_joint_from_trained_parts(trained, config, tmp_path):
         assert np.array_equal(value, weights_of(triage)[path])
     for ours, theirs in zip(triage.generator.decoder.weights, first.generator.decoder.weights, strict=True):
         assert np.array_equal(ours, theirs)
+
+
+def test_replies_fit_the_decoders_window(config):
+    narrow = dataclasses.replace(config, random_decoder=dataclasses.replace(DECODER, max_positions=8))
+    task = task_of(narrow)
+    assert task.triage.config.max_reply_tokens == 7
+    assert max(map(len, task._rows.reply_ids)) == 8  # with the mark that begins them
+    assert len(task.triage.replies(["a cough"])) == 1
 
 
 def test_uncertainty_weights_are_trained(config, tmp_path):

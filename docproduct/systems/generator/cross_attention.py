@@ -1,15 +1,48 @@
-"""Lets any GPT-2 attend to an encoder: its weights, and new cross-attention that changes nothing yet."""
+"""GPT-2s that attend to an encoder: any GPT-2 with new cross-attention, or a small one with random weights."""
 
 import dataclasses
 
 import numpy as np
 
+from data_pipeline.settings import Settings, setting
+from data_pipeline.tokenizers import CausalTokenizer
 from docproduct.layers import checkpoints
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator.folder import TrainedGenerator
 
 _NEW = "/cross_attention"  # in the names of the new variables
 _OUTPUT = "/cross_attention/output/"
+
+
+@dataclasses.dataclass(frozen=True)
+class SmallDecoder(Settings):
+    """Sizes of a decoder with random weights; the help beside each field says what it means."""
+
+    width: int = setting(256, "Width of the states.", least=2)
+    num_layers: int = setting(4, "Transformer layers.", least=1)
+    num_heads: int = setting(4, "Heads, which divide the width.", least=1)
+    max_positions: int = setting(256, "Longest text in tokens.", least=2)
+
+    def make(
+        self, tokenizer: CausalTokenizer, encoder_width: int, seed: int, dtype: str, dropout: float | None = None
+    ) -> TrainedGenerator:
+        """Returns a GPT-2 of these sizes with random weights.
+
+        Args:
+          tokenizer: of what it writes.
+          encoder_width: width of the encoder's states that it attends to.
+          seed: of weights and dropout.
+          dtype: Keras dtype policy.
+          dropout: its rate; default: GPT-2's.
+        """
+        config = GPT2Config(
+            **dataclasses.asdict(self),
+            vocab_size=tokenizer.vocab_size,
+            cross_attention=True,
+            encoder_width=encoder_width,
+        )
+        config = config if dropout is None else config.with_dropout(dropout)
+        return TrainedGenerator.make(config, tokenizer, seed, dtype)
 
 
 def with_cross_attention(

@@ -4,7 +4,7 @@ import dataclasses
 
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.layers.bert import BertConfig
-from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.systems.generator.cross_attention import SmallDecoder
 from docproduct.systems.triage.labels import LabelSettings
 from docproduct.systems.triage.model import MAX_REPLY_TOKENS, MAX_TOKENS, POOLINGS
 from docproduct.training.settings import TrainingSettings
@@ -67,7 +67,7 @@ class TriageTraining(Settings):
         None, "What the kept epoch is best in; default: accuracy, without labels reply_perplexity.", choices=BEST
     )
     random_bert: BertConfig = BertConfig(width=128, num_layers=2, num_heads=2, inner_width=512)
-    random_decoder: GPT2Config = GPT2Config(width=256, num_layers=4, num_heads=4, max_positions=256)
+    random_decoder: SmallDecoder = SmallDecoder()
     settings: TrainingSettings = TrainingSettings(epochs=3, batch_size=32)
 
     @property

@@ -82,20 +82,21 @@ def start(config: TriageTraining, prepared: PreparedFolder, resumed_dir: str | N
     """
     encoder = _encoder(config, prepared, resumed_dir)
     bert = encoder.bert.with_dropout(config.dropout)
+    policy = dtype_policy(config.settings.precision, training=True)
+    generator = _generator(config, encoder, policy) if config.has_replies else None
     sizes = TriageConfig(
         bert,
         _labels(config, prepared),
         config.pooling or encoder.pooling or "mean",
         0.1 if config.dropout is None else config.dropout,
         min(config.max_tokens, bert.max_positions),
-        config.max_reply_tokens,
+        # The mark that begins a reply stands in the decoder's window, too.
+        min(config.max_reply_tokens, generator.window - 1) if generator else config.max_reply_tokens,
     )
-    policy = dtype_policy(config.settings.precision, training=True)
     model = TriageClassifier(sizes, config.settings.seed, policy)
     if encoder.weights:
         checkpoints.assign(model.bert, encoder.weights, config.encoder_dir)
     model.bert.trainable = not config.freezes_encoder
-    generator = _generator(config, encoder, policy) if config.has_replies else None
     return TrainedTriage(model, encoder.tokenizer, encoder.prompts, generator)
 
 
@@ -151,11 +152,7 @@ def _generator(config: TriageTraining, encoder: Encoder, policy: str) -> Trained
         plain = TrainedGenerator.load(folder, "float32", seed, config.dropout)
         return with_cross_attention(plain, width, seed, policy)
     tokenizer = EncoderVocabulary(encoder.tokenizer)
-    sizes = dataclasses.replace(
-        config.random_decoder, vocab_size=tokenizer.vocab_size, cross_attention=True, encoder_width=width
-    )
-    sizes = sizes if config.dropout is None else sizes.with_dropout(config.dropout)
-    return TrainedGenerator.make(sizes, tokenizer, seed, policy)
+    return config.random_decoder.make(tokenizer, width, seed, policy, config.dropout)
 
 
 def probe(triage: TrainedTriage, rows: TriageRows, weights: np.ndarray, seed: int) -> None:
