@@ -88,6 +88,8 @@ def test_a_fitted_calibration_keeps_its_accuracy():
     sure = probs.max(axis=1) >= chosen.sure_from
     assert 0.1 < sure.mean() < 1
     assert np.mean(probs[sure].argmax(axis=1) == classes[sure]) >= 0.9
+    assert fit(logits, classes, 0.9, 0.99).sure_from == pytest.approx(0.99)
+    assert fit(logits, classes, 0.9, 0.01) == chosen
 
 
 def test_label_loss_by_numpy():

@@ -7,6 +7,7 @@ from typing import Any
 
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.rows import PAIR
 
 FILE = "README.md"
 _SHOWN = 240  # characters
@@ -30,13 +31,14 @@ def epochs(history: dict[str, Any]) -> str:
 
 
 def inputs(prepared: PreparedFolder) -> str:
-    """Returns the number of pairs in each split, and a table of the files that they come from."""
+    """Returns the number of rows in each split, and a table of the files that they come from."""
     counts = ", ".join(f"{prepared.num_rows(split):,} {split}" for split in splits.SPLITS)
     rows = [
         [f"`{os.path.basename(entry['path'])}`", f"{entry['bytes']:,}", f"`{entry['sha256'][:16]}`"]
         for entry in prepared.manifest["inputs"]
     ]
-    return f"Pairs: {counts}.\n\n{table(['file', 'bytes', 'SHA-256'], rows)}"
+    name = "Pairs" if prepared.schema is PAIR else "Rows"
+    return f"{name}: {counts}.\n\n{table(['file', 'bytes', 'SHA-256'], rows)}"
 
 
 def settings(config: Mapping[str, Any], chosen: Mapping[str, Any]) -> str:

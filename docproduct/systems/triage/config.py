@@ -63,6 +63,12 @@ class TriageTraining(Settings):
     reply_temperature: float = setting(
         0.0, "Temperature of these replies; 0: the likeliest token, always.", least=0, changes_results=False
     )
+    sure_prob: float = setting(
+        0.8, "The model is sure of a label from this calibrated probability on, or from a higher one.", least=0, most=1
+    )
+    sure_accuracy: float = setting(
+        0.95, "The share of dev texts, of those that it is sure of, whose label is right.", least=0, most=1
+    )
     best_metric: str | None = setting(
         None, "What the kept epoch is best in; default: accuracy, without labels reply_perplexity.", choices=BEST
     )

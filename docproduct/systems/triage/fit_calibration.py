@@ -14,17 +14,19 @@ _FOLDS = 5
 _LOG_TEMPERATURES = (-3.0, 3.0)  # natural logarithms between which the best temperature is looked for
 
 
-def fit(logits: np.ndarray, classes: np.ndarray, sure_accuracy: float) -> Calibration:
+def fit(logits: np.ndarray, classes: np.ndarray, sure_accuracy: float, sure_prob: float = 0.0) -> Calibration:
     """Returns the calibration that suits labeled rows which the model was not trained on.
 
     Args:
       logits: [N, L].
       classes: [N] int, the right labels.
-      sure_accuracy: accuracy that the rows have together at which the model is sure, 0 to 1.
+      sure_accuracy: accuracy that the rows at which the model is sure have together, 0 to 1.
+      sure_prob: lowest probability at which it may be sure. Where nearly all rows are right, their accuracy alone would
+        let it be sure of a row that is as likely wrong as right.
     """
     temperature = fit_temperature(logits, classes)
     probs = Calibration(temperature).probs(logits)
-    return Calibration(temperature, sure_from(probs, classes, sure_accuracy))
+    return Calibration(temperature, max(sure_prob, sure_from(probs, classes, sure_accuracy)))
 
 
 def fit_temperature(logits: np.ndarray, classes: np.ndarray) -> float:

@@ -20,8 +20,6 @@ from docproduct.systems.triage.rows import SPEC, TriageRows
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, whole_gradients
 from docproduct.training.task import Task
 
-_SURE_ACCURACY = 0.95
-
 
 class TriageTask(Task):
     """Trains a triage model on labels, on replies, or on both.
@@ -129,7 +127,9 @@ class TriageTask(Task):
         """Writes the weights, with the calibration that suits them."""
         if self._config.has_labels:
             logits, classes = self._evaluation.logits, self._evaluation.classes
-            self.triage.calibration = fit_calibration.fit(logits, classes, _SURE_ACCURACY)
+            self.triage.calibration = fit_calibration.fit(
+                logits, classes, self._config.sure_accuracy, self._config.sure_prob
+            )
         self.triage.save_weights(self._model_dir)
 
     def report(self, history: dict[str, Any]) -> None:
