@@ -2,7 +2,10 @@
 
 import csv
 import dataclasses
+import json
 import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -21,6 +24,7 @@ from docproduct.systems.triage.losses import PAD
 from docproduct.systems.triage.start import probe, start
 from docproduct.systems.triage.task import TriageTask
 from docproduct.systems.triage.train import train
+from docproduct.training import devices
 from docproduct.training.settings import TrainingSettings
 from tests.conftest import TINY_BERT
 
@@ -252,6 +256,38 @@ def test_variants(variant, config, tmp_path):
     assert ("accuracy" in history["best"]) == (variant != "decoder")
     with pytest.raises(ValueError, match="no labels" if variant == "decoder" else "no decoder"):
         triage.probs(["a"]) if variant == "decoder" else triage.replies(["a"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
+def test_replicas_give_the_losses_of_one_device(weighting, trained, prepared_dir, tmp_path):
+    """Two logical devices get half of each batch; labels and tokens of replies count alike over both."""
+    code = f"""
+import json
+import tensorflow as tf
+tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
+                                           [tf.config.LogicalDeviceConfiguration()] * 2)
+from docproduct.systems.triage.config import TriageTraining
+from docproduct.systems.triage.train import train
+from docproduct.training import devices
+from docproduct.training.settings import TrainingSettings
+settings = TrainingSettings(epochs=1, batch_size=8, learning_rate=3e-3, precision="float32", seed=5)
+config = TriageTraining({prepared_dir!r}, {trained[0]!r}, {trained[0]!r}, weighting={weighting!r}, dropout=0.0,
+                        max_tokens=20, max_reply_tokens=10, num_replies=0, settings=settings)
+one = train(config, {str(tmp_path / "one")!r})
+two = train(config, {str(tmp_path / "two")!r}, strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
+print(json.dumps([one["losses"], two["losses"]]))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    one, two = json.loads(done.stdout.splitlines()[-1])
+    np.testing.assert_allclose(one, two, atol=1e-5)
+
+
+def test_several_workers_need_a_vocabulary(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(devices, "num_workers", lambda strategy: 2)
+    with pytest.raises(ValueError, match="Several workers need --encoder_dir"):
+        train(config, str(tmp_path / "m"))
 
 
 def test_joint_from_trained_parts(trained, config, tmp_path):

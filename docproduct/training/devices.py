@@ -121,6 +121,12 @@ def is_chief(strategy: tf.distribute.Strategy) -> bool:
     return strategy.extended.should_checkpoint
 
 
+def num_workers(strategy: tf.distribute.Strategy) -> int:
+    """Returns the number of processes that train together."""
+    resolver = strategy.cluster_resolver
+    return max(1, resolver.cluster_spec().num_tasks("worker")) if resolver and resolver.cluster_spec() else 1
+
+
 @contextlib.contextmanager
 def with_all_workers(action: str) -> Iterator[None]:
     """Raises a WorkerLostError that names the action if another worker ends while the block waits for it."""

@@ -10,7 +10,7 @@ from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.folder import KIND
 from docproduct.systems.triage.start import probe, start, training_rows
 from docproduct.systems.triage.task import TriageTask
-from docproduct.training import loop
+from docproduct.training import devices, loop
 from docproduct.training.run_folder import RunFolder
 
 
@@ -42,6 +42,11 @@ def train(
     run = RunFolder(model_dir, KIND, strategy, resume, overwrite, inputs)
     config = run.with_recorded_precision(config)
     prepared = training_rows(config)
+    if devices.num_workers(strategy) > 1 and not config.encoder_dir:
+        raise ValueError(
+            "Several workers need --encoder_dir: without it, each would learn a vocabulary of its own from the texts. "
+            "Train a small encoder in one process first, with --variant=encoder."
+        )
     with strategy.scope():
         triage = start(config, prepared, model_dir if run.resumed else None)
     triage.compile_for_many()
