@@ -89,6 +89,13 @@ def test_rows_of_json_may_lack_label_or_reply(tmp_path):
     assert read(path)[0] == [Triage("t1", "", "r1"), Triage("t2", "3"), Triage("t3", "", "r3")]
 
 
+def test_an_instruction_is_no_text_of_a_patient(tmp_path):
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"instruction": "answer as a doctor", "output": "r"}\n')
+    with pytest.raises(ValueError, match="no column 'text'. Columns found: instruction, output"):
+        read(path)
+
+
 def test_numbers_are_labels_in_parquet(tmp_path):
     table = {"text": ["a", "b", None], "label": [2, None, 0], "class": ["no", "no", "no"]}
     pq.write_table(pa.table(table), tmp_path / "a.parquet")
