@@ -39,6 +39,11 @@ class MaskedTraining(Settings):
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of range."""
         super().__post_init__()
+        if self.new_pieces and not self.encoder_dir:
+            raise ValueError(
+                f"new_pieces is {self.new_pieces} without encoder_dir, where a vocabulary is learned from the texts. "
+                "Leave it out, or give a higher vocab_size."
+            )
         if self.chunk_size > self.settings.batch_size:
             raise ValueError(
                 f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."

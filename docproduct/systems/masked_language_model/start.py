@@ -11,7 +11,7 @@ from absl import logging
 from data_pipeline.folders import files
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.token_rows.plain_texts import PlainTexts
-from data_pipeline.tokenizers import Tokenizer, train_wordpiece
+from data_pipeline.tokenizers import Tokenizer, load_tokenizer, train_wordpiece
 from data_pipeline.tokenizers.loading import encoder_folder
 from data_pipeline.tokenizers.unknown import Unknown, count_words, new_pieces, pieces_of, unknown_tokens
 from docproduct.layers import checkpoints
@@ -65,13 +65,21 @@ class _Encoder:
     prompts: EncoderPrompts = EncoderPrompts()
 
 
-def start(config: MaskedTraining, texts: PlainTexts) -> tuple[TrainedMaskedModel, Vocabulary]:
+def start(
+    config: MaskedTraining, texts: PlainTexts, resumed_dir: str | None = None
+) -> tuple[TrainedMaskedModel, Vocabulary]:
     """Returns the untrained model, and what its vocabulary knows of the texts; the latter is logged.
+
+    Args:
+      config: what to train.
+      texts: the texts.
+      resumed_dir: folder of a run that is continued. A learned vocabulary is read from there: learned again, it may
+        differ, as pieces of equal frequency have no fixed order.
 
     Raises:
       ValueError: the encoder cannot be read, takes no rows of this length, or its vocabulary cannot be extended.
     """
-    encoder = _read(config.encoder_dir) if config.encoder_dir else _random(config, texts.train)
+    encoder = _read(config.encoder_dir) if config.encoder_dir else _random(config, texts.train, resumed_dir)
     if config.max_tokens > encoder.bert.max_positions:
         raise ValueError(
             f"max_tokens is {config.max_tokens}; expected at most {encoder.bert.max_positions}, the positions of this "
@@ -93,8 +101,8 @@ def start(config: MaskedTraining, texts: PlainTexts) -> tuple[TrainedMaskedModel
     return trained, Vocabulary(before, tuple(words), after)
 
 
-def _random(config: MaskedTraining, texts: Sequence[str]) -> _Encoder:
-    tokenizer = train_wordpiece(texts, config.vocab_size)
+def _random(config: MaskedTraining, texts: Sequence[str], resumed_dir: str | None) -> _Encoder:
+    tokenizer = load_tokenizer(resumed_dir) if resumed_dir else train_wordpiece(texts, config.vocab_size)
     sizes = {"vocab_size": tokenizer.vocab_size, "pad_id": tokenizer.pad_id}
     return _Encoder(dataclasses.replace(config.random_bert, **sizes), tokenizer)
 

@@ -41,7 +41,7 @@ def train(
     config = run.with_recorded_precision(config)
     texts = read_texts(config.text, config.prepared_dir, config.dev_share, config.settings.seed)
     with strategy.scope():
-        trained, vocabulary = start(config, texts)
+        trained, vocabulary = start(config, texts, model_dir if run.resumed else None)
     task = MaskedTask(config, texts, trained, vocabulary, model_dir)
     if finished := run.begin(config, task.start(), trained.save_config):
         return finished
