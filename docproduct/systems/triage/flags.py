@@ -5,7 +5,7 @@ import dataclasses
 from absl import flags
 
 from data_pipeline.settings import define_flags, descriptions, flag_values
-from docproduct.systems.triage.config import TriageTraining
+from docproduct.systems.triage.config import DECODER, TriageTraining
 from docproduct.systems.triage.labels import LabelSettings
 from docproduct.training import training_flags
 
@@ -14,6 +14,7 @@ _DEFAULTS = TriageTraining(prepared_dir="")
 # Flags that other tasks of the script have, too.
 _SHARED = ("prepared_dir", "dropout", "chunk_size")
 _SIZES = ("width", "num_layers", "num_heads")  # of the random decoder
+_RANDOM_DECODER_RATE = 1e-3  # of a decoder that begins with random weights, and is trained alone
 _TRAINING = ("epochs", "batch_size")  # settings with another default here
 
 
@@ -45,7 +46,8 @@ def config() -> TriageTraining:
         )
     given = {name: value for name, value in flag_values(TriageTraining).items() if values[name].present}
     sizes = {name: values[name].value for name in _SIZES if values[name].present}
-    settings = training_flags.settings(_DEFAULTS.settings.learning_rate)
+    alone = values.variant == DECODER and not values.decoder_dir
+    settings = training_flags.settings(_RANDOM_DECODER_RATE if alone else _DEFAULTS.settings.learning_rate)
     own = {name: getattr(_DEFAULTS.settings, name) for name in _TRAINING if not values[name].present}
     return TriageTraining(
         **given,

@@ -151,6 +151,11 @@ def _generator(config: TriageTraining, encoder: Encoder, policy: str) -> Trained
     if folder:
         plain = TrainedGenerator.load(folder, "float32", seed, config.dropout)
         return with_cross_attention(plain, width, seed, policy)
+    if config.has_labels:
+        logging.warning(
+            "The decoder begins with random weights, which learn little at a rate that suits the encoder. For replies "
+            "that read well, train it alone first (--variant=decoder), and give its folder as --decoder_dir."
+        )
     tokenizer = EncoderVocabulary(encoder.tokenizer)
     return config.random_decoder.make(tokenizer, width, seed, policy, config.dropout)
 
