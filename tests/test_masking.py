@@ -137,6 +137,11 @@ def test_unknown_tokens_of_wordpiece(wordpiece):
     assert new_pieces(wordpiece, counts, 1) == ["痛"]
 
 
+def test_new_pieces_have_no_marks_at_their_ends():
+    counts = collections.Counter({",HB-V": 2, "▁(hi": 3, "▁hi)": 4, "▁x-y": 2, "▁12": 5, "z": 1})
+    assert new_pieces(unigram(), counts, 9) == ["▁x-y"]
+
+
 def test_new_pieces_of_wordpiece(wordpiece):
     extended = wordpiece.with_pieces(["fever", "痛"])
     assert extended.encode_few(["a fever 痛"], 9) == [[2, 8, 13, 14, 3]]
@@ -199,6 +204,10 @@ def test_texts_of_files_and_prepared_rows(small, tmp_path):
     both = read_texts([str(book)], small, 0.4, 1)
     assert len(both.train) + len(both.dev) == len(prepared.train) + len(prepared.dev) + 2
     assert both.fingerprint() != prepared.fingerprint() == read_texts([], small, 0.0, 1).fingerprint()
+    shared = sorted(dev - train)[0]
+    book.write_text(shared, encoding="utf-8")  # of dev in the prepared rows, of train in the file
+    assert set(read_texts([str(book)], small, 0.0, 1).dev) == dev - train - {shared}
+    book.write_text("one text", encoding="utf-8")
     with pytest.raises(ValueError, match="There is no text"):
         read_texts([], None, 0.1, 1)
     with pytest.raises(ValueError, match="No text is in dev"):

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 from data_pipeline.tokenizers.loading import Tokenizer
@@ -81,7 +82,8 @@ def new_pieces(tokenizer: Tokenizer, counts: collections.Counter[str], num_piece
     """Returns the words that a vocabulary lacks most: first unknown ones, then those that cost the most tokens.
 
     Unknown words come in the order of their frequency, the others in that of the tokens that a piece of their own would
-    save: their frequency times the number of their pieces but one. A word occurs twice or more and has a letter.
+    save: their frequency times the number of their pieces but one. A word occurs twice or more, has a letter, and
+    neither begins nor ends with a mark.
 
     Args:
       tokenizer: the tokenizer of the vocabulary.
@@ -91,7 +93,7 @@ def new_pieces(tokenizer: Tokenizer, counts: collections.Counter[str], num_piece
     unknown, known = unknown_id(tokenizer), tokenizer.reference.get_vocab()
     gains: list[tuple[bool, int, str]] = []
     for word, count in _parts(tokenizer, counts).items():
-        if count < _LEAST or len(word) > _LONGEST or word in known or not any(map(str.isalpha, word)):
+        if count < _LEAST or len(word) > _LONGEST or word in known or not _is_word(word):
             continue
         ids = pieces_of(tokenizer, word)
         if unknown in ids:
@@ -100,6 +102,12 @@ def new_pieces(tokenizer: Tokenizer, counts: collections.Counter[str], num_piece
             gains.append((False, count * (len(ids) - 1), word))
     gains.sort(key=lambda gain: (not gain[0], -gain[1], gain[2]))
     return [word for _, _, word in gains[:num_pieces]]
+
+
+def _is_word(word: str) -> bool:
+    letters = word.removeprefix("▁")
+    has_letter = any(map(str.isalpha, letters))
+    return has_letter and all(unicodedata.category(letters[end])[0] not in "PS" for end in (0, -1))
 
 
 def _parts(tokenizer: Tokenizer, counts: collections.Counter[str]) -> collections.Counter[str]:
