@@ -11,6 +11,7 @@ import sys
 
 from absl import app, flags, logging
 
+from data_pipeline import cleaning
 from docproduct import command, sample
 from docproduct.answering.triage import NOT_SURE, Triage, Triager
 
@@ -41,7 +42,7 @@ def main(argv: list[str]) -> None:
             show(answer)
             print(json.dumps(answer.as_json(), ensure_ascii=False))
             return
-        for line in filter(str.strip, sys.stdin):
+        for line in filter(cleaning.clean, sys.stdin):
             print(json.dumps(triager.triage(line, values.reply).as_json(), ensure_ascii=False), flush=True)
 
 

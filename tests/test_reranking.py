@@ -39,7 +39,10 @@ class ByLength:
 @pytest.fixture(scope="module")
 def index_dir(tiny_retriever, prepared, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("index") / "i")
-    index.build(tiny_retriever[0], prepared, path)
+    retriever, first_values = tiny_retriever  # a test of another file may have changed its variables
+    for variable, value in zip(retriever.model.variables, first_values, strict=True):
+        variable.assign(value)
+    index.build(retriever, prepared, path)
     return path
 
 

@@ -53,6 +53,7 @@ def test_route(client):
     [
         ({"text": ""}, 422, "at least 1 character"),
         ({"text": " \n"}, 422, "The text is empty"),
+        ({"text": " \u200b\n"}, 422, "The text is empty"),
         ({"text": "a" * 2_001}, 422, "at most 2000 characters"),
         ({"text": "a", "k": 3}, 422, "k: Extra inputs"),
         ({}, 422, "text: Field required"),

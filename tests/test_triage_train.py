@@ -185,6 +185,16 @@ def test_the_first_classifier_is_a_logistic_regression(config, tmp_path):
     assert labeled.sum() < len(labeled)
 
 
+def test_a_component_that_hardly_varies_does_not_drown_the_others(config, monkeypatch):
+    task = task_of(config)
+    vectors = task.triage.vectors(task._rows.text_ids)
+    vectors[:, 3] = np.random.default_rng(0).normal(size=len(vectors)) * 1e-30
+    monkeypatch.setattr(task.triage, "vectors", lambda ids: vectors[: len(ids)])
+    probe(task.triage, task._rows, task.class_weights, 0)
+    kernel, _ = task.triage.model.classifier.get_weights()
+    assert np.abs(kernel).max() < 1e4
+
+
 @pytest.fixture(scope="module")
 def trained(config, tmp_path_factory):
     folder = str(tmp_path_factory.mktemp("trained") / "m")

@@ -36,7 +36,7 @@ class Model(Protocol):
     def probs(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the calibrated probability of each label, [N, L]."""
 
-    def replies(self, texts: Sequence[str], sampling: GenerationSettings = ...) -> list[str]:
+    def replies(self, texts: Sequence[str], sampling: GenerationSettings | None = None) -> list[str]:
         """Writes a draft reply to each text."""
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 from absl import logging
 
+from data_pipeline import cleaning
 from docproduct.answering import DISCLAIMER, Answer, Answerer, Query
 from docproduct.answering.triage import Triage, Triager
 from docproduct.generation.sampling import GenerationSettings
@@ -190,7 +191,7 @@ class Service:
         triager = self._source.triager
         if triager is None:
             return None
-        if not request.text.strip():
+        if not cleaning.clean(request.text):
             raise InvalidRequestError("The text is empty. Expected what a patient wrote.")
         complaint = _Complaint(triager, request.text)
         triage = await self._complaints.result(complaint)

@@ -23,8 +23,11 @@ function problem(text) {
 async function triage() {
   const text = at("complaint").value.trim();
   if (!text) return problem("Describe the complaint first.");
-  if (text.length > most) return problem(`The text has ${text.length} characters; this service reads at most ${most}.`);
+  const length = [...text].length; // an emoji is one character
+  if (length > most) return problem(`The text has ${length} characters; this service reads at most ${most}.`);
   problem("");
+  at("triaged").hidden = true; // what was said of another text
+  at("draft").replaceChildren();
   const result = await send({ text }, at("triage_submit"));
   if (result) show(text, result);
 }

@@ -46,6 +46,7 @@ class DevEvaluation:
       logits: [N, L] of the labeled rows in the last call.
       classes: [N] int, their right labels.
       samples: replies of the last call.
+      done: whether there was a call.
     """
 
     def __init__(self, config: TriageTraining, triage: TrainedTriage, rows: TriageRows):
@@ -57,6 +58,7 @@ class DevEvaluation:
         self.classes = rows.classes[self._labeled]
         self.logits = np.zeros((len(self._labeled), len(triage.labels)), np.float32)
         self.samples: list[Sample] = []
+        self.done = False
         if config.has_labels and not len(self._labeled):
             raise ValueError(
                 "No dev row has a label that is a class of train. Prepare again with a higher --dev_share."
@@ -66,6 +68,7 @@ class DevEvaluation:
 
     def __call__(self) -> dict[str, float]:
         """Returns the metrics of labels, and of replies, as far as they are trained."""
+        self.done = True
         scores: dict[str, float] = {}
         if self._config.has_labels:
             self.logits = self._triage.logits([self._rows.text_ids[row] for row in self._labeled.tolist()])

@@ -152,12 +152,13 @@ class TrainedTriage:
             raise ValueError("This model was trained on replies only: it has no labels. Train one with labels.")
         return self.calibration.probs(self.logits(self.token_ids(texts)))
 
-    def replies(self, texts: Sequence[str], sampling: GenerationSettings = GenerationSettings()) -> list[str]:
+    def replies(self, texts: Sequence[str], sampling: GenerationSettings | None = None) -> list[str]:
         """Writes a draft reply to each of some clean texts.
 
         Args:
           texts: N clean texts.
-          sampling: how replies are written, with one sample; they end after `config.max_reply_tokens` tokens.
+          sampling: how replies are written, with one sample; they end after `config.max_reply_tokens` tokens at most.
+            None: greedily, as long as that.
 
         Raises:
           ValueError: the model has no decoder.
@@ -165,8 +166,7 @@ class TrainedTriage:
         if not self.generator:
             raise ValueError("This model has no decoder: it was trained on labels only. Train the variant joint.")
         self._session = self._session or GenerationSession.of(self.generator)
-        most = min(sampling.max_tokens, self.config.max_reply_tokens)
-        sampling = dataclasses.replace(sampling, max_tokens=most)
+        sampling = reply_sampling(sampling, self.config.max_reply_tokens)
         replies = [""] * len(texts)
         for part in self.read(self.token_ids(texts)):
             for start in range(0, len(part.rows), _WRITTEN_TOGETHER):
@@ -257,6 +257,13 @@ class TrainedTriage:
         result = cls(model, tokenizer, EncoderPrompts.read(folder), generator)
         result.load_weights(folder)
         return result
+
+
+def reply_sampling(sampling: GenerationSettings | None, max_tokens: int) -> GenerationSettings:
+    """Returns how replies of at most `max_tokens` tokens are written; None: greedily, as long as that."""
+    if sampling is None:
+        return GenerationSettings(max_tokens=max_tokens)
+    return dataclasses.replace(sampling, max_tokens=min(sampling.max_tokens, max_tokens))
 
 
 def begin_id(tokenizer: CausalTokenizer) -> int:

@@ -3,7 +3,6 @@
 N texts, L labels
 """
 
-import dataclasses
 import os
 from collections.abc import Sequence
 
@@ -19,7 +18,7 @@ from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.systems.triage.calibration import Calibration
 from docproduct.systems.triage.export import FORMAT, KIND, REPLY_FOLDER
-from docproduct.systems.triage.folder import begin_id
+from docproduct.systems.triage.folder import begin_id, reply_sampling
 from docproduct.systems.triage.model import TriageConfig
 
 
@@ -88,7 +87,7 @@ class TriageSession:
             raise ValueError("This model was trained on replies only: it has no labels. Export one with labels.")
         return np.concatenate([self._read(text)["probs"] for text in texts])
 
-    def replies(self, texts: Sequence[str], sampling: GenerationSettings = GenerationSettings()) -> list[str]:
+    def replies(self, texts: Sequence[str], sampling: GenerationSettings | None = None) -> list[str]:
         """Writes a draft reply to each of some clean texts; see `TrainedTriage.replies`.
 
         Raises:
@@ -96,8 +95,7 @@ class TriageSession:
         """
         if not self._reply:
             raise ValueError("This model has no decoder: it was trained on labels only. Export the variant joint.")
-        most = min(sampling.max_tokens, self._config.max_reply_tokens)
-        sampling = dataclasses.replace(sampling, max_tokens=most)
+        sampling = reply_sampling(sampling, self._config.max_reply_tokens)
         return [self._write(self._read(text), sampling) for text in texts]
 
     def _read(self, text: str) -> dict[str, np.ndarray]:

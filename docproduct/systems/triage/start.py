@@ -7,8 +7,6 @@ import numpy as np
 from absl import logging
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GridSearchCV
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from data_pipeline import splits
 from data_pipeline.folders import files
@@ -32,6 +30,7 @@ from docproduct.systems.triage.rows import TriageRows
 _VOCABULARY = 4_096  # ids of a vocabulary that is learned from the texts
 _PENALTIES = np.logspace(-4, 1, 6).tolist()  # C of the first classifier: the inverse strength of its regularization
 _FOLDS, _LEAST_OF_CLASS = 3, 3
+_LEAST_DEVIATION = 0.01  # of the median deviation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -177,23 +176,22 @@ def probe(triage: TrainedTriage, rows: TriageRows, weights: np.ndarray, seed: in
     classes = rows.classes[chosen]
     vectors = triage.vectors([rows.text_ids[row] for row in chosen.tolist()])
     known = np.unique(classes)
-    regression = make_pipeline(
-        StandardScaler(), LogisticRegression(C=1.0, class_weight=dict(enumerate(weights.tolist())), max_iter=500)
-    )
+    mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
+    # Some encoders have components that hardly vary: divided by their deviation, they would drown all others.
+    scale = np.maximum(deviation, _LEAST_DEVIATION * np.median(deviation) or 1.0)
+    scaled = (vectors - mean) / scale
+    regression = LogisticRegression(C=1.0, class_weight=dict(enumerate(weights.tolist())), max_iter=500)
     if np.bincount(classes)[known].min() >= _LEAST_OF_CLASS:
-        search = GridSearchCV(regression, {"logisticregression__C": _PENALTIES}, cv=_FOLDS)
-        regression = search.fit(vectors, classes).best_estimator_
-        logging.info(
-            "The first classifier: %s, cross-validated accuracy %.4f.", search.best_params_, search.best_score_
-        )
+        search = GridSearchCV(regression, {"C": _PENALTIES}, cv=_FOLDS).fit(scaled, classes)
+        regression, strength = search.best_estimator_, search.best_params_["C"]
+        logging.info("The first classifier: C = %g, cross-validated accuracy %.4f.", strength, search.best_score_)
     else:
-        regression.fit(vectors, classes)
-    scaler, fitted = regression[0], regression[1]
-    coefficients, bias = fitted.coef_, fitted.intercept_
+        regression.fit(scaled, classes)
+    coefficients, bias = regression.coef_, regression.intercept_
     if len(known) == 2:  # one row of coefficients, for the second class
         coefficients, bias = np.stack([-coefficients[0], coefficients[0]]) / 2, np.stack([-bias[0], bias[0]]) / 2
-    kernel = (coefficients / scaler.scale_).T  # [D, known]
-    bias = bias - scaler.mean_ @ kernel
+    kernel = (coefficients / scale).T  # [D, known]
+    bias = bias - mean @ kernel
     all_kernels = np.zeros((vectors.shape[1], len(triage.labels)), np.float32)
     all_biases = np.full(len(triage.labels), bias.min(), np.float32)  # of classes without a row in train
     all_kernels[:, known], all_biases[known] = kernel, bias

@@ -134,7 +134,8 @@ class TriageTask(Task):
 
     def report(self, history: dict[str, Any]) -> None:
         """Writes the model card of the weights that were kept."""
-        if history["best"] != history["epochs"][-1]:
+        # A run that was killed here, and resumed, has not evaluated anything yet.
+        if history["best"] != history["epochs"][-1] or not self._evaluation.done:
             self.triage.load_weights(self._model_dir)
             self._evaluation()
         report.write(self._model_dir, self._config, self.triage, self._prepared, history, self._evaluation)
