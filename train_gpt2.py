@@ -33,10 +33,7 @@ from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.masked_language_model import flags as masked_flags
-from docproduct.systems.masked_language_model.train import train as train_masked
 from docproduct.systems.triage import flags as triage_flags
-from docproduct.systems.triage import grid
-from docproduct.systems.triage.train import train as train_triage
 from docproduct.training import devices, training_flags
 
 if TYPE_CHECKING:
@@ -126,6 +123,10 @@ def _train_generator(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
 
 
 def _train_triage(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    # Here, as other tasks need no scikit-learn.
+    from docproduct.systems.triage import grid
+    from docproduct.systems.triage.train import train as train_triage
+
     values = flags.FLAGS
     training_flags.check_task(but=(_of_generator() | set(masked_flags.OWN)) - set(triage_flags.names()))
     config = triage_flags.config()
@@ -137,6 +138,8 @@ def _train_triage(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
 
 
 def _train_masked(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    from docproduct.systems.masked_language_model.train import train as train_masked
+
     values = flags.FLAGS
     training_flags.check_task(but=(_of_generator() | set(triage_flags.OWN)) - masked_flags.names())
     return train_masked(masked_flags.config(), values.model_dir, values.resume, values.overwrite, strategy)

@@ -3,9 +3,9 @@
     python -m benchmarks.triage --prepared_dir=PREPARED --runs=encoder=M0:M1:M2 --runs=joint=J0:J1:J2
 
 Reads the report.json and metrics.json that `train_gpt2.py --task=triage` wrote; --runs names a variant and the folders
-of its seeds. The SVM sees TF-IDF of character 1- to 3-grams. Of each variant it prints the mean and the range over the
-seeds, and the 95 % interval of the difference from the first variant: a paired bootstrap over the dev texts, whose
-scores are means over the seeds. Ends with one line of JSON.
+of its seeds, all trained with all labels. The SVM sees TF-IDF of character 1- to 3-grams. Of each variant it prints the
+mean and the range over the seeds, and the 95 % interval of the difference from the first variant: a paired bootstrap
+over the dev texts, whose scores are means over the seeds. Ends with one line of JSON.
 """
 
 import os
@@ -39,7 +39,8 @@ def svm_predictions(prepared: PreparedFolder) -> tuple[np.ndarray, np.ndarray]:
     known = [(text, label) for text, label in zip(train, train_labels, strict=True) if label]
     model = make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True), LinearSVC())
     model.fit(*zip(*known, strict=True))
-    labeled = [(text, label) for text, label in zip(dev, dev_labels, strict=True) if label in set(train_labels) - {""}]
+    labels = {label for _, label in known}
+    labeled = [(text, label) for text, label in zip(dev, dev_labels, strict=True) if label in labels]
     texts, right = zip(*labeled, strict=True)
     return np.array(right), model.predict(texts)
 
@@ -58,9 +59,8 @@ def run_predictions(folder: str) -> tuple[np.ndarray, np.ndarray]:
 
 def scores(right: np.ndarray, predicted: np.ndarray) -> np.ndarray:
     """Returns accuracy and macro-F1, [2]."""
-    names, numbers = np.unique(np.concatenate([right, predicted]), return_inverse=True)
+    _, numbers = np.unique(np.concatenate([right, predicted]), return_inverse=True)
     classes, given = np.split(numbers, 2)
-    del names
     return np.array([np.mean(classes == given), macro_f1(given, classes)])
 
 

@@ -13,7 +13,7 @@ from absl import app, flags, logging
 
 from data_pipeline import cleaning
 from docproduct import command, sample
-from docproduct.answering.triage import NOT_SURE, Triage, Triager
+from docproduct.answering.triage import Triage, Triager
 
 _BAR = 30  # characters of a probability of 1
 
@@ -21,8 +21,8 @@ _BAR = 30  # characters of a probability of 1
 def show(triage: Triage) -> None:
     """Prints an answer for people on standard error: what to do in an emergency comes first."""
     lines = [f"!! {triage.advice}\n"] if triage.advice else []
-    if not triage.sure:
-        lines.append(NOT_SURE)
+    if note := triage.as_json()["note"]:
+        lines.append(note)
     for department in triage.departments:
         bar = "\u2588" * round(_BAR * department.prob)
         lines.append(f"  {department.prob:6.1%}  {bar:{_BAR}}  {department.label}")

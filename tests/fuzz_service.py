@@ -25,9 +25,19 @@ from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from tests import conftest, serving
 
-ROUTES = ("/v1/answer", "/v1/retrieve", "/v1/embeddings")
+ROUTES = ("/v1/answer", "/v1/retrieve", "/v1/embeddings", "/v1/triage")
 _FIELDS = ("question", "k", "search_by", "generate", "max_tokens", "temperature", "top_k", "top_p", "seed", "stream")
-_FIELDS += ("repetition_penalty", "no_repeat_ngram_size", "input", "side", "encoding_format", "dimensions", "model")
+_FIELDS += (
+    "repetition_penalty",
+    "no_repeat_ngram_size",
+    "input",
+    "side",
+    "encoding_format",
+    "dimensions",
+    "model",
+    "text",
+    "reply",
+)
 _ALLOWED = {200, 400, 404, 405, 408, 413, 422}
 
 

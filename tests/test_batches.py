@@ -197,3 +197,20 @@ def test_inference_batches_restore_the_order(batch_tokens, expected):
 def test_a_split_without_pairs_has_no_shards(prepared):
     assert prepared.num_rows("test") == 0
     assert prepared.shards("test") == []
+
+
+def test_rows_in_memory_come_shuffled_in_batches_of_like_length():
+    lengths = np.random.default_rng(0).integers(3, 90, 203)
+    epoch = batches.shuffled_batches(lengths, 8, seed=1, epoch=0)
+    assert sorted(np.concatenate(epoch).tolist()) == list(range(203))
+    assert [len(rows) for rows in epoch] == [8] * 25 + [3]
+    spread = np.mean([np.ptp(lengths[rows]) for rows in epoch])
+    assert spread < 12  # of 86 without sorting
+    again, other = (batches.shuffled_batches(lengths, 8, seed=1, epoch=number) for number in (0, 1))
+    assert all(map(np.array_equal, epoch, again))
+    assert not all(map(np.array_equal, epoch, other))
+
+
+def test_rows_are_padded_to_the_longest():
+    assert batches.pad_rows([[5], [6, 7, 8]], 0).tolist() == [[5, 0, 0], [6, 7, 8]]
+    assert batches.pad_rows([[], []], -1, least=2).tolist() == [[-1, -1], [-1, -1]]

@@ -59,6 +59,7 @@ def test_ids_are_those_of_the_encoder_without_its_marks(vocabulary, tokenizer):
         ("don ' t use follow - up ( or both )", "don't use follow-up (or both)"),
         ("多 喝 水 ， 少 吃 盐 。 take b12 now", "多喝水，少吃盐。take b12 now"),
         ("a - b and / or c - 5 %", "a-b and/or c-5%"),
+        ("take 2 , 3 drinks or 1 , 000", "take 2, 3 drinks or 1,000"),
         ("", ""),
     ],
 )

@@ -127,7 +127,8 @@ def test_reply_loss_by_numpy(decoder):
 def test_learned_task_weights_by_hand():
     weights = TaskWeights(2)
     assert float(weights(tf.constant([2.0, 3.0]))) == pytest.approx(5.0)
-    weights.log_variances.assign([math.log(2.0), 0.0])
+    weights.scaled.assign([math.log(2.0) / 200, 0.0])
+    assert weights.log_variances.numpy() == pytest.approx([math.log(2.0), 0.0])
     # 2 / 2 + log(2) / 2 + 3
     assert float(weights(tf.constant([2.0, 3.0]))) == pytest.approx(4 + math.log(2) / 2)
 
@@ -198,7 +199,12 @@ def test_grid_flag():
     }
     config = grid.with_values(TriageTraining("p"), {"learning_rate": 2.0, "class_weights": "sqrt", "dropout": 0.2})
     assert (config.settings.learning_rate, config.labels.class_weights, config.dropout) == (2.0, "sqrt", 0.2)
-    for text, message in (("", "names no setting"), ("dropout", "the part 'dropout'"), ("rate=1", "names 'rate'")):
+    for text, message in (
+        ("", "names no setting"),
+        ("dropout", "the part 'dropout'"),
+        ("rate=1", "names 'rate'"),
+        ("variant=joint", "share"),
+    ):
         with pytest.raises(ValueError, match=message):
             grid.parse(text)
     with pytest.raises(ValueError, match="gives batch_size the value 'x'"):

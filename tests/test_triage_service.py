@@ -119,7 +119,7 @@ def test_panel(driver):
         assert page.text("#triage_note") == NOT_SURE
         rows = [item.text.split("\n") for item in page.driver.find_elements("css selector", "#departments li")]
         assert rows == [["skin", "40%"], ["heart", "30%"], ["lung", "20%"]]
-        assert page.text("#draft summary") == "Draft reply, checked by nobody"
+        assert page.text("#draft summary") == "Draft reply (not reviewed)"
         page.at("#draft summary").send_keys(Keys.ENTER)
         page.until(lambda: page.text("#draft .text") == "about chest pain and no breath <b>")
         assert "not medical advice" in page.text("#triage_disclaimer")

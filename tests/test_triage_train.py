@@ -1,78 +1,35 @@
 """Training of the triage model: its variants, its gradients, resuming, the folder, and rows that lack something."""
 
-import csv
 import dataclasses
-import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.rows import TRIAGE
-from docproduct.systems.generator.cross_attention import SmallDecoder
-from docproduct.systems.triage import TrainedTriage, grid, rows
+from docproduct.systems.triage import TrainedTriage, rows
 from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.labels import LabelSettings
 from docproduct.systems.triage.losses import PAD
 from docproduct.systems.triage.start import probe, start
 from docproduct.systems.triage.task import TriageTask
 from docproduct.systems.triage.train import train
-from docproduct.training import devices
-from docproduct.training.settings import TrainingSettings
-from tests.conftest import TINY_BERT
-
-SETTINGS = TrainingSettings(
-    epochs=2, batch_size=16, learning_rate=3e-3, precision="float32", checkpoint_steps=1, seed=5, keep="last"
-)
-BERT = dataclasses.replace(TINY_BERT, max_positions=40)
-DECODER = SmallDecoder(width=8, num_layers=1, num_heads=2, max_positions=24)
-PARTS = {"random_bert": BERT, "random_decoder": DECODER, "max_tokens": 20, "max_reply_tokens": 10, "num_replies": 3}
-WORDS = {"heart": ("chest", "pulse"), "skin": ("rash", "itch"), "lung": ("cough", "breath")}
-
-
-def write_table(path, table):
-    with open(path, "w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("text", "label", "reply"), *table])
-    return str(path)
-
-
-def prepare_table(folder, table, **settings):
-    path = write_table(folder / "table.csv", table)
-    settings = {"dev_share": 0.25, "seed": 1} | settings
-    prepare(PrepareSettings((path,), **settings), str(folder / "prepared"), reader=TRIAGES)
-    return str(folder / "prepared")
+from docproduct.training.step import make_optimizer, step_function
+from tests.triage_models import DECODER, PARTS, SETTINGS, TABLE, config_in, prepare_table, write_table
 
 
 @pytest.fixture(scope="module")
-def table():
-    names = sorted(WORDS)
-    return [
-        (
-            f"{WORDS[names[i % 3]][i % 2]} pain number {i} for {'many ' * (i % 5)}days",
-            names[i % 3],
-            f"see the {names[i % 3]} doctor {i % 4}",
-        )
-        for i in range(40)
-    ]
+def config(tmp_path_factory):
+    return config_in(tmp_path_factory.mktemp("triage"))
 
 
 @pytest.fixture(scope="module")
-def prepared_dir(table, tmp_path_factory):
-    # One row has a label only, one a reply only.
-    more = [("a label alone", "skin", ""), ("a reply alone", "", "rest a while")]
-    return prepare_table(tmp_path_factory.mktemp("triage"), [*table, *more])
-
-
-@pytest.fixture(scope="module")
-def config(prepared_dir):
-    return TriageTraining(prepared_dir, **PARTS, settings=SETTINGS)
+def trained(config, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("trained") / "m")
+    return folder, train(config, folder)
 
 
 def task_of(config, model_dir=""):
@@ -195,13 +152,7 @@ def test_a_component_that_hardly_varies_does_not_drown_the_others(config, monkey
     assert np.abs(kernel).max() < 1e4
 
 
-@pytest.fixture(scope="module")
-def trained(config, tmp_path_factory):
-    folder = str(tmp_path_factory.mktemp("trained") / "m")
-    return folder, train(config, folder)
-
-
-def test_trained_folder(trained, table):
+def test_trained_folder(trained):
     folder, history = trained
     assert history["best"]["reply_perplexity"] < history["epochs"][0]["reply_perplexity"]
     assert set(history["best"]) >= {"accuracy", "macro_f1", "ece", "reply_perplexity", "BLEU-2", "BLEU-4", "ROUGE-L"}
@@ -217,98 +168,11 @@ def test_trained_folder(trained, table):
     low, high = report["intervals"]["accuracy"]
     assert low <= report["scores"]["accuracy"] <= high
     triage = TrainedTriage.load(folder)
-    probs = triage.probs([row[0] for row in table[:5]])
+    probs = triage.probs([row[0] for row in TABLE[:5]])
     assert probs.sum(axis=1) == pytest.approx(1, abs=1e-5)
-    replies = triage.replies([row[0] for row in table[:3]])
+    replies = triage.replies([row[0] for row in TABLE[:3]])
     assert len(replies) == 3
-    assert triage.replies([table[1][0]]) == replies[1:2]  # batch mates change no reply
-
-
-@pytest.mark.long
-def test_resumed_is_undisturbed(trained, config, tmp_path, monkeypatch):
-    # The encoder's folder has a vocabulary: one that is learned from texts is not always the same.
-    config = dataclasses.replace(config, encoder_dir=trained[0], num_replies=0)
-    undisturbed = train(config, str(tmp_path / "undisturbed"))
-    again = str(tmp_path / "m")
-    evaluate, calls = TriageTask.evaluate, []
-
-    def interrupted(self):
-        calls.append(1)
-        if len(calls) == 2:
-            raise KeyboardInterrupt
-        return evaluate(self)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(TriageTask, "evaluate", interrupted)
-        with pytest.raises(KeyboardInterrupt):
-            train(config, again)
-    resumed = train(config, again, resume=True)
-    assert resumed["losses"] == pytest.approx(undisturbed["losses"], abs=1e-5)
-    assert resumed["best"]["accuracy"] == undisturbed["best"]["accuracy"]
-    assert train(config, again, resume=True) == resumed  # nothing is left to do
-
-
-def weights_of(triage):
-    return {v.path: v.numpy() for v in triage.model.bert.weights}
-
-
-@pytest.mark.parametrize("variant", ["encoder", "frozen", "decoder"])
-def test_variants(variant, config, tmp_path):
-    config = dataclasses.replace(config, variant=variant, settings=dataclasses.replace(SETTINGS, epochs=1))
-    folder = str(tmp_path / "m")
-    history = train(config, folder)
-    triage = TrainedTriage.load(folder)
-    before = weights_of(start(config, PreparedFolder(config.prepared_dir, TRIAGE)))
-    changed = any(not np.array_equal(before[path], value) for path, value in weights_of(triage).items())
-    assert changed == (variant == "encoder")
-    assert triage.has_replies == (variant == "decoder")
-    assert bool(triage.labels) == (variant != "decoder")
-    assert ("accuracy" in history["best"]) == (variant != "decoder")
-    with pytest.raises(ValueError, match="no labels" if variant == "decoder" else "no decoder"):
-        triage.probs(["a"]) if variant == "decoder" else triage.replies(["a"])
-
-
-@pytest.mark.long
-@pytest.mark.parametrize("weighting", ["fixed", "uncertainty"])
-def test_replicas_give_the_losses_of_one_device(weighting, trained, prepared_dir, tmp_path):
-    """Two logical devices get half of each batch; labels and tokens of replies count alike over both."""
-    code = f"""
-import json
-import tensorflow as tf
-tf.config.set_logical_device_configuration(tf.config.list_physical_devices("CPU")[0],
-                                           [tf.config.LogicalDeviceConfiguration()] * 2)
-from docproduct.systems.triage.config import TriageTraining
-from docproduct.systems.triage.train import train
-from docproduct.training import devices
-from docproduct.training.settings import TrainingSettings
-settings = TrainingSettings(epochs=1, batch_size=8, learning_rate=3e-3, precision="float32", seed=5)
-config = TriageTraining({prepared_dir!r}, {trained[0]!r}, {trained[0]!r}, weighting={weighting!r}, dropout=0.0,
-                        max_tokens=20, max_reply_tokens=10, num_replies=0, settings=settings)
-one = train(config, {str(tmp_path / "one")!r})
-two = train(config, {str(tmp_path / "two")!r}, strategy=tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]))
-print(json.dumps([one["losses"], two["losses"]]))
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr[-3000:]
-    one, two = json.loads(done.stdout.splitlines()[-1])
-    np.testing.assert_allclose(one, two, atol=1e-5)
-
-
-def test_several_workers_need_a_vocabulary(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(devices, "num_workers", lambda strategy: 2)
-    with pytest.raises(ValueError, match="Several workers need --encoder_dir"):
-        train(config, str(tmp_path / "m"))
-
-
-def test_joint_from_trained_parts(trained, config, tmp_path):
-    """The fifth experiment of the paper: encoder and decoder come from models that were trained alone."""
-    folder, _ = trained
-    parts = dataclasses.replace(config, encoder_dir=folder, decoder_dir=folder, probe_first=False)
-    triage, first = start(parts, PreparedFolder(config.prepared_dir, TRIAGE)), TrainedTriage.load(folder)
-    for path, value in weights_of(first).items():
-        assert np.array_equal(value, weights_of(triage)[path])
-    for ours, theirs in zip(triage.generator.decoder.weights, first.generator.decoder.weights, strict=True):
-        assert np.array_equal(ours, theirs)
+    assert triage.replies([TABLE[1][0]]) == replies[1:2]  # batch mates change no reply
 
 
 def test_replies_fit_the_decoders_window(config):
@@ -322,14 +186,20 @@ def test_replies_fit_the_decoders_window(config):
 def test_uncertainty_weights_are_trained(config, tmp_path):
     task = task_of(dataclasses.replace(config, weighting="uncertainty"))
     assert task._task_weights in task.modules
-    _, gradients = task.gradients(some_batch(task), lambda x: x)
-    assert np.abs(gradients[-1].numpy()).min() > 0
+    assert task_of(config)._task_weights is None
+    optimizer = make_optimizer(task, config.settings, tf.distribute.get_strategy())
+    step = step_function(task, optimizer, 1.0, tf.distribute.get_strategy())
+    for batch in task.batches(0, 0):
+        step(batch)
+    # Both losses are above 1/2, where s = 0 would stay; that of the replies is the larger one, and counts less.
+    labels, replies = task._task_weights.log_variances.numpy()
+    assert replies > labels > 0.1
 
 
-def test_rows_that_lack_something(tmp_path, table, caplog):
+def test_rows_that_lack_something(tmp_path, caplog):
     dev = [("chest again", "heart", ""), ("an eye", "eye", ""), ("only a reply", "", "rest")]
     dev_path = write_table(tmp_path / "dev.csv", dev)
-    folder = prepare_table(tmp_path, [*table, ("word " * 60, "skin", "")], dev_inputs=(dev_path,), dev_share=0.0)
+    folder = prepare_table(tmp_path, [*TABLE, ("word " * 60, "skin", "")], dev_inputs=(dev_path,), dev_share=0.0)
     config = TriageTraining(folder, **PARTS, settings=SETTINGS)
     caplog.set_level("INFO", logger="absl")
     task = task_of(config)
@@ -344,37 +214,25 @@ def test_rows_that_lack_something(tmp_path, table, caplog):
     assert len(task_of(joined)._evaluation.classes) == 2  # the unknown label is one of the others
 
 
-def test_one_class_only(tmp_path, table):
-    folder = prepare_table(tmp_path, [(text, "heart", reply) for text, _, reply in table])
+def test_one_class_only(tmp_path):
+    folder = prepare_table(tmp_path, [(text, "heart", reply) for text, _, reply in TABLE])
     with pytest.raises(ValueError, match=r"have 1 labels to tell apart \(heart\); expected two or more"):
         train(TriageTraining(folder, **PARTS, settings=SETTINGS), str(tmp_path / "m"))
 
 
-@pytest.mark.long
-def test_grid_goes_on_where_it_stopped(config, tmp_path, monkeypatch):
-    folder = str(tmp_path / "grid")
-    config = dataclasses.replace(
-        config, variant="encoder", probe_first=False, settings=dataclasses.replace(SETTINGS, epochs=1)
-    )
-    values = {"learning_rate": [1e-4, 1e-2]}
-    trained, trains = [], grid.train
+def test_rows_must_have_what_is_learned(tmp_path, config):
+    folder = prepare_table(tmp_path, [(text, label, "") for text, label, _ in TABLE])
+    config = dataclasses.replace(config, prepared_dir=folder)
+    with pytest.raises(ValueError, match="No train row has a reply"):
+        train(config, str(tmp_path / "m"))
+    assert task_of(dataclasses.replace(config, variant="encoder")).num_rows == 30
 
-    def counting(config, run_dir, **options):
-        if len(trained) == 1:
-            trained.append("killed")
-            raise KeyboardInterrupt
-        trained.append(config.settings.learning_rate)
-        return trains(config, run_dir, **options)
 
-    monkeypatch.setattr(grid, "train", counting)
-    with pytest.raises(KeyboardInterrupt):
-        grid.search(config, values, folder)
-    best = grid.search(config, values, folder)
-    content = files.read_json(f"{folder}/grid.json")
-    scores = [run["scores"]["accuracy"] for run in content["runs"]]
-    assert scores == sorted(scores, reverse=True)
-    assert best["best"]["accuracy"] == scores[0]
-    kept = TrainedTriage.load(f"{folder}/best")
-    assert kept.fingerprint() == TrainedTriage.load(f"{folder}/runs/{content['runs'][0]['name']}").fingerprint()
-    with pytest.raises(FileExistsError, match="holds no search"):
-        grid.search(config, values, config.prepared_dir)
+def test_a_model_without_replies_is_no_decoder(config, tmp_path):
+    encoder = task_of(dataclasses.replace(config, variant="encoder")).triage
+    folder = tmp_path / "encoder"
+    folder.mkdir()
+    encoder.save_config(str(folder), {})
+    encoder.save_weights(str(folder))
+    with pytest.raises(ValueError, match="was trained without replies"):
+        task_of(dataclasses.replace(config, decoder_dir=str(folder)))

@@ -13,6 +13,8 @@ from data_pipeline.batches.sorting import (
     length_groups,
     length_order,
     length_sorted,
+    pad_rows,
+    shuffled_batches,
     side_ids,
 )
 from data_pipeline.batches.training import BatchSettings, Source, length_boundaries, training_batches
@@ -29,7 +31,9 @@ __all__ = [
     "length_order",
     "length_sorted",
     "pad",
+    "pad_rows",
     "parse",
+    "shuffled_batches",
     "side_ids",
     "training_batches",
 ]

@@ -1,6 +1,6 @@
 """Puts rows of similar length together: in batches for inference, in groups inside a training step."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -11,6 +11,7 @@ from data_pipeline.folders.prepared import PreparedFolder, RowFinder
 
 _WINDOW = 2**15  # texts that are sorted by length together
 _ALL_TOGETHER = 2**62  # tokens
+_SORTED_BATCHES = 16  # of rows that are sorted by length together
 
 
 def length_groups(ids: tf.Tensor, num_groups: int, pad_id: int, multiple: int = 1) -> tuple[list[tf.Tensor], tf.Tensor]:
@@ -53,6 +54,34 @@ def length_order(lengths: np.ndarray, batch_tokens: int) -> Iterator[np.ndarray]
         size = max(1, batch_tokens // max(1, int(lengths[order[start]])))
         yield order[start : start + size]
         start += size
+
+
+def shuffled_batches(lengths: np.ndarray, batch_size: int, seed: int, epoch: int) -> list[np.ndarray]:
+    """Returns the batches of an epoch of rows that are in memory: in random order, rows of like length together.
+
+    Args:
+      lengths: [N] int.
+      batch_size: rows in a batch; the last one may be smaller.
+      seed: decides the order, together with the epoch.
+      epoch: 0, 1, ...; each has another order.
+
+    Returns:
+      The positions of the rows of each batch, [B] int each.
+    """
+    random = np.random.default_rng([seed, epoch])
+    order, pool = random.permutation(len(lengths)), batch_size * _SORTED_BATCHES
+    pools = [order[start : start + pool] for start in range(0, len(order), pool)]
+    order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
+    batches = [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+    return [*(batches[place] for place in random.permutation(len(batches) - 1).tolist()), batches[-1]]
+
+
+def pad_rows(rows: Sequence[Sequence[int]], pad_id: int, least: int = 1) -> np.ndarray:
+    """Returns rows of ids as one array, [N, T] int32, padded to the longest; T is at least `least`."""
+    ids = np.full((len(rows), max([least, *map(len, rows)])), pad_id, np.int32)
+    for place, row in enumerate(rows):
+        ids[place, : len(row)] = row
+    return ids
 
 
 def length_sorted(ids: tf.RaggedTensor, batch_tokens: int, pad_id: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -1,7 +1,8 @@
 """Stratified splits: dev and test get their share of each label's keys, rather than of all keys.
 
-Of a rare label, a hash of the key alone may leave none for dev. All rows have to be known before the first key has a
-split: this pass reads the chunks between the two others, and holds the keys with their labels in memory, no texts.
+By a hash of the key alone, a rare label may be all in dev, or not there at all. Shares are rounded: a label with few
+keys may still have none there. All rows have to be known before the first key has a split: this pass reads the chunks
+between the two others, and holds the keys with their labels in memory, no texts.
 """
 
 import collections
@@ -37,7 +38,7 @@ def find(job: Job, chunk_paths: Sequence[str], progress: bool) -> None:
 
 
 def _strata(job: Job, chunk_paths: Sequence[str], progress: bool) -> list[list[int]]:
-    """Returns the keys of each label, as far as their rows will be accepted and no file gives their split.
+    """Returns the keys of each label. Keys of refused rows, and of files of a given split, are left out.
 
     A key with several labels goes by its first row, in the order of the inputs. Rows without a label are one stratum.
     """

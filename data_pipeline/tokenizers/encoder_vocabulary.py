@@ -81,7 +81,7 @@ class EncoderVocabulary:
         return [ids[1:-1] for ids in self._tokenizer.encode_few(list(texts), _ALL)] if texts else []
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns the text of ids, without special tokens; an unknown token is shown by its name."""
+        """Returns the text of ids, without special tokens; an unknown token is shown as [UNK] or <unk>."""
         return self._tokenizer.text([i for i in ids if i < self.vocab_size])
 
     def decode_finished(self, ids: Iterable[int]) -> str:

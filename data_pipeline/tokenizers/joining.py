@@ -6,6 +6,7 @@ from collections.abc import Iterable
 # Characters of scripts without blanks between words, with their punctuation.
 _NO_BLANKS = re.compile("[\u2e80-\u9fff\uf900-\ufaff\ufe30-\ufe4f\uff00-\uff60\u3000-\u303f]|[\U00020000-\U0002fa1f]")
 _CLOSING, _OPENING = tuple(".,!?;:%)]}\u2019\u201d"), tuple("([{\u2018\u201c")
+_THOUSANDS = 3  # digits behind a comma in a number
 _INSIDE = "'-/"  # between letters, as in don't and follow-up
 
 
@@ -26,8 +27,9 @@ def _apart(parts: list[str], word: str) -> bool:
         return False
     if word in _INSIDE:
         return not last[-1:].isalnum()
-    before = next((part for part in reversed(parts[:-1])), "")
+    before = parts[-2] if len(parts) > 1 else ""
     if last in _INSIDE:
         return not before[-1:].isalnum()
     # 3.5 and 1,000
-    return not (last in ".," and before[-1:].isdigit() and word[:1].isdigit())
+    in_number = last == "." or (last == "," and len(word) == _THOUSANDS)
+    return not (in_number and before[-1:].isdigit() and word.isdigit())

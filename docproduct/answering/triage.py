@@ -73,7 +73,7 @@ class Triage:
 
     def as_json(self) -> dict[str, Any]:
         """Returns it for JSON, with a note where the model is not sure, and the disclaimer."""
-        note = None if self.sure else NOT_SURE
+        note = NOT_SURE if self.departments and not self.sure else None
         return dataclasses.asdict(self) | {"note": note, "disclaimer": DISCLAIMER}
 
 

@@ -129,7 +129,10 @@ def _generate(functions: saved_models.Functions, window: int, end_ids: Sequence[
         prompt_ids: tf.Tensor, prompt_lengths: tf.Tensor, max_tokens: tf.Tensor, **sampling: tf.Tensor
     ) -> State:
         encoder = {name: sampling.pop(name) for name in _ENCODER if name in sampling}
-        with tf.control_dependencies(_checks(prompt_ids, prompt_lengths, max_tokens, sampling["seeds"], window)):
+        checks = _checks(prompt_ids, prompt_lengths, max_tokens, sampling["seeds"], window)
+        rows = "Expected states and a mask of the encoder for each prompt."
+        checks += [tf.debugging.assert_equal(tf.shape(x)[0], tf.shape(prompt_ids)[0], rows) for x in encoder.values()]
+        with tf.control_dependencies(checks):
             longest = tf.reduce_max(prompt_lengths)
             prompt_ids = prompt_ids[:, :longest]
         room = tf.minimum(max_tokens, window - longest)

@@ -25,7 +25,7 @@ _CHUNK = 16  # tokens that a stream writes before it shows them
 _LARGEST_SEED = 2**31 - 1
 
 Run = Callable[[str, dict[str, Any]], dict[str, Any]]
-Encoder = tuple[Any, Any]  # states [P, E, D of the encoder] and mask [P, E]
+EncoderArrays = tuple[Any, Any]  # states [P, E, D of the encoder] and mask [P, E]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,7 +108,7 @@ class GenerationSession:
         prompts: Sequence[Sequence[int]],
         settings: GenerationSettings = GenerationSettings(),
         lookup: bool = True,
-        encoder: Encoder | None = None,
+        encoder: EncoderArrays | None = None,
     ) -> list[list[Generation]]:
         """Writes answers to prompts, all of them together.
 
@@ -138,7 +138,7 @@ class GenerationSession:
         prompt: Sequence[int],
         settings: GenerationSettings = GenerationSettings(),
         lookup: bool = True,
-        encoder: Encoder | None = None,
+        encoder: EncoderArrays | None = None,
     ) -> Iterator[Generation]:
         """Yields the growing answer to a prompt, and finally the whole answer.
 
@@ -160,7 +160,7 @@ class GenerationSession:
         prompts: Sequence[Sequence[int]],
         settings: GenerationSettings = GenerationSettings(),
         lookup: bool = True,
-        encoder: Encoder | None = None,
+        encoder: EncoderArrays | None = None,
     ) -> Iterator[list[Generation]]:
         """Yields the growing answers to several prompts, one to each; otherwise like `stream`."""
         if settings.num_samples != 1:
@@ -176,7 +176,7 @@ class GenerationSession:
         settings: GenerationSettings,
         lookup: bool,
         chunk: int,
-        encoder: Encoder | None = None,
+        encoder: EncoderArrays | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yields the state after every `chunk` tokens; each chunk costs the time of a few steps."""
         lengths = self._check(prompts)
@@ -214,7 +214,7 @@ class GenerationSession:
                 )
         return np.array([len(prompt) for prompt in prompts], np.int32)
 
-    def _encoder(self, encoder: Encoder | None, num_prompts: int) -> dict[str, np.ndarray]:
+    def _encoder(self, encoder: EncoderArrays | None, num_prompts: int) -> dict[str, np.ndarray]:
         """Returns the inputs for an encoder's states, or raises a ValueError if they do not fit the model."""
         width = self._config.encoder_width
         if (encoder is None) != (width is None):

@@ -2,6 +2,7 @@
 // The service has it only with a triage model. Texts only ever become text nodes.
 
 const at = (id) => document.getElementById(id);
+const FIND = "Find the department";
 const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 0 });
 let ask = null; // the request function of page.js, once the panel is shown
 let words = {};
@@ -36,7 +37,7 @@ async function triage() {
 async function send(body, button) {
   running?.abort();
   const controller = (running = new AbortController());
-  button?.setAttribute("aria-busy", "true");
+  if (button) button.textContent = "Looking ...";
   try {
     return await (await ask("v1/triage", body, controller.signal)).json();
   } catch (error) {
@@ -45,7 +46,7 @@ async function send(body, button) {
     if (error.status === 401) words.onToken();
     return null;
   } finally {
-    button?.removeAttribute("aria-busy");
+    if (button && running === controller) button.textContent = FIND;
   }
 }
 
@@ -76,7 +77,7 @@ function folded(complaint) {
     if (!details.open || text.textContent) return;
     text.textContent = "Writing ...";
     const result = await send({ text: complaint, reply: true });
-    text.textContent = result?.reply ?? "";
+    text.textContent = result ? result.reply || "It wrote nothing." : "";
     if (!result) details.open = false;
   });
   return details;

@@ -10,20 +10,13 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline import batches
+from data_pipeline.batches import pad_rows
 from data_pipeline.token_rows.masking import NO_TARGET, mask
 from data_pipeline.tokenizers.whole_words import WholeWords
 from docproduct.systems.masked_language_model.losses import logits_of_targets
 from docproduct.systems.masked_language_model.model import MaskedLanguageModel
 
 _BATCH_TOKENS = 4_096
-
-
-def padded(rows: Sequence[np.ndarray], filler: int) -> np.ndarray:
-    """Returns rows as one array, [B, T] int32, filled up to the longest."""
-    result = np.full((len(rows), max(map(len, rows))), filler, np.int32)
-    for place, row in enumerate(rows):
-        result[place, : len(row)] = row
-    return result
 
 
 class DevEvaluation:
@@ -54,8 +47,8 @@ class DevEvaluation:
             raise ValueError("No token of dev can be masked: all are unknown or special. Give more, or other, texts.")
         self._batches = [
             (
-                padded([masked[place][0] for place in places.tolist()], pad_id),
-                padded([masked[place][1] for place in places.tolist()], NO_TARGET),
+                pad_rows([masked[place][0] for place in places.tolist()], pad_id),
+                pad_rows([masked[place][1] for place in places.tolist()], NO_TARGET),
             )
             for places in batches.length_order(np.array(list(map(len, rows))), _BATCH_TOKENS)
         ]

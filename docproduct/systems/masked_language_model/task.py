@@ -10,20 +10,19 @@ import numpy as np
 import tensorflow as tf
 from absl import logging
 
+from data_pipeline.batches import pad_rows, shuffled_batches
 from data_pipeline.token_rows.masking import NO_TARGET, mask
 from data_pipeline.token_rows.plain_texts import PlainTexts, rows_of
 from data_pipeline.tokenizers.whole_words import WholeWords
 from docproduct.systems.masked_language_model import report
 from docproduct.systems.masked_language_model.config import MaskedTraining
-from docproduct.systems.masked_language_model.dev import DevEvaluation, padded
+from docproduct.systems.masked_language_model.dev import DevEvaluation
 from docproduct.systems.masked_language_model.folder import TrainedMaskedModel
 from docproduct.systems.masked_language_model.losses import logits_of_targets
 from docproduct.systems.masked_language_model.start import Vocabulary
 from docproduct.systems.retriever.batches import GeneratedBatches
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, num_rows, whole_gradients
 from docproduct.training.task import Task
-
-_SORTED_BATCHES = 16  # whose rows are put in order of length: they need less padding
 
 
 class MaskedTask(Task):
@@ -78,24 +77,14 @@ class MaskedTask(Task):
         return GeneratedBatches(self._batches(epoch, skip), spec)
 
     def _batches(self, epoch: int, skip: int) -> Iterator[Batch]:
-        for places in self._order(epoch)[skip:]:
+        settings = self._config.settings
+        order = shuffled_batches(np.array(list(map(len, self.rows))), settings.batch_size, settings.seed, epoch)
+        for places in order[skip:]:
             masked = [self.mask(place, epoch) for place in places.tolist()]
             yield {
-                "masked_ids": tf.convert_to_tensor(padded([ids for ids, _ in masked], self.trained.tokenizer.pad_id)),
-                "target_ids": tf.convert_to_tensor(padded([targets for _, targets in masked], NO_TARGET)),
+                "masked_ids": tf.convert_to_tensor(pad_rows([ids for ids, _ in masked], self.trained.tokenizer.pad_id)),
+                "target_ids": tf.convert_to_tensor(pad_rows([targets for _, targets in masked], NO_TARGET)),
             }
-
-    def _order(self, epoch: int) -> list[np.ndarray]:
-        """Returns the rows of each batch of an epoch: in random order, those of like length together."""
-        size = self._config.settings.batch_size
-        random = np.random.default_rng([self._config.settings.seed, epoch])
-        order, lengths = random.permutation(self.num_rows), np.array(list(map(len, self.rows)))
-        in_batches: list[np.ndarray] = []
-        for start in range(0, self.num_rows, _SORTED_BATCHES * size):
-            part = order[start : start + _SORTED_BATCHES * size]
-            part = part[np.argsort(lengths[part], kind="stable")]
-            in_batches += [part[first : first + size] for first in range(0, len(part), size)]
-        return [in_batches[place] for place in random.permutation(len(in_batches)).tolist()]
 
     def mask(self, row: int, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Returns what the model reads of a train row and what it is to predict; each epoch has masks of its own."""

@@ -13,19 +13,18 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from data_pipeline import batches
 from data_pipeline.folders import files
 from data_pipeline.settings import from_json
-from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from data_pipeline.tokenizers import Tokenizer
 from docproduct import model_folder
 from docproduct.layers import checkpoints
 from docproduct.layers.precision import dtype_policy
-from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
+from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.reranker.mixing import mix
 from docproduct.systems.reranker.model import Reranker, RerankerConfig
-from docproduct.systems.reranker.pairs import TextIds, grouped, join, pad_rows, text_ids
+from docproduct.systems.reranker.pairs import TextIds, grouped, join, text_ids
 from docproduct.systems.retriever.folder import check_vocabulary
 
 KIND = "docproduct reranker"
@@ -124,7 +123,7 @@ class TrainedReranker:
         question_lengths = np.array([len(ids.questions[q]) for q in rows[:, 0].tolist()], np.int32)
         logits = np.empty(len(pairs), np.float32)
         for places in batches.length_order(np.array(list(map(len, pairs))), _BATCH_TOKENS):
-            padded = pad_rows([pairs[place] for place in places.tolist()], self.tokenizer.pad_id)
+            padded = batches.pad_rows([pairs[place] for place in places.tolist()], self.tokenizer.pad_id)
             logits[places] = self._logits_of_ids(padded, question_lengths[places])
         return logits
 
@@ -167,20 +166,8 @@ class TrainedReranker:
           ValueError: the folder holds something else, or its files are missing or do not fit together.
         """
         path = os.path.join(folder, CONFIG_FILE)
-        stored = files.read_json(path)
-        if stored is None or stored.get("kind") != KIND:
-            kind = f"no {CONFIG_FILE}" if stored is None else f"a {CONFIG_FILE} of {stored.get('kind')!r}"
-            raise ValueError(f"{folder} holds no reranker: it has {kind}. {_REMEDY}")
-        if stored.get("format") != FORMAT:
-            raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Train the model again.")
-        if not os.path.isfile(os.path.join(folder, METRICS_FILE)):
-            logging.warning("The training in %s has not ended: its weights are those of the best epoch so far.", folder)
-        tokenizer = load_tokenizer(folder)
-        if tokenizer.fingerprint != stored["tokenizer"]:
-            raise ValueError(
-                f"The tokenizer in {folder} has fingerprint {tokenizer.fingerprint[:12]}; the reranker was trained "
-                f"with {stored['tokenizer'][:12]}. The folder was changed: copy the tokenizer's files into it again."
-            )
+        stored = model_folder.read_config(folder, KIND, FORMAT, _REMEDY)
+        tokenizer = model_folder.read_tokenizer(folder, stored["tokenizer"])
         chosen = files.read_json(os.path.join(folder, RERANK_FILE))
         if chosen is None:
             raise ValueError(f"{folder} has no {RERANK_FILE}, which holds the weight of the logits. {_REMEDY}")

@@ -42,14 +42,6 @@ def join(question: np.ndarray, answer: np.ndarray, max_tokens: int) -> np.ndarra
     return np.concatenate([question, answer])
 
 
-def pad_rows(rows: Sequence[np.ndarray], pad_id: int) -> np.ndarray:
-    """Returns rows of ids as one array, [N, T] int32, padded to the longest."""
-    ids = np.full((len(rows), max(map(len, rows))), pad_id, np.int32)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-    return ids
-
-
 def grouped(
     ids: tf.Tensor, question_lengths: tf.Tensor, num_groups: int, pad_id: int
 ) -> tuple[list[tf.Tensor], list[tf.Tensor], tf.Tensor]:

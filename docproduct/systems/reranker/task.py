@@ -10,13 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline import splits
+from data_pipeline.batches import pad_rows
 from data_pipeline.batches.hard_negatives import HardNegatives
 from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.systems.reranker import report
 from docproduct.systems.reranker.config import RerankerTraining
 from docproduct.systems.reranker.dev import RerankEvaluation
 from docproduct.systems.reranker.folder import TrainedReranker
-from docproduct.systems.reranker.pairs import grouped, join, pad_rows, text_ids
+from docproduct.systems.reranker.pairs import grouped, join, text_ids
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.batches import GeneratedBatches
 from docproduct.systems.retriever.dev import DevEvaluation, text_vectors

@@ -1,4 +1,4 @@
-"""Probabilities that mean what they say: a temperature, and the probability from which on the model is sure.
+"""Calibrated probabilities: a temperature for the logits, and a threshold below which a person should be asked.
 
 Source: Guo et al. 2017, "On Calibration of Modern Neural Networks". fit_calibration.py chooses both on dev.
 

@@ -58,23 +58,36 @@ class TriageTraining(Settings):
         0, "Rows whose activations are in memory at once, gradients added up; 0: the whole batch.", least=0
     )
     num_replies: int = setting(
-        16, "Dev texts that are replied to after each epoch, for BLEU and ROUGE-L.", least=0, changes_results=False
+        16,
+        "Number of dev texts to write replies for after each epoch, for BLEU and ROUGE-L.",
+        least=0,
+        changes_results=False,
     )
     reply_temperature: float = setting(
         0.0, "Temperature of these replies; 0: the likeliest token, always.", least=0, changes_results=False
     )
     sure_prob: float = setting(
-        0.8, "The model is sure of a label from this calibrated probability on, or from a higher one.", least=0, most=1
+        0.8, "Lowest calibrated probability at which the model may be sure. Calibration may raise it.", least=0, most=1
     )
     sure_accuracy: float = setting(
-        0.95, "The share of dev texts, of those that it is sure of, whose label is right.", least=0, most=1
+        0.95, "Minimum accuracy on dev among the texts that the model is sure of.", least=0, most=1
     )
     best_metric: str | None = setting(
-        None, "What the kept epoch is best in; default: accuracy, without labels reply_perplexity.", choices=BEST
+        None, "Metric that selects the epoch to keep; default: accuracy, without labels reply_perplexity.", choices=BEST
     )
     random_bert: BertConfig = BertConfig(width=128, num_layers=2, num_heads=2, inner_width=512)
     random_decoder: SmallDecoder = SmallDecoder()
     settings: TrainingSettings = TrainingSettings(epochs=3, batch_size=32)
+
+    @property
+    def metric(self) -> str:
+        """The metric that selects the epoch to keep."""
+        return self.best_metric or ("accuracy" if self.has_labels else "reply_perplexity")
+
+    @property
+    def lowest_is_best(self) -> bool:
+        """Whether a lower value of this metric is better."""
+        return self.metric in ("label_loss", "reply_perplexity")
 
     @property
     def has_labels(self) -> bool:

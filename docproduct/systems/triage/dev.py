@@ -13,15 +13,17 @@ import sacrebleu
 import tensorflow as tf
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from data_pipeline.batches import pad_rows
 from docproduct import metrics
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.systems.triage import calibration
 from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.folder import TrainedTriage
 from docproduct.systems.triage.losses import PAD, reply_losses
-from docproduct.systems.triage.rows import TriageRows, padded
+from docproduct.systems.triage.rows import TriageRows
 
 _CHINESE = "\u4e00", "\u9fff"
+_MOST_LOGITS = 2**26  # in memory at once: 256 MiB
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,15 +61,9 @@ class DevEvaluation:
         self.logits = np.zeros((len(self._labeled), len(triage.labels)), np.float32)
         self.samples: list[Sample] = []
         self.done = False
-        if config.has_labels and not len(self._labeled):
-            raise ValueError(
-                "No dev row has a label that is a class of train. Prepare again with a higher --dev_share."
-            )
-        if config.has_replies and not self._replied:
-            raise ValueError("No dev row has a reply. Prepare again with a higher --dev_share, or --variant=encoder.")
 
     def __call__(self) -> dict[str, float]:
-        """Returns the metrics of labels, and of replies, as far as they are trained."""
+        """Returns the metrics of what is trained: of labels, of replies, or of both."""
         self.done = True
         scores: dict[str, float] = {}
         if self._config.has_labels:
@@ -82,12 +78,17 @@ class DevEvaluation:
     def _perplexity(self) -> float:
         """Returns the perplexity of a token of the replies."""
         nats = tokens = 0.0
+        decoder = self._triage.generator.decoder
         text_ids = [self._rows.text_ids[row] for row in self._replied]
         for part in self._triage.read(text_ids):
-            replies = padded([self._rows.reply_ids[self._replied[row]] for row in part.rows.tolist()], PAD)
-            mask = tf.constant(part.ids != self._triage.tokenizer.pad_id, tf.int32)
-            sums, counts = reply_losses(self._triage.generator.decoder, tf.constant(replies), part.states, mask)
-            nats, tokens = nats + float(tf.reduce_sum(sums)), tokens + float(tf.reduce_sum(counts))
+            replies = pad_rows([self._rows.reply_ids[self._replied[row]] for row in part.rows.tolist()], PAD, least=2)
+            mask = (part.ids != self._triage.tokenizer.pad_id).astype(np.int32)
+            # Logits take more memory than states: a number for each id of the vocabulary.
+            size = max(1, _MOST_LOGITS // (replies.shape[1] * decoder.config.vocab_size))
+            for start in range(0, len(replies), size):
+                own = slice(start, start + size)
+                sums, counts = reply_losses(decoder, tf.constant(replies[own]), part.states[own], mask[own])
+                nats, tokens = nats + float(tf.reduce_sum(sums)), tokens + float(tf.reduce_sum(counts))
         return math.exp(nats / tokens)
 
     def write(self, count: int) -> list[Sample]:

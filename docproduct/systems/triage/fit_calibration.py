@@ -55,12 +55,13 @@ def cross_fitted_probs(logits: np.ndarray, classes: np.ndarray, seed: int = 0) -
 
 
 def sure_from(probs: np.ndarray, classes: np.ndarray, accuracy: float) -> float:
-    """Returns the lowest probability from which on the first label is right at least as often as asked for.
+    """Returns the lowest probability threshold above which the accuracy is high enough.
 
     Args:
       probs: [N, L].
       classes: [N] int, the right labels.
-      accuracy: 0 to 1. If no probability has it, only rows above the highest probability would be sure.
+      accuracy: of the first label in the rows at or above the threshold, 0 to 1. If none has it, the threshold is above
+        all probabilities.
     """
     highest = probs.max(axis=1)
     order = np.argsort(-highest, kind="stable")

@@ -16,25 +16,24 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from absl import logging
 
 from data_pipeline import batches
 from data_pipeline.folders import files
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from data_pipeline.settings import from_json
-from data_pipeline.tokenizers import CausalTokenizer, Tokenizer, load_tokenizer
+from data_pipeline.tokenizers import CausalTokenizer, Tokenizer
 from docproduct import model_folder
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.layers import checkpoints
 from docproduct.layers.precision import dtype_policy
-from docproduct.model_folder import CONFIG_FILE, METRICS_FILE, WEIGHTS_FILE
+from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.retriever.folder import check_vocabulary
 from docproduct.systems.triage.calibration import Calibration
 from docproduct.systems.triage.model import TriageClassifier, TriageConfig
 
-KIND = "docproduct triage"
+KIND = "docproduct triage model"
 FORMAT = 1
 CALIBRATION_FILE = "triage.json"
 DECODER_FOLDER = "decoder"
@@ -112,6 +111,10 @@ class TrainedTriage:
         """Whether it can write replies."""
         return self.generator is not None
 
+    def has_classifier(self) -> bool:
+        """Returns whether the classifier tells labels apart; all zeros, as in the beginning, it does not."""
+        return self.model.classifier is not None and bool(self.model.classifier.kernel.numpy().any())
+
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Tokenizes texts with the encoder's prompt, cut at `config.max_tokens`."""
         if not texts:
@@ -122,9 +125,7 @@ class TrainedTriage:
         """Yields what the encoder makes of tokenized texts, in batches of similar length."""
         lengths = np.array([len(row) for row in ids])
         for rows in batches.length_order(lengths, _BATCH_TOKENS):
-            padded = np.full((len(rows), lengths[rows].max()), self.tokenizer.pad_id, np.int32)
-            for place, row in enumerate(rows.tolist()):
-                padded[place, : lengths[row]] = ids[row]
+            padded = batches.pad_rows([ids[row] for row in rows.tolist()], self.tokenizer.pad_id)
             logits, states = self._read(padded)
             yield Read(rows, padded, logits.numpy(), states.numpy())
 
@@ -236,20 +237,8 @@ class TrainedTriage:
           ValueError: the folder holds something else, or its files are missing or do not fit together.
         """
         path = os.path.join(folder, CONFIG_FILE)
-        stored = files.read_json(path)
-        if stored is None or stored.get("kind") != KIND:
-            kind = f"no {CONFIG_FILE}" if stored is None else f"a {CONFIG_FILE} of {stored.get('kind')!r}"
-            raise ValueError(f"{folder} holds no triage model: it has {kind}. {_REMEDY}")
-        if stored.get("format") != FORMAT:
-            raise ValueError(f"{folder} has format {stored.get('format')}; expected {FORMAT}. Train the model again.")
-        if not os.path.isfile(os.path.join(folder, METRICS_FILE)):
-            logging.warning("The training in %s has not ended: its weights are those of the best epoch so far.", folder)
-        tokenizer = load_tokenizer(folder)
-        if tokenizer.fingerprint != stored["tokenizer"]:
-            raise ValueError(
-                f"The tokenizer in {folder} has fingerprint {tokenizer.fingerprint[:12]}; the model was trained with "
-                f"{stored['tokenizer'][:12]}. The folder was changed: copy the tokenizer's files into it again."
-            )
+        stored = model_folder.read_config(folder, KIND, FORMAT, _REMEDY)
+        tokenizer = model_folder.read_tokenizer(folder, stored["tokenizer"])
         config = from_json(TriageConfig, stored["triage"], path)
         decoder = os.path.join(folder, DECODER_FOLDER)
         generator = TrainedGenerator.load(decoder, seed=seed) if os.path.isdir(decoder) else None

@@ -16,15 +16,15 @@ import tensorflow as tf
 from absl import logging
 
 from data_pipeline.folders import files
-from docproduct.model_folder import METRICS_FILE
 from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.train import train
+from docproduct.training import devices
 
 GRID_FILE = "grid.json"
 RUNS_FOLDER, BEST_FOLDER = "runs", "best"
 _KIND = "docproduct triage grid"
 _PARTS = ("settings", "labels")  # dataclasses inside TriageTraining whose fields may be tried, too
-_LOWEST_IS_BEST = ("label_loss", "reply_perplexity")
+_SAME_IN_ALL = ("variant", "best_metric")  # runs with others have scores that cannot be compared
 
 Grid = Mapping[str, Sequence[Any]]  # {setting: the values to try}
 
@@ -53,13 +53,15 @@ def _default(name: str) -> Any:
     places = [whole, *(getattr(whole, part) for part in _PARTS)]
     known = {field.name: getattr(place, field.name) for place in places for field in dataclasses.fields(place)}
     values = {key: value for key, value in known.items() if not dataclasses.is_dataclass(value)}
+    if name in _SAME_IN_ALL:
+        raise ValueError(f"--grid names {name}, which all its trainings share. Search once for each value of it.")
     if name not in values:
         raise ValueError(f"--grid names {name!r}. Expected a setting of this training, such as learning_rate.")
     return values[name]
 
 
 def _read(name: str, value: str, default: Any) -> Any:
-    if isinstance(default, str) or (default is None and name not in ("dropout",)):
+    if isinstance(default, str) or (default is None and name != "dropout"):
         return value
     try:
         if isinstance(default, bool):
@@ -99,6 +101,7 @@ def search(
       FileExistsError: `model_dir` holds something else.
       ValueError: as `train`.
     """
+    chief = devices.is_chief(strategy or tf.distribute.get_strategy())  # of several workers, one writes
     path = os.path.join(model_dir, GRID_FILE)
     stored = files.read_json(path)
     if os.path.isdir(model_dir) and os.listdir(model_dir) and (stored or {}).get("kind") != _KIND:
@@ -107,7 +110,9 @@ def search(
     entries: list[dict[str, Any]] = []
     histories: dict[str, dict[str, Any]] = {}
     combinations = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
-    files.write_json(path, {"kind": _KIND, "grid": {k: list(v) for k, v in grid.items()}, "runs": []})
+    head = {"kind": _KIND, "grid": {name: list(values) for name, values in grid.items()}}
+    if chief:
+        files.write_json(path, head | {"runs": []})
     for number, values in enumerate(combinations, 1):
         name = ",".join(f"{key}={value}" for key, value in values.items())
         logging.info("Training %d of %d: %s", number, len(combinations), name)
@@ -115,13 +120,12 @@ def search(
         history = train(with_values(config, values), run_dir, resume=True, strategy=strategy)
         histories[name] = history
         entries.append({"name": name, "values": values, "scores": history["best"]})
-        metric = config.best_metric or ("accuracy" if config.has_labels else "reply_perplexity")
-        sign = 1 if metric in _LOWEST_IS_BEST else -1
-        entries.sort(key=lambda entry: sign * entry["scores"][metric])
-        content = {"kind": _KIND, "grid": {k: list(v) for k, v in grid.items()}, "metric": metric, "runs": entries}
-        files.write_json(path, content)
+        entries.sort(key=lambda entry: entry["scores"][config.metric], reverse=not config.lowest_is_best)
+        if chief:
+            files.write_json(path, head | {"metric": config.metric, "runs": entries})
     best = entries[0]["name"]
-    _keep(os.path.join(model_dir, RUNS_FOLDER, best), os.path.join(model_dir, BEST_FOLDER))
+    if chief:
+        _keep(os.path.join(model_dir, RUNS_FOLDER, best), os.path.join(model_dir, BEST_FOLDER))
     logging.info("The best: %s.", best)
     return histories[best]
 
@@ -131,5 +135,3 @@ def _keep(run_dir: str, best_dir: str) -> None:
     shutil.rmtree(best_dir, ignore_errors=True)
     with files.whole_folder(best_dir) as partial:
         shutil.copytree(run_dir, partial, dirs_exist_ok=True)
-    if not os.path.isfile(os.path.join(best_dir, METRICS_FILE)):
-        raise ValueError(f"{run_dir} has no {METRICS_FILE}: its training has not ended. Run the search again.")

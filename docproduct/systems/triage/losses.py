@@ -10,19 +10,25 @@ from keras import ops
 from docproduct.layers.gpt2 import GPT2
 
 PAD = -1  # of replies: no token has this id
+_SPEED = 200  # AdamW moves a variable by the learning rate a step: too little for a weight of a loss
 
 
 class TaskWeights(keras.layers.Layer):
     """Learns how much each task counts, from how uncertain it is.
 
     Source: Kendall et al. 2018, "Multi-Task Learning Using Uncertainty to Weigh Losses", for classification: a loss
-    counts exp(-s), and s / 2 is added, so that the weight cannot fall to 0 for nothing.
+    counts exp(-s), and s / 2 is added, so that the weights do not collapse to 0.
     """
 
     def __init__(self, num_tasks: int):
         super().__init__(name="task_weights")
-        self.log_variances = self.add_weight(shape=(num_tasks,), initializer="zeros", name="log_variances")
+        self.scaled = self.add_weight(shape=(num_tasks,), initializer="zeros", name="scaled_log_variances")
         self.built = True
+
+    @property
+    def log_variances(self) -> tf.Tensor:
+        """[tasks], s of each."""
+        return self.scaled * _SPEED
 
     def call(self, losses: tf.Tensor) -> tf.Tensor:
         """[tasks] mean losses -> their weighted sum, a scalar."""

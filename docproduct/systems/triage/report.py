@@ -39,13 +39,14 @@ def write(
     if config.has_labels:
         sections.append(_label_section(model_dir, triage, evaluation))
     if evaluation.samples:
-        sections.append(f"## Draft replies\n\nOf a decoder, beside the reply in the data:\n\n{_samples(evaluation)}")
+        scored = f"BLEU and ROUGE-L are those of {len(evaluation.samples)} dev texts, each with both replies."
+        sections.append(f"## Draft replies\n\n{scored}\n\n{_samples(evaluation)}")
     sections += [
         f"## Data\n\n{cards.inputs(prepared)}",
         f"## Settings\n\n{cards.settings(_asked(config), {})}\n\nAll of them, versions and git commit are in "
         "`config.json`.",
-        "## Limits\n\nIt knows the labels above and no others, and gives one of them to any text, also to one that is "
-        "none of its business. Its probabilities were calibrated on texts like those of dev. Draft replies are likely "
+        "## Limits\n\nIt knows the labels above and no others, and gives one of them to any text, even to one that "
+        "fits none of them. Its probabilities were calibrated on texts like those of dev. Draft replies are likely "
         f"texts, not checked ones. Texts are cut at {triage.config.max_tokens} tokens.",
     ]
     files.write_text(os.path.join(model_dir, cards.FILE), "\n\n".join(sections) + "\n")
@@ -80,7 +81,7 @@ def _label_section(model_dir: str, triage: TrainedTriage, evaluation: DevEvaluat
             f"Expected calibration error {scores['ece']:.4f}; with a temperature that was fitted on other dev texts "
             f"{content['ece_calibrated']:.4f}. The stored temperature is {chosen.temperature:.3f}. From a probability "
             f"of {chosen.sure_from:.3f} on the model is sure, which it is of {sure['share']:.1%} of the texts"
-            f"{accuracy}. Below it, it says that a person should be asked.",
+            f"{accuracy}. The threshold was chosen on these texts. Below it, a person should be asked.",
         ]
     )
 

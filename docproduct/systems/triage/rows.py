@@ -11,6 +11,7 @@ import pyarrow as pa
 import tensorflow as tf
 from absl import logging
 
+from data_pipeline.batches import pad_rows, shuffled_batches
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.tokenizers import CausalTokenizer
 from docproduct.systems.triage.config import TriageTraining
@@ -25,7 +26,6 @@ SPEC = {
     "classes": tf.TensorSpec([None], tf.int32),
     "reply_ids": tf.TensorSpec([None, None], tf.int32),
 }
-_SORTED_TOGETHER = 16  # batches: rows of like length come together, in an order that stays random
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,24 +54,16 @@ class TriageRows:
     def batch(self, rows: Sequence[int]) -> Batch:
         """Returns the batch of some rows; see `SPEC`."""
         return {
-            "text_ids": tf.convert_to_tensor(padded([self.text_ids[row] for row in rows], self.pad_id)),
+            "text_ids": tf.convert_to_tensor(pad_rows([self.text_ids[row] for row in rows], self.pad_id)),
             "classes": tf.convert_to_tensor(self.classes[rows]),
-            "reply_ids": tf.convert_to_tensor(padded([self.reply_ids[row] for row in rows], PAD)),
+            "reply_ids": tf.convert_to_tensor(pad_rows([self.reply_ids[row] for row in rows], PAD, least=2)),
         }
 
     def batches(self, batch_size: int, seed: int, epoch: int, skip: int) -> Iterator[Batch]:
         """Yields the batches of an epoch without the first `skip`, in random order, rows of like length together."""
-        random = np.random.default_rng([seed, epoch])
         lengths = np.array([len(ids) for ids in self.text_ids])
-        order = random.permutation(len(self))
-        pool = batch_size * _SORTED_TOGETHER
-        pools = [order[start : start + pool] for start in range(0, len(order), pool)]
-        order = np.concatenate([part[np.argsort(lengths[part], kind="stable")] for part in pools])
-        starts = np.arange(0, len(order), batch_size)
-        # The last batch, which may be smaller, stays the last.
-        full = random.permutation(starts[:-1])
-        for start in [*full, *starts[-1:]][skip:]:
-            yield self.batch(order[start : start + batch_size])
+        for rows in shuffled_batches(lengths, batch_size, seed, epoch)[skip:]:
+            yield self.batch(rows)
 
 
 def read(config: TriageTraining, triage: TrainedTriage, prepared: PreparedFolder, split: str) -> TriageRows:
@@ -82,6 +74,9 @@ def read(config: TriageTraining, triage: TrainedTriage, prepared: PreparedFolder
       triage: tokenizers, labels and limits.
       prepared: the rows.
       split: train, dev or test.
+
+    Raises:
+      ValueError: no row has a label, or none has a reply, and this variant learns them.
     """
     table = prepared.table(COLUMNS, split)
     labels, replies = (table[name].to_pylist() for name in ("label", "reply"))
@@ -89,6 +84,8 @@ def read(config: TriageTraining, triage: TrainedTriage, prepared: PreparedFolder
     if not config.has_labels:
         classes = np.full(len(labels), NO_CLASS, np.int32)
     has_reply = np.array([config.has_replies and bool(reply) for reply in replies], bool)
+    _check_has(split, "label that is a class of train", config.has_labels, (classes != NO_CLASS).any())
+    _check_has(split, "reply", config.has_replies, has_reply.any())
     kept = np.flatnonzero((classes != NO_CLASS) | has_reply)
     _tell(split, len(labels), len(kept), labels, classes)
     texts = table["text"].take(pa.array(kept)).to_pylist()
@@ -119,6 +116,15 @@ def ids_of_replies(replies: Sequence[str], tokenizer: CausalTokenizer, max_token
     return [[begin, *[*ids, end][:max_tokens]] if reply else [] for reply, ids in zip(replies, encoded, strict=True)]
 
 
+def _check_has(split: str, what: str, needed: bool, there: bool) -> None:
+    """Raises a ValueError if something is needed of a split's rows that none of them has."""
+    if needed and not there:
+        raise ValueError(
+            f"No {split} row has a {what}. Prepare the rows again with another --dev_share, or give the --variant that "
+            "learns what they have: encoder for labels, decoder for replies."
+        )
+
+
 def _tell(split: str, num_rows: int, num_kept: int, labels: Sequence[str], classes: np.ndarray) -> None:
     """Logs the rows that are left out, and labels of this split that are no classes."""
     if num_kept < num_rows:
@@ -128,11 +134,3 @@ def _tell(split: str, num_rows: int, num_kept: int, labels: Sequence[str], class
     unknown = {label for label, place in zip(labels, classes.tolist(), strict=True) if label and place == NO_CLASS}
     if unknown and (classes != NO_CLASS).any():
         logging.info("Labels of %s rows that are no classes: %s.", split, ", ".join(sorted(unknown)))
-
-
-def padded(rows: Sequence[Sequence[int]], pad_id: int) -> np.ndarray:
-    """Returns rows of ids as one array, [B, T] int32, padded to the longest; at least two columns."""
-    ids = np.full((len(rows), max(2, *map(len, rows), 2)), pad_id, np.int32)
-    for place, row in enumerate(rows):
-        ids[place, : len(row)] = row
-    return ids

@@ -24,7 +24,7 @@ from docproduct.systems.retriever.bare_encoder import load_encoder
 from docproduct.systems.triage import labels
 from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.folder import DECODER_FOLDER, KIND, TrainedTriage
-from docproduct.systems.triage.model import TriageClassifier, TriageConfig
+from docproduct.systems.triage.model import POOLINGS, TriageClassifier, TriageConfig
 from docproduct.systems.triage.rows import TriageRows
 
 _VOCABULARY = 4_096  # ids of a vocabulary that is learned from the texts
@@ -43,6 +43,8 @@ class Encoder:
       tokenizer: its tokenizer.
       prompts: what it expects before a text.
       pooling: how its states become a vector; None: its folder says nothing.
+      labels: those of its classifier, if it has one.
+      classifier: kernel and bias of this classifier.
     """
 
     bert: BertConfig
@@ -50,6 +52,8 @@ class Encoder:
     tokenizer: Tokenizer
     prompts: EncoderPrompts = EncoderPrompts()
     pooling: str | None = None
+    labels: tuple[str, ...] = ()
+    classifier: tuple[np.ndarray, ...] = ()
 
 
 def training_rows(config: TriageTraining) -> PreparedFolder:
@@ -95,6 +99,8 @@ def start(config: TriageTraining, prepared: PreparedFolder, resumed_dir: str | N
     model = TriageClassifier(sizes, config.settings.seed, policy)
     if encoder.weights:
         checkpoints.assign(model.bert, encoder.weights, config.encoder_dir)
+    if model.classifier and encoder.labels == sizes.labels:
+        model.classifier.set_weights(encoder.classifier)
     model.bert.trainable = not config.freezes_encoder
     return TrainedTriage(model, encoder.tokenizer, encoder.prompts, generator)
 
@@ -123,17 +129,16 @@ def _encoder(config: TriageTraining, prepared: PreparedFolder, resumed_dir: str 
         return Encoder(dataclasses.replace(config.random_bert, **sizes), None, tokenizer)
     if is_triage(folder):
         trained = TrainedTriage.load(folder)
-        parts = (trained.model.bert, trained.tokenizer, trained.prompts, trained.config.pooling)
-    else:
-        retriever, tokenizer = load_encoder(folder)
-        pooling = retriever.config.pooling if retriever.config.pooling in ("mean", "cls") else None
-        parts = (retriever.bert, tokenizer, EncoderPrompts.read(folder), pooling)
-    return _with_weights(*parts)
+        bert, classifier = trained.model.bert, trained.model.classifier
+        own = (trained.labels, tuple(classifier.get_weights()) if classifier else ())
+        return Encoder(bert.config, _values(bert), trained.tokenizer, trained.prompts, trained.config.pooling, *own)
+    retriever, tokenizer = load_encoder(folder)
+    pooling = retriever.config.pooling if retriever.config.pooling in POOLINGS else None
+    return Encoder(retriever.bert.config, _values(retriever.bert), tokenizer, EncoderPrompts.read(folder), pooling)
 
 
-def _with_weights(bert: Bert, tokenizer: Tokenizer, prompts: EncoderPrompts, pooling: str | None) -> Encoder:
-    weights = {name: variable.numpy() for name, variable in checkpoints.variables_by_name(bert).items()}
-    return Encoder(bert.config, weights, tokenizer, prompts, pooling)
+def _values(bert: Bert) -> dict[str, np.ndarray]:
+    return {name: variable.numpy() for name, variable in checkpoints.variables_by_name(bert).items()}
 
 
 def is_triage(folder: str) -> bool:
@@ -146,10 +151,14 @@ def _generator(config: TriageTraining, encoder: Encoder, policy: str) -> Trained
     """Returns the decoder, which attends to the encoder's states."""
     width, seed, folder = encoder.bert.width, config.settings.seed, config.decoder_dir
     if folder and is_triage(folder):
-        return TrainedGenerator.load(os.path.join(folder, DECODER_FOLDER), policy, seed, config.dropout)
+        folder = os.path.join(folder, DECODER_FOLDER)
+        if not os.path.isdir(folder):
+            raise ValueError(
+                f"{config.decoder_dir} was trained without replies. Expected a triage model of --variant=decoder or "
+                "joint, or a GPT-2."
+            )
     if folder:
-        plain = TrainedGenerator.load(folder, "float32", seed, config.dropout)
-        return with_cross_attention(plain, width, seed, policy)
+        return with_cross_attention(TrainedGenerator.load(folder, policy, seed, config.dropout), width, seed, policy)
     if config.has_labels:
         logging.warning(
             "The decoder begins with random weights, which learn little at a rate that suits the encoder. For replies "

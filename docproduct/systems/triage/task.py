@@ -50,14 +50,12 @@ class TriageTask(Task):
         """
         self.triage, self.num_rows = triage, len(train)
         self._config, self._prepared, self._rows, self._model_dir = config, prepared, train, model_dir
-        self._task_weights = TaskWeights(2)
-        parts = [triage.model, *([triage.generator.decoder] if config.has_replies else [])]
-        if config.weighting == UNCERTAINTY and config.has_labels and config.has_replies:
-            parts.append(self._task_weights)
-        self.modules = tuple(parts)
+        learns_weights = config.weighting == UNCERTAINTY and config.has_labels and config.has_replies
+        self._task_weights = TaskWeights(2) if learns_weights else None
+        decoder = triage.generator and triage.generator.decoder
+        self.modules = tuple(part for part in (triage.model, decoder, self._task_weights) if part is not None)
         self.class_weights = weights_of(train.classes, len(triage.labels), config.labels.class_weights)
-        self.best_metric = config.best_metric or ("accuracy" if config.has_labels else "reply_perplexity")
-        self.lowest_is_best = self.best_metric in ("label_loss", "reply_perplexity")
+        self.best_metric, self.lowest_is_best = config.metric, config.lowest_is_best
         self._evaluation = DevEvaluation(config, triage, dev)
 
     def start(self) -> dict[str, Any]:
@@ -83,9 +81,9 @@ class TriageTask(Task):
 
         Every labeled row counts by the weight of its class, and every token of a reply alike, whatever its row.
         """
-        label_weights = tf.where(
-            batch["classes"] >= 0, tf.gather(self._weights(), tf.maximum(batch["classes"], 0)), 0.0
-        )  # [B]
+        # Of a row without a label, the weight is 0.
+        weights = tf.constant([0.0, *self.class_weights], tf.float32)
+        label_weights = tf.gather(weights, batch["classes"] + 1)  # [B]
         tokens = tf.reduce_sum(tf.cast(batch["reply_ids"][:, 1:] != PAD, tf.float32), axis=1)  # [B]
         rows = batch | {
             "label_weights": label_weights * _factor(label_weights, gather),
@@ -96,9 +94,6 @@ class TriageTask(Task):
         if self._config.chunk_size:
             return chunked_gradients(self.loss, self.modules, rows, gather, self._config.chunk_size)
         return whole_gradients(self.loss, self.modules, rows, gather)
-
-    def _weights(self) -> tf.Tensor:
-        return tf.constant(self.class_weights if len(self.class_weights) else [0.0], tf.float32)
 
     def loss(self, batch: Batch, gather: Gather) -> tf.Tensor:
         """Returns the sum over the rows of their weighted losses."""
@@ -114,7 +109,7 @@ class TriageTask(Task):
             decoder = triage.generator.decoder
             sums, _ = reply_losses(decoder, batch["reply_ids"], tf.cast(states, tf.float32), mask, training=True)
             replies = tf.reduce_sum(sums * batch["reply_weights"])
-        if self._task_weights in self.modules:
+        if self._task_weights:
             count = tf.maximum(tf.reduce_sum(batch["ones"]), 1.0)
             return self._task_weights(tf.stack([labels, replies]) / count) * count
         return labels + replies * (config.reply_weight if config.has_labels else 1.0)

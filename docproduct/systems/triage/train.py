@@ -1,5 +1,6 @@
 """Training of the triage model on prepared rows."""
 
+import os
 from typing import Any
 
 import tensorflow as tf
@@ -55,7 +56,9 @@ def train(
         task = TriageTask(config, prepared, triage, train_rows, dev_rows, model_dir)
     if finished := run.begin(config, task.start(), triage.save_config):
         return finished
-    # After the record of the start: on another machine the regression may differ in its last digits.
-    if config.has_labels and config.probe_first:
+    # After the record of the start: on another machine the regression may differ in its last digits. A checkpoint holds
+    # the classifier.
+    begins = not os.path.exists(os.path.join(model_dir, loop.CHECKPOINT_FILE)) or not run.resumed
+    if config.has_labels and config.probe_first and begins and not triage.has_classifier():
         probe(triage, train_rows, task.class_weights, config.settings.seed)
     return loop.fit(task, config.settings, model_dir, strategy, resume)
