@@ -152,7 +152,7 @@ def test_a_component_that_hardly_varies_does_not_drown_the_others(config, monkey
     assert np.abs(kernel).max() < 1e4
 
 
-def test_trained_folder(trained):
+def test_trained_folder(trained, config):
     folder, history = trained
     assert history["best"]["reply_perplexity"] < history["epochs"][0]["reply_perplexity"]
     assert set(history["best"]) >= {"accuracy", "macro_f1", "ece", "reply_perplexity", "BLEU-2", "BLEU-4", "ROUGE-L"}
@@ -170,6 +170,11 @@ def test_trained_folder(trained):
     triage = TrainedTriage.load(folder)
     probs = triage.probs([row[0] for row in TABLE[:5]])
     assert probs.sum(axis=1) == pytest.approx(1, abs=1e-5)
+    known = triage.model.known.numpy()
+    assert np.linalg.norm(known, axis=1) == pytest.approx(1, abs=1e-5)
+    dev = PreparedFolder(config.prepared_dir, TRIAGE).table(["text", "label"], "dev").to_pylist()
+    near = triage.familiarity(triage.token_ids([row["text"] for row in dev if row["label"]]))
+    assert triage.calibration.known_from == pytest.approx(np.quantile(near, 0.02), abs=1e-5)
     replies = triage.replies([row[0] for row in TABLE[:3]])
     assert len(replies) == 3
     assert triage.replies([TABLE[1][0]]) == replies[1:2]  # batch mates change no reply

@@ -18,7 +18,7 @@ from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.model_folder import METRICS_FILE
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.triage import TrainedTriage, TriageClassifier, TriageConfig
-from docproduct.systems.triage.calibration import Calibration
+from docproduct.systems.triage.calibration import Calibration, are_sure
 from docproduct.systems.triage.export import export
 from docproduct.systems.triage.session import TriageSession
 from tests.conftest import TINY_BERT
@@ -29,14 +29,14 @@ LABELS = ("heart", "skin", "lung", "eye")
 
 
 def make(tokenizer, labels=LABELS, replies=True):
-    model = TriageClassifier(TriageConfig(TINY_BERT, labels, max_tokens=20, max_reply_tokens=6), seed=2)
+    model = TriageClassifier(TriageConfig(TINY_BERT, labels, max_tokens=20, max_reply_tokens=6, num_known=7), seed=2)
     randomize(model)
     generator = None
     if replies:
         sizes = GPT2Config(tokenizer.vocab_size, 8, 1, 2, max_positions=24, cross_attention=True, encoder_width=10)
         generator = TrainedGenerator.make(sizes, EncoderVocabulary(tokenizer), seed=3)
         randomize(generator.decoder)
-    return TrainedTriage(model, tokenizer, EncoderPrompts(question="is: "), generator, Calibration(1.7, 0.4))
+    return TrainedTriage(model, tokenizer, EncoderPrompts(question="is: "), generator, Calibration(1.7, 0.4, 0.2))
 
 
 @pytest.fixture(scope="module")
@@ -76,6 +76,20 @@ def test_saved_is_loaded(triage, tmp_path):
         TrainedTriage.load(str(tmp_path))
 
 
+def test_familiarity_by_numpy(triage):
+    ids = triage.token_ids(TEXTS)
+    vectors = triage.vectors(ids)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    cosines = np.sort(unit @ triage.model.known.numpy().T, axis=1)  # [N, 7]
+    assert triage.familiarity(ids) == pytest.approx(cosines[:, -5:].mean(axis=1), abs=1e-5)
+
+
+def test_sure_of_likely_labels_of_known_texts():
+    probs = np.array([[0.9, 0.1], [0.9, 0.1], [0.6, 0.4]], np.float32)
+    sure = are_sure(Calibration(1.0, 0.8, 0.5), probs, np.array([0.5, 0.49, 0.9]))
+    assert sure.tolist() == [True, False, False]
+
+
 def test_the_decoder_must_fit_the_encoder(triage, tokenizer):
     sizes = dataclasses.replace(triage.generator.decoder.config, encoder_width=12)
     other = TrainedGenerator.make(sizes, EncoderVocabulary(tokenizer))
@@ -87,6 +101,7 @@ def test_export_equals_the_model(triage, exported):
     session = TriageSession.load(exported)
     assert session.labels == LABELS
     assert session.probs(TEXTS) == pytest.approx(triage.probs(TEXTS), abs=1e-5)
+    assert session.assess(TEXTS)[1].tolist() == triage.assess(TEXTS)[1].tolist()
     assert session.replies(TEXTS) == triage.replies(TEXTS)
     sampling = GenerationSettings(temperature=1.0, seed=4, max_tokens=5)
     assert session.replies(TEXTS[:1], sampling) == triage.replies(TEXTS[:1], sampling)
@@ -109,13 +124,14 @@ def test_wrong_exports(triage, tmp_path):
 class Told:
     """A model that says what it is told to."""
 
-    labels, has_replies, calibration = ("heart", "skin", "lung", "eye"), True, Calibration(1.0, 0.6)
+    labels, has_replies = ("heart", "skin", "lung", "eye"), True
 
     def __init__(self, probs):
         self._probs = probs
 
-    def probs(self, texts):
-        return np.array([self._probs] * len(texts), np.float32)
+    def assess(self, texts):
+        probs = np.array([self._probs] * len(texts), np.float32)
+        return probs, are_sure(Calibration(1.0, 0.6), probs, np.zeros(len(texts)))
 
     def replies(self, texts, sampling=None):
         return [f"about {text}" for text in texts]

@@ -18,7 +18,6 @@ from docproduct.answering.query import DISCLAIMER
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.model_folder import CONFIG_FILE
 from docproduct.systems.triage import TrainedTriage
-from docproduct.systems.triage.calibration import Calibration
 from docproduct.systems.triage.folder import KIND
 from docproduct.systems.triage.session import TriageSession
 
@@ -30,11 +29,10 @@ class Model(Protocol):
     """A triage model: `TrainedTriage` or `TriageSession`."""
 
     labels: tuple[str, ...]
-    calibration: Calibration
     has_replies: bool
 
-    def probs(self, texts: Sequence[str]) -> np.ndarray:
-        """Returns the calibrated probability of each label, [N, L]."""
+    def assess(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the calibrated probability of each label, [N, L], and of which texts the model is sure, [N] bool."""
 
     def replies(self, texts: Sequence[str], sampling: GenerationSettings | None = None) -> list[str]:
         """Writes a draft reply to each text."""
@@ -60,7 +58,8 @@ class Triage:
     Attributes:
       text: the text as it was read.
       departments: the likeliest, the first one first.
-      sure: whether the first is likely enough; if not, a person should be asked.
+      sure: whether the first is likely enough, and the text like those that the model was trained on; if not, a person
+        should be asked.
       advice: what to do at once, if the text speaks of an emergency.
       reply: a draft of a reply, which nobody has checked; None: none was asked for, or the model cannot write one.
     """
@@ -112,10 +111,10 @@ class Triager:
         departments: tuple[Department, ...] = ()
         sure = False
         if self.model.labels:
-            probs = self.model.probs([clean])[0]
+            (probs,), (is_sure,) = self.model.assess([clean])
             first = np.argsort(-probs, kind="stable")[:_SHOWN].tolist()
             departments = tuple(Department(self.model.labels[place], float(probs[place])) for place in first)
-            sure = departments[0].prob >= self.model.calibration.sure_from
+            sure = bool(is_sure)
         draft = self.draft(clean) if reply else None
         return Triage(clean, departments, sure, self._emergency.advice(clean), draft)
 

@@ -264,7 +264,7 @@ class TriageResponse(BaseModel):
 
     text: str = Field(description="The text as it was read.")
     departments: list[Department] = Field(description="The likeliest, the first one first.")
-    sure: bool = Field(description="Whether the first is likely enough; if not, a person should be asked.")
+    sure: bool = Field(description="Whether the first is likely enough, and the text of a known kind.")
     note: str | None = Field(description="What to do if the model is not sure.")
     advice: str | None = Field(description="What to do at once, if the text speaks of an emergency.")
     reply: str | None = Field(description="A draft of a reply, which nobody has checked.")

@@ -72,6 +72,9 @@ class TriageTraining(Settings):
     sure_accuracy: float = setting(
         0.95, "Minimum accuracy on dev among the texts that the model is sure of.", least=0, most=1
     )
+    known_share: float = setting(
+        0.98, "Share of dev texts that are near enough to train texts for the model to be sure.", above=0, most=1
+    )
     best_metric: str | None = setting(
         None, "Metric that selects the epoch to keep; default: accuracy, without labels reply_perplexity.", choices=BEST
     )

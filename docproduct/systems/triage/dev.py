@@ -75,6 +75,10 @@ class DevEvaluation:
             scores |= reply_scores(self.samples)
         return scores
 
+    def familiarity(self) -> np.ndarray:
+        """Returns how near the labeled rows are to those of train, [N] float32."""
+        return self._triage.familiarity([self._rows.text_ids[row] for row in self._labeled.tolist()])
+
     def _perplexity(self) -> float:
         """Returns the perplexity of a token of the replies."""
         nats = tokens = 0.0

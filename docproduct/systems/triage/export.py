@@ -1,6 +1,7 @@
 """The triage model as a SavedModel: ids or texts to probabilities and encoder states; and its decoder beside it.
 
-triage            text_ids [B, T] int32     -> probs [B, L], encoder_states [B, T, D], encoder_mask [B, T]
+triage            text_ids [B, T] int32     -> probs [B, L], familiarity [B],
+                                              encoder_states [B, T, D], encoder_mask [B, T]
 triage_text       texts [B] string          -> the same, if a graph can run the tokenizer
 serving_default   triage_text, or triage
 
@@ -81,7 +82,9 @@ class _Served(tf.Module):
         logits, states = self._triage.model(text_ids)
         mask = tf.cast(text_ids != self._triage.tokenizer.pad_id, tf.int32)
         probs = tf.nn.softmax(logits / self._triage.calibration.temperature)
-        return {"probs": probs, "encoder_states": tf.cast(states, tf.float32), "encoder_mask": mask}
+        familiarity = self._triage.model.familiarity(self._triage.model.pool(states, text_ids))
+        encoder = {"encoder_states": tf.cast(states, tf.float32), "encoder_mask": mask}
+        return {"probs": probs, "familiarity": familiarity, **encoder}
 
     def triage_text(self, texts: tf.Tensor) -> dict[str, tf.Tensor]:
         """[B] -> probabilities, states and mask."""

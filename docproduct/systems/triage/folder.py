@@ -30,7 +30,7 @@ from docproduct.layers.precision import dtype_policy
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.retriever.folder import check_vocabulary
-from docproduct.systems.triage.calibration import Calibration
+from docproduct.systems.triage.calibration import Calibration, are_sure
 from docproduct.systems.triage.model import TriageClassifier, TriageConfig
 
 KIND = "docproduct triage model"
@@ -52,12 +52,14 @@ class Read(NamedTuple):
       ids: [B, T] int32.
       logits: [B, L] float32.
       states: [B, T, D].
+      familiarity: [B] float32, see `TriageClassifier.familiarity`.
     """
 
     rows: np.ndarray
     ids: np.ndarray
     logits: np.ndarray
     states: np.ndarray
+    familiarity: np.ndarray
 
 
 class TrainedTriage:
@@ -95,9 +97,9 @@ class TrainedTriage:
 
         # One signature for all lengths: traced once.
         @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)], autograph=False)
-        def read(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def read(ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
             logits, states = self.model(ids)
-            return logits, tf.cast(states, tf.float32)
+            return logits, tf.cast(states, tf.float32), self.model.familiarity(self.model.pool(states, ids))
 
         self._read = read
 
@@ -126,8 +128,7 @@ class TrainedTriage:
         lengths = np.array([len(row) for row in ids])
         for rows in batches.length_order(lengths, _BATCH_TOKENS):
             padded = batches.pad_rows([ids[row] for row in rows.tolist()], self.tokenizer.pad_id)
-            logits, states = self._read(padded)
-            yield Read(rows, padded, logits.numpy(), states.numpy())
+            yield Read(rows, padded, *(part.numpy() for part in self._read(padded)))
 
     def logits(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
         """Returns the logits of tokenized texts, [N, L] float32."""
@@ -143,15 +144,34 @@ class TrainedTriage:
             vectors[part.rows] = self.model.pool(part.states, tf.constant(part.ids)).numpy()
         return vectors
 
+    def familiarity(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Returns how near tokenized texts are to those of train, [N] float32."""
+        familiarity = np.empty(len(ids), np.float32)
+        for part in self.read(ids):
+            familiarity[part.rows] = part.familiarity
+        return familiarity
+
     def probs(self, texts: Sequence[str]) -> np.ndarray:
         """Returns the calibrated probability of each label for clean texts, [N, L] float32.
 
         Raises:
           ValueError: the model has no labels.
         """
+        return self.assess(texts)[0]
+
+    def assess(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `probs` returns, and of which texts the model is sure, [N] bool.
+
+        Raises:
+          ValueError: the model has no labels.
+        """
         if not self.labels:
             raise ValueError("This model was trained on replies only: it has no labels. Train one with labels.")
-        return self.calibration.probs(self.logits(self.token_ids(texts)))
+        probs = np.empty((len(texts), len(self.labels)), np.float32)
+        familiarity = np.empty(len(texts), np.float32)
+        for part in self.read(self.token_ids(texts)):
+            probs[part.rows], familiarity[part.rows] = self.calibration.probs(part.logits), part.familiarity
+        return probs, are_sure(self.calibration, probs, familiarity)
 
     def replies(self, texts: Sequence[str], sampling: GenerationSettings | None = None) -> list[str]:
         """Writes a draft reply to each of some clean texts.

@@ -10,23 +10,26 @@ from typing import Any
 import numpy as np
 
 from docproduct.evaluate.bootstrap import intervals
-from docproduct.systems.triage.calibration import Calibration, expected_calibration_error
+from docproduct.systems.triage.calibration import Calibration, are_sure, expected_calibration_error
 from docproduct.systems.triage.dev import confusion, label_scores, per_class
 from docproduct.systems.triage.fit_calibration import cross_fitted_probs
 
 _RESAMPLES, _SEED = 2_000, 0
 
 
-def label_report(logits: np.ndarray, classes: np.ndarray, names: Sequence[str], chosen: Calibration) -> dict[str, Any]:
+def label_report(
+    logits: np.ndarray, classes: np.ndarray, familiarity: np.ndarray, names: Sequence[str], chosen: Calibration
+) -> dict[str, Any]:
     """Returns the content of report.json.
 
     Args:
       logits: [N, L].
       classes: [N] int, the right labels.
+      familiarity: [N], how near the texts are to those of train.
       names: of the labels.
       chosen: the model's calibration.
     """
-    sure = chosen.probs(logits).max(axis=1) >= chosen.sure_from
+    sure = are_sure(chosen, chosen.probs(logits), familiarity)
     right = logits.argmax(axis=1) == classes
     probs = cross_fitted_probs(logits, classes)
     return {

@@ -3,7 +3,7 @@
 Source: Devlin et al. 2019, "BERT", section 4.1, for the classifier on [CLS]; MEDI-BERPT (CS224N) for the decoder beside
 it. Deviation: the mean over the tokens by default, as published sentence encoders were trained with it.
 
-    B texts, T tokens, D width, L labels
+    B texts, T tokens, D width, L labels, K train texts whose vectors are known
 """
 
 import dataclasses
@@ -19,6 +19,7 @@ from docproduct.layers.transformer import dense, masked_mean
 
 MAX_TOKENS = 256
 MAX_REPLY_TOKENS = 128
+_NEIGHBORS = 5
 POOLINGS = ("mean", "cls")
 
 
@@ -32,6 +33,8 @@ class TriageConfig(Settings):
     dropout: float = setting(0.1, "Dropout on the vector that is classified.", least=0, below=1)
     max_tokens: int = setting(MAX_TOKENS, "Maximum tokens of a text, special tokens included.", least=3)
     max_reply_tokens: int = setting(MAX_REPLY_TOKENS, "Maximum tokens of a reply, its end included.", least=2)
+
+    num_known: int = setting(0, "Number of train texts that a text is compared with; 0: none.", least=0)
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of range, or that does not fit the encoder."""
@@ -51,6 +54,7 @@ class TriageClassifier(keras.Model):
       config: the architecture.
       bert: the encoder.
       classifier: the last layer; None without labels.
+      known: [K, D] float32, vectors of train texts, unit norm; all zeros until training has ended, None for K = 0.
     """
 
     def __init__(self, config: TriageConfig, seed: int = 0, dtype: str = "float32"):
@@ -69,6 +73,10 @@ class TriageClassifier(keras.Model):
         self.classifier = None
         if config.labels:
             self.classifier = dense(len(config.labels), 0.0, seeds, "classifier", "float32")
+        self.known = None
+        if config.num_known:
+            shape = (config.num_known, config.bert.width)
+            self.known = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="known")
         self(ops.full((1, 3), 0 if config.bert.pad_id else 1, dtype="int32"))  # makes the variables
 
     def call(self, ids: Any, training: bool = False) -> tuple[Any, Any]:
@@ -92,3 +100,18 @@ class TriageClassifier(keras.Model):
         if self.config.pooling == "cls":
             return ops.cast(states[:, 0], "float32")
         return masked_mean(states, self.bert.mask(ids))
+
+    def familiarity(self, vectors: Any) -> Any:
+        """Returns how near texts are to those of train, [B] float32: the mean of the highest cosines; 0 without any.
+
+        A classifier is as sure of a text of another kind as of one that it knows. Source: Sun et al. 2022,
+        "Out-of-Distribution Detection with Deep Nearest Neighbors"; here the mean of five neighbors, not the k-th.
+
+        Args:
+          vectors: [B, D], as `pool` returns them.
+        """
+        if self.known is None:
+            return ops.zeros(ops.shape(vectors)[:1], "float32")
+        cosines = ops.matmul(ops.normalize(vectors, axis=-1), ops.transpose(self.known))  # [B, K]
+        nearest, _ = ops.top_k(cosines, min(_NEIGHBORS, self.config.num_known))
+        return ops.mean(nearest, axis=-1)

@@ -59,11 +59,12 @@ def _does(config: TriageTraining) -> str:
 
 def _label_section(model_dir: str, triage: TrainedTriage, evaluation: DevEvaluation) -> str:
     """Writes report.json and the confusion matrix; returns the section."""
-    content = label_report(evaluation.logits, evaluation.classes, triage.labels, triage.calibration)
+    familiarity, chosen = evaluation.familiarity(), triage.calibration
+    content = label_report(evaluation.logits, evaluation.classes, familiarity, triage.labels, chosen)
     files.write_json(os.path.join(model_dir, REPORT_FILE), content)
     counts = confusion(evaluation.logits, evaluation.classes)
     curves.draw_confusion(counts, triage.labels, os.path.join(model_dir, CONFUSION_FILE))
-    scores, chosen, sure = content["scores"], triage.calibration, content["sure"]
+    scores, sure = content["scores"], content["sure"]
     kept = [
         [name, f"{scores[name]:.4f}", f"{low:.4f} to {high:.4f}"] for name, (low, high) in content["intervals"].items()
     ]
@@ -79,9 +80,10 @@ def _label_section(model_dir: str, triage: TrainedTriage, evaluation: DevEvaluat
             cards.table(["", "label", *_RATES, "dev texts"], rows),
             f"![confusion matrix]({CONFUSION_FILE})",
             f"Expected calibration error {scores['ece']:.4f}; with a temperature that was fitted on other dev texts "
-            f"{content['ece_calibrated']:.4f}. The stored temperature is {chosen.temperature:.3f}. From a probability "
-            f"of {chosen.sure_from:.3f} on the model is sure, which it is of {sure['share']:.1%} of the texts"
-            f"{accuracy}. The threshold was chosen on these texts. Below it, a person should be asked.",
+            f"{content['ece_calibrated']:.4f}. The stored temperature is {chosen.temperature:.3f}.",
+            f"The model is sure of a label from a probability of {chosen.sure_from:.3f} on, if the text has a mean "
+            f"cosine of {chosen.known_from:.3f} or more with its five nearest train texts: here of {sure['share']:.1%} of the "
+            f"texts{accuracy}. Both thresholds were chosen on these texts. Otherwise, a person should be asked.",
         ]
     )
 

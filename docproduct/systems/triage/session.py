@@ -16,7 +16,7 @@ from docproduct.exports import saved_models
 from docproduct.exports.graph_session import GraphSession
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
-from docproduct.systems.triage.calibration import Calibration
+from docproduct.systems.triage.calibration import Calibration, are_sure
 from docproduct.systems.triage.export import FORMAT, KIND, REPLY_FOLDER
 from docproduct.systems.triage.folder import begin_id, reply_sampling
 from docproduct.systems.triage.model import TriageConfig
@@ -27,7 +27,7 @@ class TriageSession:
 
     Attributes:
       labels: names of the classes.
-      calibration: from which probability on the model is sure.
+      calibration: of what it is sure.
       has_replies: whether it can write replies.
     """
 
@@ -83,9 +83,19 @@ class TriageSession:
         Raises:
           ValueError: the model has no labels.
         """
+        return self.assess(texts)[0]
+
+    def assess(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns what `probs` returns, and of which texts the model is sure, [N] bool.
+
+        Raises:
+          ValueError: the model has no labels.
+        """
         if not self.labels:
             raise ValueError("This model was trained on replies only: it has no labels. Export one with labels.")
-        return np.concatenate([self._read(text)["probs"] for text in texts])
+        read = [self._read(text) for text in texts]
+        probs, familiarity = (np.concatenate([part[name] for part in read]) for name in ("probs", "familiarity"))
+        return probs, are_sure(self.calibration, probs, familiarity)
 
     def replies(self, texts: Sequence[str], sampling: GenerationSettings | None = None) -> list[str]:
         """Writes a draft reply to each of some clean texts; see `TrainedTriage.replies`.

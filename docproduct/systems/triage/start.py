@@ -29,6 +29,7 @@ from docproduct.systems.triage.rows import TriageRows
 
 _VOCABULARY = 4_096  # ids of a vocabulary that is learned from the texts
 _PENALTIES = np.logspace(-4, 1, 6).tolist()  # C of the first classifier: the inverse strength of its regularization
+_MOST_KNOWN = 1_000  # train texts that a text is compared with
 _FOLDS, _LEAST_OF_CLASS = 3, 3
 _LEAST_DEVIATION = 0.01  # of the median deviation
 
@@ -95,6 +96,7 @@ def start(config: TriageTraining, prepared: PreparedFolder, resumed_dir: str | N
         min(config.max_tokens, bert.max_positions),
         # The mark that begins a reply stands in the decoder's window, too.
         min(config.max_reply_tokens, generator.window - 1) if generator else config.max_reply_tokens,
+        min(_MOST_KNOWN, prepared.num_rows(splits.TRAIN)) if config.has_labels else 0,
     )
     model = TriageClassifier(sizes, config.settings.seed, policy)
     if encoder.weights:

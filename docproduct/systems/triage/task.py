@@ -3,6 +3,7 @@
 B rows of one replica, T tokens of the longest text, R of the longest reply
 """
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -127,12 +128,25 @@ class TriageTask(Task):
             )
         self.triage.save_weights(self._model_dir)
 
-    def report(self, history: dict[str, Any]) -> None:
-        """Writes the model card of the weights that were kept."""
+    def improve(self, history: dict[str, Any]) -> dict[str, float]:
+        """Stores vectors of train texts with the kept weights, by which the model tells texts of another kind."""
         # A run that was killed here, and resumed, has not evaluated anything yet.
         if history["best"] != history["epochs"][-1] or not self._evaluation.done:
             self.triage.load_weights(self._model_dir)
             self._evaluation()
+        if self.triage.model.known is not None:
+            random = np.random.default_rng(self._config.settings.seed)
+            # Fewer rows than texts in the prepared folder may be trained on: some are then known twice.
+            rows = np.resize(random.permutation(self.num_rows), self.triage.config.num_known)
+            vectors = self.triage.vectors([self._rows.text_ids[row] for row in rows.tolist()])
+            self.triage.model.known.assign(vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+            known_from = float(np.quantile(self._evaluation.familiarity(), 1 - self._config.known_share))
+            self.triage.calibration = dataclasses.replace(self.triage.calibration, known_from=known_from)
+            self.triage.save_weights(self._model_dir)
+        return {}
+
+    def report(self, history: dict[str, Any]) -> None:
+        """Writes the model card of the weights that were kept, after `improve`."""
         report.write(self._model_dir, self._config, self.triage, self._prepared, history, self._evaluation)
 
 
