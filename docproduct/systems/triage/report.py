@@ -82,8 +82,8 @@ def _label_section(model_dir: str, triage: TrainedTriage, evaluation: DevEvaluat
             f"Expected calibration error {scores['ece']:.4f}; with a temperature that was fitted on other dev texts "
             f"{content['ece_calibrated']:.4f}. The stored temperature is {chosen.temperature:.3f}.",
             f"The model is sure of a label from a probability of {chosen.sure_from:.3f} on, if the text has a mean "
-            f"cosine of {chosen.known_from:.3f} or more with its five nearest train texts: here of {sure['share']:.1%} of the "
-            f"texts{accuracy}. Both thresholds were chosen on these texts. Otherwise, a person should be asked.",
+            f"cosine of {chosen.known_from:.3f} or more with its five nearest train texts: here of {sure['share']:.1%} "
+            f"of the texts{accuracy}. Both thresholds were chosen on these texts. Otherwise, a person should be asked.",
         ]
     )
 
