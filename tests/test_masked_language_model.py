@@ -193,7 +193,7 @@ def test_resumed_is_undisturbed(config, run, tmp_path, monkeypatch):
 
 
 def test_training_lowers_the_loss(config, tmp_path):
-    settings = dataclasses.replace(SETTINGS, epochs=12, learning_rate=2e-2)
+    settings = dataclasses.replace(SETTINGS, epochs=24, learning_rate=2e-2)
     history = train(dataclasses.replace(config, dropout=0.0, settings=settings), str(tmp_path / "m"))
     assert np.mean(history["losses"][-4:]) < 0.7 * np.mean(history["losses"][:4])
     assert history["best"]["perplexity"] < 0.7 * history["epochs"][0]["perplexity"]
