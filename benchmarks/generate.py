@@ -48,7 +48,7 @@ _PEERS = {
 _AGAINST = "transformers"
 _WRITTEN = 11  # the token that our models write after every text
 _REPEATED_WORDS = (4, 3)  # an answer repeats itself if it holds the same 4 words more than 3 times
-_OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS if precision != "int8" or int8.available()}
+OURS = {precision: f"docproduct {precision}" for precision in PRECISIONS if precision != "int8" or int8.available()}
 
 Request = dict[str, Any]
 Figures = dict[str, list[float]]  # {contestant: one figure for each round}
@@ -63,7 +63,7 @@ def make_models(values: flags.FlagValues) -> None:
     variables = checkpoints.variables_by_name(generator.decoder)
     variables["final_norm/beta"].assign(10 * variables["token_embedding/embeddings"][_WRITTEN])
     generator.save_hugging_face(os.path.join(values.work_dir, "hugging_face"), overwrite=True)
-    for precision in _OURS:
+    for precision in OURS:
         export_dir = os.path.join(values.work_dir, precision)
         for version in saved_models.versions(export_dir):
             shutil.rmtree(version)
@@ -106,7 +106,7 @@ def main(argv: list[str]) -> None:
     contestants = {name: measuring.Contestant(command, measuring.all_cores()) for name, command in commands.items()}
     try:
         metrics = [metric for size in values.batch_sizes for metric in _measure(contestants, values, int(size))]
-        metrics += _measure_verification({name: contestants[name] for name in _OURS.values()}, values)
+        metrics += _measure_verification({name: contestants[name] for name in OURS.values()}, values)
     finally:
         for process in contestants.values():
             process.stop()
@@ -116,7 +116,7 @@ def main(argv: list[str]) -> None:
 def _commands(values: flags.FlagValues) -> dict[str, list[str]]:
     """Returns the command of each contestant."""
     ours = [sys.executable, "-m", "benchmarks.generate", "--contestant"]
-    commands = {name: [*ours, os.path.join(values.work_dir, precision)] for precision, name in _OURS.items()}
+    commands = {name: [*ours, os.path.join(values.work_dir, precision)] for precision, name in OURS.items()}
     if values.peer_python:
         folder = f"--model={os.path.join(values.work_dir, 'hugging_face')}"
         for name, arguments in _PEERS.items():
@@ -161,7 +161,7 @@ def _repeats_itself(text: str) -> bool:
 def _measure(contestants: dict[str, measuring.Contestant], values: flags.FlagValues, batch_size: int) -> list[dict]:
     """Prints and returns speed of decoding and prefill for a batch size."""
     ending = "" if batch_size == 1 else f"_batch_{batch_size}"
-    return speed(contestants, _request(values, batch_size), values.rounds, _OURS, ending)
+    return speed(contestants, _request(values, batch_size), values.rounds, OURS, ending)
 
 
 def _request(values: flags.FlagValues, batch_size: int) -> Request:
@@ -224,7 +224,7 @@ def _measure_verification(contestants: dict[str, measuring.Contestant], values: 
             if round_number:
                 ratios[name].append(seconds[1] / seconds[0])
     measuring.show("A pass over eight tokens", [(name, ratio, "steps") for name, ratio in ratios.items()])
-    medians = {precision: statistics.median(ratios[name]) for precision, name in _OURS.items()}
+    medians = {precision: statistics.median(ratios[name]) for precision, name in OURS.items()}
     return [measuring.metric(f"verify8_over_step_{precision}", "steps", ratio) for precision, ratio in medians.items()]
 
 

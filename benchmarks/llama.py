@@ -4,9 +4,9 @@
     python -m benchmarks.llama --model_file=MODEL.gguf --work_dir=/tmp/llama --peer_python=PYTHON --mode=logits \
       --input=PAIRS
 
-Speed: greedy, a single text, one thread for each core, all processes warm and in turn. Ours and transformers have the
-same float32 weights, dequantized from the file; llama.cpp has the file's own. `prefill_seconds` is the time to the
-first token, `decode_tokens_per_s` counts the time after it.
+Speed: greedy, a single text, one thread for each core, all processes warm and in turn. transformers and ours have the
+same float32 weights, dequantized from the file, ours in int8, too; llama.cpp has the file's own. `prefill_seconds` is
+the time to the first token, `decode_tokens_per_s` counts the time after it.
 
 Logits: `logits_max_difference` is the largest absolute difference from transformers' logits, over the whole vocabulary
 after every token of the texts. The last tokens of each text are read one by one with a cache, as in decoding.
@@ -34,7 +34,6 @@ from docproduct.generation.export import export
 from docproduct.systems.generator import TrainedGenerator
 
 _CACHED = 8  # tokens at the end of a text that are read one by one
-_OURS = {"float32": "docproduct float32"}
 _PEERS = {
     "transformers float32": ["transformers"],
     "transformers float32, static cache": ["transformers", "--cache=static"],
@@ -73,11 +72,13 @@ def texts(files: list[str], tokenizer: CausalTokenizer, lengths: list[int]) -> l
 
 def speed(values: flags.FlagValues, generator: TrainedGenerator, folder: str) -> list[dict]:
     """Prints and returns time to the first token, and tokens per second after it."""
-    export_dir = os.path.join(values.work_dir, "export")
-    for version in saved_models.versions(export_dir):
-        shutil.rmtree(version)
-    export(generator, export_dir)
-    commands = {_OURS["float32"]: [sys.executable, "-m", "benchmarks.generate", "--contestant", export_dir]}
+    commands = {}
+    for precision, name in generate.OURS.items():
+        export_dir = os.path.join(values.work_dir, precision)
+        for version in saved_models.versions(export_dir):
+            shutil.rmtree(version)
+        export(generator, export_dir, precision)
+        commands[name] = [sys.executable, "-m", "benchmarks.generate", "--contestant", export_dir]
     for name in values.peers if values.peer_python else ():
         model = values.model_file if "llama_cpp" in _PEERS[name] else folder
         commands[name] = [values.peer_python, generate.PEER_SCRIPT, *_PEERS[name], f"--model={model}"]
@@ -85,7 +86,7 @@ def speed(values: flags.FlagValues, generator: TrainedGenerator, folder: str) ->
     request = {"prompts": prompts, "count": values.new_tokens}
     contestants = {name: measuring.Contestant(line, measuring.all_cores()) for name, line in commands.items()}
     try:
-        return generate.speed(contestants, request, values.rounds, _OURS)
+        return generate.speed(contestants, request, values.rounds, generate.OURS)
     finally:
         for process in contestants.values():
             process.stop()

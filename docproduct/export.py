@@ -21,7 +21,6 @@ from docproduct import command, model_folder
 from docproduct.exports import saved_models
 from docproduct.generation.export import PRECISIONS
 from docproduct.generation.export import export as export_generator
-from docproduct.layers import int8
 from docproduct.systems import generator, retriever
 from docproduct.systems.generator.adapter import KIND as ADAPTER
 from docproduct.systems.generator.layouts import HUGGING_FACE_TYPES
@@ -88,7 +87,7 @@ def export(
     if kind != RETRIEVER:
         trained = generator.load_model(model_dir, base_dir)
         if precision == "auto":
-            precision = "int8" if int8.available() and "int8" in trained.precisions else "float32"
+            precision = trained.fastest_precision
         return export_generator(trained, export_dir, precision)
     trained = retriever.TrainedRetriever.load(model_dir)
     if not index_dir:
@@ -123,5 +122,5 @@ if __name__ == "__main__":
     flags.DEFINE_bool("strings", False, "Retriever: add signatures that take texts.")
     flags.DEFINE_string("index_dir", None, "Retriever: index that the signature retrieve searches.")
     flags.DEFINE_string("base_dir", None, "Adapter: the model that it was trained on.")
-    flags.DEFINE_enum("precision", "float32", ["auto", *PRECISIONS], "Generator; auto: int8 if model and machine can.")
+    flags.DEFINE_enum("precision", "auto", ["auto", *PRECISIONS], "Generator; auto: int8 if model and machine can.")
     app.run(main)

@@ -3,7 +3,7 @@
 import pytest
 
 from data_pipeline.prompts.answer_prompts import PromptSettings, answer_prompt, target
-from data_pipeline.prompts.chat_prompts import REFUSAL, SYSTEM, chat_prompt
+from data_pipeline.prompts.chat_prompts import REFUSAL, SYSTEM, chat_prompt, numbers_last
 from data_pipeline.prompts.room import equal_share, first_sentences, num_tokens
 from tests.toy_chat import chat_tokenizer
 
@@ -87,3 +87,30 @@ def test_equal_share():
     assert equal_share([5, 50, 60], 45) == 20  # 5, 20 and 20
     assert equal_share([5, 6], 45) == 6
     assert equal_share([], 45) == 0
+
+
+@pytest.mark.parametrize(
+    ("written", "whole", "growing"),
+    [
+        ("[2] Tea helps. Honey, too.", "Tea helps. Honey, too. [2]", "Tea helps. Honey, too."),
+        ("[1] Tea helps.\n[3] It is rare.\n", "Tea helps. [1]\nIt is rare. [3]\n", "Tea helps. [1]\nIt is rare."),
+        ("Tea helps [1]. Rest.", "Tea helps [1]. Rest.", "Tea helps [1]. Rest."),
+        ("So: [1] is right.", "So: [1] is right.", "So: [1] is right."),
+        (REFUSAL, REFUSAL, REFUSAL),
+        ("Tea.\n[", "Tea.\n[", "Tea.\n"),
+        ("[1", "[1", ""),
+        ("[1]", "", ""),
+        ("", "", ""),
+    ],
+)
+def test_readers_see_a_source_s_number_behind_what_was_taken_from_it(written, whole, growing):
+    assert numbers_last(written) == whole
+    assert numbers_last(written, finished=False) == growing
+
+
+def test_a_growing_text_only_grows():
+    text, shown = "[1] Tea helps. Honey, too.\n[3] It is rare.\nRest.", ""
+    for length in range(len(text) + 1):
+        before, shown = shown, numbers_last(text[:length], finished=False)
+        assert shown.startswith(before)
+    assert numbers_last(text).startswith(shown)

@@ -45,8 +45,8 @@ def test_each_kind_has_its_target(chat):
         kind: chat.decode(rows(chat, **{f"{kind}_share": 1.0}).row(PAIR, HITS).target_ids)
         for kind in ("own", "joined", "unanswerable")
     }
-    assert targets["own"] in {f"{PAIR['answer']} [{number}]" for number in (1, 2)}
-    assert {part.rsplit(" ", 1)[0] for part in targets["joined"].split("\n")} == {PAIR["answer"], "Uric acid."}
+    assert targets["own"] in {f"[{number}] {PAIR['answer']}" for number in (1, 2)}
+    assert {part.split(" ", 1)[1] for part in targets["joined"].split("\n")} == {PAIR["answer"], "Uric acid."}
     assert targets["unanswerable"] == REFUSAL
     assert chat.decode(rows(chat).row(PAIR, HITS).target_ids) == PAIR["answer"]
 

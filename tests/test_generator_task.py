@@ -94,6 +94,16 @@ def test_prompts_count_as_they_are_weighted(gpt2):
     assert float(total) / len(PROMPTS) == pytest.approx(np.average(losses, weights=weights), abs=1e-4)
 
 
+def test_the_first_tokens_of_an_answer_count_as_they_are_weighted(gpt2):
+    total, _ = gradients_of(gpt2, batch_of(PROMPTS, TARGETS, 6, 5), opening_weight=4)
+    losses, weights = [], []
+    for prompt, target in zip(PROMPTS, TARGETS, strict=True):
+        losses += by_hand(gpt2, prompt, target)
+        # Two tokens open an answer. Where nothing stands before it, the first one is not predicted.
+        weights += [4.0, 4.0, 1.0, 1.0][not prompt : len(target)]
+    assert float(total) / len(PROMPTS) == pytest.approx(np.average(losses, weights=weights), abs=1e-4)
+
+
 @pytest.mark.parametrize("chunk_size", [1, 2, 3])
 def test_accumulated_gradients_are_those_of_the_batch(gpt2, chunk_size):
     batch = batch_of(PROMPTS, TARGETS)

@@ -36,7 +36,7 @@ def test_own_rows_copy_the_pair_with_its_number(tokenizer, rows):
     for seed in range(40):
         prompt, target = texts(tokenizer, rows.own(PAIR, OTHERS, random.Random(seed)))
         (place,) = (number for number in (1, 2, 3) if f"[{number}] {PAIR[0]}\n{PAIR[1]}" in prompt)
-        assert target == f"{PAIR[1]} [{place}]"
+        assert target == f"[{place}] {PAIR[1]}"
         assert f"Question: {PAIR[0]}" in prompt
         assert ("[3]" in prompt, "[4]" in prompt) == (True, False)
         places.append(place)
@@ -48,7 +48,7 @@ def test_joined_rows_answer_both_questions(tokenizer, rows):
     seen = set()
     for seed in range(20):
         prompt, target = texts(tokenizer, rows.joined(PAIR, PARTNER, OTHERS, random.Random(seed)))
-        parts = dict(part.rsplit(" ", 1)[::-1] for part in target.split("\n"))
+        parts = dict(part.split(" ", 1) for part in target.split("\n"))
         assert set(parts.values()) == {PAIR[1], PARTNER[1]}
         for number, answer in parts.items():
             assert f"{number} {(PAIR if answer == PAIR[1] else PARTNER)[0]}\n{answer}" in prompt
@@ -70,7 +70,7 @@ def test_a_target_holds_only_sentences_that_the_prompt_has_room_for(tokenizer):
     rows = GroundedRows(tokenizer, PromptSettings(2, 500, 120), paraphrase_share=0.0)
     for seed in range(5):
         prompt, target = texts(tokenizer, rows.own(long, OTHERS, random.Random(seed)))
-        answer = target.rsplit(" [", 1)[0]
+        answer = target.split("] ", 1)[1]
         assert answer.endswith(" of it.")
         assert answer in prompt
         assert len(tokenizer.encode([target])[0]) < 120

@@ -20,7 +20,9 @@ def make(kernel, bias):
 def by_definition(x, kernel, bias):
     scale = np.abs(kernel).max(axis=0) / 127
     size = np.abs(x).max(axis=1, keepdims=True)
-    rounded = np.round(x * (127 / size)) * size / 127
+    high = np.round(x * (127 / size))
+    low = np.round((x * (127 / size) - high) * 254)
+    rounded = (high + low / 254) * size / 127
     return rounded @ (np.round(kernel / scale) * scale) + bias
 
 
@@ -34,9 +36,22 @@ def test_products_equal_the_definition(rows):
     received = make(kernel, bias)(x)
     np.testing.assert_allclose(received, by_definition(x, kernel, bias), rtol=1e-4, atol=1e-4)
     exact = x @ kernel + bias
-    # x is rounded in steps of size / 127, a column of W in steps of scale: the error is half a step at most.
+    # A column of W is rounded in steps of scale: the error is half a step at most.
     error = np.abs(received - exact).max(axis=1) / np.abs(exact).max(axis=1)
     assert error.max() < 0.02
+
+
+@NEEDS_INT8
+def test_a_large_input_does_not_make_the_others_coarse():
+    """The large one meets zeros; with one step for all, of 100 / 127, the others would be rounded to 0."""
+    random = np.random.default_rng(2)
+    kernel = random.normal(size=(64, 96)).astype(np.float32)
+    kernel[0] = 0
+    x = random.uniform(-0.3, 0.3, size=(3, 64)).astype(np.float32)
+    x[:, 0] = 100
+    exact = x @ kernel
+    received = make(kernel, np.zeros(96, np.float32))(x)
+    assert np.abs(received - exact).max() / np.abs(exact).max() < 0.02
 
 
 @NEEDS_INT8

@@ -47,11 +47,8 @@ def generator(folder):
 
 @pytest.fixture(scope="module")
 def exported(folder, tmp_path_factory):
-    """With precision=auto, on a processor that is fast in int8."""
     path = str(tmp_path_factory.mktemp("llama") / "e")
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(int8, "available", lambda: True)
-        return export_script.export(folder, path, False, None, "auto")
+    return export_script.export(folder, path, False, None, "float32")
 
 
 @pytest.fixture(scope="module")
@@ -212,16 +209,25 @@ def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(plain):
     assert (found.passes, plain.passes) == (6, 40)  # the prompt gives a token, four passes give 8, and the last 7
 
 
-def test_only_float32_is_exported(folder, generator, exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(int8, "available", lambda: True)
-    with pytest.raises(ValueError, match="int8 is for a GPT-2; this model is a llama. Export in float32"):
-        export(generator, str(tmp_path / "e"), "int8")
+def test_an_export_is_made_of_float32(folder, exported, tmp_path):
     with open(f"{exported}/assets.extra/config.json", encoding="utf-8") as file:
         stored = json.load(file)
     assert (stored["precision"], stored["tokenizer"]) == ("float32", "DecoderTokenizer")
     fast = TrainedGenerator.load(folder, "mixed_bfloat16")
     with pytest.raises(ValueError, match="The generator is in mixed_bfloat16; expected float32"):
         export(fast, str(tmp_path / "e"))
+
+
+@pytest.mark.parametrize("tied", [False, True])
+@pytest.mark.skipif(not int8.available(), reason=f"int8 needs {int8.NEEDED}")
+def test_int8_is_near_float32(tied, tmp_path):
+    llama_folders.write(tmp_path / "m", SMALL | {"tie_word_embeddings": tied})
+    generator = TrainedGenerator.load(str(tmp_path / "m"))
+    export(generator, str(tmp_path / "int8"), precision="int8")
+    prompts, settings = [[i, i + 1, i + 2] for i in range(50)], GenerationSettings(max_tokens=1)
+    sessions = GenerationSession.of(generator), GenerationSession.load(str(tmp_path / "int8"))
+    first, second = ([text.ids for (text,) in session.write(prompts, settings)] for session in sessions)
+    assert np.mean([a == b for a, b in zip(first, second, strict=True)]) > 0.85
 
 
 @pytest.fixture(scope="module")

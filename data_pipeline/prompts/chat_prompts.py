@@ -7,12 +7,16 @@
                 [2] ...
 
                 Question: the user's question
-    assistant   an answer that names its sources [1], or `REFUSAL`
+    assistant   [2] what source 2 answers, or `REFUSAL`
 
 The model's own chat template writes the marks between these parts. Without sources, the user's part is the question.
+
+The number of a source stands before what is taken from it: the first token decides whether to answer, the second from
+which source, before a word is written. Readers see the number behind the passage, see `numbers_last`.
 """
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -22,9 +26,12 @@ from data_pipeline.tokenizers import DecoderTokenizer
 
 REFUSAL = "The sources do not say."
 SYSTEM = (
-    "Answer the question from the numbered sources only. After what you take from a source, write its number, such as "
+    "Answer the question from the numbered sources only. Before what you take from a source, write its number, such as "
     f"[1]. If no source answers the question, write: {REFUSAL}"
 )
+OPENING_TOKENS = 2  # of an answer: they name the source, or begin to refuse
+_NUMBER = re.compile(r"^\[(\d+)\][ \t]*", re.MULTILINE)
+_BEGUN_NUMBER = re.compile(r"(?<![^\n])\[\d*\Z")  # at the beginning of the last line
 _LEAST_SOURCE = 32  # tokens of room that a source needs; with less it is left out
 
 TextPair = tuple[str, str]  # question, answer
@@ -79,6 +86,31 @@ def messages(question: str, sources: Sequence[TextPair]) -> list[Message]:
         return [_message("user", question)]
     numbered = [_numbered(number, source) for number, source in enumerate(sources, 1)]
     return [_message("system", SYSTEM), _message("user", "\n\n".join([*numbered, f"Question: {question}"]))]
+
+
+def cited(number: int, text: str) -> str:
+    """Returns what a model writes that takes a text from a source."""
+    return f"[{number}] {text}"
+
+
+def numbers_last(text: str, finished: bool = True) -> str:
+    """Moves the number that begins a passage behind it.
+
+    Args:
+      text: what a model wrote.
+      finished: whether it is complete. In a growing text the last passage has no number yet, and no blanks at its end,
+        so that what was shown before stays as it was.
+    """
+    before, *parts = _NUMBER.split(text if finished else _BEGUN_NUMBER.sub("", text))
+    result = before
+    passages = list(zip(parts[::2], parts[1::2], strict=True))
+    for i, (number, passage) in enumerate(passages, 1):
+        body = passage.rstrip()
+        if finished or i < len(passages):
+            result += (f"{body} [{number}]" if body else "") + passage[len(body) :]
+        else:
+            result += body
+    return result
 
 
 def _message(role: str, content: str) -> Message:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from data_pipeline.paraphrases import paraphrased
 from data_pipeline.prompts.answer_prompts import Prompt, PromptSettings, answer_prompt, target
-from data_pipeline.prompts.chat_prompts import REFUSAL, TextPair
+from data_pipeline.prompts.chat_prompts import REFUSAL, TextPair, cited
 from data_pipeline.prompts.room import first_sentences
 from data_pipeline.tokenizers import DecoderTokenizer
 
@@ -73,7 +73,7 @@ class GroundedRows:
         places = [place for place in places if place < len(prompt.sources)]
         room = self._settings.answer_tokens
         parts = [
-            f"{first_sentences(self._tokenizer, prompt.sources[i][1], room // len(places) - _CITATION)} [{i + 1}]"
+            cited(i + 1, first_sentences(self._tokenizer, prompt.sources[i][1], room // len(places) - _CITATION))
             for i in places
         ]
         return target(self._tokenizer, "\n".join(parts) or REFUSAL, room)

@@ -3,6 +3,7 @@
 import dataclasses
 from typing import NamedTuple
 
+from data_pipeline.prompts.chat_prompts import numbers_last
 from docproduct.answering.query import Answer
 from docproduct.answering.support import Sentence, SourceCheck
 from docproduct.generation.session import Generation
@@ -25,14 +26,15 @@ class Draft(NamedTuple):
 
     def growing(self, generation: Generation, seconds: float) -> Answer:
         """Returns the answer with the text so far, not yet checked; with `only_supported`, its supported sentences."""
+        text = numbers_last(generation.text, finished=False)
         if not self.only_supported:
-            return self._with(generation, seconds, generation.text, ())
-        shown = self._shown(self.check(generation.text, finished=False))
+            return self._with(generation, seconds, text, ())
+        shown = self._shown(self.check(text, finished=False))
         return self._with(generation, seconds, _text(shown), shown)
 
     def complete(self, generation: Generation, seconds: float) -> Answer:
         """Returns the answer with the whole text, every sentence checked; citations of no source are taken out."""
-        sentences = self.check(generation.text)
+        sentences = self.check(numbers_last(generation.text))
         shown = self._shown(sentences)
         answer = self._with(generation, seconds, _text(shown), shown)
         return dataclasses.replace(answer, num_left_out=len(sentences) - len(shown))

@@ -2,10 +2,13 @@
 
 The product is oneDNN's, `_QuantizedMatMul`, an operation of TensorFlow for x86 processors that exists in graphs only.
 It is exact with VNNI instructions; without them oneDNN adds products in 16 bits, which overflow. Weights are quantized
-once, by column; inputs are quantized by row as they come:
+once, by column; inputs are quantized by row as they come, and what that leaves once more:
 
-    x = size / 127 * q, q in -127 ... 127       size: largest magnitude of the row, [N, 1]
-    W = scale * w, w in -127 ... 127            scale: [M]
+    x = size / 127 * (high + low / 254), high and low in -127 ... 127       size: largest magnitude of the row, [N, 1]
+    W = scale * w, w in -127 ... 127                                        scale: [M]
+
+High and low are two rows of the same product, which costs little more than one: the weights are read once. High alone
+is too coarse where a few inputs of a row are far larger than the others, as in LLaMA's family.
 """
 
 import itertools
@@ -20,6 +23,7 @@ from docproduct.layers.precision import processor_flags
 from docproduct.layers.transformer import Blocks
 
 _PRODUCT = "_QuantizedMatMul"
+_LOW = 254.0  # what is left of a rounded input is at most a half
 _EXACT_INSTRUCTIONS = {"avx512_vnni", "avx_vnni", "amx_int8"}
 NEEDED = "an x86 processor with VNNI or AMX instructions, and TensorFlow with oneDNN"
 
@@ -32,32 +36,40 @@ def available() -> bool:
 class Int8Dense(keras.layers.Layer):
     """A dense layer for inference that holds the weights of a float layer as int8."""
 
-    def __init__(self, units: int, name: str):
+    def __init__(self, units: int, name: str, bias: bool = True):
         super().__init__(name=name, dtype="float32")
-        self.units = units
+        self.units, self.has_bias = units, bias
 
     def build(self, shape: tuple[int | None, int]) -> None:
         """Makes the kernel, [K, M] int8, and lowest and highest weight of each column and the bias, [M] float32."""
         constant = {"initializer": "zeros", "trainable": False}
         self.kernel = self.add_weight(shape=(shape[1], self.units), dtype="int8", name="kernel", **constant)
-        self.lowest, self.highest, self.bias = (
-            self.add_weight(shape=(self.units,), name=name, **constant) for name in ("lowest", "highest", "bias")
+        self.lowest, self.highest = (
+            self.add_weight(shape=(self.units,), name=name, **constant) for name in ("lowest", "highest")
         )
+        self.bias = self.add_weight(shape=(self.units,), name="bias", **constant) if self.has_bias else None
 
-    def take(self, kernel: np.ndarray, bias: np.ndarray) -> None:
-        """Takes the weights of a float layer: kernel [K, M], bias [M]."""
+    def take(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> None:
+        """Takes the weights of a float layer: kernel [K, M], and bias [M] if it has one."""
         highest = np.maximum(np.abs(kernel).max(axis=0), 1e-30)
         self.kernel.assign(np.round(kernel * (127 / highest)).astype(np.int8))
-        for variable, value in ((self.lowest, -highest), (self.highest, highest), (self.bias, bias)):
-            variable.assign(value)
+        self.lowest.assign(-highest)
+        self.highest.assign(highest)
+        if self.bias is not None:
+            self.bias.assign(bias)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """[N, K] float32 -> [N, M] float32."""
         size = tf.maximum(tf.reduce_max(tf.abs(x), axis=-1, keepdims=True), 1e-30)
-        q = tf.bitcast(tf.cast(tf.round(x * (127.0 / size)), tf.int8), tf.qint8)
+        scaled = x * (127.0 / size)
+        high = tf.round(scaled)
+        rows = [tf.cast(part, tf.int8) for part in (high, tf.round((scaled - high) * _LOW))]
+        rows = tf.bitcast(tf.concat(rows, axis=0), tf.qint8)  # [2 * N, K]
         kernel = tf.bitcast(tf.convert_to_tensor(self.kernel), tf.qint8)
         weights = (tf.convert_to_tensor(limit) for limit in (self.lowest, self.highest))
-        return _quantized_matmul(q, kernel, *weights) * size + tf.convert_to_tensor(self.bias)
+        high, low = tf.split(_quantized_matmul(rows, kernel, *weights), 2)
+        product = (high + low * (1 / _LOW)) * size
+        return product if self.bias is None else product + tf.convert_to_tensor(self.bias)
 
 
 class Int8Blocks(Blocks):
@@ -76,9 +88,8 @@ class Int8Blocks(Blocks):
         self.dense_layers: list[Int8Dense] = []
 
     def dense(self, units: int, name: str, bias: bool = True) -> Int8Dense:
-        """Returns an int8 layer; one without a bias has zeros there."""
-        del bias
-        self.dense_layers.append(Int8Dense(units, name))
+        """Returns an int8 layer."""
+        self.dense_layers.append(Int8Dense(units, name, bias))
         return self.dense_layers[-1]
 
 

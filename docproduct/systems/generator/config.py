@@ -47,6 +47,11 @@ class GeneratorTraining(Settings):
         changes_results=False,
     )
     prompt_weight: float = setting(0.0, "Loss weight of a prompt token; an answer token has weight 1.", least=0, most=1)
+    opening_weight: float = setting(
+        1.0,
+        "Loss weight of the first two tokens of an answer. In rows of a chat model they name the source, or refuse.",
+        above=0,
+    )
     num_buckets: int = setting(16, "Classes of like length that batches are drawn from; 1: any length.", least=1)
     num_answers: int = setting(
         16, "Dev questions that are answered after each epoch, for ROUGE-L.", least=0, changes_results=False

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
+from data_pipeline.prompts.chat_prompts import OPENING_TOKENS
 from docproduct.systems.generator.model import Decoder
 
 PAD = -1  # no token has this id
@@ -18,8 +19,8 @@ class Tokens(NamedTuple):
     Attributes:
       ids: [B, T] int32; padding at the end, `PAD`.
       texts: [B, T] int32: the number of the text that a token belongs to, from 1; 0 for padding.
-      weights: [B, T] float32, loss weight of each token: 1 for target tokens, `prompt_weight` for prompt tokens, 0 for
-        padding and for the first token.
+      weights: [B, T] float32, loss weight of each token: 1 for target tokens, `opening_weight` for the first of them,
+        `prompt_weight` for prompt tokens, 0 for padding and for the first token of all.
     """
 
     ids: tf.Tensor
@@ -27,7 +28,13 @@ class Tokens(NamedTuple):
     weights: tf.Tensor
 
 
-def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None, prompt_weight: float = 0.0) -> Tokens:
+def joined(
+    prompt_ids: tf.Tensor,
+    target_ids: tf.Tensor,
+    end_id: int | None,
+    prompt_weight: float = 0.0,
+    opening_weight: float = 1.0,
+) -> Tokens:
     """Puts prompts and targets together.
 
     Args:
@@ -35,9 +42,12 @@ def joined(prompt_ids: tf.Tensor, target_ids: tf.Tensor, end_id: int | None, pro
       target_ids: [B, G] int32, padded behind with `PAD`.
       end_id: the token that begins another text in rows of packed documents; None: a row is one text.
       prompt_weight: loss weight of a prompt token.
+      opening_weight: loss weight of the first `OPENING_TOKENS` of a target.
     """
     ids = tf.concat([prompt_ids, target_ids], axis=1)
-    weights = [tf.where(part != PAD, weight, 0.0) for part, weight in ((prompt_ids, prompt_weight), (target_ids, 1.0))]
+    opens = tf.range(tf.shape(target_ids)[1]) < OPENING_TOKENS  # [G]
+    of_target = tf.where(opens, float(opening_weight), 1.0)
+    weights = [tf.where(part != PAD, w, 0.0) for part, w in ((prompt_ids, prompt_weight), (target_ids, of_target))]
     # Both parts are padded behind: all padding is moved to the end, and columns that no row needs are cut.
     order = tf.argsort(tf.cast(ids == PAD, tf.int32), axis=1, stable=True)
     longest = tf.reduce_max(tf.reduce_sum(tf.cast(ids != PAD, tf.int32), axis=1))

@@ -13,8 +13,8 @@ from data_pipeline.tokenizers import CausalTokenizer
 from docproduct.generation.causal_lm import Cache, Encoder
 from docproduct.layers import int8, named_caches
 from docproduct.layers.gpt2 import GPT2
-from docproduct.layers.gpt2_int8 import quantized
 from docproduct.layers.llama import Llama
+from docproduct.layers.quantized import quantized
 
 Decoder = GPT2 | Llama
 
@@ -86,7 +86,12 @@ class LanguageModel:
     @property
     def precisions(self) -> tuple[str, ...]:
         """What the model can be exported in, on a machine that can compute it."""
-        return ("float32", "int8") if isinstance(self.decoder, GPT2) else ("float32",)
+        return ("float32",) if self.encoder_width else ("float32", "int8")
+
+    @property
+    def fastest_precision(self) -> str:
+        """What to export in by default: int8 if this machine computes it exactly, else float32."""
+        return "int8" if "int8" in self.precisions and int8.available() else "float32"
 
     def cache_spec(self) -> dict[str, tf.TensorSpec]:
         """Returns keys and values of each layer, [B, KV, L, S]; with cross-attention the encoder's, too."""
@@ -133,10 +138,6 @@ class LanguageModel:
           ValueError: the model has another dtype, or it or this machine has no int8 form.
         """
         if precision not in self.precisions:
-            raise ValueError(
-                f"{precision} is for a GPT-2; this model is a {self.decoder.config.architecture}. Export in float32."
-            )
-        if precision == "int8" and self.encoder_width:
             raise ValueError("int8 is for a generator without an encoder; this one attends to one. Export in float32.")
         if precision == "int8" and not int8.available():
             raise ValueError(f"int8 needs {int8.NEEDED}; this machine lacks them. Export in float32.")

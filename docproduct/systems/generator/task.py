@@ -99,7 +99,8 @@ class GeneratorTask(Task):
         return tf.reduce_sum(losses * weights)
 
     def _tokens(self, batch: Batch) -> Tokens:
-        return joined(batch["prompt_ids"], batch["target_ids"], self.end_id, self._config.prompt_weight)
+        weights = (self._config.prompt_weight, self._config.opening_weight)
+        return joined(batch["prompt_ids"], batch["target_ids"], self.end_id, *weights)
 
     def evaluate(self) -> dict[str, float]:
         """Returns perplexities on dev, and ROUGE-L if answers are written; logs some of them."""

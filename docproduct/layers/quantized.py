@@ -1,4 +1,4 @@
-"""A GPT-2 with int8 weights."""
+"""A decoder with int8 weights."""
 
 import numpy as np
 import tensorflow as tf
@@ -6,24 +6,26 @@ import tensorflow as tf
 from docproduct.layers.checkpoints import variables_by_name
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.int8 import Int8Blocks
+from docproduct.layers.llama import Llama
+
+_TABLE, _HEAD = "token_embedding/embeddings", "head/kernel"
 
 
-def quantized(gpt2: GPT2) -> GPT2:
+def quantized(decoder: GPT2 | Llama) -> GPT2 | Llama:
     """Returns a model with the same weights, as int8 in its dense layers and its head, for inference inside a graph."""
     blocks = Int8Blocks()
-    result = GPT2(gpt2.config, blocks=blocks)
+    result = type(decoder)(decoder.config, blocks=blocks)
 
     @tf.function(autograph=False)  # int8 products exist in graphs only
     def trace() -> None:
-        result.make_variables()
+        result.logits(result(np.zeros((1, 2), np.int32)))
 
     trace.get_concrete_function()
-    values = {name: variable.numpy() for name, variable in variables_by_name(gpt2).items()}
-    values["head/kernel"] = values["token_embedding/embeddings"].T
-    values["head/bias"] = np.zeros(gpt2.config.vocab_size, np.float32)
+    values = {name: variable.numpy() for name, variable in variables_by_name(decoder).items()}
+    values.setdefault(_HEAD, values[_TABLE].T)
     for layer in blocks.dense_layers:
         name = layer.path.removeprefix(f"{result.path}/")
-        layer.take(*(values.pop(f"{name}/{part}") for part in ("kernel", "bias")))
+        layer.take(values.pop(f"{name}/kernel"), values.pop(f"{name}/bias", None))
     variables = variables_by_name(result)
     for name, value in values.items():  # embeddings and norms
         variables[name].assign(value)
