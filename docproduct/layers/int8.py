@@ -50,12 +50,12 @@ class Int8Dense(keras.layers.Layer):
         self.bias = self.add_weight(shape=(self.units,), name="bias", **constant) if self.has_bias else None
 
     def take(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> None:
-        """Takes the weights of a float layer: kernel [K, M], and bias [M] if it has one."""
+        """Takes the weights of a float layer: kernel [K, M], and bias [M]; None: zeros."""
         highest = np.maximum(np.abs(kernel).max(axis=0), 1e-30)
         self.kernel.assign(np.round(kernel * (127 / highest)).astype(np.int8))
         self.lowest.assign(-highest)
         self.highest.assign(highest)
-        if self.bias is not None:
+        if bias is not None:
             self.bias.assign(bias)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:

@@ -1,6 +1,7 @@
 """A decoder with int8 weights."""
 
-import numpy as np
+import warnings
+
 import tensorflow as tf
 
 from docproduct.layers.checkpoints import variables_by_name
@@ -18,9 +19,12 @@ def quantized(decoder: GPT2 | Llama) -> GPT2 | Llama:
 
     @tf.function(autograph=False)  # int8 products exist in graphs only
     def trace() -> None:
-        result.logits(result(np.zeros((1, 2), np.int32)))
+        if not result.built:
+            result.make_variables()
 
-    trace.get_concrete_function()
+    with warnings.catch_warnings():  # Keras would know the shapes before, and warns that it does not
+        warnings.filterwarnings("ignore", message=".*`build\\(\\)` was called", category=UserWarning)
+        trace.get_concrete_function()
     values = {name: variable.numpy() for name, variable in variables_by_name(decoder).items()}
     values.setdefault(_HEAD, values[_TABLE].T)
     for layer in blocks.dense_layers:
