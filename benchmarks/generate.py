@@ -63,8 +63,13 @@ def make_models(values: flags.FlagValues) -> None:
     variables = checkpoints.variables_by_name(generator.decoder)
     variables["final_norm/beta"].assign(10 * variables["token_embedding/embeddings"][_WRITTEN])
     generator.save_hugging_face(os.path.join(values.work_dir, "hugging_face"), overwrite=True)
+    export_anew(generator, values.work_dir)
+
+
+def export_anew(generator: TrainedGenerator, work_dir: str) -> None:
+    """Exports a model in each precision of `OURS`, into a folder of that name; earlier versions are removed."""
     for precision in OURS:
-        export_dir = os.path.join(values.work_dir, precision)
+        export_dir = os.path.join(work_dir, precision)
         for version in saved_models.versions(export_dir):
             shutil.rmtree(version)
         export(generator, export_dir, precision)
@@ -115,8 +120,7 @@ def main(argv: list[str]) -> None:
 
 def _commands(values: flags.FlagValues) -> dict[str, list[str]]:
     """Returns the command of each contestant."""
-    ours = [sys.executable, "-m", "benchmarks.generate", "--contestant"]
-    commands = {name: [*ours, os.path.join(values.work_dir, precision)] for precision, name in OURS.items()}
+    commands = own_commands(values.work_dir)
     if values.peer_python:
         folder = f"--model={os.path.join(values.work_dir, 'hugging_face')}"
         for name, arguments in _PEERS.items():
@@ -124,6 +128,12 @@ def _commands(values: flags.FlagValues) -> dict[str, list[str]]:
             python = sys.executable if "keras_hub" in arguments else values.peer_python
             commands[name] = [python, PEER_SCRIPT, *arguments, folder]
     return commands
+
+
+def own_commands(work_dir: str) -> dict[str, list[str]]:
+    """Returns the command of each of our contestants, which runs what `export_anew` wrote."""
+    ours = [sys.executable, "-m", "benchmarks.generate", "--contestant"]
+    return {name: [*ours, os.path.join(work_dir, precision)] for precision, name in OURS.items()}
 
 
 def trained(values: flags.FlagValues) -> list[dict]:

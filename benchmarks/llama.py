@@ -17,8 +17,6 @@ The texts are questions and answers in the files of --input, by default the bund
 import itertools
 import json
 import os
-import shutil
-import sys
 from collections.abc import Iterator
 
 import numpy as np
@@ -29,8 +27,6 @@ from benchmarks import generate, measuring
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.tokenizers import CausalTokenizer
 from docproduct import command, sample
-from docproduct.exports import saved_models
-from docproduct.generation.export import export
 from docproduct.systems.generator import TrainedGenerator
 
 _CACHED = 8  # tokens at the end of a text that are read one by one
@@ -72,13 +68,8 @@ def texts(files: list[str], tokenizer: CausalTokenizer, lengths: list[int]) -> l
 
 def speed(values: flags.FlagValues, generator: TrainedGenerator, folder: str) -> list[dict]:
     """Prints and returns time to the first token, and tokens per second after it."""
-    commands = {}
-    for precision, name in generate.OURS.items():
-        export_dir = os.path.join(values.work_dir, precision)
-        for version in saved_models.versions(export_dir):
-            shutil.rmtree(version)
-        export(generator, export_dir, precision)
-        commands[name] = [sys.executable, "-m", "benchmarks.generate", "--contestant", export_dir]
+    generate.export_anew(generator, values.work_dir)
+    commands = generate.own_commands(values.work_dir)
     for name in values.peers if values.peer_python else ():
         model = values.model_file if "llama_cpp" in _PEERS[name] else folder
         commands[name] = [values.peer_python, generate.PEER_SCRIPT, *_PEERS[name], f"--model={model}"]

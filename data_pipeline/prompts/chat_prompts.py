@@ -12,7 +12,7 @@
 The model's own chat template writes the marks between these parts. Without sources, the user's part is the question.
 
 The number of a source stands before what is taken from it: the first token decides whether to answer, the second from
-which source, before a word is written. Readers see the number behind the passage, see `numbers_last`.
+which source. Readers see the number behind the passage; see `numbers_last`.
 """
 
 import functools
@@ -89,7 +89,7 @@ def messages(question: str, sources: Sequence[TextPair]) -> list[Message]:
 
 
 def cited(number: int, text: str) -> str:
-    """Returns what a model writes that takes a text from a source."""
+    """Returns a text behind the number of its source."""
     return f"[{number}] {text}"
 
 
@@ -98,8 +98,8 @@ def numbers_last(text: str, finished: bool = True) -> str:
 
     Args:
       text: what a model wrote.
-      finished: whether it is complete. In a growing text the last passage has no number yet, and no blanks at its end,
-        so that what was shown before stays as it was.
+      finished: whether it is complete. In a growing text the last passage has no number and no blanks at its end: what
+        is shown only grows.
     """
     before, *parts = _NUMBER.split(text if finished else _BEGUN_NUMBER.sub("", text))
     result = before
@@ -124,7 +124,7 @@ def _template(source: str, special_tokens: tuple[tuple[str, str], ...]) -> ChatT
 
 def _numbered(number: int, source: TextPair) -> str:
     question, answer = source
-    return f"[{number}] {question}\n{answer}"
+    return cited(number, f"{question}\n{answer}")
 
 
 def _fitted(tokenizer: DecoderTokenizer, sources: Sequence[TextPair], room: int) -> list[TextPair]:

@@ -163,9 +163,11 @@ class CrossAttention(_Attention):
 
     def attend(self, states: Any, k: Any, v: Any, bias: Any, training: bool = False) -> Any:
         """Does what `call` does, with keys and values that `keys_and_values` returned."""
-        q = ops.reshape(self.query(states), (ops.shape(k)[0], -1, self.num_heads, self.head_width))
-        q = ops.transpose(q, (0, 2, 1, 3))  # [B, H, T, S]
-        scores = ops.cast(ops.einsum("bhqs,bhes->bhqe", q * self.scale, k), "float32")
+        q = ops.reshape(self.query(states) * self.scale, (ops.shape(k)[0], -1, self.num_heads, self.head_width))
+        # Not `k` is transposed: it stays the same in a loop that writes, and with oneDNN TensorFlow then returns wrong
+        # tensors from the loop.
+        scores = ops.transpose(ops.matmul(k, ops.transpose(q, (0, 2, 3, 1))), (0, 1, 3, 2))  # [B, H, T, E]
+        scores = ops.cast(scores, "float32")
         probs = ops.cast(ops.softmax(scores + bias, axis=-1), self.compute_dtype)
         mixed = ops.matmul(self.dropout(probs, training=training), v)
         return self.output_projection(_join_heads(mixed))

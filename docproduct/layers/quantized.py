@@ -22,7 +22,7 @@ def quantized(decoder: GPT2 | Llama) -> GPT2 | Llama:
         if not result.built:
             result.make_variables()
 
-    with warnings.catch_warnings():  # Keras would know the shapes before, and warns that it does not
+    with warnings.catch_warnings():  # Keras warns of a GPT-2, which makes its variables when it is first run
         warnings.filterwarnings("ignore", message=".*`build\\(\\)` was called", category=UserWarning)
         trace.get_concrete_function()
     values = {name: variable.numpy() for name, variable in variables_by_name(decoder).items()}
