@@ -27,11 +27,11 @@ from data_pipeline import splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.answer_prompts import Prompt, answer_prompt
-from data_pipeline.prompts.chat_prompts import REFUSAL, TextPair
+from data_pipeline.prompts.chat_prompts import REFUSAL
 from data_pipeline.prompts.room import first_sentences
 from docproduct import command
 from docproduct.answering.support import SupportChecker, support_share
-from docproduct.contexts import ContextFinder
+from docproduct.fit_refusal import Asked, both_ways
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
@@ -43,23 +43,12 @@ _CITATION = re.compile(r"\s*\[(\d+)\]")
 _COLUMNS = ["pair_id", "question", "answer"]
 
 
-def sources_of(values: flags.FlagValues, num_contexts: int) -> list[tuple[dict[str, Any], dict[str, list[TextPair]]]]:
-    """Returns dev pairs, evenly spaced, and their sources in each of the three ways."""
-    prepared = PreparedFolder(values.prepared_dir)
-    pairs = prepared.table(_COLUMNS, splits.DEV).to_pylist()
+def asked_by(values: flags.FlagValues, num_contexts: int) -> list[Asked]:
+    """Returns dev questions, evenly spaced, with their sources."""
+    pairs = PreparedFolder(values.prepared_dir).table(_COLUMNS, splits.DEV).to_pylist()
     pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(values.count, len(pairs))).astype(int)]
     retriever = TrainedRetriever.load_for_many(values.model_dir, "auto")
-    find = ContextFinder(Index(values.index_dir, retriever), num_contexts)
-    vectors = retriever.embed_few([pair["question"] for pair in pairs], "question")
-    asked = []
-    for pair, hits in zip(pairs, find(vectors, pairs), strict=True):
-        others = [(hit.question, hit.answer) for hit in hits]
-        own = (pair["question"], pair["answer"])
-        present = [own, *others[: num_contexts - 1]]
-        place = pair["pair_id"] % len(present)  # the right source is not always the first
-        present[0], present[place] = present[place], present[0]
-        asked.append((pair, {"present": present, "absent": others, "closed_book": []}))
-    return asked
+    return both_ways(Index(values.index_dir, retriever), retriever, pairs, num_contexts)
 
 
 def written(session: GenerationSession, prompts: Sequence[Prompt]) -> list[str]:
@@ -91,11 +80,11 @@ def main(argv: list[str]) -> None:
     values = command.begin(argv)
     with command.errors_on_one_line("nothing was measured."):
         session = open_session(values.generator_dir, values.base_dir)
-        asked = sources_of(values, session.prompt.num_contexts)
+        asked = asked_by(values, session.prompt.num_contexts)
         metrics, listed = [], []
-        pairs = [pair for pair, _ in asked]
+        pairs = [one.pair for one in asked]
         for way in ("present", "absent", "closed_book"):
-            sources = [of_way[way] for _, of_way in asked]
+            sources = [[] if way == "closed_book" else getattr(one, way) for one in asked]
             prompts = [
                 answer_prompt(session.tokenizer, session.prompt, pair["question"], found)
                 for pair, found in zip(pairs, sources, strict=True)

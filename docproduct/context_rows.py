@@ -1,17 +1,20 @@
 """Which kind of row a question gets in a token folder of retrieved pairs, and the row.
 
     context        retrieved pairs that do not give the answer away; the target is the pair's own answer
-    own, joined, unanswerable       see data_pipeline/token_rows/grounded_rows.py; for chat models
+    own, joined, unanswerable       see data_pipeline/token_rows/grounded_rows.py; for chat models. An answer that the
+                                    table gives to several questions stands under another of them, not the one asked
     alone          no retrieved pairs
 
 A question's kind depends on its pair_id alone: it is the same for every model and in every run.
 """
 
+import collections
 import dataclasses
 import random
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from data_pipeline import cleaning
 from data_pipeline.folders.token_folder import TokenRow
 from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.settings import Settings, setting
@@ -71,6 +74,30 @@ class KindShares(Settings):
         return CONTEXT
 
 
+class OtherQuestions:
+    """Questions with equal answers: one of them is asked, and the answer stands under another one.
+
+    They are real other wordings, which teach more than rules that reword.
+    """
+
+    def __init__(self, pairs: Iterable[dict[str, Any]]):
+        """Takes the pairs: question, answer and split of each."""
+        self._questions: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
+        for pair in pairs:
+            self._questions[self._key(pair)].append(pair["question"])
+
+    def draw(self, pair: dict[str, Any], draw: random.Random) -> str:
+        """Returns another question of the pair's split with the same answer; its own if there is none."""
+        asked = cleaning.normal_form(pair["question"])
+        others = [
+            question for question in self._questions.get(self._key(pair), []) if cleaning.normal_form(question) != asked
+        ]
+        return draw.choice(others) if others else pair["question"]
+
+    def _key(self, pair: dict[str, Any]) -> tuple[str, str]:
+        return pair["split"], cleaning.normal_form(pair["answer"])
+
+
 class ContextRows:
     """Makes the row of each question.
 
@@ -78,8 +105,20 @@ class ContextRows:
       counts: those of `PairRows`.
     """
 
-    def __init__(self, tokenizer: CausalTokenizer, prompt: PromptSettings, shares: KindShares):
+    def __init__(
+        self,
+        tokenizer: CausalTokenizer,
+        prompt: PromptSettings,
+        shares: KindShares,
+        other_questions: OtherQuestions | None = None,
+    ):
         """Takes how rows are made.
+
+        Args:
+          tokenizer: of the model.
+          prompt: size of the prompts.
+          shares: of the kinds.
+          other_questions: other wordings of questions; default: there are none.
 
         Raises:
           ValueError: there are shares of kinds for chat models, and the tokenizer has no chat template.
@@ -92,6 +131,7 @@ class ContextRows:
         self._shares = shares
         self._pairs = PairRows(tokenizer, prompt)
         self._grounded = GroundedRows(tokenizer, prompt, shares.paraphrase_share) if shares.grounded else None
+        self._other_questions = other_questions or OtherQuestions([])
         self.counts = self._pairs.counts
 
     def kind(self, pair: dict[str, Any], hits: Sequence[Hit]) -> str:
@@ -109,7 +149,8 @@ class ContextRows:
         if kind == JOINED:
             made = self._grounded.joined(own, others[0], others[1:], draw)
         elif kind == OWN:
-            made = self._grounded.own(own, others, draw)
+            asked, stored = pair["question"], self._other_questions.draw(pair, draw)
+            made = self._grounded.own((stored, pair["answer"]), others, draw, asked)
         else:
             made = self._grounded.unanswerable(pair["question"], others, draw)
         return TokenRow(*made, pair["pair_id"])

@@ -32,7 +32,7 @@ from data_pipeline.rows import SIDES
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
 from data_pipeline.tokenizers import CausalTokenizer
 from docproduct import command
-from docproduct.context_rows import ContextRows, KindShares
+from docproduct.context_rows import ContextRows, KindShares, OtherQuestions
 from docproduct.index import Hit, Index
 from docproduct.index.reranking import DEPTH, HitReranker
 from docproduct.layers.precision import PRECISIONS
@@ -172,7 +172,7 @@ def make(
     find = ContextFinder(index, settings.prompt.num_contexts, settings.search_by, rerank)
     vectors = retriever.embed_prepared(prepared, "question", progress="questions").head  # [N, D]
     contexts = _find_all(find, vectors, pairs, questions)
-    maker = ContextRows(tokenizer, settings.prompt, settings.kinds)
+    maker = ContextRows(tokenizer, settings.prompt, settings.kinds, OtherQuestions(pairs))
     of_split = {split: _rows(maker, split, pairs, contexts, settings.alone) for split in splits.SPLITS}
     tables = {CONTEXTS_FILE: _table(maker, pairs, contexts)}
     return write(tokens_dir, origin, tokenizer, of_split, overwrite, maker.counts, tables)

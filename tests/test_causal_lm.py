@@ -104,6 +104,17 @@ def test_texts_by_hand(model, session, lookup):
     assert (answer.text, answer.finished) == ("cb", False)
 
 
+@pytest.mark.parametrize("lookup", [False, True])
+def test_a_bias_holds_where_an_answer_begins(model, lookup):
+    """Without it, the texts begin with b (5, c 0) and end at once (5, c 0); behind the first token nothing changes."""
+    biased = Table()
+    biased.opening_bias = {biased.ids("c")[0]: 6.0}
+    session = GenerationSession.of(biased)
+    for prompt, text in {"a": "c", "dd": "ca"}.items():
+        ((answer,),) = session.write([model.ids(prompt)], GenerationSettings(max_tokens=9), lookup)
+        assert answer.text == text
+
+
 def test_a_stream_by_hand(model, session):
     parts = [answer.text for answer in session.stream(model.ids("b"), GenerationSettings(max_tokens=9))]
     assert parts[0] == "c"

@@ -11,13 +11,18 @@ from data_pipeline.prompts.answer_prompts import PromptSettings
 from data_pipeline.prompts.chat_prompts import REFUSAL
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct import contexts, index
-from docproduct.context_rows import CONTEXT, ContextRows, KindShares
+from docproduct.context_rows import CONTEXT, ContextRows, KindShares, OtherQuestions
 from docproduct.index import Hit, Index
 from docproduct.systems.generator.dev import read_rows
 from tests.toy_chat import chat_tokenizer
 
 PROMPT = PromptSettings(2, 600, 80)
-PAIR = {"pair_id": 7, "question": "What is gout?", "answer": "Gout is a painful form of arthritis in the toe."}
+PAIR = {
+    "pair_id": 7,
+    "split": "train",
+    "question": "What is gout?",
+    "answer": "Gout is a painful form of arthritis in the toe.",
+}
 HITS = [
     Hit(0.9, 8, "What causes gout?", "Uric acid.", "", ""),
     Hit(0.8, 9, "Who gets gout?", "Mostly older men.", "", ""),
@@ -57,6 +62,19 @@ def test_sources_that_may_answer_are_not_refused(chat):
     maker = rows(chat, unanswerable_share=1.0)
     assert maker.kind(PAIR, [HITS[1], told]) == "own"
     assert maker.kind(PAIR, HITS) == "unanswerable"
+
+
+def test_an_answer_of_several_questions_stands_under_another_one(chat):
+    other = PAIR | {"pair_id": 11, "question": "My toe hurts, why?"}
+    pairs = [PAIR, other, other | {"question": "Of dev?", "split": "dev"}]
+    maker = ContextRows(chat, PROMPT, KindShares(own_share=1.0, paraphrase_share=1.0), OtherQuestions(pairs))
+    row = maker.row(pairs[0], HITS)
+    prompt = chat.decode(row.prompt_ids)
+    assert f"] {other['question']}\n{PAIR['answer']}" in prompt
+    assert f"Question: {PAIR['question']}" in prompt  # as it is: the other wording is the paraphrase
+    assert PAIR["answer"] in chat.decode(row.target_ids)
+    alone = maker.row(PAIR | {"answer": "Not known."}, HITS)
+    assert f"] {PAIR['question']}\nNot known." in chat.decode(alone.prompt_ids)
 
 
 def test_a_pair_without_others_is_not_joined(chat):

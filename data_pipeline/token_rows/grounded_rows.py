@@ -39,13 +39,21 @@ class GroundedRows:
         """
         self._tokenizer, self._settings, self._paraphrase_share = tokenizer, settings, paraphrase_share
 
-    def own(self, pair: TextPair, others: Sequence[TextPair], draw: random.Random) -> Row:
-        """Returns a row whose sources are the pair and others; the target is the pair's answer."""
+    def own(self, pair: TextPair, others: Sequence[TextPair], draw: random.Random, question: str | None = None) -> Row:
+        """Returns a row whose sources are the pair and others; the target is the pair's answer.
+
+        Args:
+          pair: as it stands among the sources.
+          others: further sources.
+          draw: decides what is left to chance.
+          question: the question that is asked; default: the pair's.
+        """
         place = (
             0 if draw.random() < _FIRST_SHARE else draw.randrange(len(others[: self._settings.num_contexts - 1]) + 1)
         )
         sources = [*others[:place], pair, *others[place : self._settings.num_contexts - 1]]
-        prompt = self._prompt(self._asked(pair[0], draw), sources)
+        asked = question if question and question != pair[0] else self._asked(pair[0], draw)
+        prompt = self._prompt(asked, sources)
         return prompt.ids, self._target(prompt, [place])
 
     def joined(self, pair: TextPair, partner: TextPair, others: Sequence[TextPair], draw: random.Random) -> Row:

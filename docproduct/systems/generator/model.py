@@ -9,6 +9,7 @@ import copy
 import tensorflow as tf
 
 from data_pipeline.prompts.answer_prompts import ANSWER, END, QUESTION, PromptSettings
+from data_pipeline.prompts.chat_prompts import REFUSAL
 from data_pipeline.tokenizers import CausalTokenizer
 from docproduct.generation.causal_lm import Cache, Encoder
 from docproduct.layers import int8, named_caches
@@ -29,7 +30,10 @@ class LanguageModel:
       tokenizer: of prompts and answers.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template of a conversation, if the model was trained to chat.
+      refusal_bias: added to the logit of the first token of the refusal where an answer begins; see refusal.py.
     """
+
+    refusal_bias = 0.0
 
     def __init__(
         self,
@@ -71,6 +75,16 @@ class LanguageModel:
         """The ids of the other markers, which stand in prompts only."""
         added = self.tokenizer.added
         return [added[marker] for marker in (QUESTION, ANSWER) if marker in added]
+
+    @property
+    def refusal_id(self) -> int:
+        """The first token of the refusal."""
+        return self.tokenizer.encode([REFUSAL])[0][0]
+
+    @property
+    def opening_bias(self) -> dict[int, float]:
+        """What is added to logits where an answer begins, by token."""
+        return {self.refusal_id: self.refusal_bias} if self.refusal_bias else {}
 
     @property
     def encoder_width(self) -> int | None:

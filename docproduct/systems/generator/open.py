@@ -5,7 +5,7 @@ import os
 from data_pipeline.folders import files
 from docproduct.generation.session import GenerationSession
 from docproduct.model_folder import CONFIG_FILE
-from docproduct.systems.generator import adapter
+from docproduct.systems.generator import adapter, refusal
 from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.layouts import MODEL_FILES
 
@@ -16,7 +16,9 @@ def is_adapter(path: str) -> bool:
 
 
 def load_model(path: str, base_dir: str | None = None) -> TrainedGenerator:
-    """Returns the model of a folder or a GGUF file; an adapter's weights are added to those of the base model.
+    """Returns the model of a folder or a GGUF file, with the bias of its refusal if one was fitted.
+
+    An adapter's weights are added to those of the base model.
 
     Args:
       path: the folder or file.
@@ -26,13 +28,17 @@ def load_model(path: str, base_dir: str | None = None) -> TrainedGenerator:
       ValueError: there is no such model, or it is damaged; an adapter has no base model, or another one; or a base
         model is given for a whole model.
     """
-    if not is_adapter(path):
+    if is_adapter(path):
+        if not base_dir:
+            raise ValueError(f"{path} holds an adapter. Give the model that it was trained on with --base_dir.")
+        model = adapter.AdaptedGenerator.load_on(TrainedGenerator.load(base_dir), path).merged()
+    else:
         if base_dir:
             raise ValueError(f"{path} holds a whole model, and --base_dir is for an adapter. Leave it out.")
-        return TrainedGenerator.load(path)
-    if not base_dir:
-        raise ValueError(f"{path} holds an adapter. Give the model that it was trained on with --base_dir.")
-    return adapter.AdaptedGenerator.load_on(TrainedGenerator.load(base_dir), path).merged()
+        model = TrainedGenerator.load(path)
+    if fitted := refusal.load(path):
+        model.refusal_bias = fitted.bias
+    return model
 
 
 def open_session(path: str, base_dir: str | None = None) -> GenerationSession:

@@ -1,0 +1,87 @@
+"""How readily a generator refuses, fitted on a table."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from data_pipeline.prompts.chat_prompts import REFUSAL
+from docproduct import export as export_script
+from docproduct import fit_refusal, index
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.index import Index
+from docproduct.systems.generator import load_model, open_session, refusal
+from docproduct.systems.generator.refusal import RefusalSettings
+from tests import llama_folders
+
+PROMPTS = [[5, 6, 7, 300, 9], [8, 9]]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    path = tmp_path_factory.mktemp("chat") / "llama"
+    llama_folders.write(path, llama_folders.CONFIG | {"num_hidden_layers": 1})
+    return str(path)
+
+
+@pytest.fixture
+def model(folder):
+    return load_model(folder)
+
+
+def test_the_bias_refuses_the_share_that_is_asked_for():
+    absent, present = np.arange(10.0), np.arange(-10.0, 0.0)
+    fitted = refusal.fit(present, absent, RefusalSettings(refused_share=0.7, most_wrong=0.1))
+    # Of 0 ... 9 all above 2.7 are refused.
+    assert fitted == refusal.Refusal(pytest.approx(-2.7), 0.7, 0.0, 10)
+    # To refuse 70 % would take 2.3 here, which refuses half of the others; above -1.9 lies one in ten.
+    fitted = refusal.fit(present, absent - 5, RefusalSettings(refused_share=0.7, most_wrong=0.1))
+    assert fitted == refusal.Refusal(pytest.approx(1.9), 0.6, 0.1, 10)
+
+
+def test_odds_are_those_of_the_logits(model):
+    found = refusal.odds(model, PROMPTS)
+    for prompt, value in zip(PROMPTS, found, strict=True):
+        logits = np.asarray(model.decoder.logits(model.decoder(np.array([prompt]))))[0, -1]
+        (first, *_), *_ = model.tokenizer.encode([REFUSAL])
+        assert value == pytest.approx(logits[first] - np.delete(logits, first).max(), abs=1e-5)
+
+
+def test_a_folder_keeps_its_bias_and_exports_it(folder, model, tmp_path):
+    (value,) = refusal.odds(model, PROMPTS[:1])
+    settings = GenerationSettings(max_tokens=1)
+    first = model.refusal_id
+
+    def refuses(session):
+        ((answer,),) = session.write(PROMPTS[:1], settings)
+        return answer.ids[:1] == (first,)
+
+    refusal.save(refusal.Refusal(float(-0.01 - value), 0.7, 0.0, 10), folder)
+    assert not refuses(open_session(folder))
+    refusal.save(refusal.Refusal(float(0.01 - value), 0.7, 0.0, 10), folder)
+    assert load_model(folder).refusal_bias == float(0.01 - value)
+    assert refuses(open_session(folder))
+    export_script.export(folder, str(tmp_path / "e"), False, None, "float32")
+    assert refuses(open_session(str(tmp_path / "e")))
+    (tmp_path / refusal.FILE).write_text(json.dumps({"bias": 1}))
+    with pytest.raises(ValueError, match="refusal.json lacks absent_refused, present_refused, num_questions"):
+        refusal.load(str(tmp_path))
+
+
+def test_it_is_fitted_on_questions_with_and_without_their_pair(model, retriever, prepared, tmp_path):
+    index.build(retriever, prepared, str(tmp_path / "index"))
+    opened = Index(str(tmp_path / "index"), retriever)
+    pairs = prepared.table(["pair_id", "question", "answer"], "dev").to_pylist()
+    for one in fit_refusal.both_ways(opened, retriever, pairs, 2):
+        own = one.pair["question"], one.pair["answer"]
+        assert own in one.present
+        assert len(one.present) == len(one.absent) == 2
+        assert own[1] not in {answer for _, answer in one.absent}
+    fitted = fit_refusal.fit(model, retriever, opened, prepared, RefusalSettings(num_questions=3))
+    assert fitted.num_questions == min(3, len(pairs))
+    assert fitted.prepared == prepared.fingerprint()
+    assert math.isfinite(fitted.bias)
+    model.tokenizer.chat_template = None
+    with pytest.raises(ValueError, match="Only a chat model refuses"):
+        fit_refusal.fit(model, retriever, opened, prepared)
