@@ -122,25 +122,33 @@ def test_several_workers_need_a_vocabulary(config, tmp_path, monkeypatch):
 
 
 @pytest.mark.long
-def test_grid_goes_on_where_it_stopped(config, tmp_path, monkeypatch):
+def test_grid_goes_on_where_it_stopped(trained, config, tmp_path, monkeypatch):
+    """It is killed inside its second training, behind the last step."""
     folder = str(tmp_path / "grid")
     config = dataclasses.replace(
-        config, variant="encoder", probe_first=False, settings=dataclasses.replace(SETTINGS, epochs=1)
+        config,
+        variant="encoder",
+        encoder_dir=trained[0],  # has a vocabulary: one that is learned from texts is not always the same
+        probe_first=False,
+        settings=dataclasses.replace(SETTINGS, epochs=1),
     )
     values = {"learning_rate": [1e-4, 1e-2]}
-    done, trains = [], grid.train
+    evaluate, calls = TriageTask.evaluate, []
 
-    def counting(config, run_dir, **options):
-        if len(done) == 1:
-            done.append("killed")
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 4:  # before and after each training
             raise KeyboardInterrupt
-        done.append(config.settings.learning_rate)
-        return trains(config, run_dir, **options)
+        return evaluate(self)
 
-    monkeypatch.setattr(grid, "train", counting)
-    with pytest.raises(KeyboardInterrupt):
-        grid.search(config, values, folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(TriageTask, "evaluate", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            grid.search(config, values, folder)
     best = grid.search(config, values, folder)
+    undisturbed = train(grid.with_values(config, {"learning_rate": 1e-2}), str(tmp_path / "undisturbed"))
+    losses = files.read_json(f"{folder}/runs/learning_rate=0.01/metrics.json")["losses"]
+    assert losses == pytest.approx(undisturbed["losses"], abs=1e-5)
     content = files.read_json(f"{folder}/grid.json")
     scores = [run["scores"]["accuracy"] for run in content["runs"]]
     assert scores == sorted(scores, reverse=True)
