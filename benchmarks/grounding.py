@@ -10,11 +10,13 @@ do not give the answer away (`absent`), and without sources (`closed_book`). Rep
     refused_share   share of the questions that are answered with "The sources do not say."
     cited_share     share of the answers that name one of their sources
     supported_share share of the written statements that the check of support finds in the sources; 1 without any
+    perplexity      of a token of the right answer, in as many sentences as fit; not of an export
 
 --answers_file lists questions, sources and answers, for reading. Ends with one line of JSON.
 """
 
 import json
+import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -26,29 +28,34 @@ from benchmarks import measuring
 from data_pipeline import splits
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.prompts.answer_prompts import Prompt, answer_prompt
-from data_pipeline.prompts.chat_prompts import REFUSAL
+from data_pipeline.folders.token_folder import CONTEXT_ANSWER, TokenRow
+from data_pipeline.prompts.answer_prompts import Prompt, answer_prompt, target
+from data_pipeline.prompts.chat_prompts import REFUSAL, cited
 from data_pipeline.prompts.room import first_sentences
 from docproduct import command
 from docproduct.answering.support import SupportChecker, support_share
-from docproduct.fit_refusal import Asked, both_ways
+from docproduct.exports import saved_models
+from docproduct.fit_refusal import QuestionSources, questions_with_sources
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
 from docproduct.metrics import ngram_share, rouge_l
-from docproduct.systems.generator import open_session
+from docproduct.systems import generator
+from docproduct.systems.generator import TrainedGenerator
+from docproduct.systems.generator.dev import DevEvaluation
 from docproduct.systems.retriever import TrainedRetriever
 
 _CITATION = re.compile(r"\s*\[(\d+)\]")
+_FRAME = 8  # tokens of room for the number of a source and the end
 _COLUMNS = ["pair_id", "question", "answer"]
 
 
-def asked_by(values: flags.FlagValues, num_contexts: int) -> list[Asked]:
+def dev_questions(values: flags.FlagValues, num_contexts: int) -> list[QuestionSources]:
     """Returns dev questions, evenly spaced, with their sources."""
     pairs = PreparedFolder(values.prepared_dir).table(_COLUMNS, splits.DEV).to_pylist()
     pairs = [pairs[i] for i in np.linspace(0, len(pairs) - 1, min(values.count, len(pairs))).astype(int)]
     retriever = TrainedRetriever.load_for_many(values.model_dir, "auto")
-    return both_ways(Index(values.index_dir, retriever), retriever, pairs, num_contexts)
+    return questions_with_sources(Index(values.index_dir, retriever), retriever, pairs, num_contexts)
 
 
 def written(session: GenerationSession, prompts: Sequence[Prompt]) -> list[str]:
@@ -75,12 +82,28 @@ def scores(answers: Sequence[str], prompts: Sequence[Prompt], pairs: Sequence[di
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
+def perplexity(
+    model: TrainedGenerator, prompts: Sequence[Prompt], asked: Sequence[QuestionSources], room: int
+) -> float:
+    """Returns the perplexity per token of the right answers, behind the number of their source if it is there."""
+    rows = []
+    for prompt, one in zip(prompts, asked, strict=True):
+        answer = first_sentences(model.tokenizer, one.pair["answer"], room - _FRAME)
+        questions = [question for question, _ in prompt.sources]
+        if one.pair["question"] in questions:
+            answer = cited(questions.index(one.pair["question"]) + 1, answer)
+        rows.append(TokenRow(prompt.ids, target(model.tokenizer, answer, room), one.pair["pair_id"]))
+    return DevEvaluation(model, rows, CONTEXT_ANSWER)()["perplexity"]
+
+
 def main(argv: list[str]) -> None:
     """Measures what the flags describe."""
     values = command.begin(argv)
     with command.errors_on_one_line("nothing was measured."):
-        session = open_session(values.generator_dir, values.base_dir)
-        asked = asked_by(values, session.prompt.num_contexts)
+        exported = os.path.isdir(values.generator_dir) and bool(saved_models.versions(values.generator_dir))
+        model = None if exported else generator.load_model(values.generator_dir, values.base_dir)
+        session = GenerationSession.of(model) if model else GenerationSession.load(values.generator_dir)
+        asked = dev_questions(values, session.prompt.num_contexts)
         metrics, listed = [], []
         pairs = [one.pair for one in asked]
         for way in ("present", "absent", "closed_book"):
@@ -96,8 +119,11 @@ def main(argv: list[str]) -> None:
             ours["quoted_rouge_l"] = float(
                 np.mean([rouge_l(pair["answer"], text) for pair, text in zip(pairs, quoted, strict=True)])
             )
+            if model:
+                ours["perplexity"] = perplexity(model, prompts, asked, room)
             measuring.show(way, [(name, [value], "") for name, value in ours.items()])
-            metrics += [measuring.metric(f"{way}_{name}", "share", value) for name, value in ours.items()]
+            units = {"perplexity": "perplexity"}
+            metrics += [measuring.metric(f"{way}_{n}", units.get(n, "share"), value) for n, value in ours.items()]
             listed += [
                 {"way": way, "question": pair["question"], "sources": prompt.sources, "answer": answer}
                 for pair, prompt, answer in zip(pairs, prompts, answers, strict=True)

@@ -1,8 +1,8 @@
 """Which kind of row a question gets in a token folder of retrieved pairs, and the row.
 
     context        retrieved pairs that do not give the answer away; the target is the pair's own answer
-    own, joined, unanswerable       see data_pipeline/token_rows/grounded_rows.py; for chat models. An answer that the
-                                    table gives to several questions stands under another of them, not the one asked
+    own, joined, unanswerable       see data_pipeline/token_rows/grounded_rows.py; for chat models. If several questions
+                                    have the same answer, an own row shows it under another one than is asked
     alone          no retrieved pairs
 
 A question's kind depends on its pair_id alone: it is the same for every model and in every run.
@@ -25,6 +25,7 @@ from docproduct.index import Hit
 from docproduct.metrics import ngram_share
 
 CONTEXT = "context"
+_OWN_ANSWER = 40  # characters: shorter answers, such as "Yes." and "See a doctor.", belong to unrelated questions, too
 _ANSWERED = 0.3  # of an answer's 4-grams in the sources: with more, they may answer the question
 
 
@@ -84,9 +85,10 @@ class OtherQuestions:
         """Takes the pairs: question, answer and split of each."""
         self._questions: dict[tuple[str, str], list[str]] = collections.defaultdict(list)
         for pair in pairs:
-            self._questions[self._key(pair)].append(pair["question"])
+            if len(cleaning.normal_form(pair["answer"])) >= _OWN_ANSWER:
+                self._questions[self._key(pair)].append(pair["question"])
 
-    def draw(self, pair: dict[str, Any], draw: random.Random) -> str:
+    def other(self, pair: dict[str, Any], draw: random.Random) -> str:
         """Returns another question of the pair's split with the same answer; its own if there is none."""
         asked = cleaning.normal_form(pair["question"])
         others = [
@@ -149,7 +151,7 @@ class ContextRows:
         if kind == JOINED:
             made = self._grounded.joined(own, others[0], others[1:], draw)
         elif kind == OWN:
-            asked, stored = pair["question"], self._other_questions.draw(pair, draw)
+            asked, stored = pair["question"], self._other_questions.other(pair, draw)
             made = self._grounded.own((stored, pair["answer"]), others, draw, asked)
         else:
             made = self._grounded.unanswerable(pair["question"], others, draw)

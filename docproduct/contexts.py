@@ -182,7 +182,8 @@ def _described(settings: ContextSettings) -> dict[str, Any]:
     """Returns the settings as a manifest stores them; newer ones only where they are on."""
     described = dataclasses.asdict(settings)
     newer = {"kinds": dataclasses.asdict(KindShares()), "dev_questions": 0}
-    return {name: value for name, value in described.items() if name not in newer or value != newer[name]}
+    described = {name: value for name, value in described.items() if name not in newer or value != newer[name]}
+    return described | ({"other_questions": True} if settings.kinds.own_share else {})  # rows without them were others
 
 
 def _drawn_questions(pairs: Sequence[dict[str, Any]], settings: ContextSettings) -> dict[str, list[int]]:

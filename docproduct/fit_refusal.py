@@ -1,11 +1,11 @@
-"""Fits how readily a generator refuses to a table: it shall refuse most questions that the sources do not answer.
+"""Fits a bias that decides how often a generator refuses, on your own table.
 
     python -m docproduct.fit_refusal --generator_dir=adapter --base_dir=$BASE --model_dir=model --index_dir=index \
         --prepared_dir=prepared
 
 Asks questions of the table twice: with their own pair among the nearest pairs, and with the nearest pairs that do not
-give the answer away. Writes refusal.json into the generator's folder, which serving and export read: export again
-afterwards. Ends with one line of JSON.
+give the answer away. With the bias, the model refuses 70 % of the latter. Writes refusal.json into the generator's
+folder, which serving and export read: export again afterwards. Ends with one line of JSON.
 """
 
 import dataclasses
@@ -36,7 +36,7 @@ _COLUMNS = ["pair_id", "question", "answer"]
 
 
 @dataclasses.dataclass(frozen=True)
-class Asked:
+class QuestionSources:
     """A question, and its sources with and without the pair that answers it.
 
     Attributes:
@@ -50,9 +50,9 @@ class Asked:
     absent: list[TextPair]
 
 
-def both_ways(
+def questions_with_sources(
     index: Index, retriever: TrainedRetriever, pairs: Sequence[dict[str, Any]], num_contexts: int
-) -> list[Asked]:
+) -> list[QuestionSources]:
     """Returns questions with their sources.
 
     Args:
@@ -68,7 +68,7 @@ def both_ways(
         present = [(pair["question"], pair["answer"]), *absent[: num_contexts - 1]]
         place = pair["pair_id"] % len(present)
         present[0], present[place] = present[place], present[0]
-        asked.append(Asked(pair, present, absent))
+        asked.append(QuestionSources(pair, present, absent))
     return asked
 
 
@@ -85,38 +85,66 @@ def fit(
       model: a chat model.
       retriever: finds the sources.
       index: the index of the table.
-      prepared: the table; questions of dev are asked, or of train if there is no dev.
+      prepared: the table; questions of dev are asked, then of train if these are too few.
       settings: where to refuse.
 
     Raises:
-      ValueError: the model is no chat model, or the table is too small.
+      ValueError: the model is no chat model, the index is of another table, or the table is too small.
     """
     if not model.tokenizer.chat_template or not model.prompt:
         raise ValueError(
-            "Only a chat model refuses; this one has no chat template. Give one, such as SmolLM2-Instruct."
+            "Only a chat model that was trained to refuse can be fitted, and this one has no chat template. Train one "
+            "with docproduct.recipes.starter."
         )
-    tables = (prepared.table(_COLUMNS, split).to_pylist() for split in (splits.DEV, splits.TRAIN))
-    pairs = next(filter(None, tables), [])
-    drawn = np.random.default_rng(0).permutation(len(pairs))[: settings.num_questions]
-    asked = both_ways(index, retriever, [pairs[row] for row in drawn], model.prompt.num_contexts)
+    if index.manifest["prepared"] != prepared.fingerprint():
+        raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
+    pairs = _drawn(prepared, settings.num_questions)
+    if len(pairs) < refusal.LEAST_QUESTIONS:
+        raise ValueError(
+            f"{prepared.path} has {len(pairs)} questions in dev and train; expected {refusal.LEAST_QUESTIONS} or more. "
+            "Add pairs."
+        )
+    asked = questions_with_sources(index, retriever, pairs, model.prompt.num_contexts)
 
-    def measured(name: str) -> np.ndarray:
+    def margins(sources: list[list[TextPair]], name: str) -> np.ndarray:
+        asked_with = tqdm(zip(asked, sources, strict=True), name, len(asked), unit=" questions")
         prompts = (
-            answer_prompt(model.tokenizer, model.prompt, one.pair["question"], getattr(one, name)).ids
-            for one in tqdm(asked, desc=f"{name} sources", unit=" questions")
+            answer_prompt(model.tokenizer, model.prompt, question.pair["question"], found).ids
+            for question, found in asked_with
         )
-        return refusal.odds(model, prompts)
+        return refusal.margins(model, prompts)
 
-    fitted = refusal.fit(measured("present"), measured("absent"), settings)
+    present = margins([question.present for question in asked], "with their source")
+    absent = margins([question.absent for question in asked], "without it")
+    fitted = refusal.fit(present, absent, settings)
     return dataclasses.replace(fitted, prepared=prepared.fingerprint())
+
+
+def _drawn(prepared: PreparedFolder, count: int) -> list[dict[str, Any]]:
+    """Returns questions at random, those of dev first."""
+    drawn: list[dict[str, Any]] = []
+    for split in (splits.DEV, splits.TRAIN):
+        pairs = prepared.table(_COLUMNS, split).to_pylist()
+        drawn += [pairs[row] for row in np.random.default_rng(0).permutation(len(pairs))]
+    return drawn[:count]
 
 
 def main(argv: list[str]) -> None:
     """Fits what the flags describe."""
     values = command.begin(argv)
     with command.errors_on_one_line():
+        if os.path.isfile(values.generator_dir):
+            raise ValueError(
+                f"{values.generator_dir} is a file, and refusal.json needs a folder. Give a model's folder, or an "
+                "adapter's."
+            )
         if not os.path.isdir(values.generator_dir):
             raise ValueError(f"There is no folder {values.generator_dir}. Expected a model's folder, or an adapter's.")
+        if not os.access(values.generator_dir, os.W_OK):
+            raise ValueError(
+                f"{values.generator_dir} is read-only, and refusal.json belongs there. Copy the folder, and give the "
+                "copy."
+            )
         model = generator.load_model(values.generator_dir, values.base_dir)
         retriever = TrainedRetriever.load_for_many(values.model_dir)
         prepared, index = PreparedFolder(values.prepared_dir), Index(values.index_dir, retriever)

@@ -46,7 +46,8 @@ class GroundedRows:
           pair: as it stands among the sources.
           others: further sources.
           draw: decides what is left to chance.
-          question: the question that is asked; default: the pair's.
+          question: is asked instead of the pair's own, as it is; by default, the pair's own is asked, in other words in
+            `paraphrase_share` of the rows.
         """
         place = (
             0 if draw.random() < _FIRST_SHARE else draw.randrange(len(others[: self._settings.num_contexts - 1]) + 1)

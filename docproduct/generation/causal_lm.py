@@ -48,7 +48,7 @@ class CausalLM(Protocol):
       chat_template: Jinja template that turns a conversation into a prompt, if the model was trained to chat.
       variables: variables of the model.
       encoder_width: width of the encoder's states that the model attends to. A model without an encoder may lack it.
-      opening_bias: what is added to logits where an answer begins, by token. A model without any may lack it.
+      opening_bias: {token id: bias}, added to the logits of an answer's first token. A model without any may lack it.
     """
 
     tokenizer: Tokenizer
@@ -149,5 +149,5 @@ def encoder_width(model: CausalLM) -> int | None:
 
 
 def opening_bias(model: CausalLM) -> Mapping[int, float]:
-    """Returns what is added to the logits where an answer begins, by token."""
+    """Returns {token id: bias}, added to the logits of an answer's first token."""
     return getattr(model, "opening_bias", {})

