@@ -16,7 +16,6 @@ do not give the answer away (`absent`), and without sources (`closed_book`). Rep
 """
 
 import json
-import os
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -32,9 +31,9 @@ from data_pipeline.folders.token_folder import CONTEXT_ANSWER, TokenRow
 from data_pipeline.prompts.answer_prompts import Prompt, answer_prompt, target
 from data_pipeline.prompts.chat_prompts import REFUSAL, cited
 from data_pipeline.prompts.room import first_sentences
+from data_pipeline.token_rows.grounded_rows import CITATION_TOKENS
 from docproduct import command
 from docproduct.answering.support import SupportChecker, support_share
-from docproduct.exports import saved_models
 from docproduct.fit_refusal import QuestionSources, questions_with_sources
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
@@ -46,7 +45,7 @@ from docproduct.systems.generator.dev import DevEvaluation
 from docproduct.systems.retriever import TrainedRetriever
 
 _CITATION = re.compile(r"\s*\[(\d+)\]")
-_FRAME = 8  # tokens of room for the number of a source and the end
+_UNITS = {"perplexity": "perplexity"}  # all others are shares
 _COLUMNS = ["pair_id", "question", "answer"]
 
 
@@ -82,17 +81,15 @@ def scores(answers: Sequence[str], prompts: Sequence[Prompt], pairs: Sequence[di
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
 
 
-def perplexity(
-    model: TrainedGenerator, prompts: Sequence[Prompt], asked: Sequence[QuestionSources], room: int
-) -> float:
+def perplexity(model: TrainedGenerator, prompts: Sequence[Prompt], pairs: Sequence[dict[str, Any]], room: int) -> float:
     """Returns the perplexity per token of the right answers, behind the number of their source if it is there."""
     rows = []
-    for prompt, one in zip(prompts, asked, strict=True):
-        answer = first_sentences(model.tokenizer, one.pair["answer"], room - _FRAME)
+    for prompt, pair in zip(prompts, pairs, strict=True):
+        answer = first_sentences(model.tokenizer, pair["answer"], room - CITATION_TOKENS)
         questions = [question for question, _ in prompt.sources]
-        if one.pair["question"] in questions:
-            answer = cited(questions.index(one.pair["question"]) + 1, answer)
-        rows.append(TokenRow(prompt.ids, target(model.tokenizer, answer, room), one.pair["pair_id"]))
+        if pair["question"] in questions:
+            answer = cited(questions.index(pair["question"]) + 1, answer)
+        rows.append(TokenRow(prompt.ids, target(model.tokenizer, answer, room), pair["pair_id"]))
     return DevEvaluation(model, rows, CONTEXT_ANSWER)()["perplexity"]
 
 
@@ -100,14 +97,19 @@ def main(argv: list[str]) -> None:
     """Measures what the flags describe."""
     values = command.begin(argv)
     with command.errors_on_one_line("nothing was measured."):
-        exported = os.path.isdir(values.generator_dir) and bool(saved_models.versions(values.generator_dir))
-        model = None if exported else generator.load_model(values.generator_dir, values.base_dir)
-        session = GenerationSession.of(model) if model else GenerationSession.load(values.generator_dir)
+        path, model = values.generator_dir, None
+        if generator.is_model(path):
+            model = generator.load_model(path, values.base_dir)
+        session = GenerationSession.of(model) if model else GenerationSession.load(path)
         asked = dev_questions(values, session.prompt.num_contexts)
         metrics, listed = [], []
-        pairs = [one.pair for one in asked]
-        for way in ("present", "absent", "closed_book"):
-            sources = [[] if way == "closed_book" else getattr(one, way) for one in asked]
+        pairs = [question.pair for question in asked]
+        ways = {
+            "present": [question.present for question in asked],
+            "absent": [question.absent for question in asked],
+            "closed_book": [[] for _ in asked],
+        }
+        for way, sources in ways.items():
             prompts = [
                 answer_prompt(session.tokenizer, session.prompt, pair["question"], found)
                 for pair, found in zip(pairs, sources, strict=True)
@@ -120,10 +122,9 @@ def main(argv: list[str]) -> None:
                 np.mean([rouge_l(pair["answer"], text) for pair, text in zip(pairs, quoted, strict=True)])
             )
             if model:
-                ours["perplexity"] = perplexity(model, prompts, asked, room)
+                ours["perplexity"] = perplexity(model, prompts, pairs, room)
             measuring.show(way, [(name, [value], "") for name, value in ours.items()])
-            units = {"perplexity": "perplexity"}
-            metrics += [measuring.metric(f"{way}_{n}", units.get(n, "share"), value) for n, value in ours.items()]
+            metrics += [measuring.metric(f"{way}_{name}", _UNITS.get(name, "share"), ours[name]) for name in ours]
             listed += [
                 {"way": way, "question": pair["question"], "sources": prompt.sources, "answer": answer}
                 for pair, prompt, answer in zip(pairs, prompts, answers, strict=True)

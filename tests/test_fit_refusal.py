@@ -1,4 +1,4 @@
-"""How readily a generator refuses, fitted on a table."""
+"""How often a generator refuses, fitted on a table."""
 
 import json
 import shutil
@@ -88,15 +88,15 @@ def test_it_is_fitted_on_questions_with_and_without_their_pair(model, retriever,
     index.build(retriever, prepared, str(tmp_path / "index"))
     opened = Index(str(tmp_path / "index"), retriever)
     pairs = prepared.table(["pair_id", "question", "answer"], "dev").to_pylist()
-    for one in fit_refusal.questions_with_sources(opened, retriever, pairs, 2):
-        own = one.pair["question"], one.pair["answer"]
-        assert own in one.present
-        assert len(one.present) == len(one.absent) == 2
-        assert own[1] not in {answer for _, answer in one.absent}
-    if prepared.num_rows("train") + len(pairs) < refusal.LEAST_QUESTIONS:
-        with pytest.raises(ValueError, match="questions in dev and train; expected 20 or more"):
+    for question in fit_refusal.questions_with_sources(opened, retriever, pairs, 2):
+        own = question.pair["question"], question.pair["answer"]
+        assert own in question.present
+        assert len(question.present) == len(question.absent) == 2
+        assert own[1] not in {answer for _, answer in question.absent}
+    with monkeypatch.context() as patch:
+        patch.setattr(refusal, "LEAST_QUESTIONS", 61)  # of 60 that are drawn
+        with pytest.raises(ValueError, match="has 60 questions in dev and train; expected 61 or more"):
             fit_refusal.fit(model, retriever, opened, prepared)
-    monkeypatch.setattr(refusal, "LEAST_QUESTIONS", 1)
     columns = prepared.table(["question", "answer"]).to_pydict()
     answer_of = dict(zip(columns["question"], columns["answer"], strict=True))
 

@@ -12,14 +12,17 @@ import pytest
 
 import train_gpt2
 from data_pipeline.prompts.answer_prompts import PromptSettings
+from data_pipeline.prompts.chat_prompts import REFUSAL
 from docproduct import index
 from docproduct.answering import Answerer, Query
 from docproduct.context_rows import KindShares
+from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index
 from docproduct.layers.lora import LoraSettings
 from docproduct.recipes import starter
-from docproduct.systems.generator import TrainedGenerator
+from docproduct.systems.generator import TrainedGenerator, refusal
+from docproduct.systems.generator.refusal import Refusal
 from tests import llama_folders
 from tests.test_generator_train import SETTINGS, SIZES
 
@@ -95,7 +98,8 @@ def test_what_a_task_is_made_of_is_asked_for(prepared, windows_dir, bpe, tmp_pat
 
 
 @pytest.mark.long
-def test_a_starter_is_made_once(retriever, prepared, tmp_path):
+def test_a_starter_is_made_once(retriever, prepared, tmp_path, monkeypatch):
+    monkeypatch.setattr(starter.fit_refusal, "fit", lambda *parts: Refusal(1e3, 1.0, 1.0, 20))
     index.build(retriever, prepared, str(tmp_path / "index"))
     found = Index(str(tmp_path / "index"), retriever)
     llama_folders.write(tmp_path / "chat")
@@ -114,6 +118,9 @@ def test_a_starter_is_made_once(retriever, prepared, tmp_path):
     assert writer.prompt == settings.prompt
     answerer = Answerer(retriever, found, writer)
     assert answerer.answer(Query("what is a3?", threshold=-1.0)).generated is not None
+    ((written,),) = writer.write([[5, 6]], GenerationSettings(max_tokens=2))
+    assert written.ids[0] == writer.tokenizer.encode([REFUSAL])[0][0]
+    assert refusal.load(str(tmp_path / "starter" / "adapter")).bias == 1e3
     # What is there is used again.
     assert starter.make(*arguments, settings) == best
     assert os.listdir(tmp_path / "starter" / "saved_model").count("2") == 0

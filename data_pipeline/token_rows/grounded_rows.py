@@ -20,7 +20,7 @@ KINDS = OWN, JOINED, UNANSWERABLE = ("own", "joined", "unanswerable")
 _FIRST_SHARE = (
     0.6  # of own rows have their own pair first, where retrieval mostly puts it; in the others it is anywhere
 )
-_CITATION = 8  # tokens of room for the number of a source and the end
+CITATION_TOKENS = 8  # tokens of room for the number of a source and the end
 _JOINS = ("{a} {b}", "{a} Also: {b}", "{b} {a}", "{a} And {b}")
 
 Row = tuple[list[int], list[int]]  # ids of prompt and target
@@ -82,7 +82,7 @@ class GroundedRows:
         places = [place for place in places if place < len(prompt.sources)]
         room = self._settings.answer_tokens
         parts = [
-            cited(i + 1, first_sentences(self._tokenizer, prompt.sources[i][1], room // len(places) - _CITATION))
+            cited(i + 1, first_sentences(self._tokenizer, prompt.sources[i][1], room // len(places) - CITATION_TOKENS))
             for i in places
         ]
         return target(self._tokenizer, "\n".join(parts) or REFUSAL, room)

@@ -8,6 +8,6 @@ Training: train.py, start.py (the model before its first step), task.py (what th
 """
 
 from docproduct.systems.generator.folder import TrainedGenerator, tokenizer_of, window_of
-from docproduct.systems.generator.open import load_model, open_session
+from docproduct.systems.generator.open import is_model, load_model, open_session
 
-__all__ = ["TrainedGenerator", "load_model", "open_session", "tokenizer_of", "window_of"]
+__all__ = ["TrainedGenerator", "is_model", "load_model", "open_session", "tokenizer_of", "window_of"]

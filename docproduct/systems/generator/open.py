@@ -15,6 +15,11 @@ def is_adapter(path: str) -> bool:
     return os.path.isdir(path) and (files.read_json(os.path.join(path, CONFIG_FILE)) or {}).get("kind") == adapter.KIND
 
 
+def is_model(path: str) -> bool:
+    """Returns whether `load_model` reads this; a folder of another kind may hold an export."""
+    return os.path.isfile(path) or any(os.path.isfile(os.path.join(path, name)) for name in MODEL_FILES)
+
+
 def load_model(path: str, base_dir: str | None = None) -> TrainedGenerator:
     """Returns the model of a folder or a GGUF file, with the bias of its refusal if one was fitted.
 
@@ -49,6 +54,6 @@ def open_session(path: str, base_dir: str | None = None) -> GenerationSession:
     Raises:
       ValueError: as in `load_model` and `GenerationSession.load`.
     """
-    if os.path.isfile(path) or any(os.path.isfile(os.path.join(path, name)) for name in MODEL_FILES):
+    if is_model(path):
         return GenerationSession.of(load_model(path, base_dir))
     return GenerationSession.load(path)
