@@ -141,11 +141,11 @@ def test_the_first_classifier_is_a_logistic_regression(config):
     rows = task._rows
     labeled = rows.classes >= 0
     assert labeled.sum() < len(labeled)
-    vectors, classes = task.triage.vectors(rows.text_ids), rows.classes[labeled]
+    vectors, classes = task.triage.vectors(rows.text_ids).astype(np.float64), rows.classes[labeled]
     weights = dict(enumerate(task.class_weights.tolist()))
     fits = []  # one for each strength of the regularization, chosen by cross-validation over the scaled vectors
     for strength in 10.0 ** np.arange(-4, 2):
-        regression = LogisticRegression(C=strength, class_weight=weights, max_iter=500)
+        regression = LogisticRegression(C=strength, class_weight=weights, tol=1e-10, max_iter=5000)
         fits.append(make_pipeline(StandardScaler(), regression).fit(vectors[labeled], classes).predict_proba(vectors))
     probe(task.triage, rows, task.class_weights, 0)
     probabilities = scipy.special.softmax(task.triage.logits(rows.text_ids), axis=1)

@@ -31,6 +31,7 @@ _VOCABULARY = 4_096  # ids of a vocabulary that is learned from the texts
 _PENALTIES = np.logspace(-4, 1, 6).tolist()  # C of the first classifier: the inverse strength of its regularization
 _MOST_KNOWN = 1_000  # train texts that a text is compared with
 _FOLDS, _LEAST_OF_CLASS = 3, 3
+_TOLERANCE = 1e-6  # of the solver's gradient
 _LEAST_DEVIATION = 0.01  # of the median deviation
 
 
@@ -185,13 +186,14 @@ def probe(triage: TrainedTriage, rows: TriageRows, weights: np.ndarray, seed: in
     """
     chosen = np.flatnonzero(rows.classes >= 0)
     classes = rows.classes[chosen]
-    vectors = triage.vectors([rows.text_ids[row] for row in chosen.tolist()])
+    # In float32 the solver stalls before its tolerance, at a place that differs from processor to processor.
+    vectors = triage.vectors([rows.text_ids[row] for row in chosen.tolist()]).astype(np.float64)
     known = np.unique(classes)
     mean, deviation = vectors.mean(axis=0), vectors.std(axis=0)
     # Some encoders have components that hardly vary: divided by their deviation, they would drown all others.
     scale = np.maximum(deviation, _LEAST_DEVIATION * np.median(deviation) or 1.0)
     scaled = (vectors - mean) / scale
-    regression = LogisticRegression(C=1.0, class_weight=dict(enumerate(weights.tolist())), max_iter=500)
+    regression = LogisticRegression(class_weight=dict(enumerate(weights.tolist())), tol=_TOLERANCE, max_iter=1000)
     if np.bincount(classes)[known].min() >= _LEAST_OF_CLASS:
         search = GridSearchCV(regression, {"C": _PENALTIES}, cv=_FOLDS).fit(scaled, classes)
         regression, strength = search.best_estimator_, search.best_params_["C"]
