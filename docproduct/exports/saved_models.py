@@ -90,6 +90,22 @@ def save(folder: str, module: tf.Module, functions: Functions, requests: Request
             file.write(_prediction_log(functions[signature], signature, inputs))
 
 
+@contextlib.contextmanager
+def without_graph_optimizer() -> Iterator[None]:
+    """Functions that are traced and saved inside are run as they are: TensorFlow's graph optimizer leaves them alone.
+
+    It takes up to half of the time from loading a large graph to its first result. A SavedModel keeps the choice: it is
+    stored in the nodes that call functions, so that a session's own options do not change it.
+    """
+    option = "disable_meta_optimizer"
+    before = tf.config.optimizer.get_experimental_options().get(option, False)
+    tf.config.optimizer.set_experimental_options({option: True})
+    try:
+        yield
+    finally:
+        tf.config.optimizer.set_experimental_options({option: before})
+
+
 def traced(function: Any, inputs: Mapping[str, tf.TensorSpec]) -> tf.types.experimental.ConcreteFunction:
     """Traces a function of keyword arguments, which keep their names in a signature, as its outputs do."""
     named = {name: tf.TensorSpec(spec.shape, spec.dtype, name) for name, spec in inputs.items()}

@@ -69,7 +69,7 @@ def export(model: CausalLM, export_dir: str, precision: str = "float32") -> str:
     if precision not in PRECISIONS:
         raise ValueError(f"precision is {precision!r}; expected {', '.join(PRECISIONS)}.")
     model = model.for_export(precision)
-    with saved_models.new_version(export_dir, KIND) as partial:
+    with saved_models.new_version(export_dir, KIND) as partial, saved_models.without_graph_optimizer():
         _save(Decoder(model), partial)
         own = saved_models.own_files(partial)
         config = {"kind": KIND, "format": FORMAT, "precision": precision, "tokenizer": type(model.tokenizer).__name__}

@@ -14,6 +14,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from docproduct.layers.attention import (
@@ -169,7 +170,7 @@ class GPT2(keras.layers.Layer):
         flat = ops.cast(ops.reshape(states, (-1, self.config.width)), self.compute_dtype)
         if self.head is None:
             table = ops.cast(self.token_embedding.embeddings, self.compute_dtype)
-            logits = ops.matmul(flat, ops.transpose(table))
+            logits = tf.matmul(flat, table, transpose_b=True)  # a transposed copy would take as long as all layers
         else:
             logits = self.head(flat)
         logits = ops.cast(logits, "float32")

@@ -13,6 +13,7 @@ import itertools
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from docproduct.layers.attention import LayerCache, causal_mask, text_positions
@@ -140,7 +141,7 @@ class Llama(keras.layers.Layer):
         flat = ops.cast(ops.reshape(states, (-1, self.config.width)), self.compute_dtype)
         if self.head is None:
             table = ops.cast(self.token_embedding.embeddings, self.compute_dtype)
-            logits = ops.matmul(flat, ops.transpose(table))
+            logits = tf.matmul(flat, table, transpose_b=True)  # a transposed copy would take as long as all layers
         else:
             logits = self.head(flat)
         logits = ops.cast(logits, "float32")
