@@ -21,7 +21,7 @@ from absl import app, flags
 from benchmarks import measuring
 from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from docproduct.layers.precision import dtype_policy
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up

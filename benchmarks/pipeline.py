@@ -24,7 +24,7 @@ from absl import app, flags
 
 from benchmarks import measuring, synthetic_corpus
 from data_pipeline.folders import files
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from docproduct.recipes import demo
 
 _TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))

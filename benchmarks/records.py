@@ -27,7 +27,7 @@ from absl import app, flags
 
 from benchmarks import measuring, synthetic_corpus
 from data_pipeline import cleaning, records
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from data_pipeline.tokenizers import WordPiece, load_tokenizer
 from data_pipeline.varints import split_varints, varints
 from docproduct.recipes import demo

@@ -28,7 +28,7 @@ from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.folders.token_folder import CONTEXT_ANSWER, KIND, Origin, TokenRow, same_folder, write
 from data_pipeline.prompts.answer_prompts import PromptSettings, with_markers
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from data_pipeline.settings import Settings, define_flags, flag_values, setting
 from data_pipeline.tokenizers import CausalTokenizer
 from docproduct import command

@@ -12,7 +12,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders import manifest as manifests
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, chunks, html_columns, prepare
-from data_pipeline.rows import Field
+from data_pipeline.schemas import Field
 from tests.conftest import write_csv
 
 HTML = [(f"What is x{i}?", f"<p>It is<br>{i}.</p><ul><li>a</li></ul>") for i in range(3)]

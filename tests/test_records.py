@@ -3,7 +3,8 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline import batches, records
-from data_pipeline.rows import IDS, PAIR
+from data_pipeline.rows import PAIR
+from data_pipeline.schemas import IDS
 from data_pipeline.varints import split_varints, varints
 
 ROWS = [

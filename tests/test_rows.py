@@ -14,7 +14,7 @@ from data_pipeline import batches, rows
 from data_pipeline.corpora import Reader
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
-from data_pipeline.rows import ENCODER, LABEL, NUMBER, TEXT, TEXTS, Field, Schema
+from data_pipeline.schemas import ENCODER, LABEL, NUMBER, TEXT, TEXTS, Field, Schema
 from tests.conftest import VOCAB
 
 
@@ -137,11 +137,9 @@ def test_a_folder_of_another_type_is_refused(folder, prepared):
 
 
 def test_lists_and_numbers_are_stored_in_parquet(tmp_path):
-    questions = [rows.Choices("What  is a?", ("a cold", " the  flu"), 1), rows.Choices("what is b?", ("x", "NULL"), 0)]
-    questions += [
-        dataclasses.replace(questions[0], choices=("the flu",)),
-        dataclasses.replace(questions[0], choices=()),
-    ]
+    question = rows.Choices("What  is a?", ("a cold", " the  flu"), (0, 1), 1, "", "What is a?")
+    questions = [question, dataclasses.replace(question, choices=("the flu", "NULL"), correct=(1,))]
+    questions += [dataclasses.replace(question, choices=choices) for choices in ((), ("the flu", " "))]
     (tmp_path / "c.txt").write_text("not read")
 
     def read(path, columns, refusals):
@@ -152,12 +150,10 @@ def test_lists_and_numbers_are_stored_in_parquet(tmp_path):
     manifest = prepare(settings, str(tmp_path / "out"), reader=Reader(rows.CHOICES, read))
     table = PreparedFolder(str(tmp_path / "out"), rows.CHOICES).table(["question", "choices", "correct"])
     assert sorted(table.to_pylist(), key=lambda row: row["choices"]) == [
-        {"question": "What is a?", "choices": ["a cold", "the flu"], "correct": 1},
-        {"question": "What is a?", "choices": ["the flu"], "correct": 1},
+        {"question": "What is a?", "choices": ["a cold", "the flu"], "correct": [0, 1]},
+        {"question": "What is a?", "choices": ["the flu", "NULL"], "correct": [1]},  # None may be a choice
     ]
-    assert {reason: entry["rows"] for reason, entry in manifest["refused"].items()} == {
-        "empty choices": 1, "choices is the word NULL": 1,
-    }  # fmt: skip
+    assert {reason: entry["rows"] for reason, entry in manifest["refused"].items()} == {"empty choices": 2}
 
 
 @pytest.fixture(scope="module")

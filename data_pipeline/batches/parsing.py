@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import tensorflow as tf
 
-from data_pipeline.rows import IDS, NUMBER
+from data_pipeline.schemas import IDS, NUMBER
 
 _PARSED_TOGETHER = 1_024  # records, in the search for a damaged file
 

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from data_pipeline.batches.parsing import Element, ShardBatches, pad, parse
-from data_pipeline.rows import IDS
+from data_pipeline.schemas import IDS
 from data_pipeline.settings import Settings, setting
 
 _PARSED_TOGETHER = 1_024  # records whose length is read in one op

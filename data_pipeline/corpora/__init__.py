@@ -6,6 +6,7 @@ tables.py quotes.py json_files.py json_scanner.py columnar.py    open a file of 
 columns.py    finds the columns with question and answer
 pairs.py      turns rows into pairs; doubts.py notes texts that look spoiled
 triage.py     turns rows into triages: texts with a label, a reply or both
+choices.py    turns rows into questions with choices
 paths.py      finds the files that a flag names
 """
 
@@ -19,7 +20,8 @@ from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.packings import is_packed
 from data_pipeline.corpora.pairs import data_rows, instructions_differ, pairs_of
 from data_pipeline.corpora.reading import OTHER_NUMBER, ROLES, Refusals, Table
-from data_pipeline.rows import PAIR, Pair, Schema
+from data_pipeline.rows import PAIR, Pair
+from data_pipeline.schemas import Schema
 
 __all__ = ["OTHER_NUMBER", "PAIRS", "ROLES", "Columns", "Reader", "Refusals", "is_packed", "open_text", "read_pairs"]
 

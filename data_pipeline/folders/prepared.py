@@ -20,7 +20,8 @@ from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
 from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
-from data_pipeline.rows import ANSWER, PAIR, QUESTION, Schema
+from data_pipeline.rows import PAIR
+from data_pipeline.schemas import ANSWER, QUESTION, Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 FORMAT = 3

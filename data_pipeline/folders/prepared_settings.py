@@ -7,7 +7,7 @@ from typing import Any
 from data_pipeline import splits
 from data_pipeline.corpora import Columns, is_packed
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
-from data_pipeline.rows import Schema
+from data_pipeline.schemas import Schema
 from data_pipeline.scrubbing import ScrubSettings
 from data_pipeline.settings import REQUIRED, Settings, from_json, setting
 

@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from data_pipeline import records, splits
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
-from data_pipeline.rows import IDS, NUMBER
+from data_pipeline.schemas import IDS, NUMBER
 from data_pipeline.tokenizers import BytePairs, CausalTokenizer, DecoderTokenizer
 from data_pipeline.tokenizers.decoder_files import JSON_FILE
 from data_pipeline.varints import varints

@@ -10,7 +10,7 @@ takes as long as 100,000 pairs take here.
                 for each shard that the rows belong to
     shards.py   the batches of one shard from all chunks -> duplicates out -> TFRecords and a part of pairs.parquet
 
-Both follow the schema of the rows (`data_pipeline.rows`). The hash of a row's key, such as the question of a pair,
+Both follow the schema of the rows (`data_pipeline.schemas`). The hash of a row's key, such as the question of a pair,
 decides its shard, so that all rows that could contradict each other (equal ones, or one question in two splits) meet in
 one shard. Of stratified rows, strata.py draws the splits between the two passes. A run that was killed goes on with the
 first chunk or shard that is missing.
@@ -31,7 +31,8 @@ from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prepare import chunks, duplicates, html_columns, shards, strata
 from data_pipeline.prepare.job import Job
 from data_pipeline.prepare.workers import Workers
-from data_pipeline.rows import PAIR, Schema
+from data_pipeline.rows import PAIR
+from data_pipeline.schemas import Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
 __all__ = ["Columns", "PrepareSettings", "prepare"]

@@ -22,7 +22,7 @@ from data_pipeline.folders import files
 from data_pipeline.prepare import duplicates, html_columns
 from data_pipeline.prepare.job import HtmlColumns, Job
 from data_pipeline.prepare.workers import Workers
-from data_pipeline.rows import ANSWER, LABEL, SOURCE, TEXT, TEXTS, Field, Schema
+from data_pipeline.schemas import ANSWER, LABEL, SOURCE, TEXT, TEXTS, Field, Schema
 from data_pipeline.scrubbing import Scrubber, ScrubSettings
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
@@ -198,7 +198,8 @@ def _reasons(schema: Schema, columns: Sequence[Sequence[Any]], is_null: Callable
     reasons: list[str | None] = [None] * len(columns[0])
     for field, values in zip(schema.fields, columns, strict=True):
         if field in (*schema.content, *schema.classes) and not field.optional:
-            found = (_missing(field.name, value, is_null) for value in values)
+            is_word = (lambda text: False) if field.any_word else is_null
+            found = (_missing(field.name, value, is_word) for value in values)
             reasons = [earlier or reason for earlier, reason in zip(reasons, found, strict=True)]
     if schema.either:
         places = [place for place, field in enumerate(schema.fields) if field.name in schema.either]

@@ -7,7 +7,7 @@ from data_pipeline import cleaning, markup
 from data_pipeline.corpora import Reader, Refusals
 from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prepare.job import HtmlColumns
-from data_pipeline.rows import TEXT, Field
+from data_pipeline.schemas import TEXT, Field
 
 _ROWS = 1_000  # first rows of a file, which decide about its columns
 TAGS, ESCAPED = "tags", "escaped tags"  # <p> and &lt;p&gt;

@@ -4,7 +4,7 @@ import dataclasses
 import os
 
 from data_pipeline.folders.prepared_settings import PrepareSettings
-from data_pipeline.rows import Schema
+from data_pipeline.schemas import Schema
 
 HtmlColumns = dict[str, str]  # {field: kind of HTML}, for those fields of a file whose HTML is turned into text
 

@@ -16,7 +16,7 @@ from data_pipeline.folders import files, prepared
 from data_pipeline.prepare import chunks, duplicates, strata
 from data_pipeline.prepare.job import Job
 from data_pipeline.prepare.workers import Workers
-from data_pipeline.rows import Schema
+from data_pipeline.schemas import Schema
 from data_pipeline.varints import split_varints, varints
 
 Labels = dict[str, list[str]]  # {field: all its values, sorted}, of labels that are classes

@@ -10,7 +10,8 @@ from data_pipeline import splits
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from data_pipeline.folders.prepared import PreparedFolder, kind
-from data_pipeline.rows import CHOICES, DIALOGUE, PAIR, PASSAGE, TEXT, TRIAGE
+from data_pipeline.rows import CHOICES, DIALOGUE, PAIR, PASSAGE, TRIAGE
+from data_pipeline.schemas import TEXT
 from data_pipeline.token_rows.masking import cut
 from data_pipeline.token_rows.packing import read_documents, split_documents
 from data_pipeline.tokenizers import Tokenizer

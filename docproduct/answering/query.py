@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from data_pipeline import cleaning
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.answering.support import Sentence, support_share
 from docproduct.generation.sampling import GenerationSettings

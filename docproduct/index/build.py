@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from docproduct.index import refusals
 from docproduct.index.folder import KIND, TEXT_COLUMNS, Content, word_indexes, write
 from docproduct.index.settings import IndexSettings

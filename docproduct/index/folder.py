@@ -11,7 +11,7 @@ from absl import logging
 from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from docproduct.index.settings import IndexSettings
 from docproduct.search import threshold
 from docproduct.search.faiss_engine import FaissEngine

@@ -14,7 +14,7 @@ from data_pipeline.batches import BatchSettings
 from data_pipeline.batches.hard_negatives import HardNegatives
 from data_pipeline.batches.neighbors import nearest_of_all, neighbor_batches
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from docproduct.systems.retriever.losses import PAIR_FEATURES
 from docproduct.systems.retriever.model import unit
 from docproduct.training.gradients import Batch

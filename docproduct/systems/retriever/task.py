@@ -18,7 +18,7 @@ from data_pipeline.batches import BatchSettings
 from data_pipeline.batches.hard_negatives import HardNegatives
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.rows import SIDES
+from data_pipeline.schemas import SIDES
 from docproduct.layers import checkpoints
 from docproduct.systems.retriever import blend, dev_sets, report
 from docproduct.systems.retriever.batches import (
