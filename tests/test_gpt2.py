@@ -54,6 +54,13 @@ def test_equals_transformers(name):
     np.testing.assert_allclose(logits, golden["logits"], atol=1e-4)
 
 
+def test_endings_that_are_read_behind_one_beginning_are_read_as_if_alone(gpt2):
+    ids, branches = np.array([[2, 5, 9, 22, 7, 3, 1]]), np.array([[0, 0, 0, 1, 1, 2, 2]])
+    states = gpt2(ids, branch_ids=branches)
+    np.testing.assert_allclose(states[:, :5], gpt2(ids[:, :5]), atol=1e-5)
+    np.testing.assert_allclose(states[:, 5:], gpt2(ids[:, [0, 1, 2, 5, 6]])[:, 3:], atol=1e-5)
+
+
 def test_equals_keras_hub(gpt2):
     theirs = keras_hub.models.GPT2Backbone(23, 2, 3, 12, 48, dropout=0.0, max_sequence_length=16)
     ours = {name: np.asarray(variable) for name, variable in checkpoints.variables_by_name(gpt2).items()}

@@ -85,6 +85,17 @@ def test_packed_texts_are_read_as_if_alone(llama):
     np.testing.assert_allclose(states[:, 7:11], llama(IDS[1:, :4]), atol=1e-5)
 
 
+def test_endings_that_are_read_behind_one_beginning_are_read_as_if_alone(llama):
+    beginning, endings = [2, 5, 9, 22], ([7, 3, 1], [4], [3, 8])
+    ids = np.array([[*beginning, *(i for ending in endings for i in ending), 6]])
+    branches = np.array([[0] * 4 + [1] * 3 + [2] + [3] * 2 + [0]])
+    states = llama(ids, np.array([[1] * 10 + [0]]), branch_ids=branches)
+    for number, ending in enumerate(endings, 1):
+        alone = llama(np.array([[*beginning, *ending]]))
+        np.testing.assert_allclose(states[:, :4], alone[:, :4], atol=1e-5)
+        np.testing.assert_allclose(states[branches == number], alone[0, 4:], atol=1e-5)
+
+
 def test_with_a_cache_the_states_are_the_same(llama):
     mask = np.ones_like(IDS)
     mask[1, :2] = 0

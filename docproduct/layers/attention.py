@@ -230,17 +230,21 @@ def _join_heads(mixed: Any) -> Any:
     return ops.reshape(ops.transpose(mixed, (0, 2, 1, 3)), (-1, h * s))
 
 
-def causal_mask(segment_ids: Any) -> Any:
+def causal_mask(segment_ids: Any, branch_ids: Any = None) -> Any:
     """Returns which tokens a token may attend to in texts that are read from left to right.
 
     Args:
       segment_ids: [B, T] int, the number of the text that a token belongs to, from 1; 0 for padding.
+      branch_ids: [B, T] int, for texts that begin alike and end differently: 0 for a token of the common beginning,
+        from 1 the number of the ending that a token belongs to. An ending sees the beginning and itself.
 
     Returns:
       [B, T, T] bool: whether column j is a real token of row i's text, and not after it.
     """
     steps = ops.arange(ops.shape(segment_ids)[1])
     own = (segment_ids[:, None, :] == segment_ids[:, :, None]) & (segment_ids > 0)[:, None, :]
+    if branch_ids is not None:
+        own &= (branch_ids == 0)[:, None, :] | (branch_ids[:, None, :] == branch_ids[:, :, None])
     return own & (steps[None, :] <= steps[:, None])
 
 

@@ -139,6 +139,7 @@ class GPT2(keras.layers.Layer):
         encoder_mask: Any = None,
         training: bool = False,
         recompute: bool = False,
+        branch_ids: Any = None,
     ) -> Any:
         """Reads texts.
 
@@ -151,13 +152,14 @@ class GPT2(keras.layers.Layer):
           encoder_mask: [B, E], 1 for a real state; default: all are real.
           training: whether dropout is active.
           recompute: whether the gradient computes each layer again, to save memory; see recompute.py.
+          branch_ids: [B, T] int, for texts that begin alike and are read together; see `causal_mask`.
 
         Returns:
           [B, T, D] states, after the last normalization; those of padding have no meaning.
         """
         segment_ids = ops.ones_like(ids, dtype="int32") if segment_ids is None else ops.cast(segment_ids, "int32")
         encoder = self._encoder(encoder_states, encoder_mask)
-        mask = causal_mask(segment_ids)
+        mask = causal_mask(segment_ids, branch_ids)
         states = self.embedding_dropout(self._embed(ids, text_positions(mask)), training=training)
         bias = attention_bias(mask)
         for layer in self.layers:

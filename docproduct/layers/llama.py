@@ -115,7 +115,14 @@ class Llama(keras.layers.Layer):
         self.build()
         return self
 
-    def call(self, ids: Any, segment_ids: Any = None, training: bool = False, recompute: bool = False) -> Any:
+    def call(
+        self,
+        ids: Any,
+        segment_ids: Any = None,
+        training: bool = False,
+        recompute: bool = False,
+        branch_ids: Any = None,
+    ) -> Any:
         """Reads texts.
 
         Args:
@@ -125,12 +132,13 @@ class Llama(keras.layers.Layer):
             is one text.
           training: whether dropout is active.
           recompute: whether the gradient computes each layer again, to save memory; see recompute.py.
+          branch_ids: [B, T] int, for texts that begin alike and are read together; see `causal_mask`.
 
         Returns:
           [B, T, D] states, after the last normalization; those of padding have no meaning.
         """
         segment_ids = ops.ones_like(ids, dtype="int32") if segment_ids is None else ops.cast(segment_ids, "int32")
-        states, shared = self._embed(ids), self._of_texts(causal_mask(segment_ids))
+        states, shared = self._embed(ids), self._of_texts(causal_mask(segment_ids, branch_ids))
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
             states = run(states, shared=shared, training=training)

@@ -1,0 +1,7 @@
+"""Multiple choice: a causal language model ranks the propositions of exam questions, alone or in a series.
+
+questions.py    rows of a prepared folder as prompts and choices; token ids
+likelihood.py   how likely a language model finds each choice, without training
+metrics.py      accuracy, exact match, Hamming score, with standard errors
+baselines.py    what is reached without a model
+"""

@@ -1,0 +1,92 @@
+"""How likely a language model finds each choice behind its question, without training.
+
+Three normalizations, as in EleutherAI's lm-evaluation-harness: `acc` takes the sum of the log-probabilities of a
+choice's tokens, `acc_norm` divides it by the number of characters of the choice, and `acc_bytes` by its bytes in UTF-8.
+
+B questions in a batch, T tokens of a row, N tokens of all choices
+"""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from docproduct.systems.generator.model import LanguageModel
+from docproduct.systems.multiple_choice.questions import Asked, Batch, batches, encode
+
+NORMALIZATIONS = ("acc", "acc_norm", "acc_bytes")
+_BATCH_TOKENS = 2_048
+_LOGITS = 512  # tokens whose logits are in memory at once: the vocabulary is large
+_IDS = tf.TensorSpec([None, None], tf.int32)
+
+
+class Likelihood:
+    """Scores choices with a language model."""
+
+    def __init__(self, model: LanguageModel, max_tokens: int | None = None):
+        """Takes the model.
+
+        Args:
+          model: any causal language model without an encoder.
+          max_tokens: of a row: context, question and all choices; default: the model's window.
+
+        Raises:
+          ValueError: the model attends to an encoder, or its window is smaller than `max_tokens`.
+        """
+        if model.encoder_width:
+            raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
+        self._model, self._max_tokens = model, max_tokens or model.window
+        if self._max_tokens > model.window:
+            raise ValueError(f"max_tokens is {max_tokens}; expected at most {model.window}, the model's window.")
+        # One signature for all sizes: traced once.
+        self._states = tf.function(self._read, input_signature=[_IDS] * 3, autograph=False)
+        signature = [tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)]
+        self._log_probs = tf.function(self._of_tokens, input_signature=signature, autograph=False)
+
+    def sums(self, questions: Sequence[Asked]) -> list[np.ndarray]:
+        """Returns the log-probability of each choice of each question, [number of choices] float64 each."""
+        encoded = encode(questions, self._model.tokenizer, self._max_tokens)
+        sums = [np.zeros(len(row.choice_ids)) for row in encoded]
+        for part in batches(encoded, _BATCH_TOKENS):
+            for question, branch, value in self._tokens(part):
+                sums[question][branch] += value
+        return sums
+
+    def _tokens(self, part: Batch) -> Iterator[tuple[int, int, float]]:
+        """Yields question, choice and log-probability of each token of a choice."""
+        states = self._states(part.ids, part.segment_ids, part.branch_ids)  # [B, T, D]
+        for start in range(0, len(part.places), _LOGITS):
+            places = part.places[start : start + _LOGITS]
+            before = np.stack([places[:, 0], part.before[start : start + _LOGITS]], axis=1)
+            targets = part.ids[places[:, 0], places[:, 1]]
+            values = self._log_probs(tf.gather_nd(states, before), targets).numpy().tolist()
+            for (row, column), value in zip(places.tolist(), values, strict=True):
+                yield int(part.questions[row]), int(part.branch_ids[row, column]) - 1, value
+
+    def _read(self, ids: tf.Tensor, segment_ids: tf.Tensor, branch_ids: tf.Tensor) -> tf.Tensor:
+        states = self._model.decoder(ids, segment_ids=segment_ids, branch_ids=branch_ids)
+        return tf.cast(states, tf.float32)
+
+    def _of_tokens(self, states: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
+        return -tf.nn.sparse_softmax_cross_entropy_with_logits(targets, self._model.decoder.logits(states))
+
+
+def normalized(sums: Sequence[np.ndarray], questions: Sequence[Asked], how: str) -> list[np.ndarray]:
+    """Returns the log-probabilities of choices, normalized as one of `NORMALIZATIONS`."""
+    if how == NORMALIZATIONS[0]:
+        return list(sums)
+    size = len if how == NORMALIZATIONS[1] else _num_bytes
+    return [
+        values / np.array([size(choice) for choice in asked.row.choices])
+        for values, asked in zip(sums, questions, strict=True)
+    ]
+
+
+def probabilities(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Returns the softmax of each question's scores."""
+    exponents = (np.exp(values - values.max()) for values in scores)
+    return [values / values.sum() for values in exponents]
+
+
+def _num_bytes(text: str) -> int:
+    return len(text.encode())

@@ -1,0 +1,89 @@
+"""Metrics of chosen places: accuracy, exact match and Hamming score, with standard errors.
+
+accuracy     share of questions with a single answer whose one chosen place is right
+exact match  share of questions whose chosen places are exactly the right ones
+Hamming      mean of |chosen and right| / |chosen or right|, as in FrenchMedMCQA
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from docproduct.systems.multiple_choice.questions import Asked
+
+Places = frozenset[int]
+
+
+def right_places(questions: Sequence[Asked]) -> list[Places]:
+    """Returns the right places of each question."""
+    return [frozenset(asked.row.correct) for asked in questions]
+
+
+def choose(scores: Sequence[np.ndarray], questions: Sequence[Asked], threshold: float) -> list[Places]:
+    """Returns the chosen places.
+
+    Args:
+      scores: of the choices of each question.
+      questions: of a question with a single answer, the highest score counts, the first of equal ones.
+      threshold: where several may be right, those with at least this score are chosen, and the highest in any case.
+    """
+    chosen = []
+    for values, asked in zip(scores, questions, strict=True):
+        places = {int(np.argmax(values))}
+        if asked.row.several:
+            places |= set(np.flatnonzero(values >= threshold).tolist())
+        chosen.append(frozenset(places))
+    return chosen
+
+
+def fit_threshold(scores: Sequence[np.ndarray], questions: Sequence[Asked]) -> float:
+    """Returns the threshold with the most exact matches where several may be right; infinity without such questions.
+
+    Of equally good ones, it is the middle of the widest range.
+    """
+    several = [place for place, asked in enumerate(questions) if asked.row.several]
+    if not several:
+        return float("inf")
+    scores, questions = ([values[place] for place in several] for values in (scores, questions))
+    right = right_places(questions)
+    limits = np.unique(np.concatenate(scores))
+    middles = [limits[0] - 1.0, *(limits[:-1] + limits[1:]) / 2, limits[-1] + 1.0]
+    matches = [exact_matches(choose(scores, questions, limit), right).sum() for limit in middles]
+    best = np.flatnonzero(np.array(matches) == max(matches))
+    widths = np.diff([limits[0], *limits, limits[-1]])
+    return float(middles[best[np.argmax(widths[best])]])
+
+
+def exact_matches(chosen: Sequence[Places], right: Sequence[Places]) -> np.ndarray:
+    """Returns 1.0 for each question whose chosen places are exactly the right ones, else 0.0."""
+    return np.array([float(a == b) for a, b in zip(chosen, right, strict=True)])
+
+
+def hamming_scores(chosen: Sequence[Places], right: Sequence[Places]) -> np.ndarray:
+    """Returns the Hamming score of each question."""
+    return np.array([len(a & b) / len(a | b) for a, b in zip(chosen, right, strict=True)])
+
+
+def metrics(chosen: Sequence[Places], questions: Sequence[Asked]) -> dict[str, float]:
+    """Returns the metrics with their standard errors (`..._stderr`).
+
+    `accuracy` is of questions with a single answer, and `exact_match_several` of the others; exact match and Hamming
+    score are of all, and left out where all have a single answer: they would be the accuracy.
+    """
+    right = right_places(questions)
+    several = np.array([bool(asked.row.several) for asked in questions])
+    matches = exact_matches(chosen, right)
+    columns = {"accuracy": matches[~several]}
+    if several.any():
+        columns |= {"exact_match_several": matches[several], "exact_match": matches}
+        columns["hamming"] = hamming_scores(chosen, right)
+    result = {}
+    for name, values in columns.items():
+        if len(values):
+            result |= {name: float(values.mean()), f"{name}_stderr": standard_error(values)}
+    return result
+
+
+def standard_error(values: np.ndarray) -> float:
+    """Returns the standard error of a mean, from the unbiased variance; 0 of a single value."""
+    return float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else 0.0

@@ -1,0 +1,151 @@
+"""Questions with their choices as a language model reads them: the prompt once, and each choice behind it.
+
+    CONTEXT
+
+    Question: FIRST QUESTION OF THE SERIES
+    Answer: ITS ANSWER
+
+    Question: QUESTION
+    Answer:| CHOICE
+
+B questions in a batch, T tokens of the longest row: a prompt and all its choices; N tokens of all choices
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from data_pipeline.batches import length_order
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.rows import Choices
+from data_pipeline.tokenizers import CausalTokenizer
+
+_COLUMNS = [field.name for field in dataclasses.fields(Choices)]
+_JOINED = "; "  # several right choices in one answer
+_BETWEEN = "\n\n"
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A question, and what stands before it in its series.
+
+    Attributes:
+      row: the question.
+      earlier: earlier questions of its series, each with its answer.
+    """
+
+    row: Choices
+    earlier: tuple[tuple[str, str], ...] = ()
+
+    def rest(self) -> str:
+        """Returns the prompt without the context."""
+        turns = [f"Question: {question}\nAnswer: {answer}" for question, answer in self.earlier]
+        return _BETWEEN.join([*turns, f"Question: {self.row.question}\nAnswer:"])
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Token ids of a question.
+
+    Attributes:
+      prompt_ids: of the prompt.
+      choice_ids: of each choice, as it follows the prompt.
+      is_cut: whether the context was cut at its end.
+    """
+
+    prompt_ids: list[int]
+    choice_ids: list[list[int]]
+    is_cut: bool = False
+
+    def __len__(self) -> int:
+        return len(self.prompt_ids) + sum(map(len, self.choice_ids))
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """Rows of a prompt and all its choices, which see the prompt and themselves.
+
+    Attributes:
+      questions: [B] int, their places among all.
+      ids: [B, T] int32, padded with 0.
+      segment_ids: [B, T] int32: 1, and 0 for padding.
+      branch_ids: [B, T] int32: 0 for the prompt, from 1 the number of the choice.
+      places: [N, 2] int32, row and column of each token of a choice.
+      before: [N] int32, the column of the token before it: in its choice, or the last of the prompt.
+    """
+
+    questions: np.ndarray
+    ids: np.ndarray
+    segment_ids: np.ndarray
+    branch_ids: np.ndarray
+    places: np.ndarray
+    before: np.ndarray
+
+
+def read(prepared: PreparedFolder, split: str) -> list[Asked]:
+    """Returns the questions of a split with the right answers of earlier ones, series by series in their order."""
+    rows = prepared.table([*_COLUMNS, "series_group"], split).to_pylist()
+    rows.sort(key=lambda row: (row["series_group"], row["step"]))  # a stable order, whatever the shards are
+    asked: list[Asked] = []
+    earlier: list[tuple[str, str]] = []
+    group = None
+    for row in rows:
+        row["choices"], row["correct"] = tuple(row["choices"]), tuple(row["correct"])
+        if row["series_group"] != group or not row["step"]:
+            earlier, group = [], row["series_group"]
+        question = Choices(**{name: row[name] for name in _COLUMNS})
+        asked.append(Asked(question, tuple(earlier)))
+        earlier.append((question.question, answer_of(question, question.correct)))
+    return asked
+
+
+def answer_of(row: Choices, places: Sequence[int]) -> str:
+    """Returns the choices at some places as one answer."""
+    return _JOINED.join(row.choices[place] for place in places)
+
+
+def encode(questions: Sequence[Asked], tokenizer: CausalTokenizer, max_tokens: int) -> list[Encoded]:
+    """Tokenizes questions; where a row would be longer than `max_tokens`, the context is cut at its end.
+
+    Raises:
+      ValueError: a question does not fit without its context.
+    """
+    contexts = tokenizer.encode([f"{asked.row.context}{_BETWEEN}" if asked.row.context else "" for asked in questions])
+    rests = tokenizer.encode([asked.rest() for asked in questions])
+    choices = iter(tokenizer.encode([f" {choice}" for asked in questions for choice in asked.row.choices]))
+    encoded = []
+    for asked, context, rest in zip(questions, contexts, rests, strict=True):
+        choice_ids = [list(next(choices)) for _ in asked.row.choices]
+        room = max_tokens - len(rest) - sum(map(len, choice_ids))
+        if room < 0:
+            raise ValueError(
+                f"A question with its choices has {max_tokens - room} tokens; expected at most {max_tokens}. It begins "
+                f"with: {asked.row.question[:60]!r}. Give a larger --max_tokens, or leave it out."
+            )
+        encoded.append(Encoded([*context[:room], *rest], choice_ids, len(context) > room))
+    return encoded
+
+
+def batches(encoded: Sequence[Encoded], batch_tokens: int) -> Iterator[Batch]:
+    """Yields batches of questions of similar length, with `batch_tokens` places at most, padding included."""
+    for questions in length_order(np.array([len(row) for row in encoded]), batch_tokens):
+        yield batch([encoded[place] for place in questions.tolist()], questions)
+
+
+def batch(rows: Sequence[Encoded], questions: np.ndarray) -> Batch:
+    """Returns the batch of some questions; `questions`: their places among all."""
+    shape = len(rows), max(map(len, rows))
+    ids, segments, branches = (np.zeros(shape, np.int32) for _ in range(3))
+    places, before = [], []
+    for number, row in enumerate(rows):
+        column = end = len(row.prompt_ids)
+        ids[number, :column] = row.prompt_ids
+        for branch, choice_ids in enumerate(row.choice_ids, 1):
+            columns = np.arange(column, column + len(choice_ids))
+            ids[number, columns], branches[number, columns] = choice_ids, branch
+            places += [(number, place) for place in columns.tolist()]
+            before += [end - 1, *columns[:-1].tolist()][: len(choice_ids)]
+            column += len(choice_ids)
+        segments[number, :column] = 1
+    return Batch(questions, ids, segments, branches, np.array(places, np.int32), np.array(before, np.int32))

@@ -1,0 +1,207 @@
+"""Multiple choice without training: likelihoods by hand, metrics against scikit-learn, the command."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import scipy.special
+import tensorflow as tf
+from sklearn.metrics import jaccard_score
+
+from data_pipeline import rows
+from data_pipeline.corpora.choices import CHOICE_ROWS
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.prepare import PrepareSettings, prepare
+from docproduct import choices
+from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.systems.generator import TrainedGenerator
+from docproduct.systems.multiple_choice import baselines, questions
+from docproduct.systems.multiple_choice.likelihood import NORMALIZATIONS, Likelihood, normalized, probabilities
+from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics
+from docproduct.systems.multiple_choice.questions import Asked
+from tests.test_bert import randomize
+
+SIZES = GPT2Config(vocab_size=290, width=16, num_layers=2, num_heads=2, max_positions=200)
+TEXTS = [
+    ("what helps?", ("the cause", "y", "against x z"), (1,), 0, "the x is against y. " * 3),
+    ("what is x?", ("y and z", "é"), (0, 1), 1, ""),
+    ("what is the cause?", ("what", "the", "is", "of"), (3,), 0, ""),
+]
+
+
+def asked(question, texts, correct=(0,), several=0, context="", earlier=()):
+    return Asked(rows.Choices(question, texts, correct, several, context, question), tuple(earlier))
+
+
+QUESTIONS = [asked(*texts) for texts in TEXTS]
+
+
+@pytest.fixture(scope="module")
+def generator(bpe):
+    generator = TrainedGenerator.make(SIZES, bpe)
+    randomize(generator.decoder)
+    return generator
+
+
+def by_hand(generator, prompt, choice):
+    """Returns the sum of the log-probabilities of a choice's tokens, each behind all before it."""
+    prompt_ids, choice_ids = generator.tokenizer.encode([prompt, f" {choice}"])
+    ids = [*prompt_ids, *choice_ids]
+    logits = generator.decoder.logits(generator.decoder(tf.constant([ids]))).numpy()[0]
+    log_probs = scipy.special.log_softmax(logits, axis=-1)
+    return sum(log_probs[place - 1, ids[place]] for place in range(len(prompt_ids), len(ids)))
+
+
+def test_likelihoods_are_sums_by_hand(generator):
+    prompts = [
+        f"{TEXTS[0][4]}\n\nQuestion: what helps?\nAnswer:",
+        "Question: what is x?\nAnswer:",
+        "Question: what is the cause?\nAnswer:",
+    ]
+    sums = Likelihood(generator).sums(QUESTIONS)
+    for prompt, question, values in zip(prompts, QUESTIONS, sums, strict=True):
+        expected = [by_hand(generator, prompt, choice) for choice in question.row.choices]
+        np.testing.assert_allclose(values, expected, atol=1e-4)
+
+
+def test_permuted_choices_have_permuted_likelihoods(generator):
+    order = [2, 0, 1]
+    permuted = asked(*TEXTS[0][:1], tuple(TEXTS[0][1][i] for i in order), (2,), 0, TEXTS[0][4])
+    (values,), (expected,) = (Likelihood(generator).sums([question]) for question in (permuted, QUESTIONS[0]))
+    np.testing.assert_allclose(values, expected[order], atol=1e-5)
+
+
+def test_normalizations_are_those_of_the_harness():
+    """acc_norm divides by characters and acc_bytes by bytes of the choice, without the blank before it."""
+    sums, question = [np.array([-6.0, -4.0])], [asked("q", ("été", "ab"))]
+    expected = dict(zip(NORMALIZATIONS, ([-6.0, -4.0], [-2.0, -2.0], [-1.2, -2.0]), strict=True))
+    for how, values in expected.items():
+        np.testing.assert_allclose(normalized(sums, question, how)[0], values)
+    np.testing.assert_allclose(probabilities([np.array([0.0, np.log(3.0)])])[0], [0.25, 0.75])
+
+
+def test_a_long_context_is_cut_and_a_long_question_refused(generator):
+    whole = questions.encode(QUESTIONS[:1], generator.tokenizer, 200)[0]
+    size = len(whole) - 10
+    cut = questions.encode(QUESTIONS[:1], generator.tokenizer, size)[0]
+    num_rest = len(generator.tokenizer.encode([QUESTIONS[0].rest()])[0])
+    assert (whole.is_cut, cut.is_cut, len(cut)) == (False, True, size)
+    assert cut.prompt_ids[-num_rest:] == whole.prompt_ids[-num_rest:]
+    assert cut.prompt_ids[:5] == whole.prompt_ids[:5]
+    with pytest.raises(ValueError, match="has [0-9]+ tokens; expected at most 20.*what helps.*--max_tokens"):
+        questions.encode([asked("what helps?" * 5, ("x", "y"))], generator.tokenizer, 20)
+    with pytest.raises(ValueError, match="max_tokens is 201; expected at most 200"):
+        Likelihood(generator, 201)
+
+
+def test_metrics_equal_scikit_learns():
+    random = np.random.default_rng(0)
+    many = [asked("q", tuple("abcde"), tuple(np.flatnonzero(random.random(5) < 0.4)) or (0,), 1) for _ in range(50)]
+    scores = [random.random(5) for _ in many]
+    chosen = choose(scores, many, 0.6)
+    found, expected = (np.zeros((50, 5), int) for _ in range(2))
+    for i, question in enumerate(many):
+        found[i, list(chosen[i])] = expected[i, list(question.row.correct)] = 1
+    result = metrics(chosen, many)
+    assert result["hamming"] == pytest.approx(jaccard_score(expected, found, average="samples"))
+    assert result["exact_match"] == pytest.approx(np.mean((found == expected).all(axis=1)))
+    assert "accuracy" not in result
+    singles = metrics([frozenset([0]), frozenset([1]), frozenset([0])], [asked("q", ("a", "b"))] * 3)
+    assert singles == {
+        "accuracy": pytest.approx(2 / 3),
+        "accuracy_stderr": pytest.approx(np.std([1, 0, 1], ddof=1) / 3**0.5),
+    }
+
+
+def test_the_threshold_has_the_most_exact_matches():
+    scores = [np.array([0.5, 0.45, 0.05]), np.array([0.7, 0.2, 0.1]), np.array([0.4, 0.35, 0.25])]
+    several = [asked("q", tuple("abc"), right, 1) for right in ((0, 1), (0,), (0, 1))]
+    threshold = fit_threshold(scores, several)
+    assert 0.25 < threshold < 0.35
+    assert metrics(choose(scores, several, threshold), several)["exact_match"] == 1.0
+    assert fit_threshold(scores, [asked("q", tuple("abc"))] * 3) == np.inf
+
+
+def test_baselines():
+    train = [asked("is it?", ("yes", "no"), (1,)), asked("was it?", ("yes", "no"), (1,)), asked("a?", ("x", "y"), (0,))]
+    new = [asked("is it?", ("no", "yes"), (0,)), asked("a cold nose?", ("a cold nose", "fever at night"), (0,))]
+    assert baselines.chance(train, new) == 0.5
+    best = {name: [int(values.argmax()) for values in score(train, new)] for name, score in baselines.BASELINES.items()}
+    assert best["majority"] == [0, 1]  # by its text; a new text by its place
+    assert best["longest choice"] == [1, 1]
+    train = [*train, asked("cold nose", ("fever", "night"), (0,))]
+    assert [int(values.argmax()) for values in baselines.tf_idf(train, new)][1] == 0
+
+
+SERIES = {
+    "context": "the cause is x.",
+    "questions": [
+        {"question": "what is x?", "options": ["the cause", "y"], "correct": 0},
+        {"question": "what helps?", "options": ["x", "y", "z"], "correct": [1, 2]},
+        {"question": "and then?", "options": ["x", "z"], "correct": 1},
+    ],
+}
+
+
+@pytest.fixture(scope="module")
+def prepared_dir(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("choices")
+    lines = [json.dumps(SERIES)] + [
+        json.dumps({"question": f"what is {i}?", "choices": ["x", "y"], "answer": i % 2}) for i in range(8)
+    ]
+    (folder / "train.jsonl").write_text("\n".join(lines))
+    (folder / "dev.jsonl").write_text(json.dumps(SERIES | {"context": "the cause is y."}))
+    settings = PrepareSettings((str(folder / "train.jsonl"),), dev_inputs=(str(folder / "dev.jsonl"),), dev_share=0.0)
+    prepare(settings, str(folder / "out"), num_workers=0, reader=CHOICE_ROWS)
+    return str(folder / "out")
+
+
+def test_later_questions_of_a_series_see_the_answers_of_earlier_ones(prepared_dir, generator):
+    _, second, third = questions.read(PreparedFolder(prepared_dir, rows.CHOICES), "dev")
+    assert third.earlier == (("what is x?", "the cause"), ("what helps?", "y; z"))
+    assert second.rest() == "Question: what is x?\nAnswer: the cause\n\nQuestion: what helps?\nAnswer:"
+    other = Asked(second.row, (("what is x?", "y"),))
+    one, two = (Likelihood(generator).sums([question])[0] for question in (second, other))
+    assert np.abs(one - two).max() > 1e-3
+
+
+def test_evaluate(prepared_dir, generator, capsys):
+    prepared = PreparedFolder(prepared_dir, rows.CHOICES)
+    result = choices.evaluate(Likelihood(generator), prepared, "dev", 10)
+    assert list(result) == ["chance", *baselines.BASELINES, *NORMALIZATIONS]
+    assert set(result["acc"]) >= {"accuracy", "exact_match_several", "hamming"}
+    choices.show(result)
+    assert f"{result['acc']['hamming']:.3f} ± " in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no question in test"):
+        choices.evaluate(None, prepared, "test", 10)
+
+
+def test_ask(generator):
+    likelihood = Likelihood(generator)
+    answer = choices.ask(likelihood, " what  helps? ", ["y", "against x"], "the x.")
+    assert sum(answer.values()) == pytest.approx(1.0)
+    assert list(answer.values()) == sorted(answer.values(), reverse=True)
+    for question, texts, message in (
+        (" ", ["a", "b"], "question is empty"),
+        ("q", ["a"], "'a'; expected two"),
+        ("q", [], "missing; expected two"),
+        ("q", ["a", " a"], "expected two or more"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            choices.ask(likelihood, question, texts)
+
+
+def test_the_command(generator, tmp_path):
+    generator.save(str(tmp_path / "model"))
+    command = [sys.executable, "-m", "docproduct.choices", f"--model_dir={tmp_path / 'model'}"]
+
+    def run(*arguments):
+        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
+
+    found = run("--question=what helps?", "--choice=x", "--choice=y and z")
+    assert set(json.loads(found.stdout)["choices"]) == {"x", "y and z"}
+    assert "not medical advice" in found.stderr
+    failed = run("--split=dev")
+    assert (failed.returncode, failed.stderr.strip().splitlines()[-1][:6]) == (1, "error:")
