@@ -6,14 +6,15 @@
     python -m docproduct.contexts ... --tokens_dir=/tmp/contexts
     python train_gpt2.py --task=context_answer --tokens_dir=/tmp/contexts --base_dir=/tmp/gpt2 --model_dir=/tmp/answers
     python train_gpt2.py --task=triage --prepared_dir=/tmp/departments --encoder_dir=ENCODER --model_dir=/tmp/triage
+    python train_gpt2.py --task=multiple_choice --prepared_dir=/tmp/exam --base_dir=/tmp/gpt2 --model_dir=/tmp/chooser
     python train_gpt2.py --task=masked_language_model --text=book.txt --encoder_dir=ENCODER --model_dir=/tmp/encoder
 
 The model to start from may be a GPT-2 in OpenAI's layout, a GPT-2, LLaMA, Mistral or Qwen in Hugging Face's, a GGUF
 file, or one that was trained here. With --lora_rank an adapter is trained, and the model stays as it is. Without a
 model, a small GPT-2 with random weights is trained, and language_model learns its vocabulary, too. The token folder is
 written where it is not there yet. A triage model has a BERT encoder with a classifier, and a GPT-2 that attends to its
-states. masked_language_model trains a BERT encoder on unlabelled text. Ends with one line of JSON: the metrics of the
-epoch that was kept.
+states. A multiple-choice model has a head that ranks the choices of a question. masked_language_model trains a BERT
+encoder on unlabelled text. Ends with one line of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
@@ -33,6 +34,7 @@ from docproduct.systems import generator
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.masked_language_model import flags as masked_flags
+from docproduct.systems.multiple_choice import flags as choice_flags
 from docproduct.systems.triage import flags as triage_flags
 from docproduct.training import devices, training_flags
 
@@ -48,7 +50,7 @@ _MOST_TOKENS = 1024  # of a row by default: attention takes memory with the squa
 
 
 def _define_flags() -> None:
-    flags.DEFINE_enum("task", CONTEXT_ANSWER, [*ROWS, triage_flags.TASK, masked_flags.TASK], "Task to train.")
+    flags.DEFINE_enum("task", CONTEXT_ANSWER, [*ROWS, *_TRAIN], "Task to train.")
     flags.DEFINE_list("text", [], "*language_model: files of plain text; <|endoftext|> on a line ends a document.")
     flags.DEFINE_string(
         "prepared_dir",
@@ -74,6 +76,7 @@ def _define_flags() -> None:
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
     triage_flags.define()
     masked_flags.define()
+    choice_flags.define()
 
 
 def _make_tokens(values: flags.FlagValues) -> TokenFolder:
@@ -116,7 +119,7 @@ def main(argv: list[str]) -> None:
 
 def _train_generator(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     values = flags.FLAGS
-    training_flags.check_task(but={*triage_flags.OWN, *masked_flags.OWN})
+    training_flags.check_task(but=_OF_SYSTEMS)
     if not values.tokens_dir:
         raise ValueError(f"--tokens_dir is missing: the token folder that --task={values.task} trains on.")
     return train(_config(strategy), values.model_dir, values.resume, values.overwrite, strategy)
@@ -128,7 +131,7 @@ def _train_triage(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     from docproduct.systems.triage.train import train as train_triage
 
     values = flags.FLAGS
-    training_flags.check_task(but=(_of_generator() | set(masked_flags.OWN)) - set(triage_flags.names()))
+    training_flags.check_task(but=(_of_generator() | _OF_SYSTEMS) - set(triage_flags.names()))
     config = triage_flags.config()
     if values.grid:
         if values.overwrite:
@@ -141,8 +144,16 @@ def _train_masked(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     from docproduct.systems.masked_language_model.train import train as train_masked
 
     values = flags.FLAGS
-    training_flags.check_task(but=(_of_generator() | set(triage_flags.OWN)) - masked_flags.names())
+    training_flags.check_task(but=(_of_generator() | _OF_SYSTEMS) - masked_flags.names())
     return train_masked(masked_flags.config(), values.model_dir, values.resume, values.overwrite, strategy)
+
+
+def _train_choices(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    from docproduct.systems.multiple_choice.train import train as train_chooser
+
+    values = flags.FLAGS
+    training_flags.check_task(but=(_of_generator() | _OF_SYSTEMS) - choice_flags.names())
+    return train_chooser(choice_flags.config(), values.model_dir, values.resume, values.overwrite, strategy)
 
 
 def _of_generator() -> set[str]:
@@ -150,7 +161,12 @@ def _of_generator() -> set[str]:
     return {*descriptions(GeneratorTraining), *_LORA_NAMES.values(), *descriptions(FocusSample), *_OWN}
 
 
-_TRAIN = {triage_flags.TASK: _train_triage, masked_flags.TASK: _train_masked}
+_TRAIN = {
+    triage_flags.TASK: _train_triage,
+    masked_flags.TASK: _train_masked,
+    choice_flags.TASK: _train_choices,
+}
+_OF_SYSTEMS = {*triage_flags.OWN, *masked_flags.OWN, *choice_flags.OWN}
 
 
 def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:

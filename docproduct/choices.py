@@ -66,9 +66,7 @@ def evaluate(
     train, asked = (questions.read(prepared, name) for name in (splits.TRAIN, split))
     if not asked:
         raise ValueError(f"{prepared.path} has no question in {split}. Prepare it with another --dev_share.")
-    result = {"chance": {"accuracy": chance}} if (chance := baselines.chance(train, asked)) else {}
-    for name, baseline in baselines.BASELINES.items():
-        result[name] = _metrics(baseline(train, train), train, baseline(train, asked), asked)
+    result = baselines.evaluate(train, asked)
     if likelihood:
         some = [question for question in train if question.row.several][:num_train]
         of_some, of_asked = likelihood.sums(some), likelihood.sums(asked)
@@ -76,14 +74,8 @@ def evaluate(
             of_train, scores = (
                 probabilities(normalized(sums, of, how)) for sums, of in ((of_some, some), (of_asked, asked))
             )
-            result[how] = _metrics(of_train, some, scores, asked)
+            result[how] = metrics(choose(scores, asked, fit_threshold(of_train, some)), asked)
     return result
-
-
-def _metrics(
-    of_train: Sequence[np.ndarray], train: Sequence[Asked], scores: Sequence[np.ndarray], asked: Sequence[Asked]
-) -> dict[str, float]:
-    return metrics(choose(scores, asked, fit_threshold(of_train, train)), asked)
 
 
 def show(result: dict[str, dict[str, float]]) -> None:

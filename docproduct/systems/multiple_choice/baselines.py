@@ -5,16 +5,15 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from docproduct.systems.multiple_choice.metrics import right_places
+from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics, right_places
 from docproduct.systems.multiple_choice.questions import Asked
 
 Scores = list[np.ndarray]
 Baseline = Callable[[Sequence[Asked], Sequence[Asked]], Scores]
 
 
-def chance(train: Sequence[Asked], questions: Sequence[Asked]) -> float:
-    """Returns the expected accuracy, or exact match, of one place that is chosen blindly."""
-    del train
+def chance(questions: Sequence[Asked]) -> float:
+    """Returns the expected accuracy of a place that is chosen blindly; 0 if no question has a single answer."""
     singles = [asked for asked in questions if not asked.row.several]
     return float(np.mean([1 / len(asked.row.choices) for asked in singles])) if singles else 0.0
 
@@ -59,3 +58,13 @@ def tf_idf(train: Sequence[Asked], questions: Sequence[Asked]) -> Scores:
 
 
 BASELINES: dict[str, Baseline] = {"majority": majority, "longest choice": longest, "TF-IDF": tf_idf}
+
+
+def evaluate(train: Sequence[Asked], questions: Sequence[Asked]) -> dict[str, dict[str, float]]:
+    """Returns the metrics of each baseline, with the thresholds that are best on train."""
+    single = chance(questions)
+    result = {"chance": {"accuracy": single}} if single else {}
+    for name, baseline in BASELINES.items():
+        threshold = fit_threshold(baseline(train, train), train)
+        result[name] = metrics(choose(baseline(train, questions), questions, threshold), questions)
+    return result

@@ -1,0 +1,145 @@
+"""A trained multiple-choice model: its folder, and the scores of choices.
+
+config.json          the training; versions, git commit
+generator/           the language model with its tokenizer
+weights.safetensors  the head
+choices.json         from which probability on a choice is chosen where several may be right
+metrics.json  learning_curve.png  README.md
+"""
+
+import dataclasses
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline.folders import files
+from docproduct import model_folder
+from docproduct.layers import checkpoints
+from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
+from docproduct.systems.generator import TrainedGenerator
+from docproduct.systems.multiple_choice.model import NO_CHOICE, Head, scores
+from docproduct.systems.multiple_choice.questions import Asked, Encoded, batch, batches, encode
+
+KIND = "docproduct multiple-choice model"
+FORMAT = 1
+GENERATOR_FOLDER = "generator"
+THRESHOLD_FILE = "choices.json"
+_BATCH_TOKENS = 4_096
+_REMEDY = "Expected what train_gpt2.py --task=multiple_choice wrote."
+_MATRIX = tf.TensorSpec([None, None], tf.int32)
+SPEC = dict.fromkeys(("ids", "segment_ids", "branch_ids", "ends"), _MATRIX)
+
+
+class TrainedChooser:
+    """A language model with a head that scores choices.
+
+    Attributes:
+      generator: the language model with its tokenizer.
+      head: scores the last state of a choice.
+      max_tokens: of a row: context, question and all choices.
+      threshold: probability from which on a choice is chosen where several may be right.
+    """
+
+    def __init__(self, generator: TrainedGenerator, max_tokens: int, threshold: float = 0.5):
+        """Joins a language model and a new head.
+
+        Raises:
+          ValueError: the model attends to an encoder, or its window is smaller than `max_tokens`.
+        """
+        if generator.encoder_width:
+            raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
+        if max_tokens > generator.window:
+            raise ValueError(f"row_tokens is {max_tokens}; expected at most {generator.window}, the model's window.")
+        self.generator, self.max_tokens, self.threshold = generator, max_tokens, threshold
+        self.head = Head(generator.decoder.config.width)
+        self._scores = tf.function(self._of_batch, input_signature=[SPEC], autograph=False)
+
+    def encode(self, questions: Sequence[Asked]) -> list[Encoded]:
+        """Tokenizes questions; see `questions.encode`."""
+        return encode(questions, self.generator.tokenizer, self.max_tokens)
+
+    def scores(self, encoded: Sequence[Encoded]) -> list[np.ndarray]:
+        """Returns the score of each choice of each question, [number of choices] float32 each."""
+        result = [np.zeros(len(row.choice_ids), np.float32) for row in encoded]
+        for part in batches(encoded, _BATCH_TOKENS):
+            rows = [encoded[place] for place in part.questions.tolist()]
+            values = self._scores(inputs(rows)).numpy()
+            for place, row in zip(part.questions.tolist(), values, strict=True):
+                result[place][:] = row[: len(result[place])]
+        return result
+
+    def probabilities(self, questions: Sequence[Asked]) -> list[np.ndarray]:
+        """Returns the probability of each choice: they add up to 1 where one is right, and are apart where several."""
+        return [
+            _sigmoid(values) if asked.row.several else _softmax(values)
+            for values, asked in zip(self.scores(self.encode(questions)), questions, strict=True)
+        ]
+
+    def _of_batch(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
+        return scores(self.generator.decoder, self.head, batch, training=False, recompute=False)
+
+    def fingerprint(self) -> str:
+        """Returns a hash of weights, sizes and tokenizer."""
+        return checkpoints.fingerprint(self.head, self.generator.fingerprint(), str(self.max_tokens))
+
+    def save_config(self, folder: str, training: Mapping[str, Any]) -> None:
+        """Writes everything but the weights; `training` describes the training."""
+        config = {"kind": KIND, "format": FORMAT, "max_tokens": self.max_tokens, **training}
+        files.write_json(os.path.join(folder, CONFIG_FILE), config | model_folder.provenance())
+        generator = os.path.join(folder, GENERATOR_FOLDER)
+        os.makedirs(generator, exist_ok=True)
+        self.generator.save_config(generator, {})
+
+    def save_weights(self, folder: str) -> None:
+        """Writes the weights, and the threshold."""
+        self.generator.save_weights(os.path.join(folder, GENERATOR_FOLDER))
+        checkpoints.save(self.head, os.path.join(folder, WEIGHTS_FILE))
+        files.write_json(os.path.join(folder, THRESHOLD_FILE), {"threshold": self.threshold})
+
+    def load_weights(self, folder: str) -> None:
+        """Sets weights and threshold to those that `save_weights` wrote.
+
+        Raises:
+          ValueError: a file is missing, damaged or of another model.
+        """
+        self.generator.load_weights(os.path.join(folder, GENERATOR_FOLDER))
+        path = os.path.join(folder, WEIGHTS_FILE)
+        checkpoints.assign(self.head, checkpoints.read_safetensors(folder, WEIGHTS_FILE), path)
+        stored = files.read_json(os.path.join(folder, THRESHOLD_FILE)) or {}
+        if not isinstance(stored.get("threshold"), float):
+            raise ValueError(f"{folder} has no {THRESHOLD_FILE} with a threshold. {_REMEDY}")
+        self.threshold = stored["threshold"]
+
+    @classmethod
+    def load(cls, folder: str) -> "TrainedChooser":
+        """Loads a trained multiple-choice model.
+
+        Raises:
+          ValueError: the folder holds something else, or its files are missing or do not fit together.
+        """
+        stored = model_folder.read_config(folder, KIND, FORMAT, _REMEDY)
+        result = cls(TrainedGenerator.load(os.path.join(folder, GENERATOR_FOLDER)), stored["max_tokens"])
+        result.load_weights(folder)
+        return result
+
+
+def inputs(rows: Sequence[Encoded]) -> dict[str, tf.Tensor]:
+    """Returns the batch of some questions as `model.scores` takes it."""
+    part = batch(rows, np.arange(len(rows)))
+    ends = np.full((len(rows), max(len(row.choice_ids) for row in rows)), NO_CHOICE, np.int32)
+    for (row, column), branch in zip(part.places.tolist(), part.branch_ids[tuple(part.places.T)].tolist(), strict=True):
+        ends[row, branch - 1] = column  # the last one stays
+    arrays = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)} | {"ends": ends}
+    return {name: tf.convert_to_tensor(arrays[name]) for name in SPEC}
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-values))
+
+
+def _softmax(values: np.ndarray) -> np.ndarray:
+    exponents = np.exp(values - values.max())
+    return exponents / exponents.sum()
