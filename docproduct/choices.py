@@ -4,13 +4,15 @@
         --choice="Vitamin C" --choice="Vitamin D"
     python -m docproduct.choices --model_dir=MODEL --prepared_dir=PREPARED --split=dev
 
-The model may be any causal language model that loads: a folder, a GGUF file, or an adapter with --base_dir. It is not
-trained: the log-probability of each choice behind the question decides, as it is (acc), divided by its characters
-(acc_norm) or by its bytes (acc_bytes). Where several may be right, the threshold with the most exact matches in train
-decides. Ends with one line of JSON. What it chooses is not medical advice.
+The model is one that was trained to choose (train_gpt2.py --task=multiple_choice), or any causal language model that
+loads: a folder, a GGUF file, or an adapter with --base_dir. Of a language model, the log-probability of each choice
+behind the question decides, as it is (acc), divided by its characters (acc_norm) or by its bytes (acc_bytes). Where
+several may be right (--several), the threshold with the most exact matches in train decides. Ends with one line of
+JSON. What it chooses is not medical advice.
 """
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 
@@ -18,47 +20,97 @@ import numpy as np
 from absl import app, flags, logging
 
 from data_pipeline import cleaning, splits
+from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.rows import CHOICES, Choices
 from docproduct import command
 from docproduct.answering import DISCLAIMER
+from docproduct.model_folder import CONFIG_FILE
 from docproduct.systems.generator.open import load_model
 from docproduct.systems.multiple_choice import baselines, questions
+from docproduct.systems.multiple_choice.folder import KIND, TrainedChooser
 from docproduct.systems.multiple_choice.likelihood import NORMALIZATIONS, Likelihood, normalized, probabilities
 from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics
 from docproduct.systems.multiple_choice.questions import Asked
+from docproduct.systems.multiple_choice.report import table
 
-_METRICS = ("accuracy", "exact_match_several", "exact_match", "hamming")
-_LONGEST_NAME = 14
+Scores = list[np.ndarray]
 
 
-def ask(likelihood: Likelihood, question: str, choices: Sequence[str], context: str = "") -> dict[str, float]:
-    """Returns the probability of each choice under `acc_norm`, the likeliest first.
+class Chooser:
+    """A trained multiple-choice model, or a language model that was not trained to choose."""
 
-    Raises:
-      ValueError: the question is empty, or there are fewer than two choices, an empty one, or two equal ones.
-    """
-    question, context, *choices = map(cleaning.clean, (question, context, *choices))
-    if not question:
-        raise ValueError("The question is empty. Expected a text.")
-    if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
-        raise ValueError(f"The choices are {', '.join(map(repr, choices)) or 'missing'}; expected two or more texts.")
-    asked = [Asked(Choices(question, tuple(choices), (), 0, context, question))]
-    (values,) = probabilities(normalized(likelihood.sums(asked), asked, "acc_norm"))
-    order = np.argsort(-values, kind="stable").tolist()
-    return {choices[place]: float(values[place]) for place in order}
+    def __init__(self, model_dir: str, base_dir: str | None = None, max_tokens: int | None = None):
+        """Loads the model.
+
+        Args:
+          model_dir: a multiple-choice model, or a language model; see `load_model`.
+          base_dir: of an adapter, the model that it was trained on.
+          max_tokens: of context, question and choices; default: as the model was trained, or its window.
+
+        Raises:
+          ValueError: there is no such model, it is damaged, or it reads fewer tokens.
+        """
+        self.trained: TrainedChooser | None = None
+        if (files.read_json(os.path.join(model_dir, CONFIG_FILE)) or {}).get("kind") == KIND:
+            self.trained = TrainedChooser.load(model_dir)
+            self.trained.max_tokens = max_tokens or self.trained.max_tokens
+        else:
+            self._likelihood = Likelihood(load_model(model_dir, base_dir), max_tokens)
+
+    def probabilities(self, asked: Sequence[Asked]) -> dict[str, Scores]:
+        """Returns the probabilities of choices by the name of the score: one, or one for each normalization."""
+        if self.trained:
+            return {"trained": self.trained.probabilities(asked)}
+        sums = self._likelihood.sums(asked)
+        return {how: probabilities(normalized(sums, asked, how)) for how in NORMALIZATIONS}
+
+    def ask(self, question: str, choices: Sequence[str], context: str = "", several: bool = False) -> dict[str, float]:
+        """Returns the probability of each choice, the likeliest first: that of a language model under `acc_norm`.
+
+        Raises:
+          ValueError: the question is empty, or there are fewer than two choices, an empty one, or two equal ones.
+        """
+        question, context, *choices = map(cleaning.clean, (question, context, *choices))
+        if not question:
+            raise ValueError("The question is empty. Expected a text.")
+        if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
+            raise ValueError(
+                f"The choices are {', '.join(map(repr, choices)) or 'missing'}; expected two or more texts."
+            )
+        asked = [Asked(Choices(question, tuple(choices), (), int(several), context, question))]
+        found = self.probabilities(asked)
+        (values,) = found.get("trained") or found["acc_norm"]
+        order = np.argsort(-values, kind="stable").tolist()
+        return {choices[place]: float(values[place]) for place in order}
+
+    def evaluate(self, train: Sequence[Asked], asked: Sequence[Asked]) -> dict[str, dict[str, float]]:
+        """Returns the metrics of each score on questions.
+
+        Args:
+          train: questions to fit the threshold on, of an untrained model.
+          asked: the questions.
+        """
+        found = self.probabilities(asked)
+        if self.trained:
+            return {"trained": metrics(choose(found["trained"], asked, self.trained.threshold), asked)}
+        of_train = self.probabilities(train)
+        return {
+            how: metrics(choose(scores, asked, fit_threshold(of_train[how], train)), asked)
+            for how, scores in found.items()
+        }
 
 
 def evaluate(
-    likelihood: Likelihood | None, prepared: PreparedFolder, split: str, num_train: int
+    chooser: Chooser | None, prepared: PreparedFolder, split: str, num_train: int
 ) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the baselines and of each normalization.
+    """Returns the metrics of the baselines and of a model.
 
     Args:
-      likelihood: scores choices; None: baselines only.
+      chooser: the model; None: baselines only.
       prepared: the questions.
       split: those to score.
-      num_train: questions of train, where several may be right, to fit the threshold on.
+      num_train: questions of train, where several may be right, to fit an untrained model's threshold on.
 
     Raises:
       ValueError: the split has no question.
@@ -66,26 +118,13 @@ def evaluate(
     train, asked = (questions.read(prepared, name) for name in (splits.TRAIN, split))
     if not asked:
         raise ValueError(f"{prepared.path} has no question in {split}. Prepare it with another --dev_share.")
-    result = baselines.evaluate(train, asked)
-    if likelihood:
-        some = [question for question in train if question.row.several][:num_train]
-        of_some, of_asked = likelihood.sums(some), likelihood.sums(asked)
-        for how in NORMALIZATIONS:
-            of_train, scores = (
-                probabilities(normalized(sums, of, how)) for sums, of in ((of_some, some), (of_asked, asked))
-            )
-            result[how] = metrics(choose(scores, asked, fit_threshold(of_train, some)), asked)
-    return result
+    several = [question for question in train if question.row.several][:num_train]
+    return baselines.evaluate(train, asked) | (chooser.evaluate(several, asked) if chooser else {})
 
 
 def show(result: dict[str, dict[str, float]]) -> None:
     """Prints a table on standard error."""
-    names = [name for name in _METRICS if any(name in row for row in result.values())]
-    lines = [f"{'':{_LONGEST_NAME}}  " + "  ".join(f"{name.replace('_', ' '):>19}" for name in names)]
-    for title, row in result.items():
-        cells = [f"{row[name]:.3f} ± {row.get(f'{name}_stderr', 0):.3f}" if name in row else "" for name in names]
-        lines.append(f"{title:{_LONGEST_NAME}}  " + "  ".join(f"{cell:>19}" for cell in cells))
-    print("\n".join(lines), file=sys.stderr)
+    print(table(result), file=sys.stderr)
 
 
 def main(argv: list[str]) -> None:
@@ -96,27 +135,28 @@ def main(argv: list[str]) -> None:
         if bool(values.prepared_dir) == bool(values.question):
             raise ValueError("Expected either --question with --choice, or --prepared_dir.")
         prepared = PreparedFolder(values.prepared_dir, CHOICES) if values.prepared_dir else None
-        likelihood = None
-        if values.model_dir:
-            likelihood = Likelihood(load_model(values.model_dir, values.base_dir), values.max_tokens)
+        chooser = Chooser(values.model_dir, values.base_dir, values.max_tokens) if values.model_dir else None
         if prepared:
-            result = evaluate(likelihood, prepared, values.split, values.num_train)
+            result = evaluate(chooser, prepared, values.split, values.num_train)
             show(result)
             print(json.dumps(result))
             return
-        if not likelihood:
-            raise ValueError("--model_dir is missing: the language model that chooses.")
-        answer = ask(likelihood, values.question, values.choice, values.context)
+        if not chooser:
+            raise ValueError("--model_dir is missing: the model that chooses.")
+        answer = chooser.ask(values.question, values.choice, values.context, values.several)
         print("\n".join(f"  {prob:6.1%}  {choice}" for choice, prob in answer.items()), file=sys.stderr)
         print(f"\n{DISCLAIMER}", file=sys.stderr)
         print(json.dumps({"question": values.question, "choices": answer, "disclaimer": DISCLAIMER}))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("model_dir", None, "Language model: a folder, a GGUF file, or an adapter.")
+    flags.DEFINE_string(
+        "model_dir", None, "Multiple-choice model, or language model: a folder, a GGUF file, or an adapter."
+    )
     flags.DEFINE_string("base_dir", None, "Of an adapter: the model that it was trained on.")
     flags.DEFINE_string("question", None, "Question to answer.")
     flags.DEFINE_multi_string("choice", [], "An answer to choose from; give two or more.")
+    flags.DEFINE_bool("several", False, "Whether several answers may be right.")
     flags.DEFINE_string("context", "", "What is read before the question.")
     flags.DEFINE_string("prepared_dir", None, "Questions of data_pipeline.prepare --rows=choices, to score.")
     flags.DEFINE_string("split", splits.DEV, "Split to score.")

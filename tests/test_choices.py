@@ -167,9 +167,16 @@ def test_later_questions_of_a_series_see_the_answers_of_earlier_ones(prepared_di
     assert np.abs(one - two).max() > 1e-3
 
 
-def test_evaluate(prepared_dir, generator, capsys):
+@pytest.fixture(scope="module")
+def model_dir(generator, tmp_path_factory):
+    folder = str(tmp_path_factory.mktemp("model") / "gpt2")
+    generator.save(folder)
+    return folder
+
+
+def test_evaluate(prepared_dir, model_dir, capsys):
     prepared = PreparedFolder(prepared_dir, rows.CHOICES)
-    result = choices.evaluate(Likelihood(generator), prepared, "dev", 10)
+    result = choices.evaluate(choices.Chooser(model_dir), prepared, "dev", 10)
     assert list(result) == ["chance", *baselines.BASELINES, *NORMALIZATIONS]
     assert set(result["acc"]) >= {"accuracy", "exact_match_several", "hamming"}
     choices.show(result)
@@ -178,9 +185,9 @@ def test_evaluate(prepared_dir, generator, capsys):
         choices.evaluate(None, prepared, "test", 10)
 
 
-def test_ask(generator):
-    likelihood = Likelihood(generator)
-    answer = choices.ask(likelihood, " what  helps? ", ["y", "against x"], "the x.")
+def test_ask(model_dir):
+    chooser = choices.Chooser(model_dir)
+    answer = chooser.ask(" what  helps? ", ["y", "against x"], "the x.")
     assert sum(answer.values()) == pytest.approx(1.0)
     assert list(answer.values()) == sorted(answer.values(), reverse=True)
     for question, texts, message in (
@@ -190,12 +197,11 @@ def test_ask(generator):
         ("q", ["a", " a"], "expected two or more"),
     ):
         with pytest.raises(ValueError, match=message):
-            choices.ask(likelihood, question, texts)
+            chooser.ask(question, texts)
 
 
-def test_the_command(generator, tmp_path):
-    generator.save(str(tmp_path / "model"))
-    command = [sys.executable, "-m", "docproduct.choices", f"--model_dir={tmp_path / 'model'}"]
+def test_the_command(model_dir):
+    command = [sys.executable, "-m", "docproduct.choices", f"--model_dir={model_dir}"]
 
     def run(*arguments):
         return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)

@@ -16,6 +16,7 @@ from data_pipeline.corpora.choices import CHOICE_ROWS
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
+from docproduct.choices import Chooser
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.multiple_choice import questions
@@ -148,6 +149,8 @@ def test_trained_folder(trained, config):
     dev = questions.read(PreparedFolder(config.prepared_dir, rows.CHOICES), "dev")
     chosen = choose(chooser.probabilities(dev), dev, chooser.threshold)
     assert metrics(chosen, dev)["exact_match"] == pytest.approx(history["best"]["exact_match"])
+    result = Chooser(folder).evaluate([], dev)["trained"]
+    assert result["hamming"] == pytest.approx(history["best"]["hamming"])
     for values, question in zip(chooser.probabilities(dev), dev, strict=True):
         assert question.row.several or values.sum() == pytest.approx(1)
 
