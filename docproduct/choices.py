@@ -7,8 +7,8 @@
 The model is one that was trained to choose (train_gpt2.py --task=multiple_choice), or any causal language model that
 loads: a folder, a GGUF file, or an adapter with --base_dir. Of a language model, the log-probability of each choice
 behind the question decides, as it is (acc), divided by its characters (acc_norm) or by its bytes (acc_bytes). Where
-several may be right (--several), the threshold with the most exact matches in train decides. Ends with one line of
-JSON. What it chooses is not medical advice.
+several may be right, choices above a threshold are chosen, which is fitted on train; --several asks a trained model
+so. Ends with one line of JSON. What it chooses is not medical advice.
 """
 
 import json
@@ -49,12 +49,13 @@ class Chooser:
           max_tokens: of context, question and choices; default: as the model was trained, or its window.
 
         Raises:
-          ValueError: there is no such model, it is damaged, or it reads fewer tokens.
+          ValueError: there is no such model, it is damaged, its window is smaller, or `base_dir` is not needed.
         """
         self.trained: TrainedChooser | None = None
         if (files.read_json(os.path.join(model_dir, CONFIG_FILE)) or {}).get("kind") == KIND:
-            self.trained = TrainedChooser.load(model_dir)
-            self.trained.max_tokens = max_tokens or self.trained.max_tokens
+            if base_dir:
+                raise ValueError(f"{model_dir} holds a whole model, and --base_dir is for an adapter. Leave it out.")
+            self.trained = TrainedChooser.load(model_dir, max_tokens)
         else:
             self._likelihood = Likelihood(load_model(model_dir, base_dir), max_tokens)
 
@@ -69,8 +70,11 @@ class Chooser:
         """Returns the probability of each choice, the likeliest first: that of a language model under `acc_norm`.
 
         Raises:
-          ValueError: the question is empty, or there are fewer than two choices, an empty one, or two equal ones.
+          ValueError: the question is empty; there are fewer than two choices, an empty one, or two equal ones; or
+            several may be right, and the model was not trained to choose.
         """
+        if several and not self.trained:
+            raise ValueError("--several needs a model that was trained to choose: without it, there is no threshold.")
         question, context, *choices = map(cleaning.clean, (question, context, *choices))
         if not question:
             raise ValueError("The question is empty. Expected a text.")
@@ -144,9 +148,14 @@ def main(argv: list[str]) -> None:
         if not chooser:
             raise ValueError("--model_dir is missing: the model that chooses.")
         answer = chooser.ask(values.question, values.choice, values.context, values.several)
-        print("\n".join(f"  {prob:6.1%}  {choice}" for choice, prob in answer.items()), file=sys.stderr)
+        best = next(iter(answer))
+        chosen = [best]
+        if values.several:
+            chosen = [text for text, prob in answer.items() if text == best or prob >= chooser.trained.threshold]
+        for text, prob in answer.items():
+            print(f"{'*' if text in chosen else ' '} {prob:6.1%}  {text}", file=sys.stderr)
         print(f"\n{DISCLAIMER}", file=sys.stderr)
-        print(json.dumps({"question": values.question, "choices": answer, "disclaimer": DISCLAIMER}))
+        print(json.dumps({"question": values.question, "choices": answer, "chosen": chosen, "disclaimer": DISCLAIMER}))
 
 
 if __name__ == "__main__":

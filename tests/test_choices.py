@@ -1,5 +1,6 @@
 """Multiple choice without training: likelihoods by hand, metrics against scikit-learn, the command."""
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -14,6 +15,7 @@ from data_pipeline import rows
 from data_pipeline.corpora.choices import CHOICE_ROWS
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
+from data_pipeline.tokenizers import DecoderTokenizer
 from docproduct import choices
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
@@ -54,6 +56,34 @@ def by_hand(generator, prompt, choice):
     return sum(log_probs[place - 1, ids[place]] for place in range(len(prompt_ids), len(ids)))
 
 
+def test_choices_are_tokenized_together_with_their_prompt():
+    """LLaMA 2's tokenizers put a blank before every text, and its begin mark."""
+    mark = {"content": "<s>", "special": True, "single_word": False, "lstrip": False, "rstrip": False}
+    blank = {"type": "Replace", "pattern": {"String": " "}, "content": "\u2581"}
+    no_blank = {"type": "Replace", "pattern": {"String": "\u2581"}, "content": " "}
+    begins = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
+    pieces = dict.fromkeys(["<s>", *"\u2581\nQuestion:Answer qxy", "\u2581x"])
+    vocabulary = {piece: i for i, piece in enumerate(pieces)}
+    strip = {"type": "Strip", "content": " ", "start": 1, "stop": 0}
+    content = {
+        "added_tokens": [{"id": 0, "normalized": False, **mark}],
+        "normalizer": {"type": "Sequence", "normalizers": [{"type": "Prepend", "prepend": "\u2581"}, blank]},
+        "pre_tokenizer": None,
+        "post_processor": {
+            "type": "TemplateProcessing",
+            "single": begins,
+            "pair": begins,
+            "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
+        },
+        "decoder": {"type": "Sequence", "decoders": [no_blank, {"type": "ByteFallback"}, {"type": "Fuse"}, strip]},
+        "model": {"type": "BPE", "vocab": vocabulary, "merges": ["\u2581 x"], "unk_token": None},
+    }
+    tokenizer = DecoderTokenizer.from_json(content, {"bos_token": "<s>", "eos_token": "<s>"}, "here")
+    (encoded,) = questions.encode([asked("q", ("x", "y"))], tokenizer, 99)
+    assert encoded.prompt_ids[:2] == [0, vocabulary["\u2581"]]
+    assert encoded.choice_ids == [[vocabulary["\u2581x"]], [vocabulary["\u2581"], vocabulary["y"]]]
+
+
 def test_likelihoods_are_sums_by_hand(generator):
     prompts = [
         f"{TEXTS[0][4]}\n\nQuestion: what helps?\nAnswer:",
@@ -90,6 +120,11 @@ def test_a_long_context_is_cut_and_a_long_question_refused(generator):
     assert (whole.is_cut, cut.is_cut, len(cut)) == (False, True, size)
     assert cut.prompt_ids[-num_rest:] == whole.prompt_ids[-num_rest:]
     assert cut.prompt_ids[:5] == whole.prompt_ids[:5]
+    assert "\n\nQuestion" in generator.tokenizer.decode(cut.prompt_ids)
+    series = dataclasses.replace(QUESTIONS[0], earlier=(("what is the first?" * 3, "y"), ("what is x?", "z")))
+    shorter = questions.encode([series], generator.tokenizer, size)[0]
+    text = generator.tokenizer.decode(shorter.prompt_ids)
+    assert ("first" in text, "what is x?\nAnswer: z" in text, shorter.is_cut) == (False, True, True)
     with pytest.raises(ValueError, match="has [0-9]+ tokens; expected at most 20.*what helps.*--max_tokens"):
         questions.encode([asked("what helps?" * 5, ("x", "y"))], generator.tokenizer, 20)
     with pytest.raises(ValueError, match="max_tokens is 201; expected at most 200"):
@@ -122,6 +157,13 @@ def test_the_threshold_has_the_most_exact_matches():
     assert 0.25 < threshold < 0.35
     assert metrics(choose(scores, several, threshold), several)["exact_match"] == 1.0
     assert fit_threshold(scores, [asked("q", tuple("abc"))] * 3) == np.inf
+    random = np.random.default_rng(1)
+    many = [asked("q", tuple("abcd"), tuple(np.flatnonzero(random.random(4) < 0.5)) or (0,), 1) for _ in range(40)]
+    scores = [random.random(4).round(1) for _ in many]  # with equal ones
+    found = metrics(choose(scores, many, fit_threshold(scores, many)), many)["exact_match"]
+    assert found == max(
+        metrics(choose(scores, many, limit), many)["exact_match"] for limit in np.arange(-0.05, 1.1, 0.1)
+    )
 
 
 def test_baselines():
@@ -156,6 +198,17 @@ def prepared_dir(tmp_path_factory):
     settings = PrepareSettings((str(folder / "train.jsonl"),), dev_inputs=(str(folder / "dev.jsonl"),), dev_share=0.0)
     prepare(settings, str(folder / "out"), num_workers=0, reader=CHOICE_ROWS)
     return str(folder / "out")
+
+
+def test_series_that_begin_alike_are_apart(tmp_path):
+    questions_of = [{"question": text, "options": ["x", "y"], "correct": 0} for text in ("a?", "b?", "c?")]
+    series = [{"context": "c", "questions": [questions_of[0], questions_of[i]]} for i in (1, 2)]
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, series)))
+    settings = PrepareSettings((str(tmp_path / "a.jsonl"),), dev_share=0.0)
+    prepare(settings, str(tmp_path / "out"), num_workers=0, reader=CHOICE_ROWS)
+    found = questions.read(PreparedFolder(str(tmp_path / "out"), rows.CHOICES), "train")
+    earlier = {question.row.question: question.earlier for question in found}
+    assert earlier["b?"] == earlier["c?"] == (("a?", "x"),)
 
 
 def test_later_questions_of_a_series_see_the_answers_of_earlier_ones(prepared_dir, generator):
@@ -198,6 +251,8 @@ def test_ask(model_dir):
     ):
         with pytest.raises(ValueError, match=message):
             chooser.ask(question, texts)
+    with pytest.raises(ValueError, match="--several needs a model that was trained"):
+        chooser.ask("q", ["x", "y"], several=True)
 
 
 def test_the_command(model_dir):

@@ -7,7 +7,7 @@ import pytest
 
 from data_pipeline import rows
 from data_pipeline.corpora import Columns, Refusals
-from data_pipeline.corpora.choices import CHOICE_ROWS, COUNTS_FROM_1, read_choices
+from data_pipeline.corpora.choices import AMBIGUOUS, CHOICE_ROWS, COUNTS_FROM_1, NOT_WHOLE, read_choices
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 
@@ -42,7 +42,7 @@ def test_published_layouts(tmp_path, fields):
     assert not refusals.counts
 
 
-@pytest.mark.parametrize("given", [["a", "c"], "A, C", "AC", [0, 2], ["Vitamin A", "Vitamin D"]])
+@pytest.mark.parametrize("given", [["a", "c"], "A, C", "a,c", "AC", [0, 2], ["Vitamin A", "Vitamin D"]])
 def test_several_may_be_right(tmp_path, given):
     answers = {key.lower(): text for key, text in LETTERED.items()}
     (found,), _ = read(tmp_path / "a.jsonl", {"question": QUESTION, "answers": answers, "correct_answers": given})
@@ -66,6 +66,44 @@ def test_medmcqa_counts_from_1_unless_a_row_has_0(tmp_path, numbers, expected):
     found, refusals = read(tmp_path / "a.jsonl", *({"question": QUESTION, **options, "cop": n} for n in numbers))
     assert tuple(row.correct[0] for row in found) == expected
     assert (COUNTS_FROM_1 in refusals.noted) == (0 not in numbers)
+
+
+@pytest.mark.parametrize(
+    ("choices", "answer", "expected"),
+    [
+        (["2", "3", "4"], "2", None),  # the text of the first, the place of the last
+        (["2", "3", "4"], 2, "4"),
+        (["10", "20", "30"], "20", "20"),
+        ([10, 20, 30], "2", "30"),
+        (["B", "A", "O"], "A", None),
+        (["1", "0"], "1", None),
+        (["Mri", "CT"], "MRI", "Mri"),
+    ],
+)
+def test_texts_that_look_like_places_or_letters(tmp_path, choices, answer, expected):
+    found, refusals = read(tmp_path / "a.jsonl", {"question": "q", "choices": choices, "answer": answer})
+    assert [row.choices[row.correct[0]] for row in found] == ([expected] if expected else [])
+    assert list(refusals.counts) == ([] if expected else [AMBIGUOUS])
+
+
+@pytest.mark.parametrize(("answers", "expected"), [("13", (0, 2)), ("02", (0, 2)), ("12", (0, 1))])
+def test_numbered_columns_count_from_1_unless_a_row_has_0(tmp_path, answers, expected):
+    choices = {f"option_{i}": text for i, text in enumerate(VITAMINS, 1)}
+    found, _ = read(tmp_path / "a.jsonl", *({"question": "q", **choices, "answer": i} for i in answers))
+    assert tuple(row.correct[0] for row in found) == expected
+
+
+def test_ten_numbered_columns_keep_their_order(tmp_path):
+    choices = {f"choice{i}": f"text {i}" for i in range(1, 11)}
+    (found,), _ = read(tmp_path / "a.jsonl", {"question": "q", **choices, "label": "10"})
+    assert found.choices[found.correct[0]] == "text 10"
+
+
+def test_options_that_a_row_does_not_have_are_left_out(tmp_path):
+    (found,), _ = read(
+        tmp_path / "a.jsonl", {"question": "q", "options": {"A": "x", "B": "y", "C": None}, "answer": "B"}
+    )
+    assert (found.choices, found.correct) == (("x", "y"), (1,))
 
 
 def test_a_table_has_a_column_for_each_choice(tmp_path):
@@ -137,7 +175,7 @@ def test_a_series_shares_its_case_and_is_in_one_split(tmp_path):
         ("And then?", (0, 1), 1, 1),
     ]
     assert {(row.context, row.series, row.focus) for row in found} == {
-        ("A woman of 30 has a fever.", "A woman of 30 has a fever.\nWhat first?", "Medicine")
+        ("A woman of 30 has a fever.", "A woman of 30 has a fever.\nWhat first?\nAnd then?", "Medicine")
     }
     objects = [SERIES | {"context": f"Case {i}."} for i in range(40)]
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, objects)))
@@ -148,3 +186,23 @@ def test_a_series_shares_its_case_and_is_in_one_split(tmp_path):
     assert len(table) == 80
     assert set(splits.values()) == {"train", "dev"}
     assert all(splits[row["context"]] == row["split"] for row in table.to_pylist())
+
+
+def test_series_and_single_questions_may_stand_in_one_file(tmp_path):
+    single = {"question": "q", "options": ["x", "y"], "correct": 1}
+    bare = {"questions": [single], "context": None}
+    found, refusals = read(tmp_path / "a.jsonl", SERIES, single, bare)
+    assert [(row.question, row.context) for row in found[2:]] == [("q", ""), ("q", "")]
+    assert not refusals.counts
+    (found,), _ = read(tmp_path / "b.json", {"questions": [single]})
+    assert found.correct == (1,)
+
+
+def test_a_question_of_a_series_that_is_not_whole_is_counted(tmp_path):
+    broken = SERIES | {"questions": [{"question": "What first?", "options": ["x", "y"]}, *SERIES["questions"][1:]]}
+    found, refusals = read(tmp_path / "a.jsonl", broken)
+    assert [(row.question, row.step) for row in found] == [("And then?", 1)]
+    assert refusals.counts == {NOT_WHOLE: 1}
+    named = {"context": "c", "questions": [{"frage": "q", "options": ["x", "y"], "correct": 0}]}
+    (found,), _ = read(tmp_path / "b.jsonl", named, columns=Columns(question="frage"))
+    assert (found.question, found.context) == ("q", "c")

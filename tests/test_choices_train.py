@@ -178,10 +178,14 @@ def test_a_resumed_training_equals_an_undisturbed_one(trained, tmp_path, monkeyp
 
 
 def test_damaged_or_unfit_input_is_told(trained, config, tmp_path):
-    with pytest.raises(ValueError, match="row_tokens is 161; expected at most 160"):
+    with pytest.raises(ValueError, match="A row may have 161 tokens; expected at most 160"):
         train(dataclasses.replace(config, row_tokens=161), str(tmp_path / "a"))
     with pytest.raises(ValueError, match="holds no multiple-choice model"):
         TrainedChooser.load(config.base_dir)
+    with pytest.raises(ValueError, match="A row may have 500 tokens"):
+        Chooser(trained[1], max_tokens=500)
+    with pytest.raises(ValueError, match="holds a whole model, and --base_dir"):
+        Chooser(trained[1], config.base_dir)
     copy = str(tmp_path / "copy")
     shutil.copytree(trained[1], copy)
     os.remove(f"{copy}/choices.json")

@@ -1,5 +1,6 @@
 """The layout of exports: versions, warm-up requests, what is refused; see also test_export.py."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -12,6 +13,7 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import config_pb2, saved_model_pb2
 
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.export import kind_of
@@ -235,3 +237,18 @@ def test_a_client_that_names_no_signature_encodes_questions(retriever, tmp_path,
     inputs = {"questions": tf.constant(["what is a3?"])} if strings else {"question_ids": tf.constant([[2, 5, 3]])}
     default, named = (model.signatures[name](**inputs)["vectors"] for name in ("serving_default", expected))
     np.testing.assert_array_equal(default, named)
+
+
+def test_without_the_graph_optimizer_function_calls_say_so(tmp_path):
+    module = tf.Module()
+    doubled = {}
+    for name, context in (("with", contextlib.nullcontext()), ("without", saved_models.without_graph_optimizer())):
+        with context:
+            function = saved_models.traced(lambda x: {"y": 2 * x}, {"x": tf.TensorSpec([None], tf.float32)})
+            saved_models.save(str(tmp_path / name), module, {"double": function}, {})
+        model = saved_model_pb2.SavedModel.FromString((tmp_path / name / "saved_model.pb").read_bytes())
+        nodes = [node for node in model.meta_graphs[0].graph_def.node if "config_proto" in node.attr]
+        stored = [config_pb2.ConfigProto.FromString(node.attr["config_proto"].s) for node in nodes]
+        doubled[name] = {config.graph_options.rewrite_options.disable_meta_optimizer for config in stored}
+    assert doubled == {"with": {False}, "without": {True}}
+    assert not tf.config.optimizer.get_experimental_options().get("disable_meta_optimizer")

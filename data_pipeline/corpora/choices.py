@@ -8,8 +8,8 @@
     {"question": ..., "choices": {"text": [...], "label": [...]}, "answerKey": "B"}     ARC
     {"context": ..., "questions": [{"question": ..., "options": [...], "correct": [0]}, ...]}   a series, ours
 
-What is right is given by letter, by place or by the text of a choice, alone or in a list. PubMedQA's choices are yes,
-no and maybe. Tables have a column for each choice (opa, option_a, answer_a, choice1, A, ...).
+What is right is given by letter, by place (from 0) or by the text of a choice, alone or in a list. PubMedQA's choices
+are yes, no and maybe. Tables have a column for each choice (opa, option_a, answer_a, choice1, A, ...).
 """
 
 import contextlib
@@ -28,16 +28,19 @@ from data_pipeline.corpora.reading import NotATableError, Refusals, Table
 from data_pipeline.rows import CHOICES, Choices
 
 DECISIONS = ("yes", "no", "maybe")  # the choices of PubMedQA, which its files do not name
-COUNTS_FROM_1 = "no `cop` is 0, so that they count the choices from 1"
+COUNTS_FROM_1 = "no number of a right choice is 0, so that they count the choices from 1"
 NO_TEXT = "question, context or a choice is of another type than text"
 FEWER_THAN_TWO = "fewer than two choices"
 NONE_RIGHT = "no choice is right"
 UNKNOWN = "what is right is none of the choices"
+AMBIGUOUS = "what is right is the text of one choice, and letter or place of another"
+NO_SERIES = "the questions of a series are no list of objects"
+NOT_WHOLE = "a question of a series lacks its text, its choices or what is right"
 EQUAL = "two choices are equal"
 _DECISION, _COP, _SERIES = "final_decision", "cop", "questions"
 _LETTERS = string.ascii_uppercase
-_OF_ONE_CHOICE = re.compile(r"(?:op|option|answer|choice|ending|proposition)?[ _]?([a-h]|\d)")
-_SEVERAL_LETTERS = re.compile(r"[A-Z](?:\s*[,;+/ ]\s*[A-Z])+|[A-Z]{2,8}")
+_OF_ONE_CHOICE = re.compile(r"(?:op|option|answer|choice|ending|proposition)?[ _]?([a-h]|\d+)")
+_SEVERAL_LETTERS = re.compile(r"[A-Za-z](?:\s*[,;+/ ]\s*[A-Za-z])+|[A-Z]{2,8}")
 _PARTS = ("question", "context")
 _SETTINGS = {"correct": "answer"}  # the setting that names the column of a role, if it is another
 
@@ -66,6 +69,7 @@ class ChoicesColumns(Columns):
     fields: ClassVar[str] = "question, choices and what is right"
     lists: ClassVar[str] = "a list of all questions and others of their choices"
     one_a_row: ClassVar[str] = "one question a row, with its choices and what is right among them"
+    nested: ClassVar[str] = _SERIES
 
     @classmethod
     def of(cls, columns: Columns) -> "ChoicesColumns":
@@ -75,8 +79,8 @@ class ChoicesColumns(Columns):
     def find(self, path: str, header: Sequence[str]) -> Roles:
         """Returns the places of the columns of each role that the table has.
 
-        A row of "series" holds several questions: it has no other role but context, source and focus. "choices" has
-        one place, or one for each choice; it is missing if the choices are `DECISIONS`.
+        A row with a list in "series" holds several questions. "choices" has one place, or one for each choice; it is
+        missing if the choices are `DECISIONS`.
 
         Raises:
           ValueError: question, choices or what is right are missing, or a column named by flag is.
@@ -84,11 +88,12 @@ class ChoicesColumns(Columns):
         if unused := next((name for name in ("label", "title") if getattr(self, name)), None):
             raise ValueError(f"--{unused}_column is given. Expected it with --rows=triage only.")
         names = list(map(plain_name, header))
+        series = {"series": (names.index(_SERIES),)} if _SERIES in names else {}
+        if series and not any(name in names for name in (self.question, *self.usual_names["question"][0])):
+            # What is named by flag stands in the objects of the list.
+            roles = dataclasses.replace(self, question=None, answer=None)._roles(path, header)
+            return {role: roles[role] for role in roles if role in ("context", "source", "focus")} | series
         roles = self._roles(path, header)
-        if "question" not in roles and _SERIES in names:
-            return {role: roles[role] for role in roles if role in ("context", "source", "focus")} | {
-                "series": (names.index(_SERIES),)
-            }
         correct = [names[place] for place in roles.get("correct", ())]
         if "choices" not in roles and (places := _of_single_choices(names, roles)):
             roles["choices"] = places
@@ -99,7 +104,7 @@ class ChoicesColumns(Columns):
             raise NotATableError(
                 self._missing(path, header, f"no column {missing!r}", flag.get(missing, "the name 'choices'"))
             )
-        return roles
+        return roles | series
 
     def named(self, role: str) -> str | None:
         """Returns the column that a setting names for a role."""
@@ -111,7 +116,7 @@ def _of_single_choices(names: Sequence[str], roles: Roles) -> tuple[int, ...]:
     taken = {place for places in roles.values() for place in places}
     found = ((place, _OF_ONE_CHOICE.fullmatch(name)) for place, name in enumerate(names) if place not in taken)
     marks = {match[1]: place for place, match in found if match}
-    return tuple(marks[mark] for mark in sorted(marks))
+    return tuple(marks[mark] for mark in sorted(marks, key=lambda mark: (len(mark), mark)))
 
 
 def read_choices(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Choices]]:
@@ -133,7 +138,7 @@ def read_choices(path: str, columns: Columns, refusals: Refusals) -> Iterator[tu
     with opened(path, kind, columns, refusals) as table:
         roles = columns.find(path, table.header)
         first = 0
-        if [plain_name(table.header[place]) for place in roles.get("correct", ())] == [_COP]:
+        if _may_count_from_1(table.header, roles):
             with opened(path, kind, columns, Refusals()) as second_pass:
                 first = _first_place(second_pass, roles["correct"][0])
             if first:
@@ -145,10 +150,17 @@ def read_choices(path: str, columns: Columns, refusals: Refusals) -> Iterator[tu
 CHOICE_ROWS = Reader(CHOICES, read_choices, "questions with answers to choose from")
 
 
+def _may_count_from_1(header: Sequence[str], roles: Roles) -> bool:
+    """Returns whether numbers of choices may begin at 1: in MedMCQA, and where columns are numbered so."""
+    correct, choices = ([plain_name(header[place]) for place in roles.get(role, ())] for role in ("correct", "choices"))
+    return correct == [_COP] or (len(choices) > 1 and choices[0].endswith("1"))
+
+
 def _first_place(table: Table, place: int) -> int:
-    """Returns the number of the first choice, 0 or 1, in a column of MedMCQA's."""
+    """Returns the number of the first choice, 0 or 1, by the numbers of right ones in a column."""
     value = table.value or operator.getitem
-    return int(all(_number(value(row, place)) != 0 for _, row in table.rows))
+    numbers = {_number(value(row, place)) for _, row in table.rows} - {None}
+    return int(bool(numbers) and 0 not in numbers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,35 +171,43 @@ class _Raw:
       values: by role.
       keys: letters or labels of the choices.
       first: number of the first choice, where places are numbers.
+      is_series: whether the row holds a list of questions.
     """
 
     values: Mapping[str, Any]
     keys: Sequence[str]
     first: int
+    is_series: bool = False
 
     def questions(
         self, path: str, columns: ChoicesColumns, where: str, refusals: Refusals
     ) -> Iterator[tuple[str, Choices]]:
         """Yields the questions of the row: one, or those of a series."""
-        if "series" not in self.values:
+        parts = self.values.get("series")
+        if not self.is_series:
             if question := self._question(where, refusals):
                 yield where, question
             return
-        parts = self.values["series"]
         if not isinstance(parts, list) or not all(isinstance(part, dict) for part in parts):
-            refusals.add("the questions of a series are no list of objects", where)
+            refusals.add(NO_SERIES, where)
             return
-        shared = {role: value for role, value in self.values.items() if role != "series"}
-        context, series = _text(shared.pop("context", "")), None
+        shared = {role: value for role, value in self.values.items() if role in ("source", "focus")}
+        context, found = self.values["context"], []
         for step, part in enumerate(parts):
             place = f"{where} question {step + 1}"
             table = Table(list(part), (), lambda row, i: list(row.values())[i])
-            raw = _row_of(table, columns.find(f"{path}: {place}", table.header), part, 0)
+            try:
+                raw = _row_of(table, columns.find(place, table.header), part, 0)
+            except NotATableError:
+                refusals.add(NOT_WHOLE, place)
+                continue
             own = {role: value for role, value in raw.values.items() if value != ""}
             raw = dataclasses.replace(raw, values={**shared, "context": context, **own})
             if question := raw._question(place, refusals):
-                series = series or "\n".join(filter(None, (context, question.question)))
-                yield place, dataclasses.replace(question, series=series, step=step)
+                found.append((place, dataclasses.replace(question, step=step)))
+        series = "\n".join([*filter(None, [_text(context)]), *(question.question for _, question in found)])
+        for place, question in found:
+            yield place, dataclasses.replace(question, series=series)
 
     def _question(self, where: str, refusals: Refusals) -> Choices | None:
         values = self.values
@@ -205,53 +225,66 @@ class _Raw:
         if not given:
             return refusals.add(NONE_RIGHT, where)
         places = [place for value in given for place in self._places(value, choices)]
+        if None in places:
+            return refusals.add(AMBIGUOUS, where)
         if not all(0 <= place < len(choices) for place in places):
             return refusals.add(UNKNOWN, where)
-        several = len(set(places)) > 1 or values.get("several") in (True, 1, "1", "true", "True", "yes")
+        several = len(set(places)) > 1 or str(values.get("several")).casefold() in ("true", "1", "yes")
         origin = {role: text for role in ("source", "focus") if isinstance(text := values.get(role), str)}
         correct = tuple(sorted(set(places)))
         return Choices(
             texts["question"], tuple(choices), correct, int(several), texts["context"], texts["question"], **origin
         )
 
-    def _places(self, value: Any, choices: Sequence[str]) -> list[int]:
-        """Returns the places that a letter, a number or a text names; -1 for one that names none."""
-        if (number := _number(value)) is not None and str(number) not in self.keys:
-            return [number - self.first]
+    def _places(self, value: Any, choices: Sequence[str]) -> list[int | None]:
+        """Returns the places that a letter, a number or a text names.
+
+        -1 stands for one that names none, and None for one that is the text of one choice, and names another.
+        """
         text = cleaning.clean(str(value))
-        folded = [key.casefold() for key in self.keys]
+        folded, lower = ([part.casefold() for part in parts] for parts in (self.keys, choices))
+        named = _number(value)
+        named = None if named is None else named - self.first
         if text.casefold() in folded:
-            return [folded.index(text.casefold())]
-        if text in choices:
-            return [choices.index(text)]
+            named = folded.index(text.casefold())
+        texts, own = (choices, text) if text in choices else (lower, text.casefold())
+        of_text = texts.index(own) if own in texts else None
+        if isinstance(value, str) and of_text is not None:
+            is_place = named is not None and 0 <= named < len(choices)
+            return [None if is_place and named != of_text else of_text]
+        if named is not None:
+            return [named]
         if _SEVERAL_LETTERS.fullmatch(text):
-            letters = re.findall("[A-Z]", text)
-            return [folded.index(letter.casefold()) if letter.casefold() in folded else -1 for letter in letters]
-        lower = [choice.casefold() for choice in choices]
-        return [lower.index(text.casefold())] if text.casefold() in lower else [-1]
+            letters = re.findall("[a-z]", text.casefold())
+            return [folded.index(letter) if letter in folded else -1 for letter in letters]
+        return [-1]
 
 
 def _row_of(table: Table, roles: Roles, row: Any, first: int) -> _Raw:
     value: Callable[[Any, int], Any] = table.value or operator.getitem
     values = {role: value(row, places[0]) for role, places in roles.items() if role != "choices"}
-    if "series" in roles:
-        return _Raw(values, (), first)
+    for role in ("correct", "context"):
+        values[role] = _parsed(values.get(role))
+    if isinstance(values["context"], dict):  # PubMedQA as Hugging Face has it
+        values["context"] = values["context"].get("contexts")
+    if isinstance(values["context"], list) and all(isinstance(part, str) for part in values["context"]):
+        values["context"] = "\n".join(values["context"])
+    values["context"] = values["context"] or ""
+    if "series" in roles and ("question" not in roles or isinstance(values["series"], list)):
+        return _Raw(values, (), first, True)
     places = roles.get("choices", ())
     if len(places) == 1:
         keys, choices = _listed(value(row, places[0]))
     elif places:
         choices = [value(row, place) for place in places]
-        while choices and choices[-1] in (None, ""):  # a table has columns for the longest list of choices
-            choices.pop()
-        keys = _LETTERS[: len(choices)]
+        # Numbered columns are named by `first`.
+        is_lettered = plain_name(table.header[places[0]])[-1:].isalpha()
+        keys = _LETTERS[: len(choices)] if is_lettered else ()
     else:
-        keys, choices = ("", "", ""), list(DECISIONS)
-    for role in ("correct", "context"):
-        values[role] = _parsed(values.get(role))
-    if isinstance(values["context"], list) and all(isinstance(part, str) for part in values["context"]):
-        values["context"] = "\n".join(values["context"])
-    values["context"] = values["context"] or ""
-    return _Raw(values | {"choices": choices}, list(keys), first)
+        keys, choices = (), list(DECISIONS)
+    while choices and choices[-1] in (None, ""):  # a table has columns for the longest list of choices
+        choices.pop()
+    return _Raw(values | {"choices": choices}, list(keys)[: len(choices)], first)
 
 
 def _listed(value: Any) -> tuple[Sequence[str], list[Any]]:
@@ -259,15 +292,15 @@ def _listed(value: Any) -> tuple[Sequence[str], list[Any]]:
     value = _parsed(value)
     if isinstance(value, dict) and isinstance(value.get("text"), list):  # columns of labels and texts
         labels = value.get("label")
-        return list(map(str, labels)) if isinstance(labels, list) else _LETTERS, value["text"]
+        return list(map(str, labels)) if isinstance(labels, list) else _LETTERS, list(value["text"])
     if isinstance(value, dict):
         return list(map(str, value)), list(value.values())
     if not isinstance(value, list):
         return (), []
     if all(isinstance(choice, dict) and "text" in choice for choice in value) and value:
-        keys = [str(choice.get("key", choice.get("label", _LETTERS[i]))) for i, choice in enumerate(value)]
+        keys = [str(choice.get("key", choice.get("label", i))) for i, choice in enumerate(value)]
         return keys, [choice["text"] for choice in value]
-    return _LETTERS[: len(value)], value
+    return _LETTERS[: len(value)], list(value)
 
 
 def _parsed(value: Any) -> Any:

@@ -84,6 +84,7 @@ class Columns(Settings):
     one_a_row: ClassVar[str] = (
         "one question and one answer a row: write each question with its answer as a row of its own"
     )
+    nested: ClassVar[str | None] = None  # a field of JSON whose list of objects belongs to one row
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a delimiter that cannot stand between fields."""

@@ -96,6 +96,8 @@ def _rows_of(value: dict[str, Any], path: str, columns: Columns) -> list[Any] | 
     Raises:
       ValueError: the object holds columns, or several lists of objects.
     """
+    if isinstance(value.get(columns.nested), list):
+        return None
     if columns.is_found(path, list(value)):
         fields = [value[list(value)[places[0]]] for places in columns.find(path, list(value)).values()][:2]
         if all(isinstance(field, (dict, list)) for field in fields) and not any("text" in field for field in fields):

@@ -143,6 +143,15 @@ class DecoderTokenizer:
         """Returns the ids of each text, without special tokens. A text that looks like an added token is plain text."""
         return [encoding.ids for encoding in self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)]
 
+    @property
+    def opening_ids(self) -> list[int]:
+        """The ids that the tokenizer's file puts before every text, such as LLaMA's begin of text."""
+        processor = self._content.get("post_processor") or {}
+        parts = [processor, *processor.get("processors", ())]
+        single = next((part["single"] for part in parts if part.get("type") == "TemplateProcessing"), [])
+        marks = itertools.takewhile(lambda part: "SpecialToken" in part, single)
+        return [self.added[mark["SpecialToken"]["id"]] for mark in marks]
+
     def encode_parts(self, parts: Iterable[str | int]) -> list[int]:
         """Returns the ids of a text with added tokens in it.
 

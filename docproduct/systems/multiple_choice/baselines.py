@@ -1,5 +1,6 @@
-"""What is reached without a language model: chance, the most frequent answer, the longest choice, shared words."""
+"""Baselines without a language model: chance, the most frequent answer, the longest choice, shared words."""
 
+import re
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -47,7 +48,8 @@ def tf_idf(train: Sequence[Asked], questions: Sequence[Asked]) -> Scores:
         return f"{asked.row.context} {asked.row.question}"
 
     corpus = [text for asked in train for text in (asks(asked), *asked.row.choices)]
-    vectorizer = TfidfVectorizer(sublinear_tf=True).fit(corpus)
+    words = re.compile(r"\w+").findall  # by default, words of one character would be left out
+    vectorizer = TfidfVectorizer(sublinear_tf=True, tokenizer=words, token_pattern=None).fit(corpus)
     prompts = vectorizer.transform(map(asks, questions))
     choices = vectorizer.transform(choice for asked in questions for choice in asked.row.choices)
     ends = np.cumsum([len(asked.row.choices) for asked in questions])
@@ -61,7 +63,13 @@ BASELINES: dict[str, Baseline] = {"majority": majority, "longest choice": longes
 
 
 def evaluate(train: Sequence[Asked], questions: Sequence[Asked]) -> dict[str, dict[str, float]]:
-    """Returns the metrics of each baseline, with the thresholds that are best on train."""
+    """Returns the metrics of each baseline, with the thresholds that are best on train.
+
+    Raises:
+      ValueError: train has no question.
+    """
+    if not train:
+        raise ValueError("There is no train question, which baselines and thresholds need. Prepare some with --input.")
     single = chance(questions)
     result = {"chance": {"accuracy": single}} if single else {}
     for name, baseline in BASELINES.items():

@@ -3,7 +3,7 @@
 config.json          the training; versions, git commit
 generator/           the language model with its tokenizer
 weights.safetensors  the head
-choices.json         from which probability on a choice is chosen where several may be right
+choices.json         the threshold: where several may be right, likelier choices are chosen
 metrics.json  learning_curve.png  README.md
 """
 
@@ -52,7 +52,9 @@ class TrainedChooser:
         if generator.encoder_width:
             raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
         if max_tokens > generator.window:
-            raise ValueError(f"row_tokens is {max_tokens}; expected at most {generator.window}, the model's window.")
+            raise ValueError(
+                f"A row may have {max_tokens} tokens; expected at most {generator.window}, the model's window."
+            )
         self.generator, self.max_tokens, self.threshold = generator, max_tokens, threshold
         self.head = Head(generator.decoder.config.width)
         self._scores = tf.function(self._of_batch, input_signature=[SPEC], autograph=False)
@@ -72,7 +74,7 @@ class TrainedChooser:
         return result
 
     def probabilities(self, questions: Sequence[Asked]) -> list[np.ndarray]:
-        """Returns the probability of each choice: they add up to 1 where one is right, and are apart where several."""
+        """Returns the probability of each choice; where only one may be right, they add up to 1."""
         return [
             _sigmoid(values) if asked.row.several else _softmax(values)
             for values, asked in zip(self.scores(self.encode(questions)), questions, strict=True)
@@ -114,14 +116,18 @@ class TrainedChooser:
         self.threshold = stored["threshold"]
 
     @classmethod
-    def load(cls, folder: str) -> "TrainedChooser":
+    def load(cls, folder: str, max_tokens: int | None = None) -> "TrainedChooser":
         """Loads a trained multiple-choice model.
+
+        Args:
+          folder: what `train_gpt2.py --task=multiple_choice` wrote.
+          max_tokens: of a row; default: as in training.
 
         Raises:
           ValueError: the folder holds something else, or its files are missing or do not fit together.
         """
         stored = model_folder.read_config(folder, KIND, FORMAT, _REMEDY)
-        result = cls(TrainedGenerator.load(os.path.join(folder, GENERATOR_FOLDER)), stored["max_tokens"])
+        result = cls(TrainedGenerator.load(os.path.join(folder, GENERATOR_FOLDER)), max_tokens or stored["max_tokens"])
         result.load_weights(folder)
         return result
 

@@ -13,8 +13,8 @@ def choice_losses(scores: tf.Tensor, right: tf.Tensor, exists: tf.Tensor, severa
       scores: [B, C] float32.
       right: [B, C] float32, 1 for a right choice.
       exists: [B, C] bool, false where a question has fewer choices.
-      several: [B] bool: with one right choice, the loss is the cross-entropy of the softmax over the choices; with
-        several, the mean binary cross-entropy of the choices.
+      several: [B] bool, whether several choices may be right. If not, the loss is the cross-entropy of the softmax
+        over the choices, else the mean binary cross-entropy of the choices.
     """
     masked = tf.where(exists, scores, -1e9)
     one = tf.reduce_logsumexp(masked, axis=1) - tf.reduce_sum(right * tf.where(exists, scores, 0.0), axis=1)

@@ -41,17 +41,28 @@ def fit_threshold(scores: Sequence[np.ndarray], questions: Sequence[Asked]) -> f
 
     Of equally good ones, it is the middle of the widest range.
     """
-    several = [place for place, asked in enumerate(questions) if asked.row.several]
+    several = [i for i, asked in enumerate(questions) if asked.row.several]
     if not several:
         return float("inf")
-    scores, questions = ([values[place] for place in several] for values in (scores, questions))
-    right = right_places(questions)
-    limits = np.unique(np.concatenate(scores))
-    middles = [limits[0] - 1.0, *(limits[:-1] + limits[1:]) / 2, limits[-1] + 1.0]
-    matches = [exact_matches(choose(scores, questions, limit), right).sum() for limit in middles]
-    best = np.flatnonzero(np.array(matches) == max(matches))
+    ranges = [_range(np.asarray(scores[i], np.float64), questions[i].row.correct) for i in several]
+    lowest, highest = (np.sort(ends) for ends in np.array([ends for ends in ranges if ends] or [(0, 0)], float).T)
+    limits = np.unique(np.concatenate([np.asarray(scores[i], np.float64) for i in several]))
+    middles = np.array([limits[0] - 1.0, *(limits[:-1] + limits[1:]) / 2, limits[-1] + 1.0])
+    matches = np.searchsorted(lowest, middles) - np.searchsorted(highest, middles)
+    best = np.flatnonzero(matches == matches.max())
     widths = np.diff([limits[0], *limits, limits[-1]])
     return float(middles[best[np.argmax(widths[best])]])
+
+
+def _range(values: np.ndarray, correct: Sequence[int]) -> tuple[float, float] | None:
+    """Returns between which thresholds the chosen places are exactly the right ones; None if nowhere."""
+    is_right = np.isin(np.arange(len(values)), correct)
+    if not is_right[np.argmax(values)]:
+        return None
+    lowest = values[~is_right].max(initial=-np.inf)
+    # The best one is chosen in any case.
+    highest = np.inf if is_right.sum() == 1 else values[is_right].min()
+    return (lowest, highest) if lowest < highest else None
 
 
 def exact_matches(chosen: Sequence[Places], right: Sequence[Places]) -> np.ndarray:

@@ -51,7 +51,7 @@ class Encoded:
     Attributes:
       prompt_ids: of the prompt.
       choice_ids: of each choice, as it follows the prompt.
-      is_cut: whether the context was cut at its end.
+      is_cut: whether earlier questions were left out, or the context was cut.
     """
 
     prompt_ids: list[int]
@@ -86,14 +86,15 @@ class Batch:
 def read(prepared: PreparedFolder, split: str) -> list[Asked]:
     """Returns the questions of a split with the right answers of earlier ones, series by series in their order."""
     rows = prepared.table([*_COLUMNS, "series_group"], split).to_pylist()
-    rows.sort(key=lambda row: (row["series_group"], row["step"]))  # a stable order, whatever the shards are
+    # An order that does not depend on the shards. The texts tell series apart whose groups are equal.
+    rows.sort(key=lambda row: (row["series_group"], row["series"], row["step"]))
     asked: list[Asked] = []
     earlier: list[tuple[str, str]] = []
-    group = None
+    series = None
     for row in rows:
         row["choices"], row["correct"] = tuple(row["choices"]), tuple(row["correct"])
-        if row["series_group"] != group or not row["step"]:
-            earlier, group = [], row["series_group"]
+        if row["series"] != series:
+            earlier, series = [], row["series"]
         question = Choices(**{name: row[name] for name in _COLUMNS})
         asked.append(Asked(question, tuple(earlier)))
         earlier.append((question.question, answer_of(question, question.correct)))
@@ -106,24 +107,35 @@ def answer_of(row: Choices, places: Sequence[int]) -> str:
 
 
 def encode(questions: Sequence[Asked], tokenizer: CausalTokenizer, max_tokens: int) -> list[Encoded]:
-    """Tokenizes questions; where a row would be longer than `max_tokens`, the context is cut at its end.
+    """Tokenizes questions, each choice together with what stands before it, as lm-evaluation-harness does.
+
+    Where a row would be longer than `max_tokens`, the first of the earlier questions are left out, then the context is
+    cut at its end.
 
     Raises:
       ValueError: a question does not fit without its context.
     """
-    contexts = tokenizer.encode([f"{asked.row.context}{_BETWEEN}" if asked.row.context else "" for asked in questions])
-    rests = tokenizer.encode([asked.rest() for asked in questions])
-    choices = iter(tokenizer.encode([f" {choice}" for asked in questions for choice in asked.row.choices]))
+    opening = list(getattr(tokenizer, "opening_ids", ()))
+    (between,) = tokenizer.encode([_BETWEEN])
+    contexts = tokenizer.encode([asked.row.context for asked in questions])
     encoded = []
-    for asked, context, rest in zip(questions, contexts, rests, strict=True):
-        choice_ids = [list(next(choices)) for _ in asked.row.choices]
-        room = max_tokens - len(rest) - sum(map(len, choice_ids))
-        if room < 0:
+    for asked, context in zip(questions, contexts, strict=True):
+        for first in range(len(asked.earlier) + 1):
+            prompt = dataclasses.replace(asked, earlier=asked.earlier[first:]).rest()
+            rest, *wholes = tokenizer.encode([prompt, *(f"{prompt} {choice}" for choice in asked.row.choices)])
+            choice_ids = [whole[len(rest) :] for whole in wholes]
+            room = max_tokens - len(opening) - len(rest) - sum(map(len, choice_ids))
+            if room >= 0:
+                break
+        else:
             raise ValueError(
                 f"A question with its choices has {max_tokens - room} tokens; expected at most {max_tokens}. It begins "
-                f"with: {asked.row.question[:60]!r}. Give a larger --max_tokens, or leave it out."
+                f"with: {asked.row.question[:60]!r}. Shorten it, or give a larger --max_tokens (in training "
+                "--row_tokens), up to the model's window."
             )
-        encoded.append(Encoded([*context[:room], *rest], choice_ids, len(context) > room))
+        kept = context[: max(0, room - len(between))]
+        prompt_ids = [*opening, *kept, *(between if kept else []), *rest]
+        encoded.append(Encoded(prompt_ids, choice_ids, first > 0 or len(context) > len(kept)))
     return encoded
 
 

@@ -55,9 +55,7 @@ class ChoiceTask(Task):
         self._encoded, self._dev_encoded = chooser.encode(train), chooser.encode(dev)
         if cut := sum(row.is_cut for row in self._encoded):
             logging.info("The contexts of %d of %d train questions are cut: --row_tokens.", cut, len(train))
-        self.best_metric = config.choice_metric
-        if self.best_metric != "loss" and not any(asked.row.several for asked in dev):
-            self.best_metric = "accuracy"  # which the exact match is then
+        self.best_metric = _metric(config.choice_metric, dev)
         self.lowest_is_best = self.best_metric == "loss"
 
     def start(self) -> dict[str, Any]:
@@ -120,9 +118,20 @@ class ChoiceTask(Task):
 
     def report(self, history: dict[str, Any]) -> None:
         """Writes the model card of the weights that were kept."""
-        if history["best"] != history["epochs"][-1]:
-            self.chooser.load_weights(self._model_dir)
+        self.chooser.load_weights(self._model_dir)  # with their threshold, which a resumed run has not fitted
         report.write(self._model_dir, self._config, self.chooser, self._prepared, history, self._train, self._dev)
+
+
+def _metric(asked: str, dev: Sequence[Asked]) -> str:
+    """Returns the metric that selects the epoch: the one asked for, if questions of dev have it."""
+    kinds = {bool(question.row.several) for question in dev}
+    there = {"loss"} | ({"accuracy"} if False in kinds else set())
+    there |= {"exact_match", "hamming"} if True in kinds else set()
+    if asked in there:
+        return asked
+    chosen = "exact_match" if True in kinds else "accuracy"
+    logging.info("Dev has no %s; the %s selects the epoch.", asked.replace("_", " "), chosen.replace("_", " "))
+    return chosen
 
 
 def inputs_and_targets(encoded: Sequence[Encoded], asked: Sequence[Asked]) -> Batch:
