@@ -56,7 +56,7 @@ def _define_flags() -> None:
         "prepared_dir",
         None,
         "closed_book: pairs to train on; language_model: pairs to add as documents; triage: triage rows; "
-        "masked_language_model: rows of any type.",
+        "multiple_choice: questions; masked_language_model: rows of any type.",
     )
     flags.DEFINE_float("dev_share", 0.05, "*language_model: share of the documents of --text for dev.")
     flags.DEFINE_integer("window", None, f"Tokens per row; default: the maximum of the model, at most {_MOST_TOKENS}.")

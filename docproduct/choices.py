@@ -168,8 +168,9 @@ if __name__ == "__main__":
     flags.DEFINE_bool("several", False, "Whether several answers may be right.")
     flags.DEFINE_string("context", "", "What is read before the question.")
     flags.DEFINE_string("prepared_dir", None, "Questions of data_pipeline.prepare --rows=choices, to score.")
-    flags.DEFINE_string("split", splits.DEV, "Split to score.")
-    flags.DEFINE_integer("max_tokens", None, "Maximum tokens of context, question and choices; default: the window.")
+    flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Split to score.")
+    tokens_help = "Maximum tokens of context, question and choices; default: as in training, or the model's window."
+    flags.DEFINE_integer("max_tokens", None, tokens_help, lower_bound=8)
     flags.DEFINE_integer(
         "num_train", 500, "Train questions with several right choices that the threshold is fitted on."
     )

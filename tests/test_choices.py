@@ -150,6 +150,14 @@ def test_metrics_equal_scikit_learns():
     }
 
 
+def test_of_equal_scores_the_order_does_not_decide():
+    many = [asked(f"q {i}", tuple("abc"), (0,)) for i in range(300)]
+    zeros = [np.zeros(3)] * len(many)
+    assert 0.2 < metrics(choose(zeros, many, 0.5), many)["accuracy"] < 0.42
+    (one,), (other,) = (choose(zeros[:1], [asked("q", texts)], 0.5) for texts in (tuple("abc"), tuple("cab")))
+    assert {"abc"[place] for place in one} == {"cab"[place] for place in other}
+
+
 def test_the_threshold_has_the_most_exact_matches():
     scores = [np.array([0.5, 0.45, 0.05]), np.array([0.7, 0.2, 0.1]), np.array([0.4, 0.35, 0.25])]
     several = [asked("q", tuple("abc"), right, 1) for right in ((0, 1), (0,), (0, 1))]

@@ -30,6 +30,10 @@ def read(path, *objects, columns=Columns()):
         {"options": LETTERED, "answer": "vitamin d"},
         {"opa": "Vitamin A", "opb": "Vitamin C", "opc": "Vitamin D", "opd": "Vitamin K", "cop": 3, "exp": None},
         {"choices": list(VITAMINS), "gold": 2},
+        {"options": LETTERED, "answer": "(C)"},
+        {"options": LETTERED, "answer": "c."},
+        {f"option_{key}": text for key, text in LETTERED.items()} | {"answer": "option_c"},
+        dict(zip("ABDE", VITAMINS, strict=True)) | {"answer": "D"},
         {"choices": list(VITAMINS), "answer": 2},  # MMLU
         {"choices": {"text": list(VITAMINS), "label": list("1234")}, "answerKey": "3"},  # ARC
         {"choices": [{"key": key, "text": text} for key, text in LETTERED.items()], "correct": ["C"]},
@@ -86,6 +90,13 @@ def test_texts_that_look_like_places_or_letters(tmp_path, choices, answer, expec
     assert list(refusals.counts) == ([] if expected else [AMBIGUOUS])
 
 
+@pytest.mark.parametrize(("numbers", "expected"), [([1, 4], (0, 3)), ([1, 3], (1, 3)), ([0, 3], (0, 3))])
+def test_a_number_that_is_too_high_tells_that_they_count_from_1(tmp_path, numbers, expected):
+    found, refusals = read(tmp_path / "a.jsonl", *({"question": "q", **LETTERED, "answer": n} for n in numbers))
+    assert tuple(row.correct[0] for row in found) == expected
+    assert (COUNTS_FROM_1 in refusals.noted) == (4 in numbers)
+
+
 @pytest.mark.parametrize(("answers", "expected"), [("13", (0, 2)), ("02", (0, 2)), ("12", (0, 1))])
 def test_numbered_columns_count_from_1_unless_a_row_has_0(tmp_path, answers, expected):
     choices = {f"option_{i}": text for i, text in enumerate(VITAMINS, 1)}
@@ -125,7 +136,7 @@ def test_a_table_has_a_column_for_each_choice(tmp_path):
         ({"options": ["a"], "answer": 0}, "fewer than two choices"),
         ({"options": ["a", "b"], "answer": []}, "no choice is right"),
         ({"options": ["a", "b"], "answer": None}, "no choice is right"),
-        ({"options": ["a", "b"], "answer": 2}, "none of the choices"),
+        ({"options": ["a", "b"], "answer": 3}, "none of the choices"),
         ({"options": ["a", "b"], "answer": "E"}, "none of the choices"),
         ({"options": ["a", "b"], "answer": -1}, "none of the choices"),
         ({"options": ["a", " a"], "answer": 0}, "two choices are equal"),

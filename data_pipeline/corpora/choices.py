@@ -138,9 +138,9 @@ def read_choices(path: str, columns: Columns, refusals: Refusals) -> Iterator[tu
     with opened(path, kind, columns, refusals) as table:
         roles = columns.find(path, table.header)
         first = 0
-        if _may_count_from_1(table.header, roles):
+        if "correct" in roles:
             with opened(path, kind, columns, Refusals()) as second_pass:
-                first = _first_place(second_pass, roles["correct"][0])
+                first = _first_place(second_pass, roles)
             if first:
                 refusals.note(COUNTS_FROM_1, path)
         for where, row in table.rows:
@@ -150,17 +150,22 @@ def read_choices(path: str, columns: Columns, refusals: Refusals) -> Iterator[tu
 CHOICE_ROWS = Reader(CHOICES, read_choices, "questions with answers to choose from")
 
 
-def _may_count_from_1(header: Sequence[str], roles: Roles) -> bool:
-    """Returns whether numbers of choices may begin at 1: in MedMCQA, and where columns are numbered so."""
-    correct, choices = ([plain_name(header[place]) for place in roles.get(role, ())] for role in ("correct", "choices"))
-    return correct == [_COP] or (len(choices) > 1 and choices[0].endswith("1"))
+def _first_place(table: Table, roles: Roles) -> int:
+    """Returns the number of the first choice, 0 or 1, by the numbers of right ones in a file.
 
-
-def _first_place(table: Table, place: int) -> int:
-    """Returns the number of the first choice, 0 or 1, by the numbers of right ones in a column."""
-    value = table.value or operator.getitem
-    numbers = {_number(value(row, place)) for _, row in table.rows} - {None}
-    return int(bool(numbers) and 0 not in numbers)
+    It is 0 if one of them is 0. Else it is 1 in MedMCQA, where columns are numbered so, and where a number would be too
+    high if the first choice were 0.
+    """
+    names = [plain_name(table.header[place]) for place in (*roles["correct"], *roles.get("choices", ()))]
+    is_usual = names[0] == _COP or (len(names) > 2 and names[1].endswith("1"))
+    numbers, is_too_high = set(), False
+    for _, row in table.rows:
+        raw = _row_of(table, roles, row, 0)
+        if raw.is_series or (number := _number(raw.values["correct"])) is None or str(number) in raw.keys:
+            continue
+        numbers.add(number)
+        is_too_high |= number == len(raw.values["choices"])
+    return int(bool(numbers) and 0 not in numbers and (is_usual or is_too_high))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,12 +247,16 @@ class _Raw:
         -1 stands for one that names none, and None for one that is the text of one choice, and names another.
         """
         text = cleaning.clean(str(value))
+        own_text, text = text, text.strip("().: ") or text  # (B), C.
         folded, lower = ([part.casefold() for part in parts] for parts in (self.keys, choices))
         named = _number(value)
         named = None if named is None else named - self.first
-        if text.casefold() in folded:
-            named = folded.index(text.casefold())
-        texts, own = (choices, text) if text in choices else (lower, text.casefold())
+        mark = _OF_ONE_CHOICE.fullmatch(text.casefold())  # also option_b, as its column is called
+        for name in (text.casefold(), mark and mark[1]):
+            if name and name in folded:
+                named = folded.index(name)
+                break
+        texts, own = (choices, own_text) if own_text in choices else (lower, own_text.casefold())
         of_text = texts.index(own) if own in texts else None
         if isinstance(value, str) and of_text is not None:
             is_place = named is not None and 0 <= named < len(choices)
@@ -277,9 +286,9 @@ def _row_of(table: Table, roles: Roles, row: Any, first: int) -> _Raw:
         keys, choices = _listed(value(row, places[0]))
     elif places:
         choices = [value(row, place) for place in places]
-        # Numbered columns are named by `first`.
-        is_lettered = plain_name(table.header[places[0]])[-1:].isalpha()
-        keys = _LETTERS[: len(choices)] if is_lettered else ()
+        marks = [_OF_ONE_CHOICE.fullmatch(plain_name(table.header[place])) for place in places]
+        # Of numbered columns, the first is `first`.
+        keys = [mark[1] if mark and mark[1].isalpha() else "" for mark in marks]
     else:
         keys, choices = (), list(DECISIONS)
     while choices and choices[-1] in (None, ""):  # a table has columns for the longest list of choices

@@ -14,6 +14,8 @@ OWN = ("mask_share", "new_pieces", "dev_rows")  # flags that no other task of th
 _SIZES = ("width", "num_layers", "num_heads")  # of the random BERT
 _TRAINING = ("epochs", "batch_size")  # settings with another default here
 
+flags.disclaim_key_flags()  # they are the script's own: its --help shows them
+
 
 def define() -> None:
     """Defines the flags that no other task has."""

@@ -5,6 +5,7 @@ import dataclasses
 from data_pipeline.settings import REQUIRED, Settings, setting
 from docproduct.training.settings import TrainingSettings
 
+MAX_TOKENS = 512  # of a row, by default
 BEST = ("exact_match", "accuracy", "hamming", "loss")
 
 
@@ -19,8 +20,11 @@ class ChoiceTraining(Settings):
     dropout: float | None = setting(
         None, "Dropout of the language model; default: as its folder says.", least=0, below=1
     )
-    row_tokens: int = setting(
-        512, "Maximum tokens of a question with its context and choices; longer contexts are cut.", least=8
+    row_tokens: int | None = setting(
+        None,
+        "Maximum tokens of a question with its context and choices; longer contexts are cut. Default: the model's "
+        f"window, at most {MAX_TOKENS}.",
+        least=8,
     )
     chunk_size: int = setting(
         0, "Rows whose activations are in memory at once, gradients added up; 0: the whole batch.", least=0

@@ -13,6 +13,8 @@ _DEFAULTS = ChoiceTraining(prepared_dir="", base_dir="")
 OWN = ("row_tokens", "choice_metric")  # flags that no other task of the script has
 _TRAINING = ("epochs", "batch_size")  # settings with another default here
 
+flags.disclaim_key_flags()  # they are the script's own: its --help shows them
+
 
 def define() -> None:
     """Defines the flags that no other task has."""

@@ -21,7 +21,7 @@ from docproduct.layers import checkpoints
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.multiple_choice.model import NO_CHOICE, Head, scores
-from docproduct.systems.multiple_choice.questions import Asked, Encoded, batch, batches, encode
+from docproduct.systems.multiple_choice.questions import Asked, Encoded, batch, batches, encode, tell_cut
 
 KIND = "docproduct multiple-choice model"
 FORMAT = 1
@@ -53,7 +53,8 @@ class TrainedChooser:
             raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
         if max_tokens > generator.window:
             raise ValueError(
-                f"A row may have {max_tokens} tokens; expected at most {generator.window}, the model's window."
+                f"A row may have {max_tokens} tokens; expected at most {generator.window}, the model's window. Give "
+                "a smaller --max_tokens (in training --row_tokens)."
             )
         self.generator, self.max_tokens, self.threshold = generator, max_tokens, threshold
         self.head = Head(generator.decoder.config.width)
@@ -75,9 +76,11 @@ class TrainedChooser:
 
     def probabilities(self, questions: Sequence[Asked]) -> list[np.ndarray]:
         """Returns the probability of each choice; where only one may be right, they add up to 1."""
+        encoded = self.encode(questions)
+        tell_cut(encoded)
         return [
             _sigmoid(values) if asked.row.several else _softmax(values)
-            for values, asked in zip(self.scores(self.encode(questions)), questions, strict=True)
+            for values, asked in zip(self.scores(encoded), questions, strict=True)
         ]
 
     def _of_batch(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:

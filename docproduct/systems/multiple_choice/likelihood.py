@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from docproduct.systems.generator.model import LanguageModel
-from docproduct.systems.multiple_choice.questions import Asked, Batch, batches, encode
+from docproduct.systems.multiple_choice.questions import Asked, Batch, batches, encode, tell_cut
 
 NORMALIZATIONS = ("acc", "acc_norm", "acc_bytes")
 _BATCH_TOKENS = 2_048
@@ -46,6 +46,7 @@ class Likelihood:
     def sums(self, questions: Sequence[Asked]) -> list[np.ndarray]:
         """Returns the log-probability of each choice of each question, [number of choices] float64 each."""
         encoded = encode(questions, self._model.tokenizer, self._max_tokens)
+        tell_cut(encoded)
         sums = [np.zeros(len(row.choice_ids)) for row in encoded]
         for part in batches(encoded, _BATCH_TOKENS):
             for question, branch, value in self._tokens(part):

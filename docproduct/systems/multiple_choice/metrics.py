@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from data_pipeline import cleaning
 from docproduct.systems.multiple_choice.questions import Asked
 
 Places = frozenset[int]
@@ -24,16 +25,23 @@ def choose(scores: Sequence[np.ndarray], questions: Sequence[Asked], threshold: 
 
     Args:
       scores: of the choices of each question.
-      questions: of a question with a single answer, the highest score counts, the first of equal ones.
+      questions: of a question with a single answer, the highest score counts; see `best_place`.
       threshold: where several may be right, those with at least this score are chosen, and the highest in any case.
     """
     chosen = []
     for values, asked in zip(scores, questions, strict=True):
-        places = {int(np.argmax(values))}
+        places = {best_place(values, asked)}
         if asked.row.several:
             places |= set(np.flatnonzero(values >= threshold).tolist())
         chosen.append(frozenset(places))
     return chosen
+
+
+def best_place(values: np.ndarray, asked: Asked) -> int:
+    """Returns the place of the highest score; of equal ones, a hash of the texts decides, not the order."""
+    row = asked.row
+    places = np.flatnonzero(values == np.max(values)).tolist()
+    return min(places, key=lambda place: cleaning.hash64(f"{row.question}\0{row.choices[place]}"))
 
 
 def fit_threshold(scores: Sequence[np.ndarray], questions: Sequence[Asked]) -> float:
@@ -44,7 +52,7 @@ def fit_threshold(scores: Sequence[np.ndarray], questions: Sequence[Asked]) -> f
     several = [i for i, asked in enumerate(questions) if asked.row.several]
     if not several:
         return float("inf")
-    ranges = [_range(np.asarray(scores[i], np.float64), questions[i].row.correct) for i in several]
+    ranges = [_range(np.asarray(scores[i], np.float64), questions[i]) for i in several]
     lowest, highest = (np.sort(ends) for ends in np.array([ends for ends in ranges if ends] or [(0, 0)], float).T)
     limits = np.unique(np.concatenate([np.asarray(scores[i], np.float64) for i in several]))
     middles = np.array([limits[0] - 1.0, *(limits[:-1] + limits[1:]) / 2, limits[-1] + 1.0])
@@ -54,10 +62,10 @@ def fit_threshold(scores: Sequence[np.ndarray], questions: Sequence[Asked]) -> f
     return float(middles[best[np.argmax(widths[best])]])
 
 
-def _range(values: np.ndarray, correct: Sequence[int]) -> tuple[float, float] | None:
+def _range(values: np.ndarray, asked: Asked) -> tuple[float, float] | None:
     """Returns between which thresholds the chosen places are exactly the right ones; None if nowhere."""
-    is_right = np.isin(np.arange(len(values)), correct)
-    if not is_right[np.argmax(values)]:
+    is_right = np.isin(np.arange(len(values)), asked.row.correct)
+    if not is_right[best_place(values, asked)]:
         return None
     lowest = values[~is_right].max(initial=-np.inf)
     # The best one is chosen in any case.

@@ -15,6 +15,7 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+from absl import logging
 
 from data_pipeline.batches import length_order
 from data_pipeline.folders.prepared import PreparedFolder
@@ -137,6 +138,12 @@ def encode(questions: Sequence[Asked], tokenizer: CausalTokenizer, max_tokens: i
         prompt_ids = [*opening, *kept, *(between if kept else []), *rest]
         encoded.append(Encoded(prompt_ids, choice_ids, first > 0 or len(context) > len(kept)))
     return encoded
+
+
+def tell_cut(encoded: Sequence[Encoded]) -> None:
+    """Logs how many questions are read in part."""
+    if cut := sum(row.is_cut for row in encoded):
+        logging.warning("Of %d of %d questions, context or series are cut: too many tokens.", cut, len(encoded))
 
 
 def batches(encoded: Sequence[Encoded], batch_tokens: int) -> Iterator[Batch]:

@@ -18,7 +18,7 @@ from docproduct.systems.multiple_choice.folder import SPEC, TrainedChooser, inpu
 from docproduct.systems.multiple_choice.losses import choice_losses
 from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics
 from docproduct.systems.multiple_choice.model import NO_CHOICE, scores
-from docproduct.systems.multiple_choice.questions import Asked, Encoded
+from docproduct.systems.multiple_choice.questions import Asked, Encoded, tell_cut
 from docproduct.systems.retriever.batches import GeneratedBatches
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, whole_gradients
 from docproduct.training.task import Task
@@ -53,8 +53,7 @@ class ChoiceTask(Task):
         self._config, self._prepared, self._model_dir = config, prepared, model_dir
         self._train, self._dev = train, dev
         self._encoded, self._dev_encoded = chooser.encode(train), chooser.encode(dev)
-        if cut := sum(row.is_cut for row in self._encoded):
-            logging.info("The contexts of %d of %d train questions are cut: --row_tokens.", cut, len(train))
+        tell_cut(self._encoded)
         self.best_metric = _metric(config.choice_metric, dev)
         self.lowest_is_best = self.best_metric == "loss"
 

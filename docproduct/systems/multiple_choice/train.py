@@ -10,7 +10,7 @@ from data_pipeline.rows import CHOICES
 from docproduct.layers.precision import dtype_policy
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.multiple_choice import questions
-from docproduct.systems.multiple_choice.config import ChoiceTraining
+from docproduct.systems.multiple_choice.config import MAX_TOKENS, ChoiceTraining
 from docproduct.systems.multiple_choice.folder import KIND, TrainedChooser
 from docproduct.systems.multiple_choice.task import ChoiceTask
 from docproduct.training import loop
@@ -54,7 +54,7 @@ def train(
     policy = dtype_policy(config.settings.precision, training=True)
     with strategy.scope():
         generator = TrainedGenerator.load(config.base_dir, policy, config.settings.seed, config.dropout)
-        chooser = TrainedChooser(generator, config.row_tokens)
+        chooser = TrainedChooser(generator, config.row_tokens or min(MAX_TOKENS, generator.window))
     task = ChoiceTask(config, prepared, chooser, asked[splits.TRAIN], asked[splits.DEV], model_dir)
     if finished := run.begin(config, task.start(), chooser.save_config):
         return finished

@@ -20,6 +20,8 @@ _TRAINING = ("epochs", "batch_size")  # settings with another default here
 
 OWN = (*(name for name in descriptions(TriageTraining) if name not in _SHARED), *descriptions(LabelSettings), "grid")
 
+flags.disclaim_key_flags()  # they are the script's own: its --help shows them
+
 
 def define() -> None:
     """Defines the flags that no other task has."""
