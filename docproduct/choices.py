@@ -18,6 +18,7 @@ from collections.abc import Sequence
 
 import numpy as np
 from absl import app, flags, logging
+from scipy.special import softmax
 
 from data_pipeline import cleaning, splits
 from data_pipeline.folders import files
@@ -29,7 +30,7 @@ from docproduct.model_folder import CONFIG_FILE
 from docproduct.systems.generator.open import load_model
 from docproduct.systems.multiple_choice import baselines, questions
 from docproduct.systems.multiple_choice.folder import KIND, TrainedChooser
-from docproduct.systems.multiple_choice.likelihood import NORMALIZATIONS, Likelihood, normalized, probabilities
+from docproduct.systems.multiple_choice.likelihood import NORMALIZATIONS, Likelihood, normalized
 from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics
 from docproduct.systems.multiple_choice.questions import Asked
 from docproduct.systems.multiple_choice.report import table
@@ -60,14 +61,19 @@ class Chooser:
             self._likelihood = Likelihood(load_model(model_dir, base_dir), max_tokens)
 
     def probabilities(self, asked: Sequence[Asked]) -> dict[str, Scores]:
-        """Returns the probabilities of choices by the name of the score: one, or one for each normalization."""
+        """Returns the probabilities of choices: those of the trained model, or those of each normalization."""
         if self.trained:
             return {"trained": self.trained.probabilities(asked)}
         sums = self._likelihood.sums(asked)
-        return {how: probabilities(normalized(sums, asked, how)) for how in NORMALIZATIONS}
+        return {name: [softmax(values) for values in normalized(sums, asked, name)] for name in NORMALIZATIONS}
 
-    def ask(self, question: str, choices: Sequence[str], context: str = "", several: bool = False) -> dict[str, float]:
-        """Returns the probability of each choice, the likeliest first: that of a language model under `acc_norm`.
+    def ask(
+        self, question: str, choices: Sequence[str], context: str = "", several: bool = False
+    ) -> tuple[dict[str, float], list[str]]:
+        """Answers a question; an untrained model's probabilities are those of `acc_norm`.
+
+        Returns:
+          The probability of each choice, the likeliest first, and the chosen ones.
 
         Raises:
           ValueError: the question is empty; there are fewer than two choices, an empty one, or two equal ones; or
@@ -79,14 +85,15 @@ class Chooser:
         if not question:
             raise ValueError("The question is empty. Expected a text.")
         if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
-            raise ValueError(
-                f"The choices are {', '.join(map(repr, choices)) or 'missing'}; expected two or more texts."
-            )
+            received = ", ".join(map(repr, choices)) or "missing"
+            raise ValueError(f"The choices are {received}; expected two or more different texts.")
         asked = [Asked(Choices(question, tuple(choices), (), int(several), context, question))]
         found = self.probabilities(asked)
-        (values,) = found.get("trained") or found["acc_norm"]
-        order = np.argsort(-values, kind="stable").tolist()
-        return {choices[place]: float(values[place]) for place in order}
+        scores = found.get("trained") or found["acc_norm"]
+        (chosen,) = choose(scores, asked, self.trained.threshold if self.trained else np.inf)
+        order = sorted(range(len(choices)), key=lambda place: (-scores[0][place], place not in chosen))
+        probs = {choices[place]: float(scores[0][place]) for place in order}
+        return probs, [choices[place] for place in order if place in chosen]
 
     def evaluate(self, train: Sequence[Asked], asked: Sequence[Asked]) -> dict[str, dict[str, float]]:
         """Returns the metrics of each score on questions.
@@ -99,10 +106,8 @@ class Chooser:
         if self.trained:
             return {"trained": metrics(choose(found["trained"], asked, self.trained.threshold), asked)}
         of_train = self.probabilities(train)
-        return {
-            how: metrics(choose(scores, asked, fit_threshold(of_train[how], train)), asked)
-            for how, scores in found.items()
-        }
+        thresholds = {name: fit_threshold(scores, train) for name, scores in of_train.items()}
+        return {name: metrics(choose(scores, asked, thresholds[name]), asked) for name, scores in found.items()}
 
 
 def evaluate(
@@ -147,15 +152,11 @@ def main(argv: list[str]) -> None:
             return
         if not chooser:
             raise ValueError("--model_dir is missing: the model that chooses.")
-        answer = chooser.ask(values.question, values.choice, values.context, values.several)
-        best = next(iter(answer))
-        chosen = [best]
-        if values.several:
-            chosen = [text for text, prob in answer.items() if text == best or prob >= chooser.trained.threshold]
-        for text, prob in answer.items():
+        probs, chosen = chooser.ask(values.question, values.choice, values.context, values.several)
+        for text, prob in probs.items():
             print(f"{'*' if text in chosen else ' '} {prob:6.1%}  {text}", file=sys.stderr)
         print(f"\n{DISCLAIMER}", file=sys.stderr)
-        print(json.dumps({"question": values.question, "choices": answer, "chosen": chosen, "disclaimer": DISCLAIMER}))
+        print(json.dumps({"question": values.question, "choices": probs, "chosen": chosen, "disclaimer": DISCLAIMER}))
 
 
 if __name__ == "__main__":

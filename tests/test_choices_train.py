@@ -33,24 +33,24 @@ from tests.test_bert import randomize
 SIZES = GPT2Config(vocab_size=290, width=32, num_layers=2, num_heads=2, max_positions=160, dropout=0.0)
 WORDS = ("what", "is", "the", "cause", "x", "z", "helps", "against", "y")
 SETTINGS = TrainingSettings(
-    epochs=60, batch_size=8, learning_rate=3e-3, precision="float32", checkpoint_steps=5, seed=3
+    epochs=100, batch_size=8, learning_rate=5e-3, precision="float32", checkpoint_steps=5, seed=3
 )
 
 
 @pytest.fixture(scope="module")
 def prepared_dir(tmp_path_factory):
-    """32 questions to learn by heart, half of them with several right choices; dev is the same in other words."""
+    """32 questions to learn by heart, half of them with several right choices, and 32 others as dev."""
     folder, random = tmp_path_factory.mktemp("exam"), np.random.default_rng(0)
 
-    def lines(mark):
-        for i in range(32):
+    def lines(first):
+        for i in range(first, first + 32):
             choices = random.permutation(WORDS)[: 3 + i % 3].tolist()
             right = [0, 2] if i % 2 else [i // 2 % 3]
-            question = f"{i} {' '.join(random.permutation(WORDS)[:2])}{mark}"
+            question = f"{i} {' '.join(random.permutation(WORDS)[:2])}?"
             yield json.dumps({"question": question, "choices": choices, "correct": right, "several": bool(i % 2)})
 
-    for name, mark in (("train", "?"), ("dev", "!")):
-        (folder / f"{name}.jsonl").write_text("\n".join(lines(mark)))
+    for name, first in (("train", 0), ("dev", 32)):
+        (folder / f"{name}.jsonl").write_text("\n".join(lines(first)))
     inputs = {"inputs": (str(folder / "train.jsonl"),), "dev_inputs": (str(folder / "dev.jsonl"),)}
     prepare(PrepareSettings(**inputs, dev_share=0.0), str(folder / "out"), num_workers=0, reader=CHOICE_ROWS)
     return str(folder / "out")
@@ -121,6 +121,7 @@ def test_32_questions_are_learned_by_heart(config, tmp_path):
     prepared = PreparedFolder(config.prepared_dir, rows.CHOICES)
     chooser = TrainedChooser(TrainedGenerator.load(config.base_dir, dropout=0.0), config.row_tokens)
     asked = questions.read(prepared, "train")
+    assert len(asked) == 32
     chooser.save_config(str(tmp_path), {})
     task = ChoiceTask(config, prepared, chooser, asked, asked, str(tmp_path))
     history = loop.fit(task, config.settings, str(tmp_path), tf.distribute.get_strategy())
@@ -151,6 +152,8 @@ def test_trained_folder(trained, config):
     assert metrics(chosen, dev)["exact_match"] == pytest.approx(history["best"]["exact_match"])
     result = Chooser(folder).evaluate([], dev)["trained"]
     assert result["hamming"] == pytest.approx(history["best"]["hamming"])
+    probs, several = Chooser(folder).ask(dev[1].row.question, dev[1].row.choices, several=True)
+    assert several == [text for text, prob in probs.items() if prob >= chooser.threshold or text == next(iter(probs))]
     for values, question in zip(chooser.probabilities(dev), dev, strict=True):
         assert question.row.several or values.sum() == pytest.approx(1)
 

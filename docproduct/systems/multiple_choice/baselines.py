@@ -70,9 +70,10 @@ def evaluate(train: Sequence[Asked], questions: Sequence[Asked]) -> dict[str, di
     """
     if not train:
         raise ValueError("There is no train question, which baselines and thresholds need. Prepare some with --input.")
+    several = [asked for asked in train if asked.row.several]
     single = chance(questions)
     result = {"chance": {"accuracy": single}} if single else {}
     for name, baseline in BASELINES.items():
-        threshold = fit_threshold(baseline(train, train), train)
+        threshold = fit_threshold(baseline(train, several), several) if several else np.inf
         result[name] = metrics(choose(baseline(train, questions), questions, threshold), questions)
     return result

@@ -7,21 +7,21 @@ choices.json         the threshold: where several may be right, likelier choices
 metrics.json  learning_curve.png  README.md
 """
 
-import dataclasses
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import expit, softmax
 
 from data_pipeline.folders import files
 from docproduct import model_folder
 from docproduct.layers import checkpoints
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.generator import TrainedGenerator
-from docproduct.systems.multiple_choice.model import NO_CHOICE, Head, scores
-from docproduct.systems.multiple_choice.questions import Asked, Encoded, batch, batches, encode, tell_cut
+from docproduct.systems.multiple_choice.model import Head, scores
+from docproduct.systems.multiple_choice.questions import Asked, Batch, Encoded, batches, check_model, encode, tell_cut
 
 KIND = "docproduct multiple-choice model"
 FORMAT = 1
@@ -40,7 +40,7 @@ class TrainedChooser:
       generator: the language model with its tokenizer.
       head: scores the last state of a choice.
       max_tokens: of a row: context, question and all choices.
-      threshold: probability from which on a choice is chosen where several may be right.
+      threshold: lowest probability of a choice that is chosen where several may be right.
     """
 
     def __init__(self, generator: TrainedGenerator, max_tokens: int, threshold: float = 0.5):
@@ -49,13 +49,7 @@ class TrainedChooser:
         Raises:
           ValueError: the model attends to an encoder, or its window is smaller than `max_tokens`.
         """
-        if generator.encoder_width:
-            raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
-        if max_tokens > generator.window:
-            raise ValueError(
-                f"A row may have {max_tokens} tokens; expected at most {generator.window}, the model's window. Give "
-                "a smaller --max_tokens (in training --row_tokens)."
-            )
+        check_model(generator, max_tokens)
         self.generator, self.max_tokens, self.threshold = generator, max_tokens, threshold
         self.head = Head(generator.decoder.config.width)
         self._scores = tf.function(self._of_batch, input_signature=[SPEC], autograph=False)
@@ -68,8 +62,7 @@ class TrainedChooser:
         """Returns the score of each choice of each question, [number of choices] float32 each."""
         result = [np.zeros(len(row.choice_ids), np.float32) for row in encoded]
         for part in batches(encoded, _BATCH_TOKENS):
-            rows = [encoded[place] for place in part.questions.tolist()]
-            values = self._scores(inputs(rows)).numpy()
+            values = self._scores(inputs(part)).numpy()
             for place, row in zip(part.questions.tolist(), values, strict=True):
                 result[place][:] = row[: len(result[place])]
         return result
@@ -79,7 +72,7 @@ class TrainedChooser:
         encoded = self.encode(questions)
         tell_cut(encoded)
         return [
-            _sigmoid(values) if asked.row.several else _softmax(values)
+            expit(values) if asked.row.several else softmax(values)
             for values, asked in zip(self.scores(encoded), questions, strict=True)
         ]
 
@@ -135,20 +128,6 @@ class TrainedChooser:
         return result
 
 
-def inputs(rows: Sequence[Encoded]) -> dict[str, tf.Tensor]:
-    """Returns the batch of some questions as `model.scores` takes it."""
-    part = batch(rows, np.arange(len(rows)))
-    ends = np.full((len(rows), max(len(row.choice_ids) for row in rows)), NO_CHOICE, np.int32)
-    for (row, column), branch in zip(part.places.tolist(), part.branch_ids[tuple(part.places.T)].tolist(), strict=True):
-        ends[row, branch - 1] = column  # the last one stays
-    arrays = {field.name: getattr(part, field.name) for field in dataclasses.fields(part)} | {"ends": ends}
-    return {name: tf.convert_to_tensor(arrays[name]) for name in SPEC}
-
-
-def _sigmoid(values: np.ndarray) -> np.ndarray:
-    return 1 / (1 + np.exp(-values))
-
-
-def _softmax(values: np.ndarray) -> np.ndarray:
-    exponents = np.exp(values - values.max())
-    return exponents / exponents.sum()
+def inputs(part: Batch) -> dict[str, tf.Tensor]:
+    """Returns a batch as `model.scores` takes it."""
+    return {name: tf.convert_to_tensor(getattr(part, name)) for name in SPEC}

@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from docproduct.systems.generator.model import LanguageModel
-from docproduct.systems.multiple_choice.questions import Asked, Batch, batches, encode, tell_cut
+from docproduct.systems.multiple_choice.questions import Asked, Batch, batches, check_model, encode, tell_cut
 
 NORMALIZATIONS = ("acc", "acc_norm", "acc_bytes")
 _BATCH_TOKENS = 2_048
@@ -33,11 +33,8 @@ class Likelihood:
         Raises:
           ValueError: the model attends to an encoder, or its window is smaller than `max_tokens`.
         """
-        if model.encoder_width:
-            raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
         self._model, self._max_tokens = model, max_tokens or model.window
-        if self._max_tokens > model.window:
-            raise ValueError(f"max_tokens is {max_tokens}; expected at most {model.window}, the model's window.")
+        check_model(model, self._max_tokens)
         # One signature for all sizes: traced once.
         self._states = tf.function(self._read, input_signature=[_IDS] * 3, autograph=False)
         signature = [tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)]
@@ -72,21 +69,15 @@ class Likelihood:
         return -tf.nn.sparse_softmax_cross_entropy_with_logits(targets, self._model.decoder.logits(states))
 
 
-def normalized(sums: Sequence[np.ndarray], questions: Sequence[Asked], how: str) -> list[np.ndarray]:
-    """Returns the log-probabilities of choices, normalized as one of `NORMALIZATIONS`."""
-    if how == NORMALIZATIONS[0]:
+def normalized(sums: Sequence[np.ndarray], questions: Sequence[Asked], normalization: str) -> list[np.ndarray]:
+    """Returns the log-probabilities of choices, divided as one of `NORMALIZATIONS` says."""
+    if normalization == "acc":
         return list(sums)
-    size = len if how == NORMALIZATIONS[1] else _num_bytes
+    size = len if normalization == "acc_norm" else _num_bytes
     return [
         values / np.array([size(choice) for choice in asked.row.choices])
         for values, asked in zip(sums, questions, strict=True)
     ]
-
-
-def probabilities(scores: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Returns the softmax of each question's scores."""
-    exponents = (np.exp(values - values.max()) for values in scores)
-    return [values / values.sum() for values in exponents]
 
 
 def _num_bytes(text: str) -> int:

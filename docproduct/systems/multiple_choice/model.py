@@ -12,8 +12,7 @@ import keras
 import tensorflow as tf
 
 from docproduct.systems.generator.model import Decoder
-
-NO_CHOICE = -1  # the end of a choice that a question does not have
+from docproduct.systems.multiple_choice.questions import NO_CHOICE
 
 
 class Head(keras.layers.Layer):
@@ -36,8 +35,7 @@ def scores(decoder: Decoder, head: Head, batch: dict[str, tf.Tensor], training: 
     Args:
       decoder: the language model.
       head: scores states.
-      batch: "ids", "segment_ids" and "branch_ids" [B, T], see `questions.Batch`, and "ends" [B, C], the column of the
-        last token of each choice, `NO_CHOICE` where a question has fewer.
+      batch: "ids", "segment_ids" and "branch_ids" [B, T], and "ends" [B, C], see `questions.Batch`.
       training: whether dropout acts.
       recompute: see recompute.py.
 

@@ -8,7 +8,8 @@
     Question: QUESTION
     Answer:| CHOICE
 
-B questions in a batch, T tokens of the longest row: a prompt and all its choices; N tokens of all choices
+B questions in a batch, T tokens of the longest row: a prompt and all its choices; N tokens of all choices;
+C choices of the question with most
 """
 
 import dataclasses
@@ -21,8 +22,10 @@ from data_pipeline.batches import length_order
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.rows import Choices
 from data_pipeline.tokenizers import CausalTokenizer
+from docproduct.systems.generator.model import LanguageModel
 
 _COLUMNS = [field.name for field in dataclasses.fields(Choices)]
+NO_CHOICE = -1  # the end of a choice that a question does not have
 _JOINED = "; "  # several right choices in one answer
 _BETWEEN = "\n\n"
 
@@ -74,6 +77,7 @@ class Batch:
       branch_ids: [B, T] int32: 0 for the prompt, from 1 the number of the choice.
       places: [N, 2] int32, row and column of each token of a choice.
       before: [N] int32, the column of the token before it: in its choice, or the last of the prompt.
+      ends: [B, C] int32, the column of the last token of each choice; `NO_CHOICE` where a question has fewer.
     """
 
     questions: np.ndarray
@@ -82,13 +86,13 @@ class Batch:
     branch_ids: np.ndarray
     places: np.ndarray
     before: np.ndarray
+    ends: np.ndarray
 
 
 def read(prepared: PreparedFolder, split: str) -> list[Asked]:
     """Returns the questions of a split with the right answers of earlier ones, series by series in their order."""
-    rows = prepared.table([*_COLUMNS, "series_group"], split).to_pylist()
-    # An order that does not depend on the shards. The texts tell series apart whose groups are equal.
-    rows.sort(key=lambda row: (row["series_group"], row["series"], row["step"]))
+    rows = prepared.table(_COLUMNS, split).to_pylist()
+    rows.sort(key=lambda row: (row["series"], row["step"]))  # an order that does not depend on the shards
     asked: list[Asked] = []
     earlier: list[tuple[str, str]] = []
     series = None
@@ -96,7 +100,7 @@ def read(prepared: PreparedFolder, split: str) -> list[Asked]:
         row["choices"], row["correct"] = tuple(row["choices"]), tuple(row["correct"])
         if row["series"] != series:
             earlier, series = [], row["series"]
-        question = Choices(**{name: row[name] for name in _COLUMNS})
+        question = Choices(**row)
         asked.append(Asked(question, tuple(earlier)))
         earlier.append((question.question, answer_of(question, question.correct)))
     return asked
@@ -140,6 +144,17 @@ def encode(questions: Sequence[Asked], tokenizer: CausalTokenizer, max_tokens: i
     return encoded
 
 
+def check_model(model: LanguageModel, max_tokens: int) -> None:
+    """Raises a ValueError if a model attends to an encoder, or has a smaller window than `max_tokens`."""
+    if model.encoder_width:
+        raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
+    if max_tokens > model.window:
+        raise ValueError(
+            f"A row may have {max_tokens} tokens; expected at most {model.window}, the model's window. Give a smaller "
+            "--max_tokens (in training --row_tokens)."
+        )
+
+
 def tell_cut(encoded: Sequence[Encoded]) -> None:
     """Logs how many questions are read in part."""
     if cut := sum(row.is_cut for row in encoded):
@@ -156,6 +171,7 @@ def batch(rows: Sequence[Encoded], questions: np.ndarray) -> Batch:
     """Returns the batch of some questions; `questions`: their places among all."""
     shape = len(rows), max(map(len, rows))
     ids, segments, branches = (np.zeros(shape, np.int32) for _ in range(3))
+    ends = np.full((len(rows), max(len(row.choice_ids) for row in rows)), NO_CHOICE, np.int32)
     places, before = [], []
     for number, row in enumerate(rows):
         column = end = len(row.prompt_ids)
@@ -166,5 +182,6 @@ def batch(rows: Sequence[Encoded], questions: np.ndarray) -> Batch:
             places += [(number, place) for place in columns.tolist()]
             before += [end - 1, *columns[:-1].tolist()][: len(choice_ids)]
             column += len(choice_ids)
+            ends[number, branch - 1] = column - 1
         segments[number, :column] = 1
-    return Batch(questions, ids, segments, branches, np.array(places, np.int32), np.array(before, np.int32))
+    return Batch(questions, ids, segments, branches, np.array(places, np.int32), np.array(before, np.int32), ends)

@@ -9,16 +9,17 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 from absl import logging
+from scipy.special import expit
 
 from data_pipeline.batches import shuffled_batches
 from data_pipeline.folders.prepared import PreparedFolder
-from docproduct.systems.multiple_choice import report
+from docproduct.systems.multiple_choice import questions, report
 from docproduct.systems.multiple_choice.config import ChoiceTraining
 from docproduct.systems.multiple_choice.folder import SPEC, TrainedChooser, inputs
 from docproduct.systems.multiple_choice.losses import choice_losses
 from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics
-from docproduct.systems.multiple_choice.model import NO_CHOICE, scores
-from docproduct.systems.multiple_choice.questions import Asked, Encoded, tell_cut
+from docproduct.systems.multiple_choice.model import scores
+from docproduct.systems.multiple_choice.questions import NO_CHOICE, Asked, Encoded, tell_cut
 from docproduct.systems.retriever.batches import GeneratedBatches
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, whole_gradients
 from docproduct.training.task import Task
@@ -104,11 +105,11 @@ class ChoiceTask(Task):
         chooser = self.chooser
         some = [i for i, asked in enumerate(self._train) if asked.row.several][: len(self._dev)]
         if some:
-            values = [_probs(row) for row in chooser.scores([self._encoded[i] for i in some])]
+            values = [expit(row) for row in chooser.scores([self._encoded[i] for i in some])]
             chooser.threshold = fit_threshold(values, [self._train[i] for i in some])
         values = chooser.scores(self._dev_encoded)
         losses = [_loss(row, asked) for row, asked in zip(values, self._dev, strict=True)]
-        chosen = choose([_probs(row) for row in values], self._dev, chooser.threshold)
+        chosen = choose([expit(row) for row in values], self._dev, chooser.threshold)
         return {"loss": float(np.mean(losses))} | metrics(chosen, self._dev)
 
     def save(self) -> None:
@@ -135,17 +136,12 @@ def _metric(asked: str, dev: Sequence[Asked]) -> str:
 
 def inputs_and_targets(encoded: Sequence[Encoded], asked: Sequence[Asked]) -> Batch:
     """Returns the batch of some questions, with what is right."""
-    batch = inputs(encoded)
+    batch = inputs(questions.batch(encoded, np.arange(len(encoded))))
     right = np.zeros(batch["ends"].shape, np.float32)
     for row, question in enumerate(asked):
         right[row, list(question.row.correct)] = 1
     several = np.array([bool(question.row.several) for question in asked])
     return batch | {"right": tf.convert_to_tensor(right), "several": tf.convert_to_tensor(several)}
-
-
-def _probs(scores: np.ndarray) -> np.ndarray:
-    """Returns each score as a probability of its own: what the threshold of several right choices is compared with."""
-    return 1 / (1 + np.exp(-scores.astype(np.float64)))
 
 
 def _loss(scores: np.ndarray, asked: Asked) -> float:
