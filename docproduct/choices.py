@@ -14,7 +14,8 @@ so. Ends with one line of JSON. What it chooses is not medical advice.
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from absl import app, flags, logging
@@ -28,12 +29,12 @@ from docproduct import command
 from docproduct.answering import DISCLAIMER
 from docproduct.model_folder import CONFIG_FILE
 from docproduct.systems.generator.open import load_model
-from docproduct.systems.multiple_choice import baselines, questions
+from docproduct.systems.multiple_choice import baselines, evaluation, questions, report
+from docproduct.systems.multiple_choice.evaluation import Answers
 from docproduct.systems.multiple_choice.folder import KIND, TrainedChooser
 from docproduct.systems.multiple_choice.likelihood import NORMALIZATIONS, Likelihood, normalized
-from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics
+from docproduct.systems.multiple_choice.metrics import choose, fit_threshold
 from docproduct.systems.multiple_choice.questions import Asked
-from docproduct.systems.multiple_choice.report import table
 
 Scores = list[np.ndarray]
 
@@ -95,31 +96,58 @@ class Chooser:
         probs = {choices[place]: float(scores[0][place]) for place in order}
         return probs, [choices[place] for place in order if place in chosen]
 
-    def evaluate(self, train: Sequence[Asked], asked: Sequence[Asked]) -> dict[str, dict[str, float]]:
-        """Returns the metrics of each score on questions.
+    def answers(self, train: Sequence[Asked], asked: Sequence[Asked], own_answers: bool = True) -> dict[str, Answers]:
+        """Returns the answers of each score.
 
         Args:
-          train: questions to fit the threshold on, of an untrained model.
+          train: questions to fit the thresholds of an untrained model on.
           asked: the questions.
+          own_answers: whether series are also answered behind the model's own earlier answers.
         """
-        found = self.probabilities(asked)
         if self.trained:
-            return {"trained": metrics(choose(found["trained"], asked, self.trained.threshold), asked)}
-        of_train = self.probabilities(train)
-        thresholds = {name: fit_threshold(scores, train) for name, scores in of_train.items()}
-        return {name: metrics(choose(scores, asked, thresholds[name]), asked) for name, scores in found.items()}
+            thresholds = {"trained": self.trained.threshold}
+        else:
+            of_train = self.probabilities(train)
+            thresholds = {name: fit_threshold(probs, train) for name, probs in of_train.items()}
+        result = self._answers(asked, thresholds)
+        if own_answers and any(question.earlier for question in asked):
+            for name, threshold in thresholds.items():
+                result[f"{name}, own earlier answers"] = self._behind_own_answers(asked, name, threshold)
+        return result
+
+    def _behind_own_answers(self, asked: Sequence[Asked], name: str, threshold: float) -> Answers:
+        def answers(some: Sequence[Asked]) -> Answers:
+            return self._answers(some, {name: threshold})[name]
+
+        return answers(evaluation.behind_own_answers(asked, lambda some: answers(some).chosen))
+
+    def _answers(self, asked: Sequence[Asked], thresholds: Mapping[str, float]) -> dict[str, Answers]:
+        found = self.probabilities(asked)
+        return {
+            name: Answers(choose(found[name], asked, threshold), found[name]) for name, threshold in thresholds.items()
+        }
 
 
 def evaluate(
-    chooser: Chooser | None, prepared: PreparedFolder, split: str, num_train: int
-) -> dict[str, dict[str, float]]:
-    """Returns the metrics of the baselines and of a model.
+    chooser: Chooser | None,
+    prepared: PreparedFolder,
+    split: str,
+    num_train: int,
+    own_answers: bool = True,
+    rotations: bool = False,
+) -> dict[str, Any]:
+    """Scores the baselines and a model.
 
     Args:
       chooser: the model; None: baselines only.
       prepared: the questions.
       split: those to score.
       num_train: questions of train, where several may be right, to fit an untrained model's threshold on.
+      own_answers: whether series are also answered behind the model's own earlier answers.
+      rotations: whether each question is also asked with its choices in rotated orders.
+
+    Returns:
+      The results, see `evaluation.evaluate`, with the accuracy of "chance", and the "order_bias" of each score.
 
     Raises:
       ValueError: the split has no question.
@@ -128,12 +156,17 @@ def evaluate(
     if not asked:
         raise ValueError(f"{prepared.path} has no question in {split}. Prepare it with another --dev_share.")
     several = [question for question in train if question.row.several][:num_train]
-    return baselines.evaluate(train, asked) | (chooser.evaluate(several, asked) if chooser else {})
+    systems = {name: Answers(chosen) for name, chosen in baselines.answers(train, asked).items()}
+    systems |= chooser.answers(several, asked, own_answers) if chooser else {}
+    result = evaluation.evaluate(systems, asked, against=baselines.MAJORITY) | {"chance": baselines.chance(asked)}
+    if chooser and rotations:
+        result["order_bias"] = evaluation.order_bias(chooser.probabilities, asked)
+    return result
 
 
-def show(result: dict[str, dict[str, float]]) -> None:
-    """Prints a table on standard error."""
-    print(table(result), file=sys.stderr)
+def show(result: Mapping[str, Any]) -> None:
+    """Prints the results as tables on standard error."""
+    print(report.results(result), file=sys.stderr)
 
 
 def main(argv: list[str]) -> None:
@@ -146,7 +179,7 @@ def main(argv: list[str]) -> None:
         prepared = PreparedFolder(values.prepared_dir, CHOICES) if values.prepared_dir else None
         chooser = Chooser(values.model_dir, values.base_dir, values.max_tokens) if values.model_dir else None
         if prepared:
-            result = evaluate(chooser, prepared, values.split, values.num_train)
+            result = evaluate(chooser, prepared, values.split, values.num_train, values.own_answers, values.rotations)
             show(result)
             print(json.dumps(result))
             return
@@ -175,4 +208,8 @@ if __name__ == "__main__":
     flags.DEFINE_integer(
         "num_train", 500, "Train questions with several right choices that the threshold is fitted on."
     )
+    flags.DEFINE_bool(
+        "own_answers", True, "Whether series are also answered behind the model's own answers to earlier questions."
+    )
+    flags.DEFINE_bool("rotations", False, "Whether each question is also asked with its choices in rotated orders.")
     app.run(main)

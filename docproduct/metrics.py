@@ -1,4 +1,4 @@
-"""Ranking metrics over a matrix of scores, and overlap of texts. They know no model."""
+"""Ranking metrics over a matrix of scores, calibration, and overlap of texts. They know no model."""
 
 import re
 
@@ -38,6 +38,21 @@ def roc_auc(positives: np.ndarray, negatives: np.ndarray) -> float:
     ranked = np.sort(negatives)
     below, up_to = (np.searchsorted(ranked, positives, side) for side in ("left", "right"))
     return float(np.mean(below + up_to) / (2 * len(negatives)))
+
+
+def expected_calibration_error(confidences: np.ndarray, right: np.ndarray, num_bins: int = 15) -> float:
+    """Returns the mean difference of confidence and accuracy over bins of equal width, each weighted by its rows.
+
+    Source: Guo et al. 2017, "On Calibration of Modern Neural Networks".
+
+    Args:
+      confidences: [N] float, 0 to 1.
+      right: [N] bool, which predictions are right.
+      num_bins: number of bins.
+    """
+    bins = np.minimum((confidences * num_bins).astype(int), num_bins - 1)
+    gaps = np.bincount(bins, right, num_bins) - np.bincount(bins, confidences, num_bins)
+    return float(np.abs(gaps).sum() / len(right))
 
 
 def rouge_l(reference: str, text: str) -> float:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -111,7 +112,22 @@ def test_normalizations_are_those_of_the_harness():
         np.testing.assert_allclose(normalized(sums, question, how)[0], values)
 
 
-def test_a_long_context_is_cut_and_a_long_question_refused(generator):
+def test_scores_are_those_of_lm_evaluation_harness():
+    """On the same log-likelihoods; golden/make_choice_scores.py made them."""
+    golden = json.loads((pathlib.Path(__file__).parent / "golden" / "choice_scores.json").read_text())
+    many = [asked(question, tuple(texts), (gold,)) for question, texts, gold in golden["questions"]]
+    requests = [(question.rest(), f" {choice}") for question in many for choice in question.row.choices]
+    assert requests == [tuple(request[:2]) for request in golden["asked"]]
+    values = iter(request[2] for request in golden["asked"])
+    sums = [np.array([next(values) for _ in question.row.choices]) for question in many]
+    assert len({golden["scores"][name] for name in NORMALIZATIONS}) == 3
+    for name in NORMALIZATIONS:
+        found = metrics(choose(normalized(sums, many, name), many, np.inf), many)
+        expected = {"accuracy": golden["scores"][name], "accuracy_stderr": golden["scores"][f"{name}_stderr"]}
+        assert found == pytest.approx(expected)
+
+
+def test_what_is_too_long_is_cut(generator):
     whole = questions.encode(QUESTIONS[:1], generator.tokenizer, 200)[0]
     size = len(whole) - 10
     cut = questions.encode(QUESTIONS[:1], generator.tokenizer, size)[0]
@@ -124,8 +140,12 @@ def test_a_long_context_is_cut_and_a_long_question_refused(generator):
     shorter = questions.encode([series], generator.tokenizer, size)[0]
     text = generator.tokenizer.decode(shorter.prompt_ids)
     assert ("first" in text, "what is x?\nAnswer: z" in text, shorter.is_cut) == (False, True, True)
-    with pytest.raises(ValueError, match="has [0-9]+ tokens; expected at most 20.*what helps.*--max_tokens"):
-        questions.encode([asked("what helps?" * 5, ("x", "y"))], generator.tokenizer, 20)
+    long = asked("what is it? " * 9 + "what helps?", ("x", "y"), (0,), context="the x.")
+    (end,) = questions.encode([long], generator.tokenizer, 30)
+    assert (len(end), end.is_cut) == (30, True)
+    assert generator.tokenizer.decode(end.prompt_ids).endswith("what helps?\nAnswer:")
+    with pytest.raises(ValueError, match="choices .* have 58 tokens; expected fewer than 20.*what helps.*--max_tokens"):
+        questions.encode([asked("what helps?", ("x " * 14, "y " * 14))], generator.tokenizer, 20)
     with pytest.raises(ValueError, match="may have 201 tokens; expected at most 200"):
         Likelihood(generator, 201)
 
@@ -236,11 +256,27 @@ def model_dir(generator, tmp_path_factory):
 
 def test_evaluate(prepared_dir, model_dir, capsys):
     prepared = PreparedFolder(prepared_dir, rows.CHOICES)
-    result = choices.evaluate(choices.Chooser(model_dir), prepared, "dev", 10)
-    assert list(result) == ["chance", *baselines.BASELINES, *NORMALIZATIONS]
-    assert set(result["acc"]) >= {"accuracy", "exact_match_several", "hamming"}
+    chooser = choices.Chooser(model_dir)
+    result = choices.evaluate(chooser, prepared, "dev", 10, rotations=True)
+    systems = result["systems"]
+    own = [f"{name}, own earlier answers" for name in NORMALIZATIONS]
+    assert list(systems) == [*baselines.BASELINES, *NORMALIZATIONS, *own]
+    assert set(systems["acc"]) >= {"accuracy", "exact_match_several", "hamming", "ece"}
+    assert {name: group["questions"] for name, group in result["kinds"].items()} == {
+        "later in a series, one answer": 1,
+        "later in a series, several answers": 1,
+        "one answer": 1,
+    }
+    assert result["order_bias"]["acc_norm"]["largest_difference"] < 1e-5
     choices.show(result)
-    assert f"{result['acc']['hamming']:.3f} ± " in capsys.readouterr().err
+    low, high = systems["acc"]["hamming_interval"]
+    shown = capsys.readouterr().err
+    assert f"{systems['acc']['hamming']:.3f} [{low:.3f}, {high:.3f}]" in shown
+    assert "chance" in shown
+    assert "choices rotated" in shown
+    alone = choices.evaluate(chooser, prepared, "dev", 10, own_answers=False)["systems"]
+    assert list(alone) == [*baselines.BASELINES, *NORMALIZATIONS]
+    assert alone["acc"] == systems["acc"]
     with pytest.raises(ValueError, match="no question in test"):
         choices.evaluate(None, prepared, "test", 10)
 

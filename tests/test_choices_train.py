@@ -150,8 +150,8 @@ def test_trained_folder(trained, config):
     dev = questions.read(PreparedFolder(config.prepared_dir, rows.CHOICES), "dev")
     chosen = choose(chooser.probabilities(dev), dev, chooser.threshold)
     assert metrics(chosen, dev)["exact_match"] == pytest.approx(history["best"]["exact_match"])
-    result = Chooser(folder).evaluate([], dev)["trained"]
-    assert result["hamming"] == pytest.approx(history["best"]["hamming"])
+    answers = Chooser(folder).answers([], dev)["trained"]
+    assert metrics(answers.chosen, dev)["hamming"] == pytest.approx(history["best"]["hamming"])
     probs, several = Chooser(folder).ask(dev[1].row.question, dev[1].row.choices, several=True)
     assert several == [text for text, prob in probs.items() if prob >= chooser.threshold or text == next(iter(probs))]
     for values, question in zip(chooser.probabilities(dev), dev, strict=True):

@@ -195,7 +195,7 @@ def test_the_command(tmp_path):
     done = run(*flags, "--text_column=title", "--reply_column=ask", "--label_column=answer")
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout.splitlines()[-1])["counts"]["train"] == {"triages": 3}
-    assert "No triage is in dev" in done.stderr
+    assert "There are no rows in dev" in done.stderr
     assert "1 texts with HTML tags, kept; 1 replies with HTML tags, kept" in done.stderr
     table = PreparedFolder(f"{tmp_path}/out", TRIAGE).table(["text", "label", "reply"]).to_pylist()
     assert {"text": "胃疼", "label": "请做胃镜。", "reply": "最近胃疼,怎么办"} in table

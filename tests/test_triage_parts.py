@@ -9,8 +9,9 @@ from sklearn.metrics import f1_score
 
 from docproduct.layers.gpt2 import GPT2
 from docproduct.layers.gpt2_config import GPT2Config
+from docproduct.metrics import expected_calibration_error
 from docproduct.systems.triage import TriageClassifier, TriageConfig, grid
-from docproduct.systems.triage.calibration import Calibration, expected_calibration_error
+from docproduct.systems.triage.calibration import Calibration
 from docproduct.systems.triage.config import TriageTraining
 from docproduct.systems.triage.dev import Sample, confusion, label_scores, per_class, reply_scores
 from docproduct.systems.triage.fit_calibration import cross_fitted_probs, fit, fit_temperature, sure_from
@@ -55,17 +56,17 @@ def test_temperature_undoes_a_scale():
     classes = np.array([random.choice(3, p=row / row.sum()) for row in probs.astype(np.float64)])
     assert fit_temperature(logits, classes) == pytest.approx(1, abs=0.1)
     assert fit_temperature(5 * logits, classes) == pytest.approx(5, abs=0.5)
-    overconfident = expected_calibration_error(Calibration().probs(5 * logits), classes)
-    assert overconfident > 0.2
-    assert expected_calibration_error(cross_fitted_probs(5 * logits, classes), classes) < 0.05
+    right = logits.argmax(axis=1) == classes
+    assert expected_calibration_error(Calibration().probs(5 * logits).max(axis=1), right) > 0.2
+    probs = cross_fitted_probs(5 * logits, classes)
+    assert expected_calibration_error(probs.max(axis=1), probs.argmax(axis=1) == classes) < 0.05
 
 
 def test_calibration_error_by_hand():
     # Two bins of 15: [.6, .667) holds .6 (right), [.8, .867) holds .8 (wrong) and .84 (right).
-    probs = np.array([[0.6, 0.4], [0.2, 0.8], [0.84, 0.16]], np.float32)
-    classes = np.array([0, 0, 0])
+    error = expected_calibration_error(np.array([0.6, 0.8, 0.84]), np.array([True, False, True]))
     # 1/3 * |1 - .6| + 2/3 * |.5 - .82|
-    assert expected_calibration_error(probs, classes) == pytest.approx(0.4 / 3 + 0.32 * 2 / 3, abs=1e-6)
+    assert error == pytest.approx(0.4 / 3 + 0.32 * 2 / 3, abs=1e-6)
 
 
 def test_sure_from_is_the_lowest_probability_with_the_accuracy():

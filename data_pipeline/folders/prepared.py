@@ -69,8 +69,8 @@ class PreparedFolder:
             path,
             kind(schema),
             FORMAT,
-            "Make one with: python -m data_pipeline.prepare --input=... --output_dir=... "
-            "A folder of other rows is opened with their schema: PreparedFolder(path, schema).",
+            "Make one with: python -m data_pipeline.prepare --input=... --output_dir=... (with --rows=... for rows "
+            "other than pairs). From Python, such a folder is opened with its schema: PreparedFolder(path, schema).",
         )
         self.settings = PrepareSettings.from_stored(
             self.manifest["settings"], schema, os.path.join(path, MANIFEST_FILE)

@@ -104,8 +104,8 @@ def main(argv: list[str]) -> None:
             "with a smaller --num_workers."
         )
     if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name][schema.plural]]:
-        missing = f"No {schema.name} is in {' and '.join(empty)}"
-        print(f"{missing}: a model cannot be trained and judged on this.", file=sys.stderr)
+        missing = f"There are no rows in {' and '.join(empty)}"
+        print(f"{missing}: a model cannot be trained and judged on this. See --dev_share.", file=sys.stderr)
     notes = left_out.notes() | manifest.get("noted", {})
     _show_decisions(schema, manifest, notes)
     summary = {name: manifest[name] for name in ("counts", "refused", "changed")} | {"noted": notes}

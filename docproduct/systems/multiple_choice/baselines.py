@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from sklearn.feature_extraction.text import TfidfVectorizer
 
-from docproduct.systems.multiple_choice.metrics import choose, fit_threshold, metrics, right_places
+from docproduct.systems.multiple_choice.metrics import Places, choose, fit_threshold, right_places
 from docproduct.systems.multiple_choice.questions import Asked
 
 Scores = list[np.ndarray]
@@ -59,11 +59,12 @@ def tf_idf(train: Sequence[Asked], questions: Sequence[Asked]) -> Scores:
     ]
 
 
-BASELINES: dict[str, Baseline] = {"majority": majority, "longest choice": longest, "TF-IDF": tf_idf}
+MAJORITY = "majority"
+BASELINES: dict[str, Baseline] = {MAJORITY: majority, "longest choice": longest, "TF-IDF": tf_idf}
 
 
-def evaluate(train: Sequence[Asked], questions: Sequence[Asked]) -> dict[str, dict[str, float]]:
-    """Returns the metrics of each baseline, with the thresholds that are best on train.
+def answers(train: Sequence[Asked], questions: Sequence[Asked]) -> dict[str, list[Places]]:
+    """Returns the places that each baseline chooses, with the thresholds that are best on train.
 
     Raises:
       ValueError: train has no question.
@@ -71,9 +72,8 @@ def evaluate(train: Sequence[Asked], questions: Sequence[Asked]) -> dict[str, di
     if not train:
         raise ValueError("There is no train question, which baselines and thresholds need. Prepare some with --input.")
     several = [asked for asked in train if asked.row.several]
-    single = chance(questions)
-    result = {"chance": {"accuracy": single}} if single else {}
+    result = {}
     for name, baseline in BASELINES.items():
         threshold = fit_threshold(baseline(train, several), several) if several else np.inf
-        result[name] = metrics(choose(baseline(train, questions), questions, threshold), questions)
+        result[name] = choose(baseline(train, questions), questions, threshold)
     return result

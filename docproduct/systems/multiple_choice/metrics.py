@@ -89,18 +89,22 @@ def metrics(chosen: Sequence[Places], questions: Sequence[Asked]) -> dict[str, f
     `accuracy` is of questions with a single answer, and `exact_match_several` of the others; exact match and Hamming
     score are of all, and left out where all have a single answer: they would be the accuracy.
     """
+    result = {}
+    for name, values in columns(chosen, questions).items():
+        result |= {name: float(values.mean()), f"{name}_stderr": standard_error(values)}
+    return result
+
+
+def columns(chosen: Sequence[Places], questions: Sequence[Asked]) -> dict[str, np.ndarray]:
+    """Returns, for each metric, its value for each of the questions that it is of."""
     right = right_places(questions)
     several = np.array([bool(asked.row.several) for asked in questions])
     matches = exact_matches(chosen, right)
-    columns = {"accuracy": matches[~several]}
+    result = {"accuracy": matches[~several]}
     if several.any():
-        columns |= {"exact_match_several": matches[several], "exact_match": matches}
-        columns["hamming"] = hamming_scores(chosen, right)
-    result = {}
-    for name, values in columns.items():
-        if len(values):
-            result |= {name: float(values.mean()), f"{name}_stderr": standard_error(values)}
-    return result
+        result |= {"exact_match_several": matches[several], "exact_match": matches}
+        result["hamming"] = hamming_scores(chosen, right)
+    return {name: values for name, values in result.items() if len(values)}
 
 
 def standard_error(values: np.ndarray) -> float:

@@ -55,7 +55,7 @@ class Encoded:
     Attributes:
       prompt_ids: of the prompt.
       choice_ids: of each choice, as it follows the prompt.
-      is_cut: whether earlier questions were left out, or the context was cut.
+      is_cut: whether earlier questions were left out, or context or question cut.
     """
 
     prompt_ids: list[int]
@@ -98,7 +98,7 @@ def read(prepared: PreparedFolder, split: str) -> list[Asked]:
     series = None
     for row in rows:
         row["choices"], row["correct"] = tuple(row["choices"]), tuple(row["correct"])
-        if row["series"] != series:
+        if row["series"] != series or row["step"] == 0:  # questions of equal text with other choices are no series
             earlier, series = [], row["series"]
         question = Choices(**row)
         asked.append(Asked(question, tuple(earlier)))
@@ -115,10 +115,10 @@ def encode(questions: Sequence[Asked], tokenizer: CausalTokenizer, max_tokens: i
     """Tokenizes questions, each choice together with what stands before it, as lm-evaluation-harness does.
 
     Where a row would be longer than `max_tokens`, the first of the earlier questions are left out, then the context is
-    cut at its end.
+    cut at its end, then the question at its start.
 
     Raises:
-      ValueError: a question does not fit without its context.
+      ValueError: the choices of a question leave no token for the question.
     """
     opening = list(getattr(tokenizer, "opening_ids", ()))
     (between,) = tokenizer.encode([_BETWEEN])
@@ -132,15 +132,16 @@ def encode(questions: Sequence[Asked], tokenizer: CausalTokenizer, max_tokens: i
             room = max_tokens - len(opening) - len(rest) - sum(map(len, choice_ids))
             if room >= 0:
                 break
-        else:
+        start = max(0, -room)  # of the question, in a row without room
+        if start >= len(rest):
             raise ValueError(
-                f"A question with its choices has {max_tokens - room} tokens; expected at most {max_tokens}. It begins "
-                f"with: {asked.row.question[:60]!r}. Shorten it, or give a larger --max_tokens (in training "
-                "--row_tokens), up to the model's window."
+                f"The choices of a question have {sum(map(len, choice_ids))} tokens; expected fewer than {max_tokens}, "
+                f"with room for the question. It begins with: {asked.row.question[:60]!r}. Shorten them, or give a "
+                "larger --max_tokens (in training --row_tokens), up to the model's window."
             )
         kept = context[: max(0, room - len(between))]
-        prompt_ids = [*opening, *kept, *(between if kept else []), *rest]
-        encoded.append(Encoded(prompt_ids, choice_ids, first > 0 or len(context) > len(kept)))
+        prompt_ids = [*opening, *kept, *(between if kept else []), *rest[start:]]
+        encoded.append(Encoded(prompt_ids, choice_ids, first > 0 or len(context) > len(kept) or start > 0))
     return encoded
 
 

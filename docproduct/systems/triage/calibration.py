@@ -40,18 +40,3 @@ def are_sure(calibration: Calibration, probs: np.ndarray, familiarity: np.ndarra
       familiarity: [N].
     """
     return (probs.max(axis=1) >= calibration.sure_from) & (familiarity >= calibration.known_from)
-
-
-def expected_calibration_error(probs: np.ndarray, classes: np.ndarray, num_bins: int = 15) -> float:
-    """Returns the mean difference of probability and accuracy over bins of equal width, each weighted by its rows.
-
-    Args:
-      probs: [N, L].
-      classes: [N] int, the right labels.
-      num_bins: number of bins.
-    """
-    highest, right = probs.max(axis=1), probs.argmax(axis=1) == classes
-    bins = np.minimum((highest * num_bins).astype(int), num_bins - 1)
-    rows = np.maximum(np.bincount(bins, minlength=num_bins), 1)
-    gaps = np.abs(np.bincount(bins, right, num_bins) - np.bincount(bins, highest, num_bins)) / rows
-    return float((gaps * np.bincount(bins, minlength=num_bins)).sum() / len(classes))

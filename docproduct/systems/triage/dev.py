@@ -124,7 +124,7 @@ def label_scores(logits: np.ndarray, classes: np.ndarray) -> dict[str, float]:
     probs = calibration.Calibration().probs(logits)
     likelihoods = np.maximum(probs[np.arange(len(classes)), classes], 1e-9)
     scores["label_loss"] = float(-np.log(likelihoods).mean())
-    scores["ece"] = calibration.expected_calibration_error(probs, classes)
+    scores["ece"] = metrics.expected_calibration_error(probs.max(axis=1), predicted == classes)
     return scores
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from docproduct.evaluate.bootstrap import intervals
-from docproduct.systems.triage.calibration import Calibration, are_sure, expected_calibration_error
+from docproduct.metrics import expected_calibration_error
+from docproduct.systems.triage.calibration import Calibration, are_sure
 from docproduct.systems.triage.dev import confusion, label_scores, per_class
 from docproduct.systems.triage.fit_calibration import cross_fitted_probs
 
@@ -36,7 +37,7 @@ def label_report(
         "rows": len(classes),
         "scores": label_scores(logits, classes),
         "intervals": score_intervals(logits, classes),
-        "ece_calibrated": expected_calibration_error(probs, classes),
+        "ece_calibrated": expected_calibration_error(probs.max(axis=1), probs.argmax(axis=1) == classes),
         "calibration": dataclasses.asdict(chosen),
         "sure": {"share": float(sure.mean()), "accuracy": float(right[sure].mean()) if sure.any() else None},
         "labels": per_class(logits, classes, names),
