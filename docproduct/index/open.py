@@ -179,6 +179,16 @@ class Index:
         """Returns the question of each pair."""
         return self._pairs["question"].to_pylist()
 
+    def vectors(self, side: Side) -> np.ndarray:
+        """Returns the vectors of a side, [P, D] float32; a compressed index returns approximations.
+
+        Raises:
+          ValueError: the index has no vectors of this side.
+        """
+        self.check(1, side)
+        engine = self._sides[side].engine
+        return engine.vectors_of(engine.ids())
+
     def longest_answers(self, count: int) -> list[str]:
         """Returns the longest answers, by characters, the longest first."""
         lengths = pc.utf8_length(self._pairs["answer"]).to_numpy()

@@ -10,7 +10,9 @@ from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid
 class IndexSettings(Settings):
     """How an index is built; `fusion.fuse` describes the values of `hybrid`, `threshold.calibrate` describes `kept`."""
 
-    factory: str = setting("Flat", "FAISS factory string: Flat (exact), HNSW32, IVF256,Flat, ...")
+    factory: str = setting(
+        "Flat", "FAISS factory string: Flat (exact), HNSW32, IVF256,Flat, ...; docproduct.tune_index compares them."
+    )
     search_parameters: str = setting(
         "", "How thoroughly an approximate index searches: nprobe=16 (IVF), efSearch=64 (HNSW), ..."
     )

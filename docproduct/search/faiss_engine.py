@@ -76,6 +76,28 @@ class FaissEngine:
         """Writes the index to a file."""
         faiss.write_index(self._index, path)
 
+    def num_bytes(self) -> int:
+        """Returns the size of the file that `save` would write."""
+        total = 0
+
+        def count(part: Any) -> int:
+            nonlocal total
+            total += len(part)
+            return len(part)
+
+        faiss.write_index(self._index, faiss.PyCallbackIOWriter(count))
+        return total
+
+    def set_parameters(self, search_parameters: str) -> None:
+        """Sets how thoroughly the index searches, such as efSearch=64 or nprobe=16.
+
+        Raises:
+          ValueError: this kind of index has no such parameter.
+        """
+        with _naming("this index", search_parameters):
+            faiss.ParameterSpace().set_index_parameters(self._index, search_parameters)
+        self._searched = _on_device(self._index, self._device)
+
     def __len__(self) -> int:
         """Returns the number of vectors."""
         return self._index.ntotal

@@ -1,4 +1,4 @@
-"""Drawings of a training: its curves, a confusion matrix; and TensorBoard's files."""
+"""Drawings: the curves of a training, a confusion matrix, what a gain costs; and TensorBoard's files."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -66,5 +66,25 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], path: str) -> None:
     axes.set_xticks(places, names, rotation=90)
     axes.set_yticks(places, names)
     axes.set(xlabel="predicted", ylabel="right")
+    with files.whole_file(path) as partial:
+        figure.savefig(partial, format="png", dpi=120)
+
+
+def draw_costs(series: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str], path: str) -> None:
+    """Draws what a gain costs, with a picture for each cost.
+
+    Args:
+      series: by name, points of a gain and its costs.
+      labels: of the gain and of each cost.
+      path: the picture to write.
+    """
+    figure = Figure(figsize=(10, 4.5), layout="constrained")
+    for place, axes in enumerate(figure.subplots(1, len(labels) - 1), 1):
+        for name, points in series.items():
+            columns = list(zip(*points, strict=True))
+            axes.plot(columns[0], columns[place], marker="o", markersize=4, linewidth=0.8, label=name)
+        axes.set(xlabel=labels[0], ylabel=labels[place], yscale="log")
+        axes.grid(alpha=0.3)
+    axes.legend(fontsize="x-small")
     with files.whole_file(path) as partial:
         figure.savefig(partial, format="png", dpi=120)
