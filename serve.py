@@ -29,7 +29,7 @@ _NOT_SAMPLED = ("num_samples",)
 _NOT_SERVED = ("writing_batch", "writing_waiting")
 _NOT_LIMITED = ("body_bytes", "body_seconds", "read_seconds")
 _LIMITS = {"rate": "rate_limit", "hosts": "allowed_hosts"}
-_REQUEST_LIMITS = {"question_chars": "max_question_chars", "texts": "max_texts", "text_chars": "max_text_chars"}
+_REQUEST_LIMITS = {name: f"max_{name}" for name in ("question_chars", "texts", "text_chars", "choices")}
 _OF_SERVICE = ("host", "trusted_proxies", "token_file", "max_body_kib")  # and those of ServiceSettings and Limits
 
 
@@ -46,8 +46,11 @@ def main(argv: list[str]) -> None:
             return
         if given := _present(values, _service_flags()):
             raise ValueError(f"--{given[0]} is for a service. Give --port, too.")
-        if values.triage_dir:
-            raise ValueError("--triage_dir is for a service. Give --port, too, or run python -m docproduct.triage.")
+        for name in ("triage", "choices"):
+            if values[f"{name}_dir"].value:
+                raise ValueError(
+                    f"--{name}_dir is for a service. Give --port, too, or run python -m docproduct.{name}."
+                )
         answerer = Answerer.load(Folders(**flag_values(Folders)))
         options: dict[str, Any] = flag_values(Query, _NOT_ASKED) | {"sampling": _sampling(values, answerer)}
         if values.question is not None:

@@ -4,15 +4,14 @@
         --choice="Vitamin C" --choice="Vitamin D"
     python -m docproduct.choices --model_dir=MODEL --prepared_dir=PREPARED --split=dev
 
-The model is one that was trained to choose (train_gpt2.py --task=multiple_choice), or any causal language model that
-loads: a folder, a GGUF file, or an adapter with --base_dir. Of a language model, the log-probability of each choice
-behind the question decides, as it is (acc), divided by its characters (acc_norm) or by its bytes (acc_bytes). Where
-several may be right, choices above a threshold are chosen, which is fitted on train; --several asks a trained model
-so. Ends with one line of JSON. What it chooses is not medical advice.
+The model is one that was trained to choose (train_gpt2.py --task=multiple_choice), its export, or any causal language
+model that loads: a folder, a GGUF file, or an adapter with --base_dir. Of a language model, the log-probability of each
+choice behind the question decides, as it is (acc), divided by its characters (acc_norm) or by its bytes (acc_bytes).
+Where several may be right, choices above a threshold are chosen, which is fitted on train; --several asks a trained
+model so. Ends with one line of JSON. What it chooses is not medical advice.
 """
 
 import json
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -21,19 +20,17 @@ import numpy as np
 from absl import app, flags, logging
 from scipy.special import softmax
 
-from data_pipeline import cleaning, splits
-from data_pipeline.folders import files
+from data_pipeline import splits
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.rows import CHOICES, Choices
-from docproduct import command
+from data_pipeline.rows import CHOICES
+from docproduct import command, sample
 from docproduct.answering import DISCLAIMER
-from docproduct.model_folder import CONFIG_FILE
-from docproduct.systems.generator.open import load_model
+from docproduct.answering.choices import ChoiceAnswer, ChoiceAnswerer
 from docproduct.systems.multiple_choice import baselines, evaluation, questions, report
 from docproduct.systems.multiple_choice.evaluation import Answers
-from docproduct.systems.multiple_choice.folder import KIND, TrainedChooser
 from docproduct.systems.multiple_choice.likelihood import NORMALIZATIONS, Likelihood, normalized
 from docproduct.systems.multiple_choice.metrics import choose, fit_threshold
+from docproduct.systems.multiple_choice.open import open_model
 from docproduct.systems.multiple_choice.questions import Asked
 
 Scores = list[np.ndarray]
@@ -46,20 +43,15 @@ class Chooser:
         """Loads the model.
 
         Args:
-          model_dir: a multiple-choice model, or a language model; see `load_model`.
+          model_dir: a multiple-choice model, its export, or a language model; see `open_model`.
           base_dir: of an adapter, the model that it was trained on.
           max_tokens: of context, question and choices; default: as the model was trained, or its window.
 
         Raises:
           ValueError: there is no such model, it is damaged, its window is smaller, or `base_dir` is not needed.
         """
-        self.trained: TrainedChooser | None = None
-        if (files.read_json(os.path.join(model_dir, CONFIG_FILE)) or {}).get("kind") == KIND:
-            if base_dir:
-                raise ValueError(f"{model_dir} holds a whole model, and --base_dir is for an adapter. Leave it out.")
-            self.trained = TrainedChooser.load(model_dir, max_tokens)
-        else:
-            self._likelihood = Likelihood(load_model(model_dir, base_dir), max_tokens)
+        model = open_model(model_dir, base_dir, max_tokens)
+        self.trained, self._likelihood = (None, model) if isinstance(model, Likelihood) else (model, None)
 
     def probabilities(self, asked: Sequence[Asked]) -> dict[str, Scores]:
         """Returns the probabilities of choices: those of the trained model, or those of each normalization."""
@@ -67,34 +59,6 @@ class Chooser:
             return {"trained": self.trained.probabilities(asked)}
         sums = self._likelihood.sums(asked)
         return {name: [softmax(values) for values in normalized(sums, asked, name)] for name in NORMALIZATIONS}
-
-    def ask(
-        self, question: str, choices: Sequence[str], context: str = "", several: bool = False
-    ) -> tuple[dict[str, float], list[str]]:
-        """Answers a question; an untrained model's probabilities are those of `acc_norm`.
-
-        Returns:
-          The probability of each choice, the likeliest first, and the chosen ones.
-
-        Raises:
-          ValueError: the question is empty; there are fewer than two choices, an empty one, or two equal ones; or
-            several may be right, and the model was not trained to choose.
-        """
-        if several and not self.trained:
-            raise ValueError("--several needs a model that was trained to choose: without it, there is no threshold.")
-        question, context, *choices = map(cleaning.clean, (question, context, *choices))
-        if not question:
-            raise ValueError("The question is empty. Expected a text.")
-        if len(choices) < 2 or not all(choices) or len(set(choices)) < len(choices):
-            received = ", ".join(map(repr, choices)) or "missing"
-            raise ValueError(f"The choices are {received}; expected two or more different texts.")
-        asked = [Asked(Choices(question, tuple(choices), (), int(several), context, question))]
-        found = self.probabilities(asked)
-        scores = found.get("trained") or found["acc_norm"]
-        (chosen,) = choose(scores, asked, self.trained.threshold if self.trained else np.inf)
-        order = sorted(range(len(choices)), key=lambda place: (-scores[0][place], place not in chosen))
-        probs = {choices[place]: float(scores[0][place]) for place in order}
-        return probs, [choices[place] for place in order if place in chosen]
 
     def answers(self, train: Sequence[Asked], asked: Sequence[Asked], own_answers: bool = True) -> dict[str, Answers]:
         """Returns the answers of each score.
@@ -169,6 +133,19 @@ def show(result: Mapping[str, Any]) -> None:
     print(report.results(result), file=sys.stderr)
 
 
+def show_answer(answer: ChoiceAnswer) -> None:
+    """Prints an answer for people on standard error, the likeliest choice first; an emergency comes before all."""
+    lines = [f"!! {answer.emergency}\n"] if answer.emergency else []
+    if not answer.trained:
+        lines.append("The model was not trained to choose: how likely it finds the words of each choice decides.")
+    if answer.context_shortened or answer.question_shortened:
+        part = "the context, and the beginning of the question," if answer.question_shortened else "the context's end"
+        lines.append(f"Too many tokens: {part} was not read.")
+    for choice in sorted(answer.choices, key=lambda choice: (-choice.probability, not choice.chosen)):
+        lines.append(f"{'*' if choice.chosen else ' '} {choice.probability:6.1%}  {choice.choice}")
+    print("\n".join(["", *lines, "", DISCLAIMER, ""]), file=sys.stderr)
+
+
 def main(argv: list[str]) -> None:
     """Answers or scores what the flags describe."""
     values = command.begin(argv)
@@ -176,34 +153,37 @@ def main(argv: list[str]) -> None:
     with command.errors_on_one_line():
         if bool(values.prepared_dir) == bool(values.question):
             raise ValueError("Expected either --question with --choice, or --prepared_dir.")
-        prepared = PreparedFolder(values.prepared_dir, CHOICES) if values.prepared_dir else None
-        chooser = Chooser(values.model_dir, values.base_dir, values.max_tokens) if values.model_dir else None
-        if prepared:
+        if values.prepared_dir:
+            prepared = PreparedFolder(values.prepared_dir, CHOICES)
+            chooser = Chooser(values.model_dir, values.base_dir, values.max_tokens) if values.model_dir else None
             result = evaluate(chooser, prepared, values.split, values.num_train, values.own_answers, values.rotations)
             show(result)
             print(json.dumps(result))
             return
-        if not chooser:
+        if not values.model_dir:
             raise ValueError("--model_dir is missing: the model that chooses.")
-        probs, chosen = chooser.ask(values.question, values.choice, values.context, values.several)
-        for text, prob in probs.items():
-            print(f"{'*' if text in chosen else ' '} {prob:6.1%}  {text}", file=sys.stderr)
-        print(f"\n{DISCLAIMER}", file=sys.stderr)
-        print(json.dumps({"question": values.question, "choices": probs, "chosen": chosen, "disclaimer": DISCLAIMER}))
+        model = (values.model_dir, values.emergency_list, values.base_dir, values.max_tokens)
+        answer = ChoiceAnswerer.load(*model).ask(values.question, values.choice, values.context, values.several)
+        show_answer(answer)
+        print(json.dumps(answer.as_json(), ensure_ascii=False))
 
 
 if __name__ == "__main__":
     flags.DEFINE_string(
-        "model_dir", None, "Multiple-choice model, or language model: a folder, a GGUF file, or an adapter."
+        "model_dir", None, "Multiple-choice model or its export; or language model: folder, GGUF file, adapter."
     )
     flags.DEFINE_string("base_dir", None, "Of an adapter: the model that it was trained on.")
     flags.DEFINE_string("question", None, "Question to answer.")
     flags.DEFINE_multi_string("choice", [], "An answer to choose from; give two or more.")
     flags.DEFINE_bool("several", False, "Whether several answers may be right.")
     flags.DEFINE_string("context", "", "What is read before the question.")
+    flags.DEFINE_string("emergency_list", sample.EMERGENCY_LIST, "File with the terms of emergencies.")
     flags.DEFINE_string("prepared_dir", None, "Questions of data_pipeline.prepare --rows=choices, to score.")
     flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Split to score.")
-    tokens_help = "Maximum tokens of context, question and choices; default: as in training, or the model's window."
+    tokens_help = (
+        "Maximum tokens of context, question and choices; default: as in training; of a language model, its window, "
+        "at most 2,048 with --question."
+    )
     flags.DEFINE_integer("max_tokens", None, tokens_help, lower_bound=8)
     flags.DEFINE_integer(
         "num_train", 500, "Train questions with several right choices that the threshold is fitted on."

@@ -5,6 +5,7 @@
     python -m docproduct.export --model_dir=answers --precision=int8     # a generator
     python -m docproduct.export --model_dir=adapter --base_dir=model     # an adapter, added to its model
     python -m docproduct.export --model_dir=triage                       # ids or texts to probabilities, and replies
+    python -m docproduct.export --model_dir=chooser                      # a multiple-choice model: ids to scores
 
 The files of the folder tell the kind of its model. Each export is a new version; see saved_models.py. Signatures
 that take texts use tensorflow-text's ops: a Python program that loads them imports tensorflow_text first. Ends with one
@@ -25,6 +26,9 @@ from docproduct.systems import generator, retriever
 from docproduct.systems.generator.adapter import KIND as ADAPTER
 from docproduct.systems.generator.layouts import HUGGING_FACE_TYPES
 from docproduct.systems.generator.layouts import KIND as GENERATOR
+from docproduct.systems.multiple_choice.export import export as export_chooser
+from docproduct.systems.multiple_choice.folder import KIND as CHOOSER
+from docproduct.systems.multiple_choice.folder import TrainedChooser
 from docproduct.systems.retriever.folder import KIND as RETRIEVER
 from docproduct.systems.triage import TrainedTriage
 from docproduct.systems.triage.export import export as export_triage
@@ -37,6 +41,7 @@ _FLAGS = {
     GENERATOR: ("precision",),
     ADAPTER: ("precision", "base_dir"),
     TRIAGE: (),
+    CHOOSER: ("precision",),
 }
 # Files of published layouts, in the order in which they decide.
 _PUBLISHED = {"hparams.json": GENERATOR, "bert_config.json": RETRIEVER, "modules.json": RETRIEVER}
@@ -44,7 +49,7 @@ _PUBLISHED_TYPES = {"bert": RETRIEVER} | dict.fromkeys(HUGGING_FACE_TYPES, GENER
 
 
 def kind_of(model_dir: str) -> str:
-    """Returns the kind of model in a folder or a GGUF file: retriever, generator, adapter or triage model.
+    """Returns the kind of model in a folder or a GGUF file: one of those in `_FLAGS`.
 
     Raises:
       ValueError: the folder holds something else, or a training that has not ended.
@@ -84,6 +89,11 @@ def export(
     kind = kind_of(model_dir)
     if kind == TRIAGE:
         return export_triage(TrainedTriage.load(model_dir), export_dir)
+    if kind == CHOOSER:
+        # What is chosen stays the same unless int8 is asked for: a threshold was fitted in float32.
+        return export_chooser(
+            TrainedChooser.load(model_dir), export_dir, "float32" if precision == "auto" else precision
+        )
     if kind != RETRIEVER:
         trained = generator.load_model(model_dir, base_dir)
         if precision == "auto":
@@ -122,5 +132,10 @@ if __name__ == "__main__":
     flags.DEFINE_bool("strings", False, "Retriever: add signatures that take texts.")
     flags.DEFINE_string("index_dir", None, "Retriever: index that the signature retrieve searches.")
     flags.DEFINE_string("base_dir", None, "Adapter: the model that it was trained on.")
-    flags.DEFINE_enum("precision", "auto", ["auto", *PRECISIONS], "Generator; auto: int8 if model and machine can.")
+    flags.DEFINE_enum(
+        "precision",
+        "auto",
+        ["auto", *PRECISIONS],
+        "Generator or multiple-choice model; auto: int8 for a generator, if model and machine can, else float32.",
+    )
     app.run(main)

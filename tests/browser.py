@@ -98,7 +98,8 @@ class Answerer:
     """
 
     def __init__(self, generator=None):
-        self.generator, self.asked, self.triager = generator, [], None
+        self.generator, self.asked = generator, []
+        self.triager = self.chooser = None
         self.index = SimpleNamespace(num_answers=len(PAIRS))
         self.examples = [QUESTION, "What is a cold?"]
         self.medical = Emergency.load(sample.EMERGENCY_LIST)
@@ -141,9 +142,8 @@ class Answerer:
 def serving(answerer, wrap=lambda app: app, request_limits=RequestLimits(), **limits):
     """Serves the answerer in a thread; gives the server, with its address as `url`."""
     settings = ServiceSettings(limits=Limits(**limits), request_limits=request_limits)
-    app = wrap(
-        create_app(SimpleNamespace(answerer=answerer, examples=answerer.examples, triager=answerer.triager), settings)
-    )
+    models = {"triager": answerer.triager, "chooser": answerer.chooser}
+    app = wrap(create_app(SimpleNamespace(answerer=answerer, examples=answerer.examples, **models), settings))
     with in_thread(app, timeout_graceful_shutdown=1) as server:
         try:
             yield server

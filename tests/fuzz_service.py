@@ -25,7 +25,7 @@ from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from tests import conftest, serving
 
-ROUTES = ("/v1/answer", "/v1/retrieve", "/v1/embeddings", "/v1/triage")
+ROUTES = ("/v1/answer", "/v1/retrieve", "/v1/embeddings", "/v1/triage", "/v1/choices")
 _FIELDS = ("question", "k", "search_by", "generate", "max_tokens", "temperature", "top_k", "top_p", "seed", "stream")
 _FIELDS += (
     "repetition_penalty",
@@ -37,6 +37,9 @@ _FIELDS += (
     "model",
     "text",
     "reply",
+    "choices",
+    "context",
+    "several",
 )
 _ALLOWED = {200, 400, 404, 405, 408, 413, 422}
 

@@ -23,7 +23,7 @@ SIZES = GPT2Config(width=16, num_layers=1, num_heads=2, max_positions=120)
 
 
 def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
-    """Writes model, index and generator into a folder and returns their paths."""
+    """Writes model, index, generator and a language model that chooses into a folder and returns their paths."""
     folder.mkdir(exist_ok=True)
     model = folder / "model"
     model.mkdir()
@@ -32,9 +32,12 @@ def write_folders(retriever, prepared, folder, threshold=-1.0, **settings):
     index.build(retriever, prepared, str(folder / "index"), index.IndexSettings(**settings))
     bpe = with_markers(train_byte_pairs(["what is the cause? the x z helps against y."], 280))
     sizes = GPT2Config(**{**SIZES.__dict__, "vocab_size": bpe.vocab_size})
-    export_generator(TrainedGenerator.make(sizes, bpe, 3, "float32", PROMPT), str(folder / "generator"))
+    generator = TrainedGenerator.make(sizes, bpe, 3, "float32", PROMPT)
+    export_generator(generator, str(folder / "generator"))
+    generator.save(str(folder / "chooser"))
     names = (str(folder / name) for name in ("model", "index", "generator"))
-    return Folders(*names, threshold=threshold, emergency_list=sample.EMERGENCY_LIST)
+    more = {"emergency_list": sample.EMERGENCY_LIST, "choices_dir": str(folder / "chooser")}
+    return Folders(*names, threshold=threshold, **more)
 
 
 @contextlib.contextmanager

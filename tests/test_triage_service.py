@@ -25,7 +25,8 @@ def triager_of(probs):
 
 def app_of(triager):
     answerer = browser.Answerer()
-    return create_app(types.SimpleNamespace(answerer=answerer, examples=answerer.examples, triager=triager))
+    models = {"triager": triager, "chooser": None}
+    return create_app(types.SimpleNamespace(answerer=answerer, examples=answerer.examples, **models))
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def test_clients_share_batches_and_get_their_own_answers(source):
 
 def test_a_question_is_answered_by_the_answerer_that_checked_it(source):
     """An answerer that is loaded while the question waits may have fewer answers."""
-    slow, changing = Slow(source.answerer), types.SimpleNamespace(examples=[], triager=None)
+    slow, changing = Slow(source.answerer), types.SimpleNamespace(examples=[], triager=None, chooser=None)
     changing.answerer = slow
     with running(create_app(changing, ServiceSettings(max_batch=1))) as client:
         threads, futures = post_all(client, 3)

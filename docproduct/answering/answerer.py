@@ -68,6 +68,11 @@ class Folders(Settings):
     triage_dir: str | None = setting(
         None, "With --port: triage model, a folder or an export, that names departments; default: none."
     )
+    choices_dir: str | None = setting(
+        None,
+        "With --port: multiple-choice model, a folder or an export, or any language model, that chooses among answers; "
+        "default: none.",
+    )
 
 
 class Answerer:

@@ -80,15 +80,15 @@ class GenerationSession:
         if not os.path.isdir(folder):
             raise ValueError(f"There is no folder {folder}. Expected what python -m docproduct.export wrote.")
         version = saved_models.newest(folder)
-        own = saved_models.own_files(version)
-        path = os.path.join(own, saved_models.CONFIG_FILE)
+        path = os.path.join(saved_models.own_files(version), saved_models.CONFIG_FILE)
         stored = files.read_json(path) or {}
         _check_export(folder, stored)
+        tokenizer = exported_tokenizer(version, stored)
         config = from_json(SessionConfig, stored["session"], path)
         session = GraphSession(version, config.cache)
         if prepare:
             session.prepare(_first_requests(config.encoder_width))
-        return cls(_TOKENIZERS[stored["tokenizer"]].load(own), config, session.run)
+        return cls(tokenizer, config, session.run)
 
     @classmethod
     def of(cls, model: CausalLM) -> "GenerationSession":
@@ -255,17 +255,30 @@ def _check_export(folder: str, stored: dict[str, Any]) -> None:
             f"{stored.get('kind')!r}, format {stored.get('format')}. Export the trained model with python -m "
             "docproduct.export."
         )
+
+
+def exported_tokenizer(version: str, stored: dict[str, Any]) -> Tokenizer:
+    """Returns the tokenizer of an exported language model.
+
+    Args:
+      version: a version of the export.
+      stored: content of its config.json, with "precision" and "tokenizer".
+
+    Raises:
+      ValueError: this machine cannot run the export's precision, or the tokenizer is of an unknown class.
+    """
     if stored["precision"] == "int8" and not int8.available():
         raise ValueError(
-            f"{folder} was exported in int8, which needs {int8.NEEDED}; this machine would write other texts. "
+            f"{version} was exported in int8, which needs {int8.NEEDED}; this machine would compute other numbers. "
             "Export the model with --precision=float32."
         )
     if stored["tokenizer"] not in _TOKENIZERS:
         raise ValueError(
-            f"{folder} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. If it "
+            f"{version} has a tokenizer of the class {stored['tokenizer']}; expected {', '.join(_TOKENIZERS)}. If it "
             "was written by another version of docproduct, read it with that one. If the class is yours, add it to "
             f"_TOKENIZERS in {__name__}."
         )
+    return _TOKENIZERS[stored["tokenizer"]].load(saved_models.own_files(version))
 
 
 def _first_requests(encoder_width: int | None) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 // Texts of people and of the index only ever become text nodes: nothing here parses HTML.
 // Questions stay out of the address, and out of storage that outlives the tab.
 
+import { showChoices } from "./choices.js";
 import { showTriage } from "./triage.js";
 
 const at = (id) => document.getElementById(id);
@@ -470,7 +471,9 @@ async function loadInfo() {
   const stock = `${info.num_answers.toLocaleString("en")} stored answer${info.num_answers === 1 ? "" : "s"}`;
   at("about").textContent = `Your question is compared with ${stock}. ${what}, and every source is shown.`;
   at("disclaimer").textContent = info.disclaimer;
-  showTriage(info, request, { unreachable: UNREACHABLE, onToken: askForToken });
+  const connection = { request, unreachable: UNREACHABLE, onToken: askForToken };
+  showTriage(info, connection);
+  showChoices(info, connection);
   at("examples").hidden = shown !== null || !info.examples.length;
   listQuestions("examples", info.examples.map((question) => [question, () => ask(question)]));
 }

@@ -7,8 +7,10 @@ from absl import logging
 
 from docproduct import sample
 from docproduct.answering import Answerer, Folders, Query
+from docproduct.answering.choices import ChoiceAnswerer
 from docproduct.answering.triage import Triager
 from docproduct.index import Index
+from docproduct.systems.generator.open import is_adapter
 
 _NUM_EXAMPLES = 6
 _LONGEST_EXAMPLE = 80  # characters
@@ -21,6 +23,7 @@ class Reloadable:
       answerer: The one that answers now.
       examples: Stored questions to try.
       triager: Names the departments of a text; None if there is no triage model.
+      chooser: Chooses among the answers of a question; None if there is no model that chooses.
     """
 
     def __init__(self, folders: Folders):
@@ -33,8 +36,8 @@ class Reloadable:
         examples = example_questions(answerer.index)
         # The first question takes longer, so no client should be the one to ask it.
         answerer.answer(Query(examples[0] if examples else "a", k=1, threshold=-1.0))
-        triager = self._load_triager()
-        self.answerer, self.examples, self.triager = answerer, examples, triager
+        triager, chooser = self._load_triager(), self._load_chooser()
+        self.answerer, self.examples, self.triager, self.chooser = answerer, examples, triager, chooser
 
     def _load_triager(self) -> Triager | None:
         if not self._folders.triage_dir:
@@ -42,6 +45,16 @@ class Reloadable:
         triager = Triager.load(self._folders.triage_dir, self._folders.emergency_list or sample.EMERGENCY_LIST)
         triager.triage("a")  # the first text takes longer
         return triager
+
+    def _load_chooser(self) -> ChoiceAnswerer | None:
+        folders = self._folders
+        if not folders.choices_dir:
+            return None
+        # An adapter is added to the same base model as the generator's.
+        base_dir = folders.base_dir if is_adapter(folders.choices_dir) else None
+        chooser = ChoiceAnswerer.load(folders.choices_dir, folders.emergency_list or sample.EMERGENCY_LIST, base_dir)
+        chooser.ask("a", ["b", "c"])  # the first question takes longer
+        return chooser
 
     def reload(self) -> bool:
         """Loads the folders again. The old answerer answers until the new one is ready, and stays if loading fails.

@@ -72,6 +72,7 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
     """Adds the routes under /v1, and those for probes and counters."""
     started = int(time.time())
     refusals = schemas.responses(400, 401, 408, 413, 422, 429, 500, 503, 504)
+    of_optional_models = refusals | schemas.responses(404)
 
     @app.post("/v1/answer", response_model=schemas.AnswerResponse, responses=refusals)
     async def answer(body: requests.answer, request: Request) -> Response:
@@ -95,17 +96,21 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
         """Encodes texts, in the form of OpenAI's route of this name."""
         return await while_connected(request, service.embeddings(body), service.deadline())
 
-    @app.post(
-        "/v1/triage",
-        response_model=schemas.TriageResponse,
-        responses=schemas.responses(400, 401, 404, 408, 413, 422, 429, 500, 503, 504),
-    )
+    @app.post("/v1/triage", response_model=schemas.TriageResponse, responses=of_optional_models)
     async def triage(body: requests.triage, request: Request) -> Response:
         """Names the likeliest departments of a patient's text, and drafts a reply if it is asked for."""
         result = await while_connected(request, service.triage(body), service.deadline())
         if result is None:
             raise HTTPException(404, "This service has no triage model. Start it with --triage_dir.")
         return JSONResponse(result.as_json())
+
+    @app.post("/v1/choices", response_model=schemas.ChoicesResponse, responses=of_optional_models)
+    async def choices(body: requests.choices, request: Request) -> Response:
+        """Chooses among the answers of a question."""
+        answer = await while_connected(request, service.choices(body), service.deadline())
+        if answer is None:
+            raise HTTPException(404, "This service has no model that chooses. Start it with --choices_dir.")
+        return JSONResponse(answer.as_json())
 
     @app.get("/v1/models", responses=schemas.responses(401, 429, 500))
     async def models() -> schemas.Models:
@@ -151,7 +156,7 @@ def add_pages(app: FastAPI) -> None:
         return FileResponse(_FOLDER / "page.html")
 
     @app.get("/static/{name}", include_in_schema=False)
-    async def static(name: Literal["page.css", "page.js", "triage.js"]) -> FileResponse:
+    async def static(name: Literal["page.css", "page.js", "panel.js", "triage.js", "choices.js"]) -> FileResponse:
         return FileResponse(_FOLDER / name, headers={"Cache-Control": "no-cache"})
 
     @app.get("/docs", include_in_schema=False)

@@ -113,6 +113,17 @@ class TriageRequest(BaseModel):
     reply: bool = Field(False, description="Draft a reply, if the model can.")
 
 
+class ChoicesRequest(BaseModel):
+    """A question with its choices."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    question: str = Field(min_length=1, examples=["Which vitamin is made in the skin?"])
+    choices: list[str] = Field(min_length=2, examples=[["Vitamin C", "Vitamin D"]], description="Different texts.")
+    context: str = Field("", description="What is read before the question; a context that is too long is cut.")
+    several: bool = Field(False, description="Whether several choices may be right; for trained models only.")
+
+
 class Requests(NamedTuple):
     """The bodies of the requests, with their limits.
 
@@ -121,12 +132,14 @@ class Requests(NamedTuple):
       retrieve: For /v1/retrieve.
       embeddings: For /v1/embeddings.
       triage: For /v1/triage.
+      choices: For /v1/choices.
     """
 
     answer: type[AnswerRequest]
     retrieve: type[RetrieveRequest]
     embeddings: type[EmbeddingsRequest]
     triage: type[TriageRequest]
+    choices: type[ChoicesRequest]
 
 
 def requests(limits: RequestLimits) -> Requests:
@@ -135,19 +148,25 @@ def requests(limits: RequestLimits) -> Requests:
     question = (Annotated[str, length], Field(examples=[_EXAMPLE]))
     text = Annotated[str, StringConstraints(min_length=1, max_length=limits.text_chars)]
     texts = Annotated[list[text], Field(min_length=1, max_length=limits.texts)]
+    choices = Annotated[list[Annotated[str, length]], Field(min_length=2, max_length=limits.choices)]
+    of_choices = ChoicesRequest.model_fields
     return Requests(
-        create_model("AnswerRequest", __base__=AnswerRequest, __doc__=AnswerRequest.__doc__, question=question),
-        create_model("RetrieveRequest", __base__=RetrieveRequest, __doc__=RetrieveRequest.__doc__, question=question),
-        create_model(
-            "EmbeddingsRequest",
-            __base__=EmbeddingsRequest,
-            __doc__=EmbeddingsRequest.__doc__,
-            input=(text | texts, ...),
-        ),
-        create_model(
-            "TriageRequest", __base__=TriageRequest, __doc__=TriageRequest.__doc__, text=(Annotated[str, length], ...)
+        _limited(AnswerRequest, question=question),
+        _limited(RetrieveRequest, question=question),
+        _limited(EmbeddingsRequest, input=(text | texts, ...)),
+        _limited(TriageRequest, text=(Annotated[str, length], ...)),
+        _limited(
+            ChoicesRequest,
+            question=(Annotated[str, length], of_choices["question"]),
+            choices=(choices, of_choices["choices"]),
+            context=(Annotated[str, StringConstraints(max_length=limits.text_chars)], of_choices["context"]),
         ),
     )
+
+
+def _limited(base: type[BaseModel], **fields: Any) -> type[Any]:
+    """Returns a body with other types of some fields, under the name and with the docstring of the given one."""
+    return create_model(base.__name__, __base__=base, __doc__=base.__doc__, **fields)
 
 
 class Model(BaseModel):
@@ -271,6 +290,28 @@ class TriageResponse(BaseModel):
     disclaimer: str
 
 
+class Choice(BaseModel):
+    """A choice with its probability."""
+
+    choice: str
+    probability: float = Field(description="0 to 1; where only one choice may be right, they add up to 1.")
+    chosen: bool
+
+
+class ChoicesResponse(BaseModel):
+    """What a model chooses."""
+
+    question: str = Field(description="The question as it was read.")
+    choices: list[Choice] = Field(description="In the order of the request.")
+    chosen: list[str] = Field(description="The chosen ones.")
+    trained: bool = Field(description="Whether the model was trained to choose; else how likely the words are decides.")
+    context_shortened: bool = Field(description="Whether the end of the context was not read: too many tokens.")
+    question_shortened: bool = Field(description="Whether the beginning of the question was not read either.")
+    emergency: str | None = Field(description="Advice to seek help at once, if the texts speak of an emergency.")
+    seconds: dict[str, float]
+    disclaimer: str
+
+
 class Info(BaseModel):
     """Facts that a page shows."""
 
@@ -278,10 +319,13 @@ class Info(BaseModel):
     generator: bool
     triage: bool = Field(description="Whether /v1/triage can be asked.")
     triage_reply: bool = Field(description="Whether it can draft a reply.")
+    choices: bool = Field(description="Whether /v1/choices can be asked.")
+    choices_several: bool = Field(description="Whether it can be told that several choices may be right.")
     max_k: int
     max_question_chars: int
     max_texts: int
     max_text_chars: int
+    max_choices: int
     max_body_bytes: int
     max_tokens: int | None
     examples: list[str]

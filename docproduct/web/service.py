@@ -16,6 +16,7 @@ from absl import logging
 
 from data_pipeline import cleaning
 from docproduct.answering import DISCLAIMER, Answer, Answerer, Query
+from docproduct.answering.choices import ChoiceAnswer, ChoiceAnswerer, ReadQuestion
 from docproduct.answering.triage import Triage, Triager
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation, GenerationSession
@@ -47,6 +48,11 @@ class _Complaint(NamedTuple):
     text: str
 
 
+class _Exam(NamedTuple):
+    chooser: ChoiceAnswerer
+    question: ReadQuestion
+
+
 class _Prompt(NamedTuple):
     generator: GenerationSession
     ids: list[int]
@@ -72,6 +78,10 @@ def _triage(complaints: Sequence[_Complaint]) -> Iterator[list[Triage]]:
 
 def _draft(complaints: Sequence[_Complaint]) -> Iterator[list[str | None]]:
     yield [complaint.triager.draft(complaint.text) for complaint in complaints]
+
+
+def _choose(exams: Sequence[_Exam]) -> Iterator[list[ChoiceAnswer]]:
+    yield [exam.chooser.answer(exam.question) for exam in exams]
 
 
 def _write(prompts: Sequence[_Prompt]) -> Iterator[list[Generation]]:
@@ -101,6 +111,8 @@ class Service:
         self._complaints = WorkQueue(_triage, retrieval, limits, on_batch=self._observe("triage"))
         limits = QueueLimits(1, settings.writing_waiting)
         self._drafts = WorkQueue(_draft, writing, limits, on_batch=self._observe("drafts"))
+        # Not beside retrieval: a language model takes longer than an encoder.
+        self._exams = WorkQueue(_choose, writing, limits, on_batch=self._observe("choices"))
         limits = QueueLimits(settings.writing_batch, settings.writing_waiting)
         self._prompts = WorkQueue(
             _write,
@@ -111,7 +123,7 @@ class Service:
             on_batch=self._observe("writing"),
         )
         queues = {"retrieval": self._questions, "embeddings": self._texts, "writing": self._prompts}
-        queues |= {"triage": self._complaints, "drafts": self._drafts}
+        queues |= {"triage": self._complaints, "drafts": self._drafts, "choices": self._exams}
         for name, queue in queues.items():
             measures.waiting.labels(name).set_function(lambda queue=queue: queue.num_waiting)
 
@@ -199,19 +211,35 @@ class Service:
             return triage
         return dataclasses.replace(triage, reply=await self._drafts.result(complaint))
 
+    async def choices(self, request: schemas.ChoicesRequest) -> ChoiceAnswer | None:
+        """Chooses among the answers of a question; None without a model that chooses."""
+        chooser = self._source.chooser
+        if chooser is None:
+            return None
+        self._exams.check_room()  # before the question is tokenized
+        with request_errors():
+            asked = (request.question, request.choices, request.context, request.several)
+            read = await asyncio.to_thread(chooser.read, *asked)
+        if self._settings.log_questions:
+            logging.info("question: %s", json.dumps(request.question))
+        return await self._exams.result(_Exam(chooser, read))
+
     def info(self) -> schemas.Info:
         """Returns the facts that a page shows."""
         answerer, limits = self._source.answerer, self._settings.request_limits
-        triager = self._source.triager
+        triager, chooser = self._source.triager, self._source.chooser
         return schemas.Info(
             num_answers=answerer.index.num_answers,
             generator=answerer.generator is not None,
             triage=triager is not None,
             triage_reply=triager is not None and triager.model.has_replies,
+            choices=chooser is not None,
+            choices_several=chooser is not None and chooser.takes_several,
             max_k=min(schemas.MAX_K, answerer.index.num_answers),
             max_question_chars=limits.question_chars,
             max_texts=limits.texts,
             max_text_chars=limits.text_chars,
+            max_choices=limits.choices,
             max_body_bytes=self._settings.limits.body_bytes,
             max_tokens=answerer.generator.prompt.answer_tokens if answerer.generator else None,
             examples=self._source.examples,

@@ -50,7 +50,10 @@ class RequestLimits(Settings):
 
     question_chars: int = setting(2_000, "Longest question, in characters.", least=1)
     texts: int = setting(256, "Maximum number of texts to encode per request.", least=1)
-    text_chars: int = setting(20_000, "Longest of these texts, in characters.", least=1)
+    text_chars: int = setting(
+        20_000, "Longest of these texts, and longest context of a multiple-choice question, in characters.", least=1
+    )
+    choices: int = setting(20, "Maximum number of choices per question.", least=2)
 
     @property
     def body_bytes(self) -> int:

@@ -8,12 +8,11 @@ metrics.json  learning_curve.png  README.md
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from scipy.special import expit, softmax
 
 from data_pipeline.folders import files
 from docproduct import model_folder
@@ -21,26 +20,24 @@ from docproduct.layers import checkpoints
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.multiple_choice.model import Head, scores
-from docproduct.systems.multiple_choice.questions import Asked, Batch, Encoded, batches, check_model, encode, tell_cut
+from docproduct.systems.multiple_choice.questions import Batch, check_model
+from docproduct.systems.multiple_choice.scoring import BATCH_INPUTS, ChoiceScorer
 
 KIND = "docproduct multiple-choice model"
 FORMAT = 1
 GENERATOR_FOLDER = "generator"
 THRESHOLD_FILE = "choices.json"
-_BATCH_TOKENS = 4_096
 _REMEDY = "Expected what train_gpt2.py --task=multiple_choice wrote."
 _MATRIX = tf.TensorSpec([None, None], tf.int32)
-SPEC = dict.fromkeys(("ids", "segment_ids", "branch_ids", "ends"), _MATRIX)
+SPEC = dict.fromkeys(BATCH_INPUTS, _MATRIX)
 
 
-class TrainedChooser:
-    """A language model with a head that scores choices.
+class TrainedChooser(ChoiceScorer):
+    """A language model with a head that scores choices; see `ChoiceScorer`.
 
     Attributes:
       generator: the language model with its tokenizer.
       head: scores the last state of a choice.
-      max_tokens: of a row: context, question and all choices.
-      threshold: lowest probability of a choice that is chosen where several may be right.
     """
 
     def __init__(self, generator: TrainedGenerator, max_tokens: int, threshold: float = 0.5):
@@ -50,31 +47,14 @@ class TrainedChooser:
           ValueError: the model attends to an encoder, or its window is smaller than `max_tokens`.
         """
         check_model(generator, max_tokens)
-        self.generator, self.max_tokens, self.threshold = generator, max_tokens, threshold
+        self.generator, self.tokenizer = generator, generator.tokenizer
+        self.max_tokens, self.threshold = max_tokens, threshold
         self.head = Head(generator.decoder.config.width)
         self._scores = tf.function(self._of_batch, input_signature=[SPEC], autograph=False)
 
-    def encode(self, questions: Sequence[Asked]) -> list[Encoded]:
-        """Tokenizes questions; see `questions.encode`."""
-        return encode(questions, self.generator.tokenizer, self.max_tokens)
-
-    def scores(self, encoded: Sequence[Encoded]) -> list[np.ndarray]:
-        """Returns the score of each choice of each question, [number of choices] float32 each."""
-        result = [np.zeros(len(row.choice_ids), np.float32) for row in encoded]
-        for part in batches(encoded, _BATCH_TOKENS):
-            values = self._scores(inputs(part)).numpy()
-            for place, row in zip(part.questions.tolist(), values, strict=True):
-                result[place][:] = row[: len(result[place])]
-        return result
-
-    def probabilities(self, questions: Sequence[Asked]) -> list[np.ndarray]:
-        """Returns the probability of each choice; where only one may be right, they add up to 1."""
-        encoded = self.encode(questions)
-        tell_cut(encoded)
-        return [
-            expit(values) if asked.row.several else softmax(values)
-            for values, asked in zip(self.scores(encoded), questions, strict=True)
-        ]
+    def batch_scores(self, batch: Batch) -> np.ndarray:
+        """Returns the scores of a batch; see `ChoiceScorer`."""
+        return self._scores(inputs(batch)).numpy()
 
     def _of_batch(self, batch: dict[str, tf.Tensor]) -> tf.Tensor:
         return scores(self.generator.decoder, self.head, batch, training=False, recompute=False)

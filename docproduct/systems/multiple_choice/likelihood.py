@@ -10,9 +10,10 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy.special import softmax
 
 from docproduct.systems.generator.model import LanguageModel
-from docproduct.systems.multiple_choice.questions import Asked, Batch, batches, check_model, encode, tell_cut
+from docproduct.systems.multiple_choice.questions import Asked, Batch, Encoded, batches, check_model, encode, tell_cut
 
 NORMALIZATIONS = ("acc", "acc_norm", "acc_bytes")
 _BATCH_TOKENS = 2_048
@@ -21,7 +22,14 @@ _IDS = tf.TensorSpec([None, None], tf.int32)
 
 
 class Likelihood:
-    """Scores choices with a language model."""
+    """Scores choices with a language model.
+
+    Attributes:
+      max_tokens: of a row: context, question and all choices.
+      threshold: None: without training there is none, so that only one choice can be chosen.
+    """
+
+    threshold = None
 
     def __init__(self, model: LanguageModel, max_tokens: int | None = None):
         """Takes the model.
@@ -33,8 +41,8 @@ class Likelihood:
         Raises:
           ValueError: the model attends to an encoder, or its window is smaller than `max_tokens`.
         """
-        self._model, self._max_tokens = model, max_tokens or model.window
-        check_model(model, self._max_tokens)
+        self._model, self.max_tokens = model, max_tokens or model.window
+        check_model(model, self.max_tokens)
         # One signature for all sizes: traced once.
         self._states = tf.function(self._read, input_signature=[_IDS] * 3, autograph=False)
         signature = [tf.TensorSpec([None, None], tf.float32), tf.TensorSpec([None], tf.int32)]
@@ -42,8 +50,19 @@ class Likelihood:
 
     def sums(self, questions: Sequence[Asked]) -> list[np.ndarray]:
         """Returns the log-probability of each choice of each question, [number of choices] float64 each."""
-        encoded = encode(questions, self._model.tokenizer, self._max_tokens)
+        encoded = self.encode(questions)
         tell_cut(encoded)
+        return self._sums_of(encoded)
+
+    def encode(self, questions: Sequence[Asked]) -> list[Encoded]:
+        """Tokenizes questions; see `questions.encode`."""
+        return encode(questions, self._model.tokenizer, self.max_tokens)
+
+    def probabilities_of(self, encoded: Sequence[Encoded], questions: Sequence[Asked]) -> list[np.ndarray]:
+        """Returns the probability of each choice by `acc_norm`; `encoded`: the same questions, tokenized."""
+        return [softmax(values) for values in normalized(self._sums_of(encoded), questions, "acc_norm")]
+
+    def _sums_of(self, encoded: Sequence[Encoded]) -> list[np.ndarray]:
         sums = [np.zeros(len(row.choice_ids)) for row in encoded]
         for part in batches(encoded, _BATCH_TOKENS):
             for question, branch, value in self._tokens(part):

@@ -56,11 +56,13 @@ class Encoded:
       prompt_ids: of the prompt.
       choice_ids: of each choice, as it follows the prompt.
       is_cut: whether earlier questions were left out, or context or question cut.
+      is_question_cut: whether the beginning of the question was cut, and with it the whole context.
     """
 
     prompt_ids: list[int]
     choice_ids: list[list[int]]
     is_cut: bool = False
+    is_question_cut: bool = False
 
     def __len__(self) -> int:
         return len(self.prompt_ids) + sum(map(len, self.choice_ids))
@@ -141,7 +143,8 @@ def encode(questions: Sequence[Asked], tokenizer: CausalTokenizer, max_tokens: i
             )
         kept = context[: max(0, room - len(between))]
         prompt_ids = [*opening, *kept, *(between if kept else []), *rest[start:]]
-        encoded.append(Encoded(prompt_ids, choice_ids, first > 0 or len(context) > len(kept) or start > 0))
+        is_cut = first > 0 or len(context) > len(kept) or start > 0
+        encoded.append(Encoded(prompt_ids, choice_ids, is_cut, start > 0))
     return encoded
 
 
@@ -149,9 +152,14 @@ def check_model(model: LanguageModel, max_tokens: int) -> None:
     """Raises a ValueError if a model attends to an encoder, or has a smaller window than `max_tokens`."""
     if model.encoder_width:
         raise ValueError("This model attends to an encoder's states. Give a language model without an encoder.")
-    if max_tokens > model.window:
+    check_window(max_tokens, model.window)
+
+
+def check_window(max_tokens: int, window: int) -> None:
+    """Raises a ValueError if a row may have more tokens than the model's window."""
+    if max_tokens > window:
         raise ValueError(
-            f"A row may have {max_tokens} tokens; expected at most {model.window}, the model's window. Give a smaller "
+            f"A row may have {max_tokens} tokens; expected at most {window}, the model's window. Give a smaller "
             "--max_tokens (in training --row_tokens)."
         )
 
