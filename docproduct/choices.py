@@ -138,9 +138,10 @@ def show_answer(answer: ChoiceAnswer) -> None:
     lines = [f"!! {answer.emergency}\n"] if answer.emergency else []
     if not answer.trained:
         lines.append("The model was not trained to choose: how likely it finds the words of each choice decides.")
-    if answer.context_shortened or answer.question_shortened:
-        part = "the context, and the beginning of the question," if answer.question_shortened else "the context's end"
-        lines.append(f"Too many tokens: {part} was not read.")
+    if answer.context_shortened:
+        lines.append("The context is too long for the model: its end was not read.")
+    if answer.question_shortened:
+        lines.append("The question is too long for the model: its beginning was not read.")
     for choice in sorted(answer.choices, key=lambda choice: (-choice.probability, not choice.chosen)):
         lines.append(f"{'*' if choice.chosen else ' '} {choice.probability:6.1%}  {choice.choice}")
     print("\n".join(["", *lines, "", DISCLAIMER, ""]), file=sys.stderr)

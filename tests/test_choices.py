@@ -1,10 +1,8 @@
-"""Multiple choice without training: likelihoods by hand, metrics against scikit-learn, the command."""
+"""Multiple choice without training: likelihoods by hand, metrics against scikit-learn."""
 
 import dataclasses
 import json
 import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -279,34 +277,3 @@ def test_evaluate(prepared_dir, model_dir, capsys):
     assert alone["acc"] == systems["acc"]
     with pytest.raises(ValueError, match="no question in test"):
         choices.evaluate(None, prepared, "test", 10)
-
-
-def test_ask(model_dir):
-    chooser = choices.Chooser(model_dir)
-    answer, chosen = chooser.ask(" what  helps? ", ["y", "against x"], "the x.")
-    assert chosen == list(answer)[:1]
-    assert sum(answer.values()) == pytest.approx(1.0)
-    assert list(answer.values()) == sorted(answer.values(), reverse=True)
-    for question, texts, message in (
-        (" ", ["a", "b"], "question is empty"),
-        ("q", ["a"], "'a'; expected two"),
-        ("q", [], "missing; expected two"),
-        ("q", ["a", " a"], "expected two or more"),
-    ):
-        with pytest.raises(ValueError, match=message):
-            chooser.ask(question, texts)
-    with pytest.raises(ValueError, match="--several needs a model that was trained"):
-        chooser.ask("q", ["x", "y"], several=True)
-
-
-def test_the_command(model_dir):
-    command = [sys.executable, "-m", "docproduct.choices", f"--model_dir={model_dir}"]
-
-    def run(*arguments):
-        return subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
-
-    found = run("--question=what helps?", "--choice=x", "--choice=y and z")
-    assert set(json.loads(found.stdout)["choices"]) == {"x", "y and z"}
-    assert "not medical advice" in found.stderr
-    failed = run("--split=dev")
-    assert (failed.returncode, failed.stderr.strip().splitlines()[-1][:6]) == (1, "error:")

@@ -16,6 +16,7 @@ from data_pipeline.corpora.choices import CHOICE_ROWS
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
+from docproduct.answering.choices import ChoiceAnswerer
 from docproduct.choices import Chooser
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
@@ -152,8 +153,10 @@ def test_trained_folder(trained, config):
     assert metrics(chosen, dev)["exact_match"] == pytest.approx(history["best"]["exact_match"])
     answers = Chooser(folder).answers([], dev)["trained"]
     assert metrics(answers.chosen, dev)["hamming"] == pytest.approx(history["best"]["hamming"])
-    probs, several = Chooser(folder).ask(dev[1].row.question, dev[1].row.choices, several=True)
-    assert several == [text for text, prob in probs.items() if prob >= chooser.threshold or text == next(iter(probs))]
+    answer = ChoiceAnswerer.load(folder).ask(dev[1].row.question, dev[1].row.choices, several=True)
+    best = max(choice.probability for choice in answer.choices)
+    for choice in answer.choices:
+        assert choice.chosen == (choice.probability >= min(best, chooser.threshold))
     for values, question in zip(chooser.probabilities(dev), dev, strict=True):
         assert question.row.several or values.sum() == pytest.approx(1)
 

@@ -61,7 +61,7 @@ class ChoiceAnswer:
       choices: in the order in which they were given.
       trained: whether the model was trained to choose; the probabilities of another one are those of `acc_norm`.
       context_shortened: whether the end of the context was not read, as there were too many tokens.
-      question_shortened: whether the beginning of the question was not read either.
+      question_shortened: whether the beginning of the question was not read.
       emergency: advice to seek help at once, if question or context speak of an emergency; shown before all else.
       seconds: seconds that each step took.
     """

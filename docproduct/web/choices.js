@@ -5,7 +5,7 @@ import { at, bar, sender, tell } from "./panel.js";
 
 const UNTRAINED = "The model was not trained to choose: how likely it finds the words of each choice decides.";
 const CONTEXT_CUT = "The context is too long for the model: its end was not read.";
-const QUESTION_CUT = "The question is too long for the model: its beginning and the context were not read.";
+const QUESTION_CUT = "The question is too long for the model: its beginning was not read.";
 let connection = null; // of page.js, once the panel is shown
 let limits = {};
 
@@ -66,8 +66,7 @@ function show(result) {
   at("exam_summary").textContent = `Chosen: ${result.chosen.join("; ")}`;
   at("exam_choices").replaceChildren(...result.choices.map(line));
   const notes = [
-    result.trained ? "" : UNTRAINED,
-    result.question_shortened ? QUESTION_CUT : result.context_shortened ? CONTEXT_CUT : "",
+    !result.trained && UNTRAINED, result.context_shortened && CONTEXT_CUT, result.question_shortened && QUESTION_CUT,
   ];
   tell("exam_note", notes.filter(Boolean).join(" "));
   at("exam_disclaimer").textContent = result.disclaimer;

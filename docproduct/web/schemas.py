@@ -306,7 +306,7 @@ class ChoicesResponse(BaseModel):
     chosen: list[str] = Field(description="The chosen ones.")
     trained: bool = Field(description="Whether the model was trained to choose; else how likely the words are decides.")
     context_shortened: bool = Field(description="Whether the end of the context was not read: too many tokens.")
-    question_shortened: bool = Field(description="Whether the beginning of the question was not read either.")
+    question_shortened: bool = Field(description="Whether the beginning of the question was not read: too many tokens.")
     emergency: str | None = Field(description="Advice to seek help at once, if the texts speak of an emergency.")
     seconds: dict[str, float]
     disclaimer: str
