@@ -183,7 +183,7 @@ if __name__ == "__main__":
     flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Split to score.")
     tokens_help = (
         "Maximum tokens of context, question and choices; default: as in training; of a language model, its window, "
-        "at most 2,048 with --question."
+        "at most 1,024 with --question."
     )
     flags.DEFINE_integer("max_tokens", None, tokens_help, lower_bound=8)
     flags.DEFINE_integer(

@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 from docproduct import sample
+from docproduct.answering import Folders
 from docproduct.answering.choices import ChoiceAnswerer
 from docproduct.answering.emergency import Emergency
+from docproduct.systems.multiple_choice.export import export
 from docproduct.systems.multiple_choice.questions import Encoded
 from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from docproduct.web.settings import RequestLimits, ServiceSettings
 from tests import browser
 from tests.browser import Keys, Page, serving
-from tests.serving import message, running
-from tests.test_choices_use import CASE, chooser, exported, model_dir  # noqa: F401
+from tests.serving import QUESTION, in_thread, message, running
+from tests.test_choices_use import CASE, make, save
 
 EMERGENCY = Emergency.load(sample.EMERGENCY_LIST)
 BODY = dict(zip(("question", "choices", "context"), CASE, strict=True))
@@ -140,9 +142,16 @@ def test_untrained_models_choose_one():
         assert "at most 3 items" in message(refused, 422, "invalid_request")
 
 
-@pytest.mark.parametrize("form", ["model_dir", "exported"])
-def test_the_service_gives_what_the_model_gives(folders, request, form):
-    folder = request.getfixturevalue(form)
+@pytest.fixture(scope="module", params=["folder", "export"])
+def folder(bpe, request, tmp_path_factory):
+    path = str(tmp_path_factory.mktemp("chooser") / "m")
+    if request.param == "folder":
+        return save(make(bpe), path)
+    export(make(bpe), path)
+    return path
+
+
+def test_the_service_gives_what_the_model_gives(folders, folder):
     expected = ChoiceAnswerer.load(folder).ask(*CASE, several=True).as_json() | {"seconds": {}}
     with running(create_app(Reloadable(dataclasses.replace(folders, choices_dir=folder)))) as client:
         with concurrent.futures.ThreadPoolExecutor(8) as threads:
@@ -153,6 +162,29 @@ def test_the_service_gives_what_the_model_gives(folders, request, form):
                 assert choice == ours | {"probability": pytest.approx(ours["probability"], abs=1e-6)}
             assert answer | {"seconds": {}, "choices": expected["choices"]} == expected
         assert len({str(answer["choices"]) for answer in answers}) == 2
+
+
+def test_alone(folder):
+    """Without an index, questions are not answered; all else is as beside one."""
+    with running(create_app(Reloadable(Folders(choices_dir=folder)))) as client:
+        assert client.post("/v1/choices", json=BODY).json()["trained"]
+        for route, body in (("answer", QUESTION), ("retrieve", QUESTION), ("embeddings", {"input": "a"})):
+            for more in ({}, {"stream": True}) if route == "answer" else ({},):
+                refused = client.post(f"/v1/{route}", json=body | more)
+                assert "answers no questions. Start it with --model_dir" in message(refused, 404, "invalid_request")
+        info = client.get("/v1/info").json()
+        assert (info["num_answers"], info["generator"], info["examples"], info["choices"]) == (0, False, [], True)
+        assert client.get("/readyz").json() == {"status": "ready"}
+
+
+def test_what_an_answerer_needs():
+    for folders, missing in (
+        (Folders(), "--model_dir and --index_dir missing"),
+        (Folders("m", choices_dir="c"), "--index_dir missing"),
+        (Folders(generator_dir="g", triage_dir="t"), "--model_dir and --index_dir missing"),
+    ):
+        with pytest.raises(ValueError, match=missing):
+            Reloadable(folders)
 
 
 def choose(page, question="", context="", lines=""):
@@ -207,4 +239,18 @@ def test_panel(driver):
         choose(page, "what now?", "", "aaa\nb\nccc")
         page.until(lambda: page.shows("#exam_note"))
         assert page.text("#exam_note").startswith("The model was not trained to choose")
+        assert page.violations() == []
+
+
+@pytest.mark.skipif(bool(browser.MISSING), reason="the page is tested in Chromium")
+def test_page_without_stored_answers(driver):
+    models = {"answerer": None, "examples": [], "triager": None, "chooser": ChoiceAnswerer(Told(), EMERGENCY)}
+    with in_thread(create_app(types.SimpleNamespace(**models)), timeout_graceful_shutdown=1) as server:
+        page = Page(driver, server.url, has_examples=False)
+        page.until(lambda: page.shows("#exam"))
+        assert not page.shows("#ask")
+        assert page.text("h1") == "Ask the models below."
+        assert page.js("return document.activeElement.id") == "exam_question"
+        choose(page, "what now?", "", "aaa\nb\ncc")
+        page.until(lambda: page.text("#exam_summary") == "Chosen: aaa")
         assert page.violations() == []

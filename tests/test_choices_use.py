@@ -48,14 +48,18 @@ def save(chooser, folder):
     return folder
 
 
-@pytest.fixture(scope="module")
-def chooser(bpe):
+def make(bpe):
     generator = TrainedGenerator.make(SIZES, bpe, seed=1)
     randomize(generator.decoder)
     result = TrainedChooser(generator, 100, THRESHOLD)
     result.head.score.kernel.assign(np.random.default_rng(0).normal(size=(32, 1)))
     result.head.score.bias.assign([-0.5])
     return result
+
+
+@pytest.fixture(scope="module")
+def chooser(bpe):
+    return make(bpe)
 
 
 @pytest.fixture(scope="module")

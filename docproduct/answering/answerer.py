@@ -20,7 +20,7 @@ import numpy as np
 
 from data_pipeline import cleaning
 from data_pipeline.prompts.answer_prompts import answer_prompt
-from data_pipeline.settings import REQUIRED, Settings, setting
+from data_pipeline.settings import Settings, setting
 from docproduct.answering.draft import Draft
 from docproduct.answering.emergency import Emergency
 from docproduct.answering.query import DEFAULT_K, NOT_ANSWERABLE, Answer, Query, suggestions
@@ -35,10 +35,12 @@ from docproduct.systems.retriever import Side, TrainedRetriever
 
 @dataclasses.dataclass(frozen=True)
 class Folders(Settings):
-    """What an Answerer loads."""
+    """What an Answerer and a service load."""
 
-    model_dir: str = setting(REQUIRED, "Trained retriever, or a bare encoder folder.")
-    index_dir: str = setting(REQUIRED, "Index that was built with it.")
+    model_dir: str | None = setting(
+        None, "Trained retriever, or a bare encoder folder; needed, with its index, to answer questions."
+    )
+    index_dir: str | None = setting(None, "Index that was built with it.")
     generator_dir: str | None = setting(
         None,
         "Generator: what docproduct.export wrote, which starts fastest, a model's folder, an adapter, or a GGUF file; "
@@ -73,6 +75,12 @@ class Folders(Settings):
         "With --port: multiple-choice model, a folder or an export, or any language model, that chooses among answers; "
         "default: none.",
     )
+
+    @property
+    def answers(self) -> bool:
+        """Whether questions are to be answered from an index; otherwise a service has other systems only."""
+        of_answers = (self.model_dir, self.index_dir, self.generator_dir, self.reranker_dir)
+        return any(of_answers) or not (self.triage_dir or self.choices_dir)
 
 
 class Answerer:
@@ -123,9 +131,15 @@ class Answerer:
         """Loads the folders.
 
         Raises:
-          ValueError: one of them is damaged, unfinished, or does not fit the others.
+          ValueError: one of them is missing, damaged, unfinished, or does not fit the others.
           OSError: a file cannot be read.
         """
+        if not folders.model_dir or not folders.index_dir:
+            missing = [f"--{name}" for name in ("model_dir", "index_dir") if not getattr(folders, name)]
+            raise ValueError(
+                f"{' and '.join(missing)} missing: questions are answered with a trained retriever and the index that "
+                "was built with it."
+            )
         retriever = TrainedRetriever.load(folders.model_dir)
         index = Index(folders.index_dir, retriever, folders.index_device)
         generator = open_session(folders.generator_dir, folders.base_dir) if folders.generator_dir else None

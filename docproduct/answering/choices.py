@@ -17,7 +17,7 @@ from docproduct.systems.multiple_choice.metrics import choose
 from docproduct.systems.multiple_choice.open import open_model
 from docproduct.systems.multiple_choice.questions import Asked, Encoded
 
-MOST_TOKENS = 2_048  # of a row, if the model was not trained on shorter ones: memory grows with the square
+MOST_TOKENS = 1_024  # of a row, if the model was not trained on shorter ones: memory grows with the square
 
 
 class Model(Protocol):
@@ -81,8 +81,10 @@ class ChoiceAnswer:
 
     def as_json(self) -> dict[str, Any]:
         """Returns the form that scripts and the service print."""
+        fields = dataclasses.asdict(self)
+        first = {name: fields.pop(name) for name in ("question", "choices")} | {"chosen": self.chosen}
         seconds = {step: round(seconds, 4) for step, seconds in self.seconds.items()}
-        return dataclasses.asdict(self) | {"chosen": self.chosen, "seconds": seconds, "disclaimer": DISCLAIMER}
+        return first | fields | {"seconds": seconds, "disclaimer": DISCLAIMER}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,9 +3,9 @@
 // Questions stay out of the address, and out of storage that outlives the tab.
 
 import { showChoices } from "./choices.js";
+import { at, tell } from "./panel.js";
 import { showTriage } from "./triage.js";
 
-const at = (id) => document.getElementById(id);
 const info = { num_answers: 0, generator: false, max_k: 50, max_question_chars: 2000, examples: [], disclaimer: "" };
 const entries = []; // what was asked since the page was loaded, the newest last
 let shown = null; // the entry on the page; null at the start
@@ -201,12 +201,6 @@ function update(entry) {
   at("copy").hidden = !result.answerable;
   at("timings").textContent = timings(entry);
   showSources(entry);
-}
-
-/** A live region is heard only when its text changes while it stands, so it is shown first. */
-function tell(id, words) {
-  at(id).hidden = !words;
-  if (at(id).textContent !== (words || "")) at(id).textContent = words || "";
 }
 
 /** Shows the text as it grows; when it is complete and checked, each sentence with its sources or a doubt. */
@@ -474,8 +468,17 @@ async function loadInfo() {
   const connection = { request, unreachable: UNREACHABLE, onToken: askForToken };
   showTriage(info, connection);
   showChoices(info, connection);
+  if (!info.num_answers) showPanelsOnly();
   at("examples").hidden = shown !== null || !info.examples.length;
   listQuestions("examples", info.examples.map((question) => [question, () => ask(question)]));
+}
+
+/** Leaves the panels of other systems only: there are no stored answers to search. */
+function showPanelsOnly() {
+  at("title").textContent = "Ask the models below.";
+  at("about").textContent = "This service has no stored answers to search.";
+  at("ask").hidden = true;
+  document.querySelector(".panel:not([hidden]) textarea").focus();
 }
 
 // ---- Wiring

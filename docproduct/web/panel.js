@@ -1,4 +1,4 @@
-// What the panels of triage and of multiple choice share.
+// What the page and its panels, of triage and of multiple choice, share.
 
 export const at = (id) => document.getElementById(id);
 const percent = new Intl.NumberFormat("en", { style: "percent", maximumFractionDigits: 0 });
@@ -38,8 +38,8 @@ export function bar(name, probability) {
   return item;
 }
 
-/** Shows words in a part of the page, which is hidden without any. */
+/** A live region is heard only when its text changes while it stands, so it is shown first. Without words, it is hidden. */
 export function tell(id, words) {
   at(id).hidden = !words;
-  at(id).textContent = words || "";
+  if (at(id).textContent !== (words || "")) at(id).textContent = words || "";
 }

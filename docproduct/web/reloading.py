@@ -20,7 +20,7 @@ class Reloadable:
     """An answerer that is loaded from folders, and again when they have changed.
 
     Attributes:
-      answerer: The one that answers now.
+      answerer: The one that answers now; None if the service has other systems only.
       examples: Stored questions to try.
       triager: Names the departments of a text; None if there is no triage model.
       chooser: Chooses among the answers of a question; None if there is no model that chooses.
@@ -32,10 +32,13 @@ class Reloadable:
         self._load()
 
     def _load(self) -> None:
-        answerer = Answerer.load(self._folders)
-        examples = example_questions(answerer.index)
-        # The first question takes longer, so no client should be the one to ask it.
-        answerer.answer(Query(examples[0] if examples else "a", k=1, threshold=-1.0))
+        answerer: Answerer | None = None
+        examples: list[str] = []
+        if self._folders.answers:
+            answerer = Answerer.load(self._folders)
+            examples = example_questions(answerer.index)
+            # The first question takes longer, so no client should be the one to ask it.
+            answerer.answer(Query(examples[0] if examples else "a", k=1, threshold=-1.0))
         triager, chooser = self._load_triager(), self._load_chooser()
         self.answerer, self.examples, self.triager, self.chooser = answerer, examples, triager, chooser
 

@@ -71,8 +71,7 @@ def _place(parts: Sequence[str | int]) -> str:
 def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
     """Adds the routes under /v1, and those for probes and counters."""
     started = int(time.time())
-    refusals = schemas.responses(400, 401, 408, 413, 422, 429, 500, 503, 504)
-    of_optional_models = refusals | schemas.responses(404)
+    refusals = schemas.responses(400, 401, 404, 408, 413, 422, 429, 500, 503, 504)
 
     @app.post("/v1/answer", response_model=schemas.AnswerResponse, responses=refusals)
     async def answer(body: requests.answer, request: Request) -> Response:
@@ -96,7 +95,7 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
         """Encodes texts, in the form of OpenAI's route of this name."""
         return await while_connected(request, service.embeddings(body), service.deadline())
 
-    @app.post("/v1/triage", response_model=schemas.TriageResponse, responses=of_optional_models)
+    @app.post("/v1/triage", response_model=schemas.TriageResponse, responses=refusals)
     async def triage(body: requests.triage, request: Request) -> Response:
         """Names the likeliest departments of a patient's text, and drafts a reply if it is asked for."""
         result = await while_connected(request, service.triage(body), service.deadline())
@@ -104,7 +103,7 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
             raise HTTPException(404, "This service has no triage model. Start it with --triage_dir.")
         return JSONResponse(result.as_json())
 
-    @app.post("/v1/choices", response_model=schemas.ChoicesResponse, responses=of_optional_models)
+    @app.post("/v1/choices", response_model=schemas.ChoicesResponse, responses=refusals)
     async def choices(body: requests.choices, request: Request) -> Response:
         """Chooses among the answers of a question."""
         answer = await while_connected(request, service.choices(body), service.deadline())

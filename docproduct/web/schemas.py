@@ -315,7 +315,7 @@ class ChoicesResponse(BaseModel):
 class Info(BaseModel):
     """Facts that a page shows."""
 
-    num_answers: int
+    num_answers: int = Field(description="0 if the service answers no questions.")
     generator: bool
     triage: bool = Field(description="Whether /v1/triage can be asked.")
     triage_reply: bool = Field(description="Whether it can draft a reply.")

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from absl import logging
+from starlette.exceptions import HTTPException
 
 from data_pipeline import cleaning
 from docproduct.answering import DISCLAIMER, Answer, Answerer, Query
@@ -134,11 +135,16 @@ class Service:
         """Returns the time, by `time.perf_counter`, when a request that begins now is given up."""
         return time.perf_counter() + self._settings.timeout
 
+    def _answerer(self) -> Answerer:
+        if self._source.answerer is None:
+            raise HTTPException(404, "This service answers no questions. Start it with --model_dir and --index_dir.")
+        return self._source.answerer
+
     async def retrieve(self, request: schemas.RetrieveRequest) -> Answer:
         """Finds the sources of a question."""
         with request_errors():
             query = Query(request.question, request.k, request.search_by, correct=request.correct)
-        return await self._retrieved(self._source.answerer, query)
+        return await self._retrieved(self._answerer(), query)
 
     async def _retrieved(self, answerer: Answerer, query: Query) -> Answer:
         with request_errors():  # checked alone: a wrong question must not spoil a batch
@@ -149,7 +155,7 @@ class Service:
 
     async def answer(self, request: schemas.AnswerRequest) -> AsyncIterator[Answer]:
         """Yields the answer with its sources, then with the generator's text while it grows, then complete, checked."""
-        answerer = self._source.answerer
+        answerer = self._answerer()
         with request_errors():
             sampling = _sampling(answerer, request)
             query = Query(
@@ -183,7 +189,7 @@ class Service:
     async def embeddings(self, request: schemas.EmbeddingsRequest) -> schemas.EmbeddingsResponse:
         """Encodes texts."""
         texts = [request.input] if isinstance(request.input, str) else request.input
-        vectors, num_tokens = await self._texts.result(_Texts(self._source.answerer.retriever, texts, request.side))
+        vectors, num_tokens = await self._texts.result(_Texts(self._answerer().retriever, texts, request.side))
         with request_errors():
             vectors = shorten(vectors, request.dimensions or 0)
         data = [
@@ -226,22 +232,23 @@ class Service:
 
     def info(self) -> schemas.Info:
         """Returns the facts that a page shows."""
-        answerer, limits = self._source.answerer, self._settings.request_limits
-        triager, chooser = self._source.triager, self._source.chooser
+        answerer, triager, chooser = self._source.answerer, self._source.triager, self._source.chooser
+        limits, num_answers = self._settings.request_limits, answerer.index.num_answers if answerer else 0
+        generator = answerer.generator if answerer else None
         return schemas.Info(
-            num_answers=answerer.index.num_answers,
-            generator=answerer.generator is not None,
+            num_answers=num_answers,
+            generator=generator is not None,
             triage=triager is not None,
             triage_reply=triager is not None and triager.model.has_replies,
             choices=chooser is not None,
             choices_several=chooser is not None and chooser.takes_several,
-            max_k=min(schemas.MAX_K, answerer.index.num_answers),
+            max_k=min(schemas.MAX_K, num_answers),
             max_question_chars=limits.question_chars,
             max_texts=limits.texts,
             max_text_chars=limits.text_chars,
             max_choices=limits.choices,
             max_body_bytes=self._settings.limits.body_bytes,
-            max_tokens=answerer.generator.prompt.answer_tokens if answerer.generator else None,
+            max_tokens=generator.prompt.answer_tokens if generator else None,
             examples=self._source.examples,
             disclaimer=DISCLAIMER,
         )
