@@ -78,7 +78,7 @@ def resumable_folder(path: str, state: str, overwrite: bool = False, kind: str =
     working = f"{path}.partial"
     result, marker = os.path.join(working, "result"), os.path.join(working, "state")
     os.makedirs(working, exist_ok=True)
-    with _locked(working):
+    with locked(working):
         if not os.path.exists(marker) or read_text(marker) != state:
             for entry in os.scandir(working):
                 if entry.is_dir():
@@ -134,7 +134,12 @@ def _replace_folder(partial: str, path: str) -> None:
 
 
 @contextlib.contextmanager
-def _locked(folder: str) -> Iterator[None]:
+def locked(folder: str) -> Iterator[None]:
+    """Keeps other processes that lock the folder out while the block runs.
+
+    Raises:
+      BlockingIOError: another process is writing it.
+    """
     import filelock  # here, because the processes of `prepare` hold no lock, and its import takes 50 ms
 
     try:

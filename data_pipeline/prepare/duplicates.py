@@ -35,31 +35,47 @@ def signatures(texts: Sequence[str]) -> list[bytes]:
     return [minhash.hashvalues.astype("<u4").tobytes() for minhash in hashes]
 
 
+class NearDuplicates:
+    """Tells of each text whether an earlier one is nearly the same."""
+
+    def __init__(self, threshold: float):
+        """Takes the Jaccard similarity from which texts are near duplicates."""
+        import datasketch  # see above
+
+        self._threshold, self._datasketch = threshold, datasketch
+        self._candidates = datasketch.MinHashLSH(min(threshold, 0.9), _NUM_HASHES)  # above, bands are too few
+        self._hashes_of: dict[int, np.ndarray] = {}
+
+    def __contains__(self, text_id: int) -> bool:
+        return text_id in self._hashes_of
+
+    def add(self, text_id: int, signature: bytes) -> bool:
+        """Adds a text by its id and `signatures`, unless it is a near duplicate; returns whether it was added."""
+        hashes = np.frombuffer(signature, "<u4")
+        minhash = self._datasketch.MinHash(_NUM_HASHES, seed=_SEED, hashvalues=hashes, scheme=_SCHEME)
+        # The share of equal hashes estimates the Jaccard similarity; the LSH finds candidates only.
+        if any(np.mean(self._hashes_of[i] == hashes) >= self._threshold for i in self._candidates.query(minhash)):
+            return False
+        self._candidates.insert(text_id, minhash)
+        self._hashes_of[text_id] = hashes
+        return True
+
+
 def find(job: Job, chunk_paths: Sequence[str], progress: bool) -> None:
     """Finds the rows to drop, in the order of the inputs, and writes their ids into a file."""
     path = os.path.join(job.work, _DROPPED_FILE)
     if job.settings.duplicates != "near" or os.path.exists(path):
         return
-    import datasketch  # see above
-
-    threshold = job.settings.near_threshold
     owner = _owners(job, chunk_paths)
-    seen = datasketch.MinHashLSH(min(threshold, 0.9), _NUM_HASHES)  # above, bands are too few
-    hashes_of: dict[int, np.ndarray] = {}
+    seen = NearDuplicates(job.settings.near_threshold)
     dropped: list[int] = []
     for chunk_path in tqdm(chunk_paths, "near duplicates", disable=not progress):
         names = [job.schema.id_name, job.schema.key_group, "given_split", "signature"]
         for row_id, key, split, signature in zip(*in_order(chunk_path, names), strict=True):
-            if row_id in hashes_of or owner.get(key, split) != split:
+            if row_id in seen or owner.get(key, split) != split:
                 continue  # an exact duplicate, or a key of another split's file: it is refused anyway
-            hashes = np.frombuffer(signature, "<u4")
-            minhash = datasketch.MinHash(_NUM_HASHES, seed=_SEED, hashvalues=hashes, scheme=_SCHEME)
-            # The share of equal hashes estimates the Jaccard similarity; the LSH finds candidates only.
-            if any(np.mean(hashes_of[other] == hashes) >= threshold for other in seen.query(minhash)):
+            if not seen.add(row_id, signature):
                 dropped.append(row_id)
-            else:
-                seen.insert(row_id, minhash)
-                hashes_of[row_id] = hashes
     with files.whole_file(path) as partial, open(partial, "wb") as file:
         np.save(file, np.array(dropped, np.int64))
 
