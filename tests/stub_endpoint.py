@@ -16,7 +16,7 @@ WRONG = ("a stone", "a cloud", "a song")
 def passage(number):
     """Returns the text of a passage that the stub knows by its number."""
     return (
-        f"Remedy{number} is a plant of the family Familia{number}. It grows in region{number}, and its leaves are given "
+        f"Remedy{number} is a plant of the family Familia{number}. It grows in region{number}. Its leaves are given "
         f"against ailment{number} in a dose of {number} mg. Nobody takes it before sleep."
     )
 

@@ -101,4 +101,4 @@ def _text(value: Any) -> str | None:
         value = "\n\n".join(value)
     if not isinstance(value, str) or not value.strip():
         return None
-    return markup.to_text(value) if markup.holds_markup(value) else value
+    return markup.to_text(value).strip() if markup.holds_markup(value) else value

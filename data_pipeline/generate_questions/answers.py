@@ -142,21 +142,24 @@ def json_schema(kind: str) -> dict[str, Any]:
 def parse(answer: str, kind: str, finished: bool = True) -> tuple[list[Item], list[Fault]]:
     """Returns the questions of an answer, and what of it cannot be read. One of the two is not empty.
 
-    A Markdown fence, words around the JSON and thoughts before it are left aside. A series with one faulty question is
-    faulty as a whole: later questions build on earlier ones.
+    A Markdown fence, words around the JSON and thoughts before it are left aside. Of an answer that ends in the middle,
+    the questions that are complete are read. A series with one faulty question is faulty as a whole: later questions
+    build on earlier ones.
 
     Args:
       answer: what the model wrote.
       kind: the kind of questions that were asked for.
       finished: whether the model ended its answer; otherwise the maximum of tokens was reached.
     """
-    content = _content(answer)
-    if content is None:
-        return [], [Fault(NO_JSON if finished else CUT_OFF)]
-    parts = [content] if kind == SERIES else content["questions"]
-    if not isinstance(parts, list) or not parts:
+    content, parts = _content(answer)
+    faults = [] if content else [Fault(NO_JSON if finished else CUT_OFF)]
+    if kind == SERIES:
+        parts = [content] if content else []
+    elif content:
+        parts = content["questions"]
+    if content and not (isinstance(parts, list) and parts):
         return [], [Fault(NO_QUESTION)]
-    items, faults = [], []
+    items = []
     for part in parts:
         try:
             items.append(_item(_SCHEMAS[kind].model_validate(part)))
@@ -171,15 +174,20 @@ def _item(read: Any) -> Item:
     return Item((read.step(),))
 
 
-def _content(answer: str) -> dict[str, Any] | None:
-    """Returns the first object with a field "questions"; a list of objects counts as that field."""
-    text = answer.rpartition("</think>")[2]
-    for value in _values(text):
+def _content(answer: str) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """Returns the first object with a field "questions", or None and the objects that are a question each.
+
+    A list of objects counts as that field.
+    """
+    parts = []
+    for value in _values(answer.rpartition("</think>")[2]):
         if isinstance(value, list) and value and all(isinstance(part, dict) for part in value):
-            return {"questions": value}
+            return {"questions": value}, []
         if isinstance(value, dict) and "questions" in value:
-            return value
-    return None
+            return value, []
+        if isinstance(value, dict) and "question" in value:
+            parts.append(value)
+    return None, parts
 
 
 def _values(text: str) -> Iterator[Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import email.utils
+import logging
 import math
 import os
 import time
@@ -85,6 +86,7 @@ class Endpoint:
             import openai  # here, as models of this machine need no such package
         except ImportError as error:
             raise ValueError(MISSING) from error
+        logging.getLogger("httpx2").setLevel(logging.WARNING)  # it logs every call
         self._openai = openai
         api_key = api_key or os.environ.get("OPENAI_API_KEY")
         if not api_key and not settings.base_url:

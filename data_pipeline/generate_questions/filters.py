@@ -63,7 +63,7 @@ def repeated(threshold: float) -> Filter:
 
     def reasons(candidates: Sequence[Candidate]) -> list[str]:
         near, seen, found = NearDuplicates(threshold), set[str](), []
-        texts = [cleaning.normal_form(candidate.text) for candidate in candidates]
+        texts = ["\n".join(map(cleaning.normal_form, candidate.text.splitlines())) for candidate in candidates]
         for number, (text, signature) in enumerate(zip(texts, signatures(texts), strict=True)):
             is_new = text not in seen
             found.append("" if is_new and near.add(number, signature) else NEAR if is_new else EQUAL)

@@ -80,6 +80,15 @@ def chat_prompt(tokenizer: DecoderTokenizer, question: str, sources: Sequence[Te
         room -= len(ids) - max_tokens  # rarely, texts have a few more tokens together than apart
 
 
+def conversation_ids(tokenizer: DecoderTokenizer, conversation: Sequence[Message]) -> list[int]:
+    """Returns the ids of a conversation that the assistant is to go on with.
+
+    Raises:
+      ValueError: the template cannot be used with these messages.
+    """
+    return _template(tokenizer.chat_template, tuple(tokenizer.special_tokens.items())).ids(tokenizer, conversation)
+
+
 def messages(question: str, sources: Sequence[TextPair]) -> list[Message]:
     """Returns the conversation in which a question is asked."""
     if not sources:

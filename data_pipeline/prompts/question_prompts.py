@@ -1,9 +1,11 @@
 """Prompts that ask a language model for questions about a passage, in JSON.
 
-    system    what to write, and the form of the answer
+    system    what a good question is
     user      Title: the passage's title
               Passage:
               its text
+
+              what to write, and the form of the answer
 
 Right and wrong choices are asked for apart: models miscount places, and put the right choice where they like. The
 reader of the answers shuffles them.
@@ -32,6 +34,8 @@ _FORMS = {
     SERIES: '{"case": "...", "questions": [{"question": "...", "right": ["..."], "wrong": ["...", ...]}, ...]}',
 }
 _CHOICES = " Wrong choices are plausible, and wrong beyond doubt. No choice speaks of other choices."
+# With which an answer begins; a model of this machine gets it, as small ones seldom begin with JSON.
+OPENINGS = {kind: form[: form.index("...")] for kind, form in _FORMS.items()}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,13 +64,19 @@ def question_messages(passage: Passage, settings: QuestionSettings) -> list[Mess
     what = _WHAT[settings.kind].format(n=number, choices=settings.num_choices, wrong=settings.num_choices - 1)
     language = settings.language or "the language of the passage"
     system = (
-        f"You write exam questions. From the passage, write {what}.{'' if settings.kind == OPEN else _CHOICES} "
-        "Ask only what the passage answers. A reader will not see the passage: name what each question is about, and do not "
-        f"mention the passage or the text. Write in {language}. Answer with JSON alone, in this form: "
+        f"You write exam questions about a passage. Ask only what the passage answers.{_choice_rules(settings)} A reader "
+        "will not see the passage: name what each question is about, and do not mention the passage or the text."
+    )
+    asked = (
+        f"From this passage, write {what}. Write in {language}. Answer with JSON alone, in this form: "
         f"{_FORMS[settings.kind]}"
     )
     title = f"Title: {passage.title}\n" if passage.title else ""
     return [
         {"role": "system", "content": system},
-        {"role": "user", "content": f"{title}Passage:\n{passage.text}"},
+        {"role": "user", "content": f"{title}Passage:\n{passage.text}\n\n{asked}"},
     ]
+
+
+def _choice_rules(settings: QuestionSettings) -> str:
+    return "" if settings.kind == OPEN else _CHOICES
