@@ -22,6 +22,7 @@ NOT_FOUND = "the passage is not found by the question"
 ALIKE = "an earlier question is alike (cosine)"
 _CHUNK = 1_024  # questions whose scores are in memory together
 _WORD = re.compile(r"\w+")
+_LETTER = re.compile(r"(?<=\w )[A-Z]\b")  # vitamin C, hepatitis B: too short for the check of sentences
 
 
 def unsupported() -> Filter:
@@ -41,10 +42,13 @@ def unsupported() -> Filter:
 
 def _says(check: SourceCheck, passage: Passage, answer: str) -> bool:
     """Returns whether a passage says an answer; the words of one that makes no statement, as "Two", must be there."""
+    source = f"{passage.title} {passage.text}"
+    if not set(_LETTER.findall(answer)) <= set(_LETTER.findall(source)):
+        return False
     checkable = [sentence for sentence in check(answer) if sentence.checkable]
     if checkable:
         return all(sentence.supported for sentence in checkable)
-    return set(_WORD.findall(answer.casefold())) <= set(_WORD.findall(f"{passage.title} {passage.text}".casefold()))
+    return set(_WORD.findall(answer.casefold())) <= set(_WORD.findall(source.casefold()))
 
 
 def not_found(retriever: TrainedRetriever, passages: Mapping[str, Passage], max_rank: int) -> Filter:

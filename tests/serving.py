@@ -103,9 +103,9 @@ def post_all(client, count):
     return threads, [threads.submit(client.post, "/v1/retrieve", json=QUESTION) for _ in range(count)]
 
 
-def wait_until(condition):
-    """Waits until the condition holds, at most 20 seconds."""
-    end = time.monotonic() + 20
+def wait_until(condition, seconds=20):
+    """Waits until the condition holds, at most so many seconds."""
+    end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
         time.sleep(0.01)

@@ -36,7 +36,7 @@ class Stub(http.server.ThreadingHTTPServer):
 
     Attributes:
       mode_of: (number of the passage, calls about it before) -> what to do: "good", an HTTP status such as "429", or
-        "junk", "half", "html", "slow", "broken".
+        "junk", "half" (an answer that is cut off), "html", "slow", "broken".
       answer: number of the passage -> the content of a good answer.
       modes: {number of a passage: what was done}.
       requests: the bodies that came.
@@ -87,7 +87,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         elif mode == "junk":
             content = "Sure! Here are your questions: 1. What {is} it?"
         elif mode == "half":
-            content, finish = content[: len(content) // 2], "length"
+            content, finish = content[: 2 * len(content) // 3], "length"
         elif mode == "html":
             return self._send(200, b"<html>Please log in.</html>", "text/html")
         elif mode.isdigit():

@@ -45,7 +45,7 @@ def reasons(faults):
         answer(SINGLE),
         f"```json\n{answer(SINGLE)}\n```",
         f"Of course! {{Here}} are they:\n\n{answer(SINGLE)}\n\nIs that [all] right?",
-        f'<think>A draft: {answer(SINGLE | {"right": ["Vitamin K"]})}</think>\n{answer(SINGLE)}',
+        f"<think>A draft: {answer(SINGLE | {'right': ['Vitamin K']})}</think>\n{answer(SINGLE)}",
         json.dumps([SINGLE]),
         answer(SINGLE | {"right": "Vitamin C", "explanation": None}),
         answer(SINGLE | {"question": " Which  vitamin cures\u200b scurvy? "}),
@@ -62,7 +62,10 @@ def test_each_kind():
     assert parse(answer(two), "several")[0] == [Item((Step(STEP.question, ("Vitamin C", "12"), STEP.wrong),))]
     series = answer(SINGLE, two, case="A sailor bleeds.")
     ((item,), faults) = parse(series, "series")
-    assert (item.case, [step.right for step in item.steps]) == ("A sailor bleeds.", [("Vitamin C",), ("Vitamin C", "12")])
+    assert (item.case, [step.right for step in item.steps]) == (
+        "A sailor bleeds.",
+        [("Vitamin C",), ("Vitamin C", "12")],
+    )
     assert not faults
 
 
@@ -197,5 +200,9 @@ def test_the_first_filter_that_a_question_fails_counts():
 
     kept, dropped = select(items, [no_two, no_two, lambda given: ["last"] * len(given), no_two])
     assert kept == []
-    assert [(candidate.passage_id, reason) for candidate, reason in dropped] == [("1", "two"), ("0", "last"), ("2", "last")]
+    assert [(candidate.passage_id, reason) for candidate, reason in dropped] == [
+        ("1", "two"),
+        ("0", "last"),
+        ("2", "last"),
+    ]
     assert calls == [3, 2]  # nothing is left for the last filter

@@ -64,8 +64,9 @@ def question_messages(passage: Passage, settings: QuestionSettings) -> list[Mess
     what = _WHAT[settings.kind].format(n=number, choices=settings.num_choices, wrong=settings.num_choices - 1)
     language = settings.language or "the language of the passage"
     system = (
-        f"You write exam questions about a passage. Ask only what the passage answers.{_choice_rules(settings)} A reader "
-        "will not see the passage: name what each question is about, and do not mention the passage or the text."
+        f"You write exam questions about a passage. Ask only what the passage answers.{_choice_rules(settings)} "
+        "A reader will not see the passage: name what each question is about, and do not mention the passage or the "
+        "text."
     )
     asked = (
         f"From this passage, write {what}. Write in {language}. Answer with JSON alone, in this form: "
