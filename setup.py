@@ -33,6 +33,7 @@ setup(
         "matplotlib==3.11.*",
         "numpy==2.4.*",
         "prometheus-client==0.26.*",
+        "pydantic>=2.11,<3",
         "pyarrow==26.*",
         "sacrebleu>=2.5,<3",
         "safetensors==0.8.*",
@@ -49,6 +50,7 @@ setup(
     extras_require={
         "cpu": ["faiss-cpu==1.15.*"],
         "gpu": ["faiss-gpu==1.15.*", "tensorflow[and-cuda]==2.21.*"],
+        "generate": ["openai>=3.57,<4"],
         "tensorboard": ["tensorboard==2.21.*"],
         "xlsx": ["python-calamine>=0.6,<1"],
         "dev": [
@@ -56,6 +58,7 @@ setup(
             "httpx==0.28.*",
             "nbclient==0.11.*",
             "ipykernel>=7",
+            "openai>=3.57,<4",
             "pytest==9.*",
             "pytest-xdist==3.*",
             "python-calamine>=0.6,<1",

@@ -224,3 +224,11 @@ def windows_dir(prepared, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("tokens") / "windows")
     write_windows(path, [], prepared, 290, 40)
     return path
+
+
+@pytest.fixture
+def no_settings_from_outside(monkeypatch):
+    """No variable names an endpoint, and no proxy stands before those of tests."""
+    for name in ("OPENAI_API_KEY", "OPENAI_BASE_URL", "OPENAI_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")

@@ -127,6 +127,7 @@ def test_the_command_stops_at_its_budget_and_goes_on(tmp_path):
         assert report["stopped"].startswith("The budget is used up.")
         assert report["answers"]["not_asked"] > 0
         assert "The budget is used up." in stderr
+        assert "| passages | 12 |" in stderr
         assert "HTTP Request" not in stderr
         assert json.loads(result(*arguments)[1])["answers"]["read"] == 12
         assert len(stub.requests) == 12

@@ -15,7 +15,7 @@ from data_pipeline.generate_questions.writers import RefusedError, Reply, Stoppe
 from data_pipeline.prompts.chat_template import Message
 from data_pipeline.settings import Settings, setting
 
-MISSING = "The package openai is not installed. Run: pip install 'openai>=3.57,<4'"
+MISSING = "The package openai is not installed. Run: pip install -e '.[generate]'"
 NO_CONNECTION = "the endpoint cannot be reached"
 _NO_KEY = "none"  # of an endpoint that asks for no key; the package refuses an empty one
 _FRAME_TOKENS = 64  # of a chat template, more than published ones have around two messages

@@ -16,6 +16,7 @@ from data_pipeline.generate_questions.budget import BudgetSettings
 from data_pipeline.generate_questions.endpoint import Endpoint, EndpointSettings
 from data_pipeline.generate_questions.filters import Filter, repeated, speaking_of_passage
 from data_pipeline.generate_questions.passages import PassageSettings, cut, documents
+from data_pipeline.generate_questions.report import markdown
 from data_pipeline.prompts.question_prompts import QuestionSettings
 from data_pipeline.rows import Passage
 from data_pipeline.settings import decisive, define_flags, flag_values
@@ -109,6 +110,7 @@ def run(passages: dict[str, Passage], model: Model, filters: Sequence[Filter]) -
         values.ask_faulty_again,
         progress=True,
     )
+    print(markdown(report), file=sys.stderr)
     if stop and stop.is_error:
         raise ValueError(stop.message)
     print(json.dumps({"output_dir": values.output_dir} | report, ensure_ascii=False))
