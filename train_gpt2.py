@@ -1,10 +1,11 @@
-"""Trains a generator: to answer from retrieved pairs, to answer alone, or on plain text. Also triage models, encoders.
+"""Trains a generator: to answer from retrieved pairs or alone, to chat, or on plain text. Also triage, encoders.
 
     python train_gpt2.py --task=language_model --text=book.txt --tokens_dir=/tmp/windows --model_dir=/tmp/gpt2
     python train_gpt2.py --task=closed_book --prepared_dir=/tmp/prepared --tokens_dir=/tmp/pairs \
         --base_dir=/tmp/gpt2 --model_dir=/tmp/closed_book
     python -m docproduct.contexts ... --tokens_dir=/tmp/contexts
     python train_gpt2.py --task=context_answer --tokens_dir=/tmp/contexts --base_dir=/tmp/gpt2 --model_dir=/tmp/answers
+    python train_gpt2.py --task=chat --prepared_dir=/tmp/dialogues --base_dir=/tmp/gpt2 --model_dir=/tmp/chat
     python train_gpt2.py --task=triage --prepared_dir=/tmp/departments --encoder_dir=ENCODER --model_dir=/tmp/triage
     python train_gpt2.py --task=multiple_choice --prepared_dir=/tmp/exam --base_dir=/tmp/gpt2 --model_dir=/tmp/chooser
     python train_gpt2.py --task=masked_language_model --text=book.txt --encoder_dir=ENCODER --model_dir=/tmp/encoder
@@ -31,6 +32,7 @@ from data_pipeline.token_rows.packing import write_windows
 from data_pipeline.token_rows.pair_rows import FocusSample, write_closed_book
 from docproduct.layers.lora import LoraSettings
 from docproduct.systems import generator
+from docproduct.systems.chat import flags as chat_flags
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.train import train
 from docproduct.systems.masked_language_model import flags as masked_flags
@@ -42,7 +44,6 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 _DEFAULTS = GeneratorTraining(tokens_dir="")
-_LORA_NAMES = {"rank": "lora_rank", "alpha": "lora_alpha", "targets": "lora_targets"}
 _SIZES = ("width", "num_layers", "num_heads")
 _OWN = ("text", "dev_share", "window", "answer_tokens", "vocab_size")  # flags of this script, for generators only
 _RANDOM_LEARNING_RATE = 1e-3
@@ -56,7 +57,7 @@ def _define_flags() -> None:
         "prepared_dir",
         None,
         "closed_book: pairs to train on; language_model: pairs to add as documents; triage: triage rows; "
-        "multiple_choice: questions; masked_language_model: rows of any type.",
+        "multiple_choice: questions; chat: dialogues; masked_language_model: rows of any type.",
     )
     flags.DEFINE_float("dev_share", 0.05, "*language_model: share of the documents of --text for dev.")
     flags.DEFINE_integer("window", None, f"Tokens per row; default: the maximum of the model, at most {_MOST_TOKENS}.")
@@ -70,13 +71,14 @@ def _define_flags() -> None:
     flags.DEFINE_integer("num_layers", sizes.num_layers, "Without --base_dir: layers.")
     flags.DEFINE_integer("num_heads", sizes.num_heads, "Without --base_dir: heads.")
     define_flags(GeneratorTraining, tokens_dir=None)
-    define_flags(LoraSettings, names=_LORA_NAMES)
+    define_flags(LoraSettings, names=chat_flags.LORA_NAMES)
     flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --base_dir {_RANDOM_LEARNING_RATE:g}"
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
     triage_flags.define()
     masked_flags.define()
     choice_flags.define()
+    chat_flags.define()
 
 
 def _make_tokens(values: flags.FlagValues) -> TokenFolder:
@@ -156,17 +158,26 @@ def _train_choices(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
     return train_chooser(choice_flags.config(), values.model_dir, values.resume, values.overwrite, strategy)
 
 
+def _train_chat(strategy: "tf.distribute.Strategy") -> dict[str, Any]:
+    from docproduct.systems.chat.train import train as train_chat
+
+    values = flags.FLAGS
+    training_flags.check_task(but=(_of_generator() | _OF_SYSTEMS) - chat_flags.names())
+    return train_chat(chat_flags.config(), values.model_dir, values.resume, values.overwrite, strategy)
+
+
 def _of_generator() -> set[str]:
     """Returns the names of the generators' own flags."""
-    return {*descriptions(GeneratorTraining), *_LORA_NAMES.values(), *descriptions(FocusSample), *_OWN}
+    return {*descriptions(GeneratorTraining), *chat_flags.LORA_NAMES.values(), *descriptions(FocusSample), *_OWN}
 
 
 _TRAIN = {
     triage_flags.TASK: _train_triage,
     masked_flags.TASK: _train_masked,
     choice_flags.TASK: _train_choices,
+    chat_flags.TASK: _train_chat,
 }
-_OF_SYSTEMS = {*triage_flags.OWN, *masked_flags.OWN, *choice_flags.OWN}
+_OF_SYSTEMS = {*triage_flags.OWN, *masked_flags.OWN, *choice_flags.OWN, *chat_flags.OWN}
 
 
 def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
@@ -180,7 +191,7 @@ def _config(strategy: "tf.distribute.Strategy") -> GeneratorTraining:
     return GeneratorTraining(
         **flag_values(GeneratorTraining),
         random_gpt2=dataclasses.replace(_DEFAULTS.random_gpt2, **sizes),
-        lora=LoraSettings(**flag_values(LoraSettings, names=_LORA_NAMES)),
+        lora=LoraSettings(**flag_values(LoraSettings, names=chat_flags.LORA_NAMES)),
         settings=training_flags.settings(rate),
     )
 

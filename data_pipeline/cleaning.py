@@ -21,6 +21,7 @@ _NULL_WORD = re.compile(
 )
 _LONGEST_NULL_WORD = 15
 _CLOSING_MARKS = " .?!。？！…"
+_BLANK_LINES = re.compile(r"(?:\r\n|[\r\n])[^\S\r\n]*(?:\r\n|[\r\n])\s*")
 
 # The end of an address: white space, a mark that no address holds, or an entity for one of these. But `&lt;=5` is a
 # parameter, and an apostrophe may stand inside an address.
@@ -62,6 +63,12 @@ def clean(text: str, entities: bool = True) -> str:
         if not any(map(_is_visible, text)):
             return ""
     return "\n".join(filter(None, map(_single_blanks, text.splitlines())))
+
+
+def clean_paragraphs(text: str, entities: bool = True) -> str:
+    """Returns a text whose paragraphs are clean, with a blank line between them; see `clean` for the arguments."""
+    parts = _BLANK_LINES.split(text) if "\n" in text or "\r" in text else [text]
+    return "\n\n".join(filter(None, (clean(part, entities) for part in parts)))
 
 
 def decode_entities(text: str) -> str:

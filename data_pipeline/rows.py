@@ -2,7 +2,22 @@
 
 import dataclasses
 
-from data_pipeline.schemas import ANSWER, ENCODER, LABEL, NUMBER, NUMBERS, QUESTION, SOURCE, TEXT, TEXTS, Field, Schema
+from data_pipeline.schemas import (
+    ANSWER,
+    ENCODER,
+    LABEL,
+    LABELS,
+    NUMBER,
+    NUMBERS,
+    QUESTION,
+    SOURCE,
+    TEXT,
+    TEXTS,
+    Field,
+    Schema,
+)
+
+USER, ASSISTANT = SPEAKERS = ("user", "assistant")  # the roles of a dialogue's turns
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,17 +55,31 @@ class Dialogue:
     """A conversation.
 
     Attributes:
-      turns: the messages of a user, who begins, and an assistant, in turn.
+      turns: the messages, oldest first. The first is a user's, the last an assistant's.
+      roles: whose message each is, `USER` or `ASSISTANT`.
+      system: what the assistant was told before; empty if nothing.
       source: the collection that it comes from.
       focus: its topic; empty where the corpus does not name one.
     """
 
     turns: tuple[str, ...]
+    roles: tuple[str, ...]
+    system: str = ""
     source: str = ""
     focus: str = ""
 
 
-DIALOGUE = Schema(Dialogue, (Field("turns", TEXTS, grouped=True), *_ORIGIN), key="turns")
+# The system's text is apart: the first turn tells equal dialogues, and many have the same system's text.
+DIALOGUE = Schema(
+    Dialogue,
+    (
+        Field("turns", TEXTS, grouped=True, any_word=True, paragraphs=True),
+        Field("roles", LABELS),
+        Field("system", optional=True, paragraphs=True),
+        *_ORIGIN,
+    ),
+    key="turns",
+)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,7 +22,7 @@ import dataclasses
 
 import pyarrow as pa
 
-TEXT, TEXTS, LABEL = "text", "list of texts", "label"  # kinds of fields
+TEXT, TEXTS, LABEL, LABELS = "text", "list of texts", "label", "list of labels"  # kinds of fields
 NUMBER, NUMBERS = "number", "list of numbers"
 IDS = "ids"  # kind of feature: [T] token ids; the other kind is NUMBER, a 64-bit number
 ENCODER = "encoder"
@@ -35,6 +35,7 @@ _ARROW_TYPES = {
     LABEL: pa.string(),
     NUMBER: pa.int64(),
     NUMBERS: pa.list_(pa.int64()),
+    LABELS: pa.list_(pa.string()),
 }
 
 
@@ -45,7 +46,8 @@ class Field:
     Attributes:
       name: the attribute of a row, and the column in Parquet.
       kind: TEXT or TEXTS are cleaned, and a row without them is refused; LABEL is a short text, which may be empty
-        unless it has a feature; NUMBER is a 64-bit number; NUMBERS are several, such as places.
+        unless it has a feature; LABELS are several of a fixed set, such as roles; NUMBER is a 64-bit number; NUMBERS
+        are several, such as places.
       feature: its name in records and batches: the token ids of a TEXT, the class of a LABEL (its place among the
         sorted labels in the manifest), a NUMBER itself. Empty: it is only in Parquet.
       tokenizer: whose tokenizer makes the ids: ENCODER, or empty for a field without ids. What a generator reads is
@@ -56,6 +58,7 @@ class Field:
         from answers. Empty: neither.
       optional: whether a text may be empty; a row is kept without it.
       any_word: whether words for "no value", such as None, are texts like others.
+      paragraphs: whether blank lines between paragraphs stay.
     """
 
     name: str
@@ -66,12 +69,13 @@ class Field:
     side: str = ""
     optional: bool = False
     any_word: bool = False
+    paragraphs: bool = False
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a declaration that does not fit together."""
         if self.kind not in _ARROW_TYPES:
             raise ValueError(f"The kind of {self.name} is {self.kind!r}; expected one of {', '.join(_ARROW_TYPES)}.")
-        if self.kind in (TEXTS, NUMBERS) and self.feature:
+        if self.kind in (TEXTS, LABELS, NUMBERS) and self.feature:
             raise ValueError(f"{self.name} is a {self.kind} with a feature. Expected none: lists stand in Parquet.")
         if self.tokenizer != (ENCODER if self.kind == TEXT and self.feature else ""):
             raise ValueError(

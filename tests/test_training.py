@@ -65,11 +65,16 @@ def test_a_damaged_checkpoint_is_named(share, tmp_path):
 
 
 def test_schedule_by_hand():
-    schedule = optimizer.WarmupLinearDecay(1.0, warmup_steps=2, num_steps=6)
+    schedule = optimizer.WarmupDecay(1.0, warmup_steps=2, num_steps=6)
     # Up over steps 0 and 1, then down by a quarter a step: the last step still moves.
     rates = [float(schedule(tf.constant(step))) for step in range(7)]
     assert rates == pytest.approx([0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0])
-    assert float(optimizer.WarmupLinearDecay(1.0, 0, 4)(tf.constant(0))) == 1.0
+    assert float(optimizer.WarmupDecay(1.0, 0, 4)(tf.constant(0))) == 1.0
+    # The half cosine at 0, 1/4, 1/2, 3/4 of the four steps behind the warm-up: 1, (1 + cos 45°) / 2, 1/2, ...
+    cosine = optimizer.WarmupDecay(1.0, 2, 6, "cosine")
+    rates = [float(cosine(tf.constant(step))) for step in range(7)]
+    assert rates == pytest.approx([0.5, 1.0, 1.0, 0.853553, 0.5, 0.146447, 0.0], abs=1e-6)
+    assert optimizer.WarmupDecay(**cosine.get_config()).schedule == "cosine"
 
 
 def test_gradients_are_clipped_by_their_global_norm():

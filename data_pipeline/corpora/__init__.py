@@ -7,6 +7,7 @@ columns.py    finds the columns with question and answer
 pairs.py      turns rows into pairs; doubts.py notes texts that look spoiled
 triage.py     turns rows into triages: texts with a label, a reply or both
 choices.py    turns rows into questions with choices
+dialogues.py  turns rows into dialogues; meddialog.py reads the text files of MedDialog
 paths.py      finds the files that a flag names
 """
 

@@ -12,9 +12,7 @@ What is right is given by letter, by place (from 0) or by the text of a choice, 
 are yes, no and maybe. Tables have a column for each choice (opa, option_a, answer_a, choice1, A, ...).
 """
 
-import contextlib
 import dataclasses
-import json
 import operator
 import re
 import string
@@ -24,7 +22,7 @@ from typing import Any, ClassVar
 from data_pipeline import cleaning
 from data_pipeline.corpora import Reader, kinds, opened
 from data_pipeline.corpora.columns import Columns, Roles, UsualNames, plain_name
-from data_pipeline.corpora.reading import NotATableError, Refusals, Table
+from data_pipeline.corpora.reading import NotATableError, Refusals, Table, parsed
 from data_pipeline.rows import CHOICES, Choices
 
 DECISIONS = ("yes", "no", "maybe")  # the choices of PubMedQA, which its files do not name
@@ -69,7 +67,7 @@ class ChoicesColumns(Columns):
     fields: ClassVar[str] = "question, choices and what is right"
     lists: ClassVar[str] = "a list of all questions and others of their choices"
     one_a_row: ClassVar[str] = "one question a row, with its choices and what is right among them"
-    nested: ClassVar[str] = _SERIES
+    nested: ClassVar[tuple[str, ...]] = (_SERIES,)
 
     @classmethod
     def of(cls, columns: Columns) -> "ChoicesColumns":
@@ -273,7 +271,7 @@ def _row_of(table: Table, roles: Roles, row: Any, first: int) -> _Raw:
     value: Callable[[Any, int], Any] = table.value or operator.getitem
     values = {role: value(row, places[0]) for role, places in roles.items() if role != "choices"}
     for role in ("correct", "context"):
-        values[role] = _parsed(values.get(role))
+        values[role] = parsed(values.get(role))
     if isinstance(values["context"], dict):  # PubMedQA as Hugging Face has it
         values["context"] = values["context"].get("contexts")
     if isinstance(values["context"], list) and all(isinstance(part, str) for part in values["context"]):
@@ -298,7 +296,7 @@ def _row_of(table: Table, roles: Roles, row: Any, first: int) -> _Raw:
 
 def _listed(value: Any) -> tuple[Sequence[str], list[Any]]:
     """Returns letters or labels, and the choices, of a list, an object, or either as JSON in a text."""
-    value = _parsed(value)
+    value = parsed(value)
     if isinstance(value, dict) and isinstance(value.get("text"), list):  # columns of labels and texts
         labels = value.get("label")
         return list(map(str, labels)) if isinstance(labels, list) else _LETTERS, list(value["text"])
@@ -310,14 +308,6 @@ def _listed(value: Any) -> tuple[Sequence[str], list[Any]]:
         keys = [str(choice.get("key", choice.get("label", i))) for i, choice in enumerate(value)]
         return keys, [choice["text"] for choice in value]
     return _LETTERS[: len(value)], list(value)
-
-
-def _parsed(value: Any) -> Any:
-    """Returns the list or object that a text of JSON holds; other values as they are."""
-    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        with contextlib.suppress(ValueError):
-            return json.loads(value)
-    return value
 
 
 def _text(value: Any) -> str | None:

@@ -84,7 +84,10 @@ class Columns(Settings):
     one_a_row: ClassVar[str] = (
         "one question and one answer a row: write each question with its answer as a row of its own"
     )
-    nested: ClassVar[str | None] = None  # a field of JSON whose list of objects belongs to one row
+    nested: ClassVar[tuple[str, ...]] = ()  # fields of JSON, in lower case, whose list belongs to one row
+    lone_list: ClassVar[str | None] = (
+        None  # the field that a row of JSON is which is a list; None: such rows are refused
+    )
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a delimiter that cannot stand between fields."""
@@ -115,8 +118,8 @@ class Columns(Settings):
         return roles
 
     def named(self, role: str) -> str | None:
-        """Returns the column that a setting names for a role."""
-        return getattr(self, role)
+        """Returns the column that a setting names for a role; None without such a setting."""
+        return getattr(self, role, None)
 
     def _roles(self, path: str, header: Sequence[str]) -> Roles:
         roles: Roles = {}

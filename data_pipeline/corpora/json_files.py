@@ -54,6 +54,8 @@ def _objects(values: Iterable[tuple[str, Any]], columns: Columns, refusals: Refu
             if columns.header:
                 refusals.note("--header does not count for objects, whose fields have names", where)
             yield where, value
+        elif isinstance(value, list) and columns.lone_list:
+            yield where, {columns.lone_list: value}
         elif not isinstance(value, list) or not columns.header:
             refusals.add("not an object", where)
         elif len(value) != len(columns.header):
@@ -96,7 +98,7 @@ def _rows_of(value: dict[str, Any], path: str, columns: Columns) -> list[Any] | 
     Raises:
       ValueError: the object holds columns, or several lists of objects.
     """
-    if isinstance(value.get(columns.nested), list):
+    if any(isinstance(field, list) for name, field in value.items() if name.lower() in columns.nested):
         return None
     if columns.is_found(path, list(value)):
         fields = [value[list(value)[places[0]]] for places in columns.find(path, list(value)).values()][:2]

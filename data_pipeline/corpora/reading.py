@@ -1,6 +1,8 @@
 """What all readers share: the opened table, and the counts of refused rows and of notes."""
 
 import collections
+import contextlib
+import json
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
@@ -75,3 +77,11 @@ class Table(NamedTuple):
     header: list[str]
     rows: Iterable[tuple[str, Any]]
     value: Callable[[Any, int], Any] | None = None
+
+
+def parsed(value: Any) -> Any:
+    """Returns the list or object that a text of JSON holds; other values as they are."""
+    if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
+        with contextlib.suppress(ValueError):
+            return json.loads(value)
+    return value

@@ -11,6 +11,7 @@ from absl import app, flags
 from data_pipeline import splits
 from data_pipeline.corpora import PAIRS, ROLES, Columns, Reader, Refusals
 from data_pipeline.corpora.choices import CHOICE_ROWS
+from data_pipeline.corpora.dialogues import DIALOGUES
 from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
@@ -19,7 +20,7 @@ from data_pipeline.schemas import Schema
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from data_pipeline.settings import define_flags, flag_values
 
-_READERS = {"pairs": PAIRS, "triage": TRIAGES, "choices": CHOICE_ROWS}
+_READERS = {"pairs": PAIRS, "triage": TRIAGES, "choices": CHOICE_ROWS, "dialogues": DIALOGUES}
 _FIELDS = PAIRS.schema.tokenized
 _COLUMN_FLAGS = {role: f"{role}_column" for role in (*ROLES, "label", "title")}
 _LOWER_CASE = {"auto": None, "lower": True, "cased": False}
@@ -28,7 +29,8 @@ _OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # their flag
 
 def _define_flags() -> None:
     rows_help = (
-        "What the files hold: pairs of question and answer, triage rows (a text with label, reply or both), or choices."
+        "What the files hold: pairs of question and answer, triage rows (a text with label, reply or both), choices or "
+        "dialogues."
     )
     flags.DEFINE_enum("rows", "pairs", list(_READERS), rows_help)
     files_help = "Files, folders or patterns with rows, commas between: CSV, TSV, JSON, JSON Lines, Parquet, .xlsx"

@@ -47,10 +47,11 @@ def clean(text: str, field: Field, columns: HtmlColumns, changed: collections.Co
     source = text
     if kind == ESCAPED and not markup.holds_markup(text):  # beside tags, escaped ones are text
         source = cleaning.decode_entities(text)
+    cleaned = cleaning.clean_paragraphs if field.paragraphs else cleaning.clean
     if not markup.holds_markup(source):
-        return cleaning.clean(text)
+        return cleaned(text)
     if kind is None:
         changed[f"{field.plural} with HTML tags, kept"] += 1
-        return cleaning.clean(text)
+        return cleaned(text)
     changed[f"{field.plural} turned from HTML into text"] += 1
-    return cleaning.clean(markup.to_text(source), entities=False)
+    return cleaned(markup.to_text(source), entities=False)

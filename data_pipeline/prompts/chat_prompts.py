@@ -15,12 +15,11 @@ The number of a source stands before what is taken from it: the first token deci
 which source. Readers see the number behind the passage; see `numbers_last`.
 """
 
-import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data_pipeline.prompts.chat_template import ChatTemplate, Message
+from data_pipeline.prompts.chat_template import Message, template_of
 from data_pipeline.prompts.room import equal_share, first_sentences, num_tokens
 from data_pipeline.tokenizers import DecoderTokenizer
 
@@ -64,7 +63,7 @@ def chat_prompt(tokenizer: DecoderTokenizer, question: str, sources: Sequence[Te
     Raises:
       ValueError: the template cannot be used, or does not fit into `max_tokens`.
     """
-    template = _template(tokenizer.chat_template, tuple(tokenizer.special_tokens.items()))
+    template = template_of(tokenizer)
     room = max_tokens - len(template.ids(tokenizer, messages("", [("", "")] if sources else [])))
     if room < 1:
         raise ValueError(
@@ -124,11 +123,6 @@ def numbers_last(text: str, finished: bool = True) -> str:
 
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
-
-
-@functools.lru_cache(maxsize=4)
-def _template(source: str, special_tokens: tuple[tuple[str, str], ...]) -> ChatTemplate:
-    return ChatTemplate(source, dict(special_tokens), "the tokenizer's chat template")
 
 
 def _numbered(number: int, source: TextPair) -> str:

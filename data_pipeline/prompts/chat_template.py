@@ -9,6 +9,7 @@ the messages, and with a placeholder for the text of each. A message is {"role":
 """
 
 import datetime
+import functools
 import re
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -185,6 +186,20 @@ class ChatTemplate:
                 split = pattern.split(text)
                 parts += [tokenizer.added[part] if j % 2 else part for j, part in enumerate(split)]
         return tokenizer.encode_parts(parts)
+
+
+def template_of(tokenizer: DecoderTokenizer) -> ChatTemplate:
+    """Returns the chat template of a tokenizer that has one.
+
+    Raises:
+      ValueError: the template has a syntax error.
+    """
+    return _compiled(tokenizer.chat_template, tuple(tokenizer.special_tokens.items()))
+
+
+@functools.lru_cache(maxsize=4)
+def _compiled(source: str, special_tokens: tuple[tuple[str, str], ...]) -> ChatTemplate:
+    return ChatTemplate(source, dict(special_tokens), "the tokenizer's chat template")
 
 
 def _kept(message: Message) -> Iterator[str]:

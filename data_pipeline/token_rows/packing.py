@@ -80,21 +80,32 @@ def pack(documents: Iterable[Sequence[int]], window: int, end_id: int) -> list[l
     """
     size = window - 1
     parts = [[end_id, *ids[start : start + size]] for ids in documents for start in range(0, len(ids), size)]
+    filled = best_fit(list(map(len, parts)), size)
+    # A part that fills its window was most often cut: the model learns no end there.
+    return [[*(i for place in places for i in parts[place]), end_id][:window] for places in filled]
+
+
+def best_fit(lengths: Sequence[int], window: int) -> list[list[int]]:
+    """Returns the places of the texts of each window: the longest first, each into the window that it fills best.
+
+    Args:
+      lengths: of the texts, in tokens; one that is longer than a window has a window alone.
+      window: largest number of tokens of a window.
+    """
     windows: list[list[int]] = []
     # (room, number) of windows with room, sorted.
     open_windows: list[tuple[int, int]] = []
-    for part in sorted(parts, key=len, reverse=True):
-        place = bisect.bisect_left(open_windows, (len(part), 0))  # the window with the least room that is enough
+    for text in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
+        place = bisect.bisect_left(open_windows, (lengths[text], 0))  # the window with the least room that is enough
         if place < len(open_windows):
             room, number = open_windows.pop(place)
-            windows[number] += part
+            windows[number].append(text)
         else:
-            room, number = size, len(windows)
-            windows.append(list(part))
-        if (left := room - len(part)) > 1:
+            room, number = window, len(windows)
+            windows.append([text])
+        if (left := room - lengths[text]) > 1:
             bisect.insort(open_windows, (left, number))
-    # A part that fills its window was most often cut: the model learns no end there.
-    return [[*ids, end_id][:window] for ids in windows]
+    return windows
 
 
 def write_windows(

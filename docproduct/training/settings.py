@@ -6,6 +6,8 @@ import importlib.util
 from data_pipeline.settings import Settings, setting
 from docproduct.layers.precision import PRECISIONS
 
+SCHEDULES = LINEAR, COSINE = ("linear", "cosine")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainingSettings(Settings):
@@ -13,10 +15,11 @@ class TrainingSettings(Settings):
 
     epochs: int = setting(1, "Passes over the training rows.", least=1)
     batch_size: int = setting(64, "Rows per step, over all replicas.", least=2)
-    learning_rate: float = setting(
-        5e-5, "Peak learning rate, reached after the warm-up; it then falls to 0 in a straight line.", above=0
-    )
+    learning_rate: float = setting(5e-5, "Peak learning rate, reached after the warm-up; it then falls to 0.", above=0)
     warmup_share: float = setting(0.1, "Share of the steps in which the learning rate rises.", least=0, most=1)
+    schedule: str = setting(
+        "linear", "How the learning rate falls: in a straight line, or along a half cosine.", choices=SCHEDULES
+    )
     weight_decay: float = setting(
         0.01, "AdamW's weight decay, on kernels and embeddings; not on biases and normalization.", least=0
     )

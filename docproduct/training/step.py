@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from docproduct.training.gradients import Batch, num_rows
-from docproduct.training.optimizer import adamw
+from docproduct.training.optimizer import WarmupDecay, adamw
 from docproduct.training.settings import TrainingSettings
 from docproduct.training.task import Task
 
@@ -19,11 +19,12 @@ _WORTH_COMPILING = 1_000_000  # weights
 def make_optimizer(
     task: Task, settings: TrainingSettings, strategy: tf.distribute.Strategy
 ) -> keras.optimizers.Optimizer:
-    """Returns AdamW with warm-up and linear decay, built for the task."""
+    """Returns AdamW with the schedule of the settings, built for the task."""
     num_steps = settings.num_steps(task.steps_per_epoch(settings.batch_size))
     warmup_steps = round(settings.warmup_share * num_steps)
+    rate = WarmupDecay(settings.learning_rate, warmup_steps, num_steps, settings.schedule)
     with strategy.scope():
-        return adamw(task.trainable_variables, settings.learning_rate, warmup_steps, num_steps, settings.weight_decay)
+        return adamw(task.trainable_variables, rate, settings.weight_decay)
 
 
 def step_function(

@@ -61,11 +61,14 @@ class GeneratorTraining(Settings):
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of range."""
         super().__post_init__()
-        if self.chunk_size > self.settings.batch_size:
-            raise ValueError(
-                f"chunk_size is {self.chunk_size}; expected 0 to {self.settings.batch_size}, the batch size."
-            )
         if self.lora.rank and not self.base_dir:
             raise ValueError("lora_rank is given without base_dir; an adapter needs a model that was trained before.")
-        if self.adapter_dir and not self.lora.rank:
-            raise ValueError("adapter_dir is given without lora_rank. Give the rank of that adapter, too.")
+        check_parts(self.chunk_size, self.settings.batch_size, self.lora, self.adapter_dir)
+
+
+def check_parts(chunk_size: int, batch_size: int, lora: LoraSettings, adapter_dir: str | None) -> None:
+    """Raises a ValueError for chunks that are larger than a batch, or an adapter to go on from without its rank."""
+    if chunk_size > batch_size:
+        raise ValueError(f"chunk_size is {chunk_size}; expected 0 to {batch_size}, the batch size.")
+    if adapter_dir and not lora.rank:
+        raise ValueError("adapter_dir is given without lora_rank. Give the rank of that adapter, too.")

@@ -47,7 +47,7 @@ def write(
         f"## Scores on dev\n\n{_scores(history, folder)}\n\n![learning curve]({CURVE_FILE})",
     ]
     if after:
-        sections.append(f"## Answers to dev questions\n\n{_samples(before, after)}")
+        sections.append(f"## Answers to dev questions\n\n{samples(before, after)}")
     counts = "\n".join(
         f"* {split}: {entry['rows']:,} rows, {entry['prompt_tokens']:,} tokens of prompts, "
         f"{entry['target_tokens']:,} of targets"
@@ -72,7 +72,8 @@ def _scores(history: dict[str, Any], folder: TokenFolder) -> str:
     )
 
 
-def _samples(before: Sequence[Sample], after: Sequence[Sample]) -> str:
+def samples(before: Sequence[Sample], after: Sequence[Sample]) -> str:
+    """Returns a table of right answers and those of two models, of some samples; `before` may be empty."""
     shown = range(0, len(after), max(1, len(after) // _SHOWN))
     rows = [
         [

@@ -5,6 +5,7 @@ import dataclasses
 from data_pipeline import splits
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
 from data_pipeline.prompts.answer_prompts import PromptSettings
+from docproduct.layers.lora import LoraSettings
 from docproduct.layers.precision import dtype_policy
 from docproduct.systems.generator.adapter import AdaptedGenerator
 from docproduct.systems.generator.config import GeneratorTraining
@@ -56,17 +57,23 @@ def _from_folder(config: GeneratorTraining, folder: TokenFolder, prompt: PromptS
             f"{folder.path} was made with another vocabulary than that of {config.base_dir}. Make it again with "
             "that one."
         )
-    return _adapted(generator, config, policy) if config.lora.rank else generator
+    return adapted(generator, config.lora, config.adapter_dir, seed) if config.lora.rank else generator
 
 
-def _adapted(generator: TrainedGenerator, config: GeneratorTraining, policy: str) -> AdaptedGenerator:
-    """Returns the generator with a new adapter, or with that of `adapter_dir`."""
-    if not config.adapter_dir:
-        return AdaptedGenerator.adapt(generator, config.lora, policy, config.settings.seed)
-    result = AdaptedGenerator.load_on(generator, config.adapter_dir)
-    if result.settings != config.lora:
+def adapted(
+    generator: TrainedGenerator, settings: LoraSettings, adapter_dir: str | None, seed: int
+) -> AdaptedGenerator:
+    """Returns the generator with a new adapter, or with that of `adapter_dir`.
+
+    Raises:
+      ValueError: the adapter there has other settings, or was trained on another model.
+    """
+    if not adapter_dir:
+        return AdaptedGenerator.adapt(generator, settings, generator.decoder.dtype_policy.name, seed)
+    result = AdaptedGenerator.load_on(generator, adapter_dir)
+    if result.settings != settings:
         raise ValueError(
-            f"The adapter in {config.adapter_dir} has {result.settings}; received {config.lora}. Give equal "
+            f"The adapter in {adapter_dir} has {result.settings}; received {settings}. Give equal "
             "--lora_rank, --lora_alpha and --lora_targets."
         )
     result.prompt = generator.prompt

@@ -6,34 +6,30 @@ B rows of one replica, P tokens of the longest prompt, G of the longest target
 from collections.abc import Iterable
 from typing import Any
 
-import tensorflow as tf
 from absl import logging
 
 from data_pipeline import batches, splits
 from data_pipeline.batches import BatchSettings
 from data_pipeline.folders.token_folder import LANGUAGE_MODEL, TokenFolder
 from docproduct.systems.generator import report
+from docproduct.systems.generator.causal_task import CausalTask
 from docproduct.systems.generator.config import GeneratorTraining
 from docproduct.systems.generator.dev import DevEvaluation, Sample
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.losses import PAD, Tokens, joined, next_token_losses
+from docproduct.systems.generator.losses import PAD, Tokens, joined
 from docproduct.systems.generator.start import start
-from docproduct.training.gradients import Batch, Gather, chunked_gradients, num_rows, whole_gradients
-from docproduct.training.task import Task
+from docproduct.training.gradients import Batch
 
 _SHOWN = 2  # answers in the log, each epoch
 _SHOWN_PROMPT = 300  # characters of a prompt's end
 
 
-class GeneratorTask(Task):
+class GeneratorTask(CausalTask):
     """Trains a causal language model on the rows of a token folder.
 
     Attributes:
-      generator: what is trained.
       end_id: the token that begins another text in rows of packed documents; None: a row is one text.
     """
-
-    best_metric, lowest_is_best = "perplexity", True
 
     def __init__(
         self,
@@ -52,20 +48,16 @@ class GeneratorTask(Task):
           evaluation: scores the same generator on dev.
           model_dir: the folder of weights and report.
         """
-        self.generator, self.modules = generator, (generator.decoder,)
+        super().__init__(generator, model_dir, config.chunk_size, config.recompute)
         self.num_rows = folder.num_rows(splits.TRAIN)
         self.end_id = generator.tokenizer.end_id if folder.rows == LANGUAGE_MODEL else None
-        self._config, self._folder, self._evaluation, self._model_dir = config, folder, evaluation, model_dir
+        self._config, self._folder, self._evaluation = config, folder, evaluation
         settings = config.settings
         self._batch_settings = BatchSettings(settings.batch_size, config.num_buckets, seed=settings.seed)
 
     def start(self) -> dict[str, Any]:
         """Returns fingerprints of the data and of the untrained model; a resumed run must have the same."""
-        return {
-            "tokens": self._folder.fingerprint(),
-            "start": self.generator.fingerprint(),
-            "dtype_policy": self.generator.decoder.dtype_policy.name,  # chosen by precision=auto
-        }
+        return {"tokens": self._folder.fingerprint()} | self.start_of_model()
 
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
         """Returns the batches of an epoch without the first `skip`: "prompt_ids" [B, P], "target_ids" [B, G] ..."""
@@ -75,30 +67,12 @@ class GeneratorTask(Task):
         """Returns the number of real tokens in a batch, and the number of places with padding."""
         return batches.count_tokens(batch, PAD)
 
-    def gradients(self, batch: Batch, gather: Gather) -> tuple[tf.Tensor, list[tf.Tensor]]:
-        """Returns the loss of a batch and its gradients; every target token counts alike, whatever its row."""
-        weights_of_rows = tf.reduce_sum(self._tokens(batch).weights, axis=1)  # [B]
-        weights_of_all = gather(weights_of_rows)  # of all replicas
-        # The loop divides by the number of rows: with this factor the mean over rows is the mean over tokens.
-        factor = tf.cast(tf.size(weights_of_all), tf.float32) / tf.maximum(tf.reduce_sum(weights_of_all), 1.0)
-        rows = batch | {"factor": tf.fill([num_rows(batch)], factor)}
-        if self._config.chunk_size:
-            return chunked_gradients(self.loss, self.modules, rows, gather, self._config.chunk_size)
-        return whole_gradients(self.loss, self.modules, rows, gather)
-
-    def loss(self, batch: Batch, gather: Gather) -> tf.Tensor:
-        """Returns the weighted sum of the losses of a batch's tokens.
+    def tokens(self, batch: Batch) -> Tokens:
+        """Returns prompts and targets together, with their weights.
 
         Prompts may be learned, too: there is more to learn from, for little more time. Source: Shi et al. 2024,
         "Instruction Tuning With Loss Over Instructions".
         """
-        del gather  # the loss of a row does not depend on other rows
-        tokens = self._tokens(batch)
-        losses, places = next_token_losses(self.generator.decoder, tokens, True, self._config.recompute)
-        weights = tf.gather_nd(tokens.weights, places) * tf.gather(batch["factor"], places[:, 0])
-        return tf.reduce_sum(losses * weights)
-
-    def _tokens(self, batch: Batch) -> Tokens:
         weights = (self._config.prompt_weight, self._config.opening_weight)
         return joined(batch["prompt_ids"], batch["target_ids"], self.end_id, *weights)
 
@@ -108,10 +82,6 @@ class GeneratorTask(Task):
         for sample in self._evaluation.samples[:_SHOWN]:
             logging.info("%s\n    -> %s", sample.prompt[-_SHOWN_PROMPT:], sample.answer)
         return scores
-
-    def save(self) -> None:
-        """Writes the weights."""
-        self.generator.save_weights(self._model_dir)
 
     def report(self, history: dict[str, Any]) -> None:
         """Writes the model card, with answers of the model that was kept and of the one that training started from."""
