@@ -1,5 +1,6 @@
 """Rows of dialogues: what is learned, for each template; what is dropped when a dialogue is too long; packing."""
 
+import copy
 import itertools
 
 import numpy as np
@@ -14,7 +15,7 @@ from docproduct.systems.generator import tokenizer_of
 from tests.gguf_models import GOLDEN
 from tests.test_chat_template import HOSTILE, said, template_of
 from tests.test_chat_template import tokenizer_of as golden_tokenizer
-from tests.toy_chat import chat_tokenizer
+from tests.toy_chat import TEMPLATE, chat_tokenizer
 
 SMALL = [name for name, entry in GOLDEN["tokenizers"].items() if "content" in entry]
 TALKS = {
@@ -232,6 +233,24 @@ def test_rows_reply_by_reply_are_counted():
     assert len(maker.rows(dialogue(*TALKS[3]), "x")) == 3
     assert maker.counts == {dialogue_rows.APART: 1}
     assert isinstance(PlainFormat().ids(tokenizer, said("Hi")), list)  # a LLaMA without a template
+
+
+def test_a_template_that_takes_old_thoughts_off(toy):
+    """Each reply is learned with its thoughts, and read without them: as it is when the model is asked."""
+    template = TEMPLATE.replace(
+        "message['content']",
+        "(message['content'] if loop.last else message['content'].split('</think>')[-1])",
+    )
+    tokenizer = copy.copy(toy)
+    tokenizer.chat_template = template
+    talk = ("Why?", "<think>Hm.</think>Who knows.", "Why not?", "<think>Well.</think>Tea helps.")
+    first, second = learned_ids(tokenizer, said(*talk))
+    assert runs(tokenizer, *first)[1] == ("<think>Hm.</think>Who knows.<|im_end|>", True)
+    assert "Hm." not in tokenizer.decode(second.ids)
+    assert runs(tokenizer, *second)[1] == ("<think>Well.</think>Tea helps.<|im_end|>", True)
+    maker = DialogueRows(tokenizer, 512)
+    assert len(maker.rows(dialogue(*talk), "x")) == 2
+    assert maker.counts == {dialogue_rows.APART: 1}
 
 
 def test_packing_keeps_dialogues_whole_and_apart():

@@ -153,7 +153,8 @@ class Columns(Settings):
         """Returns the message for a table without a column; `flag` names the column."""
         names = list(map(plain_name, header))
         if other := next((layout for name, layout in OTHER_LAYOUTS.items() if name in names), None):
-            return f"{path} holds {other}. Expected {self.one_a_row}."
+            remedy = "" if "SQuAD" in other else " --rows=dialogues reads dialogues."
+            return f"{path} holds {other}. Expected {self.one_a_row}.{remedy}"
         if {"columns", "data"} <= set(names):
             return f"{path} holds a table split into columns and data. Write rows, in pandas with: orient='records'."
         remedy = f"Name the right one with {flag}; a table without a header line with --header."
