@@ -85,7 +85,7 @@ def conversation_ids(tokenizer: DecoderTokenizer, conversation: Sequence[Message
     Raises:
       ValueError: the template cannot be used with these messages.
     """
-    return _template(tokenizer.chat_template, tuple(tokenizer.special_tokens.items())).ids(tokenizer, conversation)
+    return template_of(tokenizer).ids(tokenizer, conversation)
 
 
 def messages(question: str, sources: Sequence[TextPair]) -> list[Message]:
