@@ -196,6 +196,7 @@ def test_preparing_dialogues(tmp_path):
         {"messages": messages(*ROLES[:2], texts=(f"question  {i}", "First.\n \n\n  Second.\nThird."))}
         for i in range(40)
     ]
+    talks.append({"messages": messages("user", "assistant", texts=("Any allergies?", "None"))})  # None is a word here
     talks += [talks[0], {"messages": messages("user", "assistant", texts=("None", "\u200b"))}]
     path = tmp_path / "a.jsonl"
     path.write_text("\n".join(map(json.dumps, talks)))
@@ -212,7 +213,7 @@ def test_preparing_dialogues(tmp_path):
     for row in table:
         assert row["roles"] == list(ROLES[: len(row["turns"])])
         split_of[row["turns"][0].lower().rstrip("?")].add(row["split"])
-    assert len(split_of) == 40
+    assert len(split_of) == 41
     assert all(len(found) == 1 for found in split_of.values())
     assert manifest["counts"]["dev"]["dialogues"] > 4
-    assert {row["turns"][1] for row in table if len(row["turns"]) == 2} == {"First.\n\nSecond.\nThird."}
+    assert {row["turns"][1] for row in table if len(row["turns"]) == 2} == {"First.\n\nSecond.\nThird.", "None"}
