@@ -33,7 +33,7 @@ def write(
       prepared: the dialogues.
       history: the content of metrics.json, see `loop.fit`.
       rows: those of train and of dev.
-      samples: a table of replies.
+      samples: a table of replies; empty: none were written.
     """
     name = os.path.basename(os.path.abspath(model_dir))
     counts = "\n".join(map(_counts, (splits.TRAIN, splits.DEV), rows))
@@ -43,7 +43,7 @@ def write(
         "## Scores on dev\n\nEpoch 0 is the model that training started from. Perplexity is per token of the replies; "
         "byte_perplexity is per byte of their texts, which models with other vocabularies can be compared by. ROUGE-L "
         f"is of greedy replies to some last questions.\n\n{cards.epochs(history)}\n\n![learning curve]({CURVE_FILE})",
-        f"## Replies to dev dialogues\n\n{samples}",
+        *([f"## Replies to dev dialogues\n\n{samples}"] if samples else []),
         f"## Data\n\n{cards.inputs(prepared)}\n\n{counts}",
         f"## Settings\n\n{cards.settings(dataclasses.asdict(config), dataclasses.asdict(generator.decoder.config))}\n\n"
         "All of them, versions and git commit are in `config.json`.",

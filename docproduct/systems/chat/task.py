@@ -11,7 +11,6 @@ from docproduct.systems.chat.dev import ReplyEvaluation
 from docproduct.systems.chat.rows import SplitRows
 from docproduct.systems.chat.start import start
 from docproduct.systems.generator.causal_task import CausalTask
-from docproduct.systems.generator.dev import Sample
 from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.losses import Tokens
 from docproduct.systems.generator.report import samples
@@ -76,10 +75,10 @@ class ChatTask(CausalTask):
 
     def report(self, history: dict[str, Any]) -> None:
         """Writes the model card, with replies of the model that was kept and of the one that training started from."""
-        config, before = self._config, list[Sample]()
-        if config.num_answers:
-            before = ReplyEvaluation(start(config), self._dev.rows, config.num_answers).write()
+        config, shown = self._config, ""
         if history["best"] != history["epochs"][-1]:
             self.generator.load_weights(self._model_dir)
-        shown = samples(before, self._evaluation.write())
+        if config.num_answers:
+            before = ReplyEvaluation(start(config), self._dev.rows, config.num_answers)
+            shown = samples(before.write(), self._evaluation.write())
         report.write(self._model_dir, config, self.generator, self._prepared, history, (self._train, self._dev), shown)
