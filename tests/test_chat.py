@@ -153,6 +153,7 @@ def test_the_folder_is_that_of_a_generator(whole, base):
     card = (folder / "README.md").read_text()
     assert "nothing it writes is medical advice" in card
     assert "* train: 12 dialogues in " in card
+    assert "## Replies to dev dialogues" in card
     assert "Does tea help" in card
     assert np.abs(logits(load_model(whole.path)) - logits(TrainedGenerator.load(base))).max() > 1e-3
     session = open_session(whole.path)
@@ -167,6 +168,7 @@ def test_the_second_stage_begins_where_the_first_ended(whole, config, tmp_path):
 
 def test_an_adapter_and_the_merged_model_do_the_same(adapter, base, config, tmp_path):
     assert adapter.history["best"]["perplexity"] < adapter.history["epochs"][0]["perplexity"]
+    assert "Replies to dev" not in (pathlib.Path(adapter.path) / "README.md").read_text()
     assert (
         json.loads((pathlib.Path(adapter.path) / "config.json").read_text())["kind"] == "docproduct generator adapter"
     )
