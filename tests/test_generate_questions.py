@@ -45,7 +45,7 @@ def test_questions_are_read_by_the_readers_of_choices(tmp_path):
 
 def test_other_kinds_are_read_by_their_readers(tmp_path):
     def several(number):
-        question = {"question": f"What has {number}?", "right": [f"a{number}", "b"], "wrong": ["c"]}
+        question = {"question": f"What has {number}?", "right": ["a", "b"][: 2 - number], "wrong": ["c"]}
         return json.dumps({"questions": [question], "case": f"Case {number}."})
 
     def pair(number):
@@ -58,7 +58,10 @@ def test_other_kinds_are_read_by_their_readers(tmp_path):
         run(stub, tmp_path / "open", 2, QuestionSettings("open"))
     path = str(tmp_path / "several/questions.jsonl")
     rows = [row for _, row in read_choices(path, Columns(), Refusals())]
-    assert [(row.several, len(row.correct)) for row in rows] == [(1, 2), (1, 2)]
+    assert [(row.several, len(row.correct)) for row in rows] == [
+        (1, 2),
+        (1, 1),
+    ]  # one right choice, where several may be right
     rows = [row for _, row in read_choices(str(tmp_path / "series/questions.jsonl"), Columns(), Refusals())]
     assert [(row.context, row.question, row.source) for row in rows] == [
         ("Case 0.", "What has 0?", "book.txt"),
@@ -193,6 +196,14 @@ def test_an_endpoint_that_is_down_costs_nothing_and_ends_the_run(tmp_path):
     assert report["calls"] == {"all": 12, "without_answer": {"the endpoint cannot be reached": 12}}  # 2 retries each
     assert report["input_tokens"] == report["assumed_tokens"] == 0
     assert report["answers"]["not_asked"] == 50
+
+
+def test_only_failures_in_a_row_end_the_run(tmp_path):
+    asking = dataclasses.replace(ASKING, max_failures=2, max_retries=0, concurrency=1)
+    with stub_endpoint.running(lambda number, before: "500" if number % 2 else "good") as stub:
+        report, stop = run(stub, tmp_path / "q", asking=asking)
+    assert stop is None
+    assert (report["answers"]["not_asked"], report["answers"]["read"]) == (3, 3)
 
 
 def test_a_passage_without_luck_is_asked_again_by_the_next_run(tmp_path):
