@@ -179,9 +179,9 @@ def test_alone(folder):
 
 def test_what_an_answerer_needs():
     for folders, missing in (
-        (Folders(), "--model_dir and --index_dir missing"),
-        (Folders("m", choices_dir="c"), "--index_dir missing"),
-        (Folders(generator_dir="g", triage_dir="t"), "--model_dir and --index_dir missing"),
+        (Folders(), "Missing: --model_dir and --index_dir. Questions"),
+        (Folders("m", choices_dir="c"), "Missing: --index_dir. Questions"),
+        (Folders(generator_dir="g", triage_dir="t"), "Missing: --model_dir and --index_dir. Questions"),
     ):
         with pytest.raises(ValueError, match=missing):
             Reloadable(folders)

@@ -30,7 +30,7 @@ from tests.test_scripts import run
 
 SIZES = GPT2Config(vocab_size=290, width=32, num_layers=2, num_heads=2, max_positions=160, dropout=0.0)
 THRESHOLD = 0.4
-CASE = ("what helps against x?", ["the cause", "y", "z is y"], "the x is against y.")
+CASE = ("what helps against x?", ["z is y", "the cause", "y"], "the x is against y.")
 QUESTIONS = [
     Asked(rows.Choices(CASE[0], tuple(CASE[1]), (), 0, CASE[2], "q")),
     Asked(rows.Choices("what is x?", ("y and z", "é"), (), 1, "", "q")),
@@ -164,7 +164,7 @@ def test_permuted_choices_have_permuted_probabilities(exported):
             {choice.choice: choice for choice in answerer.ask(CASE[0], texts, CASE[2], several).choices}
             for texts in (CASE[1], [CASE[1][place] for place in (2, 0, 1)])
         )
-        assert list(permuted) == ["z is y", "the cause", "y"]
+        assert list(permuted) == ["y", "z is y", "the cause"]
         for text, choice in straight.items():
             assert permuted[text].probability == pytest.approx(choice.probability, abs=1e-6)
             assert permuted[text].chosen == choice.chosen

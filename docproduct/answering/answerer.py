@@ -137,7 +137,7 @@ class Answerer:
         if not folders.model_dir or not folders.index_dir:
             missing = [f"--{name}" for name in ("model_dir", "index_dir") if not getattr(folders, name)]
             raise ValueError(
-                f"{' and '.join(missing)} missing: questions are answered with a trained retriever and the index that "
+                f"Missing: {' and '.join(missing)}. Questions are answered with a trained retriever and the index that "
                 "was built with it."
             )
         retriever = TrainedRetriever.load(folders.model_dir)
