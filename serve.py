@@ -19,6 +19,7 @@ from absl import app, flags, logging
 from data_pipeline.folders import files
 from data_pipeline.settings import define_flags, flag_values
 from docproduct.answering import Answer, Answerer, Folders, Query, terminal
+from docproduct.chatting import ChatSettings
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.training.devices import set_up
 from docproduct.web.settings import Limits, RequestLimits, ServiceSettings
@@ -107,7 +108,8 @@ def _service_settings(values: flags.FlagValues) -> ServiceSettings:
         else max(Limits.body_bytes, request_limits.body_bytes),
         **flag_values(Limits, _NOT_LIMITED, _LIMITS),
     )
-    return ServiceSettings(limits=limits, request_limits=request_limits, **flag_values(ServiceSettings, _NOT_SERVED))
+    parts = {"limits": limits, "request_limits": request_limits, "chat": ChatSettings(**flag_values(ChatSettings))}
+    return ServiceSettings(**parts, **flag_values(ServiceSettings, _NOT_SERVED))
 
 
 def _token(path: str | None) -> str | None:
@@ -120,7 +122,8 @@ def _token(path: str | None) -> str | None:
 def _service_flags() -> list[str]:
     """Returns the names of the flags that are for a service."""
     limits = [_LIMITS.get(name, name) for name in flag_values(Limits, _NOT_LIMITED, _LIMITS)]
-    return [*_OF_SERVICE, *limits, *_REQUEST_LIMITS.values(), *flag_values(ServiceSettings, _NOT_SERVED)]
+    settings = [*flag_values(ServiceSettings, _NOT_SERVED), *flag_values(ChatSettings)]
+    return [*_OF_SERVICE, *limits, *_REQUEST_LIMITS.values(), *settings]
 
 
 def _present(values: flags.FlagValues, names: Iterable[str]) -> list[str]:
@@ -133,6 +136,7 @@ def _define_flags() -> None:
     define_flags(Query, _NOT_ASKED)
     define_flags(GenerationSettings, _NOT_SAMPLED, max_tokens=None)
     define_flags(ServiceSettings, _NOT_SERVED)
+    define_flags(ChatSettings)
     define_flags(Limits, _NOT_LIMITED, _LIMITS)
     define_flags(RequestLimits, names=_REQUEST_LIMITS)
     flags.DEFINE_string("question", None, "Answer this question and end.")

@@ -255,7 +255,7 @@ def _define_flags() -> None:
     flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
     flags.DEFINE_string("tokens_dir", None, "Token folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace tokens_dir.")
-    define_flags(PromptSettings, but=("window",))
+    define_flags(PromptSettings, but=("window", "history"))
     window_help = f"Tokens of prompt and answer; default: {PromptSettings.window}, or what the model takes."
     flags.DEFINE_integer("window", None, window_help)
     define_flags(ContextSettings)
@@ -271,7 +271,7 @@ def _make(values: flags.FlagValues) -> dict[str, Any]:
     window = min(PromptSettings.window, most) if values.window is None else values.window
     if window > most:
         raise ValueError(f"window is {window}; expected at most {most}, the positions of {values.base_dir}.")
-    prompt = PromptSettings(window=window, **flag_values(PromptSettings, but=("window",)))
+    prompt = PromptSettings(window=window, **flag_values(PromptSettings, but=("window", "history")))
     settings = ContextSettings(prompt, KindShares(**flag_values(KindShares)), **flag_values(ContextSettings))
     prepared, tokenizer = PreparedFolder(values.prepared_dir), generator.tokenizer_of(values.base_dir)
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)

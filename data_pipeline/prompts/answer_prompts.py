@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from data_pipeline.prompts.chat_prompts import TextPair, chat_prompt
+from data_pipeline.prompts.chat_template import Message
 from data_pipeline.prompts.room import equal_share
 from data_pipeline.settings import Settings, setting
 from data_pipeline.tokenizers import CausalTokenizer
@@ -31,6 +32,9 @@ class PromptSettings(Settings):
     num_contexts: int = setting(3, "Retrieved pairs in a prompt, at most; 0: closed book.", least=0)
     window: int = setting(512, "Tokens of prompt and answer together.")
     answer_tokens: int = setting(192, "Tokens of the window that a prompt leaves to the answer and its end.")
+    history: bool = setting(
+        False, "Whether the model learned from conversations, so that earlier turns belong into a prompt."
+    )
 
     def __post_init__(self) -> None:
         """Raises a ValueError for numbers that leave no room."""
@@ -50,7 +54,7 @@ class PromptSettings(Settings):
 def default_prompt(tokenizer: CausalTokenizer, window: int) -> PromptSettings | None:
     """Returns how a model that was not trained here is asked; None if it was not trained to chat."""
     window = min(window, _CHAT_WINDOW)
-    return PromptSettings(window=window, answer_tokens=window // 4) if tokenizer.chat_template else None
+    return PromptSettings(window=window, answer_tokens=window // 4, history=True) if tokenizer.chat_template else None
 
 
 class Prompt(NamedTuple):
@@ -60,11 +64,13 @@ class Prompt(NamedTuple):
       ids: its token ids, at most `settings.prompt_tokens`.
       sources: the retrieved pairs in it, the first ones, as they stand there: whole or in part.
       shortened: whether the question lost its end.
+      num_left_out: earlier messages that had no room.
     """
 
     ids: list[int]
     sources: tuple[TextPair, ...]
     shortened: bool
+    num_left_out: int = 0
 
 
 def with_markers(tokenizer: CausalTokenizer) -> CausalTokenizer:
@@ -73,7 +79,12 @@ def with_markers(tokenizer: CausalTokenizer) -> CausalTokenizer:
 
 
 def answer_prompt(
-    tokenizer: CausalTokenizer, settings: PromptSettings, question: str, contexts: Sequence[TextPair] = ()
+    tokenizer: CausalTokenizer,
+    settings: PromptSettings,
+    question: str,
+    contexts: Sequence[TextPair] = (),
+    system: str = "",
+    earlier: Sequence[Message] = (),
 ) -> Prompt:
     """Returns the prompt that asks for an answer.
 
@@ -84,13 +95,19 @@ def answer_prompt(
       contexts: retrieved pairs, the nearest first; those after the first `settings.num_contexts` are left out. They
         share the room that the question leaves. A long pair loses the end of its answer, and the end of its question if
         that takes more than half of its share. Without room, the furthest are left out first.
+      system: a system prompt; needs a chat template.
+      earlier: earlier turns, oldest first; need a chat template. See `chat_prompt`.
 
     Raises:
-      ValueError: the tokenizer has neither markers nor a template that can be used.
+      ValueError: the tokenizer has neither markers nor a template that can be used, or the template refuses the
+        conversation.
     """
     contexts = contexts[: settings.num_contexts]
     if tokenizer.chat_template:
-        return Prompt(*chat_prompt(tokenizer, question, contexts, settings.prompt_tokens))
+        return Prompt(*chat_prompt(tokenizer, question, contexts, settings.prompt_tokens, system, earlier))
+    if system or earlier:
+        part = "system prompt" if system else "earlier turns"
+        raise ValueError(f"This generator has no chat template, and takes no {part}. Leave them out.")
     return _marked_prompt(tokenizer, settings, question, contexts)
 
 

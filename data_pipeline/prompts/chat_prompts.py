@@ -1,6 +1,7 @@
 """Prompts of a chat model that answers from numbered sources.
 
-    system      what to do
+    system      what the user of a program wants of the model, if anything; then what to do
+    user, assistant, ...    earlier turns, if the model learned from conversations
     user        [1] question of the nearest pair
                 its answer
 
@@ -43,14 +44,23 @@ class ChatPrompt(NamedTuple):
       ids: its token ids.
       sources: the sources as they stand in it.
       shortened: whether the question lost its end.
+      num_left_out: earlier messages that had no room.
     """
 
     ids: list[int]
     sources: tuple[TextPair, ...]
     shortened: bool
+    num_left_out: int = 0
 
 
-def chat_prompt(tokenizer: DecoderTokenizer, question: str, sources: Sequence[TextPair], max_tokens: int) -> ChatPrompt:
+def chat_prompt(
+    tokenizer: DecoderTokenizer,
+    question: str,
+    sources: Sequence[TextPair],
+    max_tokens: int,
+    system: str = "",
+    earlier: Sequence[Message] = (),
+) -> ChatPrompt:
     """Returns the prompt that asks for an answer from sources.
 
     Args:
@@ -59,12 +69,15 @@ def chat_prompt(tokenizer: DecoderTokenizer, question: str, sources: Sequence[Te
       sources: pairs, the nearest first. They share the room that the question leaves; a long answer loses its last
         sentences. Without room, the furthest are left out first.
       max_tokens: the largest number of tokens.
+      system: what stands before the instruction to answer from the sources; at most half of `max_tokens`.
+      earlier: the turns before, oldest first. They take up to half of the room beside sources, and all of it without
+        any; the oldest are left out first, a question together with its answers.
 
     Raises:
-      ValueError: the template cannot be used, or does not fit into `max_tokens`.
+      ValueError: the template cannot be used, refuses the conversation, or does not fit into `max_tokens`.
     """
-    template = template_of(tokenizer)
-    room = max_tokens - len(template.ids(tokenizer, messages("", [("", "")] if sources else [])))
+    check_system(tokenizer, system, max_tokens)
+    room = max_tokens - len(conversation_ids(tokenizer, messages("", [("", "")] if sources else [], system)))
     if room < 1:
         raise ValueError(
             f"A prompt may have {max_tokens} tokens, and the chat template alone takes {max_tokens - room}. Expected "
@@ -72,10 +85,12 @@ def chat_prompt(tokenizer: DecoderTokenizer, question: str, sources: Sequence[Te
         )
     while True:
         asked = first_sentences(tokenizer, question, room)
-        shown = _fitted(tokenizer, sources, room - num_tokens(tokenizer, asked))
-        ids = template.ids(tokenizer, messages(asked, shown))
+        left = room - num_tokens(tokenizer, asked)
+        turns, size = _last_turns(tokenizer, earlier, left // 2 if sources else left)
+        shown = _fitted(tokenizer, sources, left - size)
+        ids = conversation_ids(tokenizer, messages(asked, shown, system, turns))
         if len(ids) <= max_tokens:
-            return ChatPrompt(ids, tuple(shown), asked != question)
+            return ChatPrompt(ids, tuple(shown), asked != question, len(earlier) - len(turns))
         room -= len(ids) - max_tokens  # rarely, texts have a few more tokens together than apart
 
 
@@ -88,12 +103,24 @@ def conversation_ids(tokenizer: DecoderTokenizer, conversation: Sequence[Message
     return template_of(tokenizer).ids(tokenizer, conversation)
 
 
-def messages(question: str, sources: Sequence[TextPair]) -> list[Message]:
+def check_system(tokenizer: DecoderTokenizer, system: str, max_tokens: int) -> None:
+    """Raises a ValueError if a system prompt takes more than half of the tokens that a prompt may have."""
+    size = num_tokens(tokenizer, system)
+    if size > max_tokens // 2:
+        raise ValueError(
+            f"The system prompt has {size} tokens; expected at most {max_tokens // 2}, half of the {max_tokens} that a "
+            "prompt of this model may have. Shorten it."
+        )
+
+
+def messages(
+    question: str, sources: Sequence[TextPair], system: str = "", earlier: Sequence[Message] = ()
+) -> list[Message]:
     """Returns the conversation in which a question is asked."""
-    if not sources:
-        return [_message("user", question)]
+    system = "\n\n".join(filter(None, [system, SYSTEM if sources else ""]))
     numbered = [_numbered(number, source) for number, source in enumerate(sources, 1)]
-    return [_message("system", SYSTEM), _message("user", "\n\n".join([*numbered, f"Question: {question}"]))]
+    asked = "\n\n".join([*numbered, f"Question: {question}"]) if sources else question
+    return [*([_message("system", system)] if system else []), *earlier, _message("user", asked)]
 
 
 def cited(number: int, text: str) -> str:
@@ -123,6 +150,24 @@ def numbers_last(text: str, finished: bool = True) -> str:
 
 def _message(role: str, content: str) -> Message:
     return {"role": role, "content": content}
+
+
+def _last_turns(tokenizer: DecoderTokenizer, earlier: Sequence[Message], room: int) -> tuple[list[Message], int]:
+    """Returns the last messages that fit into a room, and the tokens that they take. Exchanges stay whole."""
+    starts = [
+        place
+        for place, message in enumerate(earlier)
+        if not place or (message["role"] == "user" and earlier[place - 1]["role"] != "user")
+    ]
+    frame = len(conversation_ids(tokenizer, messages("", [])))
+    first, size = len(earlier), 0
+    for start in reversed(starts):
+        exchange = earlier[start:first]
+        more = len(conversation_ids(tokenizer, messages("", [], earlier=exchange))) - frame
+        if size + more > room:
+            break
+        first, size = start, size + more
+    return list(earlier[first:]), size
 
 
 def _numbered(number: int, source: TextPair) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 
 from data_pipeline import cleaning
 from data_pipeline.prompts.answer_prompts import answer_prompt
+from data_pipeline.prompts.chat_template import Message
 from data_pipeline.settings import Settings, setting
 from docproduct.answering.draft import Draft
 from docproduct.answering.emergency import Emergency
@@ -228,13 +229,15 @@ class Answerer:
         answerable = result.is_answerable(self._threshold if query.threshold is None else query.threshold)
         hits = tuple(result.hits[: self._k(query)])
         shown = hits[0].answer if answerable else NOT_ANSWERABLE
-        advice = None
-        if self._emergency:
-            advice = self._emergency.advice(query.question) or self._emergency.advice(corrected or "")
+        advice = self.advice(query.question) or self.advice(corrected or "")
         answer = Answer(query.question, shown, hits, answerable, None, 0, seconds, advice, corrected=corrected)
         if answerable or not result.decision.near:
             return answer
         return dataclasses.replace(answer, suggestions=suggestions(hits))
+
+    def advice(self, text: str) -> str | None:
+        """Returns advice to seek help at once, if a text speaks of an emergency and there is a list of terms."""
+        return self._emergency.advice(text) if self._emergency else None
 
     def check(self, query: Query) -> None:
         """Raises a ValueError if this index cannot be asked this."""
@@ -249,13 +252,27 @@ class Answerer:
         """Returns whether the generator writes an answer to this query."""
         return self.generator is not None and query.generate and answer.answerable
 
-    def draft(self, query: Query, answer: Answer) -> Draft:
-        """Returns what the generator needs to write an answer from the hits."""
+    def draft(
+        self, query: Query, answer: Answer, system: str = "", earlier: Sequence[Message] = (), question: str = ""
+    ) -> Draft:
+        """Returns what the generator needs to write an answer from the hits.
+
+        Args:
+          query: What was searched for.
+          answer: Its answer so far.
+          system: A system prompt, for a model with a chat template.
+          earlier: Earlier turns of the conversation, for a model that learned from conversations.
+          question: What to ask the generator. Defaults to the question of the query.
+
+        Raises:
+          ValueError: The model's template refuses the conversation, or the system prompt is too long.
+        """
         contexts = [(hit.question, hit.answer) for hit in answer.hits]
-        question = answer.corrected or cleaning.clean(answer.question)
-        prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts)
+        question = question or answer.corrected or cleaning.clean(answer.question)
+        prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts, system, earlier)
         answer = dataclasses.replace(answer, num_contexts=len(prompt.sources), shortened=prompt.shortened)
-        return Draft(answer, prompt.ids, self._check_support.against(prompt.sources), query.only_supported)
+        check = self._check_support.against(prompt.sources)
+        return Draft(answer, prompt.ids, check, query.only_supported, prompt.num_left_out)
 
     def sampling(self, **given: Any) -> GenerationSettings:
         """Returns settings for the generator; its text is at most as long as it was trained for, unless given.

@@ -17,12 +17,14 @@ class Draft(NamedTuple):
       prompt_ids: Token ids of the generator's prompt.
       check: Checks sentences against the sources in that prompt.
       only_supported: Whether to leave out the sentences that the sources do not support.
+      num_left_out: Earlier messages of a conversation that had no room in the prompt.
     """
 
     answer: Answer
     prompt_ids: list[int]
     check: SourceCheck
     only_supported: bool
+    num_left_out: int = 0
 
     def growing(self, generation: Generation, seconds: float) -> Answer:
         """Returns the answer with the text so far, not yet checked; with `only_supported`, its supported sentences."""

@@ -25,35 +25,40 @@ def show(answers: Iterable[Answer]) -> Answer:
     for number, answer in enumerate(answers):
         if not number:
             if answer.emergency:
-                _print(f"\n!! {answer.emergency}")
+                print_line(f"\n!! {answer.emergency}")
             if answer.corrected:
-                _print(f"\nSearched for: {answer.corrected}")
-            _print(f"\n{answer.answer}\n")
+                print_line(f"\nSearched for: {answer.corrected}")
+            print_line(f"\n{answer.answer}\n")
             if answer.suggestions:
                 topics = (_suggested(suggestion) for suggestion in answer.suggestions)
-                _print("Did you mean:\n" + "".join(f"  {topic}\n" for topic in topics))
+                print_line("Did you mean:\n" + "".join(f"  {topic}\n" for topic in topics))
         if answer.generated is not None:
             if printed is None:
                 sources = "from the sources marked with *" if answer.num_contexts else "without sources"
                 cut = "; the question is too long for it, and lost its end" if answer.shortened else ""
-                _print(f"Written by the generator, {sources}{cut}:\n")
-            _print(answer.generated[len(printed or "") :], end="")
+                print_line(f"Written by the generator, {sources}{cut}:\n")
+            print_line(answer.generated[len(printed or "") :], end="")
             printed = answer.generated
     if printed is not None:
-        _print("\n" if answer.finished else " ... (cut at the limit of tokens)\n")
-        for line in _support(answer):
-            _print(line)
+        print_line("\n" if answer.finished else " ... (cut at the limit of tokens)\n")
+        show_check(answer)
     for number, hit in enumerate(answer.hits, 1):
         mark = "*" if number <= answer.num_contexts else " "
-        _print(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.question}  [{hit.source}]")
+        print_line(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.question}  [{hit.source}]")
     times = ", ".join(f"{step} {seconds * 1_000:.0f} ms" for step, seconds in answer.seconds.items())
-    _print(f"\n{times}\n\n{answer.disclaimer}\n")
+    print_line(f"\n{times}\n\n{answer.disclaimer}\n")
     return answer
 
 
 def _suggested(suggestion: Suggestion) -> str:
     topic, question = suggestion.topic, suggestion.question
     return topic if topic == question else f"{topic} (ask: {question})"
+
+
+def show_check(answer: Answer) -> None:
+    """Prints what the check of the written text found."""
+    for line in _support(answer):
+        print_line(line)
 
 
 def _support(answer: Answer) -> list[str]:
@@ -71,30 +76,37 @@ def _support(answer: Answer) -> list[str]:
 
 def converse(ask: Callable[[str], Iterator[Answer]], num_answers: int) -> None:
     """Answers one line after another; a question that cannot be answered does not end the conversation."""
-    _print(f"{num_answers} answers. Ask a question. {_HELP}")
+    print_line(f"{num_answers} answers. Ask a question. {_HELP}")
     last: Answer | None = None
+    for line in lines("Question: "):
+        try:
+            if line.strip() == "/sources":
+                show_sources(last)
+            elif line.strip().startswith("/"):
+                print_line(_HELP)
+            else:
+                last = show(ask(line.strip()))
+        except ValueError as error:
+            print_line(f"error: {error}")
+        except KeyboardInterrupt:
+            print_line("\nstopped.")
+
+
+def lines(prompt: str) -> Iterator[str]:
+    """Yields what the user types; in a terminal, lines can be edited and the arrow keys bring earlier ones back."""
     with _history():
-        while (line := _read("Question: ")) is not None:
-            try:
-                if line.strip() == "/sources":
-                    _show_sources(last)
-                elif line.strip().startswith("/"):
-                    _print(_HELP)
-                else:
-                    last = show(ask(line.strip()))
-            except ValueError as error:
-                _print(f"error: {error}")
-            except KeyboardInterrupt:
-                _print("\nstopped.")
+        while (line := _read(prompt)) is not None:
+            yield line
 
 
-def _show_sources(last: Answer | None) -> None:
+def show_sources(last: Answer | None) -> None:
+    """Prints the sources of an answer in full."""
     if last is None:
-        _print("There is no answer yet.")
+        print_line("There is no answer yet.")
         return
     for number, hit in enumerate(last.hits, 1):
-        _print(f"\n{number}. {hit.question}\n\n{hit.answer}\n\n   cosine {hit.score:.3f}, {hit.source} {hit.focus}")
-    _print(f"\n{last.disclaimer}\n")
+        print_line(f"\n{number}. {hit.question}\n\n{hit.answer}\n\n   cosine {hit.score:.3f}, {hit.source} {hit.focus}")
+    print_line(f"\n{last.disclaimer}\n")
 
 
 def _read(prompt: str) -> str | None:
@@ -102,7 +114,7 @@ def _read(prompt: str) -> str | None:
     try:
         if sys.stdin.isatty():
             return input(prompt)
-        _print(prompt, end="")
+        print_line(prompt, end="")
         return sys.stdin.readline() or None
     except (EOFError, KeyboardInterrupt):
         return None
@@ -130,5 +142,6 @@ def _history() -> Iterator[None]:
             readline.write_history_file(path)
 
 
-def _print(text: str, end: str = "\n") -> None:
+def print_line(text: str, end: str = "\n") -> None:
+    """Prints a line to standard error."""
     print(text, end=end, file=sys.stderr, flush=True)

@@ -16,6 +16,7 @@ from docproduct.exports.graph_session import GraphSession
 from docproduct.generation.causal_lm import CausalLM, SessionConfig, Tokenizer
 from docproduct.generation.export import FORMAT, KIND, live
 from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.scoring import Scorer
 from docproduct.layers import int8
 
 # By their names in an export's config.json.
@@ -53,16 +54,19 @@ class GenerationSession:
       window: largest number of tokens in a prompt and its answer together.
       prompt: how prompts are made, if the model was trained to answer.
       chat_template: Jinja template of a conversation, if the model was trained to chat.
+      scorer: tells how likely the model finds a text; None: it cannot, as an export holds no signature for that.
     """
 
-    def __init__(self, tokenizer: Tokenizer, config: SessionConfig, run: Run):
+    def __init__(self, tokenizer: Tokenizer, config: SessionConfig, run: Run, scorer: Scorer | None = None):
         """Joins the parts.
 
         Args:
           tokenizer: of prompts and answers.
           config: what is known of the model.
           run: runs `begin` or `advance` of a `Decoder`.
+          scorer: see the class.
         """
+        self.scorer = scorer
         self.tokenizer, self._config, self._run = tokenizer, config, run
         self.window, self.prompt, self.chat_template = config.window, config.prompt, config.chat_template
 
@@ -101,7 +105,7 @@ class GenerationSession:
             state = functions[name](**tensors)
             return {key: value if key in config.cache else value.numpy() for key, value in state.items()}
 
-        return cls(model.tokenizer, config, run)
+        return cls(model.tokenizer, config, run, None if config.encoder_width else Scorer(model))
 
     def write(
         self,
@@ -165,7 +169,7 @@ class GenerationSession:
         """Yields the growing answers to several prompts, one to each; otherwise like `stream`."""
         if settings.num_samples != 1:
             raise ValueError(f"num_samples is {settings.num_samples}; expected 1: a stream shows one answer.")
-        self._check(prompts)
+        self.check(prompts)
         self._encoder(encoder, len(prompts))
         states = self._states(prompts, settings, lookup, _CHUNK, encoder)
         return ([self._generation(state, row) for row in range(len(prompts))] for state in states)
@@ -179,7 +183,7 @@ class GenerationSession:
         encoder: EncoderArrays | None = None,
     ) -> Iterator[dict[str, Any]]:
         """Yields the state after every `chunk` tokens; each chunk costs the time of a few steps."""
-        lengths = self._check(prompts)
+        lengths = self.check(prompts)
         of_encoder = self._encoder(encoder, len(prompts))
         longest = int(lengths.max())
         # The longest prompt decides: all texts write into the same slots.
@@ -198,7 +202,7 @@ class GenerationSession:
             state = self._run("advance", {**state, **steps, **sampling})
             yield state
 
-    def _check(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
+    def check(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
         """Returns the lengths of the prompts, [B], or raises a ValueError for prompts that cannot be read."""
         if not prompts:
             raise ValueError("There is no prompt; expected one or more.")

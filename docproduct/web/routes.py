@@ -113,15 +113,15 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
 
     @app.get("/v1/models", responses=schemas.responses(401, 429, 500))
     async def models() -> schemas.Models:
-        """Lists the model of /v1/embeddings, in the form of OpenAI's route of this name."""
-        return schemas.Models(data=[schemas.Model(id=schemas.MODEL_ID, created=started)])
+        """Lists the models of OpenAI's routes, in the form of OpenAI's route of this name."""
+        return schemas.Models(data=[schemas.Model(id=name, created=started) for name in service.model_ids()])
 
     @app.get("/v1/models/{model_id:path}", responses=schemas.responses(401, 404, 429, 500))
     async def model(model_id: str) -> schemas.Model:
-        """Describes the model."""
-        if model_id != schemas.MODEL_ID:
-            raise HTTPException(404, f"There is no such model. Expected {schemas.MODEL_ID}.")
-        return schemas.Model(id=schemas.MODEL_ID, created=started)
+        """Describes a model."""
+        if model_id not in service.model_ids():
+            raise HTTPException(404, f"There is no such model. Expected {' or '.join(service.model_ids())}.")
+        return schemas.Model(id=model_id, created=started)
 
     @app.get("/v1/info", responses=schemas.responses(401, 429, 500))
     async def info() -> schemas.Info:

@@ -13,7 +13,8 @@ from docproduct.generation.sampling import GenerationSettings
 from docproduct.web.settings import RequestLimits
 
 MAX_K = 50
-MODEL_ID = "docproduct"
+MODEL_ID = "docproduct"  # of /v1/embeddings
+CHAT_MODEL_ID = "docproduct-chat"  # of /v1/chat/completions and /v1/completions
 _EXAMPLE = "What helps against a cough?"
 _NO_TEXTS = (
     "The input is token ids of another model's tokenizer; expected a text or a list of texts. In LangChain, set "
@@ -66,10 +67,10 @@ class RetrieveRequest(BaseModel):
     correct: bool = field(_QUERY["correct"], True)
 
 
-_SAMPLING = _sampling_fields()
+SAMPLING = _sampling_fields()
 
 
-class AnswerRequest(create_model("_Sampling", __base__=RetrieveRequest, **_SAMPLING)):
+class AnswerRequest(create_model("_Sampling", __base__=RetrieveRequest, **SAMPLING)):
     """A question, and how its answer is written."""
 
     generate: bool = field(_QUERY["generate"], True)
@@ -78,7 +79,7 @@ class AnswerRequest(create_model("_Sampling", __base__=RetrieveRequest, **_SAMPL
 
     def sampling(self) -> dict[str, Any]:
         """Returns the sampling settings; max_tokens only if it is given."""
-        return {name: value for name in _SAMPLING if (value := getattr(self, name)) is not None}
+        return {name: value for name in SAMPLING if (value := getattr(self, name)) is not None}
 
 
 class EmbeddingsRequest(BaseModel):
@@ -170,7 +171,7 @@ def _limited(base: type[BaseModel], **fields: Any) -> type[Any]:
 
 
 class Model(BaseModel):
-    """A model that encodes texts, as OpenAI's clients list it."""
+    """A model, as OpenAI's clients list it."""
 
     id: str
     object: Literal["model"] = "model"

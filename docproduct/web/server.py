@@ -21,13 +21,15 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
 
 from docproduct.answering import DISCLAIMER, Folders
-from docproduct.web import schemas
+from docproduct.web import schemas, talk_schemas
 from docproduct.web.measures import Measures
 from docproduct.web.protection import HEADER_BYTES, Protection
 from docproduct.web.reloading import Reloadable
 from docproduct.web.routes import add_api, add_errors, add_pages
 from docproduct.web.service import Service
 from docproduct.web.settings import ServiceSettings
+from docproduct.web.talk_routes import add_talk
+from docproduct.web.talking import Talking
 
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _MOST_CONNECTIONS = 800  # a process may usually open 1,024 files
@@ -79,6 +81,7 @@ def create_app(source: Reloadable, settings: ServiceSettings = ServiceSettings()
         )
     add_errors(app)
     add_api(app, service, schemas.requests(settings.request_limits))
+    add_talk(app, Talking(service, source, settings), talk_schemas.requests(settings.request_limits))
     add_pages(app)
     return app
 

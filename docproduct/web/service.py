@@ -95,6 +95,7 @@ class Service:
 
     Attributes:
       measures: Its counters.
+      writing_thread: The thread that writes.
     """
 
     def __init__(self, source: Reloadable, settings: ServiceSettings, measures: Measures):
@@ -103,6 +104,7 @@ class Service:
         # A thread for retrieval and one for writing: TensorFlow and FAISS use all cores within one batch.
         self._threads = [ThreadPoolExecutor(1, name) for name in ("retrieval", "writing")]
         retrieval, writing = self._threads
+        self.writing_thread = writing
         limits = QueueLimits(settings.max_batch, settings.max_waiting, settings.max_wait_ms)
         self._questions = WorkQueue(
             _retrieve, retrieval, limits, key=lambda item: item.answerer, on_batch=self._observe("retrieval")
@@ -144,9 +146,10 @@ class Service:
         """Finds the sources of a question."""
         with request_errors():
             query = Query(request.question, request.k, request.search_by, correct=request.correct)
-        return await self._retrieved(self._answerer(), query)
+        return await self.retrieved(self._answerer(), query)
 
-    async def _retrieved(self, answerer: Answerer, query: Query) -> Answer:
+    async def retrieved(self, answerer: Answerer, query: Query) -> Answer:
+        """Finds the sources of a query with this answerer, which may have been replaced since."""
         with request_errors():  # checked alone: a wrong question must not spoil a batch
             answerer.check(query)
         if self._settings.log_questions:
@@ -167,22 +170,33 @@ class Service:
                 correct=request.correct,
                 sampling=sampling,
             )
-        answer = await self._retrieved(answerer, query)
+        answer = await self.retrieved(answerer, query)
         if not answerer.writes(query, answer):
             yield answer
             return
-        self._prompts.check_room()  # before anything is sent: a stream that has begun has its status already
+        self.check_writing()  # before anything is sent: a stream that has begun has its status already
         start = time.perf_counter()
         draft = answerer.draft(query, answer)
         yield draft.answer
+        async with contextlib.aclosing(self.write(answerer.generator, draft.prompt_ids, sampling)) as generations:
+            async for generation in generations:
+                yield await asyncio.to_thread(draft.growing, generation, time.perf_counter() - start)
+        yield await asyncio.to_thread(draft.complete, generation, time.perf_counter() - start)
+
+    def check_writing(self) -> None:
+        """Raises an OverloadedError if nothing else may wait to be written."""
+        self._prompts.check_room()
+
+    async def write(
+        self, generator: GenerationSession, prompt_ids: list[int], sampling: GenerationSettings
+    ) -> AsyncIterator[Generation]:
+        """Yields the growing answer to a prompt, and finally the whole."""
         num_tokens = 0
-        item = _Prompt(answerer.generator, draft.prompt_ids, sampling)
         try:
-            async with contextlib.aclosing(self._prompts.results(item)) as generations:
-                async for generation in generations:
+            async with contextlib.aclosing(self._prompts.results(_Prompt(generator, prompt_ids, sampling))) as results:
+                async for generation in results:
                     num_tokens = len(generation.ids)
-                    yield await asyncio.to_thread(draft.growing, generation, time.perf_counter() - start)
-            yield await asyncio.to_thread(draft.complete, generation, time.perf_counter() - start)
+                    yield generation
         finally:
             self.measures.tokens.inc(num_tokens)
 
@@ -252,6 +266,10 @@ class Service:
             examples=self._source.examples,
             disclaimer=DISCLAIMER,
         )
+
+    def model_ids(self) -> list[str]:
+        """Returns the names of the models of OpenAI's routes."""
+        return [schemas.MODEL_ID, *([schemas.CHAT_MODEL_ID] if self._source.answerer.generator else [])]
 
     async def reload(self) -> None:
         """Exchanges models and index, while the old ones answer."""

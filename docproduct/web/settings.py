@@ -5,6 +5,7 @@ import dataclasses
 import limits
 
 from data_pipeline.settings import Settings, setting
+from docproduct.chatting import ChatSettings
 from docproduct.web import origins
 
 _BYTES_OF_CHAR = 12  # of an emoji in ASCII JSON: two escapes
@@ -68,6 +69,7 @@ class ServiceSettings(Settings):
     Attributes:
       limits: What a client may do.
       request_limits: How much a request may hold.
+      chat: How conversations are held.
     """
 
     max_batch: int = setting(32, "Maximum number of questions per batch.", least=1)
@@ -83,6 +85,7 @@ class ServiceSettings(Settings):
     log_questions: bool = setting(False, "Log requests with their questions; default: warnings only.")
     limits: Limits = Limits()
     request_limits: RequestLimits = RequestLimits()
+    chat: ChatSettings = ChatSettings()
 
     def __post_init__(self) -> None:
         """Raises a ValueError if no body could be as long as a text may be."""

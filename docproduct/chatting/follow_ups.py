@@ -1,0 +1,118 @@
+"""Follow-up questions: "And in children?" after a question about asthma becomes "In children? (asthma)".
+
+A turn needs the turns before it in three cases:
+
+    it names nothing but an aspect         What are the symptoms?   And in children?
+    it points back before it names a thing Is it contagious?        How are these different from a heart attack?
+    nothing is near to it alone            Does diet play a role?
+
+It then gets the topic of the nearest stored answer to the last turn that names one: "it" becomes the topic, or the
+topic is added. The third case is known only after a search. There the topic counts if the turn points back or one of its
+own words stands in what was found. Otherwise it is about something that the index does not hold.
+"""
+
+import dataclasses
+import re
+from collections.abc import Generator, Sequence
+
+from data_pipeline import cleaning
+from data_pipeline.paraphrases import STOP_WORDS
+from docproduct.answering import Answer
+
+# What may be asked about any disease, and words around it. Other words name a topic.
+_ASPECTS = frozenset(
+    """
+    about adult adults after again age aged all also always am any anybody anyone available avoid babies baby bad
+    because been before being best better boy boys but called care cause caused causes chance chances child children
+    common complications contagious course cure cured dangerous daughter deadly diagnose diagnosed diagnosis different
+    do doctor doctors does done dose drugs during effect effects elderly else even ever everyone exactly example
+    examples expect explain family far fast father feel find first forms further get gets getting girl girls give
+    given go got happen happens harmful harmless he help helps her hers herself him himself his home hospital house
+    human husband if im infectious inherited into just kid kids kind kinds know last lasts lead leads leave less let
+    like likely long longer made main man many may me mean means medication medications medicine medicines men might
+    mine more most mother much must myself need needed never new no nor normal not nothing now often ok okay old older
+    once one ones option options other others our out outlook over passed patients people please possible pregnancy
+    pregnant prevent prevented prevention prognosis quickly quite rare really reason reasons recognize recover
+    recovery remedies remedy risk risks run say see serious she should side sign signs since some someone something
+    son soon sort spread stages start still stop sure symptom symptoms take talk test tested tests than thank thanks
+    them then therapies therapy these they thing things those though through time too treat treated treatment
+    treatments type types us use used uses usual usually vaccine very want way ways well were while whom wife without
+    woman women work works worse worst would yes you young younger your
+    """.split()
+)
+_POINTERS = frozenset("he her him his it its one ones she that their them these they this those".split())
+_POSSESSIVE = ("its", "their")
+_PRONOUN = re.compile(r"\b(it|its|they|them|their|(this|that|these|those)(?=\s*([?.!,]|$)))\b", re.IGNORECASE)
+_CONTINUES = re.compile(r"(and|but|or|so|then|what about|how about|what if)\b[\s,]*", re.IGNORECASE)
+_MOST_TURNS = 4  # that are searched for, to find the topic
+_WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
+
+
+def search(turns: Sequence[str]) -> Generator[tuple[str, ...], Sequence[Answer], Answer]:
+    """Yields texts to search for, takes the answers to them, and returns the answer to go on with.
+
+    Args:
+      turns: The user's turns, oldest first, the question last.
+    """
+    *earlier, turn = turns
+    alone = not earlier or not names_no_topic(turn)
+    before = [text for text in reversed(earlier) if not names_no_topic(text)][:_MOST_TURNS]
+    answers = yield (*([turn] if alone else []), *before)
+    if alone and (answers[0].answerable or not earlier):
+        return answers[0]
+    known = zip(before, answers[alone:], strict=True)
+    about = next(((text, answer) for text, answer in known if answer.answerable), None)
+    if about:
+        text, answer = about
+        topic = answer.hits[0].focus
+        (found,) = yield (with_topic(turn, topic) if topic else f"{turn} {text}",)
+        found = _with_topic_first(found, f"{turn} {topic}") if topic else found
+        if not alone or _goes_on(turn, found):
+            return found
+    if alone:
+        return answers[0]
+    (answer,) = yield (turn,)
+    return answer
+
+
+def with_topic(turn: str, topic: str) -> str:
+    """Returns a turn that can be understood alone: "How is it treated?" and "gout" give "How is gout treated?"."""
+    whole, count = _PRONOUN.subn(lambda found: topic + ("'s" if found[0].casefold() in _POSSESSIVE else ""), turn, 1)
+    if count:
+        return whole
+    rest = _CONTINUES.sub("", turn, 1)
+    return f"{rest[:1].upper()}{rest[1:]} ({topic})"
+
+
+def _with_topic_first(found: Answer, known: str) -> Answer:
+    """Puts sources first whose topic has no other words: of Turner syndrome before those of Parsonage Turner syndrome."""
+    words = _words(known) | STOP_WORDS
+    hits = tuple(sorted(found.hits, key=lambda hit: not _words(hit.focus) <= words))
+    return dataclasses.replace(found, hits=hits, answer=hits[0].answer if found.answerable else found.answer)
+
+
+def _goes_on(turn: str, found: Answer) -> bool:
+    """Returns whether a turn points back, goes on with "and", or has a word of its own that stands in the sources."""
+    words = list(map(str.casefold, _WORD.findall(turn)))
+    if not _POINTERS.isdisjoint(words) or _CONTINUES.match(turn):
+        return True
+    own = set(filter(_is_topical, words))
+    return any(not own.isdisjoint(_words(f"{hit.question} {hit.answer}")) for hit in found.hits)
+
+
+def names_no_topic(turn: str) -> bool:
+    """Returns whether a turn names nothing but an aspect, or points back before it names anything."""
+    for word in map(str.casefold, _WORD.findall(turn)):
+        if word in _POINTERS:
+            return True
+        if _is_topical(word):
+            return False
+    return True
+
+
+def _is_topical(word: str) -> bool:
+    return len(word) > 1 and word not in STOP_WORDS and word not in _ASPECTS
+
+
+def _words(text: str) -> set[str]:
+    return {word.casefold() for word in _WORD.findall(cleaning.clean(text))}

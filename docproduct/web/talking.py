@@ -1,0 +1,189 @@
+"""What the routes of conversations and completions do, in the queues of the service.
+
+T tokens, K likeliest tokens
+"""
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import NamedTuple
+
+from data_pipeline.tokenizers import CausalTokenizer
+from docproduct.answering import Answer
+from docproduct.chatting import Chat, Conversation, Reply, ReplySettings
+from docproduct.chatting.chat import Writing
+from docproduct.chatting.stops import Stops
+from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.scoring import Scores
+from docproduct.generation.session import Generation, GenerationSession
+from docproduct.web.queue import QueueLimits, WorkQueue
+from docproduct.web.reloading import Reloadable
+from docproduct.web.responses import InvalidRequestError, request_errors
+from docproduct.web.service import Service
+from docproduct.web.settings import ServiceSettings
+from docproduct.web.talk_schemas import ChatRequest, CompletionRequest
+
+_NUM_EXAMPLES = 2
+_MAX_TOKENS = 16  # of a completion, as OpenAI has it
+_NOT_SCORED = (
+    "This service cannot tell logprobs: its generator is an export, which holds no signature for that. Start it with "
+    "--generator_dir naming a model's folder, an adapter or a GGUF file."
+)
+
+
+class Completion(NamedTuple):
+    """What a model wrote behind a prompt.
+
+    Attributes:
+      prompt_ids: T ids of the prompt.
+      ids: Ids that were written, without the end token.
+      text: Their text, up to the first stop.
+      finished: Whether the model ended it, or a stop did.
+      num_tokens: Tokens that were written, with the end token.
+      scores: Of prompt and text; None if they were not asked for.
+    """
+
+    prompt_ids: list[int]
+    ids: list[int]
+    text: str
+    finished: bool
+    num_tokens: int
+    scores: Scores | None
+
+
+class _ToScore(NamedTuple):
+    generator: GenerationSession
+    ids: list[int]
+    num_top: int
+
+
+def _score(items: Sequence[_ToScore]) -> Iterator[list[Scores]]:
+    yield [item.generator.scorer(item.ids, item.num_top) for item in items]
+
+
+class Talking:
+    """Works on conversations and completions."""
+
+    def __init__(self, service: Service, source: Reloadable, settings: ServiceSettings):
+        """Takes the service, whose queues it uses."""
+        self._service, self._source, self._settings = service, source, settings
+        limits = QueueLimits(1, settings.writing_waiting)
+        self._scores = WorkQueue(_score, service.writing_thread, limits)
+
+    @property
+    def is_possible(self) -> bool:
+        """Whether there is a generator."""
+        return self._source.answerer.generator is not None
+
+    @property
+    def tokenizer(self) -> CausalTokenizer:
+        """The generator's."""
+        return self._source.answerer.generator.tokenizer
+
+    def deadline(self) -> float:
+        """Returns the time, by `time.perf_counter`, when a request that begins now is given up."""
+        return self._service.deadline()
+
+    async def replies(self, request: ChatRequest) -> AsyncIterator[Reply]:
+        """Yields the reply before anything is written, then while it grows, then complete."""
+        with request_errors():
+            conversation = Conversation.of([message.as_message() for message in request.messages])
+            chat = Chat(self._source.answerer, self._settings.chat, self._source.examples[:_NUM_EXAMPLES])
+            chat.check(conversation)
+            settings = self._reply_settings(chat, request)
+        found = await self._found(chat, conversation, settings)
+        with request_errors():
+            draft = await asyncio.to_thread(chat.draft, conversation, settings, found)
+        if draft.prompt_ids:
+            self._service.check_writing()
+        yield draft.begun
+        if not draft.prompt_ids:
+            return
+        start = time.perf_counter()
+        written = self._service.write(chat.answerer.generator, draft.prompt_ids, draft.sampling)
+        async with contextlib.aclosing(written) as generations:
+            async for generation in generations:
+                yield await asyncio.to_thread(draft.growing, generation, time.perf_counter() - start)
+                if draft.is_stopped(generation):
+                    break
+        yield await asyncio.to_thread(draft.complete, generation, time.perf_counter() - start)
+
+    def _reply_settings(self, chat: Chat, request: ChatRequest) -> ReplySettings:
+        longest, given = chat.answerer.generator.prompt.answer_tokens, request.sampling()
+        wanted = request.max_completion_tokens or given.get("max_tokens") or longest
+        sampling = chat.answerer.sampling(**given | {"max_tokens": min(wanted, longest)})
+        named = {name: getattr(request, name) for name in ("grounded", "from_memory", "only_supported", "k")}
+        return ReplySettings(**named, sampling=sampling, stop=request.stops)
+
+    async def _found(self, chat: Chat, conversation: Conversation, settings: ReplySettings) -> Answer | None:
+        steps, result = chat.search(conversation, settings), None
+        while True:
+            try:
+                wanted = steps.send(result)
+            except StopIteration as end:
+                return end.value
+            if isinstance(wanted, Writing):
+                result = (await self._written(chat.answerer.generator, wanted.prompt_ids, wanted.sampling)).text
+            else:
+                result = await asyncio.gather(*(self._service.retrieved(chat.answerer, query) for query in wanted))
+
+    async def _written(
+        self, generator: GenerationSession, prompt_ids: list[int], sampling: GenerationSettings, stops: Stops = Stops()
+    ) -> Generation:
+        """Returns what is written behind a prompt, up to the first stop."""
+        async with contextlib.aclosing(self._service.write(generator, prompt_ids, sampling)) as generations:
+            async for generation in generations:
+                if stops.cut(generation).finished:
+                    break
+        return stops.cut(generation, is_last=True)
+
+    async def completions(self, request: CompletionRequest) -> list[Completion]:
+        """Returns a completion of each prompt, one after the other."""
+        generator = self._source.answerer.generator
+        max_tokens = _MAX_TOKENS if request.max_tokens is None else request.max_tokens
+        with request_errors():
+            prompts = _prompt_ids(generator, request.prompt)
+            if not (max_tokens or request.echo):
+                raise ValueError("max_tokens is 0. Expected 1 or more, or 0 with echo.")
+            if request.logprobs is not None and not generator.scorer:
+                raise ValueError(_NOT_SCORED)
+            # A full window still has its scores.
+            generator.check([ids if max_tokens else ids[: generator.window - 1] for ids in prompts])
+            _check_length(prompts, generator.window)
+            sampling = {"no_repeat_ngram_size": 0, **request.sampling(), "max_tokens": max(1, max_tokens)}
+            settings, stops = GenerationSettings(**sampling), Stops(request.stops)
+        return [await self._completed(generator, ids, settings, stops, request, max_tokens) for ids in prompts]
+
+    async def _completed(
+        self,
+        generator: GenerationSession,
+        prompt_ids: list[int],
+        settings: GenerationSettings,
+        stops: Stops,
+        request: CompletionRequest,
+        max_tokens: int,
+    ) -> Completion:
+        generation = Generation((), "", False, 0)
+        if max_tokens:
+            generation = await self._written(generator, prompt_ids, settings, stops)
+        ids, scores = list(generation.ids), None
+        if request.logprobs is not None:
+            scores = await self._scores.result(_ToScore(generator, [*prompt_ids, *ids], max(1, request.logprobs)))
+        num_tokens = len(ids) + (generation.finished and len(ids) < max_tokens)
+        return Completion(prompt_ids, ids, generation.text, generation.finished, num_tokens, scores)
+
+
+def _prompt_ids(generator: GenerationSession, prompt: str | list) -> list[list[int]]:
+    """Returns the ids of each prompt; a text begins with what its tokenizer puts before every text."""
+    if not prompt or prompt == [""]:
+        raise ValueError("The prompt is empty. Expected a text, token ids, or a list of either.")
+    if isinstance(prompt, str) or isinstance(prompt[0], str):
+        opening = getattr(generator.tokenizer, "opening_ids", [])
+        return [[*opening, *ids] for ids in generator.tokenizer.encode([prompt] if isinstance(prompt, str) else prompt)]
+    return [prompt] if isinstance(prompt[0], int) else prompt
+
+
+def _check_length(prompts: Sequence[Sequence[int]], window: int) -> None:
+    if (longest := max(map(len, prompts))) > window:
+        raise InvalidRequestError(f"A prompt has {longest} tokens; expected at most {window}, the model's window.")
