@@ -8,6 +8,7 @@ pairs.py      turns rows into pairs; doubts.py notes texts that look spoiled
 triage.py     turns rows into triages: texts with a label, a reply or both
 choices.py    turns rows into questions with choices
 dialogues.py  turns rows into dialogues; meddialog.py reads the text files of MedDialog
+facts.py      turns rows of a database into pairs: what is known of a disease
 paths.py      finds the files that a flag names
 """
 

@@ -70,6 +70,9 @@ class Columns(Settings):
     header: tuple[str, ...] = setting((), "Names of the columns of a table without a header line: question,answer.")
     label: str | None = setting(None, "Column with the label of a triage row, by name or as #3.")
     title: str | None = setting(None, "Column whose text is put before that of a triage row, by name or as #3.")
+    facts: tuple[str, ...] = setting(
+        (), "Columns with facts of a database, by name or as #3, commas between; default: all but name and number."
+    )
 
     # What is otherwise in `triage.TriageColumns`: usual names by role, the roles of the content, those of them that a
     # table needs, whether a question may have two columns, whether GB18030 is read, and words for messages.
@@ -109,6 +112,8 @@ class Columns(Settings):
             raise ValueError(
                 f"--{unused}_column is given. Expected it with --rows=triage only: pairs have no {unused}."
             )
+        if self.facts:
+            raise ValueError("--facts_columns is given. Expected it with --rows=facts only.")
         roles = self._roles(path, header)
         if set(roles["question"]) & set(roles["answer"]):
             raise ValueError(

@@ -12,6 +12,7 @@ from data_pipeline import splits
 from data_pipeline.corpora import PAIRS, ROLES, Columns, Reader, Refusals
 from data_pipeline.corpora.choices import CHOICE_ROWS
 from data_pipeline.corpora.dialogues import DIALOGUES
+from data_pipeline.corpora.facts import FACTS
 from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
@@ -20,17 +21,17 @@ from data_pipeline.schemas import Schema
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from data_pipeline.settings import define_flags, flag_values
 
-_READERS = {"pairs": PAIRS, "triage": TRIAGES, "choices": CHOICE_ROWS, "dialogues": DIALOGUES}
+_READERS = {"pairs": PAIRS, "triage": TRIAGES, "choices": CHOICE_ROWS, "dialogues": DIALOGUES, "facts": FACTS}
 _FIELDS = PAIRS.schema.tokenized
-_COLUMN_FLAGS = {role: f"{role}_column" for role in (*ROLES, "label", "title")}
+_COLUMN_FLAGS = {role: f"{role}_column" for role in (*ROLES, "label", "title")} | {"facts": "facts_columns"}
 _LOWER_CASE = {"auto": None, "lower": True, "cased": False}
 _OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # their flags have another form
 
 
 def _define_flags() -> None:
     rows_help = (
-        "What the files hold: pairs of question and answer, triage rows (a text with label, reply or both), choices or "
-        "dialogues."
+        "What the files hold: pairs of question and answer, triage rows (a text with label, reply or both), choices, "
+        "dialogues, or facts (a database with a row for each disease)."
     )
     flags.DEFINE_enum("rows", "pairs", list(_READERS), rows_help)
     files_help = "Files, folders or patterns with rows, commas between: CSV, TSV, JSON, JSON Lines, Parquet, .xlsx"
@@ -48,6 +49,7 @@ def _define_flags() -> None:
         limit_help = f"Maximum tokens of {field.plural}; longer ones are cut; default: {MAX_TOKENS}."
         flags.DEFINE_integer(limit_name(field.name), None, limit_help)
     define_flags(Columns, names=_COLUMN_FLAGS)
+    flags.DEFINE_alias("name_column", "focus_column")
     flags.DEFINE_alias("text_column", "question_column")
     flags.DEFINE_alias("reply_column", "answer_column")
     define_flags(PrepareSettings, but=_OWN_FLAGS, dev_share=None)

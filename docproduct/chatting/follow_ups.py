@@ -7,8 +7,8 @@ A turn needs the turns before it in three cases:
     nothing is near to it alone            Does diet play a role?
 
 It then gets the topic of the nearest stored answer to the last turn that names one: "it" becomes the topic, or the
-topic is added. The third case is known only after a search. There the topic counts if the turn points back or one of its
-own words stands in what was found. Otherwise it is about something that the index does not hold.
+topic is added. The third case is known only after a search. There the topic counts if the turn points back or one of
+its own words stands in what was found. Otherwise it is about something that the index does not hold.
 """
 
 import dataclasses
@@ -21,7 +21,9 @@ from docproduct.answering import Answer
 
 # What may be asked about any disease, and words around it. Other words name a topic.
 _ASPECTS = frozenset(
-    """
+    re.findall(
+        r"\w+",
+        """
     about adult adults after again age aged all also always am any anybody anyone available avoid babies baby bad
     because been before being best better boy boys but called care cause caused causes chance chances child children
     common complications contagious course cure cured dangerous daughter deadly diagnose diagnosed diagnosis different
@@ -38,9 +40,10 @@ _ASPECTS = frozenset(
     them then therapies therapy these they thing things those though through time too treat treated treatment
     treatments type types us use used uses usual usually vaccine very want way ways well were while whom wife without
     woman women work works worse worst would yes you young younger your
-    """.split()
+    """,
+    )
 )
-_POINTERS = frozenset("he her him his it its one ones she that their them these they this those".split())
+_POINTERS = frozenset(re.findall(r"\w+", "he her him his it its one ones she that their them these they this those"))
 _POSSESSIVE = ("its", "their")
 _PRONOUN = re.compile(r"\b(it|its|they|them|their|(this|that|these|those)(?=\s*([?.!,]|$)))\b", re.IGNORECASE)
 _CONTINUES = re.compile(r"(and|but|or|so|then|what about|how about|what if)\b[\s,]*", re.IGNORECASE)
@@ -85,7 +88,7 @@ def with_topic(turn: str, topic: str) -> str:
 
 
 def _with_topic_first(found: Answer, known: str) -> Answer:
-    """Puts sources first whose topic has no other words: of Turner syndrome before those of Parsonage Turner syndrome."""
+    """Puts sources first whose topic has no other words: Turner syndrome before Parsonage Turner syndrome."""
     words = _words(known) | STOP_WORDS
     hits = tuple(sorted(found.hits, key=lambda hit: not _words(hit.focus) <= words))
     return dataclasses.replace(found, hits=hits, answer=hits[0].answer if found.answerable else found.answer)

@@ -12,8 +12,8 @@ from docproduct.chatting.conversation import Conversation
 from docproduct.chatting.reply import Reply
 
 HELP = (
-    "/sources shows the last reply's sources in full, /reset begins a new conversation, /save FILE writes the messages as "
-    "JSON Lines, Ctrl-D ends."
+    "/sources shows the last reply's sources in full, /reset begins a new conversation, /save FILE writes the messages "
+    "as JSON Lines, Ctrl-D ends."
 )
 Ask = Callable[[Conversation], Iterator[Reply]]
 
