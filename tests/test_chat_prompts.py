@@ -1,8 +1,10 @@
 """Prompts with numbered sources: what stands in them, their budget, and what users cannot smuggle in."""
 
+import copy
+
 import pytest
 
-from data_pipeline.prompts.answer_prompts import PromptSettings, answer_prompt, target
+from data_pipeline.prompts.answer_prompts import PromptSettings, answer_prompt, target, with_markers
 from data_pipeline.prompts.chat_prompts import REFUSAL, SYSTEM, chat_prompt, numbers_last
 from data_pipeline.prompts.room import equal_share, first_sentences, num_tokens
 from tests.toy_chat import chat_tokenizer
@@ -114,3 +116,65 @@ def test_a_growing_text_only_grows():
         before, shown = shown, numbers_last(text[:length], finished=False)
         assert shown.startswith(before)
     assert numbers_last(text).startswith(shown)
+
+
+def turns(*texts):
+    return [{"role": ("user", "assistant")[i % 2], "content": text} for i, text in enumerate(texts)]
+
+
+def test_a_system_prompt_and_earlier_turns_stand_before_the_question(tokenizer):
+    prompt = chat_prompt(tokenizer, "And honey?", SOURCES[:1], 900, "Be kind.", turns("Hi.", "Hello."))
+    assert tokenizer.show(prompt.ids) == (
+        f"<|im_start|> system\nBe kind.\n\n{SYSTEM} <|im_end|>  <|im_start|> user\nHi. <|im_end|>  "
+        "<|im_start|> assistant\nHello. <|im_end|>  <|im_start|> user\n"
+        "[1] What helps against a cough?\nTea helps. Honey helps, too. Some people take a syrup.\n\n"
+        "Question: And honey? <|im_end|>  <|im_start|> assistant"
+    )
+    assert prompt.num_left_out == 0
+
+
+@pytest.mark.parametrize("sources", [[], SOURCES])
+def test_the_oldest_exchanges_are_left_out_whole(tokenizer, sources):
+    earlier = turns(*(f"turn {i} " * 8 for i in range(8)))
+    free = len(chat_prompt(tokenizer, "And honey?", sources, 2_000).ids)
+    prompt = chat_prompt(tokenizer, "And honey?", sources, free + 150, earlier=earlier)
+    assert len(prompt.ids) <= free + 150
+    assert prompt.num_left_out in (2, 4, 6)
+    text = tokenizer.show(prompt.ids)
+    kept = [message["content"] for message in earlier if message["content"] in text]
+    assert kept == [message["content"] for message in earlier[prompt.num_left_out :]]
+
+
+def test_two_turns_of_the_user_stay_together(tokenizer):
+    earlier = [*turns("First.", "Yes."), *turns("Second."), *turns("Third.", "No.")]
+    sizes = [len(chat_prompt(tokenizer, "And?", [], 900, earlier=earlier[start:]).ids) for start in (0, 2, 5)]
+    for room, left_out in ((sizes[0], 0), (sizes[0] - 1, 2), (sizes[1] - 1, 5)):
+        assert chat_prompt(tokenizer, "And?", [], room, earlier=earlier).num_left_out == left_out
+
+
+def test_a_template_may_refuse_two_turns_of_the_user(tokenizer):
+    strict = (
+        "{% for message in messages %}{% if (message['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('Roles must alternate.') }}{% endif %}<|im_start|>{{ message['content'] }}<|im_end|>"
+        "{% endfor %}"
+    )
+    refusing = copy.copy(tokenizer)
+    refusing.chat_template = strict
+    with pytest.raises(ValueError, match="Roles must alternate"):
+        chat_prompt(refusing, "Again?", [], 900, earlier=turns("Hello?"))
+    # It has no role for a system prompt either: the text stands before the first turn of the user.
+    prompt = chat_prompt(refusing, "Again?", [], 900, "Be kind.", turns("Hello?", "Yes."))
+    assert tokenizer.show(prompt.ids).startswith("<|im_start|> Be kind.\n\nHello? <|im_end|>")
+
+
+def test_a_system_prompt_has_a_largest_size(tokenizer):
+    (size,) = map(len, tokenizer.encode(["Be kind. " * 20]))
+    with pytest.raises(ValueError, match=f"The system prompt has {size} tokens; expected at most 50, half of the 100"):
+        chat_prompt(tokenizer, "Why?", [], 100, "Be kind. " * 20)
+
+
+def test_markers_take_neither_system_prompt_nor_history(bpe):
+    marked, settings = with_markers(bpe), PromptSettings(2, 120, 40)
+    for given, said in (({"system": "Be kind."}, "system prompt"), ({"earlier": turns("a", "b")}, "earlier turns")):
+        with pytest.raises(ValueError, match=f"no chat template, and takes no {said}"):
+            answer_prompt(marked, settings, "what?", (), **given)

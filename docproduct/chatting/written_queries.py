@@ -31,4 +31,4 @@ def prompt_ids(tokenizer: DecoderTokenizer, conversation: Conversation, max_toke
 def query_in(written: str) -> str:
     """Returns the query in what a model wrote: its first line without quotes; empty if there is none."""
     lines = cleaning.clean(written).splitlines() or [""]
-    return lines[0].strip(" \"'").removeprefix("Question:").strip()
+    return lines[0].removeprefix("Question:").strip(" \"'")
