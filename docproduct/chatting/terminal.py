@@ -57,7 +57,7 @@ class Talk:
 
     def _say(self, text: str) -> None:
         turn = {"role": "user", "content": text}
-        self.reply = show(self._ask(Conversation.of([*self.messages, turn])))
+        self.reply = show(self._ask(Conversation.of([*self.messages, turn])), text)
         self.messages += [turn, {"role": "assistant", "content": self.reply.content}]
 
     def _save(self, path: str) -> None:
@@ -68,8 +68,13 @@ class Talk:
         terminal.print_line(f"{len(self.messages)} messages were written to {path}.")
 
 
-def show(replies: Iterable[Reply]) -> Reply:
-    """Prints a reply while it grows, then what the check of it says, and its sources; returns it complete."""
+def show(replies: Iterable[Reply], turn: str) -> Reply:
+    """Prints a reply while it grows, then what the check of it says, and its sources; returns it complete.
+
+    Args:
+      replies: The reply again and again, as `Chat.stream` yields it.
+      turn: What the user said.
+    """
     printed = ""
     terminal.print_line("")
     for reply in replies:
@@ -79,8 +84,8 @@ def show(replies: Iterable[Reply]) -> Reply:
     terminal.print_line("" if reply.finished else " ... (cut at the limit of tokens)")
     answer = reply.answer
     terminal.print_line("")
-    if reply.searched and answer.question != answer.corrected:
-        terminal.print_line(f"Searched for: {answer.corrected or answer.question}")
+    if reply.searched and (query := answer.corrected or answer.question) != turn:
+        terminal.print_line(f"Searched for: {query}")
     terminal.show_check(answer)
     if reply.num_left_out:
         terminal.print_line(f"Earlier messages that had no room in the prompt: {reply.num_left_out}.")
