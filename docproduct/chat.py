@@ -16,7 +16,7 @@ from docproduct.answering import Answerer, Folders
 from docproduct.chatting import Chat, ChatSettings, Conversation, Reply, ReplySettings, terminal
 from docproduct.generation.sampling import GenerationSettings
 
-_NOT_LOADED = ("triage_dir",)
+_NOT_LOADED = ("triage_dir", "choices_dir")
 _NOT_SAMPLED = ("num_samples",)
 
 

@@ -25,7 +25,9 @@ from docproduct.web.server import create_app
 from tests import conftest, serving
 
 ROUTES = ("/v1/answer", "/v1/retrieve", "/v1/embeddings", "/v1/triage", "/v1/choices")
+ROUTES += ("/v1/chat/completions", "/v1/completions")
 _FIELDS = ("question", "k", "search_by", "generate", "max_tokens", "temperature", "top_k", "top_p", "seed", "stream")
+_FIELDS += ("messages", "prompt", "echo", "logprobs", "stop", "grounded", "n", "stream_options")
 _FIELDS += (
     "repetition_penalty",
     "no_repeat_ngram_size",

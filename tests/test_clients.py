@@ -24,11 +24,13 @@ def test_events_are_ascii_so_that_no_line_is_cut():
 def test_models_are_listed_as_openai_does(client):
     listing = client.get("/v1/models").json()
     assert listing["object"] == "list"
-    (model,) = listing["data"]
+    model, chat = listing["data"]
     assert {**model, "created": 0} == {"id": "docproduct", "object": "model", "created": 0, "owned_by": "docproduct"}
+    assert chat == {**model, "id": "docproduct-chat"}
     assert model["created"] > 1.7e9
     assert client.get("/v1/models/docproduct").json() == model
-    assert "no such model. Expected docproduct" in message(client.get("/v1/models/gpt-4"), 404, "invalid_request")
+    said = message(client.get("/v1/models/gpt-4"), 404, "invalid_request")
+    assert "no such model. Expected docproduct or docproduct-chat" in said
     assert client.post("/v1/embeddings", json={"input": "a"}).json()["model"] == model["id"]
 
 

@@ -235,7 +235,7 @@ def test_without_a_generator_the_routes_say_so(folders):
     with running(create_app(Reloadable(dataclasses.replace(folders, generator_dir=None)))) as quoting:
         for route, body in (("chat/completions", {"messages": [USER]}), ("completions", {"prompt": "a"})):
             said = message(quoting.post(f"/v1/{route}", json=body), 404, "invalid_request")
-            assert said == "This service has no generator. Start it with --generator_dir."
+            assert said == "This service has no generator. Start it with --model_dir, --index_dir and --generator_dir."
         assert len(quoting.get("/v1/models").json()["data"]) == 1
 
 

@@ -269,7 +269,8 @@ class Service:
 
     def model_ids(self) -> list[str]:
         """Returns the names of the models of OpenAI's routes."""
-        return [schemas.MODEL_ID, *([schemas.CHAT_MODEL_ID] if self._source.answerer.generator else [])]
+        writes = self._source.answerer and self._source.answerer.generator
+        return [schemas.MODEL_ID, *([schemas.CHAT_MODEL_ID] if writes else [])]
 
     async def reload(self) -> None:
         """Exchanges models and index, while the old ones answer."""

@@ -22,7 +22,7 @@ from docproduct.web.protection import error_body
 from docproduct.web.responses import explained, last, while_connected
 from docproduct.web.talking import Completion, Talking
 
-_NO_GENERATOR = "This service has no generator. Start it with --generator_dir."
+_NO_GENERATOR = "This service has no generator. Start it with --model_dir, --index_dir and --generator_dir."
 _STREAM_HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 

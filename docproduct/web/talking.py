@@ -73,8 +73,8 @@ class Talking:
 
     @property
     def is_possible(self) -> bool:
-        """Whether there is a generator."""
-        return self._source.answerer.generator is not None
+        """Whether the service answers questions and has a generator."""
+        return bool(self._source.answerer and self._source.answerer.generator)
 
     @property
     def tokenizer(self) -> CausalTokenizer:
