@@ -52,6 +52,7 @@ setup(
         "gpu": ["faiss-gpu==1.15.*", "tensorflow[and-cuda]==2.21.*"],
         "generate": ["openai>=3.57,<4"],
         "tensorboard": ["tensorboard==2.21.*"],
+        "documents": ["pypdfium2==5.*", "trafilatura==2.*"],
         "xlsx": ["python-calamine>=0.6,<1"],
         "dev": [
             "axe-core-python==0.1.*",
@@ -59,6 +60,7 @@ setup(
             "nbclient==0.11.*",
             "ipykernel>=7",
             "openai>=3.57,<4",
+            "pypdfium2==5.*",
             "pytest==9.*",
             "pytest-xdist==3.*",
             "python-calamine>=0.6,<1",
@@ -66,6 +68,7 @@ setup(
             "ruff==0.17.*",
             "schemathesis==4.*",
             "selenium>=4.51,<5",
+            "trafilatura==2.*",
         ],
     },
 )

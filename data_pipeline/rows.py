@@ -29,15 +29,26 @@ class Pair:
       answer: text.
       source: the collection that it comes from.
       focus: its topic; empty where the corpus does not name one.
+      url: address of the page that it was taken from, or empty, like the following ones.
+      synonyms: other names of the focus, with `|` between them.
+      cui: UMLS concepts of the focus, with `|` between them.
+      semantic_type: UMLS semantic types of the focus, with `|` between them.
+      semantic_group: UMLS semantic group of the focus, such as Disorders.
     """
 
     question: str
     answer: str
     source: str = ""
     focus: str = ""
+    url: str = ""
+    synonyms: str = ""
+    cui: str = ""
+    semantic_type: str = ""
+    semantic_group: str = ""
 
 
 _ORIGIN = (Field(SOURCE, LABEL), Field("focus", LABEL))
+ANNOTATIONS = ("url", "synonyms", "cui", "semantic_type", "semantic_group")  # labels that a pair may have besides
 
 PAIR = Schema(
     Pair,
@@ -45,6 +56,7 @@ PAIR = Schema(
         Field("question", TEXT, "question_ids", ENCODER, grouped=True, side=QUESTION),
         Field("answer", TEXT, "answer_ids", ENCODER, grouped=True, side=ANSWER),
         *_ORIGIN,
+        *(Field(name, LABEL) for name in ANNOTATIONS),
     ),
     key="question",
 )
@@ -134,17 +146,27 @@ class Passage:
       title: what the document is called.
       source: the collection that it comes from.
       focus: its topic; empty where the corpus does not name one.
+      section: the headings above it, with ` > ` between them; empty if there is none.
+      page: number of its page, from 1; empty for a document without pages.
     """
 
     text: str
     title: str = ""
     source: str = ""
     focus: str = ""
+    section: str = ""
+    page: str = ""
 
 
 PASSAGE = Schema(
     Passage,
-    (Field("text", TEXT, "passage_ids", ENCODER, grouped=True, side=ANSWER), Field("title", LABEL), *_ORIGIN),
+    (
+        Field("text", TEXT, "passage_ids", ENCODER, grouped=True, side=ANSWER),
+        Field("title", LABEL),
+        *_ORIGIN,
+        Field("section", LABEL),
+        Field("page", LABEL),
+    ),
     key="text",
 )
 

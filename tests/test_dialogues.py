@@ -129,7 +129,7 @@ def test_text_files_of_meddialog(tmp_path):
     path.write_text(ENGLISH, encoding="utf-8", newline="")
     refusals = Refusals()
     found = list(read_dialogues(str(path), Columns(), refusals))
-    assert [where for where, _ in found] == [f"{path} line 1", f"{path} line 14"]
+    assert [where for where, _ in found] == [f"{path} line 1 id 1", f"{path} line 14 id 1"]
     texts = [tuple(map(cleaning.clean_paragraphs, row.turns)) for _, row in found]
     assert texts == [("What eases\na\ncough?", "Honey."), ("And in babies?\nDoctor: he said", LAST)]
     assert refusals.counts == {reader.NO_REPLY: 1}

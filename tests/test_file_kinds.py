@@ -239,10 +239,10 @@ def test_excel_without_its_package(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (json.dumps({"version": "1", "data": [{"title": "t", "paragraphs": []}]}), "holds SQuAD's paragraphs"),
+        (json.dumps({"data": [{"title": "t", "qas": []}]}), "holds SQuAD's questions"),
         (json.dumps([{"conversations": [{"from": "human", "value": "q"}]}]), "ShareGPT conversations"),
         (json.dumps({"messages": [{"role": "user", "content": "q"}]}) + "\n", "chat messages"),
-        ('<?xml version="1.0"?>\n<posts><row Id="1"/></posts>', "StackExchange dump"),
+        ('<?xml version="1.0"?>\n<row Id="1"/>', "StackExchange dump"),
         ('<?xml version="1.0"?>\n<Document id="1"/>', "is XML"),
         ("<!DOCTYPE html><html><body>404", "HTML, perhaps an error"),
         (b"\xef\xbb\xbf <HTML><body>404", "HTML, perhaps an error"),
@@ -252,7 +252,7 @@ def test_excel_without_its_package(tmp_path, monkeypatch):
         ("version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "git lfs pull"),
         (b"\x00\x01\x02\x03" * 40, "no text"),
         (bytes(range(1, 32)) * 40, "no text"),
-        (b"ARROW1\x00\x00", "Arrow file. Write it as Parquet"),
+        (b"ARROW1\x00\x00", "damaged Arrow file"),
         (b"\x80\x04\x95\x10\x00", "pickle"),
         (b"\x89PNG\r\n\x1a\n", "an image"),
         (r"{\rtf1 q}", "RTF"),

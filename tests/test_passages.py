@@ -39,9 +39,11 @@ def passages_of(document, **settings):
     return list(found.values()), refusals
 
 
-def test_a_text_file_is_one_document(tmp_path):
-    (row,), _ = read(tmp_path / "book.md", BOOK)
-    assert row == Passage(BOOK, source="book.md")
+def test_a_text_file_is_cut_at_headings(tmp_path):
+    rows, _ = read(tmp_path / "book.md", BOOK)
+    assert rows[0] == Passage("Before all.", source="book.md")
+    passages = [passage for row in rows for passage in passages_of(row)[0]]
+    assert [passage.title for passage in passages] == ["", "Asthma", "Asthma > Treatment", "Fever"]
 
 
 @pytest.mark.parametrize(

@@ -217,6 +217,7 @@ def test_declared_types_name_their_columns(schema):
 def test_columns_and_features_of_a_pair_stay_the_same():
     assert rows.PAIR.parquet.names == [
         "pair_id", "question", "answer", "question_group", "answer_group", "split", "source", "focus",
+        "url", "synonyms", "cui", "semantic_type", "semantic_group",
     ]  # fmt: skip
     assert rows.PAIR.features == {
         "question_ids": "ids", "answer_ids": "ids", "pair_id": "number", "question_group": "number",

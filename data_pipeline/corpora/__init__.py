@@ -1,6 +1,7 @@
 """Reads corpora: yields (place, row) for each row of a file, and counts the rows that are refused, by reason.
 
 kinds.py      tells what a file is, by its content, and names files that hold no table
+any_table.py  opens a table of any kind
 opening.py    opens a text, with packings.py (gzip, bzip2, ...) and encodings.py
 tables.py quotes.py json_files.py json_scanner.py columnar.py    open a file of one kind: its header and rows
 columns.py    finds the columns with question and answer
@@ -9,14 +10,19 @@ triage.py     turns rows into triages: texts with a label, a reply or both
 choices.py    turns rows into questions with choices
 dialogues.py  turns rows into dialogues; meddialog.py reads the text files of MedDialog
 facts.py      turns rows of a database into pairs: what is known of a disease
+passages.py   turns rows into passages
 paths.py      finds the files that a flag names
+formats.py    lists the layouts that are no tables, and recognises them; each has its reader:
+    medquad.py meddialog.py squad.py stackexchange.py reddit.py departments.py web_pages.py beir_folders.py
+    documents.py docx_files.py
+xml_files.py store.py       read XML as a stream, and keep texts outside the memory
 """
 
-import contextlib
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from data_pipeline.corpora import columnar, encodings, json_files, kinds, opening, tables
+from data_pipeline.corpora import formats, kinds
+from data_pipeline.corpora.any_table import opened
 from data_pipeline.corpora.columns import Columns, Roles
 from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.packings import is_packed
@@ -25,9 +31,19 @@ from data_pipeline.corpora.reading import OTHER_NUMBER, ROLES, Refusals, Table
 from data_pipeline.rows import PAIR, Pair
 from data_pipeline.schemas import Schema
 
-__all__ = ["OTHER_NUMBER", "PAIRS", "ROLES", "Columns", "Reader", "Refusals", "is_packed", "open_text", "read_pairs"]
+__all__ = [
+    "OTHER_NUMBER",
+    "PAIRS",
+    "ROLES",
+    "Columns",
+    "Reader",
+    "Refusals",
+    "is_packed",
+    "open_text",
+    "opened",
+    "read_pairs",
+]
 
-_CHINESE = "the file is no UTF-8, and is read as GB18030 (or GBK): look at its texts"
 _LEFT_OUT = "the instruction is the same in every row, and left out"
 
 
@@ -35,7 +51,8 @@ def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
     """Yields the pairs of a file, each with its place. The content of the file decides how it is read.
 
     Args:
-      path: a table (CSV, TSV, ...), JSON, JSON Lines, Parquet or .xlsx; the first three may be packed.
+      path: a table (CSV, TSV, ...), JSON, JSON Lines, Parquet or .xlsx; the first three may be packed. Or a file or
+        folder of a layout in formats.py.
       columns: the columns with question and answer; unnamed ones are recognised by their usual names.
       refusals: counts the rows that are no pair, and notes decisions of the reader that a user might not expect.
 
@@ -43,7 +60,10 @@ def read_pairs(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
       FileNotFoundError: the file is missing.
       ValueError: the file is empty, damaged, of another kind or encoding, or lacks a column; the message names it.
     """
-    kind = kinds.kind_of(path)
+    if layout := formats.find(path, columns, PAIR.plural):
+        yield from layout.read[PAIR.plural](path, columns, refusals)
+        return
+    kind = kinds.kind_of(path, columns.format)
     with opened(path, kind, columns, refusals) as table:
         roles = columns.find(path, table.header)
         with_instruction = True
@@ -75,22 +95,3 @@ class Reader(NamedTuple):
 
 
 PAIRS = Reader(PAIR, read_pairs)
-
-
-@contextlib.contextmanager
-def opened(path: str, kind: str, columns: Columns, refusals: Refusals) -> Iterator[Table]:
-    """Opens a file of a kind of kinds.py while the block runs."""
-    if kind == kinds.PARQUET:
-        yield columnar.open_parquet(path, columns, refusals)
-    elif kind == kinds.EXCEL:
-        yield columnar.open_excel(path, columns, refusals)
-    else:
-        encoding = "gb18030" if columns.chinese and encodings.is_chinese(opening.head(path)) else None
-        if encoding:
-            refusals.note(_CHINESE, path)
-        if kind == kinds.JSON:
-            with open_text(path, bounded=False, encoding=encoding) as file:
-                yield json_files.open_json(file, path, columns, refusals)
-        else:
-            with open_text(path, newline=opening.line_end(path), encoding=encoding) as file:
-                yield tables.open_table(file, path, columns, refusals)

@@ -132,7 +132,7 @@ def read_choices(path: str, columns: Columns, refusals: Refusals) -> Iterator[tu
       ValueError: the file is empty, damaged, of another kind, or lacks a column; the message names it.
     """
     columns = ChoicesColumns.of(columns)
-    kind = kinds.kind_of(path)
+    kind = kinds.kind_of(path, columns.format)
     with opened(path, kind, columns, refusals) as table:
         roles = columns.find(path, table.header)
         first = 0

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from data_pipeline.corpora.reading import NotATableError, Refusals
+from data_pipeline.rows import ANNOTATIONS
 from data_pipeline.settings import Settings, setting
 
 # Usual names of a column, compared without case. A later group is tried if the table has no name of an earlier one.
@@ -24,6 +25,7 @@ _USUAL_NAMES: UsualNames = {
     ),
     "source": (("source",),),
     "focus": (("focus", "topic"),),
+    **{name: ((name,), (name.replace("_", ""),)) for name in ANNOTATIONS},
 }
 INSTRUCTION = ("instruction", "instructions")
 INPUT = ("input", "inputs", "context")  # the text of an instruction: Alpaca's input, Dolly's context
@@ -73,6 +75,9 @@ class Columns(Settings):
     facts: tuple[str, ...] = setting(
         (), "Columns with facts of a database, by name or as #3, commas between; default: all but name and number."
     )
+    format: str = setting("auto", "What the files are; auto: recognised by content. `python -m data_pipeline.formats`.")
+    min_score: int | None = setting(None, "Smallest score of questions and answers from Reddit and StackExchange.")
+    keep_deleted: bool = setting(False, "Keep Reddit questions whose text was deleted: the title is the question.")
 
     # What is otherwise in `triage.TriageColumns`: usual names by role, the roles of the content, those of them that a
     # table needs, whether a question may have two columns, whether GB18030 is read, and words for messages.
@@ -132,6 +137,8 @@ class Columns(Settings):
         for role, groups in self.usual_names.items():
             named = self.named(role)
             places = _named(named, header) if named else _usual(groups, names)
+            if len(places) > 1 and role in ANNOTATIONS:
+                continue
             if len(places) > 1 and not _is_instructed(named, places, names):
                 raise ValueError(_ambiguous(path, header, role, places))
             if places:

@@ -128,7 +128,7 @@ _Raw = tuple[str, Callable[[], Messages], dict[str, str]]  # place, messages, te
 
 def _raw(path: str, columns: DialogueColumns, refusals: Refusals) -> Iterator[_Raw]:
     """Yields what each row holds. The messages of one that is no dialogue raise `_RefusedError`."""
-    kind = kinds.kind_of(path)
+    kind = kinds.kind_of(path, columns.format)
     if kind == kinds.TABLE and meddialog.is_meddialog(path):
         for where, spoken in meddialog.read_messages(path):
             yield where, lambda spoken=spoken: [(_ROLES[name.lower()], text) for name, text in spoken], {}

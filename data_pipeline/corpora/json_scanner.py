@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 from typing import Any, TextIO
 
-from data_pipeline.corpora.opening import MAX_ROW_BYTES, too_long
+from data_pipeline.corpora.opening import MAX_ROW_BYTES, open_text, too_long
 
 CUT = object()
 _BLOCK = 2**20  # characters read at once
@@ -122,3 +122,21 @@ class Scanner:
         if len(self._text) > MAX_ROW_BYTES + size:
             raise ValueError(too_long(self.path, "an item"))
         return bool(block)
+
+
+def values(path: str) -> Iterator[tuple[str, Any]]:
+    """Yields the items of a file's list, or its values one after the other (JSON Lines), each with its place.
+
+    Raises:
+      FileNotFoundError: the file is missing.
+      ValueError: the file is not valid JSON; the message names the line.
+    """
+    with open_text(path, bounded=False) as file:
+        scanner = Scanner(file, path)
+        if scanner.peek() == "[":
+            for number, value in enumerate(scanner.items(), 1):
+                yield f"{path} item {number}", value
+            scanner.end()
+        while scanner.peek():
+            place = f"{path} line {scanner.line}"
+            yield place, scanner.value()

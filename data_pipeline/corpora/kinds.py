@@ -3,10 +3,10 @@
 import re
 import zipfile
 
-from data_pipeline.corpora import opening, packings
+from data_pipeline.corpora import arrow_files, opening, packings
 from data_pipeline.corpora.reading import NotATableError
 
-TABLE, JSON, PARQUET, EXCEL = "table", "json", "parquet", "excel"
+TABLE, JSON, PARQUET, ARROW, EXCEL = KINDS = ("table", "json", "parquet", "arrow", "excel")
 
 _EXPORT = "Export question and answer as CSV or JSON Lines."
 _UNPACK = "Unpack it first, and give the files in it."
@@ -17,7 +17,7 @@ _OTHER_BYTES = (
     (rb"\xd0\xcf\x11\xe0", "an old Office file (.xls, .doc) or one with a password. Save it as .xlsx or CSV."),
     (rb"SQLite format 3\x00", f"an SQLite database. {_EXPORT}"),
     (rb"version https://git-lfs", "a pointer of Git LFS, not the file itself. Fetch it with: git lfs pull"),
-    (rb"ARROW1\x00|FEA1\x00|\xff\xff\xff\xff.{3}\x00", "an Arrow file. Write it as Parquet: dataset.to_parquet(...)"),
+    (rb"FEA1\x00", "a Feather file of an early version. Write it as Parquet."),
     (rb"PARE[^ -~\s]", "an encrypted Parquet file. Write it without encryption."),
     (rb"ORC[\x00-\x08]|Obj\x01", "an ORC or Avro file. Write it as Parquet."),
     (rb"7z\xbc\xaf", f"a 7z archive. {_UNPACK}"),
@@ -32,6 +32,7 @@ _OTHER_BYTES = (
     ),
     (rb"\{\\rtf", f"a text in RTF. {_EXPORT}"),
 )
+_STARTS = ((rb"PAR1[^ -~\s]", PARQUET), (rb"ARROW1\x00|\xff\xff\xff\xff.{3}\x00", ARROW))
 _OTHER_TEXTS = (
     (r"(<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(posts|row)\b", f"a StackExchange dump in XML. {_EXPORT}"),
     (r"(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b", f"a page in HTML, {_FETCH}"),
@@ -46,16 +47,25 @@ _ZIPPED = (  # an entry of a zip archive, and what this makes of the archive
 )
 
 
-def kind_of(path: str) -> str:
-    """Returns TABLE, JSON, PARQUET or EXCEL.
+def kind_of(path: str, named: str = "auto") -> str:
+    """Returns TABLE, JSON, PARQUET, ARROW (also for a folder of Hugging Face datasets) or EXCEL.
+
+    Args:
+      path: the file.
+      named: one of these, which is returned; any other name: the content decides.
 
     Raises:
       FileNotFoundError: the file is missing.
       ValueError: the file is of another kind, which the message names.
     """
+    if named in KINDS:
+        return named
+    if arrow_files.is_dataset(path):
+        return ARROW
     start = opening.head(path)
     inside = _inside_zip(path) if start.startswith(b"PK\x03\x04") else []
-    kind = PARQUET if re.match(rb"PAR1[^ -~\s]", start) else EXCEL if "xl/workbook.xml" in inside else None
+    starts = (kind for pattern, kind in _STARTS if re.match(pattern, start, re.DOTALL))
+    kind = next(starts, EXCEL if "xl/workbook.xml" in inside else None)
     if kind and (packing := packings.packing_of(path)):
         raise ValueError(f"{path} is a {kind} file packed with {packing}. Unpack it first.")
     if kind:

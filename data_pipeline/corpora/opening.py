@@ -43,13 +43,13 @@ def too_long(path: str, unit: str) -> str:
     return f"{path} has {unit} of more than {MAX_ROW_BYTES:,} bytes. Expected a row of a table; is this the right file?"
 
 
-def head(path: str) -> bytes:
+def head(path: str, size: int = HEAD_BYTES) -> bytes:
     """Returns the first bytes of a file, unpacked."""
-    with _errors_named(path), unpacked(path) as file:
-        content = b""
-        while len(content) < HEAD_BYTES and (more := file.read(HEAD_BYTES - len(content))):
+    with errors_named(path), unpacked(path) as file:
+        content = bytearray()
+        while len(content) < size and (more := file.read(min(size - len(content), _BLOCK_BYTES))):
             content += more
-        return content
+        return bytes(content)
 
 
 def decoded(start: bytes) -> str | None:
@@ -72,7 +72,7 @@ def open_text(path: str, bounded: bool = True, newline: str = "", encoding: str 
       FileNotFoundError: the file is missing.
       ValueError: while reading, if the file has another encoding or a line without end, or its packing is damaged.
     """
-    with _errors_named(path):
+    with errors_named(path):
         encoding = encoding or encodings.encoding_of(head(path)) or "utf-8"
         with unpacked(path) as file:
             lines = io.BufferedReader(_BoundedLines(file, path, bounded), _BLOCK_BYTES)
@@ -91,7 +91,7 @@ def line_end(path: str) -> str:
 
 
 @contextlib.contextmanager
-def _errors_named(path: str) -> Iterator[None]:
+def errors_named(path: str) -> Iterator[None]:
     """Gives errors the name of the file, and a remedy."""
     try:
         yield

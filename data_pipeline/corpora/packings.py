@@ -5,6 +5,7 @@ import contextlib
 import gzip
 import io
 import lzma
+import os
 import re
 import zlib
 from collections.abc import Callable, Iterator
@@ -73,7 +74,9 @@ def packing_of(path: str) -> str | None:
 
 
 def is_packed(path: str) -> bool:
-    """Returns whether a file is smaller than its texts, as Parquet and .xlsx are, too."""
+    """Returns whether a file is smaller than its texts, as Parquet and .xlsx are, too; a folder is not."""
+    if os.path.isdir(path):
+        return False
     with open(path, "rb") as file:
         return file.read(4) in (b"PAR1", b"PK\x03\x04") or packing_of(path) is not None
 

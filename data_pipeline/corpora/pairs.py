@@ -8,7 +8,7 @@ from typing import Any
 from data_pipeline.corpora import doubts
 from data_pipeline.corpora.columns import Roles, plain_name
 from data_pipeline.corpora.reading import Refusals, Table
-from data_pipeline.rows import Pair
+from data_pipeline.rows import ANNOTATIONS, Pair
 
 _NO_TEXT = "question or answer is not a text"
 _REPEATS = "a row repeats the header"  # where tables were concatenated
@@ -29,7 +29,7 @@ def pairs_of(
     """
     value = table.value or operator.getitem
     questions, (answer,) = roles["question"], roles["answer"]
-    labels = {role: roles[role][0] for role in ("source", "focus") if role in roles}
+    labels = {role: roles[role][0] for role in ("source", "focus", *ANNOTATIONS) if role in roles}
     for where, row in table.rows:
         question, reply = value(row, questions[0]), value(row, answer)
         if len(questions) == 2:

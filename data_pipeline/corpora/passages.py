@@ -1,22 +1,19 @@
-"""Reads documents: text and Markdown files, and tables with a column of texts, such as the answers of pairs."""
+"""Reads passages: documents, other formats, and tables with a column of texts, such as the answers of pairs."""
 
 import dataclasses
 import operator
 import os
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 from data_pipeline import markup
-from data_pipeline.corpora import Reader, kinds, opened
+from data_pipeline.corpora import Reader, formats, kinds, opened
 from data_pipeline.corpora.columns import Columns, Roles, UsualNames
-from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.pairs import data_rows
 from data_pipeline.corpora.reading import Refusals
 from data_pipeline.rows import PASSAGE, Passage
 
 _NO_TEXT = "the text is empty, or of another type than text"
-_IS_TEXT = re.compile(r"\.(txt|text|md|markdown)(\.(gz|bz2|xz|zst))?$", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,24 +58,23 @@ class PassageColumns(Columns):
 
 
 def read_passages(path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Passage]]:
-    """Yields the documents of a file, each with its place, as they are: nothing is cut.
+    """Yields the passages of a file, each with its place.
 
     Args:
-      path: a text or Markdown file (.txt, .md, perhaps packed), which is one document, or a table; see
-        `corpora.read_pairs` for its formats.
+      path: a document (see documents.py), a file or folder of another format with passages, or a table, whose texts are
+        not cut; see `corpora.read_pairs` for its formats.
       columns: `question` names the column with the text, `title` that with a title; both are recognised by their usual
-        names. A list of texts is one document.
+        names. A list of texts is one passage.
       refusals: counts the rows without a text.
 
     Raises:
       FileNotFoundError: the file is missing.
       ValueError: the file is empty, damaged, of another kind or encoding, or lacks a column; the message names it.
     """
-    kind, name = kinds.kind_of(path), os.path.basename(path)
-    if _IS_TEXT.search(path):
-        with open_text(path, bounded=False, newline=None) as file:
-            yield path, Passage(file.read(), source=name)
+    if layout := formats.find(path, columns, PASSAGE.plural):
+        yield from layout.read[PASSAGE.plural](path, columns, refusals)
         return
+    kind, name = kinds.kind_of(path, columns.format), os.path.basename(path)
     columns = PassageColumns.of(columns)
     with opened(path, kind, columns, refusals) as table:
         roles = {role: place for role, (place,) in columns.find(path, table.header).items()}

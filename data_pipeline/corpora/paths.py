@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from absl import logging
 
-from data_pipeline.corpora import PAIRS, Columns, Reader, Refusals
+from data_pipeline.corpora import PAIRS, Columns, Reader, Refusals, arrow_files, formats
 from data_pipeline.corpora.reading import NotATableError
 
 
@@ -49,6 +49,8 @@ def _files(path: str, columns: Columns, refusals: Refusals, reader: Reader) -> l
     if not _is_there(path):
         path = path.strip()
     if os.path.isdir(path):
+        if formats.find(path, columns, reader.schema.plural) or arrow_files.is_dataset(path):
+            return [path]
         return _tables_in(path, columns, refusals, reader)
     if os.path.exists(path):
         return [path]

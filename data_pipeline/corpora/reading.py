@@ -1,13 +1,18 @@
-"""What all readers share: the opened table, and the counts of refused rows and of notes."""
+"""What all readers share: formats, the opened table, and the counts of refused rows and of notes."""
 
 import collections
 import contextlib
 import json
-from collections.abc import Callable, Iterable
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from data_pipeline.corpora import opening
 
 ROLES = ("question", "answer", "source", "focus")  # of columns
 OTHER_NUMBER = "another number of fields than the header"
+BELOW_SCORE = "the score is below --min_score"
+NO_QUESTION = "the question of an answer is missing"
 
 
 class NotATableError(ValueError):
@@ -85,3 +90,83 @@ def parsed(value: Any) -> Any:
         with contextlib.suppress(ValueError):
             return json.loads(value)
     return value
+
+
+class Block(NamedTuple):
+    """A paragraph or heading of a document.
+
+    Attributes:
+      text: its text.
+      level: of a heading, from 1; 0 for a paragraph.
+      page: number of its page; empty for a document without pages.
+    """
+
+    text: str
+    level: int = 0
+    page: str = ""
+
+
+class Start(NamedTuple):
+    """How a file begins.
+
+    Attributes:
+      path: the file.
+      content: its first bytes, unpacked.
+      text: these as text, without white space before; empty for bytes that are no text.
+    """
+
+    path: str
+    content: bytes
+    text: str
+
+    @classmethod
+    def of(cls, path: str) -> "Start":
+        """Returns the start of a file.
+
+        Raises:
+          FileNotFoundError: the file is missing.
+          ValueError: it is packed and damaged.
+        """
+        content = opening.head(path)
+        return cls(path, content, (opening.decoded(content) or "").lstrip("\ufeff \t\r\n"))
+
+
+class Format(NamedTuple):
+    """A layout of files or folders that are no tables, with its readers.
+
+    Attributes:
+      name: its name in --format.
+      contents: what it is, in messages.
+      example: a line that shows it.
+      read: for the plural of a row type, the reader: (path, columns, refusals) -> (place, row) of each row.
+      is_file: recognises a file.
+      is_folder: recognises a folder that is read as a whole.
+      members: (path) -> the files that a file or folder of this format is read from.
+      is_table: whether its files are tables, too, which are read as such if their columns are named.
+    """
+
+    name: str
+    contents: str
+    example: str
+    read: Mapping[str, Callable[[str, Any, Refusals], Iterator[tuple[str, Any]]]]
+    is_file: Callable[[Start], bool] = lambda start: False
+    is_folder: Callable[[str], bool] = lambda path: False
+    members: Callable[[str], list[str]] = lambda path: files_of(path)
+    is_table: bool = False
+
+
+def files_of(path: str, endings: tuple[str, ...] = ("",)) -> list[str]:
+    """Returns the files of a folder and of the folders in it, sorted; a file is its own only one.
+
+    Args:
+      path: the file or folder.
+      endings: how the names of the files end, in lower case. Hidden files are left out.
+    """
+    if not os.path.isdir(path):
+        return [path]
+    found = []
+    for folder, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        names = [name for name in names if not name.startswith(".") and name.lower().endswith(endings)]
+        found += [os.path.join(folder, name) for name in sorted(names)]
+    return found

@@ -100,7 +100,7 @@ def read_triages(path: str, columns: Columns, refusals: Refusals) -> Iterator[tu
       ValueError: the file is empty, damaged, of another kind or encoding, or lacks a column; the message names it.
     """
     columns = TriageColumns.of(columns)
-    with opened(path, kinds.kind_of(path), columns, refusals) as table:
+    with opened(path, kinds.kind_of(path, columns.format), columns, refusals) as table:
         roles = {role: place for role, (place,) in columns.find(path, table.header).items()}
         for role, note in (("label", NO_LABEL), ("reply", NO_REPLY)):
             if role not in roles:

@@ -16,7 +16,7 @@ _LEAST_TOKENS = 3  # [CLS], a token, [SEP]
 _SHARD_BYTES = 16 * 2**20  # of input text; a worker holds one shard in memory
 _PACKED_RATIO = 4
 _MIN_SHARDS = 8
-_LATER = ("label", "title")
+_LATER = ("label", "title", "format", "min_score", "keep_deleted")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -119,8 +119,12 @@ class PrepareSettings(Settings):
                 flat |= {limit_name(field): limit for field, limit in value.items()}
             else:
                 flat[name] = value
-        # Columns that came later are left out where none is named: folders of pairs keep their fingerprint.
-        flat["columns"] = {name: column for name, column in flat["columns"].items() if name not in _LATER or column}
+        # Settings that came later are left out where they have their default: folders of pairs keep their fingerprint.
+        flat["columns"] = {
+            name: value
+            for name, value in flat["columns"].items()
+            if name not in _LATER or value != getattr(Columns, name)
+        }
         return flat
 
     @classmethod

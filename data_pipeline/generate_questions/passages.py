@@ -112,7 +112,7 @@ def cut(rows: Iterable[tuple[str, Passage]], settings: PassageSettings, refusals
 def _passages(document: Passage, most: int, size: Size) -> Iterator[Passage]:
     for text in split_at_ends(document.text):
         for heading, section in _sections(text):
-            title = " > ".join(filter(None, [cleaning.clean(document.title), *heading]))
+            title = " > ".join(filter(None, [cleaning.clean(document.title), document.section, *heading]))
             paragraphs = filter(None, map(cleaning.clean, _BLANK_LINE.split(section)))
             pieces = [piece for paragraph in paragraphs for piece in _pieces(f"{paragraph}\n", most, size)]
             for part in _packed(pieces, list(map(size, pieces)), most):

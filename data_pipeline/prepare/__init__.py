@@ -20,15 +20,16 @@ import collections
 import importlib.metadata
 import os
 import unicodedata
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 from data_pipeline import splits
 from data_pipeline.corpora import OTHER_NUMBER, PAIRS, Columns, Reader, Refusals
 from data_pipeline.folders import files, prepared
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from data_pipeline.folders.prepared_settings import PrepareSettings
-from data_pipeline.prepare import chunks, duplicates, html_columns, shards, strata
+from data_pipeline.prepare import chunks, duplicates, inputs, shards, strata
+from data_pipeline.prepare.inputs import Inputs
 from data_pipeline.prepare.job import Job
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.rows import PAIR
@@ -39,20 +40,6 @@ __all__ = ["Columns", "PrepareSettings", "prepare"]
 
 _SMALL_BYTES = 2**22  # of input: processes would take longer to start than to work
 _PACKAGES = ("tokenizers", "datasketch", "numpy", "pyarrow", "selectolax", "xxhash")  # that decide the content, too
-
-
-class _Inputs(NamedTuple):
-    """The input files.
-
-    Attributes:
-      files: {"path", "bytes", "sha256", "html"} of each file.
-      modified: time of the last change of each file.
-      boilerplate: hash of the file of set phrases, if there is one.
-    """
-
-    files: list[dict[str, Any]]
-    modified: list[int]
-    boilerplate: str | None
 
 
 def prepare(
@@ -87,47 +74,32 @@ def prepare(
     schema = reader.schema
     settings = settings.completed(schema)
     tokenizer = load_tokenizer(settings.tokenizer, settings.lower_case) if settings.tokenizer else None
-    sizes = {path: files.size(path) for path in settings.paths()}
+    sizes = {path: sum(map(files.size, inputs.members(settings, path, schema))) for path in settings.paths()}
     for path in sizes:  # an unknown format or a missing column shows now, not after hours
         next(reader.read(path, settings.columns, Refusals()), None)
     finished = None if overwrite else prepared.find_manifest(output_dir, schema)
     if num_workers is None and (finished is not None or sum(sizes.values()) < _SMALL_BYTES):
         num_workers = 0
     with Workers(num_workers) as workers:  # they start while the inputs are hashed
-        inputs = _inputs(settings, sizes, reader)
-        settings = settings.with_num_shards(inputs.files)
-        state = _state(settings, schema, tokenizer, inputs)
+        described = inputs.describe(settings, sizes, reader)
+        settings = settings.with_num_shards(described.files)
+        state = _state(settings, schema, tokenizer, described)
         if finished is not None and finished["state"] == state and _is_whole(output_dir, schema, finished):
             return finished
         with files.resumable_folder(output_dir, state, overwrite, prepared.kind(schema)) as working:
             result, work = os.path.join(working, "result"), os.path.join(working, "work")
             if prepared.find_manifest(result, schema) is None:  # else it was killed when all was done
                 os.makedirs(work, exist_ok=True)
-                job = Job(settings, schema, state, work, {entry["path"]: entry["html"] for entry in inputs.files})
-                _write(job, reader, tokenizer, inputs, result, workers, progress)
+                job = Job(settings, schema, state, work, {entry["path"]: entry["html"] for entry in described.files})
+                _write(job, reader, tokenizer, described, result, workers, progress)
     return prepared.PreparedFolder(output_dir, schema).manifest
-
-
-def _inputs(settings: PrepareSettings, sizes: Mapping[str, int], reader: Reader) -> _Inputs:
-    entries = [{"path": path, "bytes": sizes[path], "sha256": files.sha256(path)} for path in settings.paths()]
-    for entry in entries:
-        entry["html"] = html_columns.find(settings, entry["path"], reader)
-    boilerplate = None
-    if settings.scrub.boilerplate:
-        files.size(settings.scrub.boilerplate)
-        boilerplate = files.sha256(settings.scrub.boilerplate)
-    return _Inputs(entries, _modified(settings), boilerplate)
-
-
-def _modified(settings: PrepareSettings) -> list[int]:
-    return [os.stat(path).st_mtime_ns for path in settings.paths()]
 
 
 def _write(
     job: Job,
     reader: Reader,
     tokenizer: Tokenizer | None,
-    inputs: _Inputs,
+    described: Inputs,
     folder: str,
     workers: Workers,
     progress: bool,
@@ -141,7 +113,7 @@ def _write(
     strata.find(job, chunk_paths, progress)
     labels = _labels(schema, reports)
     shard_reports = shards.write(job, num_chunks, labels, folder, workers, progress)
-    if inputs.modified != _modified(settings):
+    if described.modified != inputs.modified(settings, schema):
         raise ValueError("An input was changed while it was read. Start again when all are complete.")
     counts, lengths, names = _totals(schema, shard_reports)
     if tokenizer:
@@ -158,8 +130,8 @@ def _write(
         "shards": names,
         "train_lengths": lengths,
         "settings": settings.stored(),
-        "boilerplate_sha256": inputs.boilerplate,
-        "inputs": inputs.files,
+        "boilerplate_sha256": described.boilerplate,
+        "inputs": described.files,
     }
     manifest |= {"labels": labels} if labels else {}
     files.write_json(os.path.join(folder, MANIFEST_FILE), manifest)
@@ -174,7 +146,7 @@ def _labels(schema: Schema, reports: Sequence[dict[str, Any]]) -> dict[str, list
     return {name: sorted(labels) for name, labels in values.items()}
 
 
-def _state(settings: PrepareSettings, schema: Schema, tokenizer: Tokenizer | None, inputs: _Inputs) -> str:
+def _state(settings: PrepareSettings, schema: Schema, tokenizer: Tokenizer | None, described: Inputs) -> str:
     """Returns the hash of everything that decides the content of the folder."""
     content = [
         prepared.FORMAT,
@@ -182,8 +154,8 @@ def _state(settings: PrepareSettings, schema: Schema, tokenizer: Tokenizer | Non
         duplicates.SIGNATURE,
         prepared.content_settings(settings.stored()),
         tokenizer and tokenizer.fingerprint,
-        [(entry["sha256"], entry["html"]) for entry in inputs.files],
-        inputs.boilerplate,
+        [(entry["sha256"], entry["html"]) for entry in described.files],
+        described.boilerplate,
         unicodedata.unidata_version,
         [importlib.metadata.version(package) for package in _PACKAGES],
     ]

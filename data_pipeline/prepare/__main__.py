@@ -13,6 +13,7 @@ from data_pipeline.corpora import PAIRS, ROLES, Columns, Reader, Refusals
 from data_pipeline.corpora.choices import CHOICE_ROWS
 from data_pipeline.corpora.dialogues import DIALOGUES
 from data_pipeline.corpora.facts import FACTS
+from data_pipeline.corpora.passages import PASSAGES
 from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
@@ -21,7 +22,14 @@ from data_pipeline.schemas import Schema
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from data_pipeline.settings import define_flags, flag_values
 
-_READERS = {"pairs": PAIRS, "triage": TRIAGES, "choices": CHOICE_ROWS, "dialogues": DIALOGUES, "facts": FACTS}
+_READERS = {
+    "pairs": PAIRS,
+    "triage": TRIAGES,
+    "choices": CHOICE_ROWS,
+    "dialogues": DIALOGUES,
+    "facts": FACTS,
+    "passages": PASSAGES,
+}
 _FIELDS = PAIRS.schema.tokenized
 _COLUMN_FLAGS = {role: f"{role}_column" for role in (*ROLES, "label", "title")} | {"facts": "facts_columns"}
 _LOWER_CASE = {"auto": None, "lower": True, "cased": False}
@@ -31,10 +39,10 @@ _OWN_FLAGS = ("inputs", "dev_inputs", "test_inputs", "lower_case")  # their flag
 def _define_flags() -> None:
     rows_help = (
         "What the files hold: pairs of question and answer, triage rows (a text with label, reply or both), choices, "
-        "dialogues, or facts (a database with a row for each disease)."
+        "dialogues, facts (a database with a row for each disease), or passages of documents."
     )
     flags.DEFINE_enum("rows", "pairs", list(_READERS), rows_help)
-    files_help = "Files, folders or patterns with rows, commas between: CSV, TSV, JSON, JSON Lines, Parquet, .xlsx"
+    files_help = "Files, folders or patterns, commas between; python -m data_pipeline.formats lists what is read"
     flags.DEFINE_multi_string("input", [], f"{files_help}; split by question, or for triage by text.")
     flags.DEFINE_multi_string("dev_input", [], "Files whose rows are all dev; their questions are kept out of train.")
     flags.DEFINE_multi_string("test_input", [], "Files whose rows are all test; their questions are in no other split.")
@@ -123,6 +131,8 @@ def _show_decisions(schema: Schema, manifest: dict[str, Any], notes: dict[str, A
         print(f"{entry['first']}: {text}{times}.", file=sys.stderr)
     plurals = {field.name: field.plural for field in schema.fields}
     for entry in manifest["inputs"]:
+        if "format" in entry:  # earlier folders do not name it
+            print(f"{entry['path']}: read as {entry['format']}.", file=sys.stderr)
         if entry.get("html"):
             columns = " and ".join(map(plurals.__getitem__, entry["html"]))
             print(f"{entry['path']}: most {columns} hold HTML tags; they are turned into text.", file=sys.stderr)

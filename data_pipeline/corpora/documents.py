@@ -1,0 +1,177 @@
+"""Reads documents as passages: text, Markdown, HTML, PDF and Word (.docx), cut at headings, pages and paragraphs.
+
+trafilatura finds the text of a page of the web, pypdfium2 that of a PDF; both are in the extra `documents`.
+"""
+
+import os
+import re
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from data_pipeline.corpora import docx_files, web_pages
+from data_pipeline.corpora.opening import MAX_ROW_BYTES, open_text, too_long
+from data_pipeline.corpora.reading import Block, Format, Refusals, Start, files_of
+from data_pipeline.rows import Passage
+
+NO_TEXT = "the document holds no text"
+_MAX_CHARACTERS = 2_000  # of a passage; a longer paragraph stays whole
+_TEXT_ENDINGS = (".txt", ".text", ".md", ".markdown")
+_ENDINGS = (*_TEXT_ENDINGS, *web_pages.ENDINGS, ".pdf", ".docx")
+_HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
+_FENCE = re.compile(r"(```|~~~)")
+
+
+class _Document(NamedTuple):
+    title: str
+    blocks: Iterator[Block]
+
+
+def read_passages(path: str, columns: Any, refusals: Refusals) -> Iterator[tuple[str, Passage]]:
+    """Yields the passages of a file, or of all documents in a folder; the source is the name of the file.
+
+    Raises:
+      FileNotFoundError: the file is missing.
+      ValueError: the file is damaged or has a password, or a package is missing; the message names it.
+    """
+    del columns
+    for file in _files(path):
+        title, blocks = _opened(file)
+        number = 0
+        for passage in _passages(title, os.path.basename(file), blocks):
+            number += 1
+            yield f"{file} passage {number}", passage
+        if not number:
+            refusals.add(NO_TEXT, file)
+
+
+def _opened(path: str) -> _Document:
+    start = Start.of(path)
+    if start.content.startswith(b"%PDF-"):
+        return _pdf(path)
+    if docx_files.is_docx(start):
+        return _Document("", docx_files.blocks(path))
+    if web_pages.is_html(start):
+        return _page(path)
+    return _Document("", _of_text(path))
+
+
+def _passages(title: str, source: str, blocks: Iterator[Block]) -> Iterator[Passage]:
+    """Yields passages of whole paragraphs; none goes on behind a heading or a page."""
+    above: dict[int, str] = {}
+    texts: list[str] = []
+    page, is_named = "", bool(title)
+
+    def taken() -> Iterator[Passage]:
+        if texts:
+            yield Passage("\n\n".join(texts), title, source, "", " > ".join(above.values()), page)
+            texts.clear()
+
+    for block in blocks:
+        if block.level or block.page != page or sum(map(len, texts)) + len(block.text) > _MAX_CHARACTERS:
+            yield from taken()
+        page = block.page
+        if block.level == 1 and (not is_named or title == block.text):
+            title, above = block.text, {}
+        elif block.level:
+            above = {level: text for level, text in above.items() if level < block.level} | {block.level: block.text}
+        else:
+            texts.append(block.text)
+    yield from taken()
+
+
+def _of_text(path: str) -> Iterator[Block]:
+    """Yields the paragraphs and headings of a text file."""
+    with open_text(path, newline=None) as file:
+        yield from _of_lines(file, path)
+
+
+def _of_lines(lines: Any, path: str) -> Iterator[Block]:
+    """Yields the headings of Markdown and the paragraphs, between which blank lines stand."""
+    texts, size, fenced = list[str](), 0, False
+    for line in lines:
+        text = line.rstrip()
+        size += len(text)
+        if size > MAX_ROW_BYTES:
+            raise ValueError(too_long(path, "a paragraph"))
+        fenced ^= _FENCE.match(text) is not None
+        heading = None if fenced else _HEADING.fullmatch(text)
+        if text and not heading:
+            texts.append(text)
+            continue
+        if texts:
+            yield Block("\n".join(texts))
+            texts, size = [], 0
+        if heading and heading[2]:
+            yield Block(heading[2], len(heading[1]))
+    if texts:
+        yield Block("\n".join(texts))
+
+
+def _page(path: str) -> _Document:
+    try:
+        import trafilatura  # an extra
+    except ImportError as error:
+        raise _missing(path, "a web page", "trafilatura") from error
+    page = web_pages.read_html(path)
+    if not page.strip():
+        return _Document("", iter(()))
+    found = trafilatura.extract_metadata(page)
+    text = trafilatura.extract(page, output_format="markdown", include_comments=False, include_formatting=True)
+    return _Document((found and found.title) or "", _of_lines((text or "").splitlines(), path))
+
+
+def _pdf(path: str) -> _Document:
+    try:
+        import pypdfium2  # an extra
+    except ImportError as error:
+        raise _missing(path, "a PDF", "pypdfium2") from error
+    try:
+        document = pypdfium2.PdfDocument(path)
+        title = document.get_metadata_value("Title").strip()
+    except pypdfium2.PdfiumError as error:
+        raise ValueError(
+            f"{path} is a damaged PDF, or one with a password ({error}). Fetch or save it again."
+        ) from error
+
+    def blocks() -> Iterator[Block]:
+        try:
+            for number in range(len(document)):
+                page = document[number]
+                text = page.get_textpage().get_text_bounded()
+                yield from (block._replace(page=str(number + 1)) for block in _of_lines(text.splitlines(), path))
+                page.close()
+        except pypdfium2.PdfiumError as error:
+            raise ValueError(f"{path} has a damaged page ({error}). Fetch or save it again.") from error
+        finally:
+            document.close()
+
+    return _Document(title, blocks())
+
+
+def _missing(path: str, kind: str, package: str) -> ValueError:
+    return ValueError(
+        f"{path} is {kind}, which needs another package. Install it with: pip install {package} "
+        "(docproduct's extra documents)."
+    )
+
+
+def _files(path: str) -> list[str]:
+    return files_of(path, _ENDINGS)
+
+
+def _is_file(start: Start) -> bool:
+    name = re.sub(r"\.(gz|bz2|xz|zst)$", "", start.path.lower())
+    is_text = bool(start.text) and name.endswith(_TEXT_ENDINGS)
+    return start.content.startswith(b"%PDF-") or docx_files.is_docx(start) or web_pages.is_html(start) or is_text
+
+
+DOCUMENTS = Format(
+    "documents",
+    "documents: text, Markdown, HTML, PDF, Word",
+    "guide.md: # Cough / ## Treatment / Honey eases a dry cough.",
+    {"passages": read_passages},
+    _is_file,
+    lambda path: len(_files(path)) > len(files_of(path)) / 2,
+    _files,
+    is_table=True,
+)
