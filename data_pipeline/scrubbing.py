@@ -16,12 +16,13 @@ BOILERPLATE_FILE = os.path.join(os.path.dirname(__file__), "boilerplate.txt")
 
 _LINK = re.compile(r"\b(?:https?://|www\.)[^\s<>\"]+[^\s<>\".,;:!?)\]]", re.IGNORECASE)
 # Bounded, and tried only at the edge of a word, so that the time is linear in the length of the text.
-_EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
+EMAIL = re.compile(r"(?<![\w.+-])[\w.+-]{1,64}@[\w-]{1,63}(?:\.[\w-]{1,63}){1,8}\b")
 _UNITS = (
-    "mg|mcg|µg|g|kg|ml|l|mmol|iu|units?|k?cal|calories|ppm|mm|cm|m|km|nm|hz|steps|years?|days?|hours?|people|patients"
+    "mg|mcg|µg|ng|pg|g|kg|ml|l|mmol|iu|units?|k?cal|calories|ppm|mm|cm|m|km|nm|hz|steps|years?|days?|hours?|people"
+    "|patients"
 )
 # Seven digits or more with the marks that people write between them; not dates, doses, ratios or ranges of years.
-_PHONE = re.compile(
+PHONE = re.compile(
     r"(?<![\w.])(?:\+?\d{1,3}[ .-])?"
     r"(?:\(\d{2,4}\)[ .-]?\d{3,4}[ .-]?\d{3,4}|\d{3}[ .-]\d{3}[ .-]\d{4}"
     rf"|\d{{3}}-\d{{4}}(?!\s?(?:{_UNITS})\b))(?![\w-])"
@@ -54,8 +55,8 @@ class Scrubber:
         if settings.mask_links:
             self._masks.append(("links masked", _LINK, "[link]"))
         if settings.mask_personal:
-            self._masks.append(("e-mail addresses masked", _EMAIL, "[email]"))
-            self._masks.append(("telephone numbers masked", _PHONE, "[phone]"))
+            self._masks.append(("e-mail addresses masked", EMAIL, "[email]"))
+            self._masks.append(("telephone numbers masked", PHONE, "[phone]"))
         self._opening, self._closing = _read(settings.boilerplate) if settings.boilerplate else (None, None)
 
     def mask(self, text: str) -> str:

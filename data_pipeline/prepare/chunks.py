@@ -123,7 +123,7 @@ def _convert(job: Job, number: int, given_split: str, path: str, rows: list[Row]
     scrubber.counts.clear()
     refusals = Refusals()
     rows_read = len(rows)
-    rows = _cleaned(job, job.html[path], rows, scrubber.counts, refusals)
+    rows = cleaned(job, job.html[path], rows, scrubber.counts, refusals)
     columns = _content(schema, rows, os.path.basename(path), scrubber)
     columns |= _hashes(schema, columns)
     columns |= _ids(job, columns, tokenizer)
@@ -160,7 +160,7 @@ def _by_shard(batch: pa.RecordBatch, keys: np.ndarray, num_shards: int) -> Itera
         yield batch.slice(start, end - start)
 
 
-def _cleaned(
+def cleaned(
     job: Job, html: HtmlColumns, rows: list[Row], changed: collections.Counter[str], refusals: Refusals
 ) -> list[Row]:
     """Returns the rows that lack nothing that the schema requires, with clean texts."""

@@ -6,6 +6,7 @@ during the search; without it, preparing needs the same memory for every corpus.
 
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -42,7 +43,8 @@ class NearDuplicates:
         """Takes the Jaccard similarity from which texts are near duplicates."""
         import datasketch  # see above
 
-        self._threshold, self._datasketch = threshold, datasketch
+        self._threshold = threshold
+        self._first = datasketch.MinHash(_NUM_HASHES, seed=_SEED, scheme=_SCHEME)
         self._candidates = datasketch.MinHashLSH(min(threshold, 0.9), _NUM_HASHES)  # above, bands are too few
         self._hashes_of: dict[int, np.ndarray] = {}
 
@@ -51,14 +53,30 @@ class NearDuplicates:
 
     def add(self, text_id: int, signature: bytes) -> bool:
         """Adds a text by its id and `signatures`, unless it is a near duplicate; returns whether it was added."""
-        hashes = np.frombuffer(signature, "<u4")
-        minhash = self._datasketch.MinHash(_NUM_HASHES, seed=_SEED, hashvalues=hashes, scheme=_SCHEME)
-        # The share of equal hashes estimates the Jaccard similarity; the LSH finds candidates only.
-        if any(np.mean(self._hashes_of[i] == hashes) >= self._threshold for i in self._candidates.query(minhash)):
+        if self.nearest(signature):
             return False
-        self._candidates.insert(text_id, minhash)
-        self._hashes_of[text_id] = hashes
+        self.insert(text_id, signature)
         return True
+
+    def insert(self, text_id: int, signature: bytes) -> None:
+        """Adds a text by its id and `signatures`, near duplicate or not."""
+        hashes = np.frombuffer(signature, "<u4")
+        self._candidates.insert(text_id, self._minhash(hashes))
+        self._hashes_of[text_id] = hashes
+
+    def nearest(self, signature: bytes) -> tuple[float, int] | None:
+        """Returns similarity and id of the nearest text, or None if none is near.
+
+        The share of equal hashes estimates the Jaccard similarity; the LSH finds candidates only.
+        """
+        hashes = np.frombuffer(signature, "<u4")
+        candidates = self._candidates.query(self._minhash(hashes))
+        similarities = ((float(np.mean(self._hashes_of[i] == hashes)), i) for i in candidates)
+        return max((found for found in similarities if found[0] >= self._threshold), default=None)
+
+    def _minhash(self, hashes: np.ndarray) -> Any:
+        permutations = self._first.permutations  # making them takes longer than all else here
+        return type(self._first)(_NUM_HASHES, seed=_SEED, hashvalues=hashes, permutations=permutations, scheme=_SCHEME)
 
 
 def find(job: Job, chunk_paths: Sequence[str], progress: bool) -> None:

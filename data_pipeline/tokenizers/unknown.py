@@ -40,10 +40,23 @@ def count_words(tokenizer: Tokenizer, texts: Iterable[str]) -> collections.Count
     """
     normalizer, splitter = tokenizer.reference.normalizer, tokenizer.reference.pre_tokenizer
     counts: collections.Counter[str] = collections.Counter()
-    for text in texts:
+    for text, times in _repeated(tokenizer, texts):
         normal = normalizer.normalize_str(text) if normalizer else text
-        counts.update(word for word, _ in splitter.pre_tokenize_str(normal)) if splitter else counts.update([normal])
+        words = [word for word, _ in splitter.pre_tokenize_str(normal)] if splitter else [normal]
+        for word in words:
+            counts[word] += times
     return counts
+
+
+def _repeated(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterable[tuple[str, int]]:
+    """Returns parts of the texts that can be split on their own, and how often each occurs."""
+    if not isinstance(tokenizer, WordPiece):
+        return ((text, 1) for text in texts)
+    # BERT splits at white space before any step that looks further than one character, see `WordPiece.pack_words`.
+    parts: collections.Counter[str] = collections.Counter()
+    for text in texts:
+        parts.update(text.split())
+    return parts.items()
 
 
 def unknown_id(tokenizer: Tokenizer) -> int | None:
