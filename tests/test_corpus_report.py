@@ -189,7 +189,8 @@ def test_boilerplate(numbers):
     found = numbers["boilerplate"]
     ends = by(found["ends"], "end", "answers")
     assert ends == {"openings": 5, "sign-offs": 6}  # one opening thanks ChatDoctor; two doctors sign with their names
-    assert found["ends"][0]["phrases"] == [{"text": "hi", "answers": 4}]
+    assert found["ends"][0]["phrases"][0] == {"text": "hi", "answers": 4}
+    assert {"text": "regards, [name]", "answers": 1} in found["ends"][1]["phrases"]
 
 
 def test_agreement(numbers):
@@ -256,17 +257,23 @@ def test_forms(question, form):
 def held(tmp_path, planted):
     """A test file: one question and its answer word for word, one answer nearly, and two rows of its own."""
     rows = [row for batch in open_corpus([planted], PAIRS, Columns()).batches() for row in batch.rows]
-    held = [(rows[3].question, rows[3].answer), ("unheard of?", f"{rows[5].answer} so"), ("a?", "b"), ("c?", "d")]
+    held = [
+        (rows[3].question, rows[3].answer),
+        ("unheard of?", f"{rows[5].answer} so"),
+        ("a?", "b"),
+        ("c?", rows[3].answer),
+    ]
     return write_csv(tmp_path / "held.csv", held)
 
 
 def test_contamination_by_a_test_file(planted, held):
     (leak,) = numbers_of(planted, test=held)["leaks"]
     found = {side: [leak[side][key] for key in ("held_out", "exact", "near")] for side in ("questions", "answers")}
-    assert found == {"questions": [4, 1, 0], "answers": [4, 1, 1]}
+    assert found == {"questions": [4, 1, 0], "answers": [3, 1, 1]}
     assert leak["pairs"] == {"held_out": 4, "exact": 1}
     assert leak["answers"]["near_examples"][0]["where"] == "held.csv line 3"
-    assert leak["answers"]["share"] == 0.5
+    assert (leak["answers"]["exact_rows"], leak["answers"]["near_rows"]) == (2, 1)
+    assert leak["answers"]["share"] == pytest.approx(2 / 3, abs=1e-6)
 
 
 def test_leaks_between_splits(planted, held, vocab_file, tmp_path):
@@ -292,7 +299,7 @@ def test_comparison(planted, tmp_path):
     assert both["shared"] == {"questions": 1, "answers": 1}
     html = page(both)
     assert 'class="bar1"' in html
-    assert "share 1 questions and 1 answers" in html
+    assert "In both corpora: 1 of the questions, 1 of the answers." in html
 
 
 def test_two_runs_are_equal(planted, content):
@@ -360,10 +367,9 @@ def test_the_page_holds_all_it_needs(content):
 
 
 def test_texts_are_shown_as_texts(tmp_path):
-    html = page(
-        report(open_corpus([write_csv(tmp_path / "a.csv", [(HOSTILE, HOSTILE)])], PAIRS, Columns()), ReportSettings())
-    )
-    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;b&gt;bold") == 2
+    rows = [(HOSTILE, HOSTILE), ("a?", "b"), ("c?", "d")]
+    html = page(report(open_corpus([write_csv(tmp_path / "a.csv", rows)], PAIRS, Columns()), ReportSettings()))
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt; &amp; &lt;b&gt;bold") == 4
     assert "<script" not in html
 
 

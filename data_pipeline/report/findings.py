@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from data_pipeline.report.tally import percent
+
 PROBLEM, NOTE, GOOD = "problem", "note", "good"
 _LONG_SHARE = 0.05  # of texts over the limit
 _REFUSED_SHARE = 0.05
@@ -62,7 +64,7 @@ def _duplicates(numbers: dict[str, Any]) -> Iterator[Finding]:
     elif exact["rows"]:
         yield Finding(GOOD, "duplicates", "No row repeats another one.")
     if near["rows"]:
-        text = f"Near duplicates: {near['rows']:,} of {near['sample_rows']:,} rows ({near['share']:.1%})."
+        text = f"Near duplicates: {near['rows']:,} of {near['sample_rows']:,} rows ({percent(near['share'])})."
         yield Finding(NOTE, "duplicates", text)
 
 
@@ -86,7 +88,7 @@ def _texts(numbers: dict[str, Any]) -> Iterator[Finding]:
         )
     if phrases := numbers["boilerplate"]["answers"]:
         share = numbers["boilerplate"]["share"]
-        yield Finding(NOTE, "boilerplate", f"{phrases:,} answers ({share:.1%}) begin or end with set phrases.")
+        yield Finding(NOTE, "boilerplate", f"{phrases:,} answers ({percent(share)}) begin or end with set phrases.")
 
 
 def _lengths(numbers: dict[str, Any]) -> Iterator[Finding]:
@@ -94,7 +96,7 @@ def _lengths(numbers: dict[str, Any]) -> Iterator[Finding]:
     for side in ("question", "answer"):
         share = lengths[side].get("over_limit_share", 0)
         if share > _LONG_SHARE:
-            text = f"{share:.1%} of the {side}s are longer than {lengths['limit']} tokens: their ends will be cut."
+            text = f"{percent(share)} of the {side}s are longer than {lengths['limit']} tokens: their ends will be cut."
             yield Finding(NOTE, "lengths", text)
 
 

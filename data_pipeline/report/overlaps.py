@@ -3,6 +3,7 @@
 The held-out rows (a split, or a test file) stay in memory; the corpus passes by.
 """
 
+import collections
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,7 @@ class _Texts:
     def __init__(self, side: str, threshold: float):
         self._side, self._index = side, NearDuplicates(threshold)
         self._rows: dict[int, Row] = {}
+        self._num_rows: collections.Counter[int] = collections.Counter()
         self._exact: dict[int, _Hit] = {}
         self._near: dict[int, _Hit] = {}
 
@@ -41,6 +43,8 @@ class _Texts:
 
     def hold(self, rows: Iterable[Row]) -> None:
         """Adds held-out rows."""
+        rows = list(rows)
+        self._num_rows.update(self._group(row) for row in rows if self._text(row))
         fresh = {self._group(row): row for row in rows if self._text(row) and self._group(row) not in self._rows}
         self._rows |= fresh
         for row, signature in signed(list(fresh.values()), self._text):
@@ -61,12 +65,14 @@ class _Texts:
                     self._near[group] = _Hit(similarity, shown(self._text(row)), row.where)
 
     def numbers(self, num_examples: int) -> dict[str, Any]:
-        """Returns how many texts are held out, and how many of them are in the corpus."""
+        """Returns how many different texts are held out, how many are in the corpus, and how many rows have these."""
         near = {group: hit for group, hit in self._near.items() if group not in self._exact}
         return {
             "held_out": len(self._rows),
             "exact": len(self._exact),
             "near": len(near),
+            "exact_rows": sum(map(self._num_rows.__getitem__, self._exact)),
+            "near_rows": sum(map(self._num_rows.__getitem__, near)),
             "share": share(len(self._exact) + len(near), len(self._rows)),
             "exact_examples": self._listed(self._exact, num_examples),
             "near_examples": self._listed(near, num_examples),

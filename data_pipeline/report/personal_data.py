@@ -84,7 +84,9 @@ _KINDS = (
         "names behind a sign-off",
         "[name]",
         re.compile("[Rr]egards"),
-        re.compile(rf"(?P<kept>\b[Rr]egards,\s)(?=[A-Z]){_NAME_WORD}(?: (?=[A-Z]){_NAME_WORD})?(?=[.,\n]|\Z)"),
+        re.compile(
+            rf"(?P<kept>\b[Rr]egards,\s)(?!Dr|Mr|Ms|Prof)(?=[A-Z]){_NAME_WORD}(?: (?=[A-Z]){_NAME_WORD})?(?=[.,\n]|\Z)"
+        ),
     ),
     _Kind(
         "names that writers give",

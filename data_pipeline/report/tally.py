@@ -60,3 +60,12 @@ class Examples:
 def share(part: float, whole: float) -> float:
     """Returns a share, rounded; 0 of nothing."""
     return round(part / whole, 6) if whole else 0.0
+
+
+def percent(part: float) -> str:
+    """Returns a share in percent, for readers."""
+    if part in (0, 1):
+        return f"{100 * part:.0f}\u00a0%"
+    if not 0.0005 <= part < 0.9995:
+        return "<\u00a00.1\u00a0%" if part < 0.5 else ">\u00a099.9\u00a0%"
+    return f"{100 * part:.1f}\u00a0%"

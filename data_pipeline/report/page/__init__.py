@@ -13,8 +13,9 @@ from typing import Any
 from data_pipeline.folders import files
 from data_pipeline.report.findings import GOOD, NOTE, PROBLEM
 from data_pipeline.report.page import what_is_in, what_is_wrong
-from data_pipeline.report.page.elements import escaped, number, paragraph, percent, tiles
+from data_pipeline.report.page.elements import escaped, number, paragraph, tiles
 from data_pipeline.report.page.sections import Corpora, legend
+from data_pipeline.report.tally import percent
 
 _CSS = os.path.join(os.path.dirname(__file__), "page.css")
 _SECTIONS: tuple[tuple[str, str, Callable[[Corpora], str]], ...] = (
@@ -77,8 +78,9 @@ def _overview(report: dict[str, Any]) -> str:
     corpora, shared = report["corpora"], report["shared"]
     parts = [_of_corpus(corpus, len(corpora) > 1) for corpus in corpora]
     if shared:
-        text = f"The two corpora share {number(shared['questions'])} questions and {number(shared['answers'])} answers."
-        parts.append(paragraph(text) + legend(corpora))
+        questions, answers = number(shared["questions"]), number(shared["answers"])
+        text = f"In both corpora: {questions} of the questions, {answers} of the answers."
+        parts.append(paragraph(text, "shared") + legend(corpora))
     return f'<section id="overview"><h2>At a glance</h2>{"".join(parts)}</section>'
 
 

@@ -7,7 +7,8 @@ the page puts its numbers into a table beside it.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from data_pipeline.report.page.elements import escaped, number, percent
+from data_pipeline.report.page.elements import escaped, number
+from data_pipeline.report.tally import percent
 
 _LINE, _BAR, _BAR_GAP, _GAP = 20, 10, 6, 12  # pixels
 _ROOM_BESIDE_VALUES = 64  # percent
@@ -59,7 +60,7 @@ def bars(title: str, items: Sequence[Bar], longest: float) -> str:
 
 
 def _value(item: Bar, place: int, y: int) -> str:
-    text = f"{number(item.counts[place])} · {percent(item.shares[place])}"
+    text = f"{number(item.counts[place])} · {percent(item.shares[place])}" if item.counts[place] else "0"
     return f'<text x="100%" y="{y}" class="value">{escaped(text)}</text>'
 
 

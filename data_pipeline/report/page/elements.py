@@ -24,13 +24,6 @@ def number(value: float | None) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
 
 
-def percent(share: float) -> str:
-    """Returns a share in percent."""
-    if share in (0, 1):
-        return f"{share:.0%}".replace("%", "\u00a0%")
-    return "<\u00a00.1\u00a0%" if share < 0.0005 else f"{share:.1%}".replace("%", "\u00a0%")
-
-
 def paragraph(text: str, kind: str = "") -> str:
     """Returns a paragraph of plain text."""
     return f'<p class="{kind}">{escaped(text)}</p>' if kind else f"<p>{escaped(text)}</p>"
@@ -44,7 +37,7 @@ def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> s
         for first, *cells in rows
     )
     return (
-        f'<div class="scroll" tabindex="0" role="region" aria-label="{escaped(caption)}"><table>'
+        f'<div class="scroll" tabindex="0" role="group" aria-label="{escaped(caption)}"><table>'
         f"<caption>{escaped(caption)}</caption><thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table></div>"
     )
 

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from data_pipeline.report.page import charts
-from data_pipeline.report.page.elements import details, escaped, number, percent, quoted, quotes, table
-from data_pipeline.report.tally import share
+from data_pipeline.report.page.elements import details, escaped, number, quoted, quotes, table
+from data_pipeline.report.tally import percent, share
 
 Corpora = Sequence[dict[str, Any]]  # the numbers of one corpus, or of two to compare
 _MOST_IN_A_COLUMN = 11

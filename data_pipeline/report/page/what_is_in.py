@@ -5,9 +5,9 @@ from typing import Any
 
 from data_pipeline.report.lengths import SIDES
 from data_pipeline.report.page.charts import Bar
-from data_pipeline.report.page.elements import details, escaped, number, paragraph, percent, quoted, quotes, table
+from data_pipeline.report.page.elements import details, escaped, number, paragraph, quoted, quotes, table
 from data_pipeline.report.page.sections import Corpora, bar_figure, column_figure, example_list, facts, for_each
-from data_pipeline.report.tally import share
+from data_pipeline.report.tally import percent, share
 
 _LENGTH_ROWS = (
     ("mean", "mean"),

@@ -3,8 +3,9 @@
 from collections.abc import Sequence
 from typing import Any
 
-from data_pipeline.report.page.elements import details, escaped, number, paragraph, percent, quoted, quotes, table
+from data_pipeline.report.page.elements import details, escaped, number, paragraph, quoted, quotes, table
 from data_pipeline.report.page.sections import Corpora, example_list, facts, for_each
+from data_pipeline.report.tally import percent
 
 
 def refusals(corpora: Corpora) -> str:
@@ -79,12 +80,18 @@ def _leak(leak: dict[str, Any]) -> str:
     name = f"split {leak['name']}" if leak["split"] else leak["name"]
     sides = [(side, leak[side]) for side in ("questions", "answers")]
     rows = [
-        [side, number(n["held_out"]), number(n["exact"]), number(n["near"]), percent(n["share"])] for side, n in sides
+        [
+            side,
+            number(found["held_out"]),
+            f"{number(found['exact'])} (in {number(found['exact_rows'])} rows)",
+            f"{number(found['near'])} (in {number(found['near_rows'])} rows)",
+            percent(found["share"]),
+        ]
+        for side, found in sides
     ]
     rows.append(["pairs of both", number(leak["pairs"]["held_out"]), number(leak["pairs"]["exact"]), "–", "–"])
-    content = table(
-        f"{name}: what is also in {where}", ["different", "in all", "word for word", "nearly", "share"], rows
-    )
+    caption = f"{name}: what is also in {where}"
+    content = table(caption, ["", "different ones", "word for word", "nearly", "share"], rows)
     for side, found in sides:
         for kind, summary in (("near", "nearly"), ("exact", "word for word")):
             shown = quotes(map(_twins, found[f"{kind}_examples"]))
