@@ -32,13 +32,14 @@ def paragraph(text: str, kind: str = "") -> str:
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a table whose first column names the rows; cells are HTML, the head is text."""
     headings = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
+    headings = f"<thead><tr>{headings}</tr></thead>" if any(head) else ""
     body = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
         for first, *cells in rows
     )
     return (
         f'<div class="scroll" tabindex="0" role="group" aria-label="{escaped(caption)}"><table>'
-        f"<caption>{escaped(caption)}</caption><thead><tr>{headings}</tr></thead><tbody>{body}</tbody></table></div>"
+        f"<caption>{escaped(caption)}</caption>{headings}<tbody>{body}</tbody></table></div>"
     )
 
 

@@ -13,7 +13,7 @@ _MOST_IN_A_COLUMN = 11
 
 def facts(caption: str, corpora: Corpora, rows: Sequence[tuple[str, Callable[[dict[str, Any]], str]]]) -> str:
     """Returns a table with a row for each (name, function of a corpus's numbers that gives HTML)."""
-    head = ["", *(corpus["name"] for corpus in corpora)] if len(corpora) > 1 else ["", ""]
+    head = ["", *(corpus["name"] for corpus in corpora)] if len(corpora) > 1 else []
     return table(caption, head, ([escaped(name), *map(value, corpora)] for name, value in rows))
 
 
