@@ -11,6 +11,7 @@ import pytest
 
 from data_pipeline.corpora import PAIRS, Columns
 from data_pipeline.corpora.choices import CHOICE_ROWS
+from data_pipeline.corpora.dialogues import DIALOGUES
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.report import DISCLAIMER, ReportSettings, report
@@ -324,6 +325,12 @@ def test_other_row_types(tmp_path):
     path = tmp_path / "choices.jsonl"
     path.write_text('{"question": "Where?", "options": {"A": "liver", "B": "lung"}, "answer_idx": "B"}\n')
     assert numbers_of(path, CHOICE_ROWS)["examples"][0]["answer"] == "lung"
+    path = tmp_path / "dialogues.jsonl"
+    turns = [{"role": "user", "content": "I cough."}, {"role": "assistant", "content": "Since when?"}]
+    turns += [{"role": "user", "content": "Monday."}, {"role": "assistant", "content": "Rest."}]
+    path.write_text(json.dumps({"messages": turns}) + "\n")
+    (example,) = numbers_of(path, DIALOGUES)["examples"]
+    assert (example["question"], example["answer"]) == ("I cough. Since when? Monday.", "Rest.")
 
 
 def rows_of(questions):

@@ -10,6 +10,7 @@ from absl import app, flags
 
 from data_pipeline.corpora import PAIRS, Columns, Reader
 from data_pipeline.corpora.choices import CHOICE_ROWS
+from data_pipeline.corpora.dialogues import DIALOGUES
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.folders import files
 from data_pipeline.report import ReportSettings, report
@@ -18,7 +19,7 @@ from data_pipeline.report.page import page
 from data_pipeline.settings import define_flags, flag_values
 from data_pipeline.tokenizers import load_tokenizer
 
-_READERS = {"pairs": PAIRS, "triage": TRIAGES, "choices": CHOICE_ROWS}
+_READERS = {"pairs": PAIRS, "triage": TRIAGES, "choices": CHOICE_ROWS, "dialogues": DIALOGUES}
 _COLUMN_FLAGS = {name: f"{name}_column" for name in ("question", "answer", "source", "focus", "label", "title")}
 _TOP_FINDINGS = 5
 

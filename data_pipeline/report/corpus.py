@@ -19,7 +19,7 @@ from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prepare import chunks, html_columns
 from data_pipeline.prepare.job import Job
 from data_pipeline.report.personal_data import shown
-from data_pipeline.rows import CHOICES, TRIAGE
+from data_pipeline.rows import CHOICES, DIALOGUE, TRIAGE
 from data_pipeline.schemas import SOURCE, TEXT, TEXTS, Schema
 
 _BATCH_ROWS = 1_024
@@ -31,8 +31,9 @@ class Row(NamedTuple):
 
     Attributes:
       where: its place, with the name of the file.
-      question: question of a pair, text of a triage row, context and question of a row with choices.
-      answer: answer, reply, or the right choices; empty where a triage row has none.
+      question: question of a pair, text of a triage row, context and question of a row with choices, turns of a
+        dialogue but the last.
+      answer: answer, reply, the right choices, or the last turn; empty where a triage row has none.
       source: the collection that it comes from; else the name of the file.
       focus: its topic or, for triage, its label.
       split: train, dev or test in a prepared folder, else empty.
@@ -244,9 +245,15 @@ def _of_choices(values: Mapping[str, Any]) -> tuple[str, str, str]:
     return question, "\n".join(values["choices"][place] for place in values["correct"]), values["focus"]
 
 
+def _of_dialogue(values: Mapping[str, Any]) -> tuple[str, str, str]:
+    *before, last = values["turns"]
+    return "\n".join(before), last, values["focus"]
+
+
 _PARTS: dict[type, Callable[[Mapping[str, Any]], tuple[str, str, str]]] = {
     TRIAGE.row: _of_triage,
     CHOICES.row: _of_choices,
+    DIALOGUE.row: _of_dialogue,
 }
 
 
