@@ -13,8 +13,7 @@ from docproduct.generation.sampling import GenerationSettings
 from docproduct.web.settings import RequestLimits
 
 MAX_K = 50
-MODEL_ID = "docproduct"  # of /v1/embeddings
-CHAT_MODEL_ID = "docproduct-chat"  # of /v1/chat/completions and /v1/completions
+MODEL_ID = "docproduct"
 _EXAMPLE = "What helps against a cough?"
 _NO_TEXTS = (
     "The input is token ids of another model's tokenizer; expected a text or a list of texts. In LangChain, set "

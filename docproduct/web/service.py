@@ -23,7 +23,7 @@ from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation, GenerationSession
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
-from docproduct.web import schemas
+from docproduct.web import schemas, talk_schemas
 from docproduct.web.measures import Measures
 from docproduct.web.queue import QueueLimits, WorkQueue
 from docproduct.web.reloading import Reloadable
@@ -270,7 +270,7 @@ class Service:
     def model_ids(self) -> list[str]:
         """Returns the names of the models of OpenAI's routes."""
         writes = self._source.answerer and self._source.answerer.generator
-        return [schemas.MODEL_ID, *([schemas.CHAT_MODEL_ID] if writes else [])]
+        return [schemas.MODEL_ID, *([talk_schemas.MODEL_ID] if writes else [])]
 
     async def reload(self) -> None:
         """Exchanges models and index, while the old ones answer."""

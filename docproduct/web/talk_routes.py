@@ -62,7 +62,7 @@ def _check_generator(talking: Talking) -> None:
 
 
 def _frame(kind: str, model: str | None) -> dict[str, Any]:
-    return {"id": f"{kind}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model or schemas.CHAT_MODEL_ID}
+    return {"id": f"{kind}-{uuid.uuid4().hex}", "created": int(time.time()), "model": model or talk_schemas.MODEL_ID}
 
 
 def _usage(num_read: int, num_written: int) -> dict[str, int]:

@@ -9,6 +9,7 @@ from docproduct.chatting import ReplySettings
 from docproduct.web import schemas
 from docproduct.web.settings import RequestLimits
 
+MODEL_ID = "docproduct-chat"
 _MOST_LOGPROBS = 5
 _LARGEST = 1_000_000
 _MAX_TOKENS_HELP = "Maximum tokens of the reply; never more than the generator was trained for."
