@@ -122,7 +122,7 @@ def test_damaged_files(tmp_path, form, rows, name, content, forced):
                 values = dataclasses.asdict(row).values()
                 assert all(isinstance(value, str) for value in values), row
             assert error is None or (str(tmp_path) in str(error) and not isinstance(error, UnicodeError)), error
-        assert kept
+        assert kept or not content or isinstance(content, bytes)  # checksums find nearly all damage of binary files
         assert tracemalloc.get_traced_memory()[1] < MAX_BYTES
     finally:
         tracemalloc.stop()

@@ -117,7 +117,7 @@ def read_facts(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
       ValueError: the file is empty, damaged, of another kind, or lacks a column; the message names it.
     """
     columns = FactColumns.of(columns)
-    with opened(path, kinds.kind_of(path), columns, refusals) as table:
+    with opened(path, kinds.kind_of(path, columns.format), columns, refusals) as table:
         roles, value = columns.find(path, table.header), table.value or operator.getitem
         (name_place,), facts = roles["focus"], {place: _fact(table.header[place]) for place in roles["facts"]}
         for where, row in data_rows(table, name_place, roles["facts"][0], refusals):
