@@ -28,8 +28,8 @@ def commands():
         for block in code_blocks(page):
             for line in re.sub(r"\\\n\s*", " ", block).splitlines():
                 for part in re.split(r"&&|;", line):
-                    words = shlex.split(part, comments=True) if re.match(r"\s*(\S*/)?python3? ", part) else []
-                    if words and words[1:2] != ["-c"]:
+                    if re.match(r"\s*(\S*/)?python3? (?!-c )", part):
+                        words = shlex.split(part, comments=True)
                         yield pytest.param(words[1:], id=f"{page.name}: {' '.join(words[1:4])}"[:70])
 
 
