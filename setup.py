@@ -14,7 +14,7 @@ setup(
         "docproduct.answering.evidence": ["fitted.json"],
         "docproduct.grounding": ["adapter/*"],
         "docproduct.sample": ["emergency.txt", "pairs.csv"],
-        "docproduct.web": ["choices.js", "page.css", "page.html", "page.js", "panel.js", "triage.js"],
+        "docproduct.web": ["choices.js", "page.css", "page.html", "page.js", "panel.js", "talk.js", "triage.js"],
     },
     python_requires=">=3.11",
     install_requires=[

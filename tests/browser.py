@@ -67,7 +67,8 @@ FLAGS = (
 class GenerationSession:
     """Writes WRITTEN word by word; after the third word it waits until it may go on."""
 
-    prompt = SimpleNamespace(answer_tokens=40)
+    prompt = SimpleNamespace(answer_tokens=40, prompt_tokens=100, history=False)
+    chat_template, tokenizer = None, SimpleNamespace(encode=lambda texts: [[] for _ in texts])
 
     def __init__(self):
         self.go_on = threading.Event()
@@ -129,7 +130,11 @@ class Answerer:
     def writes(self, query, answer):
         return self.generator is not None and query.generate and answer.answerable
 
-    def draft(self, query, answer):
+    def advice(self, question):
+        return self.medical.advice(question)
+
+    def draft(self, query, answer, *conversation):
+        del conversation
         shortened = "very long" in answer.question
         answer = dataclasses.replace(answer, num_contexts=0 if shortened else 2, shortened=shortened)
         return Draft(answer, [1], self.check_support, query.only_supported)

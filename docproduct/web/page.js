@@ -3,7 +3,8 @@
 // Questions stay out of the address, and out of storage that outlives the tab.
 
 import { showChoices } from "./choices.js";
-import { at, tell } from "./panel.js";
+import { at, readEvents, sentenceParts, tell } from "./panel.js";
+import { leaveTalk, showTalk } from "./talk.js";
 import { showTriage } from "./triage.js";
 
 const info = { num_answers: 0, generator: false, max_k: 50, max_question_chars: 2000, examples: [], disclaimer: "" };
@@ -43,31 +44,6 @@ async function request(path, body, signal) {
   const wait = Number(response.headers.get("Retry-After"));
   if (wait > 0 && !/try again/i.test(words)) words += ` You can try again in ${count(wait, "second")}.`;
   throw refusal(words, response.status);
-}
-
-/** Yields [event, data] of a text/event-stream. The decoder keeps characters whole that a chunk's border cuts. */
-async function* readEvents(stream) {
-  const reader = stream.getReader();
-  const decoder = new TextDecoder();
-  let buffer = "";
-  try {
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) return; // what has no blank line behind it is not a whole event
-      // JSON escapes carriage returns: those left are line ends, whose \n may come with the next chunk.
-      buffer += decoder.decode(value, { stream: true }).replaceAll("\r", "");
-      const blocks = buffer.split("\n\n");
-      buffer = blocks.pop();
-      for (const block of blocks) {
-        // Not by a regular expression: for it, U+2028 in a text would end a line, too.
-        const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `));
-        const [event, data] = [field("event"), field("data")].map((lines) => lines[0]?.replace(/^\w+: /, ""));
-        if (data) yield [event ?? "message", JSON.parse(data)];
-      }
-    }
-  } finally {
-    reader.cancel().catch(() => {}); // it may have failed already
-  }
 }
 
 // ---- One question
@@ -150,6 +126,7 @@ const announce = (words) => (at("status").textContent = words);
 /** Puts an entry on the page, or the start if it is null. */
 function show(entry) {
   shown = entry;
+  leaveTalk();
   document.body.dataset.view = entry ? "answer" : "start";
   at("answer").hidden = !entry;
   at("examples").hidden = Boolean(entry) || !info.examples.length;
@@ -211,7 +188,7 @@ function showWritten(entry) {
   at("unfold_written").hidden = !isFolded;
   at("support").textContent = supportWords(entry, isFolded);
   if (entry.state === "done" && entry.result?.sentences?.length) {
-    place.replaceChildren(...entry.result.sentences.flatMap(sentenceParts));
+    place.replaceChildren(...entry.result.sentences.flatMap((sentence) => sentenceParts(sentence, openSource)));
     return;
   }
   const before = place.textContent;
@@ -234,28 +211,11 @@ function supportWords({ state, result }, isFolded) {
   return words.join(" ");
 }
 
-/** Returns a sentence without the citations of the machine, and behind it the sources that were found to support it. */
-function sentenceParts(sentence) {
-  const [, body, blanks] = sentence.text.replace(/\s?\[\d+(?:\s*[,;–-]\s*\d+)*\]/gu, "").match(/^(.*?)(\s*)$/su);
-  const part = (className, textContent) => Object.assign(document.createElement("span"), { className, textContent });
-  const doubtful = sentence.checkable && !sentence.supported;
-  const parts = [part(doubtful ? "sentence doubtful" : "sentence", body)];
-  if (doubtful) parts.push(part("doubt", sentence.reason));
-  else if (sentence.supported) parts.push(...sentence.sources.map(citation));
-  return [...parts, blanks];
-}
-
-function citation(number) {
-  const button = Object.assign(document.createElement("button"), {
-    type: "button", className: "cite", textContent: number, title: "Show this source",
-  });
-  button.setAttribute("aria-label", `Show source ${number}`);
-  button.addEventListener("click", () => {
-    const details = at("sources").querySelectorAll("details")[number - 1];
-    details.open = true;
-    details.querySelector("summary").focus();
-  });
-  return button;
+/** Opens a source of the answer. */
+function openSource(number) {
+  const details = at("sources").querySelectorAll("details")[number - 1];
+  details.open = true;
+  details.querySelector("summary").focus();
 }
 
 function showQuoted({ id, question, result }) {
@@ -468,6 +428,7 @@ async function loadInfo() {
   const connection = { request, unreachable: UNREACHABLE, onToken: askForToken };
   showTriage(info, connection);
   showChoices(info, connection);
+  showTalk(info, connection);
   if (!info.num_answers) showPanelsOnly();
   at("examples").hidden = shown !== null || !info.examples.length;
   listQuestions("examples", info.examples.map((question) => [question, () => ask(question)]));
@@ -506,8 +467,9 @@ document.addEventListener("keydown", (event) => {
   const typing = event.target.matches("input, textarea");
   if (event.key !== "/" || event.ctrlKey || event.metaKey || event.altKey || typing) return;
   event.preventDefault();
-  at("question").focus();
-  at("question").select();
+  const box = at(document.body.dataset.view === "talk" ? "talk_text" : "question");
+  box.focus();
+  box.select();
 });
 at("settings_button").addEventListener("click", () => {
   at("settings").hidden = !at("settings").hidden;

@@ -43,3 +43,51 @@ export function tell(id, words) {
   at(id).hidden = !words;
   if (at(id).textContent !== (words || "")) at(id).textContent = words || "";
 }
+
+/** Yields [event, data] of a text/event-stream. The decoder keeps characters whole that a chunk's border cuts. */
+export async function* readEvents(stream) {
+  const reader = stream.getReader();
+  const decoder = new TextDecoder();
+  let buffer = "";
+  try {
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) return; // what has no blank line behind it is not a whole event
+      // JSON escapes carriage returns: those left are line ends, whose \n may come with the next chunk.
+      buffer += decoder.decode(value, { stream: true }).replaceAll("\r", "");
+      const blocks = buffer.split("\n\n");
+      buffer = blocks.pop();
+      for (const block of blocks) {
+        // Not by a regular expression: for it, U+2028 in a text would end a line, too.
+        const field = (name) => block.split("\n").filter((line) => line.startsWith(`${name}: `));
+        const [event, data] = [field("event"), field("data")].map((lines) => lines[0]?.replace(/^\w+: /, ""));
+        if (data && data !== "[DONE]") yield [event ?? "message", JSON.parse(data)]; // [DONE] ends a stream of OpenAI's
+      }
+    }
+  } finally {
+    reader.cancel().catch(() => {}); // it may have failed already
+  }
+}
+
+/**
+ * Returns a sentence without the citations of the machine, and behind it a doubt, or buttons for the sources that support
+ * it, which call `open` with the number of the source.
+ */
+export function sentenceParts(sentence, open) {
+  const [, body, blanks] = sentence.text.replace(/\s?\[\d+(?:\s*[,;–-]\s*\d+)*\]/gu, "").match(/^(.*?)(\s*)$/su);
+  const part = (className, textContent) => Object.assign(document.createElement("span"), { className, textContent });
+  const doubtful = sentence.checkable && !sentence.supported;
+  const parts = [part(doubtful ? "sentence doubtful" : "sentence", body)];
+  if (doubtful) parts.push(part("doubt", sentence.reason));
+  else if (sentence.supported) parts.push(...sentence.sources.map((number) => citation(number, open)));
+  return [...parts, blanks];
+}
+
+function citation(number, open) {
+  const button = Object.assign(document.createElement("button"), {
+    type: "button", className: "cite", textContent: number, title: "Show this source",
+  });
+  button.setAttribute("aria-label", `Show source ${number}`);
+  button.addEventListener("click", () => open(number));
+  return button;
+}

@@ -155,7 +155,9 @@ def add_pages(app: FastAPI) -> None:
         return FileResponse(_FOLDER / "page.html")
 
     @app.get("/static/{name}", include_in_schema=False)
-    async def static(name: Literal["page.css", "page.js", "panel.js", "triage.js", "choices.js"]) -> FileResponse:
+    async def static(
+        name: Literal["page.css", "page.js", "panel.js", "talk.js", "triage.js", "choices.js"],
+    ) -> FileResponse:
         return FileResponse(_FOLDER / name, headers={"Cache-Control": "no-cache"})
 
     @app.get("/docs", include_in_schema=False)
