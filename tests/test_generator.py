@@ -308,7 +308,7 @@ def test_what_is_no_export(exported, generator, tmp_path, monkeypatch):
     config = tmp_path / "int8/1/assets.extra/config.json"
     config.write_text(config.read_text().replace('"float32"', '"int8"', 1))
     monkeypatch.setenv("TF_ENABLE_ONEDNN_OPTS", "0")
-    with pytest.raises(ValueError, match="int8 was exported in int8, which needs .* --precision=float32"):
+    with pytest.raises(ValueError, match="int8.1 was exported in int8, which needs .* --precision=float32"):
         GenerationSession.load(str(tmp_path / "int8"))
     shutil.copytree(exported, tmp_path / "damaged")
     for path in (tmp_path / "damaged/1/variables").iterdir():

@@ -65,7 +65,7 @@ def test_what_a_published_folder_says(folder, generator):
     assert (generator.window, generator.vocab_size, generator.tokenizer.vocab_size) == (131_072, 330, 320)
     assert generator.end_ids == [2, 3]
     assert generator.suppressed_ids == []
-    assert generator.prompt == PromptSettings(window=1_024, answer_tokens=256)  # it was trained to chat
+    assert generator.prompt == PromptSettings(window=1_024, answer_tokens=256, history=True)  # it was trained to chat
     assert generator.chat_template == llama_folders.TEMPLATE
     assert window_of(folder) == 131_072
     assert tokenizer_of(folder).fingerprint == generator.tokenizer.fingerprint
