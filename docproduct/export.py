@@ -112,10 +112,10 @@ def main(argv: list[str]) -> None:
     values = command.begin(argv)
     with command.errors_on_one_line():
         kind = kind_of(values.model_dir)
-        for other in _FLAGS.keys() - {kind}:
-            for name in set(_FLAGS[other]) - set(_FLAGS[kind]):
-                if values[name].present:
-                    raise ValueError(f"--{name} is for a {other}; {values.model_dir} holds a {kind}. Leave it out.")
+        for name in sorted({name for names in _FLAGS.values() for name in names} - set(_FLAGS[kind])):
+            if values[name].present:
+                owners = " or a ".join(other for other, names in _FLAGS.items() if name in names)
+                raise ValueError(f"--{name} is for a {owners}; {values.model_dir} holds a {kind}. Leave it out.")
         if not values.export_dir and os.path.isfile(values.model_dir):
             raise ValueError(f"{values.model_dir} is a file. Say with --export_dir where its export belongs.")
         export_dir = values.export_dir or os.path.join(values.model_dir, "saved_model")
