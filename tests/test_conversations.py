@@ -172,7 +172,8 @@ def test_a_reply_grows_and_is_checked():
 
 def test_a_reply_helps_on_where_the_model_refuses():
     content = reply_draft(ANSWER).complete(written("The sources do not say.", finished=True), 0).content
-    assert content == f"The sources do not say. The nearest stored answer is to the question: {ASTHMA.question}"
+    nearest = f"The nearest stored answer is to the question: {ASTHMA.question}\n\n{ASTHMA.answer}"
+    assert content == f"The sources do not say. {nearest}"
     content = reply_draft(ANSWER, only_supported=True).complete(written("Insulin cures asthma.", True), 0).content
     assert content.endswith(f"The nearest stored answer:\n\n{ASTHMA.answer}")
 

@@ -95,7 +95,7 @@ def _kept(path: str, fields: tuple[str, ...], columns: Any, refusals: Refusals) 
 
 
 def _holds(start: Start, fields: tuple[str, ...]) -> bool:
-    """Returns whether the first line of a file, as far as it was read, has fields."""
+    """Returns whether the beginning of a file is a line of JSON with these fields."""
     line = start.text.partition("\n")[0]
     return line.startswith("{") and all(re.search(rf'"{name}"\s*:\s*"', line) for name in fields)
 

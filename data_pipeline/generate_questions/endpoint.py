@@ -69,7 +69,7 @@ class EndpointSettings(Settings):
 
 
 class Endpoint:
-    """A `Writer` that asks an endpoint. It never tries again by itself: who asks counts every call."""
+    """A `Writer` that asks an endpoint, once a call: `Asker` retries, so that it counts every call."""
 
     def __init__(self, settings: EndpointSettings, kind: str, api_key: str | None = None):
         """Makes a client; nothing is sent yet.

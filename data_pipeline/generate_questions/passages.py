@@ -1,4 +1,4 @@
-"""Cuts documents into passages, each of which one prompt shows.
+"""Cuts documents into passages that fit into a prompt each.
 
 A heading of Markdown begins a new passage and is part of its title. Where a section is longer than a passage, it is cut
 between paragraphs, then between sentences, then between words, into passages of like size.

@@ -34,7 +34,7 @@ class Row(NamedTuple):
       question: question of a pair, text of a triage row, context and question of a row with choices, turns of a
         dialogue but the last.
       answer: answer, reply, the right choices, or the last turn; empty where a triage row has none.
-      source: the collection that it comes from; else the name of the file.
+      source: the collection that it comes from, or the name of its file.
       focus: its topic or, for triage, its label.
       split: train, dev or test in a prepared folder, else empty.
       question_group: hash of the question in normal form.

@@ -24,8 +24,8 @@ class Model(Protocol):
     """What chooses: `TrainedChooser`, `ChooserSession` or `Likelihood`.
 
     Attributes:
-      threshold: lowest probability of a choice that is chosen where several may be right; None: the model was not
-        trained to choose, and only one can be chosen.
+      threshold: where several choices may be right, those with at least this probability are chosen. None for a model
+        that was not trained to choose: it chooses one.
     """
 
     threshold: float | None

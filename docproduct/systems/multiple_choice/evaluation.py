@@ -24,7 +24,7 @@ class Answers:
 
     Attributes:
       chosen: the chosen places of each question.
-      probs: the probabilities of the choices of each question; None: the system has none.
+      probs: probabilities of the choices of each question; None for a system without probabilities.
     """
 
     chosen: list[Places]

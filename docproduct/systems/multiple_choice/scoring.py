@@ -22,7 +22,7 @@ class ChoiceScorer(abc.ABC):
     Attributes:
       tokenizer: of questions and choices.
       max_tokens: of a row: context, question and all choices.
-      threshold: lowest probability of a choice that is chosen where several may be right.
+      threshold: where several choices may be right, those with at least this probability are chosen.
     """
 
     tokenizer: CausalTokenizer
