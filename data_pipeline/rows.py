@@ -104,7 +104,7 @@ class Choices:
       correct: places of the right ones among them, from 0.
       several: 1 if several may be right, else 0.
       context: what is read before the question, such as a passage or a case; empty if there is none.
-      series: the text that tells its series from others: context and first question; of a question alone, itself.
+      series: the text that tells its series from others: context, questions and choices; of a question alone, itself.
       step: its place in the series, from 0.
       source: the collection that it comes from.
       focus: its subject; empty where the corpus does not name one.

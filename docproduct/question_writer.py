@@ -28,7 +28,12 @@ class LocalWriter:
         self._session, self._sampling, self._opening = session, sampling, opening
         self._thread = concurrent.futures.ThreadPoolExecutor(1)
         limits = QueueLimits(max_batch, max_waiting=max_batch, max_wait_ms=50.0)
-        self._queue = WorkQueue[list[int], Generation](self._write, self._thread, limits)
+        # The longest prompt decides where all answers of a batch end: those without full room are written apart.
+        self._queue = WorkQueue[list[int], Generation](self._write, self._thread, limits, key=self._missing_room)
+
+    def _missing_room(self, ids: list[int]) -> int:
+        """Returns how many tokens the longest answer would be beyond the window."""
+        return max(0, len(ids) + self._sampling.max_tokens - self._session.window)
 
     def most_tokens(self, messages: Sequence[Message]) -> tuple[int, int]:
         """Returns the largest numbers of tokens of prompt and answer."""

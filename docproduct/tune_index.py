@@ -26,6 +26,7 @@ from docproduct.index import Index
 from docproduct.search import tuning
 from docproduct.search.tuning import Kind, Measured
 from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever.folder import shorten
 from docproduct.training import cards, curves
 
 _SEED = 0
@@ -43,7 +44,7 @@ def vectors_of(
       num_questions: maximum number of stored questions, drawn at random.
 
     Raises:
-      ValueError: the index is of another factory, so that its vectors are no longer exact.
+      ValueError: the index is of another factory, so that its vectors are not exact; or no questions are known.
     """
     factory = index.manifest["settings"]["factory"]
     if factory != "Flat":
@@ -53,7 +54,9 @@ def vectors_of(
         )
     answers = index.vectors("answer")
     if questions:
-        return answers, retriever.embed(questions, "question").head[:, : answers.shape[1]]
+        return answers, shorten(retriever.embed(questions, "question").head, answers.shape[1])
+    if not index.has_questions:
+        raise ValueError("The index holds no vectors of questions. Give --questions and --model_dir.")
     stored = index.vectors("question")
     rows = np.random.default_rng(_SEED).permutation(len(stored))[:num_questions]
     return answers, stored[rows]
@@ -97,7 +100,7 @@ def recommended(measured: Sequence[Measured], least_recall: float, prefer: str) 
 
 
 def save(output_dir: str, measured: Sequence[Measured], k: int) -> None:
-    """Writes table, numbers and plot into a folder."""
+    """Writes table, numbers and plot into a new folder."""
     os.makedirs(output_dir, exist_ok=True)
     series: dict[str, list[tuple[float, float, float]]] = {}
     for each in measured:
@@ -117,6 +120,8 @@ def main(argv: list[str]) -> None:
             questions = list(filter(None, map(cleaning.clean, files.read_text(values.questions).splitlines())))
             if not questions or not values.model_dir:
                 raise ValueError("--questions needs a text file with a question a line, and --model_dir.")
+        if values.output_dir:
+            files.check_free(values.output_dir)
         retriever = TrainedRetriever.load(values.model_dir) if values.model_dir else None
         index = Index(values.index_dir, retriever) if retriever else Index.open_vectors(values.index_dir)
         vectors, queries = vectors_of(index, questions, retriever, values.num_questions)

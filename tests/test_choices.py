@@ -236,6 +236,21 @@ def test_series_that_begin_alike_are_apart(tmp_path):
     assert earlier["b?"] == earlier["c?"] == (("a?", "x"),)
 
 
+def test_equal_questions_with_other_choices_are_series_of_their_own(tmp_path):
+    def series(*choices):
+        parts = [{"question": text, "options": list(choices), "correct": 0} for text in ("a?", "b?")]
+        return {"context": "c", "questions": parts}
+
+    (tmp_path / "a.jsonl").write_text("\n".join(map(json.dumps, (series("x", "y"), series("z", "y")))))
+    settings = PrepareSettings((str(tmp_path / "a.jsonl"),), dev_share=0.0)
+    prepare(settings, str(tmp_path / "out"), num_workers=0, reader=CHOICE_ROWS)
+    found = questions.read(PreparedFolder(str(tmp_path / "out"), rows.CHOICES), "train")
+    assert [(question.row.choices[0], question.earlier) for question in found if question.row.step] == [
+        ("x", (("a?", "x"),)),
+        ("z", (("a?", "z"),)),
+    ]
+
+
 def test_later_questions_of_a_series_see_the_answers_of_earlier_ones(prepared_dir, generator):
     _, second, third = questions.read(PreparedFolder(prepared_dir, rows.CHOICES), "dev")
     assert third.earlier == (("what is x?", "the cause"), ("what helps?", "y; z"))

@@ -185,8 +185,9 @@ def test_a_series_shares_its_case_and_is_in_one_split(tmp_path):
         ("What first?", (0,), 0, 0),
         ("And then?", (0, 1), 1, 1),
     ]
+    series = "A woman of 30 has a fever.\nWhat first?\nHistory\nSurgery\nAnd then?\nBlood\nUrine\nX-ray"
     assert {(row.context, row.series, row.focus) for row in found} == {
-        ("A woman of 30 has a fever.", "A woman of 30 has a fever.\nWhat first?\nAnd then?", "Medicine")
+        ("A woman of 30 has a fever.", series, "Medicine")
     }
     objects = [SERIES | {"context": f"Case {i}."} for i in range(40)]
     (tmp_path / "b.jsonl").write_text("\n".join(map(json.dumps, objects)))

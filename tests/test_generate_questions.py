@@ -206,6 +206,15 @@ def test_only_failures_in_a_row_end_the_run(tmp_path):
     assert (report["answers"]["not_asked"], report["answers"]["read"]) == (3, 3)
 
 
+def test_an_endpoint_that_refuses_everything_ends_the_run(tmp_path):
+    asking = dataclasses.replace(ASKING, max_failures=3, concurrency=1)
+    with stub_endpoint.running(lambda number, before: "400") as stub:
+        report, stop = run(stub, tmp_path / "q", asking=asking)
+        assert stop.is_error
+        assert "3 passages in a row" in stop.message
+        assert (len(stub.requests), report["answers"]["refused"], report["answers"]["not_asked"]) == (3, 3, 3)
+
+
 def test_a_passage_without_luck_is_asked_again_by_the_next_run(tmp_path):
     with stub_endpoint.running(lambda number, before: "500" if number == 3 and before < 3 else "good") as stub:
         report, stop = run(stub, tmp_path / "q")

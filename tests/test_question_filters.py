@@ -8,6 +8,7 @@ import pytest
 from data_pipeline.generate_questions.answers import Item, Step
 from data_pipeline.generate_questions.filters import Candidate
 from data_pipeline.generate_questions.writers import RefusedError
+from data_pipeline.prompts.chat_prompts import conversation_ids
 from data_pipeline.rows import Passage
 from data_pipeline.tokenizers import train_byte_pairs
 from docproduct.generation.sampling import GenerationSettings
@@ -111,6 +112,16 @@ def test_a_model_of_this_machine_goes_on_with_the_opening():
     assert (first.text, first.finished, first.tokens) == (f'{{"questions": of {len(ids)}', False, (len(ids), 7))
     assert second.tokens == (len(other_ids), 7)
     assert writer.most_tokens(MESSAGES) == (len(ids), 7)
+
+
+def test_a_prompt_without_full_room_is_written_apart():
+    """In a batch, the longest prompt would end the answers of all."""
+    tokenizer = chat_tokenizer(["Write questions."])
+    long = [MESSAGES[0], {"role": "user", "content": "Passage: a b c d e f g h i j k l m n o p."}]
+    size = len(conversation_ids(tokenizer, long))
+    session = Session(tokenizer, window=size + 20)
+    replies(LocalWriter(session, GenerationSettings(max_tokens=30), 8), MESSAGES, long, MESSAGES)
+    assert sorted(map(len, session.batches)) == [1, 2]
 
 
 def test_without_a_chat_template_the_prompt_is_plain_text():

@@ -208,7 +208,8 @@ class _Raw:
             raw = dataclasses.replace(raw, values={**shared, "context": context, **own})
             if question := raw._question(place, refusals):
                 found.append((place, dataclasses.replace(question, step=step)))
-        series = "\n".join([*filter(None, [_text(context)]), *(question.question for _, question in found)])
+        texts = (text for _, question in found for text in (question.question, *question.choices))
+        series = "\n".join([*filter(None, [_text(context)]), *texts])
         for place, question in found:
             yield place, dataclasses.replace(question, series=series)
 

@@ -118,13 +118,16 @@ class Asker:
                 reason = error.reason
                 if attempt < self._settings.max_retries:
                     await self._wait(attempt, error.wait_seconds)
+            except RefusedError as error:
+                reason = str(error)
+                break
             except StoppedError as error:
                 return self._end(str(error), is_error=True)
         self._num_failed += 1
         if self._num_failed >= self._settings.max_failures:
             self._end(
-                f"{self._num_failed} passages in a row got no answer, the last because of: {reason}. Check the "
-                "endpoint, and run the same command to go on.",
+                f"{self._num_failed} passages in a row got no answer, the last because of: {reason}. Check endpoint "
+                "and flags, and run the same command to go on; --ask_faulty_again asks once more about refused passages.",
                 is_error=True,
             )
 
@@ -157,6 +160,7 @@ class Asker:
             raise
         except RefusedError as error:
             end(journal.REFUSED, (0, 0), reason=str(error))
+            raise
         finally:
             await self._budget.settle(most, used)
 

@@ -21,8 +21,10 @@ _NO_KEY = "none"  # of an endpoint that asks for no key; the package refuses an 
 _FRAME_TOKENS = 64  # of a chat template, more than published ones have around two messages
 _GONE_FOR_GOOD = {
     401: "The key was refused. Check OPENAI_API_KEY, or give --api_key.",
+    402: "There is no money left in the account.",
     403: "The key may not use this model. Give another --model, or another key.",
     404: "The endpoint has no such model or address. Check --model and --base_url, which most often ends with /v1.",
+    405: "Check --base_url, which most often ends with /v1.",
 }
 _LATER = (408, 409, 425, 429)  # and all from 500 on
 _MAY_BE_BILLED = (408, 504)  # a gateway gave up, the model perhaps not

@@ -179,6 +179,11 @@ class Index:
         """Returns the question of each pair."""
         return self._pairs["question"].to_pylist()
 
+    @property
+    def has_questions(self) -> bool:
+        """Whether it has vectors of questions; precomputed vectors may be of answers only."""
+        return "question" in self._sides
+
     def vectors(self, side: Side) -> np.ndarray:
         """Returns the vectors of a side, [P, D] float32; a compressed index returns approximations.
 

@@ -148,7 +148,7 @@ def best(measured: Sequence[Measured], least_recall: float, prefer: str) -> Meas
 
 
 def frontier(measured: Sequence[Measured]) -> list[Measured]:
-    """Returns those that no other one beats in recall, queries a second and memory at once."""
+    """Returns the measurements that are Pareto-optimal in recall, queries a second and memory."""
 
     def beats(other: Measured, each: Measured) -> bool:
         pairs = (

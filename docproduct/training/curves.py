@@ -71,7 +71,7 @@ def draw_confusion(counts: np.ndarray, names: Sequence[str], path: str) -> None:
 
 
 def draw_costs(series: Mapping[str, Sequence[Sequence[float]]], labels: Sequence[str], path: str) -> None:
-    """Draws what a gain costs, with a picture for each cost.
+    """Plots each cost against a gain, side by side.
 
     Args:
       series: by name, points of a gain and its costs.

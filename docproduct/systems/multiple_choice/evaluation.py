@@ -143,11 +143,11 @@ def order_bias(
       questions: one or more.
 
     Returns:
-      For each score, "largest_difference" of a choice's probability in two orders, and "changed": the share of rotated
-      questions whose likeliest choice is another text.
+      By the name of the score, "largest_difference": that of a choice's probability in two orders; and "changed": the
+      share of rotated questions whose likeliest choice is another text.
     """
     straight = score(questions)
-    differences, changed = ({name: [0.0] for name in straight} for _ in range(2))
+    differences, changed = ({name: list[float]() for name in straight} for _ in range(2))
     for turn in range(1, max(len(asked.row.choices) for asked in questions)):
         places = [i for i, asked in enumerate(questions) if turn < len(asked.row.choices)]
         for name, turned in score([rotated(questions[i], turn) for i in places]).items():
@@ -156,7 +156,7 @@ def order_bias(
                 differences[name].append(float(np.abs(after - before).max()))
                 changed[name].append(float(after[before.argmax()] < after.max()))
     return {
-        name: {"largest_difference": max(differences[name]), "changed": float(np.mean(changed[name][1:]))}
+        name: {"largest_difference": max(differences[name]), "changed": float(np.mean(changed[name]))}
         for name in straight
     }
 
