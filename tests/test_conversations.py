@@ -88,6 +88,12 @@ def found(turns, known):
         (["How is asthma treated?", "Which test shows that?"], "Which test shows asthma?"),
         (["How is asthma treated?", "Is it contagious?", "And the symptoms?"], "The symptoms? (asthma)"),
         (["How is asthma treated?", "Does diet play a role?"], "Does diet play a role? (asthma)"),
+        (
+            ["How is asthma treated?", "Which medicine is best for children?"],
+            "Which medicine is best for children? (asthma)",
+        ),
+        (["How is asthma treated?", "How do I know that I have gout?"], "How do I know that I have gout?"),
+        (["How is asthma treated?", "What can people do for their gout?"], "What can people do for their gout?"),
         (["How is asthma treated?", "What is gout?"], "What is gout?"),
         (["How is asthma treated?", "What is gout and how is it treated?"], "What is gout and how is it treated?"),
         (["How is asthma treated?", "Which laptop should I buy?"], "Which laptop should I buy?"),

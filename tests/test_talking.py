@@ -1,5 +1,6 @@
 """OpenAI's routes for conversations and completions, with OpenAI's client."""
 
+import concurrent.futures
 import dataclasses
 import json
 import os
@@ -203,6 +204,21 @@ def test_completions_go_on_with_texts(openai_client, chat_source):
     stop = expected[0][3:5]
     (choice,) = openai_client.completions.create(model="m", prompt="what is", stop=stop).choices
     assert (choice.text, choice.finish_reason) == (expected[0][: expected[0].index(stop)], "stop")
+    stopped = openai_client.completions.create(model="m", prompt="what is", stop=stop, max_tokens=64, logprobs=1)
+    assert len("".join(stopped.choices[0].logprobs.tokens[:-1])) < len(choice.text)
+    assert stopped.usage.completion_tokens < 64
+
+
+def test_a_completion_is_as_long_beside_a_long_prompt(client, chat_source):
+    """The longest prompt of a batch decides where its answers end."""
+    window = chat_source.answerer.generator.window
+    body = {"max_tokens": 40, "temperature": 0}
+    alone = client.post("/v1/completions", json=body | {"prompt": "what is"}).json()["usage"]
+    with concurrent.futures.ThreadPoolExecutor(4) as threads:
+        prompts = [[5] * (window - 4), "what is", [5] * (window - 4), "what is"]
+        asked = threads.map(lambda prompt: client.post("/v1/completions", json=body | {"prompt": prompt}), prompts)
+        usages = [response.json()["usage"]["completion_tokens"] for response in asked]
+    assert usages[1] == usages[3] == alone["completion_tokens"]
 
 
 @pytest.mark.parametrize(
@@ -214,7 +230,7 @@ def test_completions_go_on_with_texts(openai_client, chat_source):
         ({"prompt": [5, 99_999]}, "Prompt 1 holds the id 99999"),
         ({"prompt": [5, -1]}, "Prompt 1 holds the id -1"),
         ({"prompt": [5] * 900}, "Prompt 1 has 900 tokens; expected 1 to 899"),
-        ({"prompt": [5] * 901, "max_tokens": 0, "echo": True}, "A prompt has 901 tokens; expected at most 900"),
+        ({"prompt": [5] * 901, "max_tokens": 0, "echo": True}, "Prompt 1 has 901 tokens; expected 1 to 900"),
         ({"prompt": "a", "max_tokens": 0}, "max_tokens is 0"),
         ({"prompt": "a", "logprobs": 6}, "logprobs: Input should be less than or equal to 5"),
         ({"prompt": "a", "best_of": 2}, "best_of: Input should be 1"),
@@ -246,7 +262,7 @@ def test_an_export_without_a_template_says_what_it_cannot(source):
         assert said.startswith("This generator has no chat template, and takes no system prompt")
         assert exported.post("/v1/chat/completions", json={"messages": TALK, "max_tokens": 3}).status_code == 200
         said = message(exported.post("/v1/completions", json={"prompt": "what", "logprobs": 1}), 422, "invalid_request")
-        assert said.startswith("This service cannot tell logprobs: its generator is an export")
+        assert said.startswith("This service cannot return logprobs: its generator is an export")
         assert exported.post("/v1/completions", json={"prompt": "what", "max_tokens": 2}).status_code == 200
     with pytest.raises(ValueError, match="no chat template, and --history=on needs one"):
         Chat(source.answerer, ChatSettings(history="on"))

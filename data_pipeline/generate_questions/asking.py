@@ -127,7 +127,7 @@ class Asker:
         if self._num_failed >= self._settings.max_failures:
             self._end(
                 f"{self._num_failed} passages in a row got no answer, the last because of: {reason}. Check endpoint "
-                "and flags, and run the same command to go on; --ask_faulty_again asks once more about refused passages.",
+                "and flags, and run the same command to go on; with --ask_faulty_again also about refused passages.",
                 is_error=True,
             )
 

@@ -45,8 +45,13 @@ _ASPECTS = frozenset(
 )
 _POINTERS = frozenset(re.findall(r"\w+", "he her him his it its one ones she that their them these they this those"))
 _POSSESSIVE = ("its", "their")
+_OWNERS = ("her", "his", "their")
 _PRONOUN = re.compile(r"\b(it|its|they|them|their|(this|that|these|those)(?=\s*([?.!,]|$)))\b", re.IGNORECASE)
-_CONTINUES = re.compile(r"(and|but|or|so|then|what about|how about|what if)\b[\s,]*", re.IGNORECASE)
+_CONTINUES = re.compile(r"\A(and|but|or|so|then|what about|how about|what if)\b[\s,]*", re.IGNORECASE)
+# "that" before a clause joins it: "How do I know that I have gout?"
+_JOINS = re.compile(
+    r"\bthat(?=\s+(i|you|he|she|it|we|they|my|your|his|her|our|their|a|an|the|some\w*)\b)", re.IGNORECASE
+)
 _MOST_TURNS = 4  # that are searched for, to find the topic
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
@@ -105,7 +110,10 @@ def _goes_on(turn: str, found: Answer) -> bool:
 
 def names_no_topic(turn: str) -> bool:
     """Returns whether a turn names nothing but an aspect, or points back before it names anything."""
-    for word in map(str.casefold, _WORD.findall(turn)):
+    words = list(map(str.casefold, _WORD.findall(_JOINS.sub(" ", turn))))
+    for place, word in enumerate(words):
+        if word in _OWNERS and any(map(_is_topical, words[place + 1 :])):
+            continue  # "their gout" names a topic
         if word in _POINTERS:
             return True
         if _is_topical(word):

@@ -202,15 +202,24 @@ class GenerationSession:
             state = self._run("advance", {**state, **steps, **sampling})
             yield state
 
-    def check(self, prompts: Sequence[Sequence[int]]) -> np.ndarray:
-        """Returns the lengths of the prompts, [B], or raises a ValueError for prompts that cannot be read."""
+    def check(self, prompts: Sequence[Sequence[int]], room: int = 1) -> np.ndarray:
+        """Returns the lengths of the prompts, [B].
+
+        Args:
+          prompts: token ids of each prompt.
+          room: tokens of the window that a prompt leaves to its answer, at least.
+
+        Raises:
+          ValueError: there is no prompt, or one is empty, too long, or holds an unknown id.
+        """
         if not prompts:
             raise ValueError("There is no prompt; expected one or more.")
         for number, prompt in enumerate(prompts, 1):
-            if not 1 <= len(prompt) < self.window:
+            if not 1 <= len(prompt) <= self.window - room:
+                answer = " holds the answer, too" if room else " is full"
                 raise ValueError(
-                    f"Prompt {number} has {len(prompt)} tokens; expected 1 to {self.window - 1}: the window of "
-                    f"{self.window} holds the answer, too. Shorten it."
+                    f"Prompt {number} has {len(prompt)} tokens; expected 1 to {self.window - room}: the window of "
+                    f"{self.window}{answer}. Shorten it."
                 )
             if unknown := [i for i in prompt if not 0 <= i < self._config.vocab_size]:
                 raise ValueError(

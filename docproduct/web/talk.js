@@ -102,7 +102,8 @@ function take(turn, data) {
   if (data.error) throw Object.assign(new Error(data.error.message), { refused: true });
   const [choice] = data.choices;
   turn.reply += choice?.delta.content ?? "";
-  if (choice?.finish_reason) turn.told = data;
+  // The whole text: of what was sent, citations of no source may be taken out.
+  if (choice?.finish_reason) Object.assign(turn, { told: data, reply: data.content });
   update(turn);
 }
 
@@ -135,6 +136,7 @@ function turnItem(turn) {
   item.querySelector(".copy").addEventListener("click", (event) => copy(turn, event.target));
   item.querySelector(".again").addEventListener("click", () => {
     reply(turn, { temperature: AGAIN, seed: Math.floor(Math.random() * 100000) });
+    at("talk_submit").focus(); // the pressed button is hidden while the reply is written
   });
   fill(item, turn);
   return item;
@@ -151,7 +153,8 @@ function fill(item, turn) {
   item.classList.toggle("growing", state === "writing");
   item.querySelector(".emergency").hidden = !told?.emergency;
   if (told?.emergency) item.querySelector(".emergency").textContent = told.emergency;
-  const query = told && told.query !== null && told.query !== turn.asked ? (told.corrected ?? told.query) : null;
+  const searched = told?.query == null ? null : (told.corrected ?? told.query);
+  const query = searched === turn.asked ? null : searched;
   item.querySelector(".query").hidden = query === null;
   item.querySelector(".query q").textContent = query ?? "";
   const shown = told?.emergency ? turn.reply.replace(told.emergency, "").trimStart() : turn.reply;
@@ -164,6 +167,7 @@ function fill(item, turn) {
   }
   item.querySelector(".foot").hidden = state === "writing";
   item.querySelector(".copy").hidden = !turn.reply;
+  if (state === "writing") item.querySelector(".copy").textContent = "Copy"; // it said that another text was copied
   showSources(item, told);
 }
 
@@ -232,7 +236,10 @@ at("talk_text").addEventListener("keydown", (event) => {
   event.preventDefault();
   if (!running) send();
 });
-at("talk_retry").addEventListener("click", () => reply(turns.at(-1)));
+at("talk_retry").addEventListener("click", () => {
+  reply(turns.at(-1));
+  at("talk_submit").focus();
+});
 at("talk_reset").addEventListener("click", () => {
   running?.abort();
   turns = [];

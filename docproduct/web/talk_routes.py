@@ -103,7 +103,7 @@ async def _chunks(
                 if more is None:
                     break
                 reply = more
-        yield chunk({}, _reason(reply.finished), **reply.as_json())
+        yield chunk({}, _reason(reply.finished), content=reply.content, **reply.as_json())
         if with_usage:
             usage = _usage(reply.prompt_tokens, reply.completion_tokens)
             yield _event(frame | {"choices": [], "usage": usage})

@@ -5,6 +5,7 @@ T tokens, K likeliest tokens
 
 import asyncio
 import contextlib
+import dataclasses
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import NamedTuple
@@ -19,7 +20,7 @@ from docproduct.generation.scoring import Scores
 from docproduct.generation.session import Generation, GenerationSession
 from docproduct.web.queue import QueueLimits, WorkQueue
 from docproduct.web.reloading import Reloadable
-from docproduct.web.responses import InvalidRequestError, request_errors
+from docproduct.web.responses import request_errors
 from docproduct.web.service import Service
 from docproduct.web.settings import ServiceSettings
 from docproduct.web.talk_schemas import ChatRequest, CompletionRequest
@@ -27,7 +28,7 @@ from docproduct.web.talk_schemas import ChatRequest, CompletionRequest
 _NUM_EXAMPLES = 2
 _MAX_TOKENS = 16  # of a completion, as OpenAI has it
 _NOT_SCORED = (
-    "This service cannot tell logprobs: its generator is an export, which holds no signature for that. Start it with "
+    "This service cannot return logprobs: its generator is an export, which cannot score texts. Start it with "
     "--generator_dir naming a model's folder, an adapter or a GGUF file."
 )
 
@@ -131,12 +132,12 @@ class Talking:
     async def _written(
         self, generator: GenerationSession, prompt_ids: list[int], sampling: GenerationSettings, stops: Stops = Stops()
     ) -> Generation:
-        """Returns what is written behind a prompt, up to the first stop."""
+        """Returns what is written behind a prompt, until a stop is in it."""
         async with contextlib.aclosing(self._service.write(generator, prompt_ids, sampling)) as generations:
             async for generation in generations:
                 if stops.cut(generation).finished:
                     break
-        return stops.cut(generation, is_last=True)
+        return generation
 
     async def completions(self, request: CompletionRequest) -> list[Completion]:
         """Returns a completion of each prompt, one after the other."""
@@ -148,9 +149,7 @@ class Talking:
                 raise ValueError("max_tokens is 0. Expected 1 or more, or 0 with echo.")
             if request.logprobs is not None and not generator.scorer:
                 raise ValueError(_NOT_SCORED)
-            # A full window still has its scores.
-            generator.check([ids if max_tokens else ids[: generator.window - 1] for ids in prompts])
-            _check_length(prompts, generator.window)
+            generator.check(prompts, room=int(max_tokens > 0))  # a full window still has its scores
             sampling = {"no_repeat_ngram_size": 0, **request.sampling(), "max_tokens": max(1, max_tokens)}
             settings, stops = GenerationSettings(**sampling), Stops(request.stops)
         return [await self._completed(generator, ids, settings, stops, request, max_tokens) for ids in prompts]
@@ -164,13 +163,20 @@ class Talking:
         request: CompletionRequest,
         max_tokens: int,
     ) -> Completion:
-        generation = Generation((), "", False, 0)
+        written = Generation((), "", False, 0)
         if max_tokens:
-            generation = await self._written(generator, prompt_ids, settings, stops)
-        ids, scores = list(generation.ids), None
+            # Prompts that share their settings are written together, and the longest must leave room to all.
+            longest = min(max_tokens, generator.window - len(prompt_ids))
+            settings = dataclasses.replace(settings, max_tokens=longest)
+            written = await self._written(generator, prompt_ids, settings, stops)
+        generation, scores = stops.cut(written, is_last=True), None
+        ids = list(written.ids)
+        if generation.text != written.text:  # the tokens that hold the text before the stop
+            while len(generator.tokenizer.decode(ids[:-1])) >= len(generation.text) and ids:
+                ids.pop()
         if request.logprobs is not None:
             scores = await self._scores.result(_ToScore(generator, [*prompt_ids, *ids], max(1, request.logprobs)))
-        num_tokens = len(ids) + (generation.finished and len(ids) < max_tokens)
+        num_tokens = len(written.ids) + written.finished  # and the end token
         return Completion(prompt_ids, ids, generation.text, generation.finished, num_tokens, scores)
 
 
@@ -182,8 +188,3 @@ def _prompt_ids(generator: GenerationSession, prompt: str | list) -> list[list[i
         opening = getattr(generator.tokenizer, "opening_ids", [])
         return [[*opening, *ids] for ids in generator.tokenizer.encode([prompt] if isinstance(prompt, str) else prompt)]
     return [prompt] if isinstance(prompt[0], int) else prompt
-
-
-def _check_length(prompts: Sequence[Sequence[int]], window: int) -> None:
-    if (longest := max(map(len, prompts))) > window:
-        raise InvalidRequestError(f"A prompt has {longest} tokens; expected at most {window}, the model's window.")
