@@ -1,6 +1,6 @@
 """Times the readers of large dumps: a raw MedDialog, and Reddit comments with their submissions.
 
-    python -m benchmarks.formats                   # 3,000,000 dialogues (1.4 GB) and 500,000 comments
+    python -m benchmarks.formats                   # 3,000,000 dialogues (1.3 GB) and 500,000 comments
     python -m benchmarks.formats --quick
 
 The files are synthetic, in the published layouts, in a temporary folder; the Reddit dump is packed with zstandard. Each

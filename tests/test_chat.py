@@ -11,7 +11,7 @@ import tensorflow as tf
 from absl import flags
 
 import train_gpt2
-from data_pipeline.corpora.dialogues import DIALOGUES
+from data_pipeline.corpora.dialogues import DIALOGUES, UNKNOWN_ROLE
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.rows import DIALOGUE
@@ -53,7 +53,7 @@ def prepared_dir(tmp_path_factory):
         (str(folder / "train.jsonl"),), dev_inputs=(str(folder / "dev.jsonl"),), dev_share=0.0, num_shards=1
     )
     manifest = prepare(settings, str(folder / "out"), num_workers=0, reader=DIALOGUES)
-    assert list(manifest["refused"]) == ["unknown role 'tool'"]
+    assert list(manifest["refused"]) == [UNKNOWN_ROLE]
     return str(folder / "out")
 
 

@@ -147,8 +147,8 @@ def test_chinese_text_files(tmp_path, encoding):
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"messages": messages("user", "tool")}, "unknown role 'tool'"),
-        ({"messages": [{"content": "x"}]}, "unknown role 'None'"),
+        ({"messages": messages("user", "jane.roe@mail.example")}, reader.UNKNOWN_ROLE),
+        ({"messages": [{"content": "x"}]}, reader.UNKNOWN_ROLE),
         ({"messages": messages("user", "assistant", texts=(QUESTION, " \n"))}, reader.EMPTY),
         ({"messages": messages("user", "assistant", texts=(QUESTION, None))}, reader.NO_TEXT),
         ({"messages": messages("user", "system", "assistant")}, reader.LATE_SYSTEM),

@@ -61,7 +61,8 @@ def read_pairs(path: str, columns: Any, refusals: Refusals) -> Iterator[tuple[st
       ValueError: a file is damaged, or the folder has several files of judgments.
     """
     del columns
-    folder, judgments = _judgments(path)
+    folder, judgments = _folder(path), _judgments(path)
+    _check_one_split(path, judgments)
     source = os.path.basename(os.path.abspath(folder))
     with open_store() as queries, open_store() as documents:
         _fill(queries, _parts(folder, _QUERIES), refusals)
@@ -78,10 +79,11 @@ def read_pairs(path: str, columns: Any, refusals: Refusals) -> Iterator[tuple[st
 
 
 def read_passages(path: str, columns: Any, refusals: Refusals) -> Iterator[tuple[str, Passage]]:
-    """Yields the documents."""
+    """Yields the documents, whatever the judgments."""
     del columns
-    source = os.path.basename(os.path.abspath(path))
-    for where, (_, text, title) in _texts(_parts(path, _CORPUS), refusals):
+    folder = _folder(path)
+    source = os.path.basename(os.path.abspath(folder))
+    for where, (_, text, title) in _texts(_parts(folder, _CORPUS), refusals):
         yield where, Passage(text, title, source)
 
 
@@ -122,23 +124,31 @@ def _parts(folder: str, name: str) -> list[str]:
     return sorted(path for path in plain or inside if os.path.isfile(path))
 
 
-def _judgments(path: str) -> tuple[str, list[str]]:
-    """Returns the folder, and the files of its judgments."""
+def _folder(path: str) -> str:
+    """Returns the folder that a path names, itself or by a file of judgments."""
+    return path if os.path.isdir(path) else os.path.dirname(os.path.dirname(os.path.abspath(path)))
+
+
+def _judgments(path: str) -> list[str]:
+    """Returns the files of the judgments of all splits, or the one that is named."""
     if not os.path.isdir(path):
-        return os.path.dirname(os.path.dirname(os.path.abspath(path))), [path]
-    found = next(filter(None, (_parts(path, name) for name in _QRELS)), [])
-    splits = {re.split(r"[-.]", os.path.basename(file))[0] for file in found}
+        return [path]
+    return next(filter(None, (_parts(path, name) for name in _QRELS)), [])
+
+
+def _check_one_split(path: str, judgments: list[str]) -> None:
+    """Raises a ValueError for judgments of several splits, or of none."""
+    splits = {re.split(r"[-.]", os.path.basename(file))[0] for file in judgments}
     if len(splits) != 1:
         raise ValueError(
             f"{path} holds judgments of {', '.join(sorted(splits)) or 'no split'}. Name the file of one, such as "
             f"--input={os.path.join(path, 'qrels', 'train.tsv')}."
         )
-    return path, found
 
 
 def _members(path: str) -> list[str]:
-    folder, judgments = _judgments(path)
-    return [*_parts(folder, _CORPUS), *_parts(folder, _QUERIES), *judgments]
+    folder = _folder(path)
+    return [*_parts(folder, _CORPUS), *_parts(folder, _QUERIES), *_judgments(path)]
 
 
 def _is_folder(path: str) -> bool:
@@ -146,7 +156,7 @@ def _is_folder(path: str) -> bool:
 
 
 def _is_file(start: Start) -> bool:
-    return _IS_QRELS.match(start.text) is not None and _is_folder(_judgments(start.path)[0])
+    return _IS_QRELS.match(start.text) is not None and _is_folder(_folder(start.path))
 
 
 BEIR = Format(

@@ -73,9 +73,13 @@ class Columns(Settings):
     label: str | None = setting(None, "Column with the label of a triage row, by name or as #3.")
     title: str | None = setting(None, "Column whose text is put before that of a triage row, by name or as #3.")
     facts: tuple[str, ...] = setting(
-        (), "Columns with facts of a database, by name or as #3, commas between; default: all but name and number."
+        (),
+        "Columns with facts of a database, by name or as #3, commas between. "
+        "Default: every column except the name, the source and row numbers.",
     )
-    format: str = setting("auto", "What the files are; auto: recognised by content. `python -m data_pipeline.formats`.")
+    format: str = setting(
+        "auto", "Format of the input files; auto recognises it by content. python -m data_pipeline.formats lists all."
+    )
     min_score: int | None = setting(None, "Smallest score of questions and answers from Reddit and StackExchange.")
     keep_deleted: bool = setting(False, "Keep Reddit questions whose text was deleted: the title is the question.")
 
@@ -93,9 +97,8 @@ class Columns(Settings):
         "one question and one answer a row: write each question with its answer as a row of its own"
     )
     nested: ClassVar[tuple[str, ...]] = ()  # fields of JSON, in lower case, whose list belongs to one row
-    lone_list: ClassVar[str | None] = (
-        None  # the field that a row of JSON is which is a list; None: such rows are refused
-    )
+    # Field under which a JSON row that is itself a list is stored. None: such rows are refused.
+    lone_list: ClassVar[str | None] = None
 
     def __post_init__(self) -> None:
         """Raises a ValueError for a delimiter that cannot stand between fields."""

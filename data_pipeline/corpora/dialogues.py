@@ -36,7 +36,7 @@ _ROLES = {
 _SPEAKER = re.compile(rf"\s*({'|'.join(_ROLES)})\s*[:：]\s*", re.IGNORECASE)
 _ROLE_FIELDS, _TEXT_FIELDS = ("role", "from", "speaker"), ("content", "value", "text")
 _TURNS = ("messages", "conversations", "conversation", "dialogue", "dialog", "utterances", "turns")  # first ones first
-_SHOWN = 40  # characters of an unknown role
+UNKNOWN_ROLE = f"unknown role; expected {', '.join(_ROLES)}"
 
 Messages = Sequence[tuple[str, str]]  # (role, text)
 
@@ -203,7 +203,7 @@ def _message(turn: dict[str, Any]) -> tuple[str, str]:
 def _role(name: Any) -> str:
     role = _ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
-        raise _RefusedError(f"unknown role {str(name)[:_SHOWN]!r}")
+        raise _RefusedError(UNKNOWN_ROLE)
     return role
 
 

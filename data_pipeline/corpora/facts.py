@@ -150,7 +150,7 @@ def _fact(column: str) -> _Fact:
         if re.fullmatch(pattern, letters):
             return fact
     label = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", column).replace("_", " ").strip()
-    label = label if label.isupper() else label.lower()
+    label = (label if label.isupper() else label.lower()).replace("{", "{{").replace("}", "}}")
     question, answer = (
         part.replace("{label}", label).replace("{Label}", label[:1].upper() + label[1:]) for part in _OTHER
     )

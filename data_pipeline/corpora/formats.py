@@ -38,7 +38,7 @@ def find(path: str, columns: Columns, rows: str) -> Format | None:
     if columns.question or columns.answer:
         formats = [known for known in formats if not known.is_table]
     if os.path.isdir(path):
-        return next((known for known in formats if known.is_folder(path)), None)
+        return next((known for known in formats if known.is_folder and known.is_folder(path)), None)
     start = Start.of(path)
     return next((known for known in formats if known.is_file(start)), None)
 
@@ -60,6 +60,13 @@ def name_of(path: str, columns: Columns, rows: str) -> str:
 
 
 def files_read(path: str, columns: Columns, rows: str) -> list[str]:
-    """Returns the files that the rows of a file or folder are read from; see `find`."""
+    """Returns the files that the rows of a file or folder are read from; see `find`.
+
+    Raises:
+      ValueError: a folder holds no file of the format, or see `find`.
+    """
     known = find(path, columns, rows)
-    return known.members(path) if known else files_of(path)
+    members = known.members(path) if known else files_of(path)
+    if known and not members:
+        raise ValueError(f"{path} holds no file of the format {known.name}. Check --input and --format.")
+    return members

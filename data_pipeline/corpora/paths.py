@@ -49,7 +49,10 @@ def _files(path: str, columns: Columns, refusals: Refusals, reader: Reader) -> l
     if not _is_there(path):
         path = path.strip()
     if os.path.isdir(path):
-        if formats.find(path, columns, reader.schema.plural) or arrow_files.is_dataset(path):
+        if known := formats.find(path, columns, reader.schema.plural):
+            members = formats.files_read(path, columns, reader.schema.plural)
+            return [path] if known.is_folder else members
+        if arrow_files.is_dataset(path):
             return [path]
         return _tables_in(path, columns, refusals, reader)
     if os.path.exists(path):

@@ -140,9 +140,9 @@ class Format(NamedTuple):
       example: a line that shows it.
       read: for the plural of a row type, the reader: (path, columns, refusals) -> (place, row) of each row.
       is_file: recognises a file.
-      is_folder: recognises a folder that is read as a whole.
+      is_folder: recognises a folder that is read as a whole. None: of a folder, each file is read on its own.
       members: (path) -> the files that a file or folder of this format is read from.
-      is_table: whether its files are tables, too, which are read as such if their columns are named.
+      is_table: whether its files can also be read as plain tables: they are if a column is named.
     """
 
     name: str
@@ -150,13 +150,13 @@ class Format(NamedTuple):
     example: str
     read: Mapping[str, Callable[[str, Any, Refusals], Iterator[tuple[str, Any]]]]
     is_file: Callable[[Start], bool] = lambda start: False
-    is_folder: Callable[[str], bool] = lambda path: False
+    is_folder: Callable[[str], bool] | None = None
     members: Callable[[str], list[str]] = lambda path: files_of(path)
     is_table: bool = False
 
 
 def files_of(path: str, endings: tuple[str, ...] = ("",)) -> list[str]:
-    """Returns the files of a folder and of the folders in it, sorted; a file is its own only one.
+    """Returns all files under a folder, sorted; for a file, a list with that file.
 
     Args:
       path: the file or folder.

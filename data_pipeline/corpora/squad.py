@@ -14,7 +14,7 @@ from data_pipeline.rows import Pair, Passage
 
 NO_ANSWER = "the question has no answer"
 DAMAGED = "an article, paragraph or question lacks its fields"
-_IS_SQUAD = re.compile(r'\{.*?"paragraphs"\s*:\s*\[', re.DOTALL)
+_IS_SQUAD = re.compile(r'\{.*?"data"\s*:\s*\[.*?"paragraphs"\s*:\s*\[', re.DOTALL)
 
 Paragraph = tuple[str, str, dict[str, Any]]  # place, title of the article, paragraph
 

@@ -32,7 +32,7 @@ from data_pipeline.prepare import chunks, duplicates, inputs, shards, strata
 from data_pipeline.prepare.inputs import Inputs
 from data_pipeline.prepare.job import Job
 from data_pipeline.prepare.workers import Workers
-from data_pipeline.rows import PAIR
+from data_pipeline.rows import ANNOTATIONS, PAIR
 from data_pipeline.schemas import Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
 
@@ -161,6 +161,8 @@ def _state(settings: PrepareSettings, schema: Schema, tokenizer: Tokenizer | Non
     ]
     if schema != PAIR:  # folders of pairs were prepared before there were schemas
         content.append([schema.parquet.to_string(), schema.features])
+    else:  # columns that came later
+        content.append(ANNOTATIONS)
     if schema.stratify:
         content.append(schema.stratify)
     return files.fingerprint(content)

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pyarrow.parquet as pq
 
 from data_pipeline import cleaning, splits
-from data_pipeline.corpora import Columns, Reader, Refusals
+from data_pipeline.corpora import Columns, Reader, Refusals, formats
 from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
@@ -86,13 +86,16 @@ class TableCorpus:
 
     Attributes:
       name: the names of the files.
-      files: {"name", "bytes"} of each file.
+      files: {"name", "bytes"} of each file or folder.
       splits: {} because nothing is split yet.
     """
 
     def __init__(self, paths: Sequence[str], reader: Reader, columns: Columns):
-        self.name = " + ".join(map(os.path.basename, paths))
-        self.files = [{"name": os.path.basename(path), "bytes": files.size(path)} for path in paths]
+        self.name = " + ".join(map(_name, paths))
+        members = {path: formats.files_read(path, columns, reader.schema.plural) for path in paths}
+        self.files = [
+            {"name": _name(path), "bytes": sum(map(files.size, of_path))} for path, of_path in members.items()
+        ]
         self.splits: Mapping[str, int] = {}
         self._reader, self._settings = reader, PrepareSettings(inputs=tuple(paths), columns=columns)
         self._refusals, self._changed = PlacedRefusals(), collections.Counter[str]()
@@ -119,9 +122,7 @@ class TableCorpus:
                 names = [field.name for field in schema.fields]
                 clean = (dict(zip(names, values, strict=True)) for _, *values in kept)
                 places = (_short(where, path) for where, *_ in kept)
-                yield Batch(
-                    [_row(schema, *row, os.path.basename(path)) for row in zip(places, clean, strict=True)], raw
-                )
+                yield Batch([_row(schema, *row, _name(path)) for row in zip(places, clean, strict=True)], raw)
 
     def _keep_refused(self, rows: Sequence[tuple[Any, ...]], raw: Sequence[tuple[str, str]]) -> None:
         """Keeps the texts of those rows that are examples of refused ones."""
@@ -135,7 +136,7 @@ class TableCorpus:
         short = self._short_place
         refused = [
             {
-                "reason": reason,
+                "reason": shown(reason),
                 "rows": entry["rows"],
                 "examples": [
                     {"where": short(where), "text": shown(self._refused_texts.get(where, ""))}
@@ -145,7 +146,7 @@ class TableCorpus:
             for reason, entry in self._refusals.report().items()
         ]
         notes = [
-            {"note": note, "times": entry["times"], "first": short(entry["first"])}
+            {"note": shown(note), "times": entry["times"], "first": short(entry["first"])}
             for note, entry in self._refusals.notes().items()
         ]
         changed = [{"change": change, "texts": count} for change, count in sorted(self._changed.items())]
@@ -174,7 +175,7 @@ class PreparedCorpus:
         self._folder = PreparedFolder(path, schema)
         self.name = os.path.basename(os.path.realpath(path))
         inputs = self._folder.manifest["inputs"]
-        self.files = [{"name": os.path.basename(file["path"]), "bytes": file["bytes"]} for file in inputs]
+        self.files = [{"name": _name(file["path"]), "bytes": file["bytes"]} for file in inputs]
         self.splits: Mapping[str, int] = {split: self._folder.num_rows(split) for split in splits.SPLITS}
 
     def batches(self, only_split: str = "") -> Iterator[Batch]:
@@ -198,11 +199,11 @@ class PreparedCorpus:
             return shown(_short(where, next((path for path in paths if where.startswith(path)), "")))
 
         refused = [
-            {"reason": reason, "rows": entry["rows"], "examples": [{"where": short(entry["first"]), "text": ""}]}
+            {"reason": shown(reason), "rows": entry["rows"], "examples": [{"where": short(entry["first"]), "text": ""}]}
             for reason, entry in manifest["refused"].items()
         ]
         notes = [
-            {"note": note, "times": entry["times"], "first": short(entry["first"])}
+            {"note": shown(note), "times": entry["times"], "first": short(entry["first"])}
             for note, entry in manifest.get("noted", {}).items()
         ]
         changed = [{"change": change, "texts": count} for change, count in sorted(manifest["changed"].items())]
@@ -267,4 +268,10 @@ def _text(schema: Schema, values: Sequence[Any]) -> str:
 
 def _short(where: str, path: str) -> str:
     """Returns a place with the name of its file in place of the path."""
-    return os.path.basename(path) + where[len(path) :] if path and where.startswith(path) else where
+    path = path.rstrip(os.sep)
+    return _name(path) + where[len(path) :] if path and where.startswith(path) else where
+
+
+def _name(path: str) -> str:
+    """Returns the name of a file or folder."""
+    return os.path.basename(os.path.normpath(path))

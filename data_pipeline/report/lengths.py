@@ -57,10 +57,10 @@ def _described(counts: collections.Counter[int], limit: int | None) -> dict[str,
 
 def _quantile(counts: collections.Counter[int], quantile: float) -> int:
     """Returns the smallest length that this share of the texts does not exceed."""
-    below = 0
+    below, wanted = 0, quantile * counts.total()
     for length in sorted(counts):
         below += counts[length]
-        if below >= quantile * counts.total():
+        if below >= wanted:
             return length
     return 0
 

@@ -55,7 +55,8 @@ class _Texts:
         others = []
         for row in rows:
             if (group := self._group(row)) in self._rows:
-                self._exact.setdefault(group, _Hit(_EXACT, shown(self._text(row)), row.where))
+                if group not in self._exact:  # masking takes long
+                    self._exact[group] = _Hit(_EXACT, shown(self._text(row)), row.where)
             elif self._text(row):
                 others.append(row)
         for row, signature in signed(others, self._text):

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from data_pipeline import cleaning
 from data_pipeline.report.tally import Examples
 from data_pipeline.scrubbing import EMAIL, PHONE
 
@@ -77,7 +78,7 @@ _KINDS = (
         "[name]",
         re.compile(r"\b(?:Dr|Mr|Mrs|Ms|Prof)\b"),
         re.compile(
-            rf"(?P<kept>\b(?:Dr|Mr|Mrs|Ms|Prof)\b\.? )(?:[A-Z]\.? )?(?=[A-Z]){_NAME_WORD}(?: (?=[A-Z]){_NAME_WORD})?"
+            rf"(?P<kept>\b(?:Dr|Mr|Mrs|Ms|Prof)\b\.?\s+)(?:[A-Z]\.?\s+)?(?=[A-Z]){_NAME_WORD}(?:\s+(?=[A-Z]){_NAME_WORD})?"
         ),
     ),
     _Kind(
@@ -85,14 +86,17 @@ _KINDS = (
         "[name]",
         re.compile("[Rr]egards"),
         re.compile(
-            rf"(?P<kept>\b[Rr]egards,\s)(?!Dr|Mr|Ms|Prof)(?=[A-Z]){_NAME_WORD}(?: (?=[A-Z]){_NAME_WORD})?(?=[.,\n]|\Z)"
+            rf"(?P<kept>\b[Rr]egards,\s+)(?!Dr|Mr|Ms|Prof)(?=[A-Z]){_NAME_WORD}(?:\s+(?=[A-Z]){_NAME_WORD})?"
+            r"(?=[.,\r\n]|\s*\Z)"
         ),
     ),
     _Kind(
         "names that writers give",
         "[name]",
         re.compile("[Nn]ame|NAME"),
-        re.compile(rf"(?P<kept>\bmy (?:full )?name(?: is|'s) ){_NAME_WORD}(?: (?-i:[A-Z]){_NAME_WORD}){{0,2}}", re.I),
+        re.compile(
+            rf"(?P<kept>\bmy\s+(?:full\s+)?name(?:\s+is|'s)\s+){_NAME_WORD}(?:\s+(?-i:[A-Z]){_NAME_WORD}){{0,2}}", re.I
+        ),
     ),
 )
 _ANY_HINT = re.compile(r"@|\d{3}|\b(?:Dr|Mr|Mrs|Ms|Prof)\b|[Nn]ame|NAME|[Rr]egards")
@@ -121,7 +125,12 @@ def masked(text: str) -> tuple[str, collections.Counter[str]]:
 
 def shown(text: str, characters: int = _SHOWN_CHARACTERS) -> str:
     """Returns the beginning of a text in one line, masked before it is cut: all that a report shows passes here."""
-    return _cut(" ".join(masked(text)[0].split()), 0, characters)
+    return _cut(_line(text), 0, characters)
+
+
+def _line(text: str) -> str:
+    """Returns a masked text in one line; its entities are decoded first, as cleaning does it."""
+    return " ".join(masked(cleaning.decode_entities(text))[0].split())
 
 
 def _cut(text: str, start: int, characters: int) -> str:
@@ -131,7 +140,7 @@ def _cut(text: str, start: int, characters: int) -> str:
 
 def around(text: str, pattern: re.Pattern[str], characters: int = _SHOWN_CHARACTERS) -> str:
     """Returns what stands around the first match of a pattern in a masked text, in one line."""
-    line = " ".join(masked(text)[0].split())
+    line = _line(text)
     match = pattern.search(line)
     return _cut(line, max(0, match.start() - _BEFORE) if match else 0, characters)
 
