@@ -21,7 +21,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.tokenizers import Tokenizer
 from docproduct.index import Index, refusals
-from docproduct.index.folder import Content
+from docproduct.index.content import Content
 from docproduct.metrics import roc_auc
 from docproduct.search.answerable import AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights, words_of

@@ -13,8 +13,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.prompts.encoder_prompts import EncoderPrompts
 from docproduct.answering import Answerer, Query
-from docproduct.index import Index, IndexSettings, build
-from docproduct.index.build import _passages
+from docproduct.index import Index, build, windows
 from docproduct.systems.retriever import TrainedRetriever, export
 from docproduct.systems.retriever.config import RetrieverTraining
 from docproduct.systems.retriever.start import start
@@ -246,7 +245,7 @@ def test_prompts_are_used_in_preparing_training_index_and_export(tmp_path):
     answer = Answerer(trained, Index(str(tmp_path / "index"), trained)).answer(Query("what is c?", k=3))
     vectors = trained.embed([answer.hits[0].answer], "answer").head @ trained.embed(["what is c?"], "question").head[0]
     assert answer.hits[0].score == pytest.approx(float(vectors[0]), abs=1e-5)
-    passages, _, _ = _passages(["a b c d e"], trained, IndexSettings(passage_tokens=7, passage_overlap=1))
+    passages, _, _ = windows.cut(["a b c d e"], trained, 7, 1)
     assert [" ".join(trained.tokenizer.decode(ids)) for ids in passages.to_list()] == [
         "[CLS] passage : a b c [SEP]",
         "[CLS] passage : c d e [SEP]",

@@ -11,8 +11,7 @@ import pytest
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct.answering import DISCLAIMER, Answerer, Query
-from docproduct.index import Index, IndexSettings, build
-from docproduct.index.build import _passages
+from docproduct.index import Index, IndexSettings, build, windows
 from docproduct.search import faiss_engine
 from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever.folder import Embeddings, TrainedRetriever
@@ -72,14 +71,14 @@ def test_a_hit_is_the_best_passage_of_an_answer(trained, prepared, tmp_path):
 
 def test_passages_overlap_and_cover_the_answer(trained):
     text = "a b c d e f g h"
-    passages, rows, numbers = _passages([text, "a"], trained, IndexSettings(passage_tokens=5, passage_overlap=1))
+    passages, rows, numbers = windows.cut([text, "a"], trained, 5, 1)
     tokens = [trained.tokenizer.decode(ids) for ids in passages.to_list()]
     # Windows of 3 tokens; each begins with the last token of the window before.
     assert [" ".join(row[1:-1]) for row in tokens] == ["a b c", "c d e", "e f g", "g h", "a"]
     assert all(row[0] == "[CLS]" and row[-1] == "[SEP]" for row in tokens)
     assert (rows.tolist(), numbers.tolist()) == ([0, 0, 0, 0, 1], [0, 1, 2, 3, 0])
     with pytest.raises(ValueError, match="expected at most 20 tokens"):
-        _passages([text], trained, IndexSettings(passage_tokens=21))
+        windows.cut([text], trained, 21, 1)
 
 
 def test_exported_embeddings_equal_the_encoders(trained, prepared, tmp_path):

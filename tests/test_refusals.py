@@ -15,7 +15,7 @@ from docproduct import index
 from docproduct.answering import Answerer, Query, terminal
 from docproduct.answering.query import Suggestion, suggestions
 from docproduct.index import Hit, Index, IndexSettings, refusals
-from docproduct.index.folder import Content
+from docproduct.index.content import Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals
 from docproduct.search.shared_words import WordWeights
 from tests.conftest import write_csv
@@ -60,7 +60,7 @@ def test_an_index_with_enough_questions_decides_by_its_model(retriever, words_in
     signals = Signals.of(question, cosines[order], questions[order] @ vector[0], nearest, weights)
     log_odds = AnswerableModel.from_json(stored["model"]).log_odds(np.array([signals]))[0]
     for shift, answerable in ((-0.01, True), (0.01, False)):
-        opened._decider._least = log_odds + shift
+        opened._deciders[False]._least = log_odds + shift
         for search_by in ("answer", "question"):
             again = opened.search_many(vector, 1, search_by, [question])[0]
             assert again.decision.answerable == again.is_answerable() == answerable
@@ -74,7 +74,7 @@ def test_without_a_text_or_a_model_the_cosine_decides(retriever, words_index, tm
     vector = retriever.embed_few(["what is xyz?"], "question")
     result = opened.search_many(vector, 1)[0]
     for least, answerable, near in ((-0.01, True, True), (0.05, False, True), (0.15, False, False)):
-        opened._decider._least_cosine = result.cosine + least
+        opened._deciders[False]._least_cosine = result.cosine + least
         assert opened.search_many(vector, 1)[0].decision == (answerable, near)
     # An older index has no model.
     manifest = json.loads((words_index / "manifest.json").read_text())

@@ -149,6 +149,21 @@ class PreparedFolder:
         return pq.read_table(os.path.join(self.path, table_file(self.schema)), columns=list(columns), filters=filters)
 
 
+def open_prepared(path: str, schemas: Sequence[Schema]) -> PreparedFolder:
+    """Opens a prepared folder whose rows are of any of these types.
+
+    Raises:
+      ValueError: it holds rows of another type, or see `PreparedFolder`.
+    """
+    stored = files.read_json(os.path.join(path, MANIFEST_FILE))
+    of_kind = {kind(schema): schema for schema in schemas}
+    received = stored.get("kind") if isinstance(stored, dict) else None
+    if received is not None and received not in of_kind:
+        expected = " or ".join(schema.plural for schema in schemas)
+        raise ValueError(f"{path} is a folder of kind {received!r}; expected prepared {expected}.")
+    return PreparedFolder(path, of_kind.get(received, schemas[0]))
+
+
 def kind(schema: Schema) -> str:
     """Returns the kind of a prepared folder in its manifest."""
     return f"docproduct prepared {schema.plural}"

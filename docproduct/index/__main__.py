@@ -7,7 +7,8 @@ from absl import app, flags
 
 from data_pipeline.corpora import Columns
 from data_pipeline.corpora.reading import ROLES
-from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.folders.prepared import open_prepared
+from data_pipeline.rows import PAIR, PASSAGE
 from data_pipeline.settings import define_flags, flag_values
 from docproduct import command
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
@@ -17,7 +18,11 @@ from docproduct.systems.retriever import TrainedRetriever
 
 def _define_flags() -> None:
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.")
-    flags.DEFINE_string("prepared_dir", None, "Prepared folder whose pairs are indexed.")
+    flags.DEFINE_multi_string(
+        "prepared_dir",
+        [],
+        "Prepared folder of pairs, or of passages (--rows=passages). Give it several times for several folders.",
+    )
     flags.DEFINE_string(
         "vectors",
         None,
@@ -44,14 +49,15 @@ def main(argv: list[str]) -> None:
     values = command.begin(argv)
     with command.errors_on_one_line("the index was not written."):
         manifest = _build(values, IndexSettings(**flag_values(IndexSettings)))
-    calibrated = {name: manifest.get(name) for name in ("threshold", "answerable")}
+    names = ("threshold", "answerable", "documents")
+    calibrated = {name: manifest[name] for name in names if name in manifest}
     print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], **calibrated}))
 
 
 def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     """Builds the index from texts or from vectors and returns its manifest."""
     if bool(values.vectors) == bool(values.prepared_dir):
-        raise ValueError("Give either --prepared_dir (pairs to encode) or --vectors (pairs with their vectors).")
+        raise ValueError("Give either --prepared_dir (rows to encode) or --vectors (pairs with their vectors).")
     if values.vectors:
         columns = Columns(**{role: values[f"{role}_column"].value for role in ROLES})
         table = VectorTable(values.vectors, values.question_vectors, values.answer_vectors, columns)
@@ -63,7 +69,7 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     if given := [name for name in ("question_vectors", "answer_vectors") if values[name].present]:
         raise ValueError(f"--{given[0]} belongs to --vectors.")
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
-    prepared = PreparedFolder(values.prepared_dir)
+    prepared = [open_prepared(path, (PAIR, PASSAGE)) for path in values.prepared_dir]
     return build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite)
 
 

@@ -1,41 +1,58 @@
-"""Builds an index: embeds a prepared folder, cuts answers into passages if asked to, writes the folder."""
+"""Builds an index: embeds prepared folders, cuts long texts into windows, writes the folder."""
 
 import dataclasses
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
+import pyarrow as pa
+from absl import logging
 
+from data_pipeline import cleaning
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.schemas import SIDES
-from docproduct.index import refusals
-from docproduct.index.folder import KIND, TEXT_COLUMNS, Content, word_indexes, write
+from data_pipeline.rows import PASSAGE
+from data_pipeline.schemas import ANSWER, QUESTION
+from docproduct.index import windows
+from docproduct.index.calibrating import calibrate
+from docproduct.index.content import DOCUMENT_COLUMNS, TEXT_COLUMNS, Content, headings
+from docproduct.index.folder import KIND, word_indexes, write
 from docproduct.index.settings import IndexSettings
 from docproduct.search.faiss_engine import check_factory
-from docproduct.search.shared_words import WordWeights
-from docproduct.search.spelling import Speller
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings, shorten
 
-_UNCUT = 2**30  # tokens: no answer is longer
+_OVERLAP = 8  # consecutive windows of a document share at most this part of one, unless --passage_tokens is given
+
+
+class Part(NamedTuple):
+    """What a prepared folder adds to an index.
+
+    Attributes:
+      prepared: The folder.
+      pairs: Its rows, with TEXT_COLUMNS and, for passages, DOCUMENT_COLUMNS.
+      windows: What gets a vector of each answer; None: its beginning.
+    """
+
+    prepared: PreparedFolder
+    pairs: pa.Table
+    windows: windows.Windows | None
 
 
 def build(
     retriever: TrainedRetriever,
-    prepared: PreparedFolder,
+    prepared: PreparedFolder | Sequence[PreparedFolder],
     index_dir: str,
     settings: IndexSettings = IndexSettings(),
     encoder_name: str = "",
     overwrite: bool = False,
 ) -> dict[str, Any]:
-    """Embeds all pairs of a prepared folder and writes an index, whole or not at all.
+    """Embeds all pairs and passages of prepared folders and writes an index, whole or not at all.
 
     Args:
       retriever: The encoder.
-      prepared: The pairs.
+      prepared: The folders, of pairs or of passages. What stands in several counts once.
       index_dir: The folder to write.
       settings: How the index is built.
       encoder_name: Name of the encoder, for the error that refuses another.
@@ -47,85 +64,108 @@ def build(
     Raises:
       ValueError: the factory is unknown, passages are longer than the encoder takes, or the factory needs more vectors.
     """
+    folders = [prepared] if isinstance(prepared, PreparedFolder) else list(prepared)
     settings = settings.with_hybrid(retriever.hybrid)
     # Errors that can be known before the work are raised before it.
     width = shorten(np.ones((1, retriever.config.width), np.float32), settings.dims).shape[1]
     check_factory(width, settings.factory, settings.search_parameters)
-    pairs = prepared.table(TEXT_COLUMNS)
-    passages, rows, numbers = None, np.arange(len(pairs)), np.zeros(len(pairs), int)
-    if settings.passage_tokens:
-        passages, rows, numbers = _passages(pairs["answer"].to_pylist(), retriever, settings)
-    words = word_indexes(pairs, settings)
+    parts = [_part(folder, retriever, settings) for folder in folders]
+    joined = _joined(parts)
+    chosen = _first_of_each(joined.pairs["pair_id"].to_numpy())
+    content = joined.taken(chosen)
+    words = word_indexes(content.pairs, settings)
+    fingerprints = [folder.fingerprint() for folder in folders]
     made_of = {
         "encoder": {
             "name": encoder_name,
             "fingerprint": retriever.fingerprint(),
             "dtype_policy": retriever.dtype_policy,
         },
-        "prepared": prepared.fingerprint(),
+        "prepared": fingerprints[0] if len(folders) == 1 else files.fingerprint(fingerprints),
         "settings": dataclasses.asdict(settings),
     }
     with files.whole_folder(index_dir, overwrite, KIND) as folder:
+        embeddings = _embed(parts, retriever)
+        places = joined.places(chosen)
         embeddings = {
-            "question": retriever.embed_prepared(prepared, "question", progress="questions"),
-            "answer": retriever.embed_ids(passages, "answer", progress="answers")
-            if settings.passage_tokens
-            else retriever.embed_prepared(prepared, "answer", progress="answers"),
+            side: Embeddings(*(each[places[side]] for each in vectors)) for side, vectors in embeddings.items()
         }
         if settings.export_embeddings:
             _save_embeddings(folder, embeddings)
         heads = {side: shorten(vectors.head, settings.dims) for side, vectors in embeddings.items()}
-        content = Content(pairs, prepared.table(["split"])["split"].to_numpy(), heads, rows, numbers)
-        made_of["answerable"] = _calibrate(folder, content, retriever, settings)
+        content = content._replace(vectors=heads)
+        made_of |= calibrate(folder, content, retriever, settings)
         return write(folder, content, words, settings, made_of)
 
 
-def _calibrate(
-    folder: str, content: Content, retriever: TrainedRetriever, settings: IndexSettings
-) -> dict[str, Any] | None:
-    """Calibrates which questions are answerable, and writes the words' weights that this takes."""
-    texts = (content.pairs[side].to_pylist() for side in SIDES)
-    weights = WordWeights.build(f"{question}\n{answer}" for question, answer in zip(*texts, strict=True))
+def _part(prepared: PreparedFolder, retriever: TrainedRetriever, settings: IndexSettings) -> Part:
+    """Reads a folder and cuts its texts. An answer is one passage by default; a document is never left out in part."""
+    size, overlap = settings.passage_tokens, settings.passage_overlap
+    if prepared.schema is PASSAGE:
+        pairs = _passages(prepared)
+        if not size:
+            size = retriever.config.max_tokens
+            overlap = min(overlap, size // _OVERLAP)
+        return Part(
+            prepared, pairs, windows.cut(pairs["answer"].to_pylist(), retriever, size, overlap, headings(pairs))
+        )
+    pairs = prepared.table([*TEXT_COLUMNS, "split"])
+    return Part(prepared, pairs, windows.cut(pairs["answer"].to_pylist(), retriever, size, overlap) if size else None)
 
-    def embed(questions: Sequence[str]) -> np.ndarray:
-        return shorten(retriever.embed(questions, "question").head, settings.dims)
 
-    correct = Speller(weights.counts, retriever.tokenizer).correct
-    if not (evidence := refusals.gather(content, weights, embed, correct)):
-        return None
-    calibrated = refusals.calibrate(evidence, settings.kept)
-    refusals.report(calibrated)
-    weights.save(folder)
-    return calibrated
+def _passages(prepared: PreparedFolder) -> pa.Table:
+    """Returns the passages of documents as rows without a question; their heading takes its place as a group."""
+    table = prepared.table(["passage_id", "text", "text_group", "source", "focus", *DOCUMENT_COLUMNS, "split"])
+    renamed = {"passage_id": "pair_id", "text": "answer", "text_group": "answer_group"}
+    table = table.rename_columns([renamed.get(name, name) for name in table.column_names])
+    table = table.append_column("question", pa.array([""] * len(table)))
+    groups = pa.array([cleaning.group(cleaning.clean(name)) for name in headings(table)], pa.int64())
+    return table.append_column("question_group", groups).select([*TEXT_COLUMNS, *DOCUMENT_COLUMNS, "split"])
+
+
+def _joined(parts: Sequence[Part]) -> Content:
+    """Returns the rows of all folders, without vectors."""
+    with_documents = any(part.prepared.schema is PASSAGE for part in parts)
+    tables, rows, numbers, num_rows = [], [], [], 0
+    for part in parts:
+        table = part.pairs
+        for name in DOCUMENT_COLUMNS if with_documents and part.prepared.schema is not PASSAGE else ():
+            table = table.append_column(name, pa.array([""] * len(table)))
+        own = np.arange(len(table)) if part.windows is None else part.windows.rows
+        tables.append(table)
+        rows.append(num_rows + own)
+        numbers.append(np.zeros(len(own), int) if part.windows is None else part.windows.numbers)
+        num_rows += len(table)
+    columns = [*TEXT_COLUMNS, *(DOCUMENT_COLUMNS if with_documents else ())]
+    pairs = pa.concat_tables([table.select([*columns, "split"]) for table in tables])
+    splits = pairs["split"].to_numpy()
+    return Content(pairs.select(columns), splits, {}, np.concatenate(rows), np.concatenate(numbers))
+
+
+def _first_of_each(pair_ids: np.ndarray) -> np.ndarray:
+    """Returns which rows are not in an earlier folder already, [N] bool."""
+    chosen = np.zeros(len(pair_ids), bool)
+    chosen[np.unique(pair_ids, return_index=True)[1]] = True
+    if num_twice := int((~chosen).sum()):
+        logging.info("%d pairs or passages stand in several of the prepared folders; each counts once.", num_twice)
+    return chosen
+
+
+def _embed(parts: Iterable[Part], retriever: TrainedRetriever) -> dict[str, Embeddings]:
+    """Returns the vectors of each side of all folders; of passages, there are no questions."""
+    by_side: dict[str, list[Embeddings]] = {QUESTION: [], ANSWER: []}
+    for part in parts:
+        if part.prepared.schema is not PASSAGE:
+            by_side[QUESTION].append(retriever.embed_prepared(part.prepared, QUESTION, progress="questions"))
+        if part.windows is None:
+            by_side[ANSWER].append(retriever.embed_prepared(part.prepared, ANSWER, progress="answers"))
+        else:
+            progress = "passages" if part.prepared.schema is PASSAGE else "answers"
+            by_side[ANSWER].append(retriever.embed_ids(part.windows.ids, ANSWER, progress=progress))
+    return {side: Embeddings(*map(np.concatenate, zip(*each, strict=True))) for side, each in by_side.items() if each}
 
 
 def _save_embeddings(folder: str, embeddings: dict[str, Embeddings]) -> None:
     for side, vectors in embeddings.items():
         for name, array in vectors._asdict().items():
             np.save(os.path.join(folder, f"{side}_{name}.npy"), array)
-
-
-def _passages(
-    answers: list[str], retriever: TrainedRetriever, settings: IndexSettings
-) -> tuple[tf.RaggedTensor, np.ndarray, np.ndarray]:
-    """Returns the ids of P passages, each with [CLS] and [SEP], the row of each one's answer, and its number in it."""
-    longest = retriever.config.max_tokens
-    # Every passage begins as an answer does: special tokens, the encoder's prompt.
-    prompt = retriever.tokenizer.encode_few([retriever.prompts.answer], _UNCUT)[0][1:-1]
-    window = settings.passage_tokens - 2 - len(prompt)
-    step = window - settings.passage_overlap
-    if settings.passage_tokens > longest or step < 1:
-        raise ValueError(
-            f"passage_tokens is {settings.passage_tokens} and passage_overlap {settings.passage_overlap}; expected "
-            f"at most {longest} tokens, what this encoder takes, and an overlap of 0 to {window - 1}."
-        )
-    passages: list[list[int]] = []
-    rows, numbers = [], []
-    for row, ids in enumerate(retriever.tokenizer.encode(answers, _UNCUT).to_list()):
-        first, *tokens, last = ids
-        # No window starts where only tokens of the window before are left.
-        for number, start in enumerate(range(0, max(len(tokens) - settings.passage_overlap, 1), step)):
-            passages.append([first, *prompt, *tokens[start : start + window], last])
-            rows.append(row)
-            numbers.append(number)
-    return tf.ragged.constant(passages, tf.int32, row_splits_dtype=tf.int32), np.array(rows), np.array(numbers)

@@ -40,7 +40,7 @@ class Decider:
 
         Args:
           index_dir: The folder.
-          manifest: Its manifest.
+          manifest: Its manifest, or the part of it about documents.
           least_cosine: Threshold where the cosine decides alone.
           rounding: How much a cosine may lose by rounding.
 

@@ -11,17 +11,9 @@ import pyarrow.parquet as pq
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
 from data_pipeline.settings import from_json
+from docproduct.index.content import DOCUMENT_COLUMNS, SHOWN_COLUMNS, are_passages, headings
 from docproduct.index.decision import Decider
-from docproduct.index.folder import (
-    FAISS_FILES,
-    FORMAT,
-    KIND,
-    PAIRS_FILE,
-    PASSAGES_FILE,
-    REMEDY,
-    SHOWN_COLUMNS,
-    WORD_FOLDERS,
-)
+from docproduct.index.folder import FAISS_FILES, FORMAT, KIND, PAIRS_FILE, PASSAGES_FILE, REMEDY, WORD_FOLDERS
 from docproduct.index.results import Decision, Hit, SearchResult
 from docproduct.index.settings import IndexSettings
 from docproduct.index.side import IndexSide, Ranked, first_of_each_answer
@@ -37,6 +29,7 @@ from docproduct.systems.retriever.export import SearchedAnswers
 from docproduct.systems.retriever.folder import shorten
 
 _HYBRID_DEPTH = 100  # candidates of each ranking that are joined
+_OF_BOTH = 64  # neighbors among which the nearest pairs and the nearest passages are looked for
 
 
 class Index:
@@ -68,13 +61,19 @@ class Index:
         self.num_answers: int = self.manifest["counts"]["answers"]
         rounding = threshold.margin(self.manifest["encoder"]["dtype_policy"])
         self.threshold: float = self.manifest["threshold"]["cosine"] - rounding
-        self._decider = Decider.load(index_dir, self.manifest, self.threshold, rounding)
-        self._speller: Speller | None = None
-        if retriever is not None and self._decider.words:
-            self._speller = Speller(self._decider.words.counts, retriever.tokenizer)
         self._pairs = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
         self._groups = self._pairs["answer_group"].to_numpy()
-        self._stored = StoredQuestions(self._pairs)
+        self._passages = are_passages(self._pairs)
+        self._headings = headings(self._pairs)
+        self._deciders = dict(self._load_deciders(index_dir, rounding))
+        self._speller: Speller | None = None
+        words = next((decider.words for decider in self._deciders.values() if decider.words), None)
+        if retriever is not None and words:
+            self._speller = Speller(words.counts, retriever.tokenizer)
+        has_groups = "question_group" in self._pairs.column_names
+        self._stored = StoredQuestions(
+            self._headings, self._pairs["question_group"].to_pylist() if has_groups else None
+        )
         _check_files(index_dir, self.manifest)
         self._sides = dict(self._open_sides(index_dir, device))
         # The side whose cosines decide whether a question is answerable.
@@ -88,13 +87,22 @@ class Index:
         """
         return cls(index_dir, None, device)
 
+    def _load_deciders(self, index_dir: str, rounding: float) -> Iterator[tuple[bool, Decider]]:
+        """Yields what decides about pairs (False) and about passages (True), of those that the index holds."""
+        if not self._passages.all():
+            yield False, Decider.load(index_dir, self.manifest, self.threshold, rounding)
+        if self._passages.any():
+            stored = self.manifest["documents"]
+            yield True, Decider.load(index_dir, stored, stored["threshold"]["cosine"] - rounding, rounding)
+
     def _open_sides(self, index_dir: str, device: str) -> Iterator[tuple[Side, IndexSide]]:
         pair_ids = self._pairs["pair_id"].to_numpy()
         passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE))
         row_of_pair = {pair_id: row for row, pair_id in enumerate(pair_ids.tolist())}
         passage_rows = np.array([row_of_pair[pair_id] for pair_id in passages["pair_id"].to_pylist()], int)
-        ids = {"question": pair_ids, "answer": passages["passage_id"].to_numpy()}
-        rows = {"question": np.arange(len(pair_ids)), "answer": passage_rows}
+        asked = np.flatnonzero(~self._passages)
+        ids = {"question": pair_ids[asked], "answer": passages["passage_id"].to_numpy()}
+        rows = {"question": asked, "answer": passage_rows}
         for side in _sides_of(self.manifest):
             words = None
             if self._settings.hybrid != "none":
@@ -134,7 +142,7 @@ class Index:
         self.check(k, search_by)
         side, deciding = self._sides[search_by], self._sides[self._deciding]
         fused = bool(queries and side.words)
-        looked_at = min(DEPTH, self.num_answers)
+        looked_at = min(DEPTH if len(self._deciders) == 1 else _OF_BOTH, self.num_answers)
         depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if fused else max(k, looked_at)
         ranked = side.nearest(query_vectors, depth)
         nearest = ranked if side is deciding else deciding.nearest(query_vectors, looked_at)
@@ -145,7 +153,7 @@ class Index:
         results = []
         for number, vector in enumerate(query_vectors):
             stored = self._stored.rows(queries[number]) if queries else np.empty(0, int)
-            own = side.rank(stored, vector)
+            own = side.rank(stored[side.has(stored)], vector)
             best = first_of_each_answer(own + ranked[number], self._groups)
             cosines = [cosine for _, cosine in nearest[number][:1] + deciding.rank(stored, vector)[:1]]
             if not (best and cosines):
@@ -154,18 +162,28 @@ class Index:
                     "--search_parameters=nprobe=16, or with --factory=Flat."
                 )
             num_own = min(k, len(first_of_each_answer(own, self._groups)))
-            decision = self._decide(queries and queries[number], vector, nearest[number], max(cosines))
+            decision = self._decide(queries and queries[number], vector, nearest[number])
             results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored)), num_own, decision))
         return results
 
-    def _decide(self, query: str | None, vector: np.ndarray, nearest: Ranked, cosine: float) -> Decision:
-        """Returns whether the index answers a query, of which its text may be unknown."""
-        if query is None or not self._decider.reads_signals or not nearest:
-            return self._decider.by_cosine(cosine)
-        rows = np.array([row for row, _ in nearest[:DEPTH]])
-        best = (self._pairs["question"][rows[0]].as_py(), self._pairs["answer"][rows[0]].as_py())
-        question_cosines = self._sides["question"].cosines(rows, vector).tolist()
-        return self._decider.by_signals(query, [cosine for _, cosine in nearest[:DEPTH]], question_cosines, best)
+    def _decide(self, query: str | None, vector: np.ndarray, nearest: Ranked) -> Decision:
+        """Returns whether the pairs or the passages answer a query, of which the text may be unknown."""
+        decisions = []
+        for of_passages, decider in self._deciders.items():
+            own = [(row, cosine) for row, cosine in nearest if self._passages[row] == of_passages][:DEPTH]
+            if own:
+                decisions.append(self._decide_by(decider, query, vector, own))
+        return Decision(any(one.answerable for one in decisions), any(one.near for one in decisions))
+
+    def _decide_by(self, decider: Decider, query: str | None, vector: np.ndarray, nearest: Ranked) -> Decision:
+        """Returns what one calibration says of the nearest pairs, or of the nearest passages."""
+        cosines = [cosine for _, cosine in nearest]
+        if query is None or not decider.reads_signals:
+            return decider.by_cosine(cosines[0])
+        rows = np.array([row for row, _ in nearest])
+        best = (self._headings[rows[0]], self._pairs["answer"][rows[0]].as_py())
+        of_questions = [0.0] if self._passages[rows[0]] else self._sides["question"].cosines(rows, vector).tolist()
+        return decider.by_signals(query, cosines, of_questions, best)
 
     def correct(self, question: str) -> str:
         """Returns a clean question with misspelt words corrected, by the words of the index; see spelling.py.
@@ -176,12 +194,12 @@ class Index:
         return self._speller.correct(question) if self._speller else question
 
     def questions(self) -> list[str]:
-        """Returns the question of each pair."""
-        return self._pairs["question"].to_pylist()
+        """Returns what each row can be asked for word for word: its question, or the heading of a passage."""
+        return list(self._headings)
 
     @property
     def has_questions(self) -> bool:
-        """Whether it has vectors of questions; precomputed vectors may be of answers only."""
+        """Whether it has vectors of questions; passages have none, and precomputed vectors may be of answers only."""
         return "question" in self._sides
 
     def vectors(self, side: Side) -> np.ndarray:
@@ -203,6 +221,10 @@ class Index:
         """Raises a ValueError if the index has fewer answers, or cannot be searched by this side."""
         if not 1 <= k <= self.num_answers:
             raise ValueError(f"k is {k}; expected 1 to {self.num_answers}, the answers of this index.")
+        if search_by == "question" and self._passages.all():
+            raise ValueError(
+                "search_by is 'question'; expected 'answer': this index holds passages of documents, without questions."
+            )
         if search_by not in self._sides:
             raise ValueError(f"search_by is {search_by!r}; expected {' or '.join(self._sides)}, which this index has.")
 
@@ -240,10 +262,8 @@ class Index:
         return query_vectors
 
     def _hits(self, ranked: Ranked) -> list[Hit]:
-        return [
-            Hit(score=cosine, **{name: self._pairs[name][row].as_py() for name in SHOWN_COLUMNS})
-            for row, cosine in ranked
-        ]
+        shown = [name for name in (*SHOWN_COLUMNS, *DOCUMENT_COLUMNS) if name in self._pairs.column_names]
+        return [Hit(score=cosine, **{name: self._pairs[name][row].as_py() for name in shown}) for row, cosine in ranked]
 
 
 def _sides_of(manifest: dict[str, Any]) -> list[Side]:

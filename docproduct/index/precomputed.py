@@ -6,7 +6,9 @@ from typing import Any
 import numpy as np
 
 from data_pipeline.folders import files
-from docproduct.index.folder import KIND, Content, word_indexes, write
+from docproduct.index.calibrating import threshold_of
+from docproduct.index.content import Content
+from docproduct.index.folder import KIND, word_indexes, write
 from docproduct.index.settings import IndexSettings
 from docproduct.index.vector_table import Rows, VectorTable, read
 from docproduct.search.faiss_engine import check_factory
@@ -69,6 +71,7 @@ def build_from_vectors(
     }
     numbers = np.arange(len(rows.pairs))
     content = Content(rows.pairs, np.full(len(numbers), ""), heads, numbers, np.zeros_like(numbers))
+    made_of["threshold"] = threshold_of(content, settings.kept)
     with files.whole_folder(index_dir, overwrite, KIND) as folder:
         return write(folder, content, words, settings, made_of)
 

@@ -15,7 +15,7 @@ from absl import logging
 
 from data_pipeline import cleaning, splits
 from data_pipeline.other_words import KINDS, SUBJECT_ALONE, rewordings, topic
-from docproduct.index.folder import Content
+from docproduct.index.content import Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
 from docproduct.search.threshold import LEAST_QUESTIONS
@@ -73,14 +73,17 @@ class Evidence(NamedTuple):
     source: str
 
 
-def gather(content: Content, words: WordWeights, embed: Embed, correct: Callable[[str], str]) -> Evidence | None:
+def gather(
+    content: Content, words: WordWeights, embed: Embed, correct: Callable[[str], str], hide_questions: bool = False
+) -> Evidence | None:
     """Asks an index the questions of its calibration.
 
     Args:
-      content: The index, with vectors of both sides.
-      words: Word weights of its pairs.
+      content: Pairs of the index, with vectors of both sides.
+      words: Word weights of its texts.
       embed: Encodes questions, [Q] texts -> [Q, D] float32, unit norm.
       correct: Corrects the spelling of a question that is asked in other words, as the index will.
+      hide_questions: Whether the pairs stand for passages of documents, which have no question to compare with.
 
     Returns:
       What the searches told; None if there are too few questions.
@@ -89,7 +92,7 @@ def gather(content: Content, words: WordWeights, embed: Embed, correct: Callable
     if not len(fitting):
         logging.warning("There are too few questions to fit when one is answerable: its best cosine decides alone.")
         return None
-    draw, searches = random.Random(_SEED), Searches(content, words, embed)
+    draw, searches = random.Random(_SEED), Searches(content, words, embed, hide_questions)
     asked = [asked_questions(content, rows, draw, correct) for rows in (fitting, calibrating)]
     return Evidence(*map(searches.observe, asked), source)
 
@@ -151,10 +154,12 @@ def asked_questions(
 class Searches:
     """Asks an index that is not written yet: by brute force, with candidates left out."""
 
-    def __init__(self, content: Content, words: WordWeights, embed: Embed):
+    def __init__(self, content: Content, words: WordWeights, embed: Embed, hide_questions: bool = False):
+        self._hide_questions = hide_questions
         self._questions, self._answers = content.vectors["question"], content.vectors["answer"]
         columns = {name: content.pairs[name].to_pylist() for name in ("question", "answer", "focus")}
-        self._texts = list(zip(columns["question"], columns["answer"], strict=True))
+        # A passage is found under its title, which names its topic.
+        self._texts = list(zip(columns["focus" if hide_questions else "question"], columns["answer"], strict=True))
         self._question_groups = content.pairs["question_group"].to_numpy()
         self._answer_groups = content.pairs["answer_group"].to_numpy()
         topics = [
@@ -190,8 +195,11 @@ class Searches:
         cosines[left_out[self._rows]] = -np.inf
         nearest = self._nearest(cosines)  # passages
         rows = self._rows[nearest]
-        question_cosines = self._questions[rows] @ vector
         stored, answer = self._texts[rows[0]]
+        if self._hide_questions:
+            best, none = (stored or "", answer), [0.0]
+            return Signals.of(question.text, cosines[nearest].tolist(), none, best, self._words)
+        question_cosines = self._questions[rows] @ vector
         if question.kind == TABLE:  # it stands for a new question: the stored one is itself, and does not count
             itself = self._question_groups[rows] == self._question_groups[question.row]
             question_cosines[itself] = question_cosines[~itself].max(initial=0.0)

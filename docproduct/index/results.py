@@ -3,6 +3,8 @@
 import dataclasses
 from typing import NamedTuple
 
+from docproduct.index.content import heading
+
 
 class Decision(NamedTuple):
     """Whether an index answers a question, by its calibration.
@@ -18,16 +20,19 @@ class Decision(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Hit:
-    """A pair that a search returned.
+    """A pair, or a passage of a document, that a search returned.
 
     Attributes:
       score: Cosine of the query and the best passage of the answer (or the question), -1 to 1.
-      pair_id: Id of the pair.
-      question: Its question.
-      answer: Its whole answer.
-      source: The collection that it comes from.
+      pair_id: Id of the pair or passage.
+      question: Its question; empty for a passage.
+      answer: Its whole answer, or the passage.
+      source: The collection that it comes from, or the document's file.
       focus: Its topic, or empty.
       rerank_score: The score that a reranker ordered it by; None if it was not reranked.
+      title: Title of the document, or empty, as for all pairs; the same holds for the following.
+      section: The headings above the passage.
+      page: Number of its page, from 1.
     """
 
     score: float
@@ -37,6 +42,26 @@ class Hit:
     source: str
     focus: str
     rerank_score: float | None = None
+    title: str = ""
+    section: str = ""
+    page: str = ""
+
+    @property
+    def heading(self) -> str:
+        """What it can be asked for word for word: the question; of a passage "Asthma guide, Treatment"."""
+        return self.question or heading(self.title, self.section, self.source)
+
+    @property
+    def place(self) -> str:
+        """Where a passage stands: "Asthma guide, Treatment, page 3"; empty for a pair."""
+        if self.question:
+            return ""
+        return f"{self.heading}, page {self.page}" if self.page else self.heading
+
+    @property
+    def label(self) -> str:
+        """What a list of sources calls it: the question, or the place."""
+        return self.place or self.question
 
 
 class SearchResult(NamedTuple):

@@ -48,6 +48,10 @@ class IndexSide:
         for vector_id, row in self._row_of.items():
             self._ids_of[row].append(vector_id)
 
+    def has(self, rows: np.ndarray) -> np.ndarray:
+        """Returns which of these pairs have a vector on this side, [R] bool; passages have no question."""
+        return np.array([bool(self._ids_of[row]) for row in rows.tolist()], bool)
+
     def row_of(self, vector_ids: np.ndarray) -> list[int]:
         """Returns the row of the pair of each vector."""
         return [self._row_of[vector_id] for vector_id in vector_ids.tolist()]

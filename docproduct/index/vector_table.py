@@ -16,7 +16,7 @@ from data_pipeline import cleaning
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.corpora.pairs import instructions_differ, joined
 from data_pipeline.corpora.reading import ROLES, Table
-from docproduct.index.folder import TEXT_COLUMNS
+from docproduct.index.content import TEXT_COLUMNS
 from docproduct.index.vector_columns import REASONS, is_npy, unit_vectors
 
 USUAL_COLUMNS = {"question": "Q_FFNN_embeds", "answer": "A_FFNN_embeds"}  # docproduct 0.2.0's

@@ -1,21 +1,23 @@
 """Stored questions: a question that is asked word for word is answered with its own answers."""
 
+from collections.abc import Sequence
+
 import numpy as np
-import pyarrow as pa
 
 from data_pipeline import cleaning
 
 
 class StoredQuestions:
-    """Looks up the pairs of a question, whatever its case, line breaks and closing marks."""
+    """Looks up the rows of a question, whatever its case, line breaks and closing marks."""
 
-    def __init__(self, pairs: pa.Table):
-        """Takes pairs.parquet; groups are computed for an index from before it had question_group."""
-        questions = pairs["question"].to_pylist()
-        if "question_group" in pairs.column_names:
-            groups = pairs["question_group"].to_pylist()
-        else:
-            groups = list(map(cleaning.group, questions))
+    def __init__(self, questions: Sequence[str], groups: Sequence[int] | None = None):
+        """Takes the question of each row, or what a passage is called.
+
+        Args:
+          questions: N clean texts.
+          groups: [N] int64, their groups; None: they are computed, for an index from before it had question_group.
+        """
+        groups = list(map(cleaning.group, questions)) if groups is None else groups
         self._rows: dict[int, list[int]] = {}
         for row, group in enumerate(groups):
             self._rows.setdefault(group, []).append(row)
@@ -26,5 +28,5 @@ class StoredQuestions:
                 self._rows.setdefault(group, []).append(row)
 
     def rows(self, question: str) -> np.ndarray:
-        """Returns the rows of the pairs that have this clean question, [N] int; none for most questions."""
+        """Returns the rows that have this clean question, [R] int; none for most questions."""
         return np.array(self._rows.get(cleaning.group(question), ()), int)

@@ -1,0 +1,125 @@
+"""Calibrates from when on an index answers a question: on its own pairs, or on the bundled sample.
+
+The questions of pairs are known. Passages of documents come without questions, so two calibrations are kept apart:
+
+    threshold, answerable    of the pairs, on their questions
+    documents                of the passages: on the pairs as if they were passages, with their questions hidden. An
+                             index with too few pairs takes those of docproduct/sample, with the vectors of its encoder
+"""
+
+import csv
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from absl import logging
+
+from data_pipeline import cleaning, splits
+from data_pipeline.schemas import ANSWER, QUESTION, SIDES
+from docproduct import sample
+from docproduct.index import refusals
+from docproduct.index.content import TEXT_COLUMNS, Content, answer_texts, are_passages
+from docproduct.index.settings import IndexSettings
+from docproduct.search import threshold
+from docproduct.search.shared_words import WordWeights
+from docproduct.search.spelling import Speller
+from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever.folder import shorten
+
+SAMPLE, OWN_PAIRS = "sample", "pairs"  # what documents are calibrated on
+
+
+def calibrate(
+    folder: str, content: Content, retriever: TrainedRetriever, settings: IndexSettings
+) -> dict[str, dict[str, Any] | None]:
+    """Returns what a manifest holds of the calibration, and writes the words' weights that it takes.
+
+    Args:
+      folder: Where the weights are written.
+      content: The rows of the index.
+      retriever: Its encoder.
+      settings: How the index is built.
+    """
+    passages = are_passages(content.pairs)
+    pairs = content.taken(~passages) if passages.any() else content
+    words = WordWeights.build(f"{text}\n{answer}" for text, answer in _texts(content))
+    calibrated: dict[str, dict[str, Any] | None] = {"threshold": None, "answerable": None}
+    if len(pairs.pairs):
+        calibrated["threshold"] = threshold_of(pairs, settings.kept)
+        calibrated["answerable"] = _answerable(pairs, words, retriever, settings, hide_questions=False)
+    if passages.any():
+        calibrated["documents"] = _of_documents(pairs, words, retriever, settings)
+        calibrated["threshold"] = calibrated["threshold"] or calibrated["documents"]["threshold"]
+    if calibrated["answerable"] or passages.any():
+        words.save(folder)
+    return calibrated
+
+
+def threshold_of(content: Content, keep_share: float) -> dict[str, Any]:
+    """Calibrates the cosine of the nearest answer on the questions of pairs."""
+    if len(content.vectors) < 2:
+        logging.warning(
+            "The index has vectors of one side only, so that no threshold can be calibrated: every question counts as "
+            "answerable. Give serve.py a --threshold."
+        )
+        return threshold.UNCALIBRATED
+    keys = np.stack([content.pairs[name].to_numpy() for name in ("question_group", "answer_group")])  # [2, N]
+    chosen, source = threshold.choose(keys[0], content.split_names)
+    questions, answers = content.vectors[QUESTION][chosen], content.vectors[ANSWER]
+    unseen = content.split_names[chosen] == splits.DEV
+    answer_keys = keys[:, content.rows]
+    calibrated = threshold.calibrate(questions, keys[:, chosen], answers, answer_keys, keep_share, unseen)
+    calibrated |= {"of": source}
+    threshold.report(calibrated, keep_share)
+    return calibrated
+
+
+def _texts(content: Content) -> list[tuple[str, str]]:
+    """Returns the question of each row, and its answer; a passage stands under its heading."""
+    return list(zip(content.pairs["question"].to_pylist(), answer_texts(content.pairs), strict=True))
+
+
+def _of_documents(
+    pairs: Content, words: WordWeights, retriever: TrainedRetriever, settings: IndexSettings
+) -> dict[str, Any]:
+    source = OWN_PAIRS
+    if not len(refusals.halves(pairs.pairs["question_group"].to_numpy(), pairs.split_names)[0]):
+        pairs, source = _sample(retriever, settings), SAMPLE
+        words = WordWeights.build(f"{text}\n{answer}" for text, answer in _texts(pairs))
+    what = "the bundled sample" if source == SAMPLE else "the pairs of the index"
+    logging.info("Documents have no questions: they are calibrated on %s, whose questions are hidden.", what)
+    return {
+        "on": source,
+        "threshold": threshold_of(pairs, settings.kept),
+        "answerable": _answerable(pairs, words, retriever, settings, hide_questions=True),
+    }
+
+
+def _answerable(
+    pairs: Content, words: WordWeights, retriever: TrainedRetriever, settings: IndexSettings, hide_questions: bool
+) -> dict[str, Any] | None:
+    def embed(questions: Sequence[str]) -> np.ndarray:
+        return shorten(retriever.embed(questions, QUESTION).head, settings.dims)
+
+    correct: Callable[[str], str] = Speller(words.counts, retriever.tokenizer).correct
+    evidence = refusals.gather(pairs, words, embed, correct, hide_questions)
+    if not evidence:
+        return None
+    calibrated = refusals.calibrate(evidence, settings.kept)
+    refusals.report(calibrated)
+    return calibrated
+
+
+def _sample(retriever: TrainedRetriever, settings: IndexSettings) -> Content:
+    """Returns the bundled pairs with their vectors."""
+    with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    pairs = {name: [cleaning.clean(row[name]) for row in rows] for name in (*SIDES, "focus")}
+    pairs |= {f"{side}_group": list(map(cleaning.group, pairs[side])) for side in SIDES}
+    pairs["pair_id"] = list(map(cleaning.pair_id, *(pairs[side] for side in SIDES)))
+    pairs["source"] = [SAMPLE] * len(rows)
+    vectors = {side: shorten(retriever.embed(pairs[side], side).head, settings.dims) for side in SIDES}
+    numbers = np.arange(len(rows))
+    table = pa.table({name: pairs[name] for name in TEXT_COLUMNS})
+    return Content(table, np.full(len(rows), ""), vectors, numbers, np.zeros_like(numbers))

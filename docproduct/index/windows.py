@@ -1,0 +1,70 @@
+"""Cuts long texts into windows of tokens, each of which gets a vector of its own."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from docproduct.systems.retriever import TrainedRetriever
+
+_UNCUT = 2**30  # tokens: no text is longer
+_HEADING_SHARE = 4  # a heading takes this part of a window at most
+
+
+class Windows(NamedTuple):
+    """P windows of N texts.
+
+    Attributes:
+      ids: [P, (T)] int32, each with [CLS] and [SEP].
+      rows: [P] int, the text of each window.
+      numbers: [P] int, its number in that text.
+    """
+
+    ids: tf.RaggedTensor
+    rows: np.ndarray
+    numbers: np.ndarray
+
+
+def cut(
+    texts: Sequence[str],
+    retriever: TrainedRetriever,
+    num_tokens: int,
+    overlap: int,
+    headings: Sequence[str] = (),
+) -> Windows:
+    """Cuts texts into overlapping windows.
+
+    Args:
+      texts: N answers or passages.
+      retriever: Its tokenizer counts; its prompt for answers begins every window.
+      num_tokens: Most tokens of a window, special tokens, prompt and heading included.
+      overlap: Tokens that two consecutive windows share.
+      headings: What stands before the text in every window of it, if anything; cut to a quarter of a window.
+
+    Raises:
+      ValueError: windows are longer than the encoder takes, or leave no room for new tokens.
+    """
+    longest, encode = retriever.config.max_tokens, retriever.tokenizer.encode_few
+    (prompt,) = (ids[1:-1] for ids in encode([retriever.prompts.answer], _UNCUT))
+    room = num_tokens - 2 - len(prompt)
+    if num_tokens > longest or room - overlap < 1:
+        raise ValueError(
+            f"passage_tokens is {num_tokens} and passage_overlap {overlap}; expected at most {longest} tokens, what "
+            f"this encoder takes, and an overlap of 0 to {room - 1}."
+        )
+    before = [ids[1:-1][: room // _HEADING_SHARE] for ids in encode(list(headings), _UNCUT)] if headings else []
+    windows: list[list[int]] = []
+    rows, numbers = [], []
+    for row, ids in enumerate(retriever.tokenizer.encode(texts, _UNCUT).to_list()):
+        first, *tokens, last = ids
+        start_of_each = [*prompt, *(before[row] if before else ())]
+        size = num_tokens - 2 - len(start_of_each)
+        shared = min(overlap, size // 2) if before else overlap
+        # No window starts where only tokens of the window before are left.
+        for number, start in enumerate(range(0, max(len(tokens) - shared, 1), size - shared)):
+            windows.append([first, *start_of_each, *tokens[start : start + size], last])
+            rows.append(row)
+            numbers.append(number)
+    ids = tf.ragged.constant(windows, tf.int32, ragged_rank=1, row_splits_dtype=tf.int32)
+    return Windows(ids, np.array(rows, int), np.array(numbers, int))
