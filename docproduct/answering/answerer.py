@@ -267,7 +267,7 @@ class Answerer:
         Raises:
           ValueError: The model's template refuses the conversation, or the system prompt is too long.
         """
-        contexts = [(hit.question, hit.answer) for hit in answer.hits]
+        contexts = [(hit.heading, hit.answer) for hit in answer.hits]
         question = question or answer.corrected or cleaning.clean(answer.question)
         prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts, system, earlier)
         answer = dataclasses.replace(answer, num_contexts=len(prompt.sources), shortened=prompt.shortened)

@@ -19,6 +19,7 @@ LEAST_SUPPORT = 0.5  # share of a text's sentences; a text with less is folded
 
 
 _MOST_SUGGESTIONS = 3
+_SHOWN = ("question", "answer", "source", "focus", "title", "section", "page")  # of a hit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,8 +27,8 @@ class Suggestion:
     """A topic that may have been meant.
 
     Attributes:
-      topic: The topic of a hit, or its question if it has none.
-      question: The stored question of the hit, which is always answerable.
+      topic: The topic of a hit, or its question if it has none; of a passage, its document and section.
+      question: The stored question of the hit, or that heading: both are always answerable.
     """
 
     topic: str
@@ -38,7 +39,7 @@ def suggestions(hits: Iterable[Hit]) -> tuple[Suggestion, ...]:
     """Returns the first different topics of hits, three or fewer."""
     first: dict[str, Suggestion] = {}
     for hit in hits:
-        suggestion = Suggestion(hit.focus or hit.question, hit.question)
+        suggestion = Suggestion(hit.focus or hit.heading, hit.heading)
         first.setdefault(cleaning.normal_form(suggestion.topic), suggestion)
     return tuple(first.values())[:_MOST_SUGGESTIONS]
 
@@ -122,7 +123,7 @@ class Answer:
                 "score": round(hit.score, 4),
                 "rerank_score": None if hit.rerank_score is None else round(hit.rerank_score, 4),
                 "in_prompt": number < self.num_contexts,
-                **{name: getattr(hit, name) for name in ("question", "answer", "source", "focus")},
+                **{name: getattr(hit, name) for name in _SHOWN},
             }
             for number, hit in enumerate(self.hits)
         ]

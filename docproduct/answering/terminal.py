@@ -29,6 +29,8 @@ def show(answers: Iterable[Answer]) -> Answer:
             if answer.corrected:
                 print_line(f"\nSearched for: {answer.corrected}")
             print_line(f"\n{answer.answer}\n")
+            if answer.answerable and answer.hits[0].place:
+                print_line(f"  from: {answer.hits[0].place}  [{answer.hits[0].source}]\n")
             if answer.suggestions:
                 topics = (_suggested(suggestion) for suggestion in answer.suggestions)
                 print_line("Did you mean:\n" + "".join(f"  {topic}\n" for topic in topics))
@@ -44,7 +46,7 @@ def show(answers: Iterable[Answer]) -> Answer:
         show_check(answer)
     for number, hit in enumerate(answer.hits, 1):
         mark = "*" if number <= answer.num_contexts else " "
-        print_line(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.question}  [{hit.source}]")
+        print_line(f"  {number}.{mark} (cosine {hit.score:.3f}) {hit.label}  [{hit.source}]")
     times = ", ".join(f"{step} {seconds * 1_000:.0f} ms" for step, seconds in answer.seconds.items())
     print_line(f"\n{times}\n\n{answer.disclaimer}\n")
     return answer
@@ -105,7 +107,7 @@ def show_sources(last: Answer | None) -> None:
         print_line("There is no answer yet.")
         return
     for number, hit in enumerate(last.hits, 1):
-        print_line(f"\n{number}. {hit.question}\n\n{hit.answer}\n\n   cosine {hit.score:.3f}, {hit.source} {hit.focus}")
+        print_line(f"\n{number}. {hit.label}\n\n{hit.answer}\n\n   cosine {hit.score:.3f}, {hit.source} {hit.focus}")
     print_line(f"\n{last.disclaimer}\n")
 
 

@@ -105,7 +105,7 @@ def _goes_on(turn: str, found: Answer) -> bool:
     if not _POINTERS.isdisjoint(words) or _CONTINUES.match(turn):
         return True
     own = set(filter(_is_topical, words))
-    return any(not own.isdisjoint(_words(f"{hit.question} {hit.answer}")) for hit in found.hits)
+    return any(not own.isdisjoint(_words(f"{hit.heading} {hit.answer}")) for hit in found.hits)
 
 
 def names_no_topic(turn: str) -> bool:

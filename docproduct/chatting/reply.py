@@ -14,6 +14,7 @@ from docproduct.generation.session import Generation
 
 FROM_MEMORY = "From the model's memory, without a source:"
 _NEAREST = "The nearest stored answer is to the question: {question}\n\n{answer}"
+_NEAREST_PASSAGE = "The nearest passage is from {place}:\n\n{answer}"
 _NOTHING_SUPPORTED = "Nothing that the model wrote is in the sources. The nearest stored answer:\n\n{answer}"
 _NOTHING = "The model wrote nothing."
 _OF_ANSWER = (  # what a reply tells of its answer
@@ -131,5 +132,6 @@ def _whole(answer: Answer) -> str:
     if not answer.generated:
         return _NOTHING_SUPPORTED.format(answer=hit.answer) if hit and answer.num_left_out else _NOTHING
     if answer.generated == REFUSAL and hit:
-        return f"{REFUSAL} {_NEAREST.format(question=hit.question, answer=hit.answer)}"
+        nearest = _NEAREST_PASSAGE if hit.place else _NEAREST
+        return f"{REFUSAL} {nearest.format(question=hit.question, place=hit.place, answer=hit.answer)}"
     return answer.generated

@@ -90,7 +90,7 @@ def show(replies: Iterable[Reply], turn: str) -> Reply:
     if reply.num_left_out:
         terminal.print_line(f"Earlier messages that had no room in the prompt: {reply.num_left_out}.")
     for number, hit in enumerate(answer.hits[: answer.num_contexts], 1):
-        terminal.print_line(f"  {number}. {hit.question}  [{hit.source}]")
+        terminal.print_line(f"  {number}. {hit.label}  [{hit.source}]")
     terminal.print_line(f"\n{answer.disclaimer}\n")
     return reply
 
