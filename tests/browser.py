@@ -101,7 +101,7 @@ class Answerer:
     def __init__(self, generator=None):
         self.generator, self.asked = generator, []
         self.triager = self.chooser = None
-        self.index = SimpleNamespace(num_answers=len(PAIRS))
+        self.index = SimpleNamespace(num_answers=len(PAIRS), num_documents=0, sides=["answer", "question"])
         self.examples = [QUESTION, "What is a cold?"]
         self.medical = Emergency.load(sample.EMERGENCY_LIST)
 

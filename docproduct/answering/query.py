@@ -19,7 +19,7 @@ LEAST_SUPPORT = 0.5  # share of a text's sentences; a text with less is folded
 
 
 _MOST_SUGGESTIONS = 3
-_SHOWN = ("question", "answer", "source", "focus", "title", "section", "page")  # of a hit
+_SHOWN = ("question", "answer", "source", "focus", "title", "section", "page", "place")  # of a hit
 
 
 @dataclasses.dataclass(frozen=True)

@@ -202,6 +202,16 @@ class Index:
         """Whether it has vectors of questions; passages have none, and precomputed vectors may be of answers only."""
         return "question" in self._sides
 
+    @property
+    def sides(self) -> list[Side]:
+        """The sides that can be searched."""
+        return list(self._sides)
+
+    @property
+    def num_documents(self) -> int:
+        """The number of documents whose passages it holds."""
+        return self.manifest["counts"].get("documents", 0)
+
     def vectors(self, side: Side) -> np.ndarray:
         """Returns the vectors of a side, [P, D] float32; a compressed index returns approximations.
 

@@ -3,7 +3,7 @@
 // Questions stay out of the address, and out of storage that outlives the tab.
 
 import { showChoices } from "./choices.js";
-import { at, readEvents, sentenceParts, tell } from "./panel.js";
+import { at, readEvents, sentenceParts, sourceName, tell } from "./panel.js";
 import { leaveTalk, showTalk } from "./talk.js";
 import { showTriage } from "./triage.js";
 
@@ -188,7 +188,8 @@ function showWritten(entry) {
   at("unfold_written").hidden = !isFolded;
   at("support").textContent = supportWords(entry, isFolded);
   if (entry.state === "done" && entry.result?.sentences?.length) {
-    place.replaceChildren(...entry.result.sentences.flatMap((sentence) => sentenceParts(sentence, openSource)));
+    const { sentences, sources } = entry.result;
+    place.replaceChildren(...sentences.flatMap((sentence) => sentenceParts(sentence, openSource, sources)));
     return;
   }
   const before = place.textContent;
@@ -220,7 +221,11 @@ function openSource(number) {
 
 function showQuoted({ id, question, result }) {
   at("quoted_text").dataset.entry = id;
-  at("quoted_question").textContent = result.sources[0]?.question ?? question;
+  const [best] = result.sources;
+  at("quoted_pair").hidden = Boolean(best?.place);
+  at("quoted_passage").hidden = !best?.place;
+  at("quoted_question").textContent = best?.question ?? question;
+  at("quoted_place").textContent = best?.place ?? "";
   at("quoted_text").replaceChildren(marked(result.answer, termsOf(result.corrected ?? question)));
   fold(at("quoted_text"));
 }
@@ -239,7 +244,7 @@ function sourceItem(source, place, terms) {
   const item = at("source").content.cloneNode(true).firstElementChild;
   const text = item.querySelector(".text");
   item.querySelector(".place").textContent = place;
-  item.querySelector(".name").append(marked(source.question, terms));
+  item.querySelector(".name").append(marked(sourceName(source), terms));
   item.querySelector(".number").textContent = source.score.toFixed(2);
   item.querySelector("meter").value = source.score;
   item.querySelector(".origin").textContent = [source.focus, source.source].filter(Boolean).join(" · ");
@@ -381,7 +386,9 @@ function problem(words) {
 async function copyAnswer() {
   const { written, result } = shown;
   const shows = written && !at("written_text").hidden;
-  const text = [result.answer, ...(shows ? ["Written by a machine:", written] : []), result.disclaimer].join("\n\n");
+  const [best] = result.sources;
+  const quoted = best?.place ? `${result.answer}\n\n${best.place} (${best.source})` : result.answer;
+  const text = [quoted, ...(shows ? ["Written by a machine:", written] : []), result.disclaimer].join("\n\n");
   try {
     await navigator.clipboard.writeText(text);
     at("copy").textContent = "Copied";
@@ -422,8 +429,8 @@ async function loadInfo() {
   at("k_value").value = at("k").value; // a smaller greatest value takes it along
   for (const part of document.querySelectorAll(".writer")) part.hidden = !info.generator;
   const what = info.generator ? "A language model writes from the nearest" : "The nearest is quoted";
-  const stock = `${info.num_answers.toLocaleString("en")} stored answer${info.num_answers === 1 ? "" : "s"}`;
-  at("about").textContent = `Your question is compared with ${stock}. ${what}, and every source is shown.`;
+  at("search_by").hidden = !info.search_by?.includes("question");
+  at("about").textContent = `Your question is compared with ${stock()}. ${what}, and every source is shown.`;
   at("disclaimer").textContent = info.disclaimer;
   const connection = { request, unreachable: UNREACHABLE, onToken: askForToken };
   showTriage(info, connection);
@@ -432,6 +439,14 @@ async function loadInfo() {
   if (!info.num_answers) showPanelsOnly();
   at("examples").hidden = shown !== null || !info.examples.length;
   listQuestions("examples", info.examples.map((question) => [question, () => ask(question)]));
+}
+
+/** Returns what a question is compared with; passages are of documents, stored answers of pairs. */
+function stock() {
+  const { num_answers: all, num_documents: documents, search_by: sides } = info;
+  const kind = !documents ? "stored answer" : sides.includes("question") ? "stored answer or passage" : "passage";
+  const words = `${all.toLocaleString("en")} ${kind.replace(/\b(answer|passage)\b/g, all === 1 ? "$1" : "$1s")}`;
+  return documents ? `${words} of ${count(documents, "document")}` : words;
 }
 
 /** Leaves the panels of other systems only: there are no stored answers to search. */

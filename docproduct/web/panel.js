@@ -69,23 +69,26 @@ export async function* readEvents(stream) {
   }
 }
 
+/** Returns what a source is called: its question; of a passage, where it stands. */
+export const sourceName = ({ question, place }) => place || question;
+
 /**
  * Returns a sentence without the citations of the machine, and behind it a doubt, or buttons for the sources that support
- * it, which call `open` with the number of the source.
+ * it, which call `open` with the number of the source. `sources` are all sources of the answer.
  */
-export function sentenceParts(sentence, open) {
+export function sentenceParts(sentence, open, sources) {
   const [, body, blanks] = sentence.text.replace(/\s?\[\d+(?:\s*[,;–-]\s*\d+)*\]/gu, "").match(/^(.*?)(\s*)$/su);
   const part = (className, textContent) => Object.assign(document.createElement("span"), { className, textContent });
   const doubtful = sentence.checkable && !sentence.supported;
   const parts = [part(doubtful ? "sentence doubtful" : "sentence", body)];
   if (doubtful) parts.push(part("doubt", sentence.reason));
-  else if (sentence.supported) parts.push(...sentence.sources.map((number) => citation(number, open)));
+  else if (sentence.supported) parts.push(...sentence.sources.map((number) => citation(number, open, sources[number - 1])));
   return [...parts, blanks];
 }
 
-function citation(number, open) {
+function citation(number, open, source) {
   const button = Object.assign(document.createElement("button"), {
-    type: "button", className: "cite", textContent: number, title: "Show this source",
+    type: "button", className: "cite", textContent: number, title: source ? sourceName(source) : "Show this source",
   });
   button.setAttribute("aria-label", `Show source ${number}`);
   button.addEventListener("click", () => open(number));

@@ -10,6 +10,7 @@ from pydantic_core import PydanticCustomError
 from data_pipeline.settings import Description, descriptions
 from docproduct.answering import Query
 from docproduct.generation.sampling import GenerationSettings
+from docproduct.web.source_schemas import Source, Suggestion, WrittenSentence
 from docproduct.web.settings import RequestLimits
 
 MAX_K = 50
@@ -185,25 +186,6 @@ class Models(BaseModel):
     data: list[Model]
 
 
-class Source(BaseModel):
-    """A stored pair."""
-
-    score: float = Field(description="Cosine, -1 to 1.")
-    rerank_score: float | None = Field(description="Score that a reranker ordered it by; null if it was not reranked.")
-    in_prompt: bool = Field(description="Whether the generator read it.")
-    question: str
-    answer: str
-    source: str
-    focus: str
-
-
-class Suggestion(BaseModel):
-    """A topic that may have been meant."""
-
-    topic: str = Field(description="The topic of a near stored pair, or its question if it has none.")
-    question: str = Field(description="Its stored question, which is always answerable.")
-
-
 class RetrieveResponse(BaseModel):
     """The sources of a question."""
 
@@ -219,19 +201,6 @@ class RetrieveResponse(BaseModel):
     seconds: dict[str, float]
     emergency: str | None = Field(description="Advice to seek help at once, if the question speaks of an emergency.")
     disclaimer: str
-
-
-class WrittenSentence(BaseModel):
-    """A sentence that the generator wrote, and what the sources say to it."""
-
-    text: str = Field(description="The sentence with the blanks behind it, without citations of no source.")
-    cited: list[int] = Field(description="Numbers of the sources that it cites, from 1.")
-    unknown: list[int] = Field(description="Other numbers that it cited; no source has them.")
-    sources: list[int] = Field(description="Numbers of the sources that support it; if none does, of the nearest one.")
-    score: float = Field(description="Probability that the sources support it, 0 to 1.")
-    supported: bool
-    checkable: bool = Field(description="Whether it makes a statement that can be checked.")
-    reason: str = Field(description="Why it is not supported; otherwise empty.")
 
 
 class AnswerResponse(RetrieveResponse):
@@ -316,6 +285,8 @@ class Info(BaseModel):
     """Facts that a page shows."""
 
     num_answers: int = Field(description="0 if the service answers no questions.")
+    num_documents: int = Field(description="Documents whose passages are among the answers.")
+    search_by: list[Literal["answer", "question"]] = Field(description="Sides that can be searched.")
     generator: bool
     triage: bool = Field(description="Whether /v1/triage can be asked.")
     triage_reply: bool = Field(description="Whether it can draft a reply.")

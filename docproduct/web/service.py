@@ -251,6 +251,8 @@ class Service:
         generator = answerer.generator if answerer else None
         return schemas.Info(
             num_answers=num_answers,
+            num_documents=answerer.index.num_documents if answerer else 0,
+            search_by=answerer.index.sides if answerer else (),
             generator=generator is not None,
             triage=triager is not None,
             triage_reply=triager is not None and triager.model.has_replies,

@@ -1,7 +1,7 @@
 // The conversation: asks POST /v1/chat/completions, and shows each reply while it grows, with its checks and sources.
 // It stays in this tab: in sessionStorage, which ends with the tab. Texts only ever become text nodes.
 
-import { at, readEvents, sentenceParts, tell } from "./panel.js";
+import { at, readEvents, sentenceParts, sourceName, tell } from "./panel.js";
 
 const KEY = "talk";
 const AGAIN = 0.7; // temperature of a reply that is written again: at 0 it would be the same
@@ -160,7 +160,7 @@ function fill(item, turn) {
   const shown = told?.emergency ? turn.reply.replace(told.emergency, "").trimStart() : turn.reply;
   const whole = told?.sentences?.map((sentence) => sentence.text).join("").trim();
   if (whole && shown.endsWith(whole)) {
-    const parts = told.sentences.flatMap((sentence) => sentenceParts(sentence, (number) => open(item, number)));
+    const parts = told.sentences.flatMap((sentence) => sentenceParts(sentence, (number) => open(item, number), told.sources));
     text.replaceChildren(shown.slice(0, shown.length - whole.length), ...parts);
   } else if (text.textContent !== shown) {
     text.textContent = shown || (state === "stopped" ? "Stopped before anything was written." : "");
@@ -178,12 +178,12 @@ function showSources(item, told) {
   part.hidden = !sources.length;
   part.querySelector("summary").textContent = `${sources.length} source${sources.length === 1 ? "" : "s"}`;
   if (part.querySelector("ol").children.length === sources.length) return;
-  part.querySelector("ol").replaceChildren(...sources.map(({ question, answer, focus, source }) => {
+  part.querySelector("ol").replaceChildren(...sources.map((told) => {
     const line = document.createElement("li");
     const details = document.createElement("details");
     const make = (name, className, textContent) => Object.assign(document.createElement(name), { className, textContent, dir: "auto" });
-    const origin = [focus, source].filter(Boolean).join(" · ");
-    details.append(make("summary", "", question), make("p", "text", answer), make("p", "origin", origin));
+    const origin = [told.focus, told.source].filter(Boolean).join(" · ");
+    details.append(make("summary", "", sourceName(told)), make("p", "text", told.answer), make("p", "origin", origin));
     line.append(details);
     return line;
   }));
