@@ -96,7 +96,7 @@ def test_markdown_is_cut_at_headings(tmp_path):
 
 
 def test_long_sections_are_cut_between_paragraphs(tmp_path):
-    text = "\n\n".join(f"{letter} " * 400 for letter in "abcde")  # 800 characters each, at most 2,000 together
+    text = "\n\n".join(f"{letter} " * 200 for letter in "abcde")  # 400 characters each, at most 1,000 together
     rows, _ = read(written(tmp_path / "a.txt", text))
     assert [row.text[0] + row.text[-1] for row in rows] == ["ab", "cd", "ee"]
     assert rows[0].title == ""

@@ -8,13 +8,14 @@ import re
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from data_pipeline.corpora import docx_files, web_pages
+from data_pipeline.corpora import docx_files, pdf_files, web_pages
 from data_pipeline.corpora.opening import MAX_ROW_BYTES, open_text, too_long
 from data_pipeline.corpora.reading import Block, Format, Refusals, Start, files_of
 from data_pipeline.rows import Passage
+from data_pipeline.sentences import split_sentences
 
 NO_TEXT = "the document holds no text"
-_MAX_CHARACTERS = 2_000  # of a passage; a longer paragraph stays whole
+_MAX_CHARACTERS = 1_000  # of a passage: some 250 tokens, as many as most encoders read
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".markdown")
 _ENDINGS = (*_TEXT_ENDINGS, *web_pages.ENDINGS, ".pdf", ".docx")
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
@@ -75,8 +76,24 @@ def _passages(title: str, source: str, blocks: Iterator[Block]) -> Iterator[Pass
         elif block.level:
             above = {level: text for level, text in above.items() if level < block.level} | {block.level: block.text}
         else:
-            texts.append(block.text)
+            *whole, last = _pieces(block.text)
+            for piece in whole:
+                texts.append(piece)
+                yield from taken()
+            texts.append(last)
     yield from taken()
+
+
+def _pieces(text: str) -> list[str]:
+    """Returns a paragraph, or one that is too long in pieces of whole sentences."""
+    if len(text) <= _MAX_CHARACTERS:
+        return [text]
+    pieces = [""]
+    for sentence in split_sentences(text):
+        if pieces[-1] and len(pieces[-1]) + len(sentence) > _MAX_CHARACTERS:
+            pieces.append("")
+        pieces[-1] += sentence
+    return [piece.strip() for piece in pieces]
 
 
 def _of_text(path: str) -> Iterator[Block]:
@@ -127,7 +144,7 @@ def _pdf(path: str) -> _Document:
         raise _missing(path, "a PDF", "pypdfium2") from error
     try:
         document = pypdfium2.PdfDocument(path)
-        title = document.get_metadata_value("Title").strip()
+        title = pdf_files.title_of(document)
     except pypdfium2.PdfiumError as error:
         raise ValueError(
             f"{path} is a damaged PDF, or one with a password ({error}). Fetch or save it again."
@@ -135,11 +152,7 @@ def _pdf(path: str) -> _Document:
 
     def blocks() -> Iterator[Block]:
         try:
-            for number in range(len(document)):
-                page = document[number]
-                text = page.get_textpage().get_text_bounded()
-                yield from (block._replace(page=str(number + 1)) for block in _of_lines(text.splitlines(), path))
-                page.close()
+            yield from pdf_files.blocks(document)
         except pypdfium2.PdfiumError as error:
             raise ValueError(f"{path} has a damaged page ({error}). Fetch or save it again.") from error
         finally:

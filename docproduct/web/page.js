@@ -444,7 +444,7 @@ async function loadInfo() {
 /** Returns what a question is compared with; passages are of documents, stored answers of pairs. */
 function stock() {
   const { num_answers: all, num_documents: documents, search_by: sides } = info;
-  const kind = !documents ? "stored answer" : sides.includes("question") ? "stored answer or passage" : "passage";
+  const kind = !documents ? "stored answer" : sides.includes("question") ? "stored answer and passage" : "passage";
   const words = `${all.toLocaleString("en")} ${kind.replace(/\b(answer|passage)\b/g, all === 1 ? "$1" : "$1s")}`;
   return documents ? `${words} of ${count(documents, "document")}` : words;
 }

@@ -10,8 +10,8 @@ from pydantic_core import PydanticCustomError
 from data_pipeline.settings import Description, descriptions
 from docproduct.answering import Query
 from docproduct.generation.sampling import GenerationSettings
-from docproduct.web.source_schemas import Source, Suggestion, WrittenSentence
 from docproduct.web.settings import RequestLimits
+from docproduct.web.source_schemas import Source, Suggestion, WrittenSentence
 
 MAX_K = 50
 MODEL_ID = "docproduct"

@@ -1,0 +1,219 @@
+"""Reads the headings and paragraphs of PDFs, which hold nothing but letters at places.
+
+A line that is higher than most of the text, or bold and apart, is a heading; the highest is the title if there is one of
+it. Lines without a gap between them are a paragraph. What stands at the edge of most pages, but for its numbers, is
+left out.
+"""
+
+import collections
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+from data_pipeline.corpora.reading import Block
+from data_pipeline.sentences import split_sentences
+
+_LARGER = 1.12  # times the height of most of the text: a heading
+_SAME = 1.05  # headings whose heights differ by less are of one level
+_GAP = 1.25  # times the usual distance of two lines: a paragraph ends
+_BOLD = 600  # weight of a font
+_SHORT = 0.8  # share of the widest line: a shorter line may end a paragraph
+_LONGEST_HEADING = 150  # characters
+_MOST_EDGES = 2  # lines at the top and at the bottom of a page that may be repeated on others
+_LEAST_PAGES = 3  # with as many, such lines are looked for
+_ENDS = re.compile(r"[.!?:;。！？：][\"'”’)\]]*$")
+_ITEM = re.compile(r"[-•*▪◦●‣–]\s|\(?\d{1,2}[.)]\s")
+_HYPHEN = "\x02"  # PDFium's mark for a hyphen at the end of a line, behind which it goes on with the next one
+_BROKEN = re.compile(rf"(\w*){_HYPHEN}(\w*)")
+_WORD = re.compile(r"\w+(?:-\w+)*")
+_LOOKED_AT = 5  # letters of a line that tell its height
+_UNSPACED = re.compile(r"[\u2e80-\u9fff\uac00-\ud7af\uff00-\uffef]")  # Chinese, Japanese, Korean
+_NAMED_BY_PROGRAM = re.compile(r"untitled|microsoft word|.*\.(docx?|pdf|indd|qxd|tex|rtf|odt|html?)", re.IGNORECASE)
+
+
+class _Line(NamedTuple):
+    """A line on a page, or two that a hyphen joins; heights and places are in points, from below."""
+
+    text: str
+    page: int
+    height: float
+    is_bold: bool
+    top: float
+    last_top: float
+    right: float
+
+
+def title_of(document: "PdfDocument") -> str:  # noqa: F821, an extra
+    """Returns the title that a PDF names; empty if it is none, or the name that a program gave it."""
+    title = document.get_metadata_value("Title").strip()
+    return "" if _NAMED_BY_PROGRAM.match(title) else title
+
+
+def blocks(document: "PdfDocument") -> Iterator[Block]:  # noqa: F821
+    """Yields the headings and paragraphs of all pages. A sentence that goes on behind a page belongs to the first one.
+
+    Raises:
+      pypdfium2.PdfiumError: a page is damaged.
+    """
+    lines = [line for number in range(len(document)) for line in _lines(document, number)]
+    lines = _with_whole_words(_without_repeated(lines, len(document)))
+    if not lines:
+        return
+    usual = _usual_height(lines)
+    pitch = _usual_pitch(lines)
+    widest = collections.defaultdict(float)
+    for line in lines:
+        widest[line.page] = max(widest[line.page], line.right)
+    groups = list(_groups(lines, usual, pitch, widest))
+    levels = _levels(groups, usual)
+    for group in groups:
+        level = levels.get(id(group), 0)
+        yield from (Block(text, level, str(page)) for page, text in _by_page(group))
+
+
+def _lines(document: "PdfDocument", number: int) -> Iterator[_Line]:  # noqa: F821
+    """Yields the lines of a page that are not blank."""
+    from pypdfium2 import raw
+
+    page = document[number]
+    texts = page.get_textpage()
+    letters = [chr(raw.FPDFText_GetUnicode(texts, place)) for place in range(texts.count_chars())]
+    start = 0
+    for letter_of, own in itertools.groupby(letters, lambda letter: letter not in "\r\n"):
+        characters = list(own)
+        text = "".join(characters)
+        if letter_of and text.strip():
+            places = [start + place for place, letter in enumerate(text) if letter.isprintable() and letter != " "]
+            boxes = [texts.get_charbox(place, loose=True) for place in places[:: -(-len(places) // _LOOKED_AT)]]
+            (_, low, _, _), (_, _, right, last_top) = boxes[0], texts.get_charbox(places[-1], loose=True)
+            heights = sorted(box[3] - box[1] for box in boxes)
+            is_bold = raw.FPDFText_GetFontWeight(texts, places[0]) >= _BOLD
+            height = heights[len(heights) // 2]
+            yield _Line(text.strip(), number + 1, height, is_bold, low + height, last_top, right)
+        start += len(characters)
+    page.close()
+
+
+def _without_repeated(lines: list[_Line], num_pages: int) -> list[_Line]:
+    """Leaves out lines that stand at the edge of most pages, but for their numbers: running titles, page numbers."""
+    if num_pages < _LEAST_PAGES:
+        return lines
+    pages: dict[int, list[_Line]] = {}
+    for line in lines:
+        pages.setdefault(line.page, []).append(line)
+    edges = {page: [*own[:_MOST_EDGES], *own[_MOST_EDGES:][-_MOST_EDGES:]] for page, own in pages.items()}
+    counts = collections.Counter(form for own in edges.values() for form in {_form(line) for line in own})
+    repeated = {id(line) for own in edges.values() for line in own if counts[_form(line)] > len(pages) / 2}
+    return [line for line in lines if id(line) not in repeated]
+
+
+def _form(line: _Line) -> str:
+    return re.sub(r"\d+", "0", line.text)
+
+
+def _with_whole_words(lines: list[_Line]) -> list[_Line]:
+    """Returns lines without the hyphens that only the end of a line put into a word."""
+    if not any(_HYPHEN in line.text for line in lines):
+        return lines
+    words = {word.lower() for line in lines for word in _WORD.findall(line.text.replace(_HYPHEN, " "))}
+
+    def whole(match: re.Match[str]) -> str:
+        before, after = match.groups()
+        parts, joined = (before.lower(), after.lower()), f"{before}{after}".lower()
+        is_compound = "-".join(parts) in words or min(map(len, parts)) < 2 or not after[:1].islower()
+        if joined not in words and (is_compound or words.issuperset(parts)):
+            return f"{before}-{after}"
+        return before + after
+
+    return [line._replace(text=_BROKEN.sub(whole, line.text)) for line in lines]
+
+
+def _usual_height(lines: Iterable[_Line]) -> float:
+    """Returns the height of the letter in the middle, if all letters stand in the order of their height."""
+    by_height = sorted((line.height, len(line.text)) for line in lines)
+    middle = sum(size for _, size in by_height) / 2
+    for (height, _), seen in zip(by_height, itertools.accumulate(size for _, size in by_height), strict=True):
+        if seen >= middle:
+            return height
+    raise AssertionError("no line")
+
+
+def _usual_pitch(lines: list[_Line]) -> float:
+    """Returns the median distance of a line and the next one below it; 0 for a text without two such lines."""
+    pairs = itertools.pairwise(lines)
+    steps = [above.last_top - below.top for above, below in pairs if above.page == below.page]
+    downwards = sorted(step for step in steps if step > 0)
+    return downwards[len(downwards) // 2] if downwards else 0.0
+
+
+def _groups(lines: list[_Line], usual: float, pitch: float, widest: dict[int, float]) -> Iterator[list[_Line]]:
+    """Yields the lines of each heading and of each paragraph."""
+    group = lines[:1]
+    for above, line in itertools.pairwise(lines):
+        if _goes_on(above, line, usual, pitch, widest):
+            group.append(line)
+        else:
+            yield group
+            group = [line]
+    yield group
+
+
+def _goes_on(above: _Line, line: _Line, usual: float, pitch: float, widest: dict[int, float]) -> bool:
+    """Returns whether a line belongs to the paragraph, or to the heading, of the line before."""
+    if max(above.height, line.height) > _LARGER * min(above.height, line.height) or above.is_bold != line.is_bold:
+        return False
+    ends = _ENDS.search(above.text) is not None
+    step = above.last_top - line.top
+    if above.page != line.page or step < -usual:  # another page or column
+        return not ends and line.text[:1].islower()
+    if step > _GAP * pitch * max(1.0, line.height / usual) or _ITEM.match(line.text):
+        return False
+    return not (ends and above.right < _SHORT * widest[above.page])
+
+
+def _levels(groups: list[list[_Line]], usual: float) -> dict[int, int]:
+    """Returns the level of each group that is a heading, under its identity."""
+    larger = {id(group): group[0].height for group in groups if group[0].height > _LARGER * usual and _is_short(group)}
+    sizes: list[float] = []
+    for height in sorted(set(larger.values()), reverse=True):
+        if not sizes or sizes[-1] > _SAME * height:
+            sizes.append(height)
+    # What stands several times at the highest size are sections of a document without a title.
+    above = [height for height in larger.values() if sizes and sizes[0] <= _SAME * height]
+    first = 1 if len(above) == 1 else 2
+    levels = {key: first + sum(size > _SAME * height for size in sizes) for key, height in larger.items()}
+    bold = [group for group in groups if id(group) not in levels and group[0].is_bold and _is_short(group)]
+    if 2 * len(bold) <= len(groups):  # otherwise most of the text is bold
+        levels |= {id(group): first + len(sizes) for group in bold if not _ENDS.search(group[-1].text)}
+    return levels
+
+
+def _is_short(group: list[_Line]) -> bool:
+    text = _joined(group)
+    return len(text) <= _LONGEST_HEADING and any(map(str.isalpha, text)) and not _ITEM.match(text)
+
+
+def _by_page(group: list[_Line]) -> Iterator[tuple[int, str]]:
+    """Yields the text of a group on each of its pages, whole sentences."""
+    page, text = 0, ""
+    for next_page, own in itertools.groupby(group, lambda line: line.page):
+        rest = _joined(list(own))
+        if text:
+            first, *others = split_sentences(rest)
+            yield page, f"{text} {first}".rstrip()
+            rest = "".join(others)
+        page, text = next_page, rest
+    if text:
+        yield page, text
+
+
+def _joined(group: list[_Line]) -> str:
+    """Returns the lines of a group as one line."""
+    text = group[0].text
+    for line in group[1:]:
+        if _UNSPACED.match(text[-1]) or (text.endswith("-") and line.text[:1].islower()):
+            text += line.text
+        else:
+            text += f" {line.text}"
+    return text
