@@ -1,7 +1,7 @@
 """Reads the headings and paragraphs of PDFs, which hold nothing but letters at places.
 
-A line that is higher than most of the text, or bold and apart, is a heading; the highest is the title if there is one of
-it. Lines without a gap between them are a paragraph. What stands at the edge of most pages, but for its numbers, is
+A line that is higher than most of the text, or bold and apart, is a heading; the highest is the title if there is one
+of it. Lines without a gap between them are a paragraph. What stands at the edge of most pages, but for its numbers, is
 left out.
 """
 

@@ -49,7 +49,7 @@ def main(argv: list[str]) -> None:
     values = command.begin(argv)
     with command.errors_on_one_line("the index was not written."):
         manifest = _build(values, IndexSettings(**flag_values(IndexSettings)))
-    names = ("threshold", "answerable", "documents")
+    names = ("threshold", "answerable", "of_documents")
     calibrated = {name: manifest[name] for name in names if name in manifest}
     print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], **calibrated}))
 

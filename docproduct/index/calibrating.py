@@ -3,7 +3,7 @@
 The questions of pairs are known. Passages of documents come without questions, so two calibrations are kept apart:
 
     threshold, answerable    of the pairs, on their questions
-    documents                of the passages: on the pairs as if they were passages, with their questions hidden. An
+    of_documents             of the passages: on the pairs as if they were passages, with their questions hidden. An
                              index with too few pairs takes those of docproduct/sample, with the vectors of its encoder
 """
 
@@ -49,8 +49,8 @@ def calibrate(
         calibrated["threshold"] = threshold_of(pairs, settings.kept)
         calibrated["answerable"] = _answerable(pairs, words, retriever, settings, hide_questions=False)
     if passages.any():
-        calibrated["documents"] = _of_documents(pairs, words, retriever, settings)
-        calibrated["threshold"] = calibrated["threshold"] or calibrated["documents"]["threshold"]
+        calibrated["of_documents"] = _of_documents(pairs, words, retriever, settings)
+        calibrated["threshold"] = calibrated["threshold"] or calibrated["of_documents"]["threshold"]
     if calibrated["answerable"] or passages.any():
         words.save(folder)
     return calibrated

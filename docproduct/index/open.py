@@ -92,7 +92,7 @@ class Index:
         if not self._passages.all():
             yield False, Decider.load(index_dir, self.manifest, self.threshold, rounding)
         if self._passages.any():
-            stored = self.manifest["documents"]
+            stored = self.manifest["of_documents"]
             yield True, Decider.load(index_dir, stored, stored["threshold"]["cosine"] - rounding, rounding)
 
     def _open_sides(self, index_dir: str, device: str) -> Iterator[tuple[Side, IndexSide]]:
