@@ -9,6 +9,7 @@ from data_pipeline.corpora import Columns, Refusals, documents
 from data_pipeline.corpora.passages import read_passages
 from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.prepare.__main__ import _READERS
+from tests.pdfs import Line, paragraph, typeset
 from tests.test_formats import written
 
 MARKDOWN = """# Cough
@@ -52,27 +53,8 @@ def docx(body=BODY):
 
 
 def pdf(*pages, title="Dry cough"):
-    """Returns a PDF with a text on each page."""
-    kids = " ".join(f"{4 + 2 * n} 0 R" for n in range(len(pages)))
-    objects = [
-        "<< /Type /Catalog /Pages 2 0 R >>",
-        f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
-        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-    ]
-    for number, text in enumerate(pages):
-        stream = f"BT /F1 12 Tf 50 700 Td ({text}) Tj ET"
-        box = "/MediaBox [0 0 600 800] /Resources << /Font << /F1 3 0 R >> >>"
-        objects.append(f"<< /Type /Page /Parent 2 0 R {box} /Contents {5 + 2 * number} 0 R >>")
-        objects.append(f"<< /Length {len(stream)} >>\nstream\n{stream}\nendstream")
-    objects.append(f"<< /Title ({title}) >>")
-    content, places = b"%PDF-1.4\n", []
-    for number, each in enumerate(objects, 1):
-        places.append(len(content))
-        content += f"{number} 0 obj\n{each}\nendobj\n".encode()
-    table = "".join(f"{place:010} 00000 n \n" for place in places)
-    trailer = f"<< /Size {len(objects) + 1} /Root 1 0 R /Info {len(objects)} 0 R >>"
-    start = f"startxref\n{len(content)}\n%%EOF\n"
-    return content + f"xref\n0 {len(objects) + 1}\n0000000000 65535 f \n{table}trailer\n{trailer}\n{start}".encode()
+    """Returns a PDF with a line on each page."""
+    return typeset([[Line(text)] for text in pages], title)
 
 
 def read(path, columns=Columns()):
@@ -120,6 +102,57 @@ def test_pdf_by_pages(tmp_path):
     assert read(written(tmp_path / "b.pdf", pdf("")))[1] == {documents.NO_TEXT: 1}
     with pytest.raises(ValueError, match=f"{tmp_path}/c.pdf is a damaged PDF"):
         read(written(tmp_path / "c.pdf", b"%PDF-1.4\nno more"))
+
+
+def test_pdf_by_size_and_gaps(tmp_path):
+    first = [Line("Cough guide", 20), Line("Treatment", 16), *paragraph(PARAGRAPH), *paragraph("Honey eases a")]
+    second = [Line("dry cough. It is not for babies."), Line("Tea", 12, True, 8), *paragraph("- hot"), Line("- mild")]
+    rows, _ = read(written(tmp_path / "a.pdf", typeset([first, second], "Microsoft Word - a.docx")))
+    assert parts(rows) == [
+        ("Cough guide", "Treatment", "1", f"{PARAGRAPH.strip()}\n\nHoney eases a dry cough."),
+        ("Cough guide", "Treatment", "2", "It is not for babies."),
+        ("Cough guide", "Treatment > Tea", "2", "- hot\n\n- mild"),
+    ]
+
+
+def test_sections_of_a_pdf_without_a_title(tmp_path):
+    lines = [Line("Cause", 16), *paragraph("Dust of many kinds."), Line("Outlook", 16), *paragraph("Mostly good.")]
+    rows, _ = read(written(tmp_path / "a.pdf", typeset([lines])))
+    assert parts(rows) == [("", "Cause", "1", "Dust of many kinds."), ("", "Outlook", "1", "Mostly good.")]
+
+
+def test_lines_at_the_edge_of_most_pages_are_left_out(tmp_path):
+    pages = [
+        [Line("Guide 2026"), *paragraph(f"Text {'abc'[n]}."), Line(f"Page {n + 1} of 3", above=9)] for n in range(3)
+    ]
+    rows, _ = read(written(tmp_path / "a.pdf", typeset(pages)))
+    assert [row.text for row in rows] == ["Text a.", "Text b.", "Text c."]
+    rows, _ = read(written(tmp_path / "b.pdf", typeset(pages[:2])))  # two pages tell nothing
+    assert rows[0].text.startswith("Guide 2026")
+    assert rows[0].text.endswith("Page 1 of 3")
+
+
+@pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        (["Our treat-", "ment is tea."], "Our treatment is tea."),
+        (["Long-term use. Of long-", "term use."], "Long-term use. Of long-term use."),
+        (["overweight and over-", "weight"], "overweight and overweight"),
+        (["an x-", "ray"], "an x-ray"),
+        ([*["Tea is hot."] * 40, "Take tea-", "spoons."], f"{'Tea is hot. ' * 40}Take tea-spoons."),
+        (["of Lesch-", "Nyhan"], "of Lesch-Nyhan"),
+        (["a fluid that is filled: fluid-", "filled"], "a fluid that is filled: fluid-filled"),
+    ],
+)
+def test_hyphens_at_the_end_of_a_line(tmp_path, lines, expected):
+    rows, _ = read(written(tmp_path / "a.pdf", typeset([list(map(Line, lines))])))
+    assert [row.text for row in rows] == [expected]
+
+
+def test_long_paragraphs_are_cut_between_sentences(tmp_path):
+    rows, _ = read(written(tmp_path / "a.md", f"Begin. {PARAGRAPH * 25}"))
+    assert all(row.text.endswith("after a cold.") and len(row.text) <= 1_000 for row in rows)
+    assert " ".join(row.text for row in rows) == f"Begin. {PARAGRAPH * 25}".strip()
 
 
 def test_word_documents(tmp_path):

@@ -6,6 +6,7 @@ left out.
 """
 
 import collections
+import ctypes
 import itertools
 import re
 from collections.abc import Iterable, Iterator
@@ -17,9 +18,12 @@ from data_pipeline.sentences import split_sentences
 _LARGER = 1.12  # times the height of most of the text: a heading
 _SAME = 1.05  # headings whose heights differ by less are of one level
 _GAP = 1.25  # times the usual distance of two lines: a paragraph ends
-_BOLD = 600  # weight of a font
+_WIDE = 1.75  # times the height: as far apart are lines of double spacing
+_HYPHENATED = 0.03  # share of lines: with more hyphens at their ends, most of them only break words
+_BOLD = re.compile(rb"bold|black|heavy|demi", re.IGNORECASE)  # in the name of a font
 _SHORT = 0.8  # share of the widest line: a shorter line may end a paragraph
 _LONGEST_HEADING = 150  # characters
+_LONGEST_FONT_NAME = 200  # bytes
 _MOST_EDGES = 2  # lines at the top and at the bottom of a page that may be repeated on others
 _LEAST_PAGES = 3  # with as many, such lines are looked for
 _ENDS = re.compile(r"[.!?:;。！？：][\"'”’)\]]*$")
@@ -61,7 +65,7 @@ def blocks(document: "PdfDocument") -> Iterator[Block]:  # noqa: F821
     if not lines:
         return
     usual = _usual_height(lines)
-    pitch = _usual_pitch(lines)
+    pitch = min(_usual_pitch(lines), _WIDE * usual)
     widest = collections.defaultdict(float)
     for line in lines:
         widest[line.page] = max(widest[line.page], line.right)
@@ -88,11 +92,20 @@ def _lines(document: "PdfDocument", number: int) -> Iterator[_Line]:  # noqa: F8
             boxes = [texts.get_charbox(place, loose=True) for place in places[:: -(-len(places) // _LOOKED_AT)]]
             (_, low, _, _), (_, _, right, last_top) = boxes[0], texts.get_charbox(places[-1], loose=True)
             heights = sorted(box[3] - box[1] for box in boxes)
-            is_bold = raw.FPDFText_GetFontWeight(texts, places[0]) >= _BOLD
+            is_bold = _BOLD.search(_font(texts, places[0])) is not None
             height = heights[len(heights) // 2]
             yield _Line(text.strip(), number + 1, height, is_bold, low + height, last_top, right)
         start += len(characters)
     page.close()
+
+
+def _font(texts: "PdfTextPage", place: int) -> bytes:  # noqa: F821
+    """Returns the name of the font of a letter."""
+    from pypdfium2 import raw
+
+    name = ctypes.create_string_buffer(_LONGEST_FONT_NAME)
+    raw.FPDFText_GetFontInfo(texts, place, name, len(name), ctypes.c_int())
+    return name.value
 
 
 def _without_repeated(lines: list[_Line], num_pages: int) -> list[_Line]:
@@ -114,19 +127,35 @@ def _form(line: _Line) -> str:
 
 def _with_whole_words(lines: list[_Line]) -> list[_Line]:
     """Returns lines without the hyphens that only the end of a line put into a word."""
+    lines = list(_with_ends_of_words(lines))
     if not any(_HYPHEN in line.text for line in lines):
         return lines
-    words = {word.lower() for line in lines for word in _WORD.findall(line.text.replace(_HYPHEN, " "))}
+    words = {word.lower() for line in lines for word in _WORD.findall(_BROKEN.sub(" ", line.text))}
+    num_broken = sum(line.text.count(_HYPHEN) for line in lines)
+    is_hyphenated = num_broken > _HYPHENATED * (len(lines) + num_broken)
 
     def whole(match: re.Match[str]) -> str:
         before, after = match.groups()
         parts, joined = (before.lower(), after.lower()), f"{before}{after}".lower()
         is_compound = "-".join(parts) in words or min(map(len, parts)) < 2 or not after[:1].islower()
-        if joined not in words and (is_compound or words.issuperset(parts)):
+        if joined not in words and (is_compound or words.issuperset(parts) or not is_hyphenated):
             return f"{before}-{after}"
         return before + after
 
     return [line._replace(text=_BROKEN.sub(whole, line.text)) for line in lines]
+
+
+def _with_ends_of_words(lines: list[_Line]) -> Iterator[_Line]:
+    """Yields lines that end with a hyphen with the first word of the next one, as PDFium often does by itself."""
+    taken = ""
+    for line, below in itertools.pairwise([*lines, None]):
+        text = line.text[len(taken) :].lstrip()
+        taken = ""
+        if below and text.endswith("-") and below.text[:1].islower() and below.page == line.page:
+            taken = below.text.split()[0]
+            text = f"{text[:-1]}{_HYPHEN}{taken}"
+        if text:
+            yield line._replace(text=text)
 
 
 def _usual_height(lines: Iterable[_Line]) -> float:
@@ -140,11 +169,11 @@ def _usual_height(lines: Iterable[_Line]) -> float:
 
 
 def _usual_pitch(lines: list[_Line]) -> float:
-    """Returns the median distance of a line and the next one below it; 0 for a text without two such lines."""
+    """Returns the lower quartile of the distances of a line and the next one below it; 0 if there are none."""
     pairs = itertools.pairwise(lines)
     steps = [above.last_top - below.top for above, below in pairs if above.page == below.page]
     downwards = sorted(step for step in steps if step > 0)
-    return downwards[len(downwards) // 2] if downwards else 0.0
+    return downwards[len(downwards) // 4] if downwards else 0.0
 
 
 def _groups(lines: list[_Line], usual: float, pitch: float, widest: dict[int, float]) -> Iterator[list[_Line]]:
@@ -212,8 +241,5 @@ def _joined(group: list[_Line]) -> str:
     """Returns the lines of a group as one line."""
     text = group[0].text
     for line in group[1:]:
-        if _UNSPACED.match(text[-1]) or (text.endswith("-") and line.text[:1].islower()):
-            text += line.text
-        else:
-            text += f" {line.text}"
+        text += line.text if _UNSPACED.match(text[-1]) else f" {line.text}"
     return text

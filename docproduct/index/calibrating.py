@@ -22,12 +22,15 @@ from docproduct.index import refusals
 from docproduct.index.content import TEXT_COLUMNS, Content, answer_texts, are_passages
 from docproduct.index.settings import IndexSettings
 from docproduct.search import threshold
+from docproduct.search.answerable import Signals
 from docproduct.search.shared_words import WordWeights
 from docproduct.search.spelling import Speller
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
 SAMPLE, OWN_PAIRS = "sample", "pairs"  # what documents are calibrated on
+# The signals of a passage that mean the same in other texts: the margin depends on how much there is on a topic.
+OF_PASSAGES = ("cosine", "shared", "length")
 
 
 def calibrate(
@@ -106,7 +109,7 @@ def _answerable(
     evidence = refusals.gather(pairs, words, embed, correct, hide_questions)
     if not evidence:
         return None
-    calibrated = refusals.calibrate(evidence, settings.kept)
+    calibrated = refusals.calibrate(evidence, settings.kept, OF_PASSAGES if hide_questions else Signals._fields)
     refusals.report(calibrated)
     return calibrated
 

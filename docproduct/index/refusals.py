@@ -97,14 +97,15 @@ def gather(
     return Evidence(*map(searches.observe, asked), source)
 
 
-def calibrate(evidence: Evidence, keep_share: float) -> dict[str, Any]:
+def calibrate(evidence: Evidence, keep_share: float, features: Sequence[str] = Signals._fields) -> dict[str, Any]:
     """Fits the model and its threshold; returns what the manifest holds under "answerable".
 
     Args:
       evidence: What `gather` returned.
       keep_share: Share of the new questions with an answer that should count as answerable, 0 to 1.
+      features: Names of the signals that the model reads.
     """
-    model = _fit(evidence.fitting)
+    model = _fit(evidence.fitting, features)
     fitted = len(np.unique(evidence.fitting.rows))
     stored = {"model": model.as_json(), "of": evidence.source, "fitted": fitted}
     return stored | _threshold(model, evidence.calibrating, keep_share)
@@ -224,10 +225,10 @@ def _best(cosines: np.ndarray, k: int) -> np.ndarray:
     return best[np.argsort(-cosines[best])]
 
 
-def _fit(observed: Observed) -> AnswerableModel:
+def _fit(observed: Observed, features: Sequence[str]) -> AnswerableModel:
     """Fits a model for which the table's words count as much as all other words together."""
     _, pool, sizes = np.unique(observed.kinds == TABLE, return_inverse=True, return_counts=True)
-    return AnswerableModel.fit(observed.signals, observed.cases == WITH_ANSWER, 1 / sizes[pool])
+    return AnswerableModel.fit(observed.signals, observed.cases == WITH_ANSWER, 1 / sizes[pool], features)
 
 
 def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) -> dict[str, Any]:

@@ -87,14 +87,22 @@ class AnswerableModel:
     bias: float
 
     @classmethod
-    def fit(cls, signals: np.ndarray, answered: np.ndarray, row_weights: np.ndarray | None = None) -> "AnswerableModel":
+    def fit(
+        cls,
+        signals: np.ndarray,
+        answered: np.ndarray,
+        row_weights: np.ndarray | None = None,
+        features: Sequence[str] = Signals._fields,
+    ) -> "AnswerableModel":
         """Fits the weights by Newton's method.
 
         Args:
           signals: [R, F] float, rows of Signals.
           answered: [R] bool, whether the index answered the question; both kinds are there.
           row_weights: [R] float, how much each row counts; None: all the same.
+          features: Names of the signals to read.
         """
+        signals = signals[:, [Signals._fields.index(name) for name in features]]
         row_weights = np.ones(len(signals)) if row_weights is None else row_weights / row_weights.mean()
         means = np.average(signals, axis=0, weights=row_weights)
         scales = np.maximum(np.sqrt(np.average((signals - means) ** 2, axis=0, weights=row_weights)), 1e-6)
@@ -110,7 +118,7 @@ class AnswerableModel:
             if np.abs(step).max() < 1e-9:
                 break
         *weights, bias = weights.tolist()
-        return cls(Signals._fields, tuple(means.tolist()), tuple(scales.tolist()), tuple(weights), bias)
+        return cls(tuple(features), tuple(means.tolist()), tuple(scales.tolist()), tuple(weights), bias)
 
     @classmethod
     def from_json(cls, stored: dict[str, Any]) -> "AnswerableModel":
