@@ -31,6 +31,12 @@ def test_sources_are_numbered_and_the_question_comes_last(tokenizer):
     assert (prompt.sources, prompt.shortened) == (tuple(SOURCES[::2]), False)
 
 
+def test_a_passage_of_a_document_is_a_source_without_a_question(tokenizer):
+    prompt = chat_prompt(tokenizer, "And honey?", [("", "Honey helps."), SOURCES[-1]], 900)
+    assert "user\n[1] Honey helps.\n\n[2] Is a cold dangerous?\nRarely.\n\n" in tokenizer.show(prompt.ids)
+    assert prompt.sources == (("", "Honey helps."), SOURCES[-1])
+
+
 def test_without_sources_only_the_question_is_asked(tokenizer):
     prompt = chat_prompt(tokenizer, "And honey?", [], 900)
     assert tokenizer.show(prompt.ids) == "<|im_start|> user\nAnd honey? <|im_end|>  <|im_start|> assistant"

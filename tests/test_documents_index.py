@@ -1,6 +1,8 @@
 """Indexes of passages, alone and beside pairs: what is found, cited, decided and suggested."""
 
+import dataclasses
 import pathlib
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,9 +12,11 @@ import pytest
 from data_pipeline.corpora.passages import PASSAGES
 from data_pipeline.folders.prepared import PreparedFolder, open_prepared
 from data_pipeline.prepare import PrepareSettings, prepare
+from data_pipeline.prompts.answer_prompts import Prompt
 from data_pipeline.rows import CHOICES, PAIR, PASSAGE
 from docproduct import index, sample
 from docproduct.answering import Answerer, Query, terminal
+from docproduct.answering.support import SupportChecker
 from docproduct.index import Hit, Index, IndexSettings, calibrating, windows
 from docproduct.index.content import Content
 from tests.conftest import write_csv
@@ -227,6 +231,23 @@ def test_what_a_terminal_and_a_service_say_of_a_passage(retriever, built, capsys
     assert {name: source[name] for name in ("question", "title", "section", "page", "place")} == {
         **{"question": "", "title": "Guide", "section": "Treatment", "page": "", "place": "Guide, Treatment"}
     }
+
+
+def test_a_generator_reads_a_passage_alone_and_is_checked_under_its_heading(retriever, built, monkeypatch):
+    seen, checked = [], []
+
+    def prompt(tokenizer, settings, question, contexts, *conversation):
+        seen.extend(contexts)
+        return Prompt([1], tuple(contexts[:1]), False)
+
+    monkeypatch.setattr("docproduct.answering.answerer.answer_prompt", prompt)
+    monkeypatch.setattr(SupportChecker, "against", lambda self, sources: checked.extend(sources))
+    answerer = Answerer(retriever, Index(str(built / "alone"), retriever))
+    answerer.generator = SimpleNamespace(tokenizer=None, prompt=None)
+    query = Query("Guide, Treatment", k=2)
+    answerer.draft(query, answerer.answer(dataclasses.replace(query, generate=False)))
+    assert seen[0] == ("", "the z helps against x.")
+    assert checked == [("Guide, Treatment", "the z helps against x.")]
 
 
 def test_topics_that_were_meant_are_headings(retriever, built, monkeypatch):

@@ -34,7 +34,7 @@ _NUMBER = re.compile(r"^\[(\d+)\][ \t]*", re.MULTILINE)
 _BEGUN_NUMBER = re.compile(r"(?<![^\n])\[\d*\Z")  # at the beginning of the last line
 _LEAST_SOURCE = 32  # tokens of room that a source needs; with less it is left out
 
-TextPair = tuple[str, str]  # question, answer
+TextPair = tuple[str, str]  # question, answer; a passage of a document has no question
 
 
 class ChatPrompt(NamedTuple):
@@ -172,7 +172,7 @@ def _last_turns(tokenizer: DecoderTokenizer, earlier: Sequence[Message], room: i
 
 def _numbered(number: int, source: TextPair) -> str:
     question, answer = source
-    return cited(number, f"{question}\n{answer}")
+    return cited(number, answer if answer and not question else f"{question}\n{answer}")
 
 
 def _fitted(tokenizer: DecoderTokenizer, sources: Sequence[TextPair], room: int) -> list[TextPair]:

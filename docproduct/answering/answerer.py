@@ -267,11 +267,13 @@ class Answerer:
         Raises:
           ValueError: The model's template refuses the conversation, or the system prompt is too long.
         """
-        contexts = [(hit.heading, hit.answer) for hit in answer.hits]
+        contexts = [(hit.question, hit.answer) for hit in answer.hits]
         question = question or answer.corrected or cleaning.clean(answer.question)
         prompt = answer_prompt(self.generator.tokenizer, self.generator.prompt, question, contexts, system, earlier)
         answer = dataclasses.replace(answer, num_contexts=len(prompt.sources), shortened=prompt.shortened)
-        check = self._check_support.against(prompt.sources)
+        # A passage is read without its heading, which models copy; its sentences are about what the heading names.
+        named = zip(prompt.sources, answer.hits[: len(prompt.sources)], strict=True)
+        check = self._check_support.against([(question or hit.heading, text) for (question, text), hit in named])
         return Draft(answer, prompt.ids, check, query.only_supported, prompt.num_left_out)
 
     def sampling(self, **given: Any) -> GenerationSettings:

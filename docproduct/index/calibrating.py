@@ -88,7 +88,7 @@ def _of_documents(
 ) -> dict[str, Any]:
     source = OWN_PAIRS
     if not len(refusals.halves(pairs.pairs["question_group"].to_numpy(), pairs.split_names)[0]):
-        pairs, source = _sample(retriever, settings), SAMPLE
+        pairs, source = sample_content(retriever, settings), SAMPLE
         words = WordWeights.build(f"{text}\n{answer}" for text, answer in _texts(pairs))
     what = "the bundled sample" if source == SAMPLE else "the pairs of the index"
     logging.info("Documents have no questions: they are calibrated on %s, whose questions are hidden.", what)
@@ -114,7 +114,7 @@ def _answerable(
     return calibrated
 
 
-def _sample(retriever: TrainedRetriever, settings: IndexSettings) -> Content:
+def sample_content(retriever: TrainedRetriever, settings: IndexSettings) -> Content:
     """Returns the bundled pairs with their vectors."""
     with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
