@@ -2,9 +2,9 @@
 
     python -m benchmarks.document_refusals --model_dir=ENCODER --prepared_dir=prepared
 
-The answers of the prepared pairs stand for passages of documents. Each choice of signals is calibrated on the sample, as
-an index of documents alone is, and on the prepared pairs themselves, which documents do not have. Ends with one line of
-JSON: shares of the questions with an answer that are answered, and of those without anything on their topic that are
+The answers of the prepared pairs stand for passages of documents. Each choice of signals is calibrated on the sample,
+as an index of documents alone is, and on the prepared pairs themselves, which documents do not have. Ends with one line
+of JSON: shares of the questions with an answer that are answered, and of those without anything on their topic that are
 refused, in the table's words and in other words.
 """
 

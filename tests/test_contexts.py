@@ -286,6 +286,7 @@ def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bp
         "sources": [
             {"score": round(hit.score, 4), "rerank_score": None, "in_prompt": False, "question": hit.question}
             | {"answer": hit.answer, "source": "pairs.csv", "focus": ""}
+            | {"title": "", "section": "", "page": "", "place": ""}
             for hit in near.hits
         ],
         "seconds": {},

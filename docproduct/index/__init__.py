@@ -1,18 +1,21 @@
-"""The index: vectors of answers and of questions, with the texts they belong to.
+"""The index: vectors of answers and of questions, or of passages of documents, with the texts they belong to.
 
     python -m docproduct.index --model_dir=/tmp/model --prepared_dir=/tmp/prepared --index_dir=/tmp/index
+
+--prepared_dir may be given several times: pairs and passages then stand in one index.
 
     manifest.json          written last: fingerprint of the encoder, settings, counts
     answers.faiss          one vector a passage of an answer, under its passage_id
     questions.faiss        one vector a pair, under its pair_id
     answers.bm25 questions.bm25   if BM25 is used
-    pairs.parquet          texts and groups, one row a pair
+    pairs.parquet          texts and groups, one row a pair or passage of a document, which has no question
     passages.parquet       passage_id and pair_id, one row a passage
     *_encoder.npy *_head.npy   with --export_embeddings: BERT's vectors and the heads', in the order of the Parquet rows
 
 An answer is one passage (its first tokens) or several overlapping ones. A hit is the best passage of an answer, and
-equal answers are one hit. build.py makes an index of texts, precomputed.py of vectors that you have; folder.py writes
-it, open.py searches it, reranking.py puts the hits into a reranker's order. Here the retriever meets docproduct/search,
+equal answers are one hit. A passage of a document is embedded under its title and section. build.py makes an index of
+texts, precomputed.py of vectors that you have; calibrating.py decides which questions it answers, folder.py writes it,
+open.py searches it, reranking.py puts the hits into a reranker's order. Here the retriever meets docproduct/search,
 which knows no model.
 Ends with one line of JSON: the counts.
 """
