@@ -23,6 +23,8 @@ from docproduct.search.faiss_engine import check_factory
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings, shorten
 
+# Windows of a document: shorter than most encoders take, so that a few sentences that answer are not lost among others.
+_DOCUMENT_TOKENS = 128
 _OVERLAP = 8  # consecutive windows of a document share at most this part of one, unless --passage_tokens is given
 
 
@@ -104,7 +106,7 @@ def _part(prepared: PreparedFolder, retriever: TrainedRetriever, settings: Index
     if prepared.schema is PASSAGE:
         pairs = _passages(prepared)
         if not size:
-            size = retriever.config.max_tokens
+            size = min(_DOCUMENT_TOKENS, retriever.config.max_tokens)
             overlap = min(overlap, size // _OVERLAP)
         return Part(
             prepared, pairs, windows.cut(pairs["answer"].to_pylist(), retriever, size, overlap, headings(pairs))

@@ -17,7 +17,9 @@ class IndexSettings(Settings):
         "", "How thoroughly an approximate index searches: nprobe=16 (IVF), efSearch=64 (HNSW), ..."
     )
     passage_tokens: int = setting(
-        0, "Tokens per passage; 0: each answer is one passage, cut at the maximum length of the encoder.", least=0
+        0,
+        "Tokens per passage; 0: each answer is one, cut at the maximum length of the encoder, and documents have 128.",
+        least=0,
     )
     passage_overlap: int = setting(32, "Number of tokens that two consecutive passages share.", least=0)
     export_embeddings: bool = setting(False, "Also write all vectors as .npy files.")
