@@ -184,7 +184,10 @@ def test_the_path_of_one_question(trained, folder):
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
     assert [list(source) for source in shown["sources"]] == [
-        ["score", "rerank_score", "in_prompt", "question", "answer", "source", "focus"]
+        [
+            *("score", "rerank_score", "in_prompt", "question", "answer", "source", "focus"),
+            *("title", "section", "page", "place"),
+        ]
     ] * 3
     for blank in ("", " \t\n", "\u200b\ufeff"):
         with pytest.raises(ValueError, match="The question is empty"):
