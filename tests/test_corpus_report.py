@@ -386,7 +386,7 @@ def run(*arguments):
 
 
 def test_script(planted, tmp_path):
-    done = run(f"--input={planted}", f"--output={tmp_path}/r.html", "--sample=100", "--num_examples=1")
+    done = run(f"--input={planted}", f"--output={tmp_path}/r.html", "--sampled_rows=100", "--num_examples=1")
     summary = json.loads(done.stdout.splitlines()[-1])
     assert (summary["rows"], summary["refused"]) == (101, 3)
     assert json.loads((tmp_path / "r.json").read_text())["settings"]["num_examples"] == 1

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline import batches, cleaning
+from data_pipeline.corpora import Columns
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, chunks, prepare, shards
@@ -327,6 +328,17 @@ def test_texts_are_scrubbed_by_flag(tmp_path, vocab_file):
 def test_invalid_settings_are_refused(wrong, message):
     with pytest.raises(ValueError, match=message):
         PrepareSettings(("a.csv",), "vocab", **wrong)
+
+
+def test_a_sample_is_the_first_rows_of_each_input(tmp_path, vocab_file):
+    names = []
+    for name in "ab":
+        rows = [(f"question {name} {number}", f"answer {name} {number}") for number in range(9)]
+        names.append(write_csv(tmp_path / f"{name}.csv", rows))
+    settings = PrepareSettings(inputs=tuple(names), tokenizer=vocab_file, columns=Columns(sample=4))
+    prepare(settings, str(tmp_path / "p"))
+    questions = PreparedFolder(str(tmp_path / "p")).table(["question"])["question"].to_pylist()
+    assert sorted(questions) == [f"question {name} {number}" for name in "ab" for number in range(4)]
 
 
 def test_a_pair_refused_for_its_question_makes_no_near_duplicate(tmp_path, vocab_file):

@@ -18,6 +18,7 @@ formats.py    lists the layouts that are no tables, and recognises them; each ha
 xml_files.py store.py       read XML as a stream, and keep texts outside the memory
 """
 
+import itertools
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -92,6 +93,10 @@ class Reader(NamedTuple):
     schema: Schema
     read: Callable[[str, Columns, Refusals], Iterator[tuple[str, Any]]]
     contents: str = "questions and answers"
+
+    def rows(self, path: str, columns: Columns, refusals: Refusals) -> Iterator[tuple[str, Any]]:
+        """Does what `read` does, and ends after `columns.sample` rows."""
+        return itertools.islice(self.read(path, columns, refusals), columns.sample or None)
 
 
 PAIRS = Reader(PAIR, read_pairs)

@@ -82,6 +82,7 @@ class Columns(Settings):
     )
     min_score: int | None = setting(None, "Smallest score of questions and answers from Reddit and StackExchange.")
     keep_deleted: bool = setting(False, "Keep Reddit questions whose text was deleted: the title is the question.")
+    sample: int = setting(0, "Rows to read of each input, its first ones, for a trial; 0: all.", least=0)
 
     # What is otherwise in `triage.TriageColumns`: usual names by role, the roles of the content, those of them that a
     # table needs, whether a question may have two columns, whether GB18030 is read, and words for messages.

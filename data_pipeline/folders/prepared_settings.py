@@ -16,7 +16,7 @@ _LEAST_TOKENS = 3  # [CLS], a token, [SEP]
 _SHARD_BYTES = 16 * 2**20  # of input text; a worker holds one shard in memory
 _PACKED_RATIO = 4
 _MIN_SHARDS = 8
-_LATER = ("label", "title", "facts", "format", "min_score", "keep_deleted")
+_LATER = ("label", "title", "facts", "format", "min_score", "keep_deleted", "sample")
 
 
 @dataclasses.dataclass(frozen=True)

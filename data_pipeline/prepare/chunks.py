@@ -92,7 +92,7 @@ def _read(job: Job, reader: Reader, refusals: Refusals) -> Iterator[tuple[str, s
     for given_split, path in ((split, path) for split, paths in inputs for path in paths):
         rows: list[Row] = []
         characters = 0
-        for where, row in reader.read(path, settings.columns, refusals):
+        for where, row in reader.rows(path, settings.columns, refusals):
             values = (where, *values_of(row))
             rows.append(values)
             characters += sum([_length(values[place]) for place in content])

@@ -113,7 +113,7 @@ class TableCorpus:
         job = Job(self._settings, schema, "", "", {})
         for path in self._settings.inputs:
             html = html_columns.find(self._settings, path, self._reader)
-            read = self._reader.read(path, self._settings.columns, self._refusals)
+            read = self._reader.rows(path, self._settings.columns, self._refusals)
             for part in iter(lambda read=read: list(itertools.islice(read, _BATCH_ROWS)), []):
                 rows = [(where, *values_of(row)) for where, row in part]
                 kept = chunks.cleaned(job, html, rows, self._changed, self._refusals)

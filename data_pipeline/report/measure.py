@@ -31,7 +31,7 @@ _RANDOM_EXAMPLES = 6
 class ReportSettings(Settings):
     """How a corpus is looked at; the help beside each field says what it does."""
 
-    sample: int = setting(
+    sampled_rows: int = setting(
         20_000, "Number of rows for near duplicates, languages, agreement and unknown words; 0: all rows.", least=0
     )
     max_tokens: int = setting(256, "The model's limit, [CLS] and [SEP] counted.", least=3)
@@ -73,7 +73,7 @@ def measure(
       ValueError: a file is damaged or holds no rows of this type.
     """
     examples = settings.num_examples
-    collector, sample, mojibake = HashCollector(), Sample(settings.sample, settings.seed), Mojibake(examples)
+    collector, sample, mojibake = HashCollector(), Sample(settings.sampled_rows, settings.seed), Mojibake(examples)
     personal = PersonalData(examples)
     topics = {
         "counts": Counts(),
