@@ -21,8 +21,8 @@ _ZSTD_BYTES = 2**10
 class _Zstandard(io.RawIOBase):
     """The content of a .zst file. Unlike the package's stream, it refuses a file that was cut off."""
 
-    def __init__(self, path: str):
-        self._file = open(path, "rb")  # noqa: SIM115 (closed by close)
+    def __init__(self, file: BinaryIO):
+        self._file = file
         self._unpack, self._rest = self._unpacker(), memoryview(b"")
 
     @staticmethod
@@ -47,15 +47,11 @@ class _Zstandard(io.RawIOBase):
         buffer[:size], self._rest = self._rest[:size], self._rest[size:]
         return size
 
-    def close(self) -> None:
-        self._file.close()
-        super().close()
-
 
 class _Packing(NamedTuple):
     name: str
     start: re.Pattern[bytes]
-    open: Callable[[str], Any]
+    open: Callable[[BinaryIO], Any]
 
 
 _PACKINGS = (
@@ -65,6 +61,21 @@ _PACKINGS = (
     # A frame, or a frame to skip, with which some tools begin.
     _Packing("zstandard", re.compile(rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18", re.DOTALL), _Zstandard),
 )
+
+
+_opened: dict[str, BinaryIO | None] = {}
+_ended: dict[str, int] = {}  # where the last reading of a file ended
+
+
+def bytes_read(path: str) -> int:
+    """Returns how many bytes of a file, as it lies on the disk, the present or the last reading of it has taken."""
+    opened = _opened.get(path)
+    return opened.tell() if opened else _ended.get(path, 0)
+
+
+def forget(path: str) -> None:
+    """Lets `bytes_read` return 0 until the file is opened again."""
+    _ended.pop(path, None)
 
 
 def packing_of(path: str) -> str | None:
@@ -95,12 +106,21 @@ def unpacked(path: str) -> Iterator[BinaryIO]:
       ValueError: while reading, if a packed file is damaged or was cut off.
     """
     packing = _find(path)
+    with open(path, "rb") as raw:
+        outer = _opened.get(path)
+        _opened[path] = raw
+        try:
+            yield from _content(path, raw, packing)
+        finally:
+            _ended[path], _opened[path] = raw.tell(), outer
+
+
+def _content(path: str, raw: BinaryIO, packing: _Packing | None) -> Iterator[BinaryIO]:
     if packing is None:
-        with open(path, "rb") as file:
-            yield file
+        yield raw
         return
     try:
-        with packing.open(path) as file:
+        with packing.open(raw) as file:
             yield file
     except (EOFError, zlib.error, lzma.LZMAError, zstandard.ZstdError, gzip.BadGzipFile) as error:
         raise _damaged(path, packing, error) from error

@@ -14,12 +14,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
 
 from data_pipeline import cleaning, splits
 from data_pipeline.corpora import Reader, Refusals
+from data_pipeline.corpora.progress import reading_bar
 from data_pipeline.folders import files
 from data_pipeline.prepare import duplicates, html_columns
+from data_pipeline.prepare.inputs import members
 from data_pipeline.prepare.job import HtmlColumns, Job
 from data_pipeline.prepare.workers import Workers
 from data_pipeline.schemas import ANSWER, LABEL, SOURCE, TEXT, TEXTS, Field, Schema
@@ -66,12 +67,13 @@ def write(job: Job, reader: Reader, workers: Workers, progress: bool) -> list[di
 
     def missing() -> Iterator[tuple[Any, ...]]:
         nonlocal num_chunks
-        with tqdm(desc="reading", unit=f" {job.schema.plural}", disable=not progress) as bar:
+        paths = [member for path in job.settings.paths() for member in members(job.settings, path, job.schema)]
+        with reading_bar(paths, "reading", job.schema.plural, progress) as count:
             for given_split, path, rows in _read(job, reader, refusals):
                 if not os.path.exists(job.chunk_path(num_chunks)):
                     yield job, num_chunks, given_split, path, rows
                 num_chunks += 1
-                bar.update(len(rows))
+                count(len(rows))
 
     for _ in workers.map(_convert, missing()):
         pass

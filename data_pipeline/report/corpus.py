@@ -1,17 +1,21 @@
 """Opens what a report is about: files as `data_pipeline.prepare` reads them, or a prepared folder; yields its rows."""
 
 import collections
+import contextlib
 import itertools
 import operator
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 
 import pyarrow.parquet as pq
+from tqdm import tqdm
 
 from data_pipeline import cleaning, splits
 from data_pipeline.corpora import Columns, Reader, Refusals, formats
 from data_pipeline.corpora.paths import find_inputs
+from data_pipeline.corpora.progress import reading_bar
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from data_pipeline.folders.prepared import PreparedFolder, table_file
@@ -97,9 +101,14 @@ class TableCorpus:
             {"name": _name(path), "bytes": sum(map(files.size, of_path))} for path, of_path in members.items()
         ]
         self.splits: Mapping[str, int] = {}
+        self._paths = [member for of_path in members.values() for member in of_path]
         self._reader, self._settings = reader, PrepareSettings(inputs=tuple(paths), columns=columns)
         self._refusals, self._changed = PlacedRefusals(), collections.Counter[str]()
         self._refused_texts: dict[str, str] = {}
+
+    def bar(self, shown: bool) -> AbstractContextManager[Callable[[int], object]]:
+        """Returns a progress bar, see `reading_bar`."""
+        return reading_bar(self._paths, f"reading {self.name}", self._reader.schema.plural, shown)
 
     def batches(self) -> Iterator[Batch]:
         """Yields all rows in the order of the files; refused rows are counted.
@@ -177,6 +186,13 @@ class PreparedCorpus:
         inputs = self._folder.manifest["inputs"]
         self.files = [{"name": _name(file["path"]), "bytes": file["bytes"]} for file in inputs]
         self.splits: Mapping[str, int] = {split: self._folder.num_rows(split) for split in splits.SPLITS}
+
+    @contextlib.contextmanager
+    def bar(self, shown: bool) -> Iterator[Callable[[int], object]]:
+        """Shows a progress bar while the block runs; yields a function that takes the number of further rows."""
+        total, unit = sum(self.splits.values()), f" {self._folder.schema.plural}"
+        with tqdm(desc=f"reading {self.name}", total=total, unit=unit, disable=not shown) as bar:
+            yield bar.update
 
     def batches(self, only_split: str = "") -> Iterator[Batch]:
         """Yields all rows, or those of one split."""

@@ -4,8 +4,6 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from tqdm import tqdm
-
 from data_pipeline.report import agreement, duplicates
 from data_pipeline.report.boilerplate import Boilerplate
 from data_pipeline.report.corpus import Corpus, PreparedCorpus, Row
@@ -82,15 +80,17 @@ def measure(
         "boilerplate": Boilerplate(examples),
     }
     templates = Templates(examples)
-    for batch in tqdm(corpus.batches(), f"reading {corpus.name}", unit=" batches", disable=not progress):
-        for topic in (*topics.values(), collector):
-            topic.add(batch.rows)
-        masked = personal.masked_rows(batch.rows)
-        for topic in (templates, sample):  # they show parts of texts, in which a name might no longer look like one
-            topic.add(masked)
-        mojibake.add(batch.raw)
-        for overlap in overlaps:
-            overlap.compare(batch.rows)
+    with corpus.bar(progress) as count:
+        for batch in corpus.batches():
+            for topic in (*topics.values(), collector):
+                topic.add(batch.rows)
+            masked = personal.masked_rows(batch.rows)
+            for topic in (templates, sample):  # they show parts of texts, in which a name might no longer look like one
+                topic.add(masked)
+            mojibake.add(batch.raw)
+            for overlap in overlaps:
+                overlap.compare(batch.rows)
+            count(len(batch.raw))
     hashes, rows = collector.hashes(), sample.rows()
     numbers = {
         "name": shown(corpus.name),
