@@ -1,22 +1,70 @@
-"""BM25 over the words of texts."""
+"""BM25 over the words of texts, against bm25s."""
 
+import random
+
+import bm25s
 import numpy as np
 import pytest
 
-from docproduct.search.words import WordIndex
+from docproduct.search.words import FILE, WordIndex
 
 
-def test_a_saved_index_gives_the_same_scores(tmp_path):
-    texts = ["Cold hands and feet", "the hands", "a cough", ""]
+def expected(texts, query):
+    """Returns the scores of bm25s, the reference."""
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
+    return index.get_scores(bm25s.tokenize(query, stopwords="en", return_ids=False, show_progress=False)[0])
+
+
+def test_scores_are_those_of_bm25s_and_are_saved(tmp_path):
+    texts = ["Cold hands and feet", "the hands", "a cough", "", "hands cold hands"]
     built = WordIndex.build(texts)
     scores = built.scores("COLD hands?")
     assert scores[0] > scores[1] > scores[2] == scores[3] == 0
+    np.testing.assert_allclose(scores, expected(texts, "COLD hands?"), rtol=1e-6)
     built.save(str(tmp_path / "bm25"))
-    np.testing.assert_array_equal(WordIndex.load(str(tmp_path / "bm25"), 4).scores("COLD hands?"), scores)
-    np.testing.assert_array_equal(built.scores("the ? and"), np.zeros(4))
-    (tmp_path / "bm25" / "params.index.json").write_text("{")
-    with pytest.raises(ValueError, match="missing or damaged.*Build the index again"):
-        WordIndex.load(str(tmp_path / "bm25"), 4)
+    np.testing.assert_array_equal(WordIndex.load(str(tmp_path / "bm25"), []).scores("COLD hands?"), scores)
+    np.testing.assert_array_equal(built.scores("the ? and"), np.zeros(5))
+    path = tmp_path / "bm25" / FILE
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 64
+    for damaged in (content, content[:50], b""):
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="missing or damaged.*Build the index again"):
+            WordIndex.load(str(tmp_path / "bm25"), [])
+
+
+def test_an_index_of_bm25s_is_built_anew(tmp_path):
+    texts = ["cold hands", "a cough"]
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(texts, stopwords="en", show_progress=False), show_progress=False)
+    index.save(str(tmp_path / "bm25"), show_progress=False)
+    loaded = WordIndex.load(str(tmp_path / "bm25"), texts)
+    np.testing.assert_allclose(loaded.scores("cold"), expected(texts, "cold"), rtol=1e-6)
+
+
+def test_added_and_removed_texts_count_as_in_an_index_of_the_present_ones():
+    draw = random.Random(4)
+
+    def text():
+        return " ".join(draw.choices(["aa", "bb", "cc", "dd", "ee", "ff"], k=draw.randrange(1, 7)))
+
+    texts = [text() for _ in range(20)]
+    index, present = WordIndex.build(texts), set(range(20))
+    for step in range(60):
+        if step % 3:
+            texts.append(text() + " gg" * (step % 2))
+            present.add(index.num_rows)
+            index.add(texts[-1])
+        else:
+            row = draw.choice(sorted(present))
+            present.remove(row)
+            index.remove(row, texts[row])
+        rows = sorted(present)
+        for query in ("aa bb", "cc gg aa aa", "hh"):
+            scores = index.scores(query)
+            assert scores[[row not in present for row in range(index.num_rows)]].sum() == 0
+            np.testing.assert_allclose(scores[rows], expected([texts[row] for row in rows], query), rtol=2e-5)
 
 
 def test_texts_without_words_are_refused():

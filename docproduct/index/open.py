@@ -106,7 +106,7 @@ class Index:
         for side in _sides_of(self.manifest):
             words = None
             if self._settings.hybrid != "none":
-                words = WordIndex.load(os.path.join(index_dir, WORD_FOLDERS[side]), len(pair_ids))
+                words = WordIndex.load(os.path.join(index_dir, WORD_FOLDERS[side]), self._pairs[side].to_pylist())
             engine = FaissEngine.load(os.path.join(index_dir, FAISS_FILES[side]), REMEDY, device)
             yield side, IndexSide(engine, ids[side], rows[side], self._groups, words)
 
