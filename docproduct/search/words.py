@@ -100,7 +100,7 @@ class WordIndex:
         return scores
 
     def _scores_of(self, word: str) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the rows in which a word stands, removed ones included, and its scores there, which are 0 for those."""
+        """Returns the rows in which a word stands, and its scores there, which are 0 for removed texts."""
         if self._normed is None:
             present = self._lengths[np.isfinite(self._lengths)]
             self._num_texts = len(present)
