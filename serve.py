@@ -30,8 +30,9 @@ _NOT_SAMPLED = ("num_samples",)
 _NOT_SERVED = ("writing_batch", "writing_waiting")
 _NOT_LIMITED = ("body_bytes", "body_seconds", "read_seconds")
 _LIMITS = {"rate": "rate_limit", "hosts": "allowed_hosts"}
-_REQUEST_LIMITS = {name: f"max_{name}" for name in ("question_chars", "texts", "text_chars", "choices")}
-_OF_SERVICE = ("host", "trusted_proxies", "token_file", "max_body_kib")  # and those of ServiceSettings and Limits
+_REQUEST_LIMITS = {name: f"max_{name}" for name in ("question_chars", "texts", "text_chars", "choices", "pairs")}
+# And those of ServiceSettings and Limits.
+_OF_SERVICE = ("host", "trusted_proxies", "token_file", "write_token_file", "max_body_kib")
 
 
 def main(argv: list[str]) -> None:
@@ -102,7 +103,8 @@ def _serve(values: flags.FlagValues) -> None:
 def _service_settings(values: flags.FlagValues) -> ServiceSettings:
     request_limits = RequestLimits(**flag_values(RequestLimits, names=_REQUEST_LIMITS))
     limits = Limits(
-        token=_token(values.token_file),
+        token=_token(values.token_file, "DOCPRODUCT_TOKEN"),
+        write_token=_token(values.write_token_file, "DOCPRODUCT_WRITE_TOKEN"),
         body_bytes=values.max_body_kib * 1_024
         if values.max_body_kib
         else max(Limits.body_bytes, request_limits.body_bytes),
@@ -112,10 +114,10 @@ def _service_settings(values: flags.FlagValues) -> ServiceSettings:
     return ServiceSettings(**parts, **flag_values(ServiceSettings, _NOT_SERVED))
 
 
-def _token(path: str | None) -> str | None:
-    """Returns the token that clients must send. It is no flag, as all users see the flags of a process."""
+def _token(path: str | None, variable: str) -> str | None:
+    """Returns a token that clients must send. It is no flag, as all users see the flags of a process."""
     if path is None:
-        return os.environ.get("DOCPRODUCT_TOKEN") or None
+        return os.environ.get(variable) or None
     return files.read_text(path).strip()
 
 
@@ -144,6 +146,11 @@ def _define_flags() -> None:
     flags.DEFINE_string("host", "127.0.0.1", "Where the service listens; 0.0.0.0: other machines reach it.")
     flags.DEFINE_list("trusted_proxies", [], "Addresses of proxies whose X-Forwarded-For names the client.")
     flags.DEFINE_string("token_file", None, "File with the token that clients must send; default: DOCPRODUCT_TOKEN.")
+    flags.DEFINE_string(
+        "write_token_file",
+        None,
+        "With --live: file with the token that clients must send to change pairs; default: DOCPRODUCT_WRITE_TOKEN.",
+    )
     flags.DEFINE_integer(
         "max_body_kib",
         None,

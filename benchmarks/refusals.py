@@ -59,7 +59,7 @@ def read_content(prepared_dir: str, index: Index) -> Content:
     """Returns what an index with one vector for each answer searches."""
     table = PreparedFolder(prepared_dir).table(["pair_id", "split"]).to_pydict()
     split_of = dict(zip(table["pair_id"], table["split"], strict=True))
-    pairs, sides = index._pairs, index._sides
+    pairs, sides = index.pairs.table(), index._sides
     vectors = {
         name: side.engine.vectors_of(np.array([i for ids in side._ids_of for i in ids])) for name, side in sides.items()
     }

@@ -101,7 +101,10 @@ class Answerer:
     def __init__(self, generator=None):
         self.generator, self.asked = generator, []
         self.triager = self.chooser = None
-        self.index = SimpleNamespace(num_answers=len(PAIRS), num_documents=0, sides=["answer", "question"])
+        pairs = SimpleNamespace(columns=("question", "answer", "source", "focus"))
+        self.index = SimpleNamespace(num_answers=len(PAIRS), sources=lambda: self.sources, pairs=pairs)
+        self.index.num_documents, self.index.sides = 0, ["answer", "question"]
+        self.sources, self.live = [], None
         self.examples = [QUESTION, "What is a cold?"]
         self.medical = Emergency.load(sample.EMERGENCY_LIST)
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from docproduct.search import faiss_engine
 from docproduct.search.faiss_engine import FaissEngine
 
 FACTORIES = ["Flat", "SQ8", "HNSW8", "IVF4,Flat"]
@@ -42,14 +43,18 @@ def test_added_vectors_are_found(engine, tmp_path):
     check(FaissEngine.load(str(tmp_path / "e"), "Build it."), np.arange(300), atol=0.15)
 
 
-def test_only_allowed_ids_are_found(engine):
+@pytest.mark.parametrize("few", [0, 2_000])
+def test_only_allowed_ids_are_found(engine, few, monkeypatch):
+    monkeypatch.setattr(faiss_engine, "_FEW", few)
     some = np.arange(0, 200, 3)
     check(engine, some, IDS[some])
     _, ids = engine.search(VECTORS[some + 1], 5, IDS[some])
     order = np.argsort(-(VECTORS[some + 1] @ VECTORS[some].T), axis=1)[:, :5]
     overlap = [len({*row} & {*IDS[some[best]]}) for row, best in zip(ids.tolist(), order, strict=True)]
     assert set(ids.ravel().tolist()) <= {*IDS[some].tolist(), -1}
-    assert np.mean(overlap) > 4.5  # HNSW8 is approximate
+    assert np.mean(overlap) > 4.5  # HNSW8 and SQ8 are approximate
+    _, ids = engine.search(VECTORS[:1], 5, IDS[:3])
+    assert sorted(ids[0].tolist()) == [-1, -1, *sorted(IDS[:3].tolist())]
 
 
 def test_removed_vectors_are_gone_and_the_others_keep_their_ids(engine, request):
@@ -67,7 +72,8 @@ def test_removed_vectors_are_gone_and_the_others_keep_their_ids(engine, request)
     assert not {*engine.search(VECTORS[removed], 9)[1].ravel().tolist()} & {*IDS[removed].tolist()}
 
 
-def test_a_factory_without_filtered_search_is_refused():
+def test_a_factory_without_filtered_search_is_refused(monkeypatch):
+    monkeypatch.setattr(faiss_engine, "_FEW", 0)
     engine = FaissEngine.build(VECTORS, IDS, "NSG16")
     with pytest.raises(ValueError, match="cannot be searched among some vectors only.*factory that can"):
         engine.search(VECTORS[:2], 1, IDS[:9])

@@ -51,7 +51,7 @@ def test_an_index_with_enough_questions_decides_by_its_model(retriever, words_in
     vector = retriever.embed_few([question], "question")
     result = opened.search_many(vector, 1, "answer", [question])[0]
     # By brute force.
-    pairs = opened._pairs
+    pairs = opened.pairs.table()
     answers, questions = (retriever.embed(pairs[side].to_pylist(), side).head for side in ("answer", "question"))
     cosines = answers @ vector[0]
     order = np.argsort(-cosines)[:DEPTH]
@@ -167,7 +167,7 @@ def test_suggestions_are_different_topics():
 
 def test_suggestions_only_where_an_answer_is_refused_and_not_hopeless(retriever, words_index, capsys, monkeypatch):
     opened = Index(str(words_index), retriever)
-    answerer, decider = Answerer(retriever, opened), opened._decider
+    answerer, decider = Answerer(retriever, opened), opened._deciders[False]
     query = Query("what is abx?", k=5)
     decider._least = -99.0
     log_odds = []

@@ -137,7 +137,7 @@ def test_a_stored_question_is_answered_even_if_the_search_finds_nothing(retrieve
     index.build(retriever, prepared, str(tmp_path / "i"))
     opened = Index(str(tmp_path / "i"), retriever)
     for side in opened._sides.values():
-        monkeypatch.setattr(side, "nearest", lambda vectors, k: [[] for _ in vectors])
+        monkeypatch.setattr(side, "nearest", lambda vectors, *_: [[] for _ in vectors])
     assert answer("what is a3?", retriever, opened, 3, "question").answer == "the z z z 3."
     with pytest.raises(ValueError, match="found nothing.*--search_parameters"):
         answer("what is b3?", retriever, opened)

@@ -166,6 +166,17 @@ def taking_turns(path: str) -> Iterator[None]:
         yield
 
 
+def sync_folder(path: str) -> None:
+    """Returns when all files below a folder are on the disk, so that a crash of the machine keeps them."""
+    for folder, _, names in os.walk(path):
+        for name in [*names, ""]:
+            descriptor = os.open(os.path.join(folder, name), os.O_RDONLY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+
+
 def read_text(path: str) -> str:
     """Returns the text of a UTF-8 file, without a byte order mark.
 

@@ -29,6 +29,7 @@ from docproduct.answering.support import SupportChecker
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, SearchResult
+from docproduct.index.live import COMPACT_CHANGES, LiveFolder
 from docproduct.index.reranking import DEPTH, HitReranker
 from docproduct.systems.generator import open_session
 from docproduct.systems.retriever import Side, TrainedRetriever
@@ -48,6 +49,16 @@ class Folders(Settings):
         "default: none, sources are quoted only.",
     )
     base_dir: str | None = setting(None, "With an adapter as generator_dir: the model that it was trained on.")
+    live: bool = setting(
+        False,
+        "Join the changes that a service made to the index, and let no other process change it. With --port, pairs are "
+        "added, replaced and removed through /v1/pairs; needs a token for changes.",
+    )
+    compact_changes: int = setting(
+        COMPACT_CHANGES,
+        "With --live: number of changed pairs after which the index folder is written anew, meanwhile; 0: never.",
+        least=0,
+    )
     index_device: str = setting("auto", "Where FAISS searches.", choices=("auto", "cpu", "gpu"))
     threshold: float | None = setting(
         None,
@@ -92,6 +103,7 @@ class Answerer:
       index: Holds the answers.
       generator: Writes an answer from the first hits. Without one, the best hit is only quoted.
       rerank: Orders the first hits. Without it, they stay in the order of the index.
+      live: The index folder, if its pairs can be changed.
     """
 
     def __init__(
@@ -125,15 +137,20 @@ class Answerer:
             )
         self.retriever, self.index, self.generator, self._emergency = retriever, index, generator, emergency
         self.rerank, self._threshold = rerank, threshold
+        self.live: LiveFolder | None = None
         self._check_support = SupportChecker()
 
     @classmethod
-    def load(cls, folders: Folders) -> "Answerer":
+    def load(cls, folders: Folders, live: LiveFolder | None = None) -> "Answerer":
         """Loads the folders.
+
+        Args:
+          folders: What to load.
+          live: The index folder, if this process has it open already.
 
         Raises:
           ValueError: one of them is missing, damaged, unfinished, or does not fit the others.
-          OSError: a file cannot be read.
+          OSError: a file cannot be read, or another process may change the index.
         """
         if not folders.model_dir or not folders.index_dir:
             missing = [f"--{name}" for name in ("model_dir", "index_dir") if not getattr(folders, name)]
@@ -142,7 +159,31 @@ class Answerer:
                 "was built with it."
             )
         retriever = TrainedRetriever.load(folders.model_dir)
-        index = Index(folders.index_dir, retriever, folders.index_device)
+        if not folders.live:
+            return cls._join(folders, retriever, Index(folders.index_dir, retriever, folders.index_device))
+        if live:
+            live.reopen(retriever)
+            return cls._join_live(folders, retriever, live)
+        live = LiveFolder(folders.index_dir, retriever, folders.index_device, folders.compact_changes)
+        try:
+            return cls._join_live(folders, retriever, live)
+        except BaseException:
+            live.close()
+            raise
+
+    @classmethod
+    def _join_live(cls, folders: Folders, retriever: TrainedRetriever, live: LiveFolder) -> "Answerer":
+        answerer = cls._join(folders, retriever, live.index)
+        answerer.live = live
+
+        def exchange(index: Index) -> None:
+            answerer.index = index
+
+        live.on_exchange = exchange
+        return answerer
+
+    @classmethod
+    def _join(cls, folders: Folders, retriever: TrainedRetriever, index: Index) -> "Answerer":
         generator = open_session(folders.generator_dir, folders.base_dir) if folders.generator_dir else None
         emergency = Emergency.load(folders.emergency_list) if folders.emergency_list else None
         rerank = None
@@ -216,13 +257,13 @@ class Answerer:
         A reranker gets more hits than will be shown.
         """
         depth = min(self.rerank.depth, self.index.num_answers) if self.rerank else 0
-        rows_of: dict[tuple[int, Side], list[int]] = {}
+        rows_of: dict[tuple[int, Side, tuple[str, ...]], list[int]] = {}
         for row, query in enumerate(queries):
-            rows_of.setdefault((max(self._k(query), depth), query.search_by), []).append(row)
+            rows_of.setdefault((max(self._k(query), depth), query.search_by, query.filter), []).append(row)
         results: dict[int, SearchResult] = {}
-        for (k, search_by), rows in rows_of.items():
+        for (k, search_by, conditions), rows in rows_of.items():
             texts = [questions[row] for row in rows]
-            results |= zip(rows, self.index.search_many(vectors[rows], k, search_by, texts), strict=True)
+            results |= zip(rows, self.index.search_many(vectors[rows], k, search_by, texts, conditions), strict=True)
         return [results[row] for row in range(len(queries))]
 
     def _quote(self, query: Query, corrected: str | None, result: SearchResult, seconds: dict[str, float]) -> Answer:
@@ -243,10 +284,10 @@ class Answerer:
         """Raises a ValueError if this index cannot be asked this."""
         if not cleaning.clean(query.question):
             raise ValueError("The question is empty. Expected a text, for example: What helps against a cough?")
-        self.index.check(self._k(query), query.search_by)
+        self.index.check(self._k(query), query.search_by, query.filter)
 
     def _k(self, query: Query) -> int:
-        return min(DEFAULT_K, self.index.num_answers) if query.k is None else query.k
+        return min(DEFAULT_K, max(1, self.index.num_answers)) if query.k is None else query.k
 
     def writes(self, query: Query, answer: Answer) -> bool:
         """Returns whether the generator writes an answer to this query."""

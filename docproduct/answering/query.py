@@ -57,6 +57,9 @@ class Query(Settings):
         None, f"Number of sources to return; default: {DEFAULT_K}, or all answers of a smaller index.", least=1
     )
     search_by: Side = setting("answer", "Which side to compare the question with.", choices=SIDES)
+    filter: tuple[str, ...] = setting(
+        (), "What pairs must fulfil to be found, such as source=NHS or date>=2024-01-01, by the columns of the index."
+    )
     generate: bool = setting(True, "Write an answer from the sources, if there is a generator.")
     only_supported: bool = setting(False, "Leave out written sentences that the sources do not support.")
     threshold: float | None = setting(
@@ -120,10 +123,12 @@ class Answer:
         """Returns the form that scripts and the service print."""
         sources = [
             {
+                "id": str(hit.pair_id),
                 "score": round(hit.score, 4),
                 "rerank_score": None if hit.rerank_score is None else round(hit.rerank_score, 4),
                 "in_prompt": number < self.num_contexts,
                 **{name: getattr(hit, name) for name in _SHOWN},
+                "columns": dict(hit.columns),
             }
             for number, hit in enumerate(self.hits)
         ]

@@ -23,10 +23,6 @@ from docproduct.search.faiss_engine import check_factory
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings, shorten
 
-# Windows of a document: shorter than most encoders take, so that a few sentences that answer are not lost among others.
-_DOCUMENT_TOKENS = 128
-_OVERLAP = 8  # consecutive windows of a document share at most this part of one, unless --passage_tokens is given
-
 
 class Part(NamedTuple):
     """What a prepared folder adds to an index.
@@ -71,8 +67,9 @@ def build(
     # Errors that can be known before the work are raised before it.
     width = shorten(np.ones((1, retriever.config.width), np.float32), settings.dims).shape[1]
     check_factory(width, settings.factory, settings.search_parameters)
+    _check_kept(folders, settings.keep)
     parts = [_part(folder, retriever, settings) for folder in folders]
-    joined = _joined(parts)
+    joined = _joined(parts, settings.keep)
     chosen = _first_of_each(joined.pairs["pair_id"].to_numpy())
     content = joined.taken(chosen)
     words = word_indexes(content.pairs, settings)
@@ -102,17 +99,23 @@ def build(
 
 def _part(prepared: PreparedFolder, retriever: TrainedRetriever, settings: IndexSettings) -> Part:
     """Reads a folder and cuts its texts. An answer is one passage by default; a document is never left out in part."""
-    size, overlap = settings.passage_tokens, settings.passage_overlap
     if prepared.schema is PASSAGE:
         pairs = _passages(prepared)
-        if not size:
-            size = min(_DOCUMENT_TOKENS, retriever.config.max_tokens)
-            overlap = min(overlap, size // _OVERLAP)
         return Part(
-            prepared, pairs, windows.cut(pairs["answer"].to_pylist(), retriever, size, overlap, headings(pairs))
+            prepared, pairs, windows.of_passages(pairs["answer"].to_pylist(), retriever, settings, headings(pairs))
         )
-    pairs = prepared.table([*TEXT_COLUMNS, "split"])
+    size, overlap = settings.passage_tokens, settings.passage_overlap
+    kept = [field.name for field in prepared.schema.labels if field.name in settings.keep]
+    pairs = prepared.table([*TEXT_COLUMNS, *kept, "split"])
     return Part(prepared, pairs, windows.cut(pairs["answer"].to_pylist(), retriever, size, overlap) if size else None)
+
+
+def _check_kept(folders: Sequence[PreparedFolder], keep: Sequence[str]) -> None:
+    """Raises a ValueError if no folder has a column that is to be kept."""
+    labels = dict.fromkeys(field.name for folder in folders for field in folder.schema.labels)
+    columns = [name for name in labels if name not in (*TEXT_COLUMNS, *DOCUMENT_COLUMNS)]
+    if unknown := sorted({*keep} - {*columns}):
+        raise ValueError(f"There is no column {unknown[0]!r} to keep; expected {', '.join(columns) or 'none'}.")
 
 
 def _passages(prepared: PreparedFolder) -> pa.Table:
@@ -125,20 +128,21 @@ def _passages(prepared: PreparedFolder) -> pa.Table:
     return table.append_column("question_group", groups).select([*TEXT_COLUMNS, *DOCUMENT_COLUMNS, "split"])
 
 
-def _joined(parts: Sequence[Part]) -> Content:
-    """Returns the rows of all folders, without vectors."""
+def _joined(parts: Sequence[Part], keep: Sequence[str]) -> Content:
+    """Returns the rows of all folders, with the further columns that are kept, without vectors."""
     with_documents = any(part.prepared.schema is PASSAGE for part in parts)
+    columns = [*TEXT_COLUMNS, *(DOCUMENT_COLUMNS if with_documents else ()), *keep]
     tables, rows, numbers, num_rows = [], [], [], 0
     for part in parts:
         table = part.pairs
-        for name in DOCUMENT_COLUMNS if with_documents and part.prepared.schema is not PASSAGE else ():
-            table = table.append_column(name, pa.array([""] * len(table)))
+        for name in columns:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.array([""] * len(table)))
         own = np.arange(len(table)) if part.windows is None else part.windows.rows
         tables.append(table)
         rows.append(num_rows + own)
         numbers.append(np.zeros(len(own), int) if part.windows is None else part.windows.numbers)
         num_rows += len(table)
-    columns = [*TEXT_COLUMNS, *(DOCUMENT_COLUMNS if with_documents else ())]
     pairs = pa.concat_tables([table.select([*columns, "split"]) for table in tables])
     splits = pairs["split"].to_numpy()
     return Content(pairs.select(columns), splits, {}, np.concatenate(rows), np.concatenate(numbers))

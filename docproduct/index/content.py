@@ -3,6 +3,7 @@
 N rows, Q of them with a question, P vectors of answers and passages, D width
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +21,8 @@ class Content(NamedTuple):
     """N rows, whose answers are P passages.
 
     Attributes:
-      pairs: N rows with TEXT_COLUMNS, and DOCUMENT_COLUMNS if there are documents. A passage of a document is the
-        answer of a row whose question is empty.
+      pairs: N rows with TEXT_COLUMNS, DOCUMENT_COLUMNS if there are documents, and further columns that are kept. A
+        passage of a document is the answer of a row whose question is empty.
       split_names: [N], the split of each row.
       vectors: By side, float32 of unit norm: question [Q, D], answer [P, D]; one side may be missing.
       rows: [P] int, the row that a passage belongs to.
@@ -38,8 +39,7 @@ class Content(NamedTuple):
     def passage_ids(self) -> np.ndarray:
         """The ids of the passages, [P] int64."""
         pair_ids = self.pairs["pair_id"].to_numpy()
-        places = zip(pair_ids[self.rows].tolist(), self.numbers.tolist(), strict=True)
-        return np.array([cleaning.hash64(f"{pair}:{number}") for pair, number in places], np.int64)
+        return passage_ids(pair_ids[self.rows].tolist(), self.numbers.tolist())
 
     def taken(self, chosen: np.ndarray) -> "Content":
         """Returns some of the rows, [N] bool, with their vectors."""
@@ -52,6 +52,12 @@ class Content(NamedTuple):
     def places(self, chosen: np.ndarray) -> dict[str, np.ndarray]:
         """Returns which vectors of each side belong to some of the rows: question [Q] bool, answer [P] bool."""
         return {"question": chosen[~are_passages(self.pairs)], "answer": chosen[self.rows]}
+
+
+def passage_ids(pair_ids: Iterable[int], numbers: Iterable[int]) -> np.ndarray:
+    """Returns the ids of passages, [P] int64, by the ids of their pairs and their numbers in the answers."""
+    places = zip(pair_ids, numbers, strict=True)
+    return np.array([cleaning.hash64(f"{pair}:{number}") for pair, number in places], np.int64)
 
 
 def are_passages(pairs: pa.Table) -> np.ndarray:
@@ -73,6 +79,11 @@ def headings(pairs: pa.Table) -> list[str]:
         return questions
     parts = (pairs[name].to_pylist() for name in ("title", "section", "source"))
     return [question or heading(*each) for question, *each in zip(questions, *parts, strict=True)]
+
+
+def searched_texts(pairs: pa.Table, side: str) -> list[str]:
+    """Returns the text of each row that BM25 reads."""
+    return answer_texts(pairs) if side == "answer" else pairs[side].to_pylist()
 
 
 def answer_texts(pairs: pa.Table) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
-from docproduct.index.content import Content, answer_texts, are_passages
+from docproduct.index.content import Content, are_passages, searched_texts
 from docproduct.index.settings import IndexSettings
 from docproduct.search.faiss_engine import FaissEngine
 from docproduct.search.words import WordIndex
@@ -32,8 +32,8 @@ def word_indexes(pairs: pa.Table, settings: IndexSettings) -> dict[str, WordInde
     if settings.hybrid == "none":
         return {}
     passages = are_passages(pairs)
-    texts = {"question": pairs["question"].to_pylist()} if not passages.all() else {}
-    return {side: WordIndex.build(own) for side, own in (texts | {"answer": answer_texts(pairs)}).items()}
+    sides = ["answer"] if passages.all() else ["question", "answer"]
+    return {side: WordIndex.build(searched_texts(pairs, side)) for side in sides}
 
 
 def write(
@@ -62,7 +62,8 @@ def write(
         engine.save(os.path.join(folder, FAISS_FILES[side]))
     for side, index in words.items():
         index.save(os.path.join(folder, WORD_FOLDERS[side]))
-    pq.write_table(content.pairs, os.path.join(folder, PAIRS_FILE))
+    pairs = content.pairs.append_column("split", pa.array(content.split_names.tolist(), pa.string()))
+    pq.write_table(pairs, os.path.join(folder, PAIRS_FILE))
     passages = pa.table({"passage_id": passage_ids, "pair_id": pair_ids[content.rows]})
     pq.write_table(passages, os.path.join(folder, PASSAGES_FILE))
     names = [FAISS_FILES[side] for side in content.vectors]

@@ -51,6 +51,8 @@ def build_from_vectors(
         raise ValueError(
             "--passage_tokens and --export_embeddings need an encoder; --vectors gives one vector per text."
         )
+    if settings.keep:
+        raise ValueError("--keep is for the columns of prepared pairs; --vectors gives source and focus.")
     settings = settings.with_hybrid(retriever.hybrid if retriever else Hybrid("none", settings.bm25_weight))
     files.check_free(index_dir, overwrite, KIND)  # before the work
     rows = read(table)

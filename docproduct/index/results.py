@@ -1,6 +1,7 @@
 """What a search returns."""
 
 import dataclasses
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from docproduct.index.content import heading
@@ -33,6 +34,7 @@ class Hit:
       title: Title of the document, or empty, as for all pairs; the same holds for the following.
       section: The headings above the passage.
       page: Number of its page, from 1.
+      columns: What else the index keeps of the pair or passage, by column.
     """
 
     score: float
@@ -45,6 +47,7 @@ class Hit:
     title: str = ""
     section: str = ""
     page: str = ""
+    columns: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     @property
     def heading(self) -> str:
@@ -69,7 +72,8 @@ class SearchResult(NamedTuple):
 
     Attributes:
       hits: The best first, no two with the same answer. The answers of a stored question that was asked come first.
-      cosine: The highest cosine of the query and any answer of the index, among the hits or not.
+      cosine: The highest cosine of the query and any answer of the index, among the hits or not; -inf if no pair
+        fulfils the conditions of the search.
       stored: Whether the query is a stored question.
       num_own: Number of hits, from the first, that are answers of that stored question.
       decision: What the index's calibration says.

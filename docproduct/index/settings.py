@@ -34,6 +34,9 @@ class IndexSettings(Settings):
         least=0,
         below=float("inf"),
     )
+    keep: tuple[str, ...] = setting(
+        (), "Further columns of the prepared pairs to keep, such as url; a search can be filtered by them."
+    )
     dims: int = setting(
         0, "First components of the vectors to keep, for a model trained with matryoshka_dims; 0: all.", least=0
     )

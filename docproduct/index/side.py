@@ -3,10 +3,12 @@
 N pairs, P passages (of the questions' side, one for each pair), Q queries, D width, R rows
 """
 
+import copy
 from collections.abc import Iterable, Iterator
 
 import numpy as np
 
+from docproduct.index.pairs import Pairs
 from docproduct.search.engine import Engine
 from docproduct.search.fusion import Hybrid, fuse, top
 from docproduct.search.words import WordIndex
@@ -30,21 +32,21 @@ class IndexSide:
       words: BM25 over the texts; None where it does not count.
     """
 
-    def __init__(
-        self, engine: Engine, ids: np.ndarray, rows: np.ndarray, groups: np.ndarray, words: WordIndex | None = None
-    ):
+    def __init__(self, engine: Engine, ids: np.ndarray, rows: np.ndarray, pairs: Pairs, words: WordIndex | None = None):
         """Joins vectors with the pairs that they belong to.
 
         Args:
           engine: The vectors under their ids.
           ids: [P] int64, the ids of the vectors.
           rows: [P] int, the row of the pair that each belongs to.
-          groups: [N] int64, the answer group of each pair.
+          pairs: The pairs.
           words: BM25 over the texts of the pairs.
         """
-        self.engine, self.words, self._groups = engine, words, groups
+        self.engine, self.words, self._pairs = engine, words, pairs
+        self._first_ids, self._first_rows = ids, rows  # those that it began with
         self._row_of = dict(zip(ids.tolist(), rows.tolist(), strict=True))
-        self._ids_of: list[list[int]] = [[] for _ in groups]
+        self._num_first = len(pairs)
+        self._ids_of: list[list[int]] = [[] for _ in range(len(pairs))]
         for vector_id, row in self._row_of.items():
             self._ids_of[row].append(vector_id)
 
@@ -52,21 +54,59 @@ class IndexSide:
         """Returns which of these pairs have a vector on this side, [R] bool; passages have no question."""
         return np.array([bool(self._ids_of[row]) for row in rows.tolist()], bool)
 
+    def add(self, ids: np.ndarray, vectors: np.ndarray, text: str) -> None:
+        """Adds the vectors, [B, D] under ids [B], and the text of the pair in the next row."""
+        self.engine.add(vectors, ids)
+        self._row_of |= dict.fromkeys(ids.tolist(), len(self._ids_of))
+        self._ids_of.append(ids.tolist())
+        if self.words:
+            self.words.add(text)
+
+    def remove(self, row: int, text: str) -> None:
+        """Removes the vectors and the text of a row."""
+        self.engine.remove(self.ids_of([row]))
+        for vector_id in self._ids_of[row]:
+            del self._row_of[vector_id]
+        self._ids_of[row] = []
+        if self.words:
+            self.words.remove(row, text)
+
+    def ids_of(self, rows: Iterable[int]) -> np.ndarray:
+        """Returns the ids of all vectors of these rows, [P] int64."""
+        return np.array([vector_id for row in rows for vector_id in self._ids_of[row]], np.int64)
+
+    def snapshot(self) -> tuple[Engine, list[list[int]]]:
+        """Returns the engine and the ids of each row's vectors as they are now; later changes do not change them."""
+        return copy.copy(self.engine), list(self._ids_of)
+
+    def ids_where(self, matching: np.ndarray | None) -> np.ndarray | None:
+        """Returns the ids of all vectors of the rows for which `matching`, [N] bool, is true; None for None: of all."""
+        if matching is None:
+            return None
+        added = np.flatnonzero(matching[self._num_first :]) + self._num_first
+        return np.concatenate([self._first_ids[matching[self._first_rows]], self.ids_of(added.tolist())])
+
     def row_of(self, vector_ids: np.ndarray) -> list[int]:
         """Returns the row of the pair of each vector."""
         return [self._row_of[vector_id] for vector_id in vector_ids.tolist()]
 
-    def nearest(self, query_vectors: np.ndarray, k: int) -> list[Ranked]:
-        """Returns for each query, [Q, D], k answers or more; an approximate index may find fewer, or none."""
-        most = min(len(self.engine), self.engine.max_k)
+    def nearest(self, query_vectors: np.ndarray, k: int, allowed: np.ndarray | None = None) -> list[Ranked]:
+        """Returns for each query, [Q, D], k answers or more; an approximate index may find fewer, or none.
+
+        Args:
+          query_vectors: [Q, D] float32.
+          k: Number of answers.
+          allowed: Ids of the vectors that may be found; None: of all.
+        """
+        most = min(len(self.engine) if allowed is None else len(allowed), self.engine.max_k)
         ranked: list[Ranked] = [[] for _ in query_vectors]
         fetched, short = 0, np.arange(len(query_vectors))
         while len(short) and fetched < most:
             # Several passages may belong to one answer: fetch more until there are k answers.
             fetched = min(2 * max(fetched, k), most)
-            scores, ids = self.engine.search(query_vectors[short], fetched)
+            scores, ids = self.engine.search(query_vectors[short], fetched, allowed)
             for query, *neighbors in zip(short, scores, ids, strict=True):
-                ranked[query] = first_of_each_answer(self._rows(*neighbors), self._groups)
+                ranked[query] = first_of_each_answer(self._rows(*neighbors), self._pairs.groups)
             short = np.array([query for query in short if len(ranked[query]) < k], int)
         return ranked
 
@@ -90,7 +130,15 @@ class IndexSide:
         starts = np.cumsum([0, *map(len, ids[:-1])])
         return np.maximum.reduceat(products, starts)
 
-    def fused(self, query: str, query_vector: np.ndarray, nearest: Ranked, depth: int, hybrid: Hybrid) -> Ranked:
+    def fused(
+        self,
+        query: str,
+        query_vector: np.ndarray,
+        nearest: Ranked,
+        depth: int,
+        hybrid: Hybrid,
+        matching: np.ndarray | None = None,
+    ) -> Ranked:
         """Returns the best pairs by vectors and BM25 together, with their cosines.
 
         Args:
@@ -99,13 +147,16 @@ class IndexSide:
           nearest: The pairs that are best by vectors.
           depth: Number of texts that are taken of BM25's ranking.
           hybrid: How BM25 counts.
+          matching: [N] bool, the rows that may be found; None: all.
         """
-        cosines = dict(nearest)
+        cosines, groups = dict(nearest), self._pairs.groups
         scores = self.words.scores(query)  # [N]
-        row_of_group = {int(self._groups[row]): row for row in cosines}
+        if matching is not None:
+            scores = np.where(matching, scores, 0)
+        row_of_group = {int(groups[row]): row for row in cosines}
         best = dict.fromkeys(row_of_group, 0.0)  # the highest BM25 score of each answer
         for row in sorted(top(scores, depth).tolist(), key=lambda row: -scores[row]):
-            group = int(self._groups[row])
+            group = int(groups[row])
             if not best.get(group) and scores[row] > 0:
                 best[group] = float(scores[row])
             if scores[row] > 0 and group not in row_of_group:

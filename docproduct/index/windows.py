@@ -6,9 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from docproduct.index.settings import IndexSettings
 from docproduct.systems.retriever import TrainedRetriever
 
 _UNCUT = 2**30  # tokens: no text is longer
+# Windows of a document: shorter than most encoders take, so that a few sentences that answer are not lost among others.
+_DOCUMENT_TOKENS = 128
+_OVERLAP = 8  # consecutive windows of a document share at most this part of one, unless --passage_tokens is given
 _HEADING_SHARE = 4  # a heading takes this part of a window at most
 
 
@@ -24,6 +28,17 @@ class Windows(NamedTuple):
     ids: tf.RaggedTensor
     rows: np.ndarray
     numbers: np.ndarray
+
+
+def of_passages(
+    texts: Sequence[str], retriever: TrainedRetriever, settings: IndexSettings, headings: Sequence[str]
+) -> Windows:
+    """Cuts passages of documents, each under its heading, into windows as long as the settings or the encoder allow."""
+    size, overlap = settings.passage_tokens, settings.passage_overlap
+    if not size:
+        size = min(_DOCUMENT_TOKENS, retriever.config.max_tokens)
+        overlap = min(overlap, size // _OVERLAP)
+    return cut(texts, retriever, size, overlap, headings)
 
 
 def cut(

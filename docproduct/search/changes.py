@@ -79,17 +79,18 @@ class ChangeStore:
             self._connection = sqlite3.connect(self.path, check_same_thread=False, isolation_level=None)
             stack.callback(self._connection.close)
             with self._naming_damage():
-                self._set_up(encoder)
+                self._set_up()
+                self.check_encoder(encoder)
             self._close = stack.pop_all().close
 
-    def _set_up(self, encoder: str) -> None:
+    def _set_up(self) -> None:
         for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON"):
             self._connection.execute(f"PRAGMA {pragma}")
         self._connection.executescript(_TABLES)
         (state,) = self._connection.execute("PRAGMA integrity_check(1)").fetchone()
         if state != "ok":
             raise sqlite3.DatabaseError(state)
-        about = {"format": _FORMAT, "encoder": encoder, "last": "0"}
+        about = {"format": _FORMAT, "last": "0"}
         about |= dict(self._connection.execute("SELECT name, value FROM about"))
         if about["format"] != _FORMAT:
             raise ValueError(f"{self.path} has the format {about['format']}; expected {_FORMAT}. Update docproduct.")
@@ -97,14 +98,24 @@ class ChangeStore:
         acknowledged = int(os.pread(self._acknowledged, 20, 0) or 0)
         if acknowledged > self.last:
             raise sqlite3.DatabaseError(f"it holds writes up to number {self.last} of {acknowledged}")
-        if about["encoder"] != encoder and self.num_changes:
+        with self._transaction():
+            self._connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+
+    def check_encoder(self, encoder: str) -> None:
+        """Checks that the vectors are of the encoder with this fingerprint, and will be.
+
+        Raises:
+          ValueError: They are of another one.
+        """
+        query = "SELECT value FROM about WHERE name = 'encoder'"
+        stored = (self._connection.execute(query).fetchone() or [encoder])[0]
+        if stored != encoder and self.num_changes:
             raise ValueError(
                 f"{self.path} holds {self.num_changes} changes with vectors of another encoder (fingerprint "
-                f"{about['encoder'][:12]}; the index has {encoder[:12]}). Give that encoder and index. {self._remedy}"
+                f"{stored[:12]}; received one with {encoder[:12]}). Give that encoder and its index. {self._remedy}"
             )
-        with self._transaction():
-            about["encoder"] = encoder
-            self._connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
+        with self._naming_failure(), self._transaction():
+            self._connection.execute("INSERT OR REPLACE INTO about VALUES ('encoder', ?)", (encoder,))
 
     @property
     def num_changes(self) -> int:

@@ -20,6 +20,7 @@ except ImportError as error:
 
 # With this many queries or more, FAISS takes one matrix product for all of them. Its own default is higher.
 faiss.cvar.distance_compute_blas_threshold = 4
+_FEW = 2_000  # vectors that are compared one by one, where a search is restricted to them
 _MAX_GPU_K = 2_048  # FAISS returns no more neighbours from a GPU
 
 
@@ -73,8 +74,15 @@ class FaissEngine:
         return cls(index, device)
 
     def save(self, path: str) -> None:
-        """Writes the index to a file."""
-        faiss.write_index(self._index, path)
+        """Writes the index to a file.
+
+        Raises:
+          OSError: the disk is full, or fails.
+        """
+        try:
+            faiss.write_index(self._index, path)
+        except RuntimeError as error:
+            raise OSError(f"{path} cannot be written ({_reason(error)}).") from error
 
     def num_bytes(self) -> int:
         """Returns the size of the file that `save` would write."""
@@ -127,11 +135,15 @@ class FaissEngine:
     def search(self, vectors: np.ndarray, k: int, allowed: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Returns the cosines, [Q, k] float32, and the ids, [Q, k] int64, of the nearest neighbours of [Q, D] queries.
 
+        `allowed` holds ids of this index.
+
         Raises:
           ValueError: only some ids are allowed, and this kind of index cannot be searched so.
         """
         if allowed is None:
             return self._searched.search(vectors, k)
+        if len(allowed) <= _FEW:  # exact, where an approximate index would miss most of so few
+            return _best_of(vectors, self.vectors_of(allowed), allowed, k)
         selector = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
         parameters = faiss.SearchParameters(sel=selector)
         if lists := faiss.try_extract_index_ivf(self._index):
@@ -173,6 +185,15 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     index = faiss.IndexFlatIP(vectors.shape[1])
     index.add(np.ascontiguousarray(vectors, np.float32))
     return index.search(np.ascontiguousarray(queries, np.float32), k)[1]
+
+
+def _best_of(queries: np.ndarray, vectors: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Returns cosines and ids of the k nearest of a few vectors, [M, D], as FAISS returns them."""
+    scores = queries @ vectors.T  # [Q, M]
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+    missing = ((0, 0), (0, k - order.shape[1]))
+    scores = np.pad(np.take_along_axis(scores, order, 1), missing, constant_values=-np.inf)
+    return scores, np.pad(ids[order], missing, constant_values=-1)
 
 
 def _empty(width: int, factory: str, search_parameters: str) -> Any:

@@ -18,6 +18,8 @@ _MORE = 16  # neighbours beyond k that are fetched for those that may be dropped
 class LiveEngine:
     """An engine with changes; see `search.engine.Engine`. It is as exact as the engine.
 
+    A shallow copy stays as it is when the original changes: vectors are only written behind those that it knows.
+
     Attributes:
       width: Components of a vector.
       max_k: Neighbours that a search returns at most.
@@ -77,7 +79,7 @@ class LiveEngine:
         """Searches the engine until each query has k neighbours that are not removed; those have the score -inf."""
         most = min(len(self._engine_ids), self._engine.max_k)
         if allowed is not None:
-            allowed = np.setdiff1d(allowed, self._removed)
+            allowed = np.setdiff1d(allowed[self._in_engine(allowed)], self._removed)
             most = min(most, len(allowed))
         fetched = min(k + min(len(self._removed), _MORE) * (allowed is None), most)
         while True:

@@ -41,6 +41,20 @@ class WordWeights:
             counts.update(words_of(text))
         return cls(dict(counts), num_texts)
 
+    def add(self, text: str) -> None:
+        """Counts the words of another text."""
+        self._num_texts += 1
+        for word in words_of(text):
+            self.counts[word] = self.counts.get(word, 0) + 1
+
+    def remove(self, text: str) -> None:
+        """Counts the words of a text no more."""
+        self._num_texts -= 1
+        for word in words_of(text):
+            self.counts[word] -= 1
+            if not self.counts[word]:
+                del self.counts[word]
+
     def shared(self, question: str, texts: Iterable[str]) -> float:
         """Returns the share of the question's words, by weight, that stand in any of the texts, 0 to 1.
 

@@ -27,6 +27,20 @@ class StoredQuestions:
             if "&" in question and (group := cleaning.group(cleaning.clean(question))) != groups[row]:
                 self._rows.setdefault(group, []).append(row)
 
+    def add(self, row: int, question: str) -> None:
+        """Adds the pair of a row."""
+        for group in _groups(question):
+            self._rows.setdefault(group, []).append(row)
+
+    def remove(self, row: int, question: str) -> None:
+        """Removes the pair of a row."""
+        for group in _groups(question):
+            self._rows[group] = [other for other in self._rows.get(group, ()) if other != row]
+
     def rows(self, question: str) -> np.ndarray:
         """Returns the rows that have this clean question, [R] int; none for most questions."""
         return np.array(self._rows.get(cleaning.group(question), ()), int)
+
+
+def _groups(question: str) -> set[int]:
+    return {cleaning.group(question), cleaning.group(cleaning.clean(question))}

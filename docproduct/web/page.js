@@ -7,7 +7,7 @@ import { at, readEvents, sentenceParts, sourceName, tell } from "./panel.js";
 import { leaveTalk, showTalk } from "./talk.js";
 import { showTriage } from "./triage.js";
 
-const info = { num_answers: 0, generator: false, max_k: 50, max_question_chars: 2000, examples: [], disclaimer: "" };
+const info = { num_answers: 0, generator: false, max_k: 50, max_question_chars: 2000, examples: [], sources: [], disclaimer: "" };
 const entries = []; // what was asked since the page was loaded, the newest last
 let shown = null; // the entry on the page; null at the start
 let running = null; // AbortController of the request under way
@@ -50,6 +50,7 @@ async function request(path, body, signal) {
 
 function newEntry(question, correct) {
   const settings = { k: Number(at("k").value), search_by: at("ask").elements.search_by.value, correct };
+  if (at("source").value) settings.filter = { source: at("source").value };
   if (info.generator) {
     settings.generate = at("generate").checked;
     settings.only_supported = at("only_supported").checked;
@@ -416,6 +417,14 @@ function setTheme(theme) {
   at("theme_words").textContent = otherTheme() === "light" ? "Light colours" : "Dark colours";
 }
 
+/** Lists the collections to choose from, if there are several. */
+function listSources() {
+  const chosen = at("source").value;
+  at("source").replaceChildren(new Option("All", ""), ...info.sources.map((name) => new Option(name, name)));
+  at("source").value = info.sources.includes(chosen) ? chosen : "";
+  at("from").hidden = info.sources.length < 2;
+}
+
 async function loadInfo() {
   try {
     Object.assign(info, await (await request("v1/info")).json(), { loaded: true });
@@ -425,6 +434,7 @@ async function loadInfo() {
   }
   at("token_form").hidden = true;
   problem("");
+  listSources();
   at("k").max = Math.max(1, Math.min(info.max_k, info.num_answers));
   at("k_value").value = at("k").value; // a smaller greatest value takes it along
   for (const part of document.querySelectorAll(".writer")) part.hidden = !info.generator;

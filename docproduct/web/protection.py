@@ -24,6 +24,7 @@ from docproduct.web.measures import Measures
 from docproduct.web.settings import Limits
 
 PUBLIC = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")  # need no token
+_PAIRS = "/v1/pairs"  # changes below this path need the token for changes
 _GONE = 499  # the status in the log of a client that left before it was answered
 HEADER_BYTES = 16 * 1024
 _PAGE_POLICY = (
@@ -98,7 +99,7 @@ class Protection:
                     raise RefusedError(431, "too_large", f"The headers are longer than {HEADER_BYTES} bytes.")
                 self._check_host(headers)
                 self._check_rate(scope)  # before the token, so that it cannot be guessed by many attempts
-                self._check_token(scope["path"], headers)
+                self._check_token(scope, headers)
                 receive = await self._receive_body(headers, receive)
             except RefusedError as error:
                 await refuse(error)
@@ -127,14 +128,22 @@ class Protection:
         if self._allowed.hosts and _name(headers.get("host", "")) not in map(_name, self._allowed.hosts):
             raise RefusedError(400, "invalid_request", "The service is not called by this name; see --allowed_hosts.")
 
-    def _check_token(self, path: str, headers: Headers) -> None:
-        if self._allowed.token is None or path in PUBLIC or path.startswith(("/static/", "/docs/")):
+    def _check_token(self, scope: Scope, headers: Headers) -> None:
+        path, allowed = scope["path"], self._allowed
+        changes = path.startswith(_PAIRS) and scope["method"] not in ("GET", "HEAD", "OPTIONS")
+        if path in PUBLIC or path.startswith(("/static/", "/docs/")) or not (allowed.token or changes):
             return
+        if changes and allowed.write_token is None:
+            message = "The pairs of this service cannot be changed. Start it with --live and a token for changes."
+            raise RefusedError(403, "forbidden", message)
         scheme, _, given = headers.get("authorization", "").partition(" ")
-        expected = self._allowed.token.encode()
+        expected = {allowed.write_token} if changes else {allowed.token, allowed.write_token}
         # In constant time, so that the time does not tell how much of the token is right.
-        if not hmac.compare_digest(given.strip().encode("latin-1", "replace"), expected) or scheme.lower() != "bearer":
-            message = "This service wants a token: Authorization: Bearer TOKEN. It is missing or wrong."
+        sent = given.strip().encode("latin-1", "replace")
+        matches = [hmac.compare_digest(sent, token.encode()) for token in expected - {None}]
+        if not any(matches) or scheme.lower() != "bearer":
+            which = "the token for changes" if changes else "a token"
+            message = f"This service wants {which}: Authorization: Bearer TOKEN. It is missing or wrong."
             raise RefusedError(401, "unauthorized", message, {"WWW-Authenticate": "Bearer"})
 
     def _check_rate(self, scope: Scope) -> None:

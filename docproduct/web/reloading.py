@@ -1,5 +1,6 @@
 """The answerer of the service, which can be replaced while it answers."""
 
+import contextlib
 import threading
 
 import numpy as np
@@ -29,13 +30,14 @@ class Reloadable:
     def __init__(self, folders: Folders):
         """Loads the folders; see `Answerer.load`."""
         self._folders, self._reloading = folders, threading.Lock()
+        self.answerer: Answerer | None = None
         self._load()
 
     def _load(self) -> None:
         answerer: Answerer | None = None
         examples: list[str] = []
         if self._folders.answers:
-            answerer = Answerer.load(self._folders)
+            answerer = Answerer.load(self._folders, self.answerer and self.answerer.live)
             examples = example_questions(answerer.index)
             # The first question takes longer, so no client should be the one to ask it.
             answerer.answer(Query(examples[0] if examples else "a", k=1, threshold=-1.0))
@@ -68,8 +70,10 @@ class Reloadable:
           Whether a new answerer answers.
         """
         with self._reloading:
+            live = self.answerer and self.answerer.live
             try:
-                self._load()
+                with live.reloading() if live else contextlib.nullcontext():
+                    self._load()
             except Exception as error:
                 logging.error("Loading again failed; the old models and index stay: %s", error)
                 return False

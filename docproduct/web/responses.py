@@ -11,6 +11,7 @@ from absl import logging
 from fastapi import Request
 
 from docproduct.answering import Answer
+from docproduct.search.changes import NotStoredError
 from docproduct.web.protection import error_body
 from docproduct.web.queue import OverloadedError
 
@@ -91,6 +92,9 @@ def explained(error: Exception) -> tuple[int, str, str]:
         return 503, "overloaded", "The service is busy. Try again in a moment."
     if isinstance(error, TimeoutError):
         return 504, "timeout", "This took too long and was given up. Try again, perhaps with fewer tokens."
+    if isinstance(error, NotStoredError):
+        logging.error("A change was refused: %s", error)
+        return 507, "not_stored", "The change could not be stored, as the disk is full or fails; nothing was changed."
     if isinstance(error, InvalidRequestError):
         return 422, "invalid_request", str(error)
     return 500, "internal", "Something went wrong here; the service's log says more."

@@ -14,6 +14,7 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from docproduct.search.changes import NotStoredError
 from docproduct.web import schemas
 from docproduct.web.protection import error_body
 from docproduct.web.queue import OverloadedError
@@ -59,7 +60,7 @@ def add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    for kind in (InvalidRequestError, TimeoutError, OverloadedError, ClientGoneError):
+    for kind in (InvalidRequestError, NotStoredError, TimeoutError, OverloadedError, ClientGoneError):
         app.add_exception_handler(kind, other)
 
 

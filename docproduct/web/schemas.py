@@ -10,6 +10,8 @@ from pydantic_core import PydanticCustomError
 from data_pipeline.settings import Description, descriptions
 from docproduct.answering import Query
 from docproduct.generation.sampling import GenerationSettings
+from docproduct.web import pair_schemas
+from docproduct.web.filter_schemas import Filtered
 from docproduct.web.settings import RequestLimits
 from docproduct.web.source_schemas import Source, Suggestion, WrittenSentence
 
@@ -56,7 +58,7 @@ def _sampling_fields() -> dict[str, tuple[Any, Any]]:
     return fields | {"max_tokens": (int | None, longest)}
 
 
-class RetrieveRequest(BaseModel):
+class RetrieveRequest(Filtered):
     """A question."""
 
     model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
@@ -300,6 +302,9 @@ class Info(BaseModel):
     max_body_bytes: int
     max_tokens: int | None
     examples: list[str]
+    sources: list[str] = Field(description="Sources of the pairs, at most 50; for filters.")
+    columns: list[str] = Field(description="Columns that pairs can be filtered by.")
+    live: pair_schemas.LiveState | None = Field(description="Changes of the pairs; null if they cannot be changed.")
     disclaimer: str
 
 

@@ -21,8 +21,9 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.security import HTTPBearer
 
 from docproduct.answering import DISCLAIMER, Folders
-from docproduct.web import schemas, talk_schemas
+from docproduct.web import pair_schemas, schemas, talk_schemas
 from docproduct.web.measures import Measures
+from docproduct.web.pair_routes import add_pairs
 from docproduct.web.protection import HEADER_BYTES, Protection
 from docproduct.web.reloading import Reloadable
 from docproduct.web.routes import add_api, add_errors, add_pages
@@ -74,13 +75,14 @@ def create_app(source: Reloadable, settings: ServiceSettings = ServiceSettings()
         app.add_middleware(
             CORSMiddleware,
             allow_origins=settings.limits.cors_origins,
-            allow_methods=["GET", "HEAD", "POST"],
+            allow_methods=["GET", "HEAD", "POST", "PUT", "DELETE"],
             allow_headers=["*"],  # OpenAI's client sends a dozen of its own
             expose_headers=["Retry-After"],
             allow_private_network=True,
         )
     add_errors(app)
     add_api(app, service, schemas.requests(settings.request_limits))
+    add_pairs(app, service, pair_schemas.requests(settings.request_limits))
     add_talk(app, Talking(service, source, settings), talk_schemas.requests(settings.request_limits))
     add_pages(app)
     return app
@@ -108,6 +110,10 @@ def serve(
       OSError: the port is taken, or a file cannot be read.
       ValueError: one of the folders is damaged, unfinished, or does not fit the others.
     """
+    if folders.live and settings.limits.write_token is None:
+        raise ValueError(
+            "--live lets clients change the pairs, which needs a token: --write_token_file, or DOCPRODUCT_WRITE_TOKEN."
+        )
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # until the folders are loaded
     if settings.limits.hosts or _is_loopback(host):
         names = (*settings.limits.hosts, *_LOOPBACK, f"[{host}]" if ":" in host else host)

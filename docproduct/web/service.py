@@ -9,7 +9,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from absl import logging
@@ -21,14 +21,17 @@ from docproduct.answering.choices import ChoiceAnswer, ChoiceAnswerer, ReadQuest
 from docproduct.answering.triage import Triage, Triager
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation, GenerationSession
+from docproduct.index.live import LiveFolder
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
-from docproduct.web import schemas, talk_schemas
+from docproduct.web import pair_schemas, schemas, talk_schemas
 from docproduct.web.measures import Measures
 from docproduct.web.queue import QueueLimits, WorkQueue
 from docproduct.web.reloading import Reloadable
 from docproduct.web.responses import InvalidRequestError, request_errors
 from docproduct.web.settings import ServiceSettings
+
+T = TypeVar("T")
 
 
 class _Question(NamedTuple):
@@ -85,6 +88,10 @@ def _choose(exams: Sequence[_Exam]) -> Iterator[list[ChoiceAnswer]]:
     yield [exam.chooser.answer(exam.question) for exam in exams]
 
 
+def _change(changes: Sequence[Callable[[], Any]]) -> Iterator[list[Any]]:
+    yield [change() for change in changes]
+
+
 def _write(prompts: Sequence[_Prompt]) -> Iterator[list[Generation]]:
     first = prompts[0]
     yield from first.generator.stream_many([prompt.ids for prompt in prompts], first.sampling)
@@ -102,8 +109,9 @@ class Service:
         """Makes the queues."""
         self._source, self._settings, self.measures = source, settings, measures
         # A thread for retrieval and one for writing: TensorFlow and FAISS use all cores within one batch.
-        self._threads = [ThreadPoolExecutor(1, name) for name in ("retrieval", "writing")]
-        retrieval, writing = self._threads
+        # Changes of the pairs have a third, which waits for the disk.
+        self._threads = [ThreadPoolExecutor(1, name) for name in ("retrieval", "writing", "changing")]
+        retrieval, writing, changing = self._threads
         self.writing_thread = writing
         limits = QueueLimits(settings.max_batch, settings.max_waiting, settings.max_wait_ms)
         self._questions = WorkQueue(
@@ -112,6 +120,7 @@ class Service:
         limits = QueueLimits(1, settings.max_waiting)
         self._texts = WorkQueue(_embed, retrieval, limits, on_batch=self._observe("embeddings"))
         self._complaints = WorkQueue(_triage, retrieval, limits, on_batch=self._observe("triage"))
+        self._changes = WorkQueue(_change, changing, limits, on_batch=self._observe("changes"))
         limits = QueueLimits(1, settings.writing_waiting)
         self._drafts = WorkQueue(_draft, writing, limits, on_batch=self._observe("drafts"))
         # Not beside retrieval: a language model takes longer than an encoder.
@@ -127,6 +136,7 @@ class Service:
         )
         queues = {"retrieval": self._questions, "embeddings": self._texts, "writing": self._prompts}
         queues |= {"triage": self._complaints, "drafts": self._drafts, "choices": self._exams}
+        queues["changes"] = self._changes
         for name, queue in queues.items():
             measures.waiting.labels(name).set_function(lambda queue=queue: queue.num_waiting)
 
@@ -145,7 +155,7 @@ class Service:
     async def retrieve(self, request: schemas.RetrieveRequest) -> Answer:
         """Finds the sources of a question."""
         with request_errors():
-            query = Query(request.question, request.k, request.search_by, correct=request.correct)
+            query = Query(request.question, request.k, request.search_by, request.conditions(), correct=request.correct)
         return await self.retrieved(self._answerer(), query)
 
     async def retrieved(self, answerer: Answerer, query: Query) -> Answer:
@@ -165,6 +175,7 @@ class Service:
                 request.question,
                 request.k,
                 request.search_by,
+                request.conditions(),
                 request.generate,
                 request.only_supported,
                 correct=request.correct,
@@ -244,11 +255,25 @@ class Service:
             logging.info("question: %s", json.dumps(request.question))
         return await self._exams.result(_Exam(chooser, read))
 
+    @property
+    def live(self) -> LiveFolder:
+        """The index whose pairs can be changed."""
+        if (live := self._answerer().live) is None:
+            raise HTTPException(404, "The pairs of this service cannot be changed. Start it with --live.")
+        return live
+
+    async def changed(self, change: Callable[[], T]) -> T:
+        """Changes pairs, one change after another, and returns what the change returns.
+
+        A client that leaves does not stop a change that has begun.
+        """
+        return await self._changes.result(change)
+
     def info(self) -> schemas.Info:
         """Returns the facts that a page shows."""
         answerer, triager, chooser = self._source.answerer, self._source.triager, self._source.chooser
         limits, num_answers = self._settings.request_limits, answerer.index.num_answers if answerer else 0
-        generator = answerer.generator if answerer else None
+        generator, live = (answerer.generator, answerer.live) if answerer else (None, None)
         return schemas.Info(
             num_answers=num_answers,
             num_documents=answerer.index.num_documents if answerer else 0,
@@ -266,6 +291,13 @@ class Service:
             max_body_bytes=self._settings.limits.body_bytes,
             max_tokens=generator.prompt.answer_tokens if generator else None,
             examples=self._source.examples,
+            sources=answerer.index.sources() if answerer else [],
+            columns=list(answerer.index.pairs.columns) if answerer else [],
+            live=pair_schemas.LiveState(
+                changes=live.num_changes, changed_share=live.changed_share, compacting=live.is_compacting
+            )
+            if live
+            else None,
             disclaimer=DISCLAIMER,
         )
 
@@ -286,6 +318,8 @@ class Service:
         """Ends the threads, when they have finished their work."""
         for threads in self._threads:
             threads.shutdown(wait=True, cancel_futures=True)
+        if self._source.answerer and self._source.answerer.live:
+            self._source.answerer.live.close()
 
 
 def _sampling(answerer: Answerer, request: schemas.AnswerRequest) -> GenerationSettings | None:

@@ -18,9 +18,11 @@ class Limits(Settings):
 
     Attributes:
       token: What a client must send as `Authorization: Bearer TOKEN`; None: nothing.
+      write_token: What a client must send to change the pairs, which it may read with it, too; None: nobody may.
     """
 
     token: str | None = None
+    write_token: str | None = None
     rate: str | None = setting(None, "Maximum requests per client address, such as 60/minute; default: no limit.")
     body_bytes: int = setting(256 * 1024, "Longest body of a request, in bytes.", least=1)
     body_seconds: float = setting(10.0, "Seconds in which a body must arrive.", above=0)
@@ -41,8 +43,11 @@ class Limits(Settings):
             except ValueError as error:
                 raise ValueError(f"rate is {self.rate!r}; expected for example 60/minute or 5/second.") from error
         object.__setattr__(self, "cors_origins", origins.normal(self.cors_origins))
-        if self.token is not None and not (self.token.isascii() and self.token.isprintable() and self.token.strip()):
-            raise ValueError("The token is empty, or has characters that no header can carry. Expected ASCII letters.")
+        for token in (self.token, self.write_token):
+            if token is not None and not (token.isascii() and token.isprintable() and token.strip()):
+                raise ValueError(
+                    "The token is empty, or has characters that no header can carry. Expected ASCII letters."
+                )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,8 +57,11 @@ class RequestLimits(Settings):
     question_chars: int = setting(2_000, "Longest question, in characters.", least=1)
     texts: int = setting(256, "Maximum number of texts to encode per request.", least=1)
     text_chars: int = setting(
-        20_000, "Longest of these texts, and longest context of a multiple-choice question, in characters.", least=1
+        20_000,
+        "Longest of these texts, answer of a pair, and context of a multiple-choice question, in characters.",
+        least=1,
     )
+    pairs: int = setting(100, "Maximum number of pairs to add per request.", least=1)
     choices: int = setting(20, "Maximum number of choices per question.", least=2)
 
     @property

@@ -6,6 +6,7 @@ from pydantic import BaseModel, Field
 class Source(BaseModel):
     """A stored pair, or a passage of a document."""
 
+    id: str = Field(description="For /v1/pairs/{id}.")
     score: float = Field(description="Cosine, -1 to 1.")
     rerank_score: float | None = Field(description="Score that a reranker ordered it by; null if it was not reranked.")
     in_prompt: bool = Field(description="Whether the generator read it.")
@@ -17,6 +18,7 @@ class Source(BaseModel):
     section: str = Field(description="The headings above the passage.")
     page: str = Field(description="Number of its page, from 1; empty for a document without pages.")
     place: str = Field(description="Where the passage stands, to be cited: Asthma guide, Treatment, page 3.")
+    columns: dict[str, str] = Field(description="What else the index keeps of it.")
 
 
 class Suggestion(BaseModel):

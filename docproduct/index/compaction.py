@@ -1,0 +1,173 @@
+"""Writes a live index as a new folder, and puts it in the place of the old one."""
+
+import dataclasses
+import itertools
+import os
+import re
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from data_pipeline import cleaning
+from data_pipeline.folders import files
+from data_pipeline.folders.manifest import MANIFEST_FILE
+from docproduct.index import windows
+from docproduct.index.calibrating import calibrate, threshold_of
+from docproduct.index.content import Content, are_passages, headings
+from docproduct.index.folder import KIND, word_indexes, write
+from docproduct.index.pairs import Pairs
+from docproduct.index.precomputed import PRECOMPUTED
+from docproduct.index.settings import IndexSettings
+from docproduct.search.engine import Engine
+from docproduct.systems.retriever import Side, TrainedRetriever
+from docproduct.systems.retriever.folder import shorten
+
+Snapshot = tuple[Pairs, dict[Side, tuple[Engine, list[list[int]]]]]  # see `Index.snapshot`
+_NEW, _OLD = "new", "old"  # in the folder beside the index folder
+# Kinds that give vectors back as they were added; of others, the texts are encoded again.
+_EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+,Flat|NSG\d+(,Flat)?)")
+
+
+def live_dir(index_dir: str) -> str:
+    """Returns the folder beside an index folder that holds its changes."""
+    return f"{os.path.realpath(index_dir)}.live"
+
+
+def write_new(
+    manifest: dict[str, Any],
+    settings: IndexSettings,
+    snapshot: Snapshot,
+    index_dir: str,
+    retriever: TrainedRetriever,
+) -> str:
+    """Writes a live index to a folder beside the old one, and returns it; its files are on the disk.
+
+    The calibration is made anew. The index may be searched and changed meanwhile.
+
+    Args:
+      manifest: That of the old folder.
+      settings: Those of the index.
+      snapshot: What the index holds.
+      index_dir: Its folder.
+      retriever: Its encoder.
+
+    Raises:
+      ValueError: There are too few pairs for the factory, or none with words.
+      OSError: The disk is full, or fails.
+    """
+    settings = dataclasses.replace(settings, export_embeddings=False)
+    content = _content(snapshot, settings, retriever)
+    words = word_indexes(content.pairs, settings)
+    made_of = {name: manifest[name] for name in ("encoder", "prepared", "vectors") if name in manifest}
+    made_of |= {"settings": dataclasses.asdict(settings), "compactions": manifest.get("compactions", 0) + 1}
+    path = os.path.join(live_dir(index_dir), _NEW)
+    with files.whole_folder(path, overwrite=True, kind=KIND) as folder:
+        if made_of["encoder"]["dtype_policy"] == PRECOMPUTED:
+            made_of["threshold"] = threshold_of(content, settings.kept)
+        else:
+            made_of |= calibrate(folder, content, retriever, settings)
+        write(folder, content, words, settings, made_of)
+        files.sync_folder(folder)
+    return path
+
+
+def _content(snapshot: Snapshot, settings: IndexSettings, retriever: TrainedRetriever) -> Content:
+    pairs, sides = snapshot
+    table = pairs.table()
+    if "question_group" not in table.column_names:  # an index of an earlier version
+        table = table.append_column("question_group", [list(map(cleaning.group, table["question"].to_pylist()))])
+    split_names = np.full(len(table), "")
+    if "split" in table.column_names:
+        split_names = table["split"].to_numpy(zero_copy_only=False)
+        table = table.drop_columns(["split"])
+    present = np.flatnonzero(pairs.present).tolist()
+    vectors = {}
+    rows, numbers = np.arange(len(present)), np.zeros(len(present), int)
+    for side, (engine, ids_of) in sides.items():
+        ids = [ids_of[row] for row in present]
+        if side == "answer":
+            lengths = list(map(len, ids))
+            rows = np.repeat(rows, lengths)
+            numbers = np.array([number for length in lengths for number in range(length)], int)
+        if _EXACT.fullmatch(settings.factory):
+            vectors[side] = engine.vectors_of(np.array(list(itertools.chain(*ids)), np.int64))
+        else:
+            vectors[side] = _encode_again(table, side, settings, retriever)
+    return Content(table, split_names, vectors, rows, numbers)
+
+
+def _encode_again(table: pa.Table, side: Side, settings: IndexSettings, retriever: TrainedRetriever) -> np.ndarray:
+    """Returns the vectors of one side of all rows, in their order, [P, D]."""
+    of_documents = are_passages(table)
+    texts, names = table[side].to_pylist(), headings(table)
+    vectors: list[np.ndarray] = [np.empty((0, 0))] * len(table)
+    for passages in (False, True):
+        rows = np.flatnonzero(of_documents == passages).tolist()
+        if rows and not (passages and side == "question"):
+            own = encode(
+                [texts[row] for row in rows],
+                side,
+                settings,
+                retriever,
+                [names[row] for row in rows] if passages else (),
+            )
+            for row, of_row in zip(rows, own, strict=True):
+                vectors[row] = of_row
+    return np.concatenate([of_row for of_row in vectors if len(of_row)])
+
+
+def encode(
+    texts: list[str],
+    side: Side,
+    settings: IndexSettings,
+    retriever: TrainedRetriever,
+    names: Sequence[str] = (),
+) -> list[np.ndarray]:
+    """Returns the vectors of each text as an index of these settings has them, [P, D] float32 of unit norm.
+
+    Args:
+      texts: Questions, answers or passages of documents.
+      side: Which of the first two.
+      settings: Those of the index.
+      retriever: Its encoder.
+      names: The headings of passages; none for pairs.
+    """
+    if not names and (side == "question" or not settings.passage_tokens):
+        return list(shorten(retriever.embed_few(texts, side), settings.dims)[:, None])
+    if names:
+        cut = windows.of_passages(texts, retriever, settings, names)
+    else:
+        cut = windows.cut(texts, retriever, settings.passage_tokens, settings.passage_overlap)
+    heads = shorten(retriever.embed_ids(cut.ids, side).head, settings.dims)
+    return [heads[cut.rows == row] for row in range(len(texts))]
+
+
+def put_in_place(index_dir: str) -> None:
+    """Replaces the index folder by the new one; `recover` completes it if the process is killed meanwhile."""
+    path, beside = os.path.realpath(index_dir), live_dir(index_dir)
+    os.replace(path, os.path.join(beside, _OLD))
+    os.replace(os.path.join(beside, _NEW), path)
+    for folder in (os.path.dirname(path), beside):
+        _sync(folder)
+    shutil.rmtree(os.path.join(beside, _OLD), ignore_errors=True)
+
+
+def recover(index_dir: str) -> None:
+    """Completes what a killed process began, or removes it. Nobody may be writing the index."""
+    path, beside = os.path.realpath(index_dir), live_dir(index_dir)
+    new, old = os.path.join(beside, _NEW), os.path.join(beside, _OLD)
+    if not os.path.isdir(path) and os.path.isdir(old):
+        os.replace(new if os.path.exists(os.path.join(new, MANIFEST_FILE)) else old, path)
+    for folder in (new, f"{new}.partial", old):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _sync(folder: str) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
