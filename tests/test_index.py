@@ -183,12 +183,8 @@ def test_the_path_of_one_question(trained, folder):
     assert list(shown) == ["question", "corrected", "answer", *written, "sources", "seconds", "emergency", "disclaimer"]
     assert shown["disclaimer"] == DISCLAIMER
     assert "not medical advice" in DISCLAIMER
-    assert [list(source) for source in shown["sources"]] == [
-        [
-            *("score", "rerank_score", "in_prompt", "question", "answer", "source", "focus"),
-            *("title", "section", "page", "place"),
-        ]
-    ] * 3
+    of_hit = ["question", "answer", "source", "focus", "title", "section", "page", "place", "columns"]
+    assert [list(source) for source in shown["sources"]] == [["id", "score", "rerank_score", "in_prompt", *of_hit]] * 3
     for blank in ("", " \t\n", "\u200b\ufeff"):
         with pytest.raises(ValueError, match="The question is empty"):
             answerer.answer(Query(blank))

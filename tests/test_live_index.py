@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 from data_pipeline import cleaning
+from data_pipeline.corpora.passages import PASSAGES
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
+from data_pipeline.rows import PASSAGE
 from docproduct.index import Index, IndexSettings, build, compaction
 from docproduct.index.live import LiveFolder, NewPair, pair_id_of
 from docproduct.search.changes import NotStoredError
@@ -269,3 +271,29 @@ def test_ids():
     assert pair_id_of("0") == 0
     names = ["-0", "007", "9223372036854775808", "+1", "a/b", "", "1 "]
     assert len({pair_id_of(name) for name in names} - {0, 1, 7}) == len(names)
+
+
+@pytest.mark.parametrize("factory", ["Flat", "SQ8"])
+def test_pairs_are_changed_beside_documents(retriever, first_pairs, vocab_file, tmp_path, factory):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/guide.md").write_text("# Guide\n## Rest\nsleep helps.\n\n## Water\ndrink it.\n", encoding="utf-8")
+    prepare(PrepareSettings((str(tmp_path / "in"),), vocab_file), str(tmp_path / "guide"), reader=PASSAGES)
+    guide = PreparedFolder(str(tmp_path / "guide"), PASSAGE)
+    pairs = prepared_folder(first_pairs[:9], vocab_file, tmp_path / "pairs")
+    path = str(tmp_path / "i")
+    build(retriever, [pairs, guide], path, IndexSettings(factory=factory, hybrid="rrf"))
+    live = LiveFolder(path, retriever, compact_changes=0)
+    rest = next(row for row in range(len(live.index.pairs)) if live.index.pairs.headings[row] == "Guide, Rest")
+    assert live.remove(live.index.pairs[rest]["pair_id"])
+    live.put([NewPair(5, live.cleaned({"question": "new?", "answer": "sleep well."}))])
+    vectors = retriever.embed_few(["guide, rest", "new", "guide, water"], "question")
+    seen = []
+    for _ in range(2):
+        results = live.index.search_many(vectors, 3, "answer", ["guide, rest", "new", "guide, water"])
+        assert [result.stored for result in results] == [False, True, True]
+        assert [result.hits[0].label for result in results[1:]] == ["new?", "Guide, Water"]
+        seen.append([[(hit.label, round(hit.score, 2)) for hit in result.hits] for result in results])
+        live.compact()
+    assert seen[0] == seen[1]
+    assert live.index.manifest["counts"]["document_passages"] == 1
+    live.close()

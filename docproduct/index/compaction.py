@@ -107,13 +107,8 @@ def _encode_again(table: pa.Table, side: Side, settings: IndexSettings, retrieve
     for passages in (False, True):
         rows = np.flatnonzero(of_documents == passages).tolist()
         if rows and not (passages and side == "question"):
-            own = encode(
-                [texts[row] for row in rows],
-                side,
-                settings,
-                retriever,
-                [names[row] for row in rows] if passages else (),
-            )
+            own_names = [names[row] for row in rows] if passages else ()
+            own = encode([texts[row] for row in rows], side, settings, retriever, own_names)
             for row, of_row in zip(rows, own, strict=True):
                 vectors[row] = of_row
     return np.concatenate([of_row for of_row in vectors if len(of_row)])

@@ -33,7 +33,7 @@ class Windows(NamedTuple):
 def of_passages(
     texts: Sequence[str], retriever: TrainedRetriever, settings: IndexSettings, headings: Sequence[str]
 ) -> Windows:
-    """Cuts passages of documents, each under its heading, into windows as long as the settings or the encoder allow."""
+    """Cuts passages of documents, each under its heading, into windows as long as the encoder or the settings allow."""
     size, overlap = settings.passage_tokens, settings.passage_overlap
     if not size:
         size = min(_DOCUMENT_TOKENS, retriever.config.max_tokens)
