@@ -94,6 +94,19 @@ def test_settings_reach_the_service(page, answerer):
     assert not page.shows("#written")
 
 
+def test_a_collection_is_chosen_if_there_are_several(page, answerer, server):
+    assert not page.js("return document.getElementById('collections').checkVisibility()")
+    answerer.sources = ["CDC", "<b>NHS"]
+    page.driver.get(server.url)
+    page.until(lambda: page.js("return document.getElementById('collection').options.length") == 3)
+    page.at("#settings_button").click()
+    assert page.shows("#collections")
+    page.at("#collection").send_keys("<b>")
+    page.ask("asthma")
+    assert answerer.asked[-1].filter == ("source=<b>NHS",)
+    assert page.violations() == []
+
+
 def test_a_shortened_question_is_reported(page):
     page.ask("asthma")
     assert not page.shows("#shortened")

@@ -50,7 +50,7 @@ async function request(path, body, signal) {
 
 function newEntry(question, correct) {
   const settings = { k: Number(at("k").value), search_by: at("ask").elements.search_by.value, correct };
-  if (at("source").value) settings.filter = { source: at("source").value };
+  if (at("collection").value) settings.filter = { source: at("collection").value };
   if (info.generator) {
     settings.generate = at("generate").checked;
     settings.only_supported = at("only_supported").checked;
@@ -419,10 +419,10 @@ function setTheme(theme) {
 
 /** Lists the collections to choose from, if there are several. */
 function listSources() {
-  const chosen = at("source").value;
-  at("source").replaceChildren(new Option("All", ""), ...info.sources.map((name) => new Option(name, name)));
-  at("source").value = info.sources.includes(chosen) ? chosen : "";
-  at("from").hidden = info.sources.length < 2;
+  const chosen = at("collection").value;
+  at("collection").replaceChildren(new Option("All", ""), ...info.sources.map((name) => new Option(name, name)));
+  at("collection").value = info.sources.includes(chosen) ? chosen : "";
+  at("collections").hidden = info.sources.length < 2;
 }
 
 async function loadInfo() {
