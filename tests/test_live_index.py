@@ -178,6 +178,16 @@ def test_the_folder_is_written_anew_in_the_background(folder):
     assert live.texts(21) == texts_of(21, 1)
 
 
+def test_a_quarter_of_the_pairs_is_enough(folder, monkeypatch):
+    live = folder.open(compact_changes=1_000)
+    monkeypatch.setattr(live, "_compact_in_background", lambda: None)
+    for number, is_due in ((99, False), (100, True)):
+        live.put([new_pair(live, other) for other in range(100, 100 + number)])
+        assert (live.num_changes, live._is_due) == (number, is_due)
+    monkeypatch.setattr(type(live), "changed_share", 0.24)
+    assert not live._is_due
+
+
 def test_an_index_that_was_replaced_meanwhile_is_not_written_over(folder, tmp_path):
     live = folder.open()
     live.put([new_pair(live, 50)])

@@ -56,7 +56,7 @@ class Folders(Settings):
     )
     compact_changes: int = setting(
         COMPACT_CHANGES,
-        "With --live: number of changed pairs after which the index folder is written anew, meanwhile; 0: never.",
+        "With --live: changed pairs after which the folder is written anew; a quarter of all is enough. 0: never.",
         least=0,
     )
     index_device: str = setting("auto", "Where FAISS searches.", choices=("auto", "cpu", "gpu"))

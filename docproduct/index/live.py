@@ -28,6 +28,7 @@ from docproduct.systems.retriever import TrainedRetriever
 
 Status = Literal["added", "replaced", "unchanged"]
 COMPACT_CHANGES = 2_000
+_LARGE_SHARE, _LEAST_CHANGES = 0.25, 100  # so many changes are enough, too: the calibration should fit the pairs
 _INT64 = re.compile(r"0|-?[1-9]\d{0,18}")
 
 
@@ -71,7 +72,8 @@ class LiveFolder:
           index_dir: The index folder.
           retriever: The encoder that built it.
           device: Where FAISS searches.
-          compact_changes: Number of changed pairs after which the folder is written anew; 0: never.
+          compact_changes: Number of changed pairs after which the folder is written anew; fewer, but 100 or more, are
+            enough if they are a quarter of all. 0: never.
 
         Raises:
           ValueError: The folder holds no finished index, or that of another encoder, or a file is damaged.
@@ -190,9 +192,14 @@ class LiveFolder:
         self._store.write(changes)
         self.index.apply(changes)
         self.num_changes = self._store.num_changes
-        if 0 < self._compact_changes <= self.num_changes and not self.is_compacting:
+        if self._is_due and not self.is_compacting:
             self._compacting = threading.Thread(target=self._compact_in_background, name="compaction")
             self._compacting.start()
+
+    @property
+    def _is_due(self) -> bool:
+        is_large = self.num_changes >= _LEAST_CHANGES and self.changed_share >= _LARGE_SHARE
+        return self._compact_changes > 0 and (is_large or self.num_changes >= self._compact_changes)
 
     @property
     def changed_share(self) -> float:
