@@ -240,6 +240,8 @@ def test_all_pairs_can_be_removed_and_others_added(folder):
     live.put([new_pair(live, 3)])
     (result,) = live.index.search_many(vectors, 5, "answer", ["question 3 of version 1?"])
     assert ([hit.pair_id for hit in result.hits], result.stored) == ([3], True)
+    (result,) = live.index.search_many(vectors, 5, "answer", ["question 3 of version 0?"])
+    assert ([hit.pair_id for hit in result.hits], result.stored, result.num_own) == ([3], False, 0)
 
 
 def test_words_of_added_pairs_are_known_and_those_of_removed_ones_are_not(retriever, index_dir):
