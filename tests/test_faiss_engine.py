@@ -1,5 +1,7 @@
 """FAISS against brute force: additions, removals, and searches restricted to some ids."""
 
+import os
+
 import numpy as np
 import pytest
 
@@ -41,6 +43,30 @@ def test_added_vectors_are_found(engine, tmp_path):
     assert engine.ids().tolist() == IDS.tolist()
     engine.save(str(tmp_path / "e"))
     check(FaissEngine.load(str(tmp_path / "e"), "Build it."), np.arange(300), atol=0.15)
+
+
+def test_a_mapped_file_is_searched_like_one_that_is_read_and_cannot_be_changed(engine, tmp_path):
+    path = str(tmp_path / "e")
+    engine.save(path)
+    mapped = FaissEngine.load(path, "Build it.", mapped=True)
+    os.remove(path)  # the mapping outlives the name
+    check(mapped, np.arange(200))
+    check(mapped, np.arange(0, 200, 3), IDS[:200:3])
+    for mine, its in zip(engine.search(VECTORS, 9), mapped.search(VECTORS, 9), strict=True):
+        np.testing.assert_array_equal(its, mine)
+    with pytest.raises(ValueError, match="mapped into memory cannot be changed"):
+        mapped.add(VECTORS[200:], IDS[200:])
+    with pytest.raises(ValueError, match="mapped into memory cannot be changed"):
+        mapped.remove(IDS[:3])
+    assert mapped.ids().tolist() == IDS[:200].tolist()
+
+
+def test_a_cut_file_is_refused_when_it_is_mapped(engine, tmp_path):
+    path = tmp_path / "e"
+    engine.save(str(path))
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError, match="missing or damaged .* Build it."):
+        FaissEngine.load(str(path), "Build it.", mapped=True)
 
 
 @pytest.mark.parametrize("few", [0, 2_000])

@@ -103,7 +103,7 @@ class OpenedFolder:
             words = None
             if self.settings.hybrid != "none":
                 words = WordIndex.load(os.path.join(index_dir, WORD_FOLDERS[side]), searched_texts(table, side))
-            engine = FaissEngine.load(os.path.join(index_dir, FAISS_FILES[side]), REMEDY, device)
+            engine = FaissEngine.load(os.path.join(index_dir, FAISS_FILES[side]), REMEDY, device, mapped=True)
             engine = LiveEngine(engine) if self._live else engine
             yield side, IndexSide(engine, ids[side], rows[side], self.pairs, words)
 

@@ -32,17 +32,19 @@ class FaissEngine:
       max_k: Neighbours that a search returns at most.
     """
 
-    def __init__(self, index: Any, device: str = "cpu"):
+    def __init__(self, index: Any, device: str = "cpu", mapped: bool = False):
         """Takes an IDMap2 index on the CPU.
 
         Args:
           index: The FAISS index.
           device: Where to search: cpu, gpu, or auto for a GPU if there is one.
+          mapped: Whether the index is a file that is mapped into memory.
 
         Raises:
           ValueError: there is no GPU, or this kind of index cannot be searched there.
         """
         self._index, self._device = index, device  # the index on the CPU gives its vectors back
+        self._mapped = mapped
         self._searched = _on_device(index, device)
         self.width: int = index.d
         self.max_k = sys.maxsize if self._searched is index else _MAX_GPU_K
@@ -61,17 +63,24 @@ class FaissEngine:
         return cls(index)
 
     @classmethod
-    def load(cls, path: str, remedy: str, device: str = "cpu") -> "FaissEngine":
+    def load(cls, path: str, remedy: str, device: str = "cpu", mapped: bool = False) -> "FaissEngine":
         """Reads what `save` wrote.
+
+        Args:
+          path: The file.
+          remedy: What to do if it is missing or damaged.
+          device: See `__init__`.
+          mapped: Map the file into memory instead of reading it. Only what searches touch is read, and processes share
+            it; the file may be replaced, but not written to, and vectors cannot be added or removed.
 
         Raises:
           ValueError: the file is missing or damaged, and the message ends with `remedy`; or see `__init__`.
         """
         try:
-            index = faiss.read_index(path)
+            index = faiss.read_index(path, faiss.IO_FLAG_MMAP_IFC if mapped else 0)
         except RuntimeError as error:
             raise ValueError(f"{path} is missing or damaged ({_reason(error)}). {remedy}") from error
-        return cls(index, device)
+        return cls(index, device, mapped)
 
     def save(self, path: str) -> None:
         """Writes the index to a file.
@@ -111,7 +120,12 @@ class FaissEngine:
         return self._index.ntotal
 
     def add(self, vectors: np.ndarray, ids: np.ndarray) -> None:
-        """Adds vectors, [M, D] float32, under ids that are not in use, [M] int64."""
+        """Adds vectors, [M, D] float32, under ids that are not in use, [M] int64.
+
+        Raises:
+          ValueError: the index is mapped into memory.
+        """
+        self._check_changeable()
         self._index.add_with_ids(vectors, ids)
         self._searched = _on_device(self._index, self._device)
 
@@ -119,8 +133,9 @@ class FaissEngine:
         """Removes the vectors under some ids, [M] int64, and returns how many there were.
 
         Raises:
-          ValueError: this kind of index cannot remove vectors.
+          ValueError: this kind of index cannot remove vectors, or it is mapped into memory.
         """
+        self._check_changeable()
         remedy = "Build the index again without them, or with a factory that can, such as Flat."
         # FAISS would remove them from inverted lists, and then give the vectors behind them other vectors' ids.
         if faiss.try_extract_index_ivf(self._index):
@@ -155,6 +170,13 @@ class FaissEngine:
                 f"This kind of index cannot be searched among some vectors only ({_reason(error)}). Build it with a "
                 "factory that can, such as Flat or HNSW32."
             ) from error
+
+    def _check_changeable(self) -> None:
+        if self._mapped:
+            raise ValueError(
+                "An index that is mapped into memory cannot be changed. Load it with mapped=False, or put it into a "
+                "LiveEngine, which keeps changes beside it."
+            )
 
     def ids(self) -> np.ndarray:
         """Returns all ids, [N] int64, in the order in which the vectors were added."""
