@@ -53,6 +53,11 @@ class SelfAttention(_Attention):
     def _make_inputs(self, width: int, dense: Callable[[int, str], keras.layers.Layer]) -> None:
         self.query_key_value = dense(3 * width, "query_key_value")
 
+    def build(self, states_shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        self.query_key_value.build(states_shape)
+        self.output_projection.build(states_shape)
+
     def call(self, states: Any, attention_biases: Sequence[Any], training: bool = False) -> Any:
         """Attends within each text.
 
@@ -139,6 +144,12 @@ class CrossAttention(_Attention):
 
     def _make_inputs(self, width: int, dense: Callable[[int, str], keras.layers.Layer]) -> None:
         self.query, self.key_value = dense(width, "query"), dense(2 * width, "key_value")
+
+    def build(self, states_shape: tuple[int | None, int], encoder_states_shape: tuple[int | None, ...]) -> None:
+        """Makes the variables."""
+        self.query.build(states_shape)
+        self.key_value.build((None, encoder_states_shape[-1]))
+        self.output_projection.build(states_shape)
 
     def keys_and_values(self, encoder_states: Any) -> LayerCache:
         """[B, E, D of the encoder] -> keys and values, [B, H, E, S] each."""

@@ -147,6 +147,11 @@ class BertLayer(keras.layers.Layer):
         self.feed_forward_dropout = blocks.dropout(config.dropout)
         self.feed_forward_norm = blocks.layer_norm(config.norm_epsilon, "feed_forward_norm")
 
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        for layer in (self.attention, self.attention_norm, self.feed_forward, self.feed_forward_norm):
+            layer.build(shape)
+
     def call(self, states: Any, attention_biases: Any, training: bool = False, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]; attention_biases: [B, 1, 1, T] for each group."""
         attended = self.attention(states, attention_biases, training=training)
@@ -178,6 +183,14 @@ class Bert(keras.layers.Layer):
         self.embedding_norm = blocks.layer_norm(config.norm_epsilon, "embedding_norm")
         self.embedding_dropout = blocks.dropout(config.dropout)
         self.layers = [BertLayer(config, blocks, f"layer_{i}") for i in range(config.num_layers)]
+
+    def build(self, shape: Any = None) -> None:
+        """Makes the variables; their shapes depend on the configuration alone."""
+        del shape
+        for embedding in (self.token_embedding, self.position_embedding, self.segment_embedding):
+            embedding.build((None,))
+        for layer in (self.embedding_norm, *self.layers):
+            layer.build((None, self.config.width))
 
     @property
     def compiled(self) -> bool:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 from keras import ops
 
@@ -57,6 +56,15 @@ class GPT2Layer(keras.layers.Layer):
             config.width, config.feed_forward_width, config.activation, blocks, "feed_forward"
         )
         self.dropout = [blocks.dropout(config.dropout) for _ in range(3)]
+        self._encoder_width = (config.encoder_width or config.width) if config.cross_attention else None
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        for layer in (self.attention_norm, self.attention, self.feed_forward_norm, self.feed_forward):
+            layer.build(shape)
+        if self._encoder_width:
+            self.cross_attention_norm.build(shape)
+            self.cross_attention.build(shape, (None, None, self._encoder_width))
 
     def call(self, states: Any, bias: Any, encoder: tuple[Any, Any] | None = None, training: bool = False) -> Any:
         """Reads whole texts.
@@ -123,12 +131,17 @@ class GPT2(keras.layers.Layer):
         self.final_norm = blocks.layer_norm(config.norm_epsilon, "final_norm")
         self.head = None if blocks.ties_head else blocks.dense(config.vocab_size, "head")
 
+    def build(self, shape: Any = None) -> None:
+        """Makes the variables; their shapes depend on the configuration alone."""
+        del shape
+        for embedding in (self.token_embedding, self.position_embedding):
+            embedding.build((None,))
+        for layer in [*self.layers, self.final_norm, *([] if self.head is None else [self.head])]:
+            layer.build((None, self.config.width))
+
     def make_variables(self) -> "GPT2":
-        """Makes the variables, which Keras does when a layer is first run; returns the model."""
-        config = self.config
-        width = config.encoder_width or config.width
-        states = np.zeros((1, 2, width), np.float32) if config.cross_attention else None
-        self.logits(self(np.zeros((1, 2), np.int32), encoder_states=states))
+        """Makes the variables and returns the model."""
+        self.build()
         return self
 
     def call(

@@ -148,6 +148,12 @@ class FeedForward(keras.layers.Layer):
         self.activation = ACTIVATIONS[activation]
         self.inner = blocks.dense(inner_width, "inner")
         self.output_projection = blocks.dense(width, "output")
+        self._inner_width = inner_width
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables; Keras would run the layer to make them, which takes long."""
+        self.inner.build(shape)
+        self.output_projection.build((None, self._inner_width))
 
     def call(self, states: Any, training: bool = False, compiled: bool = False) -> Any:
         """[N, D] -> [N, D]."""

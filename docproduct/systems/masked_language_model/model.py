@@ -44,7 +44,9 @@ class MaskedHead(keras.layers.Layer):
         self.activation = ACTIVATIONS[config.activation]
 
     def build(self, states_shape: tuple[int | None, int], table_shape: tuple[int, int]) -> None:
-        """Makes the bias, [V]."""
+        """Makes the variables, with a bias [V]."""
+        self.transform.build(states_shape)
+        self.norm.build(states_shape)
         self.bias = self.add_weight(shape=table_shape[:1], initializer="zeros", name="bias", autocast=False)
 
     def call(self, states: Any, table: Any, training: bool = False) -> Any:
@@ -70,8 +72,13 @@ class MaskedLanguageModel(keras.Model):
         self.config = config
         self.bert = Bert(config, seed, name="bert", dtype=policy)
         self.head = MaskedHead(config, seed, "head", policy)
-        real_ids = ops.full((1, 3), 0 if config.pad_id else 1, dtype="int32")
-        self(real_ids, ops.zeros((1,), dtype="int32"))  # makes the variables
+        self.build()
+
+    def build(self, shape: Any = None) -> None:
+        """Makes the variables; their shapes depend on the configuration alone."""
+        del shape
+        self.bert.build()
+        self.head.build((None, self.config.width), (self.config.vocab_size, self.config.width))
 
     def call(self, ids: Any, places: Any, training: bool = False) -> Any:
         """Scores the vocabulary at some tokens.

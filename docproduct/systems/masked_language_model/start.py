@@ -115,7 +115,7 @@ def _read(folder: str) -> _Encoder:
     found = None if is_retriever else read_head(encoder_folder(folder))
     if found is not None:
         layer = MaskedHead(bert.config, 0, "head")
-        layer(np.zeros((1, bert.config.width), np.float32), bert.token_embedding.embeddings)  # makes the variables
+        layer.build((None, bert.config.width), bert.token_embedding.embeddings.shape)
         checkpoints.assign_from(layer, *found, folder)
         head = _values(layer)
     else:

@@ -54,6 +54,11 @@ class PairHead(keras.layers.Layer):
         self.dropout = keras.layers.Dropout(config.bert.dropout, seed=next(seeds), dtype="float32")
         self.output_projection = keras.layers.Dense(1, kernel_initializer="zeros", name="output", dtype="float32")
 
+    def build(self, question_shape: tuple[int | None, int], answer_shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        self.inner.build((None, 2 * (question_shape[-1] + answer_shape[-1])))
+        self.output_projection.build(question_shape)
+
     def call(self, question: Any, answer: Any, training: bool = False) -> Any:
         """[N, D], [N, D] -> [N]."""
         # Components of unit vectors are of size 1 / sqrt(D).
@@ -79,8 +84,13 @@ class Reranker(keras.Model):
         self.config = config
         self.bert = Bert(config.bert, seed, name="bert", dtype=keras.DTypePolicy(dtype))
         self.head = PairHead(config, seed, "head")
-        real_ids = ops.full((1, 5), 0 if config.bert.pad_id else 1, dtype="int32")
-        self(real_ids, ops.full((1,), 3, dtype="int32"))  # makes the variables
+        self.build()
+
+    def build(self, shape: Any = None) -> None:
+        """Makes the variables; their shapes depend on the configuration alone."""
+        del shape
+        self.bert.build()
+        self.head.build(*[(None, self.config.bert.width)] * 2)
 
     def call(self, ids: Any, question_lengths: Any, training: bool = False) -> Any:
         """Scores pairs.

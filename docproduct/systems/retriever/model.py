@@ -80,6 +80,12 @@ class ResidualHead(keras.layers.Layer):
             for ending in endings
         ]
 
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        for inner, output in zip(self.inner, self.output_projection, strict=True):
+            inner.build(shape)
+            output.build((None, inner.units))
+
     def call(self, x: Any, training: bool = False) -> Any:
         """[B, D] -> [B, D]."""
         for inner, dropout, output in zip(self.inner, self.dropout, self.output_projection, strict=True):
@@ -103,6 +109,12 @@ class PlainHead(keras.layers.Layer):
             keras.layers.Dropout(config.head_dropout, seed=next(seeds), dtype="float32") for _ in self.inner
         ]
         self.output_projection = layer(d, "output")
+
+    def build(self, shape: tuple[int | None, int]) -> None:
+        """Makes the variables."""
+        for layer in (*self.inner, self.output_projection):
+            layer.build(shape)
+            shape = (None, layer.units)
 
     def call(self, x: Any, training: bool = False) -> Any:
         """[B, D] -> [B, D]."""
@@ -145,8 +157,18 @@ class Retriever(keras.Model):
         seeds = itertools.count(1_000 * seed + 500)
         self.question_head = _HEAD_LAYERS[config.head](config, seeds, "question_head")
         self.answer_head = _HEAD_LAYERS[config.head](config, seeds, "answer_head")
-        real_ids = ops.full((1, 3), 0 if config.bert.pad_id else 1, dtype="int32")
-        self(real_ids, real_ids)  # makes the variables
+        self.build()
+
+    def build(self, shape: Any = None) -> None:
+        """Makes the variables; their shapes depend on the configuration alone."""
+        del shape
+        self.bert.build()
+        width = self.config.bert.width
+        for layer in self.dense:
+            layer.build((None, width))
+            width = layer.units
+        for head in (self.question_head, self.answer_head):
+            head.build((None, width))
 
     def call(self, question_ids: Any, answer_ids: Any, training: bool = False) -> tuple[Any, Any]:
         """Encodes both sides in one pass, each padded to its own length.

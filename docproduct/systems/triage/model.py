@@ -77,7 +77,14 @@ class TriageClassifier(keras.Model):
         if config.num_known:
             shape = (config.num_known, config.bert.width)
             self.known = self.add_weight(shape=shape, initializer="zeros", trainable=False, name="known")
-        self(ops.full((1, 3), 0 if config.bert.pad_id else 1, dtype="int32"))  # makes the variables
+        self.build()
+
+    def build(self, shape: Any = None) -> None:
+        """Makes the variables; their shapes depend on the configuration alone."""
+        del shape
+        self.bert.build()
+        if self.classifier is not None:
+            self.classifier.build((None, self.config.bert.width))
 
     def call(self, ids: Any, training: bool = False) -> tuple[Any, Any]:
         """Reads texts.
