@@ -1,8 +1,5 @@
 import json
 import math
-import pathlib
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -13,6 +10,7 @@ from docproduct import evaluate
 from docproduct.evaluate import EvaluationSettings, ranking
 from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever import TrainedRetriever
+from tests.commands import run
 from tests.test_bert import randomize
 from tests.test_checkpoints import google_tensors, write_hugging_face
 
@@ -202,12 +200,10 @@ def test_incomplete_folders_are_refused(tmp_path):
         beir.read(folder, "test")
 
 
-@pytest.mark.slow
 def test_the_script_ends_with_one_line_of_json(tmp_path):
     folder = write(tmp_path / "beir", CORPUS, QUERIES, QRELS)
-    command = [sys.executable, "-m", "docproduct.evaluate", "retrieval", "--model_dir=bm25", f"--beir_dir={folder}"]
-    top = pathlib.Path(__file__).parents[1]
-    done = subprocess.run(command, cwd=top, capture_output=True, text=True, check=True)
+    done = run("docproduct.evaluate", "retrieval", "--model_dir=bm25", f"--beir_dir={folder}")
+    assert done.returncode == 0, done.stderr
     metrics = json.loads(done.stdout)
     assert {"Success@1", "Success@5", "Success@10", "R@100", "RR@10", "nDCG@10", "AP@10"} <= set(metrics)
 

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 
 import keras_hub
 import numpy as np
@@ -30,6 +28,7 @@ from docproduct.systems.retriever.bare_encoder import load_encoder
 from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
 from tests import encoder_folders
+from tests.commands import run_code
 from tests.conftest import TINY_BERT
 
 SETTINGS = TrainingSettings(
@@ -316,9 +315,7 @@ def test_the_script_takes_this_tasks_defaults():
         "try: script._train_triage(None)\n"
         "except ValueError as error: print(error)\n"
     )
-    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run([sys.executable, "-c", code], cwd=top, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == [
+    assert run_code(code) == [
         "True",
         "--base_dir is not a flag of --task=masked_language_model. Leave it out.",
         "--mask_share is not a flag of --task=triage. Leave it out.",

@@ -3,8 +3,6 @@
 import dataclasses
 import json
 import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetr
 from docproduct.systems.retriever.dev import DevEvaluation, FirstHits, text_vectors
 from docproduct.training import loop
 from docproduct.training.settings import TrainingSettings
+from tests.commands import run_code
 from tests.conftest import TINY_BERT
 
 SETTINGS = TrainingSettings(
@@ -217,6 +216,4 @@ def test_the_script_takes_each_tasks_defaults():
         "try: script._reranker_config()\n"
         "except ValueError as error: print(error)\n"
     )
-    top = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-    done = subprocess.run([sys.executable, "-c", code], cwd=top, capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines() == ["True", "--head is not a flag of --task=reranker. Leave it out."]
+    assert run_code(code) == ["True", "--head is not a flag of --task=reranker. Leave it out."]

@@ -2,16 +2,15 @@
 
 import json
 import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
 from docproduct.index import Index, build
+from tests import commands
+from tests.commands import TOP, run_code
 from tests.test_bert import randomize
-
-TOP = pathlib.Path(__file__).parents[1]
 
 
 def run(script, *arguments, **options):
@@ -95,7 +94,7 @@ def test_beir_evaluate_and_index_commands(retriever, prepared, tmp_path):
     assert (counts["output_dir"], counts["corpus"]) == (beir_dir, 60)  # of 61 pairs, two have one answer
 
     arguments = ("--split=dev", f"--beir_dir={beir_dir}", f"--run_file={tmp_path}/run")
-    done = run("docproduct.evaluate", "retrieval", f"--model_dir={model}", *arguments, check=True)
+    done = commands.run("docproduct.evaluate", "retrieval", f"--model_dir={model}", *arguments)
     metrics = json.loads(done.stdout)
     assert (metrics["split"], metrics["documents"], metrics["queries"]) == ("dev", 60, counts["queries"])
     assert len((tmp_path / "run").read_text().splitlines()) == 60 * counts["queries"]
@@ -109,7 +108,6 @@ def test_beir_evaluate_and_index_commands(retriever, prepared, tmp_path):
     assert Index(index_dir, retriever).num_answers == 60
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "arguments", "message"),
     [
@@ -119,7 +117,7 @@ def test_beir_evaluate_and_index_commands(retriever, prepared, tmp_path):
     ],
 )
 def test_missing_inputs_are_reported_in_one_line(tmp_path, module, arguments, message):
-    done = run(module, *(argument.format(tmp_path) for argument in arguments))
+    done = commands.run(module, *(argument.format(tmp_path) for argument in arguments))
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert message in line
@@ -134,8 +132,7 @@ def test_without_flags_train_embeddings_trains_the_defaults():
         "flags.FLAGS(['script', '--freeze_bert', '--loss=symmetric', '--matryoshka_dims=8,4', '--boundaries=9'])\n"
         "print(script._config())"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=TOP, capture_output=True, text=True, check=True)
-    same, changed = done.stdout.splitlines()
+    same, changed = run_code(code)
     assert same == "True"
     for part in ("learning_rate=0.001", "kind='symmetric'", "matryoshka_dims=(8, 4)", "boundaries=(9,)"):
         assert part in changed

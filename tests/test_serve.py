@@ -19,8 +19,10 @@ from data_pipeline.settings import descriptions
 from docproduct.answering import Answer, terminal
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.index import Hit
+from tests import commands
+from tests.commands import TOP
 from tests.serving import events
-from tests.test_scripts import TOP
+from tests.test_startup import run as run_alone
 
 pytestmark = pytest.mark.slow
 
@@ -118,8 +120,7 @@ def test_ctrl_c_ends_without_a_traceback(folders):
     ],
 )
 def test_wrong_flags(folders, given, said):
-    command = [sys.executable, str(TOP / "serve.py"), *arguments(folders), "--port=0", *given]
-    done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+    done = commands.run("serve.py", *arguments(folders), "--port=0", *given)
     assert done.returncode == 1
     assert said in done.stderr
     assert "Traceback" not in done.stderr
@@ -135,8 +136,9 @@ def wait_for(terminal, text):
 
 
 def test_every_sampling_setting_has_a_flag():
-    command = [sys.executable, str(TOP / "serve.py"), "--help"]
-    shown = subprocess.run(command, cwd=TOP, capture_output=True, text=True).stdout
+    done = run_alone(str(TOP / "serve.py"), "--help")
+    assert done.stderr == b""  # the start is silent, as in test_startup.py
+    shown = done.stdout.decode()
     names = {field.name for field in dataclasses.fields(GenerationSettings)}
     assert names == set(descriptions(GenerationSettings))
     assert {name for name in names if f"--{name}:" in shown} == names - {"num_samples"}

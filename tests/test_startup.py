@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.test_scripts import TOP
+from tests.commands import TOP
 
 STARTUP = """\
 WARNING: All log messages before absl::InitializeLog() is called are written to STDERR
@@ -110,8 +110,9 @@ def test_lines_of_other_threads_are_neither_lost_nor_doubled(fake):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("script", ["serve.py", "train_gpt2.py", "docproduct.index"])
+@pytest.mark.parametrize("script", ["train_gpt2.py", "docproduct.index"])
 def test_scripts_start_silently(script):
+    """As serve.py does: see test_serve.py."""
     start = [str(TOP / script)] if script.endswith(".py") else ["-m", script]
     done = run(*start, "--help")
     assert b"--" in done.stdout

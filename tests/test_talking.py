@@ -2,11 +2,8 @@
 
 import concurrent.futures
 import dataclasses
+import io
 import json
-import os
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 import openai
@@ -19,10 +16,10 @@ from docproduct.generation.sampling import GenerationSettings
 from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from docproduct.web.settings import ServiceSettings
+from tests.commands import run
 from tests.serving import in_thread, message, running
 from tests.talkers import chat_model
 
-TOP = pathlib.Path(__file__).parents[1]
 USER = {"role": "user", "content": "what is a3?"}
 TALK = [USER, {"role": "assistant", "content": "the x."}, {"role": "user", "content": "what is b4?"}]
 
@@ -274,14 +271,12 @@ def test_a_chat_needs_a_generator(folders):
         Chat(answerer)
 
 
-@pytest.mark.slow
-def test_the_script_reads_turns_from_its_input(chat_folders, tmp_path):
+def test_the_script_reads_turns_from_its_input(chat_folders, tmp_path, monkeypatch):
     names = ("model_dir", "index_dir", "generator_dir", "threshold")
     flags = [f"--{name}={getattr(chat_folders, name)}" for name in names]
-    command = [sys.executable, "-m", "docproduct.chat", *flags, "--max_tokens=6", "--system_prompt=be short."]
-    lines = "what is a3?\nwhat is b4?\n\n/sources\n/save talk.jsonl\n"
-    environment = os.environ | {"PYTHONPATH": str(TOP)}
-    result = subprocess.run(command, input=lines, capture_output=True, text=True, cwd=tmp_path, env=environment)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO("what is a3?\nwhat is b4?\n\n/sources\n/save talk.jsonl\n"))
+    result = run("docproduct.chat", *flags, "--max_tokens=6", "--system_prompt=be short.")
     assert result.returncode == 0, result.stderr
     told = json.loads(result.stdout)
     assert (told["messages"], told["query"]) == (5, "what is b4?")

@@ -1,8 +1,6 @@
 """The measurement of FAISS indexes: recall by hand, what is recommended, the command."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -10,6 +8,7 @@ import pytest
 from docproduct import tune_index
 from docproduct.search import tuning
 from docproduct.search.tuning import Kind, Measured
+from tests.commands import run
 
 
 def unit(random, *shape):
@@ -76,9 +75,9 @@ def test_the_best_and_those_that_nothing_beats():
 
 
 def test_the_command(folders, tmp_path):
-    command = [sys.executable, "-m", "docproduct.tune_index", f"--index_dir={folders.index_dir}", "--k=3"]
-    command += ["--factories=Flat", "--factories=HNSW4:efSearch=2:efSearch=32", f"--output_dir={tmp_path}/out"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    factories = ("--factories=Flat", "--factories=HNSW4:efSearch=2:efSearch=32")
+    named = (f"--index_dir={folders.index_dir}", f"--output_dir={tmp_path}/out")
+    done = run("docproduct.tune_index", *named, "--k=3", *factories)
     assert done.returncode == 0, done.stderr
     result = json.loads(done.stdout)
     assert result["recall"] >= 0.95

@@ -12,9 +12,9 @@ from data_pipeline.corpora import Columns
 from docproduct.answering import Answerer, Folders, Query
 from docproduct.index import Index, IndexSettings, VectorTable, build_from_vectors
 from docproduct.systems.retriever import TrainedRetriever
+from tests.commands import run
 from tests.conftest import write_csv
 from tests.test_bert import randomize
-from tests.test_scripts import run
 
 TEXTS = {"question": ["What is a?", "what is b", "c &amp; d?"], "answer": ["the a", "the b", "the  c"]}
 # Not of unit norm: as unit vectors [0.6, 0.8], [0, 1], [1, 0], and [1, 0], [0, 1], [0.8, -0.6].
@@ -268,11 +268,10 @@ def test_unusable_files_are_refused(tmp_path):
     assert not (tmp_path / "i").exists()
 
 
-@pytest.mark.slow
 def test_the_command(tmp_path):
     path = write(tmp_path / "t.parquet", Q_FFNN_embeds=QUESTIONS, A_FFNN_embeds=ANSWERS)
     arguments = (f"--vectors={path}", "--question_vectors=Q_FFNN_embeds", "--answer_vectors=A_FFNN_embeds")
-    done = run("docproduct.index", *arguments, f"--index_dir={tmp_path}/i", check=True)
+    done = run("docproduct.index", *arguments, f"--index_dir={tmp_path}/i")
     printed = json.loads(done.stdout)
     assert (printed["pairs"], printed["threshold"]["questions"]) == (3, 3)
     check(Index.open_vectors(str(tmp_path / "i")))
