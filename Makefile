@@ -15,6 +15,9 @@ export QUESTION  # reaches the shell as a variable, so that quotes in it stay as
 demo: .venv/installed .venv/encoder .venv/decoder
 	$(BIN)/python -m docproduct.recipes.demo --question="$$QUESTION"
 
+# Two processes run tests: threads of BLAS and FAISS would only wait for one another.
+test test-long: export OMP_NUM_THREADS ?= 1
+
 test: lint .venv/encoder .venv/decoder
 	$(BIN)/python -m pytest -m "not long" $(PYTEST_ARGS)
 

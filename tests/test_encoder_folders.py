@@ -44,6 +44,14 @@ def change_json(path, **values):
     path.write_text(json.dumps((json.loads(path.read_text()) if path.exists() else {}) | values))
 
 
+@pytest.fixture(scope="module")
+def mean(tmp_path_factory):
+    """An encoder without prompts."""
+    folder = str(tmp_path_factory.mktemp("encoder"))
+    encoder_folders.write(folder, "mean")
+    return TrainedRetriever.load(folder)
+
+
 @pytest.mark.parametrize(
     ("config", "question", "answer"),
     [
@@ -57,16 +65,15 @@ def change_json(path, **values):
         ({"prompts": None}, "", ""),
     ],
 )
-def test_prompts_of_each_side(tmp_path, config, question, answer):
+def test_prompts_of_each_side(mean, tmp_path, config, question, answer):
     encoder_folders.write(str(tmp_path), "mean")
-    plain = TrainedRetriever.load(str(tmp_path))
     change_json(tmp_path / "config_sentence_transformers.json", **config)
     prompted = TrainedRetriever.load(str(tmp_path))
     for side, prompt in (("question", question), ("answer", answer)):
-        expected = plain.embed([prompt + text for text in TEXTS], side).head
+        expected = mean.embed([prompt + text for text in TEXTS], side).head
         np.testing.assert_array_equal(prompted.embed(TEXTS, side).head, expected)
         np.testing.assert_allclose(prompted.embed_few(TEXTS, side), expected, atol=1e-6)
-    assert (prompted.fingerprint() == plain.fingerprint()) == (not question and not answer)
+    assert (prompted.fingerprint() == mean.fingerprint()) == (not question and not answer)
 
 
 def test_a_default_prompt_must_exist(tmp_path):

@@ -21,6 +21,7 @@ from docproduct.generation.export import live
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, IndexSettings, build
+from docproduct.layers import int8
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
 from docproduct.systems.retriever import Retriever, RetrieverConfig, TrainedRetriever
@@ -179,16 +180,22 @@ REQUESTS = {
 
 
 @pytest.fixture(scope="module")
-def from_ids(trained, forms, written, tmp_path_factory):
-    top = tmp_path_factory.mktemp("generators")
-    folder = export_generator(written, str(top / "float32"))
-    jobs = {name: (folder, "generate", inputs) for name, inputs in REQUESTS.items()}
-    jobs["default"] = (folder, "serving_default", REQUESTS["greedy"])
+def generators(written, tmp_path_factory):
+    """Returns {precision: version}."""
+    top, precisions = tmp_path_factory.mktemp("generators"), ["float32", *(["int8"] if int8.available() else [])]
+    return {precision: export_generator(written, str(top / precision), precision) for precision in precisions}
+
+
+@pytest.fixture(scope="module")
+def from_ids(trained, forms, generators, tmp_path_factory):
+    jobs = {name: (generators["float32"], "generate", inputs) for name, inputs in REQUESTS.items()}
+    jobs["default"] = (generators["float32"], "serving_default", REQUESTS["greedy"])
+    if "int8" in generators:
+        jobs["int8"] = (generators["int8"], "generate", REQUESTS["greedy"])
     ids = trained.tokenizer.encode(QUESTIONS, 20).to_tensor(0).numpy().tolist()
     for side in ("question", "answer"):
         jobs[side] = (forms[0]["ids"], f"encode_{side}", {f"{side}_ids": ids})
-    (top / "empty").mkdir()
-    return dict(zip(jobs, outside(list(jobs.values()), top / "empty", False), strict=True))
+    return dict(zip(jobs, outside(list(jobs.values()), tmp_path_factory.mktemp("empty"), False), strict=True))
 
 
 @pytest.mark.parametrize("side", ["question", "answer"])
@@ -214,14 +221,10 @@ def test_padding_and_the_name_of_the_signature_change_nothing(from_ids):
     assert from_ids["default"] == from_ids["greedy"] == from_ids["padded"]
 
 
-@pytest.mark.slow
 @NEEDS_INT8
-def test_int8_generate_equals_the_session(written, tmp_path):
-    version = export_generator(written, str(tmp_path / "e"), "int8")
-    together = GenerationSession.load(str(tmp_path / "e")).write(
-        PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0)
-    )
-    (received,) = outside([(version, "generate", REQUESTS["greedy"])], tmp_path, False)
+def test_int8_generate_equals_the_session(generators, from_ids):
+    session = GenerationSession.load(os.path.dirname(generators["int8"]))
+    together, received = session.write(PROMPTS, GenerationSettings(12, no_repeat_ngram_size=0)), from_ids["int8"]
     expected = [list(row[0].ids) for row in together]
     assert [ids[:length] for ids, length in zip(received["ids"], received["lengths"], strict=True)] == expected
 

@@ -19,6 +19,7 @@ from docproduct.layers import checkpoints
 from docproduct.layers.bert import Bert, BertConfig
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.systems.generator import TrainedGenerator
+from tests.decoders import logits_of
 from tests.reference import repeating
 from tests.test_int8 import NEEDS_INT8
 
@@ -50,7 +51,7 @@ def writer(exported):
 
 
 def logits(generator, ids):
-    return generator.decoder.logits(generator.decoder(np.array([ids])))[0, -1].numpy()
+    return logits_of(generator.decoder, [ids])[0, -1]
 
 
 def greedy(generator, prompt, count, size=0):
@@ -118,13 +119,14 @@ def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(generator, tmp_p
     assert found.passes <= 8
 
 
-def test_look_up_writes_what_plain_greedy_writes(writer, bpe):
-    """200 prompts of real text; where a text ends, or the window, is part of it."""
+@pytest.mark.parametrize("count", [60, pytest.param(200, marks=pytest.mark.long)])
+def test_look_up_writes_what_plain_greedy_writes(writer, bpe, count):
+    """Prompts of real text; where a text ends, or the window, is part of it."""
     with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
         (ids,) = bpe.encode([" ".join(row["answer"] for row in csv.DictReader(file))])
     settings = GenerationSettings(max_tokens=25)
     passes = []
-    for i in range(200):
+    for i in range(count):
         prompt = ids[7 * i : 7 * i + 5 + i % 40]
         ((plain,),), ((found,),) = (writer.write([prompt], settings, lookup=lookup) for lookup in (False, True))
         assert (found.ids, found.finished) == (plain.ids, plain.finished)
@@ -244,8 +246,9 @@ def memory_mib():
         return next(int(line.split()[1]) for line in file if line.startswith("RssAnon")) / 1024
 
 
-def test_encoder_and_generator_answer_from_eight_threads(writer, tmp_path):
-    """500 questions: each is encoded in one session and answered in another; the same as alone, in the same memory."""
+@pytest.mark.parametrize("count", [100, pytest.param(500, marks=pytest.mark.long)])
+def test_encoder_and_generator_answer_from_eight_threads(writer, tmp_path, count):
+    """Each question is encoded in one session and answered in another; the same as alone, in the same memory."""
     bert = Bert(BertConfig(vocab_size=600, width=16, num_layers=1, num_heads=2, inner_width=32, max_positions=32))
     encode = tf.function(lambda ids: {"states": bert(ids)}, input_signature=[tf.TensorSpec([None, None], tf.int32)])
     module = tf.Module()
@@ -253,18 +256,18 @@ def test_encoder_and_generator_answer_from_eight_threads(writer, tmp_path):
     module.weights = [variable.value for variable in bert.weights]
     tf.saved_model.save(module, str(tmp_path / "encoder"), {"encode": encode})
     encoder, settings = GraphSession(str(tmp_path / "encoder")), GenerationSettings(max_tokens=6)
-    questions = [[1 + i % 7, *range(10, 12 + i % 20), 3 * i % 500] for i in range(500)]
+    questions = [[1 + i % 7, *range(10, 12 + i % 20), 3 * i % 500] for i in range(count)]
 
     def answer(question):
         (states,) = encoder.run("encode", {"ids": [question]}).values()
         words = np.abs(states[0]).argmax(axis=1).tolist()  # what was found decides the prompt
         return words, writer.write([question + words], settings)[0][0].ids
 
-    alone = [answer(question) for question in questions]
+    alone, first = [answer(question) for question in questions], count * 2 // 5
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        assert list(pool.map(answer, questions[:200])) == alone[:200]
+        assert list(pool.map(answer, questions[:first])) == alone[:first]
         before = memory_mib()
-        assert list(pool.map(answer, questions[200:])) == alone[200:]
+        assert list(pool.map(answer, questions[first:])) == alone[first:]
     assert memory_mib() < before + 20
     assert tf.executing_eagerly()  # the sessions left nothing behind in this thread
 

@@ -25,6 +25,7 @@ from docproduct.systems.generator.start import start
 from docproduct.systems.generator.train import train
 from docproduct.training.settings import TrainingSettings
 from tests import llama_folders
+from tests.decoders import logits_of
 from tests.llama_folders import CONFIG
 
 PROMPTS = [[7, 8, 9, 7, 8, 20, 21, 22, 23, 24], [300, 20, 31], [11] * 9, [5, 2]]
@@ -168,7 +169,7 @@ def test_folders_that_do_not_fit(generator, tmp_path, change, message):
 def greedy(generator, prompt, count):
     ids = list(prompt)
     while len(ids) < len(prompt) + count:
-        ids.append(int(np.argmax(logits(generator, [ids])[0, -1])))
+        ids.append(int(np.argmax(logits_of(generator.decoder, [ids])[0, -1])))
         if ids[-1] in generator.end_ids:
             return ids[len(prompt) : -1]
     return ids[len(prompt) :]

@@ -133,8 +133,10 @@ def test_slow_clients_do_not_block_others(source):
         assert b" 408 " in connections[0].recv(1_000)
 
 
-def test_random_requests_never_fail(client):
-    """Sends 360 requests; `python -m tests.fuzz_service` sends ten thousand."""
-    statuses = send_described_requests(client, 60) + send_random_bodies(client, 300)
+@pytest.mark.parametrize("count", [(14, 200), pytest.param((60, 300), marks=pytest.mark.long)])
+def test_random_requests_never_fail(client, count):
+    """`python -m tests.fuzz_service` sends ten thousand."""
+    described, random = count
+    statuses = send_described_requests(client, described) + send_random_bodies(client, random)
     assert {200, 422} <= set(statuses)
-    assert statuses[422] > 100
+    assert statuses[422] > random / 3

@@ -221,5 +221,10 @@ def test_a_system_is_evaluated_in_a_process_of_its_own(tmp_path):
     folder = write(tmp_path / "beir", CORPUS, QUERIES, QRELS)
     alone = evaluate_alone("words", "bm25", folder, "test", EvaluationSettings(), None)
     assert alone.results == evaluate.retrieval("bm25", beir.read(folder, "test"))
+
+
+@pytest.mark.long
+def test_an_error_in_a_process_of_its_own_names_the_system(tmp_path):
+    folder = write(tmp_path / "beir", CORPUS, QUERIES, QRELS)
     with pytest.raises(ValueError, match="words cannot be evaluated: No file at .*dev.tsv"):
         evaluate_alone("words", "bm25", folder, "dev", EvaluationSettings(), None)

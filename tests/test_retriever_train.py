@@ -68,15 +68,21 @@ def test_the_best_epoch_is_kept(config, first_run, first_folder):
     assert json.loads((first_folder / "hybrid.json").read_text())["dev_RR@10"] == pytest.approx(tried)
 
 
+@pytest.mark.long
 def test_two_runs_of_one_seed_are_equal(config, first_run, tmp_path):
     again = train(config, str(tmp_path / "again"))
     np.testing.assert_allclose(again["losses"], first_run["losses"], atol=1e-6)
+
+
+def test_another_seed_gives_other_losses(config, first_run, tmp_path):
     settings = dataclasses.replace(SETTINGS, seed=6)
     other = train(dataclasses.replace(config, settings=settings), str(tmp_path / "other"))
     assert np.abs(np.subtract(other["losses"], first_run["losses"])).max() > 0.01
 
 
-@pytest.mark.parametrize("stop_after", [1, 3, 5])
+@pytest.mark.parametrize(
+    "stop_after", [pytest.param(1, marks=pytest.mark.long), 3, pytest.param(5, marks=pytest.mark.long)]
+)
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(config, first_run, tmp_path, monkeypatch, stop_after):
     folder = str(tmp_path / "stopped")
     make = loop.step_function
@@ -144,6 +150,7 @@ print(json.dumps([one["losses"], two["losses"]]))
     np.testing.assert_allclose(one, two, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_strategy_with_one_device_gives_the_same_losses(config, tmp_path, monkeypatch):
     monkeypatch.setattr(step, "_WORTH_COMPILING", 1)
     one_epoch = dataclasses.replace(config, settings=dataclasses.replace(SETTINGS, epochs=1))
@@ -235,7 +242,7 @@ def test_the_model_card_describes_data_settings_and_scores(first_run, first_fold
     assert config.prepared_dir not in card
 
 
-@pytest.mark.parametrize("head", ["residual", "plain", "none"])
+@pytest.mark.parametrize("head", [pytest.param("residual", marks=pytest.mark.long), "plain", "none"])
 def test_each_kind_of_head_trains(head, config, tmp_path):
     settings = dataclasses.replace(SETTINGS, epochs=1)
     loss = LossSettings(matryoshka_dims=(4,), learn_scale=True)

@@ -131,25 +131,32 @@ def test_preparing_imports_no_tensorflow():
     assert run("-c", code, check=True).stdout == b"False\n"
 
 
-def test_answering_imports_no_training_code():
-    code = "import sys, docproduct.answering; print(*(name for name in sys.modules if name.startswith('docproduct.')))"
-    imported = run("-c", code, check=True).stdout.decode().split()
-    assert "docproduct.answering.answerer" in imported
-    of_training = ("train", "task", "losses", "start", "dev", "report", "training")
-    assert not [name for name in imported if set(name.split(".")) & set(of_training)]
-
-
-def test_progress_of_libraries_is_hidden():
-    """Even if our progress is logged, libraries show only their warnings."""
+@pytest.fixture(scope="module")
+def answering():
+    """A process that imports what answers, says which of our modules that were, and lets libraries speak."""
     code = (
+        "import sys, docproduct.answering\n"
+        "print(*(name for name in sys.modules if name.startswith('docproduct.')))\n"
         "import logging, docproduct.search.words, faiss, tensorflow as tf\n"
         "logging.basicConfig(level=logging.INFO, format='%(name)s %(message)s')\n"
         "for name in ('bm25s', 'faiss.loader', 'tensorflow', 'ours'):\n"
         "    logging.getLogger(name).info('progress'); logging.getLogger(name).warning('warning')\n"
         "print(tf.reduce_sum([1, 2]).numpy())"  # the first operation looks for a GPU
     )
-    done = run("-c", code, check=True)
-    assert done.stdout == b"3\n"
+    return run("-c", code, check=True)
+
+
+def test_answering_imports_no_training_code(answering):
+    imported = answering.stdout.decode().splitlines()[0].split()
+    assert "docproduct.answering.answerer" in imported
+    of_training = ("train", "task", "losses", "start", "dev", "report", "training")
+    assert not [name for name in imported if set(name.split(".")) & set(of_training)]
+
+
+def test_progress_of_libraries_is_hidden(answering):
+    """Even if our progress is logged, libraries show only their warnings."""
+    done = answering
+    assert done.stdout.splitlines()[1:] == [b"3"]
     assert b"progress" in done.stderr
     assert done.stderr.count(b"progress") == 1
     assert done.stderr.count(b"WARNING:tensorflow:warning") == 1
