@@ -1,6 +1,8 @@
 """BERT against keras-hub's, an independent implementation, with copied random weights."""
 
 import dataclasses
+import gc
+import weakref
 
 import keras
 import keras_hub
@@ -34,6 +36,15 @@ def bert():
     bert(IDS)
     randomize(bert)
     return bert
+
+
+def test_a_graph_that_is_no_longer_used_is_freed():
+    """A service that loads a new model gives up the graph of the old one, which holds its variables."""
+    encode = tf.function(Bert(CONFIG), autograph=False)
+    graph = weakref.ref(encode.get_concrete_function(tf.constant(IDS)).graph)
+    del encode
+    gc.collect()
+    assert graph() is None
 
 
 @pytest.mark.parametrize("activation", ["gelu_tanh", "relu"])

@@ -156,10 +156,10 @@ class BertLayer(keras.layers.Layer):
         """[N, D] -> [N, D]; attention_biases: [B, 1, 1, T] for each group."""
         attended = self.attention(states, attention_biases, training=training)
         attended = self.attention_dropout(attended, training=training)
-        states = self.attention_norm(states + attended, compiled=compiled)
+        states = self.attention_norm(states + attended, training=training, compiled=compiled)
         transformed = self.feed_forward(states, training=training, compiled=compiled)
         transformed = self.feed_forward_dropout(transformed, training=training)
-        return self.feed_forward_norm(states + transformed, compiled=compiled)
+        return self.feed_forward_norm(states + transformed, training=training, compiled=compiled)
 
 
 class Bert(keras.layers.Layer):
@@ -212,7 +212,7 @@ class Bert(keras.layers.Layer):
         """
         groups = ids if isinstance(ids, (list, tuple)) else [ids]
         segments = segments if segments is None or isinstance(segments, (list, tuple)) else [segments]
-        states = self.embedding_norm(self._embed(groups, segments), compiled=self.compiled)
+        states = self.embedding_norm(self._embed(groups, segments), training=training, compiled=self.compiled)
         states = self.embedding_dropout(states, training=training)
         attention_biases = [padding_bias(self.mask(group)) for group in groups]
         for layer in self.layers:

@@ -77,6 +77,14 @@ def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float, compiled: bool = F
     return normalize(x, gamma, beta)
 
 
+def layer_norm_value(x: Any, gamma: Any, beta: Any, epsilon: float, compiled: bool = False) -> Any:
+    """Returns what `layer_norm` returns, without its gradient.
+
+    TensorFlow never frees a graph that holds a gradient of our own, nor the model's variables with it.
+    """
+    return _run(_norm_value, compiled)(x, gamma, beta, ops.cast(epsilon, "float32"))[0]
+
+
 def _norm_value(x: Any, gamma: Any, beta: Any, epsilon: Any) -> tuple[Any, Any, Any]:
     wide = ops.cast(x, "float32")
     mean = ops.mean(wide, axis=-1, keepdims=True)  # [N, 1]

@@ -78,7 +78,7 @@ class GPT2Layer(keras.layers.Layer):
         Returns:
           [N, D].
         """
-        attended = self.attention(self.attention_norm(states), [bias], training=training)
+        attended = self.attention(self.attention_norm(states, training=training), [bias], training=training)
         states = states + self.dropout[0](attended, training=training)
         cross = encoder and (lambda normal: self.cross_attention(normal, *encoder, training=training))
         return self._rest(states, cross, training)
@@ -103,9 +103,9 @@ class GPT2Layer(keras.layers.Layer):
     def _rest(self, states: Any, cross: Callable[[Any], Any] | None, training: bool = False) -> Any:
         """Runs what follows self-attention; `cross` attends to the encoder."""
         if cross:
-            attended = cross(self.cross_attention_norm(states))
+            attended = cross(self.cross_attention_norm(states, training=training))
             states = states + self.dropout[1](attended, training=training)
-        transformed = self.feed_forward(self.feed_forward_norm(states), training=training)
+        transformed = self.feed_forward(self.feed_forward_norm(states, training=training), training=training)
         return states + self.dropout[2](transformed, training=training)
 
 
@@ -178,7 +178,7 @@ class GPT2(keras.layers.Layer):
         for layer in self.layers:
             run = recomputed(layer) if recompute else layer
             states = run(states, bias, encoder, training=training)
-        return self._finish(states, ids)
+        return self._finish(states, ids, training)
 
     def logits(self, states: Any) -> Any:
         """[..., D] -> [..., V] float32."""
@@ -275,6 +275,6 @@ class GPT2(keras.layers.Layer):
         """[B, T] ids and positions -> [N, D]."""
         return self.token_embedding(ops.reshape(ids, (-1,))) + self.position_embedding(ops.reshape(positions, (-1,)))
 
-    def _finish(self, states: Any, ids: Any) -> Any:
+    def _finish(self, states: Any, ids: Any, training: bool = False) -> Any:
         """[N, D] -> [B, T, D]."""
-        return ops.reshape(self.final_norm(states), (*ops.shape(ids), self.config.width))
+        return ops.reshape(self.final_norm(states, training=training), (*ops.shape(ids), self.config.width))

@@ -104,11 +104,12 @@ class LayerNorm(keras.layers.Layer):
         self.gamma = self.add_weight(shape=shape[1:], initializer="ones", name="gamma", autocast=False)
         self.beta = self.add_weight(shape=shape[1:], initializer="zeros", name="beta", autocast=False)
 
-    def call(self, states: Any, compiled: bool = False) -> Any:
-        """[N, D] -> [N, D]; `compiled`: see elementwise.py."""
+    def call(self, states: Any, training: bool = False, compiled: bool = False) -> Any:
+        """[N, D] -> [N, D]; `training`: whether a gradient will be taken; `compiled`: see elementwise.py."""
         # A function with a gradient of its own takes tensors, not variables. TensorFlow drops a product with 1.
         gamma, beta = self.gamma * 1.0, self.beta * 1.0
-        return elementwise.layer_norm(states, gamma, beta, self.epsilon, compiled)
+        norm = elementwise.layer_norm if training else elementwise.layer_norm_value
+        return norm(states, gamma, beta, self.epsilon, compiled)
 
 
 class RMSNorm(keras.layers.Layer):

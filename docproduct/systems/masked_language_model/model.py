@@ -51,7 +51,7 @@ class MaskedHead(keras.layers.Layer):
 
     def call(self, states: Any, table: Any, training: bool = False) -> Any:
         """[M, D] states, [V, D] token table -> [M, V] float32."""
-        states = self.norm(self.activation(self.transform(states), training))
+        states = self.norm(self.activation(self.transform(states), training), training=training)
         logits = ops.matmul(states, ops.transpose(ops.cast(table, self.compute_dtype)))
         return ops.cast(logits, "float32") + self.bias
 
