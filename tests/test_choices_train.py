@@ -117,6 +117,7 @@ def test_chunks_give_the_gradients_of_the_whole(task, monkeypatch):
         assert np.allclose(whole, part, atol=1e-3)
 
 
+@pytest.mark.long
 def test_32_questions_are_learned_by_heart(config, tmp_path):
     """Dev is train here: in the epoch that is kept, all are right, of one answer and of several."""
     prepared = PreparedFolder(config.prepared_dir, rows.CHOICES)
@@ -139,6 +140,8 @@ def trained(config, tmp_path_factory):
 
 def test_trained_folder(trained, config):
     _, folder, history = trained
+    first, second = np.mean(np.reshape(history["losses"], (2, 4)), axis=1)  # epochs of four batches
+    assert second < first
     assert set(os.listdir(folder)) == {
         *("README.md", "choices.json", "config.json", "generator"),
         *("learning_curve.png", "metrics.json", "weights.safetensors"),

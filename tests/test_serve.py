@@ -77,8 +77,7 @@ def test_a_service_and_its_signals(folders, tmp_path):
         assert sizes == [50, 2, 30_000, 361_472]  # 12 bytes a character and a kibibyte, in whole kibibytes: 353
         # A second one on the same port ends at once, and says why.
         port = f"--port={client.base_url.port}"
-        command = [sys.executable, str(TOP / "serve.py"), *arguments(folders), port]
-        done = subprocess.run(command, cwd=TOP, capture_output=True, text=True)
+        done = commands.run("serve.py", *arguments(folders), port)
         assert done.returncode == 1
         assert f"error: Cannot listen on 127.0.0.1:{client.base_url.port}" in done.stderr
 
@@ -100,6 +99,7 @@ def test_a_service_and_its_signals(folders, tmp_path):
     assert "a3" not in "".join(process.said)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_without_a_traceback(folders):
     with service(*arguments(folders)) as (process, client):
         assert client.post("/v1/retrieve", json={"question": "what is a3?"}).status_code == 200
