@@ -242,6 +242,7 @@ def start(user_data_dir):
 @contextlib.contextmanager
 def opened(driver, url):
     """Opens the page; at the end its media, size and storage are as before, and its requests are checked."""
+    driver.get("about:blank")  # the page of an earlier test sends no more requests
     for kind in ("browser", "performance"):
         driver.get_log(kind)
     page = Page(driver, url)

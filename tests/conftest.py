@@ -136,9 +136,9 @@ def client(source):
         yield test_client
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def driver(tmp_path_factory):
-    """A Chromium; only the tests of the page import what it needs."""
+    """A Chromium, which `browser.opened` leaves as it was; only the tests of the page import what it needs."""
     from tests import browser
 
     driver = browser.start(tmp_path_factory.mktemp("chromium"))

@@ -109,10 +109,8 @@ def export_of_one_word(generator, token, folder):
 def test_look_up_needs_fewer_passes_where_a_text_repeats_itself(generator, tmp_path):
     export_of_one_word(generator, 11, str(tmp_path / "e"))
     settings = GenerationSettings(max_tokens=40, no_repeat_ngram_size=0)
-    ((plain,),), ((found,),) = (
-        GenerationSession.load(str(tmp_path / "e")).write([[1, 2, 3]], settings, lookup=lookup)
-        for lookup in (False, True)
-    )
+    session = GenerationSession.load(str(tmp_path / "e"))
+    ((plain,),), ((found,),) = (session.write([[1, 2, 3]], settings, lookup=lookup) for lookup in (False, True))
     assert found.ids == plain.ids == (11,) * 40
     assert plain.passes == 40
     # Two tokens in two passes, a third where the proposal of two is still short, then eight in each.
@@ -168,8 +166,9 @@ def test_markers_are_never_written(generator, bpe):
     scores = logits(marked, PROMPTS[0])
     assert set(np.argsort(-scores)[:2]) == {question, answer}
     best = int(np.argmax(np.where(np.isin(np.arange(len(scores)), [question, answer]), -np.inf, scores)))
+    session = GenerationSession.of(marked)
     for lookup in (False, True):
-        ((found,),) = GenerationSession.of(marked).write([PROMPTS[0]], GenerationSettings(12), lookup)
+        ((found,),) = session.write([PROMPTS[0]], GenerationSettings(12), lookup)
         assert found.ids[0] == best
         assert not {question, answer} & set(found.ids)
 
