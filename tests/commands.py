@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import gc
 import io
 import pathlib
 import runpy
@@ -43,6 +44,7 @@ def run(program, *arguments):
                 print(end.code, file=err)
         finally:
             logging.set_verbosity(verbosity)
+            gc.enable()  # data_pipeline.prepare works without
     return types.SimpleNamespace(returncode=status, stdout=out.getvalue(), stderr=err.getvalue())
 
 

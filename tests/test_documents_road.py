@@ -64,7 +64,7 @@ def run(module, *arguments):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_documents_answer_with_their_page(minilm, guides, tmp_path):
     prepared, index = str(tmp_path / "prepared"), str(tmp_path / "index")
     told = run(
