@@ -141,7 +141,7 @@ def trained(config, tmp_path_factory):
 def test_trained_folder(trained, config):
     _, folder, history = trained
     first, second = np.mean(np.reshape(history["losses"], (2, 4)), axis=1)  # epochs of four batches
-    assert second < first
+    assert second < 0.99 * first
     assert set(os.listdir(folder)) == {
         *("README.md", "choices.json", "config.json", "generator"),
         *("learning_curve.png", "metrics.json", "weights.safetensors"),
