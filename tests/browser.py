@@ -147,9 +147,9 @@ class Answerer:
 
 
 @contextlib.contextmanager
-def serving(answerer, wrap=lambda app: app, request_limits=RequestLimits(), **limits):
+def serving(answerer, wrap=lambda app: app, request_limits=RequestLimits(), feedback_file=None, **limits):
     """Serves the answerer in a thread; gives the server, with its address as `url`."""
-    settings = ServiceSettings(limits=Limits(**limits), request_limits=request_limits)
+    settings = ServiceSettings(feedback_file=feedback_file, limits=Limits(**limits), request_limits=request_limits)
     models = {"triager": answerer.triager, "chooser": answerer.chooser}
     app = wrap(create_app(SimpleNamespace(answerer=answerer, examples=answerer.examples, **models), settings))
     with in_thread(app, timeout_graceful_shutdown=1) as server:

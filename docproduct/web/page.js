@@ -167,7 +167,7 @@ function update(entry) {
   at("corrected").hidden = !result?.corrected;
   at("corrected_question").textContent = result?.corrected ?? "";
   if (!result) return;
-  at("disclaimer").textContent = result.disclaimer;
+  disclaim(result.disclaimer);
   const read = result.sources.some((source) => source.in_prompt);
   at("from_marked").hidden = !read;
   at("from_nearest").hidden = read || result.question_shortened; // it has left no room for them
@@ -177,6 +177,7 @@ function update(entry) {
   showMeant(result.suggestions ?? []);
   at("copy").textContent = "Copy answer";
   at("copy").hidden = !result.answerable;
+  showRate(entry);
   at("timings").textContent = timings(entry);
   showSources(entry);
 }
@@ -384,6 +385,30 @@ function problem(words) {
   if (words) at("problem").scrollIntoView({ block: "nearest" });
 }
 
+function disclaim(words) {
+  const kept = info.feedback ? " This service keeps ratings, and questions that it cannot answer." : "";
+  at("disclaimer").textContent = words + kept;
+}
+
+/** Asks whether the answer helped, if the service keeps ratings. */
+function showRate({ result, rated }) {
+  at("rate").hidden = !info.feedback || !result.answerable;
+  at("rate_words").textContent = rated ?? "Did this help?";
+  for (const id of ["helped", "missed"]) at(id).hidden = Boolean(rated);
+}
+
+async function rate(helpful) {
+  const entry = shown;
+  try {
+    await request("v1/feedback", { question: entry.question, id: entry.result.sources[0].id, helpful });
+    entry.rated = "Thank you, it is noted.";
+  } catch (error) {
+    entry.rated = error.refused ? error.message : UNREACHABLE;
+  }
+  if (entry === shown) showRate(entry);
+  announce(entry.rated);
+}
+
 async function copyAnswer() {
   const { written, result } = shown;
   const shows = written && !at("written_text").hidden;
@@ -441,7 +466,7 @@ async function loadInfo() {
   const what = info.generator ? "A language model writes from the nearest" : "The nearest is quoted";
   at("search_by").hidden = !info.search_by?.includes("question");
   at("about").textContent = `Your question is compared with ${stock()}. ${what}, and every source is shown.`;
-  at("disclaimer").textContent = info.disclaimer;
+  disclaim(info.disclaimer);
   const connection = { request, unreachable: UNREACHABLE, onToken: askForToken };
   showTriage(info, connection);
   showChoices(info, connection);
@@ -514,6 +539,8 @@ at("token_form").addEventListener("submit", async (event) => {
 at("retry").addEventListener("click", () => run(shown));
 at("as_typed").addEventListener("click", () => ask(shown.question, { correct: false }));
 at("copy").addEventListener("click", copyAnswer);
+at("helped").addEventListener("click", () => rate(true));
+at("missed").addEventListener("click", () => rate(false));
 at("unfold_written").addEventListener("click", () => {
   shown.unfolded = true;
   showWritten(shown);

@@ -1,5 +1,6 @@
 """The routes of the service: its API, its pages, and the form of its errors."""
 
+import asyncio
 import importlib.resources
 import pathlib
 import time
@@ -16,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from docproduct.search.changes import NotStoredError
 from docproduct.web import schemas
+from docproduct.web.feedback import FeedbackResponse
 from docproduct.web.protection import error_body
 from docproduct.web.queue import OverloadedError
 from docproduct.web.responses import ClientGoneError, InvalidRequestError, events, explained, last, while_connected
@@ -111,6 +113,14 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
         if answer is None:
             raise HTTPException(404, "This service has no model that chooses. Start it with --choices_dir.")
         return JSONResponse(answer.as_json())
+
+    @app.post("/v1/feedback", responses=schemas.responses(400, 401, 404, 408, 413, 422, 429, 500, 503, 507))
+    async def feedback(body: requests.feedback) -> FeedbackResponse:
+        """Keeps whether an answer helped."""
+        if service.feedback is None:
+            raise HTTPException(404, "This service keeps no ratings. Start it with --feedback_file.")
+        await asyncio.to_thread(service.feedback.rating, body.question, body.id, body.helpful)
+        return FeedbackResponse()
 
     @app.get("/v1/models", responses=schemas.responses(401, 429, 500))
     async def models() -> schemas.Models:

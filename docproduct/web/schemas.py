@@ -11,6 +11,7 @@ from data_pipeline.settings import Description, descriptions
 from docproduct.answering import Query
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.web import pair_schemas
+from docproduct.web.feedback import FeedbackRequest
 from docproduct.web.filter_schemas import Filtered
 from docproduct.web.settings import RequestLimits
 from docproduct.web.source_schemas import Source, Suggestion, WrittenSentence
@@ -136,6 +137,7 @@ class Requests(NamedTuple):
       embeddings: For /v1/embeddings.
       triage: For /v1/triage.
       choices: For /v1/choices.
+      feedback: For /v1/feedback.
     """
 
     answer: type[AnswerRequest]
@@ -143,6 +145,7 @@ class Requests(NamedTuple):
     embeddings: type[EmbeddingsRequest]
     triage: type[TriageRequest]
     choices: type[ChoicesRequest]
+    feedback: type[FeedbackRequest]
 
 
 def requests(limits: RequestLimits) -> Requests:
@@ -164,6 +167,7 @@ def requests(limits: RequestLimits) -> Requests:
             choices=(choices, of_choices["choices"]),
             context=(Annotated[str, StringConstraints(max_length=limits.text_chars)], of_choices["context"]),
         ),
+        _limited(FeedbackRequest, question=question),
     )
 
 
@@ -304,6 +308,7 @@ class Info(BaseModel):
     examples: list[str]
     sources: list[str] = Field(description="Sources of the pairs, at most 50; for filters.")
     columns: list[str] = Field(description="Columns that pairs can be filtered by.")
+    feedback: bool = Field(description="Whether the service keeps ratings, and questions without an answer.")
     live: pair_schemas.LiveState | None = Field(description="Changes of the pairs; null if they cannot be changed.")
     disclaimer: str
 

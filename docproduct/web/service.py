@@ -22,9 +22,11 @@ from docproduct.answering.triage import Triage, Triager
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import Generation, GenerationSession
 from docproduct.index.live import LiveFolder
+from docproduct.search.changes import NotStoredError
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 from docproduct.web import pair_schemas, schemas, talk_schemas
+from docproduct.web.feedback import FeedbackFile
 from docproduct.web.measures import Measures
 from docproduct.web.queue import QueueLimits, WorkQueue
 from docproduct.web.reloading import Reloadable
@@ -103,6 +105,7 @@ class Service:
     Attributes:
       measures: Its counters.
       writing_thread: The thread that writes.
+      feedback: Keeps ratings, and questions without an answer; None: they are not kept.
     """
 
     def __init__(self, source: Reloadable, settings: ServiceSettings, measures: Measures):
@@ -113,6 +116,7 @@ class Service:
         self._threads = [ThreadPoolExecutor(1, name) for name in ("retrieval", "writing", "changing")]
         retrieval, writing, changing = self._threads
         self.writing_thread = writing
+        self.feedback = FeedbackFile(settings.feedback_file) if settings.feedback_file else None
         limits = QueueLimits(settings.max_batch, settings.max_waiting, settings.max_wait_ms)
         self._questions = WorkQueue(
             _retrieve, retrieval, limits, key=lambda item: item.answerer, on_batch=self._observe("retrieval")
@@ -182,6 +186,11 @@ class Service:
                 sampling=sampling,
             )
         answer = await self.retrieved(answerer, query)
+        if self.feedback and not answer.answerable:
+            try:
+                await asyncio.to_thread(self.feedback.refused, answer)
+            except NotStoredError as error:
+                logging.warning("A question without an answer was not kept: %s", error)
         if not answerer.writes(query, answer):
             yield answer
             return
@@ -293,6 +302,7 @@ class Service:
             examples=self._source.examples,
             sources=answerer.index.sources() if answerer else [],
             columns=list(answerer.index.pairs.columns) if answerer else [],
+            feedback=self.feedback is not None,
             live=pair_schemas.LiveState(
                 changes=live.num_changes, changed_share=live.changed_share, compacting=live.is_compacting
             )
@@ -318,6 +328,8 @@ class Service:
         """Ends the threads, when they have finished their work."""
         for threads in self._threads:
             threads.shutdown(wait=True, cancel_futures=True)
+        if self.feedback:
+            self.feedback.close()
         if self._source.answerer and self._source.answerer.live:
             self._source.answerer.live.close()
 

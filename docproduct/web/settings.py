@@ -91,6 +91,9 @@ class ServiceSettings(Settings):
     )
     timeout: float = setting(60.0, "Seconds after which a request is cancelled.", least=0.1)
     log_questions: bool = setting(False, "Log requests with their questions; default: warnings only.")
+    feedback_file: str | None = setting(
+        None, "File for ratings of answers and questions without an answer, as lines of JSON; default: none are kept."
+    )
     limits: Limits = Limits()
     request_limits: RequestLimits = RequestLimits()
     chat: ChatSettings = ChatSettings()

@@ -1,0 +1,170 @@
+"""Turns what users told a service into new pairs, and shows which answers a new model and index change.
+
+    python serve.py --model_dir=MODEL --index_dir=INDEX --port=8080 --feedback_file=feedback.jsonl
+    python -m docproduct.feedback --feedback_file=feedback.jsonl --model_dir=MODEL --index_dir=INDEX --output_dir=told
+    python -m docproduct.feedback --feedback_file=feedback.jsonl --model_dir=MODEL --index_dir=INDEX \
+        --new_model_dir=NEW_MODEL --new_index_dir=NEW_INDEX --output_dir=changes
+
+Without a new model, it writes three tables:
+
+    helpful.csv      question, answer: users said that the answer helped; questions that are stored already are left out
+    unhelpful.csv    question, stored_question, answer: they said that it did not, at least as often
+    unanswered.csv   question, times, nearest: questions without an answer, the most frequent first, with the stored
+                     question of the nearest source; write answers to them
+
+Read helpful.csv, then prepare it beside the corpus (`--input=pairs.csv,told/helpful.csv`), and train. With a new model
+and index, changes.md lists the questions of the file whose first source, or refusal, is another one. Ends with one
+line of JSON.
+"""
+
+import collections
+import csv
+import dataclasses
+import io
+import json
+import os
+from collections.abc import Iterable, Sequence
+
+from absl import app, flags, logging
+
+from data_pipeline import cleaning
+from data_pipeline.folders import files
+from docproduct import command
+from docproduct.answering import Answer, Answerer, Folders, Query
+from docproduct.index.live import pair_id_of
+from docproduct.training import cards
+
+_BATCH = 64  # questions that are encoded together
+_LONGEST_SHOWN = 80  # characters of a question in changes.md
+_FIELDS = {"rating": {"question": str, "id": str, "helpful": bool}, "refused": {"question": str, "ids": list}}
+
+
+@dataclasses.dataclass
+class Feedback:
+    """What a file tells; questions are alike if they differ in case, blanks and punctuation at the ends only.
+
+    Attributes:
+      ratings: {(group of the question, id of the first source): how often it did not help and how often it did}.
+      refused: {group of the question: how often it was refused}.
+      nearest: {group of a refused question: ids of the nearest sources}.
+      questions: {group: the question as it was asked first}.
+    """
+
+    ratings: dict[tuple[int, int], list[int]]
+    refused: collections.Counter[int]
+    nearest: dict[int, list[int]]
+    questions: dict[int, str]
+
+
+def read(path: str) -> Feedback:
+    """Reads the file of a service.
+
+    Raises:
+      OSError: it cannot be read.
+      ValueError: a line is none that a service writes. A last line that was cut off is left out.
+    """
+    told = Feedback(collections.defaultdict(lambda: [0, 0]), collections.Counter(), {}, {})
+    text = files.read_text(path)
+    lines = text.splitlines()
+    if lines and not text.endswith("\n"):
+        logging.warning("%s line %d was cut off, and is left out.", path, len(lines))
+        lines.pop()
+    for number, line in enumerate(lines, 1):
+        entry = _entry(line, f"{path} line {number}")
+        group = cleaning.group(entry["question"])
+        told.questions.setdefault(group, cleaning.clean(entry["question"]))
+        if entry["kind"] == "rating":
+            told.ratings[group, pair_id_of(entry["id"])][entry["helpful"]] += 1
+        else:
+            told.refused[group] += 1
+            told.nearest[group] = entry["ids"]
+    return told
+
+
+def _entry(line: str, where: str) -> dict:
+    try:
+        entry = json.loads(line)
+        wanted = _FIELDS[entry["kind"]]
+        if all(isinstance(entry[name], kind) for name, kind in wanted.items()):
+            return entry
+    except (ValueError, LookupError, TypeError):
+        pass
+    raise ValueError(f"{where} is not what a service writes with --feedback_file. Remove the line, or give its file.")
+
+
+def tables(told: Feedback, answerer: Answerer) -> dict[str, list[tuple]]:
+    """Returns the rows of helpful.csv, unhelpful.csv and unanswered.csv, with their header first."""
+    stored = {cleaning.group(question) for question in answerer.index.questions()}
+    result: dict[str, list[tuple]] = {
+        "helpful": [("question", "answer", "source")],
+        "unhelpful": [("question", "stored_question", "answer")],
+        "unanswered": [("question", "times", "nearest")],
+    }
+    for (group, pair_id), (no, yes) in told.ratings.items():
+        if (pair := answerer.index.texts(pair_id)) is None:
+            continue  # it was removed since
+        if yes > no:
+            if group not in stored:
+                result["helpful"].append((told.questions[group], pair["answer"], "feedback"))
+        else:
+            result["unhelpful"].append((told.questions[group], pair["question"], pair["answer"]))
+    for group, times in told.refused.most_common():
+        near = filter(None, map(answerer.index.texts, told.nearest[group]))
+        result["unanswered"].append((told.questions[group], times, next(near, {"question": ""})["question"]))
+    return result
+
+
+def changes(questions: Sequence[str], before: Answerer, after: Answerer) -> list[tuple[str, str, str]]:
+    """Returns (question, what was shown first, what is now) of each question whose first source or refusal changes."""
+    shown = [[_shown(answer) for answer in _asked(questions, answerer)] for answerer in (before, after)]
+    return [(question, *pair) for question, *pair in zip(questions, *shown, strict=True) if pair[0] != pair[1]]
+
+
+def _asked(questions: Sequence[str], answerer: Answerer) -> Iterable[Answer]:
+    for start in range(0, len(questions), _BATCH):
+        yield from answerer.retrieve([Query(question, k=1) for question in questions[start : start + _BATCH]])
+
+
+def _shown(answer: Answer) -> str:
+    return answer.hits[0].place or answer.hits[0].question if answer.answerable else "no answer"
+
+
+def main(argv: list[str]) -> None:
+    """Writes the tables, or the changes."""
+    values = command.begin(argv)
+    with command.errors_on_one_line():
+        if bool(values.new_model_dir) != bool(values.new_index_dir):
+            raise ValueError("Give --new_model_dir and --new_index_dir together, or neither.")
+        files.check_free(values.output_dir)
+        told = read(values.feedback_file)
+        answerer = Answerer.load(Folders(values.model_dir, values.index_dir))
+        if values.new_model_dir:
+            after = Answerer.load(Folders(values.new_model_dir, values.new_index_dir))
+            questions = list(told.questions.values())
+            rows = changes(questions, answerer, after)
+            short = [[text[:_LONGEST_SHOWN].replace("|", " ") for text in row] for row in rows]
+            os.makedirs(values.output_dir, exist_ok=True)
+            text = (
+                f"{len(rows)} of {len(questions)} questions\n\n{cards.table(['question', 'before', 'after'], short)}\n"
+            )
+            files.write_text(os.path.join(values.output_dir, "changes.md"), text)
+            print(json.dumps({"output_dir": values.output_dir, "questions": len(questions), "changed": len(rows)}))
+            return
+        written = tables(told, answerer)
+        os.makedirs(values.output_dir, exist_ok=True)
+        for name, of_table in written.items():
+            text = io.StringIO()
+            csv.writer(text).writerows(of_table)
+            files.write_text(os.path.join(values.output_dir, f"{name}.csv"), text.getvalue())
+        counts = {name: len(of_table) - 1 for name, of_table in written.items()}
+        print(json.dumps({"output_dir": values.output_dir, **counts}))
+
+
+if __name__ == "__main__":
+    flags.DEFINE_string("feedback_file", None, "File that serve.py --feedback_file wrote.", required=True)
+    flags.DEFINE_string("model_dir", None, "The retriever of the service.", required=True)
+    flags.DEFINE_string("index_dir", None, "Its index.", required=True)
+    flags.DEFINE_string("new_model_dir", None, "A new retriever, to compare with.")
+    flags.DEFINE_string("new_index_dir", None, "Its index.")
+    flags.DEFINE_string("output_dir", None, "Folder for the tables, or for changes.md.", required=True)
+    app.run(main)
