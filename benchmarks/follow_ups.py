@@ -17,6 +17,7 @@ from absl import app, flags
 from data_pipeline import cleaning
 from docproduct.answering import Answer, Answerer, Folders, Query
 from docproduct.chatting import Conversation, follow_ups, written_queries
+from docproduct.chatting.steps import run
 
 _SHOWN = 3  # sources in a prompt
 Way = Callable[[Sequence[str]], Answer]
@@ -29,12 +30,7 @@ def ways(answerer: Answerer) -> dict[str, Way]:
         return answerer.retrieve([Query(text)])[0]
 
     def topic(turns: Sequence[str]) -> Answer:
-        steps, answers = follow_ups.search(turns), None
-        while True:
-            try:
-                answers = answerer.retrieve([Query(text) for text in steps.send(answers)])
-            except StopIteration as end:
-                return end.value
+        return run(follow_ups.search(turns), answerer.retrieve)
 
     def written(turns: Sequence[str]) -> Answer:
         generator = answerer.generator

@@ -12,6 +12,7 @@ from docproduct.answering.query import NOT_ANSWERABLE, Suggestion
 from docproduct.answering.support import SupportChecker
 from docproduct.chatting import Conversation, Reply, follow_ups, small_talk
 from docproduct.chatting.reply import ReplyDraft, opening
+from docproduct.chatting.steps import run
 from docproduct.chatting.stops import Stops
 from docproduct.chatting.terminal import Talk, as_json
 from docproduct.chatting.written_queries import query_in
@@ -68,14 +69,13 @@ def found(turns, known):
         hits = [dataclasses.replace(ASTHMA, focus=focus) for word, focus in known.items() if word in text]
         return Answer(text, "a", tuple(hits or [ASTHMA]), bool(hits), None, 0, {})
 
-    steps, answers, asked = follow_ups.search(turns), None, []
-    while True:
-        try:
-            texts = steps.send(answers)
-        except StopIteration as end:
-            return asked, end.value
-        asked += texts
-        answers = [answer(text) for text in texts]
+    asked = []
+
+    def answers(queries):
+        asked.extend(query.question for query in queries)
+        return [answer(query.question) for query in queries]
+
+    return asked, run(follow_ups.search(turns), answers)
 
 
 @pytest.mark.parametrize(

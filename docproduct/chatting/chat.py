@@ -20,6 +20,7 @@ from docproduct.answering import Answer, Answerer, Query
 from docproduct.chatting import follow_ups, small_talk, written_queries
 from docproduct.chatting.conversation import Conversation
 from docproduct.chatting.reply import Reply, ReplyDraft, ReplySettings, opening
+from docproduct.chatting.steps import run
 from docproduct.generation.sampling import GenerationSettings
 
 
@@ -89,7 +90,7 @@ class Chat:
             not fit the index.
         """
         self.check(conversation)
-        draft = self.draft(conversation, settings, self._found(conversation, settings))
+        draft = self.draft(conversation, settings, self.found(conversation, settings))
         yield draft.begun
         if not draft.prompt_ids:
             return
@@ -112,18 +113,15 @@ class Chat:
             raise ValueError("This generator has no chat template, and takes no system prompt. Leave it out.")
         check_system(generator.tokenizer, conversation.system, generator.prompt.prompt_tokens)
 
-    def _found(self, conversation: Conversation, settings: ReplySettings) -> Answer | None:
-        steps, result = self.search(conversation, settings), None
-        while True:
-            try:
-                wanted = steps.send(result)
-            except StopIteration as end:
-                return end.value
-            if isinstance(wanted, Writing):
-                ((generation,),) = self.answerer.generator.write([wanted.prompt_ids], wanted.sampling)
-                result = generation.text
-            else:
-                result = self.answerer.retrieve(wanted)
+    def found(self, conversation: Conversation, settings: ReplySettings = ReplySettings()) -> Answer | None:
+        """Returns what was found for the last turn; None if nothing is to be searched for."""
+        return run(self.search(conversation, settings), self._do)
+
+    def _do(self, wanted: "Writing | Sequence[Query]") -> str | list[Answer]:
+        if not isinstance(wanted, Writing):
+            return self.answerer.retrieve(wanted)
+        ((generation,),) = self.answerer.generator.write([wanted.prompt_ids], wanted.sampling)
+        return generation.text
 
     def search(self, conversation: Conversation, settings: ReplySettings) -> Generator[Any, Any, Answer | None]:
         """Yields what to do, takes the result, and returns what was found; None if nothing is to be searched for.
@@ -137,13 +135,8 @@ class Chat:
             generator = self.answerer.generator
             ids = written_queries.prompt_ids(generator.tokenizer, conversation, generator.prompt.prompt_tokens)
             query = written_queries.query_in((yield Writing(ids, written_queries.SAMPLING)))
-        steps, answers = follow_ups.search([query] if query else conversation.user_turns), None
-        while True:
-            try:
-                texts = steps.send(answers)
-            except StopIteration as end:
-                return end.value
-            answers = yield [Query(text, settings.k, only_supported=settings.only_supported) for text in texts]
+        turns = [query] if query else conversation.user_turns
+        return (yield from follow_ups.search(turns, settings.k, settings.only_supported))
 
     def draft(self, conversation: Conversation, settings: ReplySettings, answer: Answer | None) -> ReplyDraft:
         """Returns what the generator needs to write the reply.

@@ -1,14 +1,16 @@
 """Follow-up questions: "And in children?" after a question about asthma becomes "In children? (asthma)".
 
-A turn needs the turns before it in three cases:
+A turn needs the turns before it in four cases:
 
     it names nothing but an aspect         What are the symptoms?   And in children?
     it points back before it names a thing Is it contagious?        How are these different from a heart attack?
     nothing is near to it alone            Does diet play a role?
+    what is near has a topic that it does not name      Can surgery help?
 
 It then gets the topic of the nearest stored answer to the last turn that names one: "it" becomes the topic, or the
-topic is added. The third case is known only after a search. There the topic counts if the turn points back or one of
-its own words stands in what was found. Otherwise it is about something that the index does not hold.
+topic is added. The last two cases are known only after a search. In the third, the topic counts if the turn points back
+or one of its own words stands in what was found; otherwise it is about something that the index does not hold. In the
+fourth, the topic counts if all own words stand in the sources on it; otherwise the turn changes the topic.
 """
 
 import dataclasses
@@ -17,7 +19,8 @@ from collections.abc import Generator, Sequence
 
 from data_pipeline import cleaning
 from data_pipeline.paraphrases import STOP_WORDS
-from docproduct.answering import Answer
+from docproduct.answering import Answer, Query
+from docproduct.search.shared_words import alike
 
 # What may be asked about any disease, and words around it. Other words name a topic.
 _ASPECTS = frozenset(
@@ -56,30 +59,40 @@ _MOST_TURNS = 4  # that are searched for, to find the topic
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
-def search(turns: Sequence[str]) -> Generator[tuple[str, ...], Sequence[Answer], Answer]:
-    """Yields texts to search for, takes the answers to them, and returns the answer to go on with.
+Search = Generator[list[Query], Sequence[Answer], Answer]
+
+
+def search(turns: Sequence[str], k: int | None = None, only_supported: bool = False) -> Search:
+    """Yields what to search for, takes the answers, and returns the one to go on with; see steps.py.
 
     Args:
       turns: The user's turns, oldest first, the question last.
+      k: Number of sources; see `Query`, as for the next.
+      only_supported: Whether to leave out sentences that the sources do not support.
     """
+
+    def queries(*texts: str) -> list[Query]:
+        return [Query(text, k, only_supported=only_supported) for text in texts]
+
     *earlier, turn = turns
     alone = not earlier or not names_no_topic(turn)
     before = [text for text in reversed(earlier) if not names_no_topic(text)][:_MOST_TURNS]
-    answers = yield (*([turn] if alone else []), *before)
-    if alone and (answers[0].answerable or not earlier):
-        return answers[0]
+    answers = yield queries(*([turn] if alone else []), *before)
+    own = answers[0] if alone else None
+    if own and (not earlier or (own.answerable and _names_its_topic(turn, own))):
+        return own
     known = zip(before, answers[alone:], strict=True)
     about = next(((text, answer) for text, answer in known if answer.answerable), None)
     if about:
         text, answer = about
         topic = answer.hits[0].focus
-        (found,) = yield (with_topic(turn, topic) if topic else f"{turn} {text}",)
+        (found,) = yield queries(with_topic(turn, topic) if topic else f"{turn} {text}")
         found = _with_topic_first(found, f"{turn} {topic}") if topic else found
-        if not alone or _goes_on(turn, found):
+        if not own or (_is_told_of(turn, topic, found) if own.answerable else _goes_on(turn, found)):
             return found
-    if alone:
-        return answers[0]
-    (answer,) = yield (turn,)
+    if own:
+        return own
+    (answer,) = yield queries(turn)
     return answer
 
 
@@ -97,6 +110,19 @@ def _with_topic_first(found: Answer, known: str) -> Answer:
     words = _words(known) | STOP_WORDS
     hits = tuple(sorted(found.hits, key=lambda hit: not _words(hit.focus) <= words))
     return dataclasses.replace(found, hits=hits, answer=hits[0].answer if found.answerable else found.answer)
+
+
+def _names_its_topic(turn: str, found: Answer) -> bool:
+    """Returns whether a turn has a word of the topic that was found for it; a table may know no topics."""
+    topic = frozenset(filter(_is_topical, _words(found.hits[0].focus)))
+    return not topic or any(alike(word, topic) for word in filter(_is_topical, _words(turn)))
+
+
+def _is_told_of(turn: str, topic: str, found: Answer) -> bool:
+    """Returns whether all own words of a turn stand in the sources on a topic that were found."""
+    hits = [hit for hit in found.hits if cleaning.normal_form(hit.focus) == cleaning.normal_form(topic)]
+    told = frozenset(_words(" ".join(f"{hit.question} {hit.answer}" for hit in hits)))
+    return found.answerable and all(alike(word, told) for word in filter(_is_topical, _words(turn)))
 
 
 def _goes_on(turn: str, found: Answer) -> bool:

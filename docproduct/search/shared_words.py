@@ -62,7 +62,7 @@ class WordWeights:
         """
         present = frozenset().union(*map(words_of, texts))
         weights = {word: self._weight(word) for word in words_of(question) - STOP_WORDS - _POLITE}
-        found = sum(weight * _alike(word, present) for word, weight in weights.items())
+        found = sum(weight * alike(word, present) for word, weight in weights.items())
         return found / sum(weights.values()) if weights else 0.0
 
     def _weight(self, word: str) -> float:
@@ -98,7 +98,7 @@ def _path(folder: str) -> str:
     return os.path.join(folder, WORDS_FILE)
 
 
-def _alike(word: str, present: frozenset[str]) -> float:
+def alike(word: str, present: frozenset[str]) -> float:
     """Returns 1 if the word is present, else its similarity with the nearest word of the same first letter."""
     if word in present:
         return 1.0

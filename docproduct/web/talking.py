@@ -14,6 +14,7 @@ from data_pipeline.tokenizers import CausalTokenizer
 from docproduct.answering import Answer
 from docproduct.chatting import Chat, Conversation, Reply, ReplySettings
 from docproduct.chatting.chat import Writing
+from docproduct.chatting.steps import Steps
 from docproduct.chatting.stops import Stops
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.scoring import Scores
@@ -118,16 +119,13 @@ class Talking:
         return ReplySettings(**named, sampling=sampling, stop=request.stops)
 
     async def _found(self, chat: Chat, conversation: Conversation, settings: ReplySettings) -> Answer | None:
-        steps, result = chat.search(conversation, settings), None
-        while True:
-            try:
-                wanted = steps.send(result)
-            except StopIteration as end:
-                return end.value
+        steps = Steps(chat.search(conversation, settings))
+        while (wanted := steps.wanted) is not None:
             if isinstance(wanted, Writing):
-                result = (await self._written(chat.answerer.generator, wanted.prompt_ids, wanted.sampling)).text
+                steps.take((await self._written(chat.answerer.generator, wanted.prompt_ids, wanted.sampling)).text)
             else:
-                result = await asyncio.gather(*(self._service.retrieved(chat.answerer, query) for query in wanted))
+                steps.take(await asyncio.gather(*(self._service.retrieved(chat.answerer, query) for query in wanted)))
+        return steps.result
 
     async def _written(
         self, generator: GenerationSession, prompt_ids: list[int], sampling: GenerationSettings, stops: Stops = Stops()
