@@ -1,6 +1,6 @@
-"""Evaluates one system, or compares several; see docproduct/evaluate/__init__.py.
+"""Evaluates one system, or compares several, or replies to dialogues; see docproduct/evaluate/__init__.py.
 
-Both commands end with one line of JSON. The retriever's page in docs/ describes them.
+All commands end with one line of JSON. The retriever's page in docs/ describes them.
 """
 
 import json
@@ -14,7 +14,7 @@ from data_pipeline import beir
 from data_pipeline.folders import files
 from data_pipeline.settings import define_flags, flag_values
 from docproduct import command
-from docproduct.evaluate import ranking, report
+from docproduct.evaluate import chat_command, ranking, report
 from docproduct.evaluate.bootstrap import BootstrapSettings
 from docproduct.evaluate.ranking import BM25, TUNE, EvaluationSettings
 from docproduct.evaluate.report import ReportSettings
@@ -27,10 +27,14 @@ _REPORT_FILE, _TABLE_FILE = "report.json", "report.md"
 
 
 def _define_flags() -> None:
-    flags.DEFINE_string("beir_dir", None, "Folder with corpus.jsonl, queries.jsonl and qrels/.", required=True)
-    flags.DEFINE_string("split", None, "File of qrels/ to use; default: test, or the only one.")
+    flags.DEFINE_string("beir_dir", None, "retrieval, report: folder with corpus.jsonl, queries.jsonl and qrels/.")
+    flags.DEFINE_string(
+        "split", None, "File of qrels/ to use; default: test, or the only one. chat: of the dialogues; default: dev."
+    )
     define_flags(EvaluationSettings, precision="auto")
-    flags.DEFINE_string("model_dir", None, "retrieval: trained retriever, bare encoder folder, or bm25.")
+    flags.DEFINE_string(
+        "model_dir", None, "retrieval, chat: trained retriever, or bare encoder folder; retrieval: or bm25."
+    )
     flags.DEFINE_string("run_file", None, "retrieval: where to write the rankings, in TREC format.")
     flags.DEFINE_list(
         "systems",
@@ -39,12 +43,22 @@ def _define_flags() -> None:
     )
     define_flags(ReportSettings)
     define_flags(BootstrapSettings)
-    flags.DEFINE_string("output_dir", None, f"report: folder for {_TABLE_FILE} and {_REPORT_FILE}; default: none.")
-    flags.DEFINE_bool("overwrite", False, "report: replace output_dir.")
+    flags.DEFINE_string(
+        "output_dir", None, f"report, chat: folder for {_TABLE_FILE} and {_REPORT_FILE}; default: none."
+    )
+    flags.DEFINE_bool("overwrite", False, "report, chat: replace output_dir.")
     flags.DEFINE_string("peer_python", None, "report: interpreter that has sentence-transformers, for st:FOLDER.")
+    chat_command.define()
 
 
-def _retrieval(values: flags.FlagValues, split: str) -> dict[str, Any]:
+def _split(values: flags.FlagValues) -> str:
+    if not values.beir_dir:
+        raise ValueError("--beir_dir is missing: a folder with corpus.jsonl, queries.jsonl and qrels/.")
+    return values.split or beir.default_split(values.beir_dir)
+
+
+def _retrieval(values: flags.FlagValues) -> dict[str, Any]:
+    split = _split(values)
     if not values.model_dir:
         raise ValueError("--model_dir is missing: a trained retriever, a bare encoder folder, or bm25.")
     data = beir.read(values.beir_dir, split)
@@ -60,7 +74,8 @@ def _retrieval(values: flags.FlagValues, split: str) -> dict[str, Any]:
     return described | results
 
 
-def _report(values: flags.FlagValues, split: str) -> dict[str, Any]:
+def _report(values: flags.FlagValues) -> dict[str, Any]:
+    split = _split(values)
     systems = systems_of(values.systems)
     if values.output_dir:  # an error before the work
         files.check_free(values.output_dir, values.overwrite, mark=_REPORT_FILE)
@@ -76,7 +91,7 @@ def _report(values: flags.FlagValues, split: str) -> dict[str, Any]:
     return result
 
 
-_COMMANDS = {"retrieval": _retrieval, "report": _report}
+_COMMANDS = {"retrieval": _retrieval, "report": _report, "chat": chat_command.run}
 
 
 def main(argv: list[str]) -> None:
@@ -87,8 +102,7 @@ def main(argv: list[str]) -> None:
     values = flags.FLAGS
     set_up()
     with command.errors_on_one_line("nothing was measured."):
-        split = values.split or beir.default_split(values.beir_dir)
-        results = _COMMANDS[argv[1]](values, split)
+        results = _COMMANDS[argv[1]](values)
     print(json.dumps(results))
 
 

@@ -162,6 +162,11 @@ class OpenedFolder:
         with self._lock:
             return [self.pairs.headings[row] for row in np.flatnonzero(self.pairs.present)]
 
+    def topics(self) -> list[str]:
+        """Returns the topic of each pair, or an empty text."""
+        with self._lock:
+            return [topic or "" for topic in self.pairs.column("focus").to_pylist()]
+
     @property
     def sides(self) -> list[Side]:
         """The sides that can be searched."""
