@@ -110,7 +110,7 @@ def markdown(report: Mapping[str, Any]) -> str:
     )
     meaning = (
         "perplexity: of the reference reply's tokens. similarity: cosine of reply and reference by the retriever's "
-        "encoder; it is not BERTScore. supported: share of the statements that the turn's sources support, whether or not "
+        "encoder, not BERTScore. supported: share of the statements that the turn's sources support, whether or not "
         "the model saw them. named: share of the replies that name the right disease; named first: before any "
         "other. diseases, words: number of each in a reply."
     )
