@@ -57,7 +57,7 @@ def _model() -> Model:
         return flags.endpoint_model()
     # JSON repeats its own marks, so that nothing may forbid repeated n-grams.
     sampling = GenerationSettings(
-        values.answer_tokens, values.temperature or 0.0, seed=values.seed or 0, no_repeat_ngram_size=0
+        values.answer_tokens, values.temperature or 0.0, seed=values.seed or 0, no_repeat_ngram_size=0, biased=False
     )
     name = os.path.basename(os.path.realpath(values.model_dir))
     described = {"model": name, "temperature": sampling.temperature, "seed": sampling.seed}

@@ -29,7 +29,7 @@ from docproduct.systems.generator import TrainedGenerator
 from tests.test_bert import randomize
 
 BY_HAND = {"a": "ba", "b": "cba", "ab": "a", "caa": "ba", "abca": "a", "dd": ""}
-GREEDY = Sampling(*(tf.constant(x) for x in (0.0, 0, 1.0, 1.0, 0, [0])))
+GREEDY = Sampling(*(tf.constant(x) for x in (0.0, 0, 1.0, 1.0, 0, True, [0])))
 
 
 class Table:
@@ -113,6 +113,8 @@ def test_a_bias_holds_where_an_answer_begins(model, lookup):
     for prompt, text in {"a": "c", "dd": "ca"}.items():
         ((answer,),) = session.write([model.ids(prompt)], GenerationSettings(max_tokens=9), lookup)
         assert answer.text == text
+    ((answer,),) = session.write([model.ids("b")], GenerationSettings(max_tokens=9, biased=False), lookup)
+    assert answer.text == "cba"  # as without a bias
 
 
 def test_a_stream_by_hand(model, session):

@@ -304,7 +304,7 @@ def test_what_is_no_export(exported, generator, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GraphSession(str(tmp_path))
     generator.save_hugging_face(str(tmp_path / "hf"))
-    with pytest.raises(ValueError, match="holds no exported generator of format 6: its config.json says None"):
+    with pytest.raises(ValueError, match="holds no exported generator of format 7: its config.json says None"):
         GenerationSession.load(str(tmp_path / "hf"))
     shutil.copytree(exported, tmp_path / "int8")
     config = tmp_path / "int8/1/assets.extra/config.json"

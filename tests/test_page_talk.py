@@ -93,7 +93,7 @@ def test_a_lost_service(page, server, answerer):
     assert page.violations() == []
 
 
-def test_emergencies_and_what_is_far(page):
+def test_emergencies_and_what_is_far(page, answerer):
     talk(page)
     say(page, "")
     assert page.text("#talk_problem") == "Write a message first."
@@ -102,10 +102,17 @@ def test_emergencies_and_what_is_far(page):
     assert "No stored answer is close enough" in replies(page)[0]
     assert page.text(".turn .emergency") not in replies(page)[0]
     assert not page.shows(".turn_sources")
+    answerer.generator.go_on.clear()
+    say(page, "I have crushing chest pain", wait=False)
+    page.until(lambda: page.shows(".turn:last-child .emergency") and replies(page)[1] == "Asthma is treated")
+    assert page.text("#talk_submit") == "Stop"  # the reply is not complete
+    answerer.generator.go_on.set()
+    page.until(lambda: replies(page)[1] == WRITTEN)
     say(page, "What helps against astma?")
     page.until(lambda: page.text(".turn:last-child .query") == "Searched for What helps against asthma?")
+    assert not page.shows(".turn:last-child .emergency")
     say(page, "hello")
-    page.until(lambda: replies(page)[2].startswith("Hello."))
+    page.until(lambda: replies(page)[3].startswith("Hello."))
 
 
 def test_only_with_a_generator(driver):

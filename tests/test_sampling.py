@@ -110,7 +110,7 @@ class Successor:
 def test_an_end_within_a_proposal_ends_the_text():
     decoder = Decoder(Successor())
     sampling = Sampling(
-        tf.constant(0.0), tf.constant(0), tf.constant(1.0), tf.constant(1.0), tf.constant(0), tf.constant([0])
+        tf.constant(0.0), tf.constant(0), tf.constant(1.0), tf.constant(1.0), tf.constant(0), tf.constant(True), [0]
     )
     state = decoder.begin(tf.constant([[1, 2, 3, 4, 5, 6, 7, 8, 1, 2]]), tf.constant([10]), tf.constant(9), sampling)
     state = decoder.advance(state, tf.constant(8), tf.constant(True), sampling)  # proposes 4, 5, 6, 7, 8, which follow

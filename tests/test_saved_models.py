@@ -154,7 +154,7 @@ def test_other_folders_are_left_alone(retriever, small_generator, tmp_path):
     ):
         export_generator(small_generator, str(tmp_path / "r"))
     assert version == str(tmp_path / "r/1")
-    with pytest.raises(ValueError, match="holds no exported generator of format 6: .* says 'docproduct exported retr"):
+    with pytest.raises(ValueError, match="holds no exported generator of format 7: .* says 'docproduct exported retr"):
         GenerationSession.load(version)
 
 

@@ -13,6 +13,7 @@ from scipy.special import log_softmax
 from docproduct.answering import Answerer
 from docproduct.chatting import Chat, ChatSettings, Conversation, ReplySettings
 from docproduct.generation.sampling import GenerationSettings
+from docproduct.generation.session import GenerationSession
 from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from docproduct.web.settings import ServiceSettings
@@ -121,6 +122,27 @@ def test_small_talk_and_advice(client):
         reply = client.post("/v1/chat/completions", json={"messages": urgent, **given}).json()
         assert reply["choices"][0]["message"]["content"].startswith("If this is happening now")
         assert reply["emergency"]
+    with client.stream("POST", "/v1/chat/completions", json={"messages": urgent, "stream": True}) as response:
+        first = json.loads(next(response.iter_lines()).removeprefix("data: "))
+    assert first["emergency"] == reply["emergency"]  # before anything is written
+
+
+@pytest.mark.parametrize("given", [{}, {"grounded": False}, {"from_memory": True}])
+def test_the_bias_of_refusals_is_for_prompts_with_sources(given, client, chat_source, monkeypatch):
+    """With a bias above all logits, a reply from sources begins with the refusal's first token; no other text does."""
+    biased = chat_model()
+    biased.refusal_bias = 1e4
+    answerer = chat_source.answerer
+    threshold = 2.0 if "from_memory" in given else -1.0  # 2: nothing is near
+    refusing = Answerer(answerer.retriever, answerer.index, GenerationSession.of(biased), threshold=threshold)
+    monkeypatch.setattr(chat_source, "answerer", refusing)
+    body = {"messages": [USER], "max_tokens": 1, **given}
+    reply = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
+    assert reply.endswith(biased.tokenizer.decode([biased.refusal_id])) == (not given)
+    text = client.post("/v1/completions", json={"prompt": "what", "max_tokens": 1}).json()["choices"][0]["text"]
+    monkeypatch.undo()
+    unbiased = client.post("/v1/completions", json={"prompt": "what", "max_tokens": 1}).json()["choices"][0]["text"]
+    assert text == unbiased
 
 
 def test_where_nothing_is_near_the_reply_says_so(chat_folders):
@@ -261,8 +283,10 @@ def test_an_export_without_a_template_says_what_it_cannot(source):
         said = message(exported.post("/v1/completions", json={"prompt": "what", "logprobs": 1}), 422, "invalid_request")
         assert said.startswith("This service cannot return logprobs: its generator is an export")
         assert exported.post("/v1/completions", json={"prompt": "what", "max_tokens": 2}).status_code == 200
-    with pytest.raises(ValueError, match="no chat template, and --history=on needs one"):
-        Chat(source.answerer, ChatSettings(history="on"))
+    # A service says so when it starts.
+    for asked in (ChatSettings(history="on"), ChatSettings(write_queries=True)):
+        with pytest.raises(ValueError, match="no chat template, and --(history=on|write_queries) needs one"):
+            create_app(source, ServiceSettings(chat=asked))
 
 
 def test_a_chat_needs_a_generator(folders):

@@ -166,7 +166,9 @@ class Chat:
         shown = dataclasses.replace(answer, hits=()) if from_memory else answer
         draft = self.answerer.draft(query, shown, conversation.system, earlier, asked)
         draft = draft._replace(answer=dataclasses.replace(draft.answer, hits=answer.hits))
-        return ReplyDraft(reply, draft, dataclasses.replace(sampling, num_samples=1), settings.stop)
+        # The bias of refusals is for prompts with sources.
+        sampling = dataclasses.replace(sampling, num_samples=1, biased=draft.answer.num_contexts > 0)
+        return ReplyDraft(reply, draft, sampling, settings.stop)
 
     def _small_talk(self, conversation: Conversation) -> str | None:
         return small_talk.reply_to(conversation.question, self.answerer.index.num_answers, self._examples)

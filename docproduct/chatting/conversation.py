@@ -51,11 +51,6 @@ class Conversation:
         earlier = (turn["content"] for turn in self.earlier if turn["role"] == "user")
         return [cleaning.clean(text) for text in (*earlier, self.question)]
 
-    def answered(self, reply: str, question: str) -> "Conversation":
-        """Returns the conversation with the assistant's reply, and the next question of the user."""
-        turns = ({"role": "user", "content": self.question}, {"role": "assistant", "content": reply})
-        return Conversation(self.system, (*self.earlier, *turns), question)
-
 
 def _checked(number: int, message: Mapping[str, Any]) -> Message:
     role, content = message.get("role"), message.get("content")

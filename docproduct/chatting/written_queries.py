@@ -6,7 +6,7 @@ from data_pipeline.tokenizers import DecoderTokenizer
 from docproduct.chatting.conversation import Conversation
 from docproduct.generation.sampling import GenerationSettings
 
-SAMPLING = GenerationSettings(max_tokens=40)
+SAMPLING = GenerationSettings(max_tokens=40, biased=False)
 _ASK = (
     "Write the last message of the user as one question that can be understood without the conversation. Write the "
     "question alone."

@@ -48,7 +48,8 @@ class CausalLM(Protocol):
       chat_template: Jinja template that turns a conversation into a prompt, if the model was trained to chat.
       variables: variables of the model.
       encoder_width: width of the encoder's states that the model attends to. A model without an encoder may lack it.
-      opening_bias: {token id: bias}, added to the logits of an answer's first token. A model without any may lack it.
+      opening_bias: {token id: bias}, added to the logits of an answer's first token, unless the settings say otherwise.
+        A model without any may lack it.
     """
 
     tokenizer: Tokenizer

@@ -99,7 +99,7 @@ class Decoder:
         }
         logits = self._logits(tf.repeat(states[:, -1:], copies, axis=0))[:, 0]
         for token, bias in opening_bias(self.model).items():
-            logits += bias * tf.one_hot(token, self.model.vocab_size)
+            logits += tf.where(sampling.biased, bias, 0.0) * tf.one_hot(token, self.model.vocab_size)
         return self._write(state, logits, sampling)
 
     def advance(self, state: State, num_tokens: tf.Tensor, lookup: tf.Tensor, sampling: Sampling) -> State:

@@ -24,7 +24,7 @@ from docproduct.generation.lookup import NUM_PROPOSED, is_any
 from docproduct.generation.sampling import GenerationSettings, Sampling
 
 KIND = "docproduct exported generator"
-FORMAT = 6
+FORMAT = 7
 PRECISIONS = ("float32", "int8")
 _SAMPLING = Sampling(
     temperature=tf.TensorSpec([], tf.float32),
@@ -32,6 +32,7 @@ _SAMPLING = Sampling(
     top_p=tf.TensorSpec([], tf.float32),
     repetition_penalty=tf.TensorSpec([], tf.float32),
     no_repeat_ngram_size=tf.TensorSpec([], tf.int32),
+    biased=tf.TensorSpec([], tf.bool),
     seeds=tf.TensorSpec([None], tf.int32),
 )._asdict()
 _PROMPTS = {

@@ -20,7 +20,11 @@ _LEAST = 1e-3  # smallest factor on logits; float32 holds the results
 
 @dataclasses.dataclass(frozen=True)
 class GenerationSettings(Settings):
-    """How answers are written."""
+    """How answers are written.
+
+    Attributes:
+      biased: Whether the model's `opening_bias` is added, which was fitted on prompts with sources; not for others.
+    """
 
     max_tokens: int = setting(100, "Maximum tokens of an answer, including its end token.", least=1)
     temperature: float = setting(
@@ -50,6 +54,8 @@ class GenerationSettings(Settings):
         0, "Random seed of sampling. For a given prompt, the i-th answer depends only on the seed.", least=0
     )
 
+    biased: bool = True
+
     def __post_init__(self) -> None:
         """Raises a ValueError for a value out of its bounds."""
         super().__post_init__()
@@ -58,7 +64,7 @@ class GenerationSettings(Settings):
                 f"temperature is {self.temperature}; expected {_LEAST} to {1 / _LEAST:g}, or 0 for the likeliest token."
             )
 
-    def choice(self) -> dict[str, float]:
+    def choice(self) -> dict[str, float | bool]:
         """Returns the fields of `Sampling`, without the seeds."""
         return {name: getattr(self, name) for name in Sampling._fields if name != "seeds"}
 
@@ -72,6 +78,7 @@ class Sampling(NamedTuple):
       top_p: scalar float32.
       repetition_penalty: scalar float32.
       no_repeat_ngram_size: scalar int32.
+      biased: scalar bool.
       seeds: [B] int32.
     """
 
@@ -80,6 +87,7 @@ class Sampling(NamedTuple):
     top_p: tf.Tensor
     repetition_penalty: tf.Tensor
     no_repeat_ngram_size: tf.Tensor
+    biased: tf.Tensor
     seeds: tf.Tensor
 
 

@@ -8,7 +8,7 @@ const AGAIN = 0.7; // temperature of a reply that is written again: at 0 it woul
 const NO_LIMIT = { max_question_chars: 2000, max_texts: 1000 };
 let connection = null; // of page.js, once the view is offered
 let limits = NO_LIMIT;
-let turns = load(); // { asked, reply, told, state: "writing" | "done" | "stopped" }, the newest last
+let turns = load(); // { asked, reply, emergency, told, state: "writing" | "done" | "stopped" }, the newest last
 let running = null; // AbortController of the reply under way
 
 /** Offers the view if the service has a generator. */
@@ -65,7 +65,7 @@ function send() {
   }
   at("talk_text").value = "";
   problem("");
-  const turn = { asked, reply: "", told: null, state: "writing" };
+  const turn = { asked, reply: "", emergency: null, told: null, state: "writing" };
   turns.push(turn);
   at("turns").append(turnItem(turn));
   reply(turn);
@@ -75,7 +75,7 @@ function send() {
 async function reply(turn, sampling = {}) {
   running?.abort();
   const controller = (running = new AbortController());
-  Object.assign(turn, { reply: "", told: null, state: "writing" });
+  Object.assign(turn, { reply: "", emergency: null, told: null, state: "writing" });
   tell("talk_trouble_words", "");
   at("talk_trouble").hidden = true;
   at("talk_status").textContent = "Writing.";
@@ -102,6 +102,7 @@ function take(turn, data) {
   if (data.error) throw Object.assign(new Error(data.error.message), { refused: true });
   const [choice] = data.choices;
   turn.reply += choice?.delta.content ?? "";
+  turn.emergency ??= data.emergency; // in the first chunk
   // The whole text: of what was sent, citations of no source may be taken out.
   if (choice?.finish_reason) Object.assign(turn, { told: data, reply: data.content });
   update(turn);
@@ -148,16 +149,17 @@ function update(turn) {
 }
 
 function fill(item, turn) {
-  const { told, state } = turn;
+  const { emergency, told, state } = turn;
   const text = item.querySelector(".reply");
   item.classList.toggle("growing", state === "writing");
-  item.querySelector(".emergency").hidden = !told?.emergency;
-  if (told?.emergency) item.querySelector(".emergency").textContent = told.emergency;
+  const alert = item.querySelector(".emergency");
+  alert.hidden = !emergency;
+  if (alert.textContent !== (emergency ?? "")) alert.textContent = emergency ?? ""; // said once, not with every piece
   const searched = told?.query == null ? null : (told.corrected ?? told.query);
   const query = searched === turn.asked ? null : searched;
   item.querySelector(".query").hidden = query === null;
   item.querySelector(".query q").textContent = query ?? "";
-  const shown = told?.emergency ? turn.reply.replace(told.emergency, "").trimStart() : turn.reply;
+  const shown = emergency ? turn.reply.replace(emergency, "").trimStart() : turn.reply;
   const whole = told?.sentences?.map((sentence) => sentence.text).join("").trim();
   if (whole && shown.endsWith(whole)) {
     const parts = told.sentences.flatMap((sentence) => sentenceParts(sentence, (number) => open(item, number), told.sources));

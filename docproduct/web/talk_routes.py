@@ -83,7 +83,10 @@ def _chat_response(frame: dict[str, Any], reply: Reply) -> dict[str, Any]:
 async def _chunks(
     frame: dict[str, Any], reply: Reply, replies: AsyncIterator[Reply], deadline: float, with_usage: bool
 ) -> AsyncIterator[bytes]:
-    """Yields server-sent events as OpenAI does: the role, pieces of the text, the end with the sources, the usage."""
+    """Yields server-sent events as OpenAI does: the role, pieces of the text, the end with the sources, the usage.
+
+    Advice in an emergency stands in the first event.
+    """
     frame = frame | {"object": "chat.completion.chunk"} | ({"usage": None} if with_usage else {})
 
     def chunk(delta: dict[str, str], reason: str | None = None, **told: Any) -> bytes:
@@ -93,7 +96,8 @@ async def _chunks(
     sent = ""
     try:
         async with contextlib.aclosing(replies):
-            yield chunk({"role": "assistant", "content": ""})
+            # A page shows the advice at once, apart from the text that it also begins.
+            yield chunk({"role": "assistant", "content": ""}, emergency=reply.answer.emergency)
             while True:
                 # A reply only grows, but for citations of no source, which are taken out of the whole.
                 if reply.content.startswith(sent) and (piece := reply.content[len(sent) :]):

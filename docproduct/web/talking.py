@@ -68,10 +68,17 @@ class Talking:
     """Works on conversations and completions."""
 
     def __init__(self, service: Service, source: Reloadable, settings: ServiceSettings):
-        """Takes the service, whose queues it uses."""
+        """Takes the service, whose queues it uses.
+
+        Raises:
+          ValueError: The settings of conversations do not fit the generator.
+        """
         self._service, self._source, self._settings = service, source, settings
         limits = QueueLimits(1, settings.writing_waiting)
         self._scores = WorkQueue(_score, service.writing_thread, limits)
+        self._chat: Chat | None = None
+        if self.is_possible:
+            self._current_chat()  # flags that do not fit the generator end the start
 
     @property
     def is_possible(self) -> bool:
@@ -83,6 +90,13 @@ class Talking:
         """The generator's."""
         return self._source.answerer.generator.tokenizer
 
+    def _current_chat(self) -> Chat:
+        """Returns the conversations of the answerer, which may have been replaced."""
+        answerer = self._source.answerer
+        if self._chat is None or self._chat.answerer is not answerer:
+            self._chat = Chat(answerer, self._settings.chat, self._source.examples[:_NUM_EXAMPLES])
+        return self._chat
+
     def deadline(self) -> float:
         """Returns the time, by `time.perf_counter`, when a request that begins now is given up."""
         return self._service.deadline()
@@ -91,7 +105,7 @@ class Talking:
         """Yields the reply before anything is written, then while it grows, then complete."""
         with request_errors():
             conversation = Conversation.of([message.as_message() for message in request.messages])
-            chat = Chat(self._source.answerer, self._settings.chat, self._source.examples[:_NUM_EXAMPLES])
+            chat = self._current_chat()
             chat.check(conversation)
             settings = self._reply_settings(chat, request)
         found = await self._found(chat, conversation, settings)
@@ -149,7 +163,7 @@ class Talking:
                 raise ValueError(_NOT_SCORED)
             generator.check(prompts, room=int(max_tokens > 0))  # a full window still has its scores
             sampling = {"no_repeat_ngram_size": 0, **request.sampling(), "max_tokens": max(1, max_tokens)}
-            settings, stops = GenerationSettings(**sampling), Stops(request.stops)
+            settings, stops = GenerationSettings(**sampling, biased=False), Stops(request.stops)
         return [await self._completed(generator, ids, settings, stops, request, max_tokens) for ids in prompts]
 
     async def _completed(
