@@ -5,7 +5,7 @@ A turn needs the turns before it in four cases:
     it names nothing but an aspect         What are the symptoms?   And in children?
     it points back before it names a thing Is it contagious?        How are these different from a heart attack?
     nothing is near to it alone            Does diet play a role?
-    what is near has a topic that it does not name      Can surgery help?
+    what is near to it alone has topics that it does not name      Can surgery help?
 
 It then gets the topic of the nearest stored answer to the last turn that names one: "it" becomes the topic, or the
 topic is added. The last two cases are known only after a search. In the third, the topic counts if the turn points back
@@ -55,6 +55,7 @@ _CONTINUES = re.compile(r"\A(and|but|or|so|then|what about|how about|what if)\b[
 _JOINS = re.compile(
     r"\bthat(?=\s+(i|you|he|she|it|we|they|my|your|his|her|our|their|a|an|the|some\w*)\b)", re.IGNORECASE
 )
+_FIRST_HITS = 3  # whose topics a turn may name
 _MOST_TURNS = 4  # that are searched for, to find the topic
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
@@ -113,9 +114,14 @@ def _with_topic_first(found: Answer, known: str) -> Answer:
 
 
 def _names_its_topic(turn: str, found: Answer) -> bool:
-    """Returns whether a turn has a word of the topic that was found for it; a table may know no topics."""
-    topic = frozenset(filter(_is_topical, _words(found.hits[0].focus)))
-    return not topic or any(alike(word, topic) for word in filter(_is_topical, _words(turn)))
+    """Returns whether a turn has a word of the topics of most first hits; a table may know no topics.
+
+    One hit is not enough: "Can surgery help?" finds a page on surgery, and those on operations of all kinds.
+    """
+    own = frozenset(filter(_is_topical, _words(turn)))
+    topics = [frozenset(filter(_is_topical, _words(hit.focus))) for hit in found.hits[:_FIRST_HITS]]
+    named = [not topic or any(alike(word, topic) for word in own) for topic in topics]
+    return 2 * sum(named) > len(named)
 
 
 def _is_told_of(turn: str, topic: str, found: Answer) -> bool:
