@@ -127,22 +127,23 @@ def test_small_talk_and_advice(client):
     assert first["emergency"] == reply["emergency"]  # before anything is written
 
 
-@pytest.mark.parametrize("given", [{}, {"grounded": False}, {"from_memory": True}])
-def test_the_bias_of_refusals_is_for_prompts_with_sources(given, client, chat_source, monkeypatch):
+def test_the_bias_of_refusals_is_for_prompts_with_sources(client, chat_source, monkeypatch):
     """With a bias above all logits, a reply from sources begins with the refusal's first token; no other text does."""
-    biased = chat_model()
+    biased, answerer = chat_model(), chat_source.answerer
     biased.refusal_bias = 1e4
-    answerer = chat_source.answerer
-    threshold = 2.0 if "from_memory" in given else -1.0  # 2: nothing is near
-    refusing = Answerer(answerer.retriever, answerer.index, GenerationSession.of(biased), threshold=threshold)
-    monkeypatch.setattr(chat_source, "answerer", refusing)
-    body = {"messages": [USER], "max_tokens": 1, **given}
-    reply = client.post("/v1/chat/completions", json=body).json()["choices"][0]["message"]["content"]
-    assert reply.endswith(biased.tokenizer.decode([biased.refusal_id])) == (not given)
-    text = client.post("/v1/completions", json={"prompt": "what", "max_tokens": 1}).json()["choices"][0]["text"]
-    monkeypatch.undo()
-    unbiased = client.post("/v1/completions", json={"prompt": "what", "max_tokens": 1}).json()["choices"][0]["text"]
-    assert text == unbiased
+    first, session = biased.tokenizer.decode([biased.refusal_id]), GenerationSession.of(biased)
+
+    def begins(route, threshold=-1.0, **body):
+        refusing = Answerer(answerer.retriever, answerer.index, session, threshold=threshold)
+        monkeypatch.setattr(chat_source, "answerer", refusing)
+        (choice,) = client.post(f"/v1/{route}", json=body | {"max_tokens": 1}).json()["choices"]
+        return (choice["message"]["content"] if "message" in choice else choice["text"]).endswith(first)
+
+    messages = [{"role": "user", "content": "the helps"}]
+    assert begins("chat/completions", messages=messages)
+    assert not begins("chat/completions", messages=messages, grounded=False)
+    assert not begins("chat/completions", threshold=2.0, messages=messages, from_memory=True)  # nothing is near
+    assert not begins("completions", prompt="what")
 
 
 def test_where_nothing_is_near_the_reply_says_so(chat_folders):
