@@ -239,14 +239,14 @@ class _Found:
     def __init__(self, hits):
         self._hits = hits
 
-    def check(self, k, search_by):
+    def check(self, k, search_by, conditions):
         pass
 
     def correct(self, question):
         return question
 
-    def search_many(self, vectors, k, search_by, queries):
-        del vectors, search_by, queries
+    def search_many(self, vectors, k, search_by, queries, conditions):
+        del vectors, search_by, queries, conditions
         return [SearchResult(self._hits[:k], 1.0, decision=Decision(answerable=True, near=True))]
 
 
@@ -286,7 +286,7 @@ def test_a_question_that_is_not_answerable_is_not_answered(retriever, opened, bp
         "sources": [
             {"score": round(hit.score, 4), "rerank_score": None, "in_prompt": False, "question": hit.question}
             | {"answer": hit.answer, "source": "pairs.csv", "focus": ""}
-            | {"title": "", "section": "", "page": "", "place": ""}
+            | {"title": "", "section": "", "page": "", "place": "", "id": str(hit.pair_id), "columns": {}}
             for hit in near.hits
         ],
         "seconds": {},
