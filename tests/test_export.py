@@ -54,6 +54,7 @@ DEPTHS = (1, 5, 30, 99)
 PROMPTS = [[7, 8, 9, 7, 8], [200, 20, 31], [11] * 9, [5, 2]]
 BERT = dataclasses.replace(TINY_BERT, num_layers=1)
 SAMPLING = {"temperature": 0.0, "top_k": 0, "top_p": 1.0, "repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+SAMPLING |= {"biased": True}
 
 
 def outside(jobs, folder, text):

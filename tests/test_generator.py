@@ -318,5 +318,7 @@ def test_what_is_no_export(exported, generator, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="holds no whole SavedModel"):
         GenerationSession.load(str(tmp_path / "damaged"))
     session = GraphSession(f"{exported}/1")
-    with pytest.raises(ValueError, match="begin needs the inputs max_tokens, .*prompt_ids, .*; received prompt_ids"):
+    with pytest.raises(
+        ValueError, match="begin needs the inputs biased, max_tokens, .*prompt_ids, .*; received prompt_ids"
+    ):
         session.run("begin", {"prompt_ids": [[1]]})
