@@ -115,6 +115,18 @@ def test_pdf_by_size_and_gaps(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("letter", ["00AD", "F0B7", "200B"])  # soft hyphen, bullet of Symbol, zero-width space
+def test_lines_without_a_printable_letter_are_left_out(tmp_path, letter):
+    content = typeset([list(map(Line, ["Tea helps.", "~", "Rest helps."]))])
+    mapping = f"1 begincodespacerange <00> <ff> endcodespacerange 1 beginbfchar <7e> <{letter}> endbfchar"
+    number = content.count(b" obj\n") + 1
+    unicode = f"{number} 0 obj\n<< /Length {len(mapping)} >>\nstream\n{mapping}\nendstream\nendobj\n".encode()
+    content = content.replace(b"/Helvetica >>", f"/Helvetica /ToUnicode {number} 0 R >>".encode())
+    content = content[: content.index(b"xref\n")] + unicode + content[content.index(b"trailer") :]  # PDFium finds them
+    rows, _ = read(written(tmp_path / "a.pdf", content))
+    assert [row.text.split() for row in rows] == [["Tea", "helps.", "Rest", "helps."]]
+
+
 def test_sections_of_a_pdf_without_a_title(tmp_path):
     lines = [Line("Cause", 16), *paragraph("Dust of many kinds."), Line("Outlook", 16), *paragraph("Mostly good.")]
     rows, _ = read(written(tmp_path / "a.pdf", typeset([lines])))

@@ -87,8 +87,9 @@ def _lines(document: "PdfDocument", number: int) -> Iterator[_Line]:  # noqa: F8
     for letter_of, own in itertools.groupby(letters, lambda letter: letter not in "\r\n"):
         characters = list(own)
         text = "".join(characters)
-        if letter_of and text.strip():
-            places = [start + place for place, letter in enumerate(text) if letter.isprintable() and letter != " "]
+        # None in a line of a soft hyphen, or of a mark from a font of symbols.
+        places = [start + place for place, letter in enumerate(text) if letter.isprintable() and letter != " "]
+        if letter_of and places:
             boxes = [texts.get_charbox(place, loose=True) for place in places[:: -(-len(places) // _LOOKED_AT)]]
             (_, low, _, _), (_, _, right, last_top) = boxes[0], texts.get_charbox(places[-1], loose=True)
             heights = sorted(box[3] - box[1] for box in boxes)
