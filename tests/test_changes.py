@@ -90,6 +90,10 @@ def test_damaged_files_are_named(folder, tmp_path):
     check("it holds writes up to number 0 of 3")
     (tmp_path / "i.live" / ACKNOWLEDGED_FILE).write_text("4")
     check("up to number 3 of 4")
+    (tmp_path / "i.live" / ACKNOWLEDGED_FILE).write_text("no number")
+    check("acknowledged holds b'no number'")
+    (tmp_path / "i.live" / ACKNOWLEDGED_FILE).write_bytes(bytes(20))  # its size was on the disk, but not its content
+    ChangeStore(folder, "encoder").close()
 
 
 def test_a_lost_write_ahead_log_is_noticed(folder, tmp_path):

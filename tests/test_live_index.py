@@ -162,6 +162,16 @@ def test_a_second_writer_and_another_encoder_are_refused(folder, tmp_path):
     assert folder.open().texts(50)["question"] == "question 50 of version 1?"
 
 
+def test_a_failed_reload_leaves_the_encoder_of_the_changes(folder):
+    live, other = folder.open(), Encoder()
+    other.fingerprint = lambda: "another"
+    with pytest.raises(ValueError, match="was built with the encoder"):
+        live.reopen(other)
+    live.put([new_pair(live, 50)])  # with vectors of the former one
+    live.close()
+    assert folder.open().texts(50) == texts_of(50, 1)
+
+
 def test_the_folder_is_written_anew_in_the_background(folder):
     live = folder.open(compact_changes=4)
     exchanged = []
@@ -281,8 +291,8 @@ def test_kept_columns_are_searched_and_survive(retriever, vocab_file, tmp_path):
 def test_ids():
     assert pair_id_of("-9223372036854775808") == -(2**63)
     assert pair_id_of("0") == 0
-    names = ["-0", "007", "9223372036854775808", "+1", "a/b", "", "1 "]
-    assert len({pair_id_of(name) for name in names} - {0, 1, 7}) == len(names)
+    names = ["-1", "-0", "007", "9223372036854775808", "+1", "a/b", "", "1 "]
+    assert len({pair_id_of(name) for name in names} - {-1, 0, 1, 7}) == len(names)
 
 
 @pytest.mark.parametrize("factory", ["Flat", "SQ8"])

@@ -45,8 +45,11 @@ class NewPair(NamedTuple):
 
 
 def pair_id_of(name: str) -> int:
-    """Returns the id of a pair: the number that a text writes, or a hash of any other text."""
-    if _INT64.fullmatch(name) and -(2**63) <= int(name) < 2**63:
+    """Returns the id of a pair: the number that a text writes, or a hash of any other text.
+
+    -1 is hashed, too: FAISS returns it where it finds no neighbour.
+    """
+    if _INT64.fullmatch(name) and -(2**63) <= int(name) < 2**63 and name != "-1":
         return int(name)
     return cleaning.hash64(f"id:{name}")
 
@@ -189,6 +192,7 @@ class LiveFolder:
         return True
 
     def _change(self, changes: Sequence[Change]) -> None:
+        self._store.check_encoder(self._retriever.fingerprint())  # a reload that failed may have recorded another one
         self._store.write(changes)
         self.index.apply(changes)
         self.num_changes = self._store.num_changes

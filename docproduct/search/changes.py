@@ -95,21 +95,27 @@ class ChangeStore:
         if about["format"] != _FORMAT:
             raise ValueError(f"{self.path} has the format {about['format']}; expected {_FORMAT}. Update docproduct.")
         self.last = int(about["last"])
-        acknowledged = int(os.pread(self._acknowledged, 20, 0) or 0)
-        if acknowledged > self.last:
-            raise sqlite3.DatabaseError(f"it holds writes up to number {self.last} of {acknowledged}")
+        # Zeros stand there if the power failed when its size was on the disk already, but not its content.
+        acknowledged = os.pread(self._acknowledged, 20, 0).strip(b"\0") or b"0"
+        if not acknowledged.isdigit():
+            raise sqlite3.DatabaseError(f"{ACKNOWLEDGED_FILE} holds {acknowledged}; expected a number")
+        if int(acknowledged) > self.last:
+            raise sqlite3.DatabaseError(f"it holds writes up to number {self.last} of {int(acknowledged)}")
         with self._transaction():
             self._connection.executemany("INSERT OR REPLACE INTO about VALUES (?, ?)", about.items())
 
     def check_encoder(self, encoder: str) -> None:
-        """Checks that the vectors are of the encoder with this fingerprint, and will be.
+        """Checks that the vectors are of the encoder with this fingerprint, and records it for those to come.
 
         Raises:
           ValueError: They are of another one.
+          NotStoredError: It could not be recorded.
         """
         query = "SELECT value FROM about WHERE name = 'encoder'"
-        stored = (self._connection.execute(query).fetchone() or [encoder])[0]
-        if stored != encoder and self.num_changes:
+        (stored,) = self._connection.execute(query).fetchone() or (None,)
+        if stored == encoder:
+            return
+        if stored and self.num_changes:
             raise ValueError(
                 f"{self.path} holds {self.num_changes} changes with vectors of another encoder (fingerprint "
                 f"{stored[:12]}; received one with {encoder[:12]}). Give that encoder and its index. {self._remedy}"
