@@ -25,6 +25,10 @@ ROWS = [
             lambda s, d: "2024-01-01" <= d <= "2024-03" and s == "CDC",
         ),
         (["source=a=b"], lambda source, date: False),
+        (["source = NHS "], lambda source, date: source == "NHS"),
+        (["date >= 2024-01-01"], lambda source, date: date >= "2024-01-01"),
+        (["date>=2024-06", "date>=2024-01"], lambda source, date: date >= "2024-06"),
+        (["date<=2024-01", "date<=2024-06"], lambda source, date: date <= "2024-01"),
     ],
 )
 def test_rows_equal_plain_python(conditions, holds):

@@ -142,6 +142,9 @@ def test_filters(client):
     refused = client.post("/v1/retrieve", json={"question": "a", "filter": {"place": "x"}})
     assert "There is no column 'place' to filter by" in message(refused, 422, "invalid_request")
     assert client.post("/v1/retrieve", json={"question": "a", "filter": {"source": 5}}).status_code == 422
+    for nothing in ([], {}):  # would search all pairs
+        refused = client.post("/v1/retrieve", json={"question": "a", "filter": {"source": nothing}})
+        assert refused.status_code == 422
     client.delete(f"/v1/pairs/{pair_id}")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-_CONDITION = re.compile(r"\s*([^<>=]+?)\s*(>=|<=|=)(.*)", re.DOTALL)
+_CONDITION = re.compile(r"\s*([^<>=]+?)\s*(>=|<=|=)\s*(.*?)\s*", re.DOTALL)
 
 
 class Filter(NamedTuple):
@@ -21,8 +21,8 @@ class Filter(NamedTuple):
 
     Attributes:
       texts: For each column, the texts that it may have.
-      least: For each column, a text that it may not be before.
-      most: For each column, a text that it may not be behind.
+      least: For each column, the first text that it may have.
+      most: For each column, the last text that it may have.
     """
 
     texts: Mapping[str, Collection[str]]
@@ -31,7 +31,7 @@ class Filter(NamedTuple):
 
     @classmethod
     def parse(cls, conditions: Sequence[str], columns: Collection[str]) -> "Filter":
-        """Reads conditions such as `source=NHS`.
+        """Reads conditions such as `source=NHS`; blanks around the operator do not count.
 
         Args:
           conditions: One or more.
@@ -41,7 +41,8 @@ class Filter(NamedTuple):
           ValueError: A text is no condition, or there is no such column.
         """
         texts: dict[str, list[str]] = {}
-        bounds: dict[str, dict[str, str]] = {">=": {}, "<=": {}}
+        least: dict[str, str] = {}
+        most: dict[str, str] = {}
         for condition in conditions:
             parts = _CONDITION.fullmatch(condition)
             if not parts:
@@ -54,9 +55,11 @@ class Filter(NamedTuple):
                 )
             if operator == "=":
                 texts.setdefault(column, []).append(text)
+            elif operator == ">=":
+                least[column] = max(text, least.get(column, text))
             else:
-                bounds[operator][column] = text
-        return cls(texts, bounds[">="], bounds["<="])
+                most[column] = min(text, most.get(column, text))
+        return cls(texts, least, most)
 
     def rows(self, table: pa.Table) -> np.ndarray:
         """Returns whether each row of a table fulfils the conditions, [N] bool; a missing text counts as empty."""

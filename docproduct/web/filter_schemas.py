@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 Text = Annotated[str, StringConstraints(max_length=2_000)]
 
@@ -15,11 +15,17 @@ class Range(BaseModel):
     least: Text | None = None
     most: Text | None = None
 
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> "Range":
+        if self.least is None and self.most is None:
+            raise ValueError("a range needs least, most, or both")
+        return self
+
 
 class Filtered(BaseModel):
     """A request with a filter."""
 
-    filter: dict[str, Text | Annotated[list[Text], Field(max_length=100)] | Range] = Field(
+    filter: dict[str, Text | Annotated[list[Text], Field(min_length=1, max_length=100)] | Range] = Field(
         {},
         max_length=10,
         description="What pairs must fulfil to be found, by column: a text, several texts, or a range of texts.",
