@@ -67,6 +67,14 @@ def test_added_and_removed_texts_count_as_in_an_index_of_the_present_ones():
             np.testing.assert_allclose(scores[rows], expected([texts[row] for row in rows], query), rtol=2e-5)
 
 
+def test_words_that_no_text_has_take_no_memory():
+    index = WordIndex.build(["cold hands", "a cough"])
+    index.scores("cold")
+    before = len(index._scored)
+    assert not index.scores("xylophone qwerty zzz").any()
+    assert len(index._scored) == before
+
+
 def test_texts_without_words_are_refused():
     with pytest.raises(ValueError, match="no word .* in 2 texts"):
         WordIndex.build(["", "? a"])

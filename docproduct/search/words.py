@@ -93,6 +93,8 @@ class WordIndex:
         """Returns the score of every row, [N] float32; 0 for a text that shares no word with the query."""
         scores = np.zeros(self.num_rows, np.float32)
         for word in _words(query):
+            if word not in self._number_of and word not in self._added:
+                continue  # scores are kept for words of the texts only: queries may hold any word
             if word not in self._scored:
                 self._scored[word] = self._scores_of(word)
             rows, of_word = self._scored[word]
