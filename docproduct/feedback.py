@@ -65,10 +65,9 @@ def read(path: str) -> Feedback:
     """
     told = Feedback(collections.defaultdict(lambda: [0, 0]), collections.Counter(), {}, {})
     text = files.read_text(path)
-    lines = text.splitlines()
-    if lines and not text.endswith("\n"):
-        logging.warning("%s line %d was cut off, and is left out.", path, len(lines))
-        lines.pop()
+    *lines, rest = text.split("\n")  # splitlines would cut questions at U+2028, too
+    if rest:
+        logging.warning("%s line %d was cut off, and is left out.", path, len(lines) + 1)
     for number, line in enumerate(lines, 1):
         entry = _entry(line, f"{path} line {number}")
         group = cleaning.group(entry["question"])

@@ -10,6 +10,8 @@ import pytest
 
 from docproduct import feedback
 from docproduct.answering import Answerer, Query
+from docproduct.search.changes import NotStoredError
+from docproduct.web.feedback import FeedbackFile
 from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
 from docproduct.web.settings import ServiceSettings
@@ -71,6 +73,29 @@ def test_a_full_disk_is_told_for_a_rating_and_spoils_no_answer(client, monkeypat
     response = client.post("/v1/feedback", json={"question": "a", "id": "3", "helpful": True})
     assert "could not be stored" in message(response, 507, "not_stored")
     assert not answered(client, "why is it blue?")["answerable"]
+
+
+def test_a_line_that_is_half_written_is_taken_back(tmp_path, monkeypatch):
+    path, write = tmp_path / "f.jsonl", os.write
+    file = FeedbackFile(str(path))
+    file.rating("a", "3", True)
+    whole = path.read_bytes()
+    monkeypatch.setattr("docproduct.web.feedback.os.write", lambda opened, line: write(opened, line[:10]))
+    with pytest.raises(NotStoredError, match="f.jsonl cannot be written"):
+        file.rating("b", "3", True)
+    assert path.read_bytes() == whole
+    monkeypatch.undo()
+    file.rating("c", "3", True)
+    file.close()
+    assert len(feedback.read(str(path)).ratings) == 2
+
+
+def test_any_text_is_read_back(tmp_path):
+    path = tmp_path / "f.jsonl"
+    file = FeedbackFile(str(path))
+    file.rating("a\u2028b\x85c\rd\x0ce", "3", True)  # each ends a line for str.splitlines
+    file.close()
+    assert len(feedback.read(str(path)).ratings) == 1
 
 
 def test_without_the_flag_nothing_is_kept(folders):

@@ -1,6 +1,7 @@
 """What users tell: ratings of answers, and questions without an answer, as lines of a file of the operator's."""
 
 import datetime
+import errno
 import json
 import os
 import threading
@@ -70,10 +71,19 @@ class FeedbackFile:
         line = json.dumps({"time": time, "kind": kind, **fields}, ensure_ascii=False) + "\n"
         try:
             with self._lock:
-                os.write(self._file, line.encode())  # at once: other processes may write to the file, too
+                self._append(line.encode())
                 os.fsync(self._file)
         except OSError as error:
             raise NotStoredError(f"{self._path} cannot be written ({error.strerror}).") from error
+
+    def _append(self, line: bytes) -> None:
+        """Writes a line at once, as other processes may write to the file, too; takes back half a line."""
+        num_written = os.write(self._file, line)
+        if num_written < len(line):
+            end = os.lseek(self._file, 0, os.SEEK_CUR)
+            if os.fstat(self._file).st_size == end:  # nobody has written behind it
+                os.ftruncate(self._file, end - num_written)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def close(self) -> None:
         """Closes the file."""
