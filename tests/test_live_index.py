@@ -198,6 +198,20 @@ def test_a_quarter_of_the_pairs_is_enough(folder, monkeypatch):
     assert not live._is_due
 
 
+def test_a_compaction_that_failed_is_not_repeated_with_each_write(folder, monkeypatch):
+    live, tries = folder.open(compact_changes=1), []
+
+    def fails():
+        tries.append(live._store.last)
+        raise OSError("the disk is full")
+
+    monkeypatch.setattr(live, "compact", fails)
+    for number in range(102):
+        live.put([new_pair(live, 50, version=number)])
+        live.wait()
+    assert tries == [1, 101]
+
+
 def test_an_index_that_was_replaced_meanwhile_is_not_written_over(folder, tmp_path):
     live = folder.open()
     live.put([new_pair(live, 50)])

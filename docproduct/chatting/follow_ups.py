@@ -55,8 +55,8 @@ _CONTINUES = re.compile(r"\A(and|but|or|so|then|what about|how about|what if)\b[
 _JOINS = re.compile(
     r"\bthat(?=\s+(i|you|he|she|it|we|they|my|your|his|her|our|their|a|an|the|some\w*)\b)", re.IGNORECASE
 )
-_FIRST_HITS = 3  # whose topics a turn may name
-_MOST_TURNS = 4  # that are searched for, to find the topic
+_FIRST_HITS = 3  # sources whose topics are compared with a turn
+_MOST_TURNS = 4  # earlier turns that are searched for, to find the topic
 _WORD = re.compile(r"\w+(?:['\u2019]\w+)*")
 
 
@@ -64,11 +64,11 @@ Search = Generator[list[Query], Sequence[Answer], Answer]
 
 
 def search(turns: Sequence[str], k: int | None = None, only_supported: bool = False) -> Search:
-    """Yields what to search for, takes the answers, and returns the one to go on with; see steps.py.
+    """Yields queries, takes their answers, and returns the answer to reply with; steps.py runs it.
 
     Args:
       turns: The user's turns, oldest first, the question last.
-      k: Number of sources; see `Query`, as for the next.
+      k: Number of sources of an answer. None: the default of `Query`.
       only_supported: Whether to leave out sentences that the sources do not support.
     """
 

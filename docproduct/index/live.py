@@ -29,6 +29,7 @@ from docproduct.systems.retriever import TrainedRetriever
 Status = Literal["added", "replaced", "unchanged"]
 COMPACT_CHANGES = 2_000
 _LARGE_SHARE, _LEAST_CHANGES = 0.25, 100  # so many changes are enough, too: the calibration should fit the pairs
+_WRITES_BEFORE_RETRY = 100  # after a compaction that failed: each encodes and calibrates, and may fail again
 _INT64 = re.compile(r"0|-?[1-9]\d{0,18}")
 
 
@@ -85,6 +86,7 @@ class LiveFolder:
         self._index_dir, self._device, self._compact_changes = index_dir, device, compact_changes
         self._writing = threading.RLock()
         self._compacting: threading.Thread | None = None
+        self._compact_from = 0  # number of the write from which on the folder may be written anew
         self._is_closed = False
         self.on_exchange: Callable[[Index], None] = lambda index: None
         if not os.path.isdir(compaction.live_dir(index_dir)):
@@ -203,7 +205,8 @@ class LiveFolder:
     @property
     def _is_due(self) -> bool:
         is_large = self.num_changes >= _LEAST_CHANGES and self.changed_share >= _LARGE_SHARE
-        return self._compact_changes > 0 and (is_large or self.num_changes >= self._compact_changes)
+        is_enough = is_large or self.num_changes >= self._compact_changes
+        return self._compact_changes > 0 and is_enough and self._store.last >= self._compact_from
 
     @property
     def changed_share(self) -> float:
@@ -219,6 +222,7 @@ class LiveFolder:
         try:
             self.compact()
         except (ValueError, OSError) as error:
+            self._compact_from = self._store.last + _WRITES_BEFORE_RETRY
             logging.error("%s was not written anew, and its changes stay beside it: %s", self._index_dir, error)
 
     def compact(self) -> None:
