@@ -1,4 +1,4 @@
-"""Turns what users told a service into new pairs, and shows which answers a new model and index change.
+"""Turns users' feedback into tables of new pairs, and shows which answers a new model and index change.
 
     python serve.py --model_dir=MODEL --index_dir=INDEX --port=8080 --feedback_file=feedback.jsonl
     python -m docproduct.feedback --feedback_file=feedback.jsonl --model_dir=MODEL --index_dir=INDEX --output_dir=told
@@ -7,8 +7,8 @@
 
 Without a new model, it writes three tables:
 
-    helpful.csv      question, answer: users said that the answer helped; questions that are stored already are left out
-    unhelpful.csv    question, stored_question, answer: they said that it did not, at least as often
+    helpful.csv      question, answer, source: most ratings say that the answer helped; no questions of the index
+    unhelpful.csv    question, stored_question, answer: half of the ratings or more say that the answer did not help
     unanswered.csv   question, times, nearest: questions without an answer, the most frequent first, with the stored
                      question of the nearest source; write answers to them
 
@@ -41,7 +41,7 @@ _FIELDS = {"rating": {"question": str, "id": str, "helpful": bool}, "refused": {
 
 @dataclasses.dataclass
 class Feedback:
-    """What a file tells; questions are alike if they differ in case, blanks and punctuation at the ends only.
+    """The content of a feedback file. Questions that differ only in case, blanks and closing marks are one group.
 
     Attributes:
       ratings: {(group of the question, id of the first source): how often it did not help and how often it did}.
@@ -61,7 +61,7 @@ def read(path: str) -> Feedback:
 
     Raises:
       OSError: it cannot be read.
-      ValueError: a line is none that a service writes. A last line that was cut off is left out.
+      ValueError: a line is not what a service writes. A last line that was cut off is left out.
     """
     told = Feedback(collections.defaultdict(lambda: [0, 0]), collections.Counter(), {}, {})
     text = files.read_text(path)

@@ -1,8 +1,8 @@
-"""Reads the headings and paragraphs of PDFs, which hold nothing but letters at places.
+"""Reads the headings and paragraphs of PDFs, which store letters and their positions only.
 
-A line that is higher than most of the text, or bold and apart, is a heading; the highest is the title if there is one
-of it. Lines without a gap between them are a paragraph. What stands at the edge of most pages, but for its numbers, is
-left out.
+A line that is larger than most of the text, or bold and apart, is a heading. The largest heading is the title, if no
+other has its size. Lines without a gap between them are a paragraph. Lines that most pages repeat at their edge, but
+for the numbers in them, are left out: running titles, page numbers.
 """
 
 import collections

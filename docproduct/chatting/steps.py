@@ -1,4 +1,7 @@
-"""A search that says what it needs, one thing after the other, so that a thread or a queue can do it."""
+"""Runs a search that is a generator: it yields what it needs done, and is sent the result.
+
+The terminal does each step at once; the service puts it into a queue.
+"""
 
 from collections.abc import Callable, Generator
 from typing import Any, Generic, TypeVar
@@ -15,7 +18,7 @@ class Steps(Generic[Result]):
 
     Attributes:
       wanted: What to do next; None: nothing is left to do.
-      result: What was found, once nothing is left to do.
+      result: What the search returned; None until it ends.
     """
 
     def __init__(self, search: Generator[Any, Any, Result]):
@@ -26,7 +29,7 @@ class Steps(Generic[Result]):
         self.take(None)
 
     def take(self, done: Any) -> None:
-        """Goes on with what was done."""
+        """Sends the result of the step in `wanted`, and moves on to the next step."""
         try:
             self.wanted = self._search.send(done)
         except StopIteration as end:

@@ -129,7 +129,12 @@ class Scoring:
         return [(hit.question, hit.answer) for hit in answer.hits[: self._num_shown]] if answer else []
 
     def counts(self) -> dict[str, int]:
-        """Returns the number of dialogues, of those with a known disease, and of those where the sources are of it."""
+        """Returns numbers of dialogues.
+
+        Returns:
+          dialogues: all; answerable: with a stored answer that is near enough; known: with a known disease. Of these,
+          known_in_sources: a source in the prompt is on it; known_in_question: the question names it.
+        """
         shown = [[hit.focus for hit in answer.hits[: self._num_shown]] if answer else [] for answer in self.found]
         known = [(one.disease, names) for one, names in zip(self._asked, shown, strict=True) if one.disease]
         return {

@@ -1,4 +1,4 @@
-"""Calibrates from when on an index answers a question: on its own pairs, or on the bundled sample.
+"""Calibrates which questions an index answers: on its own pairs, or on the bundled sample.
 
 The questions of pairs are known. Passages of documents come without questions, so two calibrations are kept apart:
 

@@ -48,11 +48,11 @@ def write_new(
     The calibration is made anew. The index may be searched and changed meanwhile.
 
     Args:
-      manifest: That of the old folder.
-      settings: Those of the index.
-      snapshot: What the index holds.
-      index_dir: Its folder.
-      retriever: Its encoder.
+      manifest: Manifest of the old folder.
+      settings: Settings of the index.
+      snapshot: The pairs and vectors to write.
+      index_dir: The old folder, which stays.
+      retriever: The encoder of the index.
 
     Raises:
       ValueError: There are too few pairs for the factory, or none with words.
@@ -125,10 +125,10 @@ def encode(
 
     Args:
       texts: Questions, answers or passages of documents.
-      side: Which of the first two.
-      settings: Those of the index.
-      retriever: Its encoder.
-      names: The headings of passages; none for pairs.
+      side: Whether the texts are questions or answers; passages count as answers.
+      settings: Settings of the index.
+      retriever: The encoder of the index.
+      names: Heading of each text if they are passages; empty for pairs.
     """
     if not names and (side == "question" or not settings.passage_tokens):
         return list(shorten(retriever.embed_few(texts, side), settings.dims)[:, None])

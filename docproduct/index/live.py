@@ -2,11 +2,11 @@
 
     write -> texts cleaned -> vectors -> SQLite, on the disk -> the open index -> acknowledged
 
-A folder beside the index folder (index.live beside index) holds what was changed since that was written; see
-search/changes.py. When it is opened, the changes are joined to the index folder. After many changes, a thread writes
-the index folder anew and opens it, and the changes that it holds are forgotten; see compaction.py.
+The folder index.live beside the folder index holds all changes since the index was written; see search/changes.py. They
+are applied when the index is opened. After many changes, a thread writes the index folder anew, opens it, and removes
+these changes from index.live; see compaction.py.
 
-One thread at a time writes, however many call. A search sees the pairs as they are between two writes.
+Writes are made one after another, from any number of threads. A search sees all of a write, or nothing of it.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ _INT64 = re.compile(r"0|-?[1-9]\d{0,18}")
 
 
 class NewPair(NamedTuple):
-    """A pair to add, or to put in the place of the one with its id.
+    """A pair to add; it replaces the one with its id, if there is one.
 
     Attributes:
       pair_id: Its id.
@@ -76,8 +76,8 @@ class LiveFolder:
           index_dir: The index folder.
           retriever: The encoder that built it.
           device: Where FAISS searches.
-          compact_changes: Number of changed pairs after which the folder is written anew; fewer, but 100 or more, are
-            enough if they are a quarter of all. 0: never.
+          compact_changes: Number of changed pairs after which the folder is written anew. A quarter of all pairs is
+            enough, too, if they are 100 or more. 0: never.
 
         Raises:
           ValueError: The folder holds no finished index, or that of another encoder, or a file is damaged.
@@ -118,7 +118,7 @@ class LiveFolder:
 
     @contextlib.contextmanager
     def reloading(self) -> Iterator[None]:
-        """Lets nothing be changed while the block runs; after an error in it, the former index is back."""
+        """Keeps other threads from changing pairs while the block runs; an error in it restores the former index."""
         with self._writing:
             before = self.index, self._retriever, self.on_exchange
             try:
@@ -260,7 +260,7 @@ class LiveFolder:
             self._compacting.join()
 
     def close(self) -> None:
-        """Ends writing, and lets other processes write; a compaction that runs is given up, after its next step."""
+        """Ends writing, and lets other processes write; waits for a running compaction, whose folder is not used."""
         with self._writing:
             self._is_closed = True
         self.wait()

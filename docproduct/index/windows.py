@@ -12,8 +12,8 @@ from docproduct.systems.retriever import TrainedRetriever
 _UNCUT = 2**30  # tokens: no text is longer
 # Windows of a document: shorter than most encoders take, so that a few sentences that answer are not lost among others.
 _DOCUMENT_TOKENS = 128
-_OVERLAP = 8  # consecutive windows of a document share at most this part of one, unless --passage_tokens is given
-_HEADING_SHARE = 4  # a heading takes this part of a window at most
+_OVERLAP = 8  # consecutive windows of a document share at most 1/8 of a window, unless --passage_tokens is given
+_HEADING_SHARE = 4  # a heading takes at most 1/4 of a window
 
 
 class Windows(NamedTuple):
@@ -33,7 +33,11 @@ class Windows(NamedTuple):
 def of_passages(
     texts: Sequence[str], retriever: TrainedRetriever, settings: IndexSettings, headings: Sequence[str]
 ) -> Windows:
-    """Cuts passages of documents, each under its heading, into windows as long as the encoder or the settings allow."""
+    """Cuts passages of documents into windows, each under its heading, of `passage_tokens` or 128 tokens at most.
+
+    Raises:
+      ValueError: see `cut`.
+    """
     size, overlap = settings.passage_tokens, settings.passage_overlap
     if not size:
         size = min(_DOCUMENT_TOKENS, retriever.config.max_tokens)
@@ -55,7 +59,7 @@ def cut(
       retriever: Its tokenizer counts; its prompt for answers begins every window.
       num_tokens: Most tokens of a window, special tokens, prompt and heading included.
       overlap: Tokens that two consecutive windows share.
-      headings: What stands before the text in every window of it, if anything; cut to a quarter of a window.
+      headings: Heading of each text, which begins all of its windows and takes a quarter of each at most; empty: none.
 
     Raises:
       ValueError: windows are longer than the encoder takes, or leave no room for new tokens.

@@ -1,4 +1,4 @@
-"""What users tell: ratings of answers, and questions without an answer, as lines of a file of the operator's."""
+"""Users' feedback: ratings of answers, and questions without an answer, as lines of a file that the operator names."""
 
 import datetime
 import errno
