@@ -2,8 +2,10 @@
 
 import concurrent.futures
 import dataclasses
+import gc
 import io
 import json
+import weakref
 
 import numpy as np
 import openai
@@ -14,9 +16,12 @@ from docproduct.answering import Answerer
 from docproduct.chatting import Chat, ChatSettings, Conversation, ReplySettings
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
+from docproduct.web.measures import Measures
 from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
+from docproduct.web.service import Service
 from docproduct.web.settings import ServiceSettings
+from docproduct.web.talking import Talking
 from tests.commands import run
 from tests.serving import in_thread, message, running
 from tests.talkers import chat_model
@@ -288,6 +293,19 @@ def test_an_export_without_a_template_says_what_it_cannot(source):
     for asked in (ChatSettings(history="on"), ChatSettings(write_queries=True)):
         with pytest.raises(ValueError, match="no chat template, and --(history=on|write_queries) needs one"):
             create_app(source, ServiceSettings(chat=asked))
+
+
+@pytest.mark.long
+def test_a_reload_leaves_no_conversation_with_the_old_models(chat_folders):
+    source = Reloadable(chat_folders)
+    service = Service(source, ServiceSettings(), Measures())
+    talking = Talking(service, source, ServiceSettings())
+    assert talking.is_possible
+    old = weakref.ref(source.answerer.generator)
+    assert source.reload()
+    gc.collect()
+    assert old() is None
+    service.close()
 
 
 def test_a_chat_needs_a_generator(folders):

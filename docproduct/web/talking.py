@@ -76,7 +76,6 @@ class Talking:
         self._service, self._source, self._settings = service, source, settings
         limits = QueueLimits(1, settings.writing_waiting)
         self._scores = WorkQueue(_score, service.writing_thread, limits)
-        self._chat: Chat | None = None
         if self.is_possible:
             self._current_chat()  # flags that do not fit the generator end the start
 
@@ -91,11 +90,8 @@ class Talking:
         return self._source.answerer.generator.tokenizer
 
     def _current_chat(self) -> Chat:
-        """Returns the conversations of the answerer, which may have been replaced."""
-        answerer = self._source.answerer
-        if self._chat is None or self._chat.answerer is not answerer:
-            self._chat = Chat(answerer, self._settings.chat, self._source.examples[:_NUM_EXAMPLES])
-        return self._chat
+        """Returns a chat with the answerer of now. It is not kept, as it would keep old models after a reload."""
+        return Chat(self._source.answerer, self._settings.chat, self._source.examples[:_NUM_EXAMPLES])
 
     def deadline(self) -> float:
         """Returns the time, by `time.perf_counter`, when a request that begins now is given up."""
