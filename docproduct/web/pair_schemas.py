@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, StringConstrai
 
 from docproduct.web.settings import RequestLimits
 
-_ONE, _SEVERAL = "one", "several"
+TAGS = _ONE, _SEVERAL = "<one>", "<several>"  # in the places of errors; no field is named so
 Id = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 

@@ -16,7 +16,7 @@ from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
 from docproduct.search.changes import NotStoredError
-from docproduct.web import schemas
+from docproduct.web import pair_schemas, schemas
 from docproduct.web.feedback import FeedbackResponse
 from docproduct.web.protection import error_body
 from docproduct.web.queue import OverloadedError
@@ -38,10 +38,10 @@ def add_errors(app: FastAPI) -> None:
     async def invalid(request: Request, error: RequestValidationError) -> Response:
         del request
         faults = error.errors()
-        kinds = {fault["type"] for fault in faults}
-        if "json_invalid" in kinds:
+        places = {fault["type"]: _place(fault["loc"]) for fault in faults}
+        if "json_invalid" in places:
             return respond(422, "invalid_request", "The body is no JSON. Expected a JSON object.")
-        if "model_attributes_type" in kinds:
+        if places.get("model_attributes_type") == "body":  # a field that is no object has its own message
             message = "The body is no JSON object, or its header is not Content-Type: application/json."
             return respond(422, "invalid_request", message)
         # The values are not sent back: they may be anything.
@@ -68,7 +68,8 @@ def add_errors(app: FastAPI) -> None:
 
 def _place(parts: Sequence[str | int]) -> str:
     """Returns a place in a body without the parts that name types, such as list[constrained-str]."""
-    return ".".join(part for part in map(str, parts) if part != "body" and "-str" not in part) or "body"
+    types = ("body", "Range", *pair_schemas.TAGS)
+    return ".".join(part for part in map(str, parts) if part not in types and "-str" not in part) or "body"
 
 
 def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
