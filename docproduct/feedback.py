@@ -8,9 +8,10 @@
 Without a new model, it writes three tables:
 
     helpful.csv      question, answer, source: most ratings say that the answer helped; no questions of the index
-    unhelpful.csv    question, stored_question, answer: half of the ratings or more say that the answer did not help
+    unhelpful.csv    question, stored_question, answer: half of the ratings or more say that the answer did not help; a
+                     passage of a document has its heading in place of a stored question
     unanswered.csv   question, times, nearest: questions without an answer, the most frequent first, with the stored
-                     question of the nearest source; write answers to them
+                     question, or heading, of the nearest source; write answers to them
 
 Read helpful.csv, then prepare it beside the corpus (`--input=pairs.csv,told/helpful.csv`), and train. With a new model
 and index, changes.md lists the questions of the file whose first source, or refusal, is another one. Ends with one
@@ -23,7 +24,7 @@ import dataclasses
 import io
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from absl import app, flags, logging
 
@@ -31,6 +32,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders import files
 from docproduct import command
 from docproduct.answering import Answer, Answerer, Folders, Query
+from docproduct.index.content import heading
 from docproduct.index.live import pair_id_of
 from docproduct.training import cards
 
@@ -99,18 +101,26 @@ def tables(told: Feedback, answerer: Answerer) -> dict[str, list[tuple]]:
         "unhelpful": [("question", "stored_question", "answer")],
         "unanswered": [("question", "times", "nearest")],
     }
+    left_out = 0
     for (group, pair_id), (no, yes) in told.ratings.items():
         if (pair := answerer.index.texts(pair_id)) is None:
-            continue  # it was removed since
+            left_out += yes + no
+            continue
         if yes > no:
             if group not in stored:
                 result["helpful"].append((told.questions[group], pair["answer"], "feedback"))
         else:
-            result["unhelpful"].append((told.questions[group], pair["question"], pair["answer"]))
+            result["unhelpful"].append((told.questions[group], _heading(pair), pair["answer"]))
+    if left_out:
+        logging.warning("Ratings left out, as the index folder does not have their pairs (or not yet): %d.", left_out)
     for group, times in told.refused.most_common():
         near = filter(None, map(answerer.index.texts, told.nearest[group]))
-        result["unanswered"].append((told.questions[group], times, next(near, {"question": ""})["question"]))
+        result["unanswered"].append((told.questions[group], times, next(map(_heading, near), "")))
     return result
+
+
+def _heading(pair: Mapping[str, str]) -> str:
+    return pair["question"] or heading(pair["title"], pair["section"], pair["source"])
 
 
 def changes(questions: Sequence[str], before: Answerer, after: Answerer) -> list[tuple[str, str, str]]:
@@ -134,7 +144,7 @@ def main(argv: list[str]) -> None:
     with command.errors_on_one_line():
         if bool(values.new_model_dir) != bool(values.new_index_dir):
             raise ValueError("Give --new_model_dir and --new_index_dir together, or neither.")
-        files.check_free(values.output_dir)
+        files.check_free(values.output_dir, overwrite=None)
         told = read(values.feedback_file)
         answerer = Answerer.load(Folders(values.model_dir, values.index_dir))
         if values.new_model_dir:

@@ -121,7 +121,7 @@ def main(argv: list[str]) -> None:
             if not questions or not values.model_dir:
                 raise ValueError("--questions needs a text file with a question a line, and --model_dir.")
         if values.output_dir:
-            files.check_free(values.output_dir)
+            files.check_free(values.output_dir, overwrite=None)
         retriever = TrainedRetriever.load(values.model_dir) if values.model_dir else None
         index = Index(values.index_dir, retriever) if retriever else Index.open_vectors(values.index_dir)
         vectors, queries = vectors_of(index, questions, retriever, values.num_questions)

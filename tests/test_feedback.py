@@ -1,10 +1,12 @@
 """Feedback of users: kept by the service, and turned into tables."""
 
+import collections
 import csv
 import dataclasses
 import errno
 import json
 import os
+import types
 
 import pytest
 
@@ -131,7 +133,7 @@ def told(folders, tmp_path_factory):
     return path, first, second
 
 
-def test_the_tables(told, folders, tmp_path):
+def test_the_tables(told, folders, tmp_path, caplog):
     path, first, second = told
     output = tmp_path / "out"
     names = [f"--model_dir={folders.model_dir}", f"--index_dir={folders.index_dir}", f"--output_dir={output}"]
@@ -139,6 +141,7 @@ def test_the_tables(told, folders, tmp_path):
     assert done.returncode == 0, done.stderr
     counts = {"helpful": 1, "unhelpful": 1, "unanswered": 2}
     assert json.loads(done.stdout.splitlines()[-1]) == {"output_dir": str(output), **counts}
+    assert "does not have their pairs (or not yet): 1." in caplog.text
 
     def rows(name):
         with open(output / f"{name}.csv", newline="") as file:
@@ -147,6 +150,18 @@ def test_the_tables(told, folders, tmp_path):
     assert rows("helpful") == [["How come?", first["answer"], "feedback"]]
     assert rows("unhelpful") == [["How come?", second["question"], second["answer"]]]
     assert rows("unanswered") == [["When?", "2", first["question"]], ["Where is it?", "1", second["question"]]]
+    again = run("docproduct.feedback", f"--feedback_file={path}", *names)
+    assert again.stderr.endswith(f"error: {output} exists already. Give another folder.\n")
+
+
+def test_passages_are_named_by_their_headings():
+    # A passage has no question, so that its rows would name nothing.
+    passage = {"question": "", "answer": "b", "title": "Guide", "section": "Use", "source": "a.md"}
+    index = types.SimpleNamespace(questions=lambda: [], texts={7: passage}.get)
+    told = feedback.Feedback({(1, 7): [1, 0]}, collections.Counter([2]), {2: [5, 7]}, {1: "How?", 2: "Why?"})
+    tables = feedback.tables(told, types.SimpleNamespace(index=index))
+    assert tables["unhelpful"][1:] == [("How?", "Guide, Use", "b")]
+    assert tables["unanswered"][1:] == [("Why?", 1, "Guide, Use")]
 
 
 def test_changes_are_the_questions_with_another_first_source(told, folders, tmp_path, monkeypatch):

@@ -97,17 +97,19 @@ def resumable_folder(path: str, state: str, overwrite: bool = False, kind: str =
         shutil.rmtree(working, ignore_errors=True)
 
 
-def check_free(path: str, overwrite: bool = False, kind: str = "", mark: str = "manifest.json") -> str:
+def check_free(path: str, overwrite: bool | None = False, kind: str = "", mark: str = "manifest.json") -> str:
     """Returns the path behind links, after a check that a folder may be written there.
 
-    Arguments and errors are those of `whole_folder`. A link stays a link: the folder that it points to is replaced.
+    Arguments and errors are those of `whole_folder`; `overwrite` is None for a command without this flag. A link stays
+    a link: the folder that it points to is replaced.
     """
     path = os.path.realpath(path)
     if os.path.exists(path) and not os.path.isdir(path):
         raise FileExistsError(f"{path} is a file. Give the path of a folder.")
     names = os.listdir(path) if os.path.isdir(path) else []
     if names and not overwrite:
-        raise FileExistsError(f"{path} exists already. Give another folder, or --overwrite to replace it.")
+        remedy = "" if overwrite is None else ", or --overwrite to replace it"
+        raise FileExistsError(f"{path} exists already. Give another folder{remedy}.")
     if names and not _is_of(os.path.join(path, mark), kind):
         raise FileExistsError(
             f"{path} holds something else ({sorted(names)[0]}, ...) than what is to be written there, and is not "
