@@ -10,7 +10,7 @@ TABLE, JSON, PARQUET, ARROW, EXCEL = KINDS = ("table", "json", "parquet", "arrow
 
 _EXPORT = "Export question and answer as CSV or JSON Lines."
 _UNPACK = "Unpack it first, and give the files in it."
-_FETCH = "perhaps an error of the site that it was fetched from. Look at it, and fetch the file again."
+_FETCH = "perhaps an error of the site that it was fetched from. Look at it, and fetch the file again"
 # How files of other kinds begin, as bytes or as text after white space, and what they are.
 _OTHER_BYTES = (
     (rb"\s*%PDF-", f"a PDF. {_EXPORT}"),
@@ -35,7 +35,10 @@ _OTHER_BYTES = (
 _STARTS = ((rb"PAR1[^ -~\s]", PARQUET), (rb"ARROW1\x00|\xff\xff\xff\xff.{3}\x00", ARROW))
 _OTHER_TEXTS = (
     (r"(<\?xml[^>]*>\s*|<!--.*?-->\s*)*<(posts|row)\b", f"a StackExchange dump in XML. {_EXPORT}"),
-    (r"(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b", f"a page in HTML, {_FETCH}"),
+    (
+        r"(<!--.*?-->\s*)*<(!doctype html|html|head|body)\b",
+        f"a page in HTML, {_FETCH}, or read documents with --rows=passages.",
+    ),
     (r"<(\?xml|!doctype)\b", f"XML. {_EXPORT}"),
     (r".*\x1b\$[@B]", "a text in ISO-2022-JP. Convert it first, with: iconv -f ISO-2022-JP -t UTF-8"),
 )

@@ -77,5 +77,8 @@ def _tables_in(folder: str, columns: Columns, refusals: Refusals, reader: Reader
             refusals.note(f"a file of a folder is left out, as it holds no table of {reader.contents}", path)
             logging.warning("Left out of the folder %s: %s", folder, error)
     if not tables:
-        raise ValueError(f"{folder} holds no table of {reader.contents}. Expected CSV, JSON, Parquet, ... in it.")
+        raise ValueError(
+            f"{folder} holds no table of {reader.contents}. Expected CSV, JSON, Parquet, ... in it. "
+            "Documents are read with --rows=passages."
+        )
     return tables
