@@ -10,6 +10,7 @@ from data_pipeline.generate_questions.passages import TOO_SHORT, TWICE, PassageS
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.rows import Passage
 from data_pipeline.tokenizers import load_tokenizer
+from tests.commands import run
 
 BOOK = """Before all.
 
@@ -136,3 +137,12 @@ def test_prepared_passages(tmp_path, vocab_file):
     prepare(settings, str(tmp_path / "p"), reader=PASSAGES)
     rows = [row for _, row in documents((), str(tmp_path / "p"), "train", Columns(), Refusals())]
     assert {row.text for row in rows} == {"What is the?", "What helps against?"}
+
+
+def test_passages_need_no_dev_part(tmp_path, vocab_file):
+    path = tmp_path / "a.md"
+    path.write_text("# Tea\n\nA drink.\n")
+    names = [f"--input={path}", f"--tokenizer={vocab_file}", f"--output_dir={tmp_path}/out"]
+    done = run("data_pipeline.prepare", "--rows=passages", "--num_workers=0", *names)
+    assert done.returncode == 0, done.stderr
+    assert "There are no rows in dev" not in done.stderr

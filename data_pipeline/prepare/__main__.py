@@ -115,7 +115,8 @@ def main(argv: list[str]) -> None:
             "error: a worker was killed, perhaps for lack of memory. Run the command again to continue, "
             "with a smaller --num_workers."
         )
-    if empty := [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name][schema.plural]]:
+    empty = [name for name in (splits.TRAIN, splits.DEV) if not manifest["counts"][name][schema.plural]]
+    if empty and schema is not PASSAGES.schema:  # passages are searched; no model is judged on them
         missing = f"There are no rows in {' and '.join(empty)}"
         print(f"{missing}: a model cannot be trained and judged on this. See --dev_share.", file=sys.stderr)
     notes = left_out.notes() | manifest.get("noted", {})

@@ -391,18 +391,21 @@ function disclaim(words) {
 }
 
 /** Asks whether the answer helped, if the service keeps ratings. */
-function showRate({ result, rated }) {
+function showRate({ result, rated, rating }) {
   at("rate").hidden = !info.feedback || !result.answerable;
   at("rate_words").textContent = rated ?? "Did this help?";
-  for (const id of ["helped", "missed"]) at(id).hidden = Boolean(rated);
+  for (const id of ["helped", "missed"]) at(id).hidden = Boolean(rating);
 }
 
 async function rate(helpful) {
   const entry = shown;
+  if (entry.rating) return; // a second click
+  entry.rating = true;
   try {
     await request("v1/feedback", { question: entry.question, id: entry.result.sources[0].id, helpful });
     entry.rated = "Thank you, it is noted.";
   } catch (error) {
+    entry.rating = false;
     entry.rated = error.refused ? error.message : UNREACHABLE;
   }
   if (entry === shown) showRate(entry);
