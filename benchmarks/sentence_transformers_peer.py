@@ -43,10 +43,11 @@ def trainer(
     seed: int,
     bfloat16: bool,
     max_tokens: int = 256,
+    device: str = "cpu",
     **arguments: object,
 ) -> SentenceTransformerTrainer:
     """Returns the trainer with the settings of our own runs: warm-up over a tenth of the steps, then linear decay."""
-    model = SentenceTransformer(encoder_dir, device="cpu")
+    model = SentenceTransformer(encoder_dir, device=device)
     model.max_seq_length = max_tokens
     settings = SentenceTransformerTrainingArguments(
         output_dir=output_dir,
@@ -54,7 +55,7 @@ def trainer(
         learning_rate=5e-5,
         warmup_steps=0.1,  # a number below 1 is a share of all steps
         batch_sampler=BatchSamplers.NO_DUPLICATES,
-        use_cpu=True,
+        use_cpu=device == "cpu",
         bf16=bfloat16,
         seed=seed,
         report_to="none",
@@ -69,10 +70,14 @@ def trainer(
     )
 
 
-def train(prepared_dir: str, encoder_dir: str, model_dir: str, seed: int, bfloat16: bool, max_tokens: int) -> None:
+def train(
+    prepared_dir: str, encoder_dir: str, model_dir: str, seed: int, bfloat16: bool, max_tokens: int, device: str
+) -> None:
     """Trains one epoch and writes the model; an unfinished run is continued."""
     checkpoints = f"{model_dir}.checkpoints"
-    run = trainer(prepared_dir, encoder_dir, checkpoints, seed, bfloat16, max_tokens, per_device_train_batch_size=64)
+    run = trainer(
+        prepared_dir, encoder_dir, checkpoints, seed, bfloat16, max_tokens, device, per_device_train_batch_size=64
+    )
     run.train(resume_from_checkpoint=bool(glob.glob(os.path.join(checkpoints, "checkpoint-*"))))
     run.model.save_pretrained(model_dir)
 
@@ -132,10 +137,11 @@ def main() -> None:
     parser.add_argument("--max_tokens", type=int, default=256, help="longer texts are cut in training")
     parser.add_argument("--backend", default="torch", choices=["torch", "onnx", "openvino"], help="in encoding")
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--device", default="cpu", help="in train, such as cuda")
     values = parser.parse_args()
     folders = values.prepared_dir, values.encoder_dir
     if values.task == "train":
-        train(*folders, values.model_dir, values.seed, values.bfloat16, values.max_tokens)
+        train(*folders, values.model_dir, values.seed, values.bfloat16, values.max_tokens, values.device)
     elif values.task == "train_speed":
         train_speed(*folders, values.model_dir, values.bfloat16, values.batch_size)
     else:
