@@ -17,6 +17,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.schemas import SIDES
 from docproduct.systems.retriever.losses import PAIR_FEATURES
 from docproduct.systems.retriever.model import unit
+from docproduct.systems.retriever.rewording import Rewording
 from docproduct.training.gradients import Batch
 
 _NEGATIVE_GROUPS = ("question_group", "answer_group")
@@ -152,10 +153,15 @@ class GeneratedBatches:
         return self._batches
 
 
-def in_order(pairs: Pairs, order: ClusterOrder, epoch: int, skip: int) -> Iterator[Batch]:
-    """Yields the batches of an epoch without the first `skip`."""
+def in_order(
+    pairs: Pairs, order: ClusterOrder, epoch: int, skip: int, rewording: Rewording | None = None
+) -> Iterator[Batch]:
+    """Yields the batches of an epoch without the first `skip`; `rewording` asks some questions in other words."""
     for rows in order.batches(epoch)[skip:]:
-        yield pairs.batch(rows)
+        batch = pairs.batch(rows)
+        if rewording:
+            batch["question_ids"] = rewording.ids(batch["question_ids"], rows, epoch)
+        yield batch
 
 
 def with_negatives(

@@ -62,6 +62,13 @@ class RetrieverTraining(Settings):
         "fewer topics in a batch, and other kinds of questions are forgotten.",
         least=1,
     )
+    reworded_share: float = setting(
+        0.0,
+        "Share of the train questions that each epoch asks in other words, anew each time: without their template, "
+        "inside a sentence, or misspelt. The rules are English. The token ids of all pairs are then in memory.",
+        least=0,
+        most=1,
+    )
     chunk_size: int = setting(
         0,
         "Gradient caching: encode this many pairs at once. It needs memory for these only, gives the gradients of the "
@@ -99,6 +106,11 @@ class RetrieverTraining(Settings):
         if self.num_negatives > 1 and not self.negatives_dir:
             raise ValueError(
                 f"num_negatives is {self.num_negatives}, but there are no hard negatives. Give --negatives_dir."
+            )
+        if self.reworded_share and self.freeze_bert:
+            raise ValueError(
+                "reworded_share asks questions in other words, but with freeze_bert only stored questions have vectors. "
+                "Leave one of them out."
             )
         if self.loss.distillation_weight and not self.negatives_dir:
             raise ValueError("Distillation needs the teacher's scores of hard negatives. Give --negatives_dir.")

@@ -35,6 +35,7 @@ from docproduct.systems.retriever.dev import DevEvaluation, Vectors, stored_vect
 from docproduct.systems.retriever.embedding_store import open_store
 from docproduct.systems.retriever.folder import HYBRID_FILE, WEIGHTS_FILE, Side, TrainedRetriever
 from docproduct.systems.retriever.losses import RetrievalLoss
+from docproduct.systems.retriever.rewording import Rewording
 from docproduct.training import devices
 from docproduct.training.gradient_cache import cached_gradients
 from docproduct.training.gradients import Batch, Gather, whole_gradients
@@ -95,6 +96,7 @@ class RetrieverTask(Task):
             self._negatives = HardNegatives(config.negatives_dir, prepared, config.num_negatives, seed)
         self._pairs: Pairs | None = None  # in memory, if an order of their own or hard negatives need them
         self._order: ClusterOrder | None = None  # if None, batches follow the order of the shards
+        self._rewording: Rewording | None = None
         self._open_pairs(strategy)
         self._evaluation = DevEvaluation(
             prepared,
@@ -113,9 +115,13 @@ class RetrieverTask(Task):
         rows_of_replica = config.settings.batch_size // strategy.num_replicas_in_sync
         encoded_together = min(rows_of_replica, config.chunk_size or rows_of_replica)
         self.num_groups = max(1, min(_MAX_GROUPS, encoded_together // _ROWS_OF_GROUP))
-        if config.cluster_size > 1 or self._negatives:
+        if config.reworded_share:
+            share, seed = config.reworded_share, config.settings.seed
+            self._rewording = Rewording(self._prepared, retriever, share, seed, config.pad_to_multiple)
+        in_memory = config.cluster_size > 1 or config.reworded_share > 0
+        if in_memory or self._negatives:
             self._pairs = TokenPairs(self._prepared, retriever.tokenizer.pad_id, config.pad_to_multiple)
-        if config.cluster_size > 1:
+        if in_memory:
             self._order = self._cluster_order(_stored_vectors(strategy, retriever, self._prepared, "question"))
 
     def _dev_vectors(self) -> Vectors:
@@ -140,7 +146,8 @@ class RetrieverTask(Task):
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
         """Returns the batches of an epoch without the first `skip`: both sides, groups, and hard negatives if any."""
         if self._order:
-            epoch_batches = GeneratedBatches(in_order(self._pairs, self._order, epoch, skip), self._pairs.spec)
+            made = in_order(self._pairs, self._order, epoch, skip, self._rewording)
+            epoch_batches = GeneratedBatches(made, self._pairs.spec)
         else:
             pad_id = self.retriever.tokenizer.pad_id
             left_out = self._prepared.table(["pair_id"])["pair_id"].to_numpy()[self._held_out]

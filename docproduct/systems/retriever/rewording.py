@@ -1,0 +1,68 @@
+"""Train questions in other words: users do not ask in the words of a table.
+
+B pairs in a batch, T tokens of the longest question
+"""
+
+import random
+
+import numpy as np
+import tensorflow as tf
+
+from data_pipeline import batches
+from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.other_words import SUBJECT_ALONE, rewordings
+from docproduct.systems.retriever.folder import TrainedRetriever
+
+
+def reworded(question: str, focus: str, draw: random.Random) -> str:
+    """Returns a question in other words, or as it is where no rule fits; what is asked about its topic stays."""
+    made = [text for text, kind in rewordings(question, focus, draw) if kind not in SUBJECT_ALONE]
+    return draw.choice(made) if made else question
+
+
+class Rewording:
+    """Draws, anew in each epoch, which questions are asked in other words, and how."""
+
+    def __init__(
+        self, prepared: PreparedFolder, retriever: TrainedRetriever, share: float, seed: int, pad_to_multiple: int = 1
+    ):
+        """Reads the texts.
+
+        Args:
+          prepared: the pairs.
+          retriever: its tokenizer and prompts make ids of the new questions.
+          share: of the questions of a batch that are asked in other words.
+          seed: decides, together with epoch and pair, what is drawn.
+          pad_to_multiple: widths are multiples of it.
+        """
+        table = prepared.table(["pair_id", "question", "focus"])
+        self._keys, self._questions, self._topics = (
+            table[name].to_pylist() for name in ("pair_id", "question", "focus")
+        )
+        self._retriever, self._share, self._seed, self._multiple = retriever, share, seed, pad_to_multiple
+
+    def ids(self, stored: tf.Tensor, rows: np.ndarray, epoch: int) -> tf.Tensor:
+        """Returns the question ids of a batch, [B, T] int32, padded.
+
+        Args:
+          stored: [B, T] int32, the ids of the stored questions.
+          rows: [B] int, the pairs' rows in pairs.parquet.
+          epoch: 0, 1, ...
+        """
+        pad_id = self._retriever.tokenizer.pad_id
+        ids = [row[row != pad_id].tolist() for row in stored.numpy()]
+        texts = {place: text for place, row in enumerate(rows.tolist()) if (text := self._drawn(row, epoch))}
+        if not texts:
+            return stored
+        prompted = self._retriever.prompts.add(list(texts.values()), "question")
+        made = self._retriever.tokenizer.encode_few(prompted, self._retriever.config.max_tokens)
+        for place, new in zip(texts, made, strict=True):
+            ids[place] = new
+        return batches.pad(tf.ragged.constant(ids, tf.int32, ragged_rank=1), pad_id, self._multiple)
+
+    def _drawn(self, row: int, epoch: int) -> str | None:
+        """Returns the new text of a question; None: it stays."""
+        draw = random.Random(f"{self._seed} {epoch} {self._keys[row]}")
+        if draw.random() >= self._share:
+            return None
+        return reworded(self._questions[row], self._topics[row] or "", draw)
