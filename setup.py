@@ -56,6 +56,7 @@ setup(
         "tensorboard": ["tensorboard==2.21.*"],
         "documents": ["pypdfium2==5.*", "trafilatura==2.*"],
         "xlsx": ["python-calamine>=0.6,<1"],
+        "scale": ["ray==2.60.*"],
         "dev": [
             "axe-core-python==0.1.*",
             "ftfy==6.3.*",
@@ -68,6 +69,7 @@ setup(
             "pytest==9.*",
             "pytest-xdist==3.*",
             "python-calamine>=0.6,<1",
+            "ray==2.60.*",
             "regex>=2026.1",
             "ruff==0.17.*",
             "schemathesis==4.*",

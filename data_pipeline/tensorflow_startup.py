@@ -17,6 +17,8 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from types import ModuleType
 
+from data_pipeline.hidden_imports import hidden
+
 _LEVEL, _ERRORS_OFF = "TF_CPP_MIN_LOG_LEVEL", "3"
 _STDERR = 2  # file descriptor
 # Lines of C++ code; those of absl-py, ours among them, look alike but name a .py file.
@@ -50,7 +52,7 @@ class _TensorFlowFinder(importlib.abc.MetaPathFinder):
         run = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
-            with _held_back():
+            with _held_back(), hidden("jax"):
                 run(module)
 
         spec.loader.exec_module = exec_module

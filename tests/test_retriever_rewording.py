@@ -48,7 +48,8 @@ def test_the_words_are_drawn_anew_in_each_epoch_and_again_after_a_restart(make_t
     first, second = (ids_of(task, "question_ids", epoch) for epoch in (0, 1))
     assert first != second
     rest = ids_of(again, "question_ids", 1, skip=1)
-    assert rest and rest.items() <= second.items()
+    assert rest
+    assert rest.items() <= second.items()
     other = ids_of(make_task(1.0, settings=dataclasses.replace(task._config.settings, seed=1)), "question_ids", 0)
     assert other != first
 
@@ -58,7 +59,8 @@ def test_new_questions_have_the_frame_of_stored_ones_and_keep_the_limit(make_tas
     frame = retriever.token_ids(["x"], "question")[0].numpy()
     for batch in make_task(1.0, pad_to_multiple=4).batches(0, 0):
         ids = batch["question_ids"].numpy()
-        assert ids.shape[1] % 4 == 0 and (ids[:, 0] == frame[0]).all()
+        assert ids.shape[1] % 4 == 0
+        assert (ids[:, 0] == frame[0]).all()
         lengths = (ids != retriever.tokenizer.pad_id).sum(axis=1)
         assert lengths.max() <= config.max_tokens
         assert (ids[np.arange(len(ids)), lengths - 1] == frame[-1]).all()

@@ -1,6 +1,9 @@
 """BM25 over the words of texts, against bm25s."""
 
+import os
 import random
+import subprocess
+import sys
 
 import bm25s
 import numpy as np
@@ -78,3 +81,12 @@ def test_words_that_no_text_has_take_no_memory():
 def test_texts_without_words_are_refused():
     with pytest.raises(ValueError, match="no word .* in 2 texts"):
         WordIndex.build(["", "? a"])
+
+
+def test_jax_is_left_alone(tmp_path):
+    """bm25s would run an operation of JAX, which takes a GPU's memory."""
+    (tmp_path / "jax.py").write_text("")
+    code = "import sys, docproduct.search.words; print('jax' in sys.modules); import jax; print('jax' in sys.modules)"
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
+    assert run.stdout.split() == [b"False", b"True"]

@@ -31,7 +31,7 @@ from data_pipeline.folders.prepared_settings import PrepareSettings
 from data_pipeline.prepare import chunks, duplicates, inputs, shards, strata
 from data_pipeline.prepare.inputs import Inputs
 from data_pipeline.prepare.job import Job
-from data_pipeline.prepare.workers import Workers
+from data_pipeline.prepare.workers import LOCAL, Workers, start
 from data_pipeline.rows import ANNOTATIONS, PAIR
 from data_pipeline.schemas import Schema
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
@@ -49,6 +49,7 @@ def prepare(
     num_workers: int | None = None,
     progress: bool = False,
     reader: Reader = PAIRS,
+    engine: str = LOCAL,
 ) -> dict[str, Any]:
     """Writes a prepared folder, whole or not at all.
 
@@ -63,6 +64,7 @@ def prepare(
         result is the same.
       progress: show progress bars.
       reader: reads the input files; its schema says how rows are prepared.
+      engine: local, or ray: the processors of a Ray cluster, whose machines share the files. The result is the same.
 
     Returns:
       Its manifest.
@@ -80,7 +82,7 @@ def prepare(
     finished = None if overwrite else prepared.find_manifest(output_dir, schema)
     if num_workers is None and (finished is not None or sum(sizes.values()) < _SMALL_BYTES):
         num_workers = 0
-    with Workers(num_workers) as workers:  # they start while the inputs are hashed
+    with start(engine, num_workers) as workers:  # processes start while the inputs are hashed
         described = inputs.describe(settings, sizes, reader)
         settings = settings.with_num_shards(described.files)
         state = _state(settings, schema, tokenizer, described)

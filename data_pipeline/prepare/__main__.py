@@ -18,6 +18,7 @@ from data_pipeline.corpora.paths import find_inputs
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.folders.prepared_settings import MAX_TOKENS, limit_name, prompt_name
 from data_pipeline.prepare import PrepareSettings, prepare
+from data_pipeline.prepare.workers import ENGINES, LOCAL
 from data_pipeline.schemas import Schema
 from data_pipeline.scrubbing import BOILERPLATE_FILE, ScrubSettings
 from data_pipeline.settings import define_flags, flag_values
@@ -65,6 +66,8 @@ def _define_flags() -> None:
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "File of patterns of these phrases.")
     define_flags(ScrubSettings, but=("boilerplate",))
     flags.DEFINE_integer("num_workers", None, "Number of processes; default: one per processor.", lower_bound=0)
+    engine_help = "Where the work is done: on this machine, or on a Ray cluster whose machines share the files."
+    flags.DEFINE_enum("engine", LOCAL, ENGINES, engine_help)
 
 
 def _settings(values: flags.FlagValues, reader: Reader, left_out: Refusals) -> PrepareSettings:
@@ -105,7 +108,8 @@ def main(argv: list[str]) -> None:
     left_out = Refusals()
     try:
         settings = _settings(values, reader, left_out)
-        manifest = prepare(settings, values.output_dir, values.overwrite, values.num_workers, True, reader)
+        own = (values.output_dir, values.overwrite, values.num_workers)
+        manifest = prepare(settings, *own, progress=True, reader=reader, engine=values.engine)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:

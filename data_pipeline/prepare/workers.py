@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from types import TracebackType
 from typing import Any, TypeVar
 
+from data_pipeline.prepare.ray_workers import RayWorkers
+
 Result = TypeVar("Result")
+LOCAL, RAY = ENGINES = ("local", "ray")
+
+
+def start(engine: str, num_workers: int | None) -> "Workers | RayWorkers":
+    """Returns processes of this machine, see `Workers`, or with the engine ray the processors of a cluster."""
+    return RayWorkers() if engine == RAY else Workers(num_workers)
 
 
 class Workers:

@@ -1,6 +1,8 @@
 """Builds an index; see docproduct/index/__init__.py."""
 
+import contextlib
 import json
+import os
 from typing import Any
 
 from absl import app, flags
@@ -8,10 +10,12 @@ from absl import app, flags
 from data_pipeline.corpora import Columns
 from data_pipeline.corpora.reading import ROLES
 from data_pipeline.folders.prepared import open_prepared
+from data_pipeline.prepare.workers import ENGINES, LOCAL, RAY
 from data_pipeline.rows import PAIR, PASSAGE
 from data_pipeline.settings import define_flags, flag_values
 from docproduct import command
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
+from docproduct.index.ray_embedding import RayEncoder
 from docproduct.layers import precision
 from docproduct.systems.retriever import TrainedRetriever
 
@@ -41,6 +45,8 @@ def _define_flags() -> None:
     flags.DEFINE_enum(
         "precision", "auto", precision.PRECISIONS, "Precision of the encoder; auto: bfloat16 where it is fast."
     )
+    engine_help = "Where texts are encoded: on this machine, or on a Ray cluster whose machines share the files."
+    flags.DEFINE_enum("engine", LOCAL, ENGINES, engine_help)
     define_flags(IndexSettings)
 
 
@@ -70,7 +76,10 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
         raise ValueError(f"--{given[0]} belongs to --vectors.")
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
     prepared = [open_prepared(path, (PAIR, PASSAGE)) for path in values.prepared_dir]
-    return build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite)
+    work_dir = f"{os.path.normpath(values.index_dir)}.embedding"  # shards that a killed run has written
+    on_cluster = values.engine == RAY
+    with RayEncoder(retriever, values.model_dir, work_dir) if on_cluster else contextlib.nullcontext() as encoder:
+        return build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite, encoder)
 
 
 if __name__ == "__main__":

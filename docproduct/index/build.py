@@ -18,6 +18,7 @@ from docproduct.index import windows
 from docproduct.index.calibrating import calibrate
 from docproduct.index.content import DOCUMENT_COLUMNS, TEXT_COLUMNS, Content, headings
 from docproduct.index.folder import KIND, word_indexes, write
+from docproduct.index.ray_embedding import RayEncoder
 from docproduct.index.settings import IndexSettings
 from docproduct.search.faiss_engine import check_factory
 from docproduct.systems.retriever import TrainedRetriever
@@ -45,6 +46,7 @@ def build(
     settings: IndexSettings = IndexSettings(),
     encoder_name: str = "",
     overwrite: bool = False,
+    encoder: RayEncoder | None = None,
 ) -> dict[str, Any]:
     """Embeds all pairs and passages of prepared folders and writes an index, whole or not at all.
 
@@ -55,6 +57,7 @@ def build(
       settings: How the index is built.
       encoder_name: Name of the encoder, for the error that refuses another.
       overwrite: Whether to replace `index_dir`.
+      encoder: The same encoder on a cluster, which embeds in place of this process.
 
     Returns:
       The manifest.
@@ -84,7 +87,7 @@ def build(
         "settings": dataclasses.asdict(settings),
     }
     with files.whole_folder(index_dir, overwrite, KIND) as folder:
-        embeddings = _embed(parts, retriever)
+        embeddings = _embed(parts, encoder or retriever)
         places = joined.places(chosen)
         embeddings = {
             side: Embeddings(*(each[places[side]] for each in vectors)) for side, vectors in embeddings.items()
@@ -157,17 +160,17 @@ def _first_of_each(pair_ids: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def _embed(parts: Iterable[Part], retriever: TrainedRetriever) -> dict[str, Embeddings]:
+def _embed(parts: Iterable[Part], encoder: TrainedRetriever | RayEncoder) -> dict[str, Embeddings]:
     """Returns the vectors of each side of all folders; of passages, there are no questions."""
     by_side: dict[str, list[Embeddings]] = {QUESTION: [], ANSWER: []}
     for part in parts:
         if part.prepared.schema is not PASSAGE:
-            by_side[QUESTION].append(retriever.embed_prepared(part.prepared, QUESTION, progress="questions"))
+            by_side[QUESTION].append(encoder.embed_prepared(part.prepared, QUESTION, progress="questions"))
         if part.windows is None:
-            by_side[ANSWER].append(retriever.embed_prepared(part.prepared, ANSWER, progress="answers"))
+            by_side[ANSWER].append(encoder.embed_prepared(part.prepared, ANSWER, progress="answers"))
         else:
             progress = "passages" if part.prepared.schema is PASSAGE else "answers"
-            by_side[ANSWER].append(retriever.embed_ids(part.windows.ids, ANSWER, progress=progress))
+            by_side[ANSWER].append(encoder.embed_ids(part.windows.ids, ANSWER, progress=progress))
     return {side: Embeddings(*map(np.concatenate, zip(*each, strict=True))) for side, each in by_side.items() if each}
 
 

@@ -109,8 +109,8 @@ class RetrieverTraining(Settings):
             )
         if self.reworded_share and self.freeze_bert:
             raise ValueError(
-                "reworded_share asks questions in other words, but with freeze_bert only stored questions have vectors. "
-                "Leave one of them out."
+                "reworded_share asks questions in other words, but with freeze_bert only stored ones have vectors. "
+                "Leave one of the two out."
             )
         if self.loss.distillation_weight and not self.negatives_dir:
             raise ValueError("Distillation needs the teacher's scores of hard negatives. Give --negatives_dir.")
