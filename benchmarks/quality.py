@@ -61,6 +61,7 @@ class Recipe:
 
 RECIPES = {
     "default": Recipe(),
+    "stored-words": Recipe({"reworded_share": 0.0}),
     "no-clusters": Recipe({"cluster_size": 1}),
     "random-batches": Recipe({"cluster_size": 1, "num_buckets": 1}),
     "clusters-of-8": Recipe({"cluster_size": 8}),

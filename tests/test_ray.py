@@ -68,7 +68,7 @@ def test_an_index_has_the_same_vectors_and_a_killed_run_goes_on(encoder, config,
         build(retriever, prepared, str(tmp_path / "cluster"), encoder=cluster)
         assert written.items() <= {path: path.stat().st_mtime_ns for path in work.iterdir()}.items()
     assert not work.exists()
-    one, cluster = (Index(retriever, str(tmp_path / name)) for name in ("one", "cluster"))
+    one, cluster = (Index(str(tmp_path / name), retriever) for name in ("one", "cluster"))
     for side in ("question", "answer"):
         np.testing.assert_allclose(cluster.vectors(side), one.vectors(side), atol=1e-5)
 

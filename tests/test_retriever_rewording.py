@@ -1,12 +1,14 @@
 """Train questions in other words: how many, which, and that answers and other questions stay."""
 
 import dataclasses
+import random
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from data_pipeline.folders.prepared import PreparedFolder
+from docproduct.systems.retriever.rewording import reworded
 from docproduct.systems.retriever.start import start
 from docproduct.systems.retriever.task import RetrieverTask
 
@@ -64,6 +66,28 @@ def test_new_questions_have_the_frame_of_stored_ones_and_keep_the_limit(make_tas
         lengths = (ids != retriever.tokenizer.pad_id).sum(axis=1)
         assert lengths.max() <= config.max_tokens
         assert (ids[np.arange(len(ids)), lengths - 1] == frame[-1]).all()
+
+
+def test_other_languages_stay_as_they_are():
+    german, chinese = "Welche Symptome hat eine Lungenentzündung?", "肺炎有什么症状?"
+    assert all(reworded(text, "", random.Random(seed)) == text for text in (german, chinese) for seed in range(20))
+    assert (
+        reworded("What are the symptoms of pneumonia?", "", random.Random(1)) != "What are the symptoms of pneumonia?"
+    )
+
+
+def test_the_default_needs_the_encoder_and_pairs_in_memory(config):
+    shares = [
+        dataclasses.replace(config, **options).share_reworded
+        for options in (
+            {},
+            {"cluster_size": 1},
+            {"freeze_bert": True},
+            {"reworded_share": 0.0},
+            {"reworded_share": 0.2},
+        )
+    ]
+    assert shares == [0.5, 0, 0, 0, 0.2]
 
 
 def test_a_frozen_encoder_has_no_vectors_of_new_questions(config):

@@ -9,6 +9,8 @@ from docproduct.systems.retriever.model import HEADS
 from docproduct.systems.retriever.pooling import POOLINGS
 from docproduct.training.settings import TrainingSettings
 
+_REWORDED_SHARE = 0.5
+
 
 @dataclasses.dataclass(frozen=True)
 class RetrieverTraining(Settings):
@@ -62,10 +64,11 @@ class RetrieverTraining(Settings):
         "fewer topics in a batch, and other kinds of questions are forgotten.",
         least=1,
     )
-    reworded_share: float = setting(
-        0.0,
+    reworded_share: float | None = setting(
+        None,
         "Share of the train questions that each epoch asks in other words, anew each time: without their template, "
-        "inside a sentence, or misspelt. The rules are English. The token ids of all pairs are then in memory.",
+        "inside a sentence, or misspelt. Only questions in English change. Default: 0.5; 0 with freeze_bert, or with "
+        "clusters of 1, whose pairs need not be in memory.",
         least=0,
         most=1,
     )
@@ -114,3 +117,10 @@ class RetrieverTraining(Settings):
             )
         if self.loss.distillation_weight and not self.negatives_dir:
             raise ValueError("Distillation needs the teacher's scores of hard negatives. Give --negatives_dir.")
+
+    @property
+    def share_reworded(self) -> float:
+        """The share of the train questions that each epoch asks in other words."""
+        if self.reworded_share is None:
+            return 0.0 if self.freeze_bert or self.cluster_size == 1 else _REWORDED_SHARE
+        return self.reworded_share

@@ -15,9 +15,9 @@ from docproduct.systems.retriever.folder import TrainedRetriever
 
 
 def reworded(question: str, focus: str, draw: random.Random) -> str:
-    """Returns a question in other words, or as it is where no rule fits; what is asked about its topic stays."""
-    made = [text for text, kind in rewordings(question, focus, draw) if kind not in SUBJECT_ALONE]
-    return draw.choice(made) if made else question
+    """Returns a question in other words, which asks the same about its topic; other languages stay as they are."""
+    made = {kind: text for text, kind in rewordings(question, focus, draw) if kind not in SUBJECT_ALONE}
+    return draw.choice(list(made.values())) if made.keys() - {"misspelt"} else question
 
 
 class Rewording:

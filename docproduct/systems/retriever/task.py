@@ -115,10 +115,9 @@ class RetrieverTask(Task):
         rows_of_replica = config.settings.batch_size // strategy.num_replicas_in_sync
         encoded_together = min(rows_of_replica, config.chunk_size or rows_of_replica)
         self.num_groups = max(1, min(_MAX_GROUPS, encoded_together // _ROWS_OF_GROUP))
-        if config.reworded_share:
-            share, seed = config.reworded_share, config.settings.seed
-            self._rewording = Rewording(self._prepared, retriever, share, seed, config.pad_to_multiple)
-        in_memory = config.cluster_size > 1 or config.reworded_share > 0
+        if share := config.share_reworded:
+            self._rewording = Rewording(self._prepared, retriever, share, config.settings.seed, config.pad_to_multiple)
+        in_memory = config.cluster_size > 1 or share > 0
         if in_memory or self._negatives:
             self._pairs = TokenPairs(self._prepared, retriever.tokenizer.pad_id, config.pad_to_multiple)
         if in_memory:
