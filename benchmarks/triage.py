@@ -3,9 +3,9 @@
     python -m benchmarks.triage --prepared_dir=PREPARED --runs=encoder=M0:M1:M2 --runs=joint=J0:J1:J2
 
 Reads the report.json and metrics.json that `train_gpt2.py --task=triage` wrote; --runs names a variant and the folders
-of its seeds, all trained with all labels. The SVM sees TF-IDF of character 1- to 3-grams. Of each variant it prints the
-mean and the range over the seeds, and the 95 % interval of the difference from the first variant: a paired bootstrap
-over the dev texts, whose scores are means over the seeds. Ends with one line of JSON.
+of its seeds, all trained with the same --top_labels. The SVM sees TF-IDF of character 1- to 3-grams. Of each variant it
+prints the mean and the range over the seeds, and the 95 % interval of the difference from the first variant: a paired
+bootstrap over the dev texts, whose scores are means over the seeds. Ends with one line of JSON.
 """
 
 import os
@@ -23,6 +23,7 @@ from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.rows import TRIAGE
 from docproduct.systems.triage.label_report import macro_f1
+from docproduct.systems.triage.labels import LabelSettings, choose
 from docproduct.training import cards
 
 _RESAMPLES, _SEED = 2_000, 0
@@ -30,16 +31,21 @@ _SVM = "TF-IDF + linear SVM"
 _REPLIES = ("reply_perplexity", "BLEU-2", "BLEU-4", "ROUGE-L")
 
 
-def svm_predictions(prepared: PreparedFolder) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the right and the predicted labels of dev, of a linear SVM on TF-IDF of character n-grams."""
+def svm_predictions(prepared: PreparedFolder, top_labels: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the right and the predicted labels of dev, of a linear SVM on TF-IDF of character n-grams.
+
+    Args:
+      prepared: the rows.
+      top_labels: the labels that it learns, the most frequent; 0: all.
+    """
     columns = ["text", "label"]
     (train, train_labels), (dev, dev_labels) = (
         [prepared.table(columns, split)[name].to_pylist() for name in columns] for split in (splits.TRAIN, splits.DEV)
     )
-    known = [(text, label) for text, label in zip(train, train_labels, strict=True) if label]
+    labels = set(choose(train_labels, LabelSettings(top_labels)))
+    known = [(text, label) for text, label in zip(train, train_labels, strict=True) if label in labels]
     model = make_pipeline(TfidfVectorizer(analyzer="char", ngram_range=(1, 3), sublinear_tf=True), LinearSVC())
     model.fit(*zip(*known, strict=True))
-    labels = {label for _, label in known}
     labeled = [(text, label) for text, label in zip(dev, dev_labels, strict=True) if label in labels]
     texts, right = zip(*labeled, strict=True)
     return np.array(right), model.predict(texts)
@@ -91,7 +97,7 @@ def main(argv: list[str]) -> None:
     """Prints the table."""
     del argv
     values = flags.FLAGS
-    right, given = svm_predictions(PreparedFolder(values.prepared_dir, TRIAGE))
+    right, given = svm_predictions(PreparedFolder(values.prepared_dir, TRIAGE), values.top_labels)
     runs: dict[str, list[str]] = {}
     for part in values.runs:
         name, _, folders = part.partition("=")
@@ -108,7 +114,8 @@ def main(argv: list[str]) -> None:
             of_runs = [run_predictions(folder) for folder in folders]
             if any(not np.array_equal(truth, right) for truth, _ in of_runs):
                 raise ValueError(
-                    f"The runs of {name} were evaluated on other rows than those of {values.prepared_dir}."
+                    f"The runs of {name} were evaluated on other rows than those of {values.prepared_dir}. Give its "
+                    "folder, and the --top_labels of their training."
                 )
             predictions[name] = [predicted for _, predicted in of_runs]
     first = next(iter(predictions.values()), [given])
@@ -130,4 +137,5 @@ def _metric(name: str, value: float) -> dict[str, Any]:
 if __name__ == "__main__":
     flags.DEFINE_string("prepared_dir", None, "Triage rows that the models were trained on.", required=True)
     flags.DEFINE_multi_string("runs", [], "A variant and its folders: NAME=FOLDER:FOLDER.")
+    flags.DEFINE_integer("top_labels", 0, "The --top_labels that the models were trained with; 0: all labels.")
     app.run(main)
