@@ -104,6 +104,7 @@ class Answerer:
         pairs = SimpleNamespace(columns=("question", "answer", "source", "focus"))
         self.index = SimpleNamespace(num_answers=len(PAIRS), sources=lambda: self.sources, pairs=pairs)
         self.index.num_documents, self.index.sides = 0, ["answer", "question"]
+        self.index.texts = dict(enumerate(PAIRS)).get
         self.sources, self.live = [], None
         self.examples = [QUESTION, "What is a cold?"]
         self.medical = Emergency.load(sample.EMERGENCY_LIST)

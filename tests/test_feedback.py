@@ -67,12 +67,21 @@ def test_a_rating_without_its_parts_is_refused(client, body):
     assert client.post("/v1/feedback", json=body).status_code == 422
 
 
+def test_a_rating_of_a_pair_that_the_index_does_not_hold_is_refused(client, path):
+    before = path.read_bytes()
+    for name in ("3", "faq/17"):
+        response = client.post("/v1/feedback", json={"question": "a", "id": name, "helpful": True})
+        assert "no pair with this id" in message(response, 422, "invalid_request")
+    assert path.read_bytes() == before
+
+
 def test_a_full_disk_is_told_for_a_rating_and_spoils_no_answer(client, monkeypatch):
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    pair_id = answered(client, "what is a3?")["sources"][0]["id"]
     monkeypatch.setattr("docproduct.web.feedback.os.write", full)
-    response = client.post("/v1/feedback", json={"question": "a", "id": "3", "helpful": True})
+    response = client.post("/v1/feedback", json={"question": "a", "id": pair_id, "helpful": True})
     assert "could not be stored" in message(response, 507, "not_stored")
     assert not answered(client, "why is it blue?")["answerable"]
 

@@ -15,6 +15,7 @@ from fastapi.responses import FileResponse, JSONResponse, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
+from docproduct.index.live import pair_id_of
 from docproduct.search.changes import NotStoredError
 from docproduct.web import pair_schemas, schemas
 from docproduct.web.feedback import FeedbackResponse
@@ -120,6 +121,10 @@ def add_api(app: FastAPI, service: Service, requests: schemas.Requests) -> None:
         """Keeps whether an answer helped."""
         if service.feedback is None:
             raise HTTPException(404, "This service keeps no ratings. Start it with --feedback_file.")
+        if await asyncio.to_thread(service.answerer().index.texts, pair_id_of(body.id)) is None:
+            raise InvalidRequestError(
+                "The index has no pair with this id (any more) to be rated. Expected the id of a source of an answer."
+            )
         await asyncio.to_thread(service.feedback.rating, body.question, body.id, body.helpful)
         return FeedbackResponse()
 

@@ -151,7 +151,8 @@ class Service:
         """Returns the time, by `time.perf_counter`, when a request that begins now is given up."""
         return time.perf_counter() + self._settings.timeout
 
-    def _answerer(self) -> Answerer:
+    def answerer(self) -> Answerer:
+        """Returns what answers questions; a reload replaces it."""
         if self._source.answerer is None:
             raise HTTPException(404, "This service answers no questions. Start it with --model_dir and --index_dir.")
         return self._source.answerer
@@ -160,7 +161,7 @@ class Service:
         """Finds the sources of a question."""
         with request_errors():
             query = Query(request.question, request.k, request.search_by, request.conditions(), correct=request.correct)
-        return await self.retrieved(self._answerer(), query)
+        return await self.retrieved(self.answerer(), query)
 
     async def retrieved(self, answerer: Answerer, query: Query) -> Answer:
         """Finds the sources of a query with this answerer, which may have been replaced since."""
@@ -172,7 +173,7 @@ class Service:
 
     async def answer(self, request: schemas.AnswerRequest) -> AsyncIterator[Answer]:
         """Yields the answer with its sources, then with the generator's text while it grows, then complete, checked."""
-        answerer = self._answerer()
+        answerer = self.answerer()
         with request_errors():
             sampling = _sampling(answerer, request)
             query = Query(
@@ -223,7 +224,7 @@ class Service:
     async def embeddings(self, request: schemas.EmbeddingsRequest) -> schemas.EmbeddingsResponse:
         """Encodes texts."""
         texts = [request.input] if isinstance(request.input, str) else request.input
-        vectors, num_tokens = await self._texts.result(_Texts(self._answerer().retriever, texts, request.side))
+        vectors, num_tokens = await self._texts.result(_Texts(self.answerer().retriever, texts, request.side))
         with request_errors():
             vectors = shorten(vectors, request.dimensions or 0)
         data = [
@@ -267,7 +268,7 @@ class Service:
     @property
     def live(self) -> LiveFolder:
         """The index whose pairs can be changed."""
-        if (live := self._answerer().live) is None:
+        if (live := self.answerer().live) is None:
             raise HTTPException(404, "The pairs of this service cannot be changed. Start it with --live.")
         return live
 
