@@ -4,6 +4,7 @@ import pytest
 
 from docproduct import index
 from docproduct.answering import Folders
+from docproduct.index.live import pair_id_of
 from docproduct.search.changes import ChangeStore, NotStoredError
 from docproduct.web.reloading import Reloadable
 from docproduct.web.server import create_app
@@ -106,6 +107,17 @@ def test_batches_are_whole_and_names_are_ids(client):
 )
 def test_wrong_pairs_are_refused(client, body, detail):
     assert message(client.post("/v1/pairs", json=body), 422, "invalid_request").startswith(detail)
+
+
+def test_an_id_in_the_body_must_be_that_of_the_path(client):
+    for other in ("b", ""):
+        refused = client.put("/v1/pairs/a", json=PAIR | {"id": other})
+        assert "another id than the path" in message(refused, 422, "invalid_request")
+    assert client.get("/v1/pairs/a").status_code == 404
+    for same in ("a", str(pair_id_of("a"))):  # the name, and the number that it stands for
+        assert client.put("/v1/pairs/a", json=PAIR | {"id": same}).status_code == 200
+    assert client.put("/v1/pairs/a", json=client.get("/v1/pairs/a").json()).json()["pairs"][0]["status"] == "unchanged"
+    client.delete("/v1/pairs/a")
 
 
 def test_changes_need_their_own_token(client, live_source, monkeypatch):

@@ -34,11 +34,13 @@ def add_pairs(app: FastAPI, service: Service, requests: pair_schemas.Requests) -
     async def post_pairs(body: requests.post, request: Request) -> Response:
         """Adds a pair or several, or replaces those with their ids; all or none. Equal ones are left as they are."""
         bodies = getattr(body, "pairs", [body])
-        return await put(request, bodies, [one.id for one in bodies])
+        return await put(request, bodies, [pair.id for pair in bodies])
 
     @app.put("/v1/pairs/{pair_id:path}", response_model=pair_schemas.ChangeResponse, responses=refusals)
     async def put_pair(pair_id: _Id, body: requests.put, request: Request) -> Response:
-        """Adds a pair under an id, or replaces the one with this id."""
+        """Adds a pair under an id, or replaces the one with this id; an id in the body must name the same pair."""
+        if pair_id_of(body.model_extra.get("id", pair_id)) != pair_id_of(pair_id):
+            raise InvalidRequestError("The body has another id than the path. Give the same, or none in the body.")
         return await put(request, [body], [pair_id])
 
     @app.delete("/v1/pairs/{pair_id:path}", response_model=pair_schemas.ChangeResponse, responses=refusals)
