@@ -269,6 +269,22 @@ def test_all_pairs_can_be_removed_and_others_added(folder):
     assert ([hit.pair_id for hit in result.hits], result.stored, result.num_own) == ([3], False, 0)
 
 
+def test_an_old_folder_that_cannot_be_removed_stops_no_compaction(folder, monkeypatch):
+    live = folder.open()
+
+    def compacted(number):
+        live.put([new_pair(live, number)])
+        live.compact()
+        return sum(name.startswith("old") for name in os.listdir(f"{folder.path}.live"))
+
+    monkeypatch.setattr("docproduct.index.compaction.shutil.rmtree", lambda *_, **__: None)
+    assert [compacted(number) for number in (21, 22, 23)] == [1, 2, 3]
+    monkeypatch.undo()
+    assert compacted(24) == 0
+    live.close()
+    assert folder.open().index.num_answers == 24
+
+
 def test_words_of_added_pairs_are_known_and_those_of_removed_ones_are_not(retriever, index_dir):
     opened = Index(index_dir, retriever, live=True)
     opened._words = WordWeights.build([])

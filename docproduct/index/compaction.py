@@ -5,6 +5,7 @@ import itertools
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Sequence
 from typing import Any
 
@@ -143,11 +144,15 @@ def encode(
 def put_in_place(index_dir: str) -> None:
     """Replaces the index folder by the new one; `recover` completes it if the process is killed meanwhile."""
     path, beside = os.path.realpath(index_dir), live_dir(index_dir)
-    os.replace(path, os.path.join(beside, _OLD))
+    old = os.path.join(beside, _OLD)
+    _remove_old(beside)
+    if os.path.isdir(old):  # NFS keeps files that are open, but they can be moved
+        os.replace(old, tempfile.mkdtemp(prefix=f"{_OLD}.", dir=beside))
+    os.replace(path, old)
     os.replace(os.path.join(beside, _NEW), path)
     for folder in (os.path.dirname(path), beside):
         _sync(folder)
-    shutil.rmtree(os.path.join(beside, _OLD), ignore_errors=True)
+    _remove_old(beside)
 
 
 def recover(index_dir: str) -> None:
@@ -156,8 +161,16 @@ def recover(index_dir: str) -> None:
     new, old = os.path.join(beside, _NEW), os.path.join(beside, _OLD)
     if not os.path.isdir(path) and os.path.isdir(old):
         os.replace(new if os.path.exists(os.path.join(new, MANIFEST_FILE)) else old, path)
-    for folder in (new, f"{new}.partial", old):
+    for folder in (new, f"{new}.partial"):
         shutil.rmtree(folder, ignore_errors=True)
+    _remove_old(beside)
+
+
+def _remove_old(beside: str) -> None:
+    """Removes replaced index folders. What cannot be removed stays until the next compaction or start."""
+    for name in os.listdir(beside):
+        if name == _OLD or name.startswith(f"{_OLD}."):
+            shutil.rmtree(os.path.join(beside, name), ignore_errors=True)
 
 
 def _sync(folder: str) -> None:
