@@ -75,6 +75,34 @@ def test_a_folder_is_written_whole_or_not_at_all(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "link"]
 
 
+@pytest.mark.parametrize("folder", [files.whole_folder, files.resumable_folder])
+def test_a_folder_that_is_replaced_is_there_at_every_moment(tmp_path, monkeypatch, folder):
+    path, state = tmp_path / "folder", {"state": "one"} if folder is files.resumable_folder else {}
+    with files.whole_folder(str(path)) as partial:
+        files.write_text(f"{partial}/manifest.json", "{}")
+    seen, rename = [], os.replace
+
+    def replace(*names):
+        rename(*names)
+        seen.append(os.listdir(path))  # fails if a process that is killed now leaves no folder
+
+    (tmp_path / f"folder.{os.getpid()}.replaced" / "left").mkdir(parents=True)  # by a killed process
+    with folder(str(path), overwrite=True, **state) as partial:
+        files.write_text(os.path.join(partial, "result" if state else "", "new"), "")
+        monkeypatch.setattr("os.replace", replace)
+    assert seen
+    assert {tuple(names) for names in seen} <= {("manifest.json",), ("new",)}
+    assert (os.listdir(path), os.listdir(tmp_path)) == (["new"], ["folder"])
+
+
+def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "_exchange", lambda one, other: False)
+    for name in ("a", "b"):
+        with files.whole_folder(str(tmp_path / "folder"), overwrite=True, mark="a") as partial:
+            files.write_text(f"{partial}/{name}", "")
+    assert (os.listdir(tmp_path / "folder"), os.listdir(tmp_path)) == (["b"], ["folder"])
+
+
 def test_a_killed_resumable_folder_is_continued(tmp_path):
     path = str(tmp_path / "folder")
     with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as working:

@@ -1,6 +1,7 @@
 """Writes files and folders whole or not at all, and hashes them."""
 
 import contextlib
+import ctypes
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ from typing import Any
 from absl import logging
 
 _PARTIAL = re.compile(r".+\.\d+\.partial")
+_CWD, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 
 
 @contextlib.contextmanager
@@ -127,12 +129,28 @@ def _is_of(mark: str, kind: str) -> bool:
 
 
 def _replace_folder(partial: str, path: str) -> None:
-    """Moves the old folder aside and deletes it last, so that at every moment one of the two is there."""
+    """Exchanges the folders at once, so that one of the two is there at every moment, and deletes the old one.
+
+    Where the system cannot (not Linux, or NFS), the old one is moved aside first: after a kill between both moves, it
+    stands beside `path`, with the ending "replaced".
+    """
     old = f"{path}.{os.getpid()}.replaced"
-    if os.path.isdir(path):
+    if not os.path.isdir(path) or not os.listdir(path):
+        os.replace(partial, path)
+        return
+    shutil.rmtree(old, ignore_errors=True)  # of a killed process with the same number, as in containers
+    os.replace(partial, old)
+    if not _exchange(old, path):
+        os.replace(old, partial)
         os.replace(path, old)
-    os.replace(partial, path)
+        os.replace(partial, path)
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(one: str, other: str) -> bool:
+    """Exchanges the names of two folders in one step; returns whether the system could."""
+    renameat2 = getattr(ctypes.CDLL(None), "renameat2", None)  # in Linux's C libraries, but not in Python's os
+    return renameat2 is not None and renameat2(_CWD, os.fsencode(one), _CWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
 
 
 @contextlib.contextmanager
