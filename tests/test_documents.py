@@ -176,6 +176,31 @@ def test_word_documents(tmp_path):
         read(written(tmp_path / "b.docx", docx('<!DOCTYPE d [<!ENTITY a "b">]><d>&a;</d>')))
 
 
+def test_pages_of_word_documents(tmp_path):
+    noted, broken = "<w:lastRenderedPageBreak/>", '<w:br w:type="page"/>'
+
+    def body(*paragraphs):
+        runs = "".join(f"<w:p><w:r>{content}</w:r></w:p>" for content in paragraphs)
+        return f'<?xml version="1.0"?><w:document {WORD}><w:body>{runs}</w:body></w:document>'
+
+    def text(letter):
+        return f'<w:t xml:space="preserve"> {letter} </w:t>'
+
+    content = body(
+        text("a") + broken,  # Word notes the page in the next paragraph
+        noted + text("b") + noted + text("c"),
+        broken,  # an empty page
+        noted + broken,
+        noted + text("d") + broken + text("e"),
+        noted + text("f"),
+    )
+    rows, _ = read(written(tmp_path / "a.docx", docx(content)))
+    # a on 1; b on 2, c behind it on 3; the breaks begin 4 and 5; d on 5, e on 6; f on 7.
+    assert parts(rows) == [
+        ("", "", page, text) for page, text in (("1", "a"), ("2", "b  c"), ("5", "d \n e"), ("7", "f"))
+    ]
+
+
 def test_a_folder_of_documents(tmp_path):
     for name, content in (("a.md", MARKDOWN), ("b.pdf", pdf("x")), ("c/d.docx", docx()), ("style.css", "")):
         written(tmp_path / "in" / name, content)

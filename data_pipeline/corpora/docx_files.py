@@ -63,20 +63,25 @@ def _levels(archive: zipfile.ZipFile, path: str) -> dict[str, int]:
 
 
 def _paragraphs(file: zipfile.ZipExtFile, path: str, levels: dict[str, int]) -> Iterator[Block]:
-    parts, level, page = list[str](), 0, 1
+    """Yields the paragraphs, each with the page that it begins on."""
+    parts, level, page, begun = list[str](), 0, 1, 0
+    is_behind_break = False  # there, Word notes the page that the break has begun already
     for element in elements_of(file, path):
         attributes = element.attributes
         if element.name == "w:t" and attributes is None:
             parts.append(element.text)
+            if element.text.strip():
+                begun, is_behind_break = begun or page, False
         elif element.name == "w:p" and attributes is None:
             if text := "".join(parts).strip():
-                yield Block(text, level, str(page))
-            parts, level = [], 0
+                yield Block(text, level, str(begun))
+            parts, level, begun = [], 0, 0
         elif attributes is not None and element.name == "w:pStyle":
             level = levels.get(attributes.get("w:val", ""), 0)
-        elif attributes is not None and (
-            element.name == "w:lastRenderedPageBreak" or attributes.get("w:type") == "page"
-        ):
-            page += 1
+        elif attributes is not None and element.name == "w:lastRenderedPageBreak":
+            page, is_behind_break = page + (not is_behind_break), False
+        elif attributes is not None and attributes.get("w:type") == "page":
+            page, is_behind_break = page + 1, True
+            parts.append("\n")
         elif attributes is not None and element.name in _BREAKS:
             parts.append(_BREAKS[element.name])
