@@ -96,6 +96,34 @@ def test_pages_of_the_web_without_their_menus(tmp_path):
     assert not any("Imprint" in row.text or "Home" in row.text for row in rows)
 
 
+CLUB = """<html><head><title>Garden club</title></head><body>{}<h1>Rules</h1><p>Dues are <b>paid</b> in March.</p>
+<h2>Meetings</h2><p>We meet on Mondays.</p><ul><li>bring tea<li>bring cake</ul></body></html>"""
+MENU = "<nav><ul><li><a href='/'>Home</a><li><a href='/rules'>Meetings</a></ul></nav><aside><h2>News</h2>Old.</aside>"
+
+
+@pytest.mark.parametrize("before", ["", MENU, f"{MENU}<main>"])
+def test_short_pages_keep_their_headings(tmp_path, before):
+    rows, _ = read(written(tmp_path / "a.html", CLUB.format(before)))
+    assert parts(rows) == [
+        ("Garden club", "Rules", "", "Dues are **paid** in March."),
+        ("Garden club", "Rules > Meetings", "", "We meet on Mondays.\n\n- bring tea\n- bring cake"),
+    ]
+
+
+def test_pages_without_a_main_element_keep_their_headings(tmp_path):
+    page = PAGE.replace("<main><article>", "<div>Advert</div>").replace("</article></main>", "")
+    rows, _ = read(written(tmp_path / "a.html", page))
+    # All headings and texts of the page with one, and nothing else.
+    expected, _ = read(written(tmp_path / "b.html", PAGE))
+    assert parts(rows) == parts(expected)
+
+
+def test_headings_of_pages_without_a_text_below_are_left_out(tmp_path):
+    page = PAGE.replace("<main><article>", "<div><h2>Share</h2></div>").replace("</article></main>", "<h2>Related</h2>")
+    rows, _ = read(written(tmp_path / "a.html", page))
+    assert [(row.title, row.section) for row in rows] == [("Dry cough", ""), ("Dry cough", "Treatment")]
+
+
 def test_pdf_by_pages(tmp_path):
     rows, _ = read(written(tmp_path / "a.pdf", pdf("A reflex.", "", "Honey eases it.")))
     assert parts(rows) == [("Dry cough", "", "1", "A reflex."), ("Dry cough", "", "3", "Honey eases it.")]

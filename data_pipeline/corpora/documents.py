@@ -126,15 +126,14 @@ def _of_lines(lines: Any, path: str) -> Iterator[Block]:
 
 def _page(path: str) -> _Document:
     try:
-        import trafilatura  # an extra
+        from data_pipeline.corpora import page_texts  # trafilatura is an extra
     except ImportError as error:
         raise _missing(path, "a web page", "trafilatura") from error
     page = web_pages.read_html(path)
     if not page.strip():
         return _Document("", iter(()))
-    found = trafilatura.extract_metadata(page)
-    text = trafilatura.extract(page, output_format="markdown", include_comments=False, include_formatting=True)
-    return _Document((found and found.title) or "", _of_lines((text or "").splitlines(), path))
+    title, lines = page_texts.read(page)
+    return _Document(title, _of_lines(lines, path))
 
 
 def _pdf(path: str) -> _Document:
