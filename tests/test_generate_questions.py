@@ -91,6 +91,27 @@ def test_what_a_call_says(tmp_path):
     assert "secret" not in "".join(path.read_text() for path in (tmp_path / "a").iterdir())
 
 
+def test_answers_before_an_unexpected_error_are_written(tmp_path, monkeypatch):
+    write, replies = Endpoint.write, []
+
+    async def write_twice(endpoint, messages):
+        if len(replies) == 2:
+            raise RuntimeError("a fault of the writer")
+        replies.append(await write(endpoint, messages))
+        return replies[-1]
+
+    monkeypatch.setattr(Endpoint, "write", write_twice)
+    with stub_endpoint.running() as stub:
+        with pytest.raises(RuntimeError, match="a fault of the writer"):
+            run(stub, tmp_path / "q", 4, asking=dataclasses.replace(ASKING, concurrency=1))
+        assert len(lines(tmp_path / "q", "questions.jsonl")) == 2 * 2
+        report = json.loads((tmp_path / "q/report.json").read_text())
+        assert report["stopped"].startswith("An error ended the run: RuntimeError('a fault of the writer').")
+        monkeypatch.undo()
+        assert run(stub, tmp_path / "q", 4)[0]["questions"]["kept"] == 4 * 2
+        assert len(stub.requests) == 4
+
+
 MISBEHAVIOR = ("429", "500", "503", "html", "broken", "junk", "half", "good")
 
 

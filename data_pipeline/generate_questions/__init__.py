@@ -78,18 +78,27 @@ def generate(
     Raises:
       ValueError: the folder holds something else, or is of other settings.
       BlockingIOError: another process is writing it.
+      Exception: what ended the run unexpectedly, such as a fault of the writer; the answers until then are written.
     """
     _claim(output_dir, model, questions)
     with journal.opened(output_dir) as log:
+
+        def write(stopped: str | None) -> dict[str, Any]:
+            written = results.write(output_dir, questions.kind, passages, log.answers, filters)
+            content = report.report(log, written, stopped)
+            report.write(output_dir, content)
+            return content
+
         stop = None
         if waiting := _waiting(passages, log, questions.kind, ask_faulty_again):
             asker = Asker(model.make(), log, budget, asking, questions, progress)
-            asker.ask(waiting)
+            try:
+                asker.ask(waiting)
+            except Exception as error:
+                write(f"An error ended the run: {error!r}. Run the same command to go on.")
+                raise
             stop = asker.stop
-        written = results.write(output_dir, questions.kind, passages, log.answers, filters)
-        content = report.report(log, written, stop and stop.message)
-        report.write(output_dir, content)
-    return content, stop
+        return write(stop and stop.message), stop
 
 
 def _waiting(passages: Mapping[str, Passage], log: Journal, kind: str, ask_faulty_again: bool) -> dict[str, Passage]:
