@@ -2,6 +2,7 @@
 
 import copy
 import itertools
+import random
 
 import numpy as np
 import pytest
@@ -219,6 +220,39 @@ def test_the_oldest_turns_are_dropped_whole(toy):
     assert len(DialogueRows(toy, num_read + 1).rows(dialogue(*talk, system="Be brief."), "x")) == 1
 
 
+def without_oldest_one_by_one(maker, messages):
+    """The first of all shortened forms that fits, or the shortest."""
+    first = int(messages[0]["role"] == "system")
+    roles = [message["role"] for message in messages]
+    begins = [i for i in range(first + 1, len(roles)) if roles[i - 1 : i + 1] == ["assistant", "user"]]
+    forms = [messages, *([*messages[:first], *messages[begin:]] for begin in begins)]
+    return next((form for form in forms if maker._num_ids(form) <= maker._window), forms[-1])
+
+
+def test_bisection_drops_what_a_search_one_by_one_drops(toy):
+    draw = random.Random(0)
+    for case in range(60):
+        roles = draw.choices(["user", "assistant"], k=draw.randrange(1, 12))
+        messages = [{"role": "system", "content": "Be brief."}] if case % 3 else []
+        messages += [{"role": role, "content": "tea " * draw.randrange(1, 9)} for role in roles]
+        maker = DialogueRows(toy, draw.randrange(1, 140))
+        assert maker._without_oldest(messages) == without_oldest_one_by_one(maker, messages)
+
+
+def test_long_dialogues_are_shortened_in_linear_time(toy, monkeypatch):
+    written, num_ids = [], DialogueRows._num_ids
+
+    def counted(maker, messages):
+        written.append(len(messages))
+        return num_ids(maker, messages)
+
+    monkeypatch.setattr(DialogueRows, "_num_ids", counted)
+    messages = said(*["Why?", "So."] * 200)
+    kept = DialogueRows(toy, 99)._without_oldest(messages)
+    assert 0 < len(kept) < 20
+    assert sum(written) < 3 * len(messages)  # one by one: 40,000 messages
+
+
 def test_a_default_for_what_the_system_says(toy):
     maker = DialogueRows(toy, 99, "Be kind.")
     (own,), (given,) = (maker.rows(dialogue("Why?", "Who knows.", system=system), "x") for system in ("Be brief.", ""))
@@ -254,10 +288,10 @@ def test_a_template_that_takes_old_thoughts_off(toy):
 
 
 def test_packing_keeps_dialogues_whole_and_apart():
-    random = np.random.default_rng(0)
+    draw = np.random.default_rng(0)
     rows = []
-    for number, size in enumerate(random.integers(2, 31, 60).tolist()):
-        learned = random.random(size) < 0.5
+    for number, size in enumerate(draw.integers(2, 31, 60).tolist()):
+        learned = draw.random(size) < 0.5
         rows.append(DialogueRow(np.full(size, number, np.int32), np.ones(size, np.int32), learned))
     windows = packed(rows, 30)
     assert len(windows) < 40  # 60 rows of 16 tokens on average

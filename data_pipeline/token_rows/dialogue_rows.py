@@ -3,6 +3,7 @@
 T tokens of a row
 """
 
+import bisect
 import collections
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -103,10 +104,18 @@ class DialogueRows:
             for place in range(1, len(speakers))
             if (speakers[place - 1], speakers[place]) == (ASSISTANT, USER)
         ]
-        kept = messages
-        while begins and self._num_ids(kept) > self._window:
-            kept = [*messages[:first], *messages[begins.pop(0) :]]
-        return kept
+
+        def kept(begin: int) -> list[Message]:
+            return [*messages[:first], *messages[begin:]]
+
+        def fits(begin: int) -> bool:
+            return self._num_ids(kept(begin)) <= self._window
+
+        if not begins or self._num_ids(messages) <= self._window:
+            return messages
+        # Fewer exchanges have fewer ids. Bisection is linear in time: each conversation that is too long is followed by
+        # half of it, and those that fit are at most a window long.
+        return kept(begins[min(bisect.bisect_left(begins, True, key=fits), len(begins) - 1)])
 
     def _num_ids(self, messages: Sequence[Message]) -> int:
         """Returns the number of ids up to the end of the last reply."""
