@@ -36,6 +36,13 @@ def test_rows_equal_plain_python(conditions, holds):
     assert found.tolist() == [holds(row["source"] or "", row["date"] or "") for row in ROWS]
 
 
+def test_case_counts():
+    table = pa.table({"source": ["Zoo", "apple", "École", "éclair", "zoo"]})
+    for condition, expected in (("source=zoo", "zoo"), ("source>=a", "apple École éclair zoo"), ("source<=a", "Zoo")):
+        rows = Filter.parse([condition], ("source",)).rows(table)
+        assert table.filter(pa.array(rows))["source"].to_pylist() == expected.split()
+
+
 def test_wrong_conditions_are_refused():
     with pytest.raises(ValueError, match="'NHS' is no condition; expected for example source=NHS"):
         Filter.parse(["NHS"], ("source",))

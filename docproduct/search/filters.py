@@ -3,6 +3,8 @@
 source=NHS                   the column has this text
 source=NHS, source=CDC       several texts for one column: one of them
 date>=2024-01-01             the column's text is not before this one, as dates in this form are ordered; also <=
+
+Case counts, and texts are ordered by code points: Z stands before a.
 """
 
 import re
