@@ -15,7 +15,7 @@ from data_pipeline.corpora.dialogues import DIALOGUES
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.report import DISCLAIMER, ReportSettings, report
-from data_pipeline.report.corpus import PreparedCorpus, Row, open_corpus
+from data_pipeline.report.corpus import PreparedCorpus, Row, open_corpus, open_fitting
 from data_pipeline.report.page import page
 from data_pipeline.report.personal_data import masked, shown
 from data_pipeline.report.question_types import form_of
@@ -275,6 +275,20 @@ def test_contamination_by_a_test_file(planted, held):
     assert leak["answers"]["near_examples"][0]["where"] == "held.csv line 3"
     assert (leak["answers"]["exact_rows"], leak["answers"]["near_rows"]) == (2, 1)
     assert leak["answers"]["share"] == pytest.approx(2 / 3, abs=1e-6)
+
+
+@pytest.mark.parametrize("names", ["Frage,Antwort", "question,answer"])
+def test_a_test_file_is_read_with_the_columns_of_the_corpus_or_its_own(tmp_path, names):
+    (tmp_path / "held.csv").write_text(f"{names}\na?,b.\nc?,d.\n", encoding="utf-8")
+    opened = open_fitting([str(tmp_path / "held.csv")], PAIRS, Columns(question="Frage", answer="Antwort"))
+    assert [(row.question, row.answer) for batch in opened.batches() for row in batch.rows] == [
+        ("a?", "b."),
+        ("c?", "d."),
+    ]
+    other = Columns(question="no", answer="such")
+    if names == "Frage,Antwort":
+        with pytest.raises(ValueError, match="held.csv has no column 'no'"):
+            open_fitting([str(tmp_path / "held.csv")], PAIRS, other)
 
 
 def test_leaks_between_splits(planted, held, vocab_file, tmp_path):

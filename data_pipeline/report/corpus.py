@@ -242,6 +242,24 @@ def open_corpus(values: Sequence[str], reader: Reader, columns: Columns) -> Corp
     return TableCorpus(find_inputs(values, columns, Refusals(), reader), reader, columns)
 
 
+def open_fitting(values: Sequence[str], reader: Reader, columns: Columns) -> Corpus:
+    """Opens rows beside those of the corpus: with its columns if they can be read so, else with recognized ones.
+
+    Raises:
+      FileNotFoundError: see `open_corpus`.
+      ValueError: see `open_corpus`.
+    """
+    errors = []
+    for tried in dict.fromkeys((columns, Columns())):
+        try:
+            corpus = open_corpus(values, reader, tried)
+            next(corpus.batches(), None)
+            return corpus
+        except ValueError as error:
+            errors.append(error)
+    raise errors[0]  # it speaks of the columns that were named
+
+
 def _row(schema: Schema, where: str, values: Mapping[str, Any], file_name: str) -> Row:
     parts = _PARTS.get(schema.row, _of_pair)
     question, answer, focus = parts(values)
