@@ -1,7 +1,7 @@
 """Turns users' feedback into tables of new pairs, and shows which answers a new model and index change.
 
     python serve.py --model_dir=MODEL --index_dir=INDEX --port=8080 --feedback_file=feedback.jsonl
-    python -m docproduct.feedback --feedback_file=feedback.jsonl --model_dir=MODEL --index_dir=INDEX --output_dir=told
+    python -m docproduct.feedback --feedback_file=feedback.jsonl --model_dir=MODEL --index_dir=INDEX --output_dir=tables
     python -m docproduct.feedback --feedback_file=feedback.jsonl --model_dir=MODEL --index_dir=INDEX \
         --new_model_dir=NEW_MODEL --new_index_dir=NEW_INDEX --output_dir=changes
 
@@ -13,9 +13,9 @@ Without a new model, it writes three tables:
     unanswered.csv   question, times, nearest: questions without an answer, the most frequent first, with the stored
                      question, or heading, of the nearest source; write answers to them
 
-Read helpful.csv, then prepare it beside the corpus (`--input=pairs.csv,told/helpful.csv`), and train. With a new model
-and index, changes.md lists the questions of the file whose first source, or refusal, is another one. Ends with one
-line of JSON.
+Read helpful.csv, then prepare it beside the corpus (`--input=pairs.csv,tables/helpful.csv`), and train. With a new
+model and index, changes.md lists the questions of the file whose first source, or refusal, is another one. Ends with
+one line of JSON.
 """
 
 import collections
@@ -65,7 +65,7 @@ def read(path: str) -> Feedback:
       OSError: it cannot be read.
       ValueError: a line is not what a service writes. A last line that was cut off is left out.
     """
-    told = Feedback(collections.defaultdict(lambda: [0, 0]), collections.Counter(), {}, {})
+    feedback = Feedback(collections.defaultdict(lambda: [0, 0]), collections.Counter(), {}, {})
     text = files.read_text(path)
     *lines, rest = text.split("\n")  # splitlines would cut questions at U+2028, too
     if rest:
@@ -73,13 +73,13 @@ def read(path: str) -> Feedback:
     for number, line in enumerate(lines, 1):
         entry = _entry(line, f"{path} line {number}")
         group = cleaning.group(entry["question"])
-        told.questions.setdefault(group, cleaning.clean(entry["question"]))
+        feedback.questions.setdefault(group, cleaning.clean(entry["question"]))
         if entry["kind"] == "rating":
-            told.ratings[group, pair_id_of(entry["id"])][entry["helpful"]] += 1
+            feedback.ratings[group, pair_id_of(entry["id"])][entry["helpful"]] += 1
         else:
-            told.refused[group] += 1
-            told.nearest[group] = entry["ids"]
-    return told
+            feedback.refused[group] += 1
+            feedback.nearest[group] = entry["ids"]
+    return feedback
 
 
 def _entry(line: str, where: str) -> dict:
@@ -93,7 +93,7 @@ def _entry(line: str, where: str) -> dict:
     raise ValueError(f"{where} is not what a service writes with --feedback_file. Remove the line, or give its file.")
 
 
-def tables(told: Feedback, answerer: Answerer) -> dict[str, list[tuple]]:
+def tables(feedback: Feedback, answerer: Answerer) -> dict[str, list[tuple]]:
     """Returns the rows of helpful.csv, unhelpful.csv and unanswered.csv, with their header first."""
     stored = {cleaning.group(question) for question in answerer.index.questions()}
     result: dict[str, list[tuple]] = {
@@ -102,20 +102,20 @@ def tables(told: Feedback, answerer: Answerer) -> dict[str, list[tuple]]:
         "unanswered": [("question", "times", "nearest")],
     }
     left_out = 0
-    for (group, pair_id), (no, yes) in told.ratings.items():
+    for (group, pair_id), (num_unhelpful, num_helpful) in feedback.ratings.items():
         if (pair := answerer.index.texts(pair_id)) is None:
-            left_out += yes + no
+            left_out += num_helpful + num_unhelpful
             continue
-        if yes > no:
+        if num_helpful > num_unhelpful:
             if group not in stored:
-                result["helpful"].append((told.questions[group], pair["answer"], "feedback"))
+                result["helpful"].append((feedback.questions[group], pair["answer"], "feedback"))
         else:
-            result["unhelpful"].append((told.questions[group], _heading(pair), pair["answer"]))
+            result["unhelpful"].append((feedback.questions[group], _heading(pair), pair["answer"]))
     if left_out:
         logging.warning("Ratings left out, as the index folder does not have their pairs (or not yet): %d.", left_out)
-    for group, times in told.refused.most_common():
-        near = filter(None, map(answerer.index.texts, told.nearest[group]))
-        result["unanswered"].append((told.questions[group], times, next(map(_heading, near), "")))
+    for group, times in feedback.refused.most_common():
+        near = filter(None, map(answerer.index.texts, feedback.nearest[group]))
+        result["unanswered"].append((feedback.questions[group], times, next(map(_heading, near), "")))
     return result
 
 
@@ -125,16 +125,16 @@ def _heading(pair: Mapping[str, str]) -> str:
 
 def changes(questions: Sequence[str], before: Answerer, after: Answerer) -> list[tuple[str, str, str]]:
     """Returns (question, what was shown first, what is now) of each question whose first source or refusal changes."""
-    shown = [[_shown(answer) for answer in _asked(questions, answerer)] for answerer in (before, after)]
-    return [(question, *pair) for question, *pair in zip(questions, *shown, strict=True) if pair[0] != pair[1]]
+    sources = [[_first_source(answer) for answer in _answers(questions, answerer)] for answerer in (before, after)]
+    return [(question, *pair) for question, *pair in zip(questions, *sources, strict=True) if pair[0] != pair[1]]
 
 
-def _asked(questions: Sequence[str], answerer: Answerer) -> Iterable[Answer]:
+def _answers(questions: Sequence[str], answerer: Answerer) -> Iterable[Answer]:
     for start in range(0, len(questions), _BATCH):
         yield from answerer.retrieve([Query(question, k=1) for question in questions[start : start + _BATCH]])
 
 
-def _shown(answer: Answer) -> str:
+def _first_source(answer: Answer) -> str:
     return answer.hits[0].place or answer.hits[0].question if answer.answerable else "no answer"
 
 
@@ -145,11 +145,11 @@ def main(argv: list[str]) -> None:
         if bool(values.new_model_dir) != bool(values.new_index_dir):
             raise ValueError("Give --new_model_dir and --new_index_dir together, or neither.")
         files.check_free(values.output_dir, overwrite=None)
-        told = read(values.feedback_file)
+        feedback = read(values.feedback_file)
         answerer = Answerer.load(Folders(values.model_dir, values.index_dir))
         if values.new_model_dir:
             after = Answerer.load(Folders(values.new_model_dir, values.new_index_dir))
-            questions = list(told.questions.values())
+            questions = list(feedback.questions.values())
             rows = changes(questions, answerer, after)
             short = [[text[:_LONGEST_SHOWN].replace("|", " ") for text in row] for row in rows]
             os.makedirs(values.output_dir, exist_ok=True)
@@ -159,7 +159,7 @@ def main(argv: list[str]) -> None:
             files.write_text(os.path.join(values.output_dir, "changes.md"), text)
             print(json.dumps({"output_dir": values.output_dir, "questions": len(questions), "changed": len(rows)}))
             return
-        written = tables(told, answerer)
+        written = tables(feedback, answerer)
         os.makedirs(values.output_dir, exist_ok=True)
         for name, of_table in written.items():
             text = io.StringIO()

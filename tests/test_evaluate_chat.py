@@ -178,7 +178,7 @@ def test_replies_are_those_of_a_conversation(grounded, scoring, work):
     scored = scoring.score(GenerationSession.of(work.model), grounded)
     answerer = scoring._answerer
     settings = ReplySettings(grounded=grounded, sampling=answerer.sampling(max_tokens=6))
-    direct = [Chat(answerer).reply(one.conversation, settings).content for one in scoring._asked]
+    direct = [Chat(answerer).reply(one.conversation, settings).content for one in scoring._dialogues]
     assert [reply.content for reply in scored.replies] == direct
 
 
@@ -188,11 +188,11 @@ def test_replies_are_scored(scoring, work, monkeypatch):
     def written(generator, drafts):
         del generator, drafts
         empty = Answer("q", "", (), False, None, 0, {})
-        return [Reply(texts.get(one.reference, one.reference), empty) for one in scoring._asked]
+        return [Reply(texts.get(one.reference, one.reference), empty) for one in scoring._dialogues]
 
     monkeypatch.setattr(chat, "written", written)
     scored = scoring.score(GenerationSession.of(work.model), grounded=False)
-    place = {one.reference: i for i, one in enumerate(scoring._asked)}
+    place = {one.reference: i for i, one in enumerate(scoring._dialogues)}
 
     def of(metric, reference):
         return scored.values[metric][place[reference]], scored.weights[metric][place[reference]]

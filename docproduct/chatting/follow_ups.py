@@ -87,10 +87,10 @@ def search(turns: Sequence[str], k: int | None = None, only_supported: bool = Fa
     if about:
         text, answer = about
         topic = answer.hits[0].focus
-        (found,) = yield queries(with_topic(turn, topic) if topic else f"{turn} {text}")
-        found = _with_topic_first(found, f"{turn} {topic}") if topic else found
-        if not own or (_is_told_of(turn, topic, found) if own.answerable else _goes_on(turn, found)):
-            return found
+        (joined,) = yield queries(with_topic(turn, topic) if topic else f"{turn} {text}")
+        joined = _with_topic_first(joined, f"{turn} {topic}") if topic else joined
+        if not own or (_sources_have_words(turn, topic, joined) if own.answerable else _goes_on(turn, joined)):
+            return joined
     if own:
         return own
     (answer,) = yield queries(turn)
@@ -99,45 +99,45 @@ def search(turns: Sequence[str], k: int | None = None, only_supported: bool = Fa
 
 def with_topic(turn: str, topic: str) -> str:
     """Returns a turn that can be understood alone: "How is it treated?" and "gout" give "How is gout treated?"."""
-    whole, count = _PRONOUN.subn(lambda found: topic + ("'s" if found[0].casefold() in _POSSESSIVE else ""), turn, 1)
+    whole, count = _PRONOUN.subn(lambda match: topic + ("'s" if match[0].casefold() in _POSSESSIVE else ""), turn, 1)
     if count:
         return whole
     rest = _CONTINUES.sub("", turn, 1)
     return f"{rest[:1].upper()}{rest[1:]} ({topic})"
 
 
-def _with_topic_first(found: Answer, known: str) -> Answer:
+def _with_topic_first(answer: Answer, known: str) -> Answer:
     """Puts sources first whose topic has no other words: Turner syndrome before Parsonage Turner syndrome."""
     words = _words(known) | STOP_WORDS
-    hits = tuple(sorted(found.hits, key=lambda hit: not _words(hit.focus) <= words))
-    return dataclasses.replace(found, hits=hits, answer=hits[0].answer if found.answerable else found.answer)
+    hits = tuple(sorted(answer.hits, key=lambda hit: not _words(hit.focus) <= words))
+    return dataclasses.replace(answer, hits=hits, answer=hits[0].answer if answer.answerable else answer.answer)
 
 
-def _names_its_topic(turn: str, found: Answer) -> bool:
+def _names_its_topic(turn: str, answer: Answer) -> bool:
     """Returns whether a turn has a word of the topics of most first hits; a table may know no topics.
 
     One hit is not enough: "Can surgery help?" finds a page on surgery, and those on operations of all kinds.
     """
     own = frozenset(filter(_is_topical, _words(turn)))
-    topics = [frozenset(filter(_is_topical, _words(hit.focus))) for hit in found.hits[:_FIRST_HITS]]
+    topics = [frozenset(filter(_is_topical, _words(hit.focus))) for hit in answer.hits[:_FIRST_HITS]]
     named = [not topic or any(alike(word, topic) for word in own) for topic in topics]
     return 2 * sum(named) > len(named)
 
 
-def _is_told_of(turn: str, topic: str, found: Answer) -> bool:
-    """Returns whether all own words of a turn stand in the sources on a topic that were found."""
-    hits = [hit for hit in found.hits if cleaning.normal_form(hit.focus) == cleaning.normal_form(topic)]
-    told = frozenset(_words(" ".join(f"{hit.question} {hit.answer}" for hit in hits)))
-    return found.answerable and all(alike(word, told) for word in filter(_is_topical, _words(turn)))
+def _sources_have_words(turn: str, topic: str, answer: Answer) -> bool:
+    """Returns whether all own words of a turn stand in those sources of an answer that are on a topic."""
+    hits = [hit for hit in answer.hits if cleaning.normal_form(hit.focus) == cleaning.normal_form(topic)]
+    source_words = frozenset(_words(" ".join(f"{hit.question} {hit.answer}" for hit in hits)))
+    return answer.answerable and all(alike(word, source_words) for word in filter(_is_topical, _words(turn)))
 
 
-def _goes_on(turn: str, found: Answer) -> bool:
+def _goes_on(turn: str, answer: Answer) -> bool:
     """Returns whether a turn points back, goes on with "and", or has a word of its own that stands in the sources."""
     words = list(map(str.casefold, _WORD.findall(turn)))
     if not _POINTERS.isdisjoint(words) or _CONTINUES.match(turn):
         return True
     own = set(filter(_is_topical, words))
-    return any(not own.isdisjoint(_words(f"{hit.heading} {hit.answer}")) for hit in found.hits)
+    return any(not own.isdisjoint(_words(f"{hit.heading} {hit.answer}")) for hit in answer.hits)
 
 
 def names_no_topic(turn: str) -> bool:

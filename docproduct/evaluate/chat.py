@@ -88,15 +88,15 @@ def read(settings: ChatEvaluation, topics: Topics, split: str = splits.DEV) -> l
       ValueError: There are none, or none whose disease is known if only those are wanted.
     """
     table = PreparedFolder(settings.prepared_dir, DIALOGUE).table(_COLUMNS, split)
-    asked = [_asked(row, settings.system_prompt, topics) for row in table.to_pylist()]
-    asked = [one for one in asked if one.disease or not settings.only_known]
-    if not asked:
+    dialogues = [_dialogue(row, settings.system_prompt, topics) for row in table.to_pylist()]
+    dialogues = [dialogue for dialogue in dialogues if dialogue.disease or not settings.only_known]
+    if not dialogues:
         known = " whose last reply names exactly one topic of the index" if settings.only_known else ""
         raise ValueError(f"{settings.prepared_dir} has no {split} dialogues{known}. Expected one or more.")
-    return asked_of(asked, settings.num_dialogues or len(asked))
+    return asked_of(dialogues, settings.num_dialogues or len(dialogues))
 
 
-def _asked(row: dict[str, Any], system_prompt: str, topics: Topics) -> Asked:
+def _dialogue(row: dict[str, Any], system_prompt: str, topics: Topics) -> Asked:
     turns = [{"role": role, "content": text} for role, text in zip(row["roles"], row["turns"], strict=True)]
     system = row["system"] or system_prompt
     messages: list[Message] = [*([{"role": "system", "content": system}] if system else []), *turns[:-1]]
@@ -109,21 +109,22 @@ def _asked(row: dict[str, Any], system_prompt: str, topics: Topics) -> Asked:
 class Scoring:
     """Scores the replies of models to the same dialogues, about which the same sources were found."""
 
-    def __init__(self, answerer: Answerer, asked: Sequence[Asked], topics: Topics, settings: ChatEvaluation):
+    def __init__(self, answerer: Answerer, dialogues: Sequence[Asked], topics: Topics, settings: ChatEvaluation):
         """Searches for the sources of each dialogue.
 
         Args:
           answerer: Finds the sources; has a generator, which need not be one that is scored.
-          asked: Q dialogues.
+          dialogues: Q dialogues.
           topics: Those of the index.
           settings: How replies are made.
         """
-        self._answerer, self._asked, self._topics, self._settings = answerer, asked, topics, settings
+        self._answerer, self._dialogues, self._topics, self._settings = answerer, dialogues, topics, settings
         chat = Chat(answerer)
-        self.found: list[Answer | None] = [chat.found(one.conversation) for one in asked]
+        self._answers: list[Answer | None] = [chat.found(dialogue.conversation) for dialogue in dialogues]
         self._num_shown = answerer.generator.prompt.num_contexts
-        self._references = answerer.retriever.embed_few([one.reference for one in asked], "answer")  # [Q, D]
-        self._checks = [SupportChecker().against(self._sources(answer)) for answer in self.found]
+        references = [dialogue.reference for dialogue in dialogues]
+        self._references = answerer.retriever.embed_few(references, "answer")  # [Q, D]
+        self._checks = [SupportChecker().against(self._sources(answer)) for answer in self._answers]
 
     def _sources(self, answer: Answer | None) -> list[tuple[str, str]]:
         return [(hit.question, hit.answer) for hit in answer.hits[: self._num_shown]] if answer else []
@@ -135,15 +136,21 @@ class Scoring:
           dialogues: all; answerable: with a stored answer that is near enough; known: with a known disease. Of these,
           known_in_sources: a source in the prompt is on it; known_in_question: the question names it.
         """
-        shown = [[hit.focus for hit in answer.hits[: self._num_shown]] if answer else [] for answer in self.found]
-        known = [(one.disease, names) for one, names in zip(self._asked, shown, strict=True) if one.disease]
+        shown = [[hit.focus for hit in answer.hits[: self._num_shown]] if answer else [] for answer in self._answers]
+        known = [
+            (dialogue.disease, names)
+            for dialogue, names in zip(self._dialogues, shown, strict=True)
+            if dialogue.disease
+        ]
         return {
-            "dialogues": len(self._asked),
-            "answerable": sum(answer is not None and answer.answerable for answer in self.found),
+            "dialogues": len(self._dialogues),
+            "answerable": sum(answer is not None and answer.answerable for answer in self._answers),
             "known": len(known),
             "known_in_sources": sum(disease in self._topics.named("; ".join(names)) for disease, names in known),
             "known_in_question": sum(
-                one.disease in self._topics.named(one.conversation.question) for one in self._asked if one.disease
+                dialogue.disease in self._topics.named(dialogue.conversation.question)
+                for dialogue in self._dialogues
+                if dialogue.disease
             ),
         }
 
@@ -159,8 +166,8 @@ class Scoring:
         chat, sampling = Chat(answerer), answerer.sampling(max_tokens=self._settings.max_tokens)
         settings = ReplySettings(grounded=grounded, from_memory=from_memory, sampling=sampling)
         drafts = [
-            chat.draft(one.conversation, settings, answer if grounded else None)
-            for one, answer in zip(self._asked, self.found, strict=True)
+            chat.draft(dialogue.conversation, settings, answer if grounded else None)
+            for dialogue, answer in zip(self._dialogues, self._answers, strict=True)
         ]
         replies = written(generator, drafts)
         nats, num_tokens = self._nats(generator, [draft.prompt_ids for draft in drafts])
@@ -169,9 +176,9 @@ class Scoring:
     def _nats(self, generator: GenerationSession, prompts: Sequence[list[int]]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the mean nats of each reference's tokens, and the number of tokens; 0 without a prompt."""
         nats, counts = np.zeros([2, len(prompts)])
-        for row, (prompt, one) in enumerate(zip(prompts, self._asked, strict=True)):
+        for row, (prompt, dialogue) in enumerate(zip(prompts, self._dialogues, strict=True)):
             if prompt and generator.scorer:
-                reply = _target(generator, one.reference)[: generator.window - len(prompt)]
+                reply = _target(generator, dialogue.reference)[: generator.window - len(prompt)]
                 scores = generator.scorer([*prompt, *reply])
                 nats[row], counts[row] = -scores.log_probs[len(prompt) - 1 :].mean(dtype=np.float64), len(reply)
         return nats, counts
@@ -182,12 +189,12 @@ class Scoring:
         vectors = self._answerer.retriever.embed_few(texts, "answer")  # [Q, D]
         checked = [check(text) for check, text in zip(self._checks, texts, strict=True)]
         num_checked = [sum(sentence.checkable for sentence in sentences) for sentences in checked]
-        diseases = [one.disease for one in self._asked]
+        diseases = [dialogue.disease for dialogue in self._dialogues]
         known, all_of_them = np.array([bool(name) for name in diseases], float), np.ones(len(texts))
         columns = {
             "perplexity": (nats, num_tokens),
             "ROUGE-L": (
-                [rouge_l(one.reference, text) for one, text in zip(self._asked, texts, strict=True)],
+                [rouge_l(dialogue.reference, text) for dialogue, text in zip(self._dialogues, texts, strict=True)],
                 all_of_them,
             ),
             "similarity": ((vectors * self._references).sum(axis=1), all_of_them),
@@ -213,7 +220,10 @@ def written(generator: GenerationSession, drafts: Sequence[ReplyDraft]) -> list[
     for places in _like_lengths(drafts):
         prompts = [drafts[place].prompt_ids for place in places]
         generations = generator.write(prompts, drafts[places[0]].sampling)
-        replies |= {place: drafts[place].complete(one, 0.0) for place, (one,) in zip(places, generations, strict=True)}
+        replies |= {
+            place: drafts[place].complete(generation, 0.0)
+            for place, (generation,) in zip(places, generations, strict=True)
+        }
     return [replies[i] for i in range(len(drafts))]
 
 
