@@ -13,7 +13,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare, ray_workers
 from data_pipeline.prepare.workers import RAY
 from docproduct.index import Index, build, ray_embedding
-from docproduct.index.ray_embedding import RayEncoder
+from docproduct.index.ray_embedding import RayEncoder, placement
 from docproduct.systems.retriever.start import start
 
 pytestmark = pytest.mark.long
@@ -59,12 +59,12 @@ def test_an_index_has_the_same_vectors_and_a_killed_run_goes_on(encoder, config,
     prepared, work = PreparedFolder(config.prepared_dir), tmp_path / "work"
     monkeypatch.setattr(ray_embedding, "_SHARD", 3)
     build(retriever, prepared, str(tmp_path / "one"))
-    with pytest.raises(KeyboardInterrupt), RayEncoder(retriever, folder, str(work), num_actors=1) as cluster:
+    with pytest.raises(KeyboardInterrupt), RayEncoder(retriever, folder, str(work)) as cluster:
         cluster.embed_prepared(prepared, "question")
         raise KeyboardInterrupt
     written = {path: path.stat().st_mtime_ns for path in work.iterdir()}
     assert written
-    with RayEncoder(retriever, folder, str(work), num_actors=1) as cluster:
+    with RayEncoder(retriever, folder, str(work)) as cluster:
         build(retriever, prepared, str(tmp_path / "cluster"), encoder=cluster)
         assert written.items() <= {path: path.stat().st_mtime_ns for path in work.iterdir()}.items()
     assert not work.exists()
@@ -77,10 +77,19 @@ def test_windows_of_texts_have_the_same_vectors(encoder, tmp_path, monkeypatch):
     retriever, folder = encoder
     monkeypatch.setattr(ray_embedding, "_SHARD", 2)
     ids = retriever.token_ids(["the cause", "what helps against x?", "z", "", "y y y"], "answer")
-    with RayEncoder(retriever, folder, str(tmp_path / "work"), num_actors=1) as cluster:
+    with RayEncoder(retriever, folder, str(tmp_path / "work")) as cluster:
         found = cluster.embed_ids(ids, "answer")
     for name, vectors in retriever.embed_ids(ids, "answer")._asdict().items():
         np.testing.assert_allclose(getattr(found, name), vectors, atol=1e-5)
+
+
+def test_every_actor_fits_on_a_machine():
+    def node(alive=True, **resources):
+        return {"Alive": alive, "Resources": resources}
+
+    # A head node without processors, a machine that is gone, and two unequal ones: an actor of 4 fits on each.
+    assert placement([node(), node(False, CPU=64.0), node(CPU=60.0), node(CPU=4.0)]) == (2, {"num_cpus": 4})
+    assert placement([node(CPU=8.0), node(CPU=8.0, GPU=2.0), node(CPU=8.0, GPU=1.0)]) == (3, {"num_gpus": 1})
 
 
 def test_another_model_on_a_machine_is_refused(encoder, config, tmp_path):
@@ -88,5 +97,5 @@ def test_another_model_on_a_machine_is_refused(encoder, config, tmp_path):
     seeded = dataclasses.replace(config, settings=dataclasses.replace(config.settings, seed=7))
     other, ids = start(seeded, PreparedFolder(config.prepared_dir)), tf.ragged.constant([[2, 3]], tf.int32)
     refused = pytest.raises(ray.exceptions.RayActorError, match="another model")
-    with refused, RayEncoder(other, folder, str(tmp_path / "work"), num_actors=1) as cluster:
+    with refused, RayEncoder(other, folder, str(tmp_path / "work")) as cluster:
         cluster.embed_ids(ids, "answer")

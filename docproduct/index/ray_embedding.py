@@ -1,14 +1,15 @@
 """Bulk embedding on a Ray cluster: every actor holds the encoder, and writes the vectors of whole shards of texts.
 
 All machines see the same files under the same paths, and have this package. A run that was killed goes on with the
-shards that are missing. Vectors differ from those of one machine by rounding alone, as texts share other batches.
+shards that are missing. Vectors differ from those of one machine by rounding alone, as texts are batched with others.
 
     N texts, D width
 """
 
+import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -31,14 +32,13 @@ class RayEncoder:
     Leaving the context without an error removes the shards; after an error they stay for the next run.
     """
 
-    def __init__(self, retriever: TrainedRetriever, model_dir: str, work_dir: str, num_actors: int | None = None):
-        """Joins the cluster and starts the actors.
+    def __init__(self, retriever: TrainedRetriever, model_dir: str, work_dir: str):
+        """Joins the cluster and starts the actors, as `placement` says.
 
         Args:
           retriever: the encoder, as `TrainedRetriever.load_for_many` returns it.
           model_dir: the folder that it was loaded from.
           work_dir: folder of the shards; it may hold those of a run that was killed.
-          num_actors: copies of the encoder; None: one for each GPU of the cluster, without any one for each machine.
 
         Raises:
           ValueError: Ray is not installed.
@@ -47,11 +47,9 @@ class RayEncoder:
         self._ray, self._joined = joined()
         self._retriever, self._model = retriever, (os.path.abspath(model_dir), retriever.dtype_policy)
         self._work_dir = os.path.abspath(work_dir)
-        resources = self._ray.cluster_resources()
-        num_gpus = int(resources.get("GPU", 0))
-        num_actors = num_actors or num_gpus or len(self._ray.nodes())
-        needs = {"num_gpus": 1} if num_gpus else {"num_cpus": max(1, int(resources.get("CPU", 1)) // num_actors)}
-        actor = self._ray.remote(**needs, max_restarts=-1, max_task_retries=-1)(_Encoder)
+        num_actors, needs = placement(self._ray.nodes())
+        options = {"scheduling_strategy": "SPREAD", "max_restarts": -1, "max_task_retries": -1}
+        actor = self._ray.remote(**needs, **options)(_Encoder)
         self._actors = [actor.remote(*self._model, retriever.fingerprint()) for _ in range(num_actors)]
 
     def __enter__(self) -> "RayEncoder":
@@ -78,11 +76,12 @@ class RayEncoder:
         for start in range(0, len(ends) - 1, _SHARD):
             splits = ends[start : start + _SHARD + 1]
             tasks.append(("write_ids", values[splits[0] : splits[-1]], splits - splits[0], side))
-        return self._embed(tasks, [files.fingerprint([values.tobytes().hex(), ends.tolist()]), side], progress)
+        hashes = [hashlib.sha256(array.tobytes()).hexdigest() for array in (values, ends)]
+        return self._embed(tasks, [*hashes, side], progress)
 
     def _embed(self, tasks: Sequence[tuple[Any, ...]], of_what: list[str], progress: str | None) -> Embeddings:
         """Returns the vectors of all tasks, one behind the other; those of an earlier run are read."""
-        state = files.fingerprint([self._retriever.fingerprint(), *self._model[1:], *of_what])[:16]
+        state = files.fingerprint([self._retriever.fingerprint(), self._retriever.dtype_policy, _SHARD, *of_what])[:16]
         paths = [os.path.join(self._work_dir, f"{state}-{number:06d}.npz") for number in range(len(tasks))]
         os.makedirs(self._work_dir, exist_ok=True)
         missing = [(path, task) for path, task in zip(paths, tasks, strict=True) if not os.path.isfile(path)]
@@ -90,14 +89,28 @@ class RayEncoder:
         done = pool.map_unordered(_write, missing)
         for _ in tqdm(self._without_wrapping(done), progress, len(missing), unit=" shards", disable=progress is None):
             pass
-        shards = [np.load(path) for path in paths]
-        return Embeddings(*(np.concatenate([shard[name] for shard in shards]) for name in Embeddings._fields))
+        return Embeddings(*map(np.concatenate, zip(*map(_load, paths), strict=True)))
 
     def _without_wrapping(self, results: Iterable[None]) -> Iterable[None]:
         try:
             yield from results
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
+
+
+def placement(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, int]]:
+    """Returns how many actors a cluster gets, and what each reserves.
+
+    One for each GPU; without GPUs, one for each machine with processors, small enough to fit on every one of them.
+
+    Args:
+      nodes: the machines, as `ray.nodes` returns them; some may be gone, and a head node may have no processors.
+    """
+    machines = [node["Resources"] for node in nodes if node["Alive"]]
+    if num_gpus := sum(int(resources.get("GPU", 0)) for resources in machines):
+        return num_gpus, {"num_gpus": 1}
+    processors = [int(resources["CPU"]) for resources in machines if resources.get("CPU", 0) >= 1]
+    return max(1, len(processors)), {"num_cpus": min(processors, default=1)}
 
 
 def _write(actor: Any, path_and_task: tuple[str, tuple[Any, ...]]) -> Any:
@@ -139,6 +152,11 @@ class _Encoder:
         """Writes the vectors of some tokenized texts."""
         ids = tf.RaggedTensor.from_row_splits(values, row_splits)
         _save(path, self._retriever.embed_ids(ids, side))
+
+
+def _load(path: str) -> Embeddings:
+    with np.load(path) as stored:  # closed at once: there may be more shards than files that may be open
+        return Embeddings(**stored)
 
 
 def _save(path: str, vectors: Embeddings) -> None:
