@@ -1,7 +1,7 @@
 """Hides a package from the imports of another one.
 
-TensorFlow imports JAX wherever it is installed, which takes longer and warns of every fork. bm25s even runs one of its
-operations while it is imported: on a GPU, that takes three quarters of the memory from TensorFlow.
+TensorFlow imports JAX wherever it is installed, which slows the start down and adds a warning at every fork. bm25s even
+runs an operation of JAX while it is imported: on a GPU, JAX then reserves three quarters of the memory.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 @contextlib.contextmanager
 def hidden(package: str) -> Iterator[None]:
-    """Lets imports of a package fail inside the block, unless it is imported already."""
+    """Makes imports of a package fail inside the block, unless it is imported already."""
     hides = package not in sys.modules
     if hides:
         sys.modules[package] = None
@@ -19,4 +19,4 @@ def hidden(package: str) -> Iterator[None]:
         yield
     finally:
         if hides:
-            del sys.modules[package]
+            sys.modules.pop(package, None)

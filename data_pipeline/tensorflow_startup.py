@@ -3,7 +3,7 @@
 On every start, TensorFlow's C++ code reports to file descriptor 2 that it uses oneDNN, and that there is no GPU, as an
 error; no setting stops this. While `tensorflow` is imported, descriptor 2 is therefore a temporary file; its lines are
 shown if the import fails. Real errors after that reach us as exceptions. To see all lines, set TF_CPP_MIN_LOG_LEVEL to
-less than 3.
+less than 3. TensorFlow then also imports JAX if it is installed, which is hidden from it otherwise.
 """
 
 import contextlib

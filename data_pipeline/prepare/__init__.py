@@ -64,7 +64,8 @@ def prepare(
         result is the same.
       progress: show progress bars.
       reader: reads the input files; its schema says how rows are prepared.
-      engine: local, or ray: the processors of a Ray cluster, whose machines share the files. The result is the same.
+      engine: local, or ray: all processors of a Ray cluster, whose machines share the files. It ignores num_workers;
+        the result is the same.
 
     Returns:
       Its manifest.

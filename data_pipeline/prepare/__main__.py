@@ -65,7 +65,9 @@ def _define_flags() -> None:
     flags.DEFINE_bool("strip_boilerplate", False, "Remove set phrases of forum doctors from the ends of answers.")
     flags.DEFINE_string("boilerplate", BOILERPLATE_FILE, "File of patterns of these phrases.")
     define_flags(ScrubSettings, but=("boilerplate",))
-    flags.DEFINE_integer("num_workers", None, "Number of processes; default: one per processor.", lower_bound=0)
+    flags.DEFINE_integer(
+        "num_workers", None, "Number of processes of --engine=local; default: one per processor.", lower_bound=0
+    )
     engine_help = "Where the work is done: on this machine, or on a Ray cluster whose machines share the files."
     flags.DEFINE_enum("engine", LOCAL, ENGINES, engine_help)
 

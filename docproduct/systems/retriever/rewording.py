@@ -15,7 +15,7 @@ from docproduct.systems.retriever.folder import TrainedRetriever
 
 
 def reworded(question: str, focus: str, draw: random.Random) -> str:
-    """Returns a question in other words, which asks the same about its topic; other languages stay as they are."""
+    """Returns a question that asks the same in other words, or itself if it is not in English or fits no rule."""
     made = {kind: text for text, kind in rewordings(question, focus, draw) if kind not in SUBJECT_ALONE}
     return draw.choice(list(made.values())) if made.keys() - {"misspelt"} else question
 
@@ -26,13 +26,13 @@ class Rewording:
     def __init__(
         self, prepared: PreparedFolder, retriever: TrainedRetriever, share: float, seed: int, pad_to_multiple: int = 1
     ):
-        """Reads the texts.
+        """Reads the texts of all pairs.
 
         Args:
           prepared: the pairs.
-          retriever: its tokenizer and prompts make ids of the new questions.
-          share: of the questions of a batch that are asked in other words.
-          seed: decides, together with epoch and pair, what is drawn.
+          retriever: its tokenizer and prompts turn the new questions into ids.
+          share: probability that a question is asked in other words.
+          seed: decides, together with epoch and pair_id, what is drawn.
           pad_to_multiple: widths are multiples of it.
         """
         table = prepared.table(["pair_id", "question", "focus"])
@@ -51,7 +51,8 @@ class Rewording:
         """
         pad_id = self._retriever.tokenizer.pad_id
         ids = [row[row != pad_id].tolist() for row in stored.numpy()]
-        texts = {place: text for place, row in enumerate(rows.tolist()) if (text := self._drawn(row, epoch))}
+        drawn = ((place, self._drawn(row, epoch)) for place, row in enumerate(rows.tolist()))
+        texts = {place: text for place, text in drawn if text}
         if not texts:
             return stored
         prompted = self._retriever.prompts.add(list(texts.values()), "question")
@@ -61,7 +62,7 @@ class Rewording:
         return batches.pad(tf.ragged.constant(ids, tf.int32, ragged_rank=1), pad_id, self._multiple)
 
     def _drawn(self, row: int, epoch: int) -> str | None:
-        """Returns the new text of a question; None: it stays."""
+        """Returns the text of a question in other words; None if the stored ids are to be used."""
         draw = random.Random(f"{self._seed} {epoch} {self._keys[row]}")
         if draw.random() >= self._share:
             return None
