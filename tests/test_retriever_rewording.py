@@ -78,7 +78,7 @@ def test_other_languages_stay_as_they_are():
 
 def test_the_default_needs_the_encoder_and_pairs_in_memory(config):
     shares = [
-        dataclasses.replace(config, **options).share_reworded
+        dataclasses.replace(config, **options).effective_reworded_share
         for options in (
             {},
             {"cluster_size": 1},

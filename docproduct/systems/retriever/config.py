@@ -119,8 +119,8 @@ class RetrieverTraining(Settings):
             raise ValueError("Distillation needs the teacher's scores of hard negatives. Give --negatives_dir.")
 
     @property
-    def share_reworded(self) -> float:
-        """The share of the train questions that each epoch asks in other words."""
+    def effective_reworded_share(self) -> float:
+        """`reworded_share`, or its default with these settings."""
         if self.reworded_share is None:
             return 0.0 if self.freeze_bert or self.cluster_size == 1 else _REWORDED_SHARE
         return self.reworded_share

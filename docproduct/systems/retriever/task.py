@@ -115,12 +115,12 @@ class RetrieverTask(Task):
         rows_of_replica = config.settings.batch_size // strategy.num_replicas_in_sync
         encoded_together = min(rows_of_replica, config.chunk_size or rows_of_replica)
         self.num_groups = max(1, min(_MAX_GROUPS, encoded_together // _ROWS_OF_GROUP))
-        if share := config.share_reworded:
+        if share := config.effective_reworded_share:
             self._rewording = Rewording(self._prepared, retriever, share, config.settings.seed, config.pad_to_multiple)
-        in_memory = config.cluster_size > 1 or share > 0
-        if in_memory or self._negatives:
+        has_own_order = config.cluster_size > 1 or share > 0
+        if has_own_order or self._negatives:
             self._pairs = TokenPairs(self._prepared, retriever.tokenizer.pad_id, config.pad_to_multiple)
-        if in_memory:
+        if has_own_order:
             self._order = self._cluster_order(_stored_vectors(strategy, retriever, self._prepared, "question"))
 
     def _dev_vectors(self) -> Vectors:
