@@ -65,6 +65,10 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     if bool(values.vectors) == bool(values.prepared_dir):
         raise ValueError("Give either --prepared_dir (rows to encode) or --vectors (pairs with their vectors).")
     if values.vectors:
+        if values.engine == RAY:
+            raise ValueError(
+                "--engine=ray encodes the rows of --prepared_dir; --vectors are used as they are. Leave it out."
+            )
         columns = Columns(**{role: values[f"{role}_column"].value for role in ROLES})
         table = VectorTable(values.vectors, values.question_vectors, values.answer_vectors, columns)
         retriever = TrainedRetriever.load(values.model_dir) if values.model_dir else None
