@@ -62,8 +62,8 @@ class Recipe:
 RECIPES = {
     "default": Recipe(),
     "stored-words": Recipe({"reworded_share": 0.0}),
-    "no-clusters": Recipe({"cluster_size": 1}),
-    "random-batches": Recipe({"cluster_size": 1, "num_buckets": 1}),
+    "no-clusters": Recipe({"cluster_size": 1, "reworded_share": 0.5}),
+    "random-batches": Recipe({"cluster_size": 1, "num_buckets": 1, "reworded_share": 0.5}),
     "clusters-of-8": Recipe({"cluster_size": 8}),
     "symmetric": Recipe({"loss": LossSettings("symmetric")}),
     "cosine-matrix": Recipe({"loss": LossSettings("cosine_matrix")}),

@@ -48,7 +48,7 @@ class RayEncoder:
         self._retriever, self._model = retriever, (os.path.abspath(model_dir), retriever.dtype_policy)
         self._work_dir = os.path.abspath(work_dir)
         num_actors, needs = placement(self._ray.nodes())
-        options = {"scheduling_strategy": "SPREAD", "max_restarts": -1, "max_task_retries": -1}
+        options = {"scheduling_strategy": "SPREAD", "max_restarts": 3, "max_task_retries": 3}
         actor = self._ray.remote(**needs, **options)(_Encoder)
         self._actors = [actor.remote(*self._model, retriever.fingerprint()) for _ in range(num_actors)]
 
