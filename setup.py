@@ -51,6 +51,7 @@ setup(
     extras_require={
         "cpu": ["faiss-cpu==1.15.*"],
         "gpu": ["faiss-gpu==1.15.*", "tensorflow[and-cuda]==2.21.*"],
+        "jax": ["jax==0.10.*"],
         "generate": ["openai>=3.57,<4"],
         "report": ["ftfy==6.3.*", "py3langid==0.4.*"],
         "tensorboard": ["tensorboard==2.21.*"],
@@ -63,6 +64,7 @@ setup(
             "httpx==0.28.*",
             "nbclient==0.11.*",
             "ipykernel>=7",
+            "jax==0.10.*",
             "openai>=3.57,<4",
             "py3langid==0.4.*",
             "pypdfium2==5.*",

@@ -20,7 +20,12 @@ encoder on unlabelled text. Ends with one line of JSON: the metrics of the epoch
 
 import dataclasses
 import os
+import sys
 from typing import TYPE_CHECKING, Any
+
+from docproduct.training import engine
+
+engine.choose(sys.argv[1:])  # before anything imports Keras
 
 from absl import app, flags, logging
 
@@ -38,7 +43,7 @@ from docproduct.systems.generator.train import train
 from docproduct.systems.masked_language_model import flags as masked_flags
 from docproduct.systems.multiple_choice import flags as choice_flags
 from docproduct.systems.triage import flags as triage_flags
-from docproduct.training import devices, training_flags
+from docproduct.training import devices, mesh, training_flags
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -47,6 +52,7 @@ _DEFAULTS = GeneratorTraining(tokens_dir="")
 _SIZES = ("width", "num_layers", "num_heads")
 _OWN = ("text", "dev_share", "window", "answer_tokens", "vocab_size")  # flags of this script, for generators only
 _RANDOM_LEARNING_RATE = 1e-3
+_WITH_JAX = (*ROWS, chat_flags.TASK)  # tasks of a causal language model alone
 _MOST_TOKENS = 1024  # of a row by default: attention takes memory with the square of it
 
 
@@ -75,6 +81,15 @@ def _define_flags() -> None:
     flags.DEFINE_alias("gpt2_dir", "base_dir")  # its former name
     rates = f"{_DEFAULTS.settings.learning_rate:g}, without --base_dir {_RANDOM_LEARNING_RATE:g}"
     training_flags.define(_DEFAULTS.settings, f"{rates}; small models take more than large ones")
+    flags.DEFINE_enum(
+        "engine",
+        engine.TENSORFLOW,
+        engine.ENGINES,
+        f"What trains; jax: for {', '.join(_WITH_JAX)}, in parts on devices.",
+    )
+    flags.DEFINE_string(
+        "mesh", None, "--engine=jax: devices to share the rows of a batch, and the weights: data=2,model=2."
+    )
     triage_flags.define()
     masked_flags.define()
     choice_flags.define()
@@ -114,6 +129,9 @@ def main(argv: list[str]) -> None:
     """Trains what the flags describe."""
     values = flags.FLAGS
     with training_flags.errors_on_one_line():
+        if values.engine == engine.JAX and values.task not in _WITH_JAX:
+            raise ValueError(f"--engine=jax trains {', '.join(_WITH_JAX)}, not {values.task}. Leave --engine out.")
+        mesh.set_up(values.engine, values.mesh, values.strategy)
         strategy = training_flags.set_up(argv)
         history = _TRAIN.get(values.task, _train_generator)(strategy)
     training_flags.show(history)

@@ -9,6 +9,7 @@ from absl import logging
 
 from data_pipeline.folders import files
 from data_pipeline.tokenizers import Tokenizer, load_tokenizer
+from docproduct.layers.array_ops import USES_JAX
 
 CONFIG_FILE = "config.json"  # written first
 WEIGHTS_FILE = "weights.safetensors"  # of the best epoch so far
@@ -59,7 +60,7 @@ def read_tokenizer(folder: str, fingerprint: str) -> Tokenizer:
 
 def provenance() -> dict[str, Any]:
     """Returns {"versions": of the packages that decide the numbers, "git_commit": of this code, None outside git}."""
-    packages = ("tensorflow", "keras", "tensorflow-text", "numpy")
+    packages = ("tensorflow", "keras", "tensorflow-text", "numpy", *(("jax",) if USES_JAX else ()))
     return {"versions": {name: importlib.metadata.version(name) for name in packages}, "git_commit": _commit()}
 
 

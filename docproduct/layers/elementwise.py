@@ -19,6 +19,8 @@ from typing import Any
 import tensorflow as tf
 from keras import ops
 
+from docproduct.layers.array_ops import custom_gradient
+
 
 def gelu_erf(x: Any, compiled: bool = False) -> Any:
     """Computes the erf form of GELU, x * Phi(x), where Phi is the normal distribution function.
@@ -30,7 +32,7 @@ def gelu_erf(x: Any, compiled: bool = False) -> Any:
       compiled: whether XLA compiles it.
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def gelu(x: Any) -> Any:
         return _run(_gelu_erf_value, compiled)(x), lambda upstream: _run(_gelu_erf_gradient, compiled)(x, upstream)
 
@@ -69,7 +71,7 @@ def layer_norm(x: Any, gamma: Any, beta: Any, epsilon: float, compiled: bool = F
       [N, D].
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def normalize(x: Any, gamma: Any, beta: Any) -> Any:
         y, mean, scale = _run(_norm_value, compiled)(x, gamma, beta, ops.cast(epsilon, "float32"))
         return y, lambda upstream: _run(_norm_gradient, compiled)(x, gamma, mean, scale, upstream)
@@ -117,7 +119,7 @@ def rms_norm(x: Any, gamma: Any, epsilon: float) -> Any:
       [..., D].
     """
 
-    @tf.custom_gradient
+    @custom_gradient
     def normalize(x: Any, gamma: Any) -> Any:
         wide = ops.cast(x, "float32")
         scale = ops.rsqrt(ops.mean(wide * wide, axis=-1, keepdims=True) + epsilon)  # [..., 1]

@@ -14,6 +14,8 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from docproduct.layers import array_ops
+from docproduct.layers.array_ops import USES_JAX
 from docproduct.layers.attention import LayerCache, attention_bias, write_slots
 from docproduct.layers.llama_config import LlamaConfig
 from docproduct.layers.rotary import Rotation, rotate
@@ -45,7 +47,18 @@ class Bias(NamedTuple):
     @classmethod
     def of(cls, mask: Any) -> "Bias":
         """Returns the bias for a mask [B, Q, L] bool, which is true where a token may attend."""
-        return cls(attention_bias(mask)[:, None], *tf.unstack(tf.shape(mask)))
+        values = attention_bias(mask)[:, None]
+        return _StaticBias(values) if USES_JAX else cls(values, *tf.unstack(tf.shape(mask)))
+
+
+class _StaticBias(NamedTuple):
+    """What `Bias` is, with JAX: shapes are known, and Keras takes no numbers beside arrays."""
+
+    values: Any
+    is_of_one_query = property(lambda self: self.values.shape[3] == 1)
+    num_texts = property(lambda self: self.values.shape[0])
+    num_queries = property(lambda self: self.values.shape[3])
+    num_keys = property(lambda self: self.values.shape[4])
 
 
 class GroupedAttention(keras.layers.Layer):
@@ -119,15 +132,16 @@ class GroupedAttention(keras.layers.Layer):
         """[N, D] -> queries [B, KV, G, T, S], keys and values [B, KV, T, S]; queries and keys are rotated."""
         sizes = [self.num_heads, self.num_kv]
         rows = ops.reshape(self.query_key_value(states), (-1, self.num_heads + 2 * self.num_kv, self.head_width))
-        rotated, v = tf.split(rows, [sum(sizes), self.num_kv], axis=1)  # Keras' split would compute the sizes again
+        # Keras' split would compute the sizes again.
+        rotated, v = array_ops.split(rows, [sum(sizes), self.num_kv], axis=1)
         if self.head_norms:
-            parts = tf.split(rotated, sizes, axis=1)
+            parts = array_ops.split(rotated, sizes, axis=1)
             parts = [norm(x, training=training) for norm, x in zip(self.head_norms, parts, strict=True)]
             rotated = ops.concatenate(parts, axis=1)
-        q, k = tf.split(rotate(rotated, rotation), sizes, axis=1)
+        q, k = array_ops.split(rotate(rotated, rotation), sizes, axis=1)
         q, k, v = (_by_head(x, bias) for x in (q, k, v))
         shape = -1, self.num_kv, self.num_heads // self.num_kv, bias.num_queries, self.head_width
-        return [tf.reshape(q, shape), k, v]
+        return [array_ops.reshape(q, shape), k, v]
 
     def _attend_in_blocks(self, q: Any, k: Any, v: Any, bias: Bias) -> Any:
         """Does what `_attend` does, for some queries at a time, which need the keys up to their own last one only.
@@ -147,26 +161,26 @@ class GroupedAttention(keras.layers.Layer):
 
     def _attend(self, q: Any, k: Any, v: Any, bias: Bias, training: bool = False) -> Any:
         """Queries [B, KV, G, Q, S], keys and values [B, KV, L, S] -> [B, Q, H * S]."""
-        num_texts, num_queries, num_keys = bias[1:]
+        num_texts, num_queries, num_keys = bias.num_texts, bias.num_queries, bias.num_keys
         one = bias.is_of_one_query
         if one:  # a product for each head is faster than one for a group: nothing is packed
-            k, v = tf.expand_dims(k, 2), tf.expand_dims(v, 2)
+            k, v = array_ops.expand_dims(k, 2), array_ops.expand_dims(v, 2)
         else:
-            q = tf.reshape(q, (num_texts, self.num_kv, -1, self.head_width))  # [B, KV, G * Q, S]
-        scores = tf.matmul(q * (1 / math.sqrt(self.head_width)), k, transpose_b=True)
+            q = array_ops.reshape(q, (num_texts, self.num_kv, -1, self.head_width))  # [B, KV, G * Q, S]
+        scores = array_ops.matmul(q * (1 / math.sqrt(self.head_width)), k, transpose_b=True)
         if not one:
-            scores = tf.reshape(scores, (num_texts, self.num_kv, -1, num_queries, num_keys))
+            scores = array_ops.reshape(scores, (num_texts, self.num_kv, -1, num_queries, num_keys))
         scores += ops.cast(bias.values, self.compute_dtype)  # [B, KV, G, Q, L]
         if training:
             # The gradient of the softmax sums over L terms, so it is computed in float32 whatever the policy.
             scores = ops.cast(scores, "float32")
         probs = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
         if one:
-            return tf.reshape(tf.matmul(probs, v), (-1, 1, self.num_heads * self.head_width))
-        mixed = tf.matmul(tf.reshape(probs, (num_texts, self.num_kv, -1, num_keys)), v)
-        mixed = tf.reshape(mixed, (num_texts, self.num_heads, num_queries, self.head_width))
-        mixed = tf.transpose(mixed, (0, 2, 1, 3))
-        return tf.reshape(mixed, (num_texts, num_queries, self.num_heads * self.head_width))
+            return array_ops.reshape(array_ops.matmul(probs, v), (-1, 1, self.num_heads * self.head_width))
+        mixed = array_ops.matmul(array_ops.reshape(probs, (num_texts, self.num_kv, -1, num_keys)), v)
+        mixed = array_ops.reshape(mixed, (num_texts, self.num_heads, num_queries, self.head_width))
+        mixed = array_ops.transpose(mixed, (0, 2, 1, 3))
+        return array_ops.reshape(mixed, (num_texts, num_queries, self.num_heads * self.head_width))
 
     def _project(self, mixed: Any) -> Any:
         """[B, Q, H * S] -> [B * Q, D]."""
@@ -177,5 +191,5 @@ def _by_head(rows: Any, bias: Bias) -> Any:
     """[B * T, heads, S] -> [B, heads, T, S]."""
     _, heads, width = rows.shape
     if bias.is_of_one_query:  # the same numbers in the same order
-        return tf.reshape(rows, (-1, heads, 1, width))
-    return tf.transpose(tf.reshape(rows, (-1, bias.num_queries, heads, width)), (0, 2, 1, 3))
+        return array_ops.reshape(rows, (-1, heads, 1, width))
+    return array_ops.transpose(array_ops.reshape(rows, (-1, bias.num_queries, heads, width)), (0, 2, 1, 3))

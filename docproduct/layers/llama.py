@@ -13,9 +13,9 @@ import itertools
 from typing import Any, NamedTuple
 
 import keras
-import tensorflow as tf
 from keras import ops
 
+from docproduct.layers import array_ops
 from docproduct.layers.attention import LayerCache, causal_mask, text_positions
 from docproduct.layers.grouped_attention import Bias, GroupedAttention
 from docproduct.layers.llama_config import LlamaConfig
@@ -149,7 +149,8 @@ class Llama(keras.layers.Layer):
         flat = ops.cast(ops.reshape(states, (-1, self.config.width)), self.compute_dtype)
         if self.head is None:
             table = ops.cast(self.token_embedding.embeddings, self.compute_dtype)
-            logits = tf.matmul(flat, table, transpose_b=True)  # a transposed copy would take as long as all layers
+            # A transposed copy would take as long as all layers.
+            logits = array_ops.matmul(flat, table, transpose_b=True)
         else:
             logits = self.head(flat)
         logits = ops.cast(logits, "float32")

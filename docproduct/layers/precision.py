@@ -7,6 +7,7 @@ import platform
 import tensorflow as tf
 
 from docproduct.layers import precision_trial
+from docproduct.layers.array_ops import USES_JAX
 from docproduct.layers.precision_trial import POLICIES
 
 PRECISIONS = ("auto", "float32", "bfloat16")
@@ -20,6 +21,7 @@ def dtype_policy(precision: str, training: bool = False) -> str:
 
     `auto` is mixed bfloat16 where it is faster than float32: on GPUs since Ampere (compute capability 8.0), and on
     processors with bfloat16 instructions if layers of a BERT were faster when both were timed, once, on this machine.
+    With JAX, processors are not timed: they use float32.
 
     Args:
       precision: One of `PRECISIONS`.
@@ -53,6 +55,10 @@ def _processor_line(name: str) -> str:
 
 
 def _fast_bfloat16(training: bool) -> bool:
+    if USES_JAX:
+        import jax  # here, as it need not be installed
+
+        return all(float(getattr(device, "compute_capability", 0)) >= 8 for device in jax.devices())
     if gpus := tf.config.list_physical_devices("GPU"):
         details = map(tf.config.experimental.get_device_details, gpus)
         return all(detail.get("compute_capability", (0, 0)) >= (8, 0) for detail in details)

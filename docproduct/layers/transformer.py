@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from keras import ops
 
-from docproduct.layers import elementwise
+from docproduct.layers import array_ops, elementwise
 
 
 def _gelu_erf(x: Any, training: bool = False, compiled: bool = False) -> Any:
@@ -197,6 +198,8 @@ class GatedFeedForward(keras.layers.Layer):
 
 def split_rows(x: Any, sizes: Sequence[Any]) -> list[Any]:
     """Cuts [N, D] into parts with the given numbers of rows, and a last part with the remaining rows."""
+    if array_ops.USES_JAX:
+        return ops.split(x, np.cumsum(sizes).tolist(), axis=0)
     rest = tf.shape(x)[0] - tf.add_n([tf.convert_to_tensor(size) for size in sizes])
     return tf.split(x, tf.stack([*sizes, rest]), num=len(sizes) + 1)
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from docproduct.training.settings import COSINE, LINEAR
 
@@ -22,12 +22,12 @@ class WarmupDecay(keras.optimizers.schedules.LearningRateSchedule):
 
     def __call__(self, step: Any) -> Any:
         """Returns the learning rate of a step, counted from 0."""
-        done = tf.cast(step, tf.float32) + 1.0
+        done = ops.cast(step, "float32") + 1.0
         rising = done / max(self.warmup_steps, 1)
         left = (self.num_steps - done + 1.0) / max(self.num_steps - self.warmup_steps, 1)
-        left = tf.clip_by_value(left, 0.0, 1.0)  # share of the steps behind the warm-up
-        falling = (1.0 - tf.cos(math.pi * left)) / 2.0 if self.schedule == COSINE else left
-        return self.peak * tf.minimum(rising, falling)
+        left = ops.clip(left, 0.0, 1.0)  # share of the steps behind the warm-up
+        falling = (1.0 - ops.cos(math.pi * left)) / 2.0 if self.schedule == COSINE else left
+        return self.peak * ops.minimum(rising, falling)
 
     def get_config(self) -> dict[str, Any]:
         """Returns the arguments."""

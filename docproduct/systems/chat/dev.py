@@ -4,7 +4,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import tensorflow as tf
 
 from data_pipeline.batches import length_order
 from data_pipeline.folders.token_folder import TokenRow
@@ -13,8 +12,7 @@ from docproduct.generation.session import GenerationSession
 from docproduct.systems.chat.rows import SPEC, batch_of, tokens_of
 from docproduct.systems.generator.dev import Sample, answers, asked_of
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.losses import next_token_losses
-from docproduct.training.gradients import Batch
+from docproduct.systems.generator.losses import scorer
 
 _BATCH_TOKENS = 4_096  # read together, padding included
 
@@ -39,21 +37,14 @@ class ReplyEvaluation:
         self._asked = [_last_exchange(row) for row in asked_of(rows, num_answers)]
         self._bytes = np.array(generator.tokenizer.token_bytes())
         self._session: GenerationSession | None = None
-
-        @tf.function(input_signature=[SPEC])
-        def losses_and_ids(batch: Batch) -> tuple[tf.Tensor, tf.Tensor]:
-            tokens = tokens_of(batch)
-            losses, places = next_token_losses(generator.decoder, tokens)
-            return losses, tf.gather_nd(tokens.ids, places)
-
-        self._losses_and_ids = losses_and_ids
+        self._losses_and_ids = scorer(generator.decoder, tokens_of, [SPEC])
 
     def __call__(self) -> dict[str, float]:
         """Returns "perplexity" per token of replies, "byte_perplexity", and "ROUGE-L" if replies are written."""
         nats, tokens, num_bytes = 0.0, 0, 0
         for places in length_order(np.array([len(row.ids) for row in self._rows]), _BATCH_TOKENS):
             batch = batch_of([self._rows[place] for place in places])
-            losses, ids = (x.numpy() for x in self._losses_and_ids(batch))
+            losses, ids = self._losses_and_ids(batch)
             nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(ids)
             num_bytes += int(self._bytes[ids].sum())
         scores = {"perplexity": math.exp(nats / tokens), "byte_perplexity": math.exp(nats / max(num_bytes, 1))}

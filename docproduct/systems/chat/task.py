@@ -42,7 +42,7 @@ class ChatTask(CausalTask):
           dev: the rows to evaluate with.
           model_dir: the folder of weights and report.
         """
-        super().__init__(generator, model_dir, config.chunk_size, config.recompute)
+        super().__init__(generator, model_dir, config)
         self.num_rows = len(train.rows)
         self._config, self._prepared, self._train, self._dev = config, prepared, train, dev
         self._evaluation = ReplyEvaluation(generator, dev.rows, config.num_answers)

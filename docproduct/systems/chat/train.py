@@ -12,6 +12,7 @@ from docproduct.systems.chat.config import ChatTraining
 from docproduct.systems.chat.start import start, window_of
 from docproduct.systems.chat.task import ChatTask
 from docproduct.systems.generator import adapter
+from docproduct.systems.generator.config import without_answers
 from docproduct.systems.generator.layouts import KIND
 from docproduct.training import loop
 from docproduct.training.run_folder import RunFolder
@@ -46,7 +47,7 @@ def train(
         (config.prepared_dir, config.base_dir, config.adapter_dir),
     )
     run = RunFolder(model_dir, kind, strategy, resume, overwrite, inputs)
-    config = run.with_recorded_precision(config)
+    config = without_answers(run.with_recorded_precision(config))
     prepared = PreparedFolder(config.prepared_dir, DIALOGUE)
     with strategy.scope():
         generator = start(config)

@@ -4,9 +4,10 @@ import abc
 from typing import Any
 
 import tensorflow as tf
+from keras import ops
 
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.losses import Tokens, next_token_losses
+from docproduct.systems.generator.losses import Tokens, next_token_losses, row_losses
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, num_rows, whole_gradients
 from docproduct.training.task import Task
 
@@ -16,21 +17,23 @@ class CausalTask(Task):
 
     Attributes:
       generator: what is trained.
+      chunk: number of chunks of a batch, and of rows in each.
     """
 
     best_metric, lowest_is_best = "perplexity", True
 
-    def __init__(self, generator: TrainedGenerator, model_dir: str, chunk_size: int, recompute: bool):
+    def __init__(self, generator: TrainedGenerator, model_dir: str, config: Any):
         """Takes the model.
 
         Args:
           generator: the model before its first step, made under the strategy's scope.
           model_dir: the folder of its weights.
-          chunk_size: rows whose activations are in memory at once; 0: the whole batch.
-          recompute: see recompute.py.
+          config: of the training, with `chunk_size`, `recompute` and `settings`.
         """
         self.generator, self.modules = generator, (generator.decoder,)
-        self._model_dir, self._chunk_size, self._recompute = model_dir, chunk_size, recompute
+        self._model_dir, self._chunk_size, self._recompute = model_dir, config.chunk_size, config.recompute
+        rows = config.chunk_size or config.settings.batch_size
+        self.chunk = -(-config.settings.batch_size // rows), rows
 
     @abc.abstractmethod
     def tokens(self, batch: Batch) -> Tokens:
@@ -61,6 +64,11 @@ class CausalTask(Task):
         losses, places = next_token_losses(self.generator.decoder, tokens, True, self._recompute)
         weights = tf.gather_nd(tokens.weights, places) * tf.gather(batch["factor"], places[:, 0])
         return tf.reduce_sum(losses * weights)
+
+    def weighted_loss(self, tokens: Tokens) -> Any:
+        """Returns the weighted sum of the losses of the tokens in JAX's arrays; their ids are 0 or more."""
+        losses = row_losses(self.generator.decoder, tokens, True, self._recompute)
+        return ops.sum(losses * tokens.weights[:, 1:])
 
     def save(self) -> None:
         """Writes the weights."""

@@ -1,12 +1,17 @@
 """What a training of the generator is asked for."""
 
 import dataclasses
+from typing import TypeVar
+
+from absl import logging
 
 from data_pipeline.settings import REQUIRED, Settings, setting
+from docproduct.layers.array_ops import USES_JAX
 from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.layers.lora import LoraSettings
 from docproduct.training.settings import TrainingSettings
 
+T = TypeVar("T")
 FORMER = {"copying": False, "pointer": False, "pairs_apart": False}  # settings of earlier versions, where they were off
 
 
@@ -72,3 +77,11 @@ def check_parts(chunk_size: int, batch_size: int, lora: LoraSettings, adapter_di
         raise ValueError(f"chunk_size is {chunk_size}; expected 0 to {batch_size}, the batch size.")
     if adapter_dir and not lora.rank:
         raise ValueError("adapter_dir is given without lora_rank. Give the rank of that adapter, too.")
+
+
+def without_answers(config: T) -> T:
+    """Returns the config of a training; with JAX, one that writes no answers, which TensorFlow's sessions do."""
+    if not (USES_JAX and config.num_answers):
+        return config
+    logging.info("With --engine=jax no answers are written while training: --num_answers is 0.")
+    return dataclasses.replace(config, num_answers=0)

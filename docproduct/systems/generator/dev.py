@@ -1,6 +1,7 @@
 """Evaluation of the generator on rows of a token folder: perplexity, and answers beside the right ones."""
 
 import dataclasses
+import functools
 import math
 from collections.abc import Iterator, Sequence
 
@@ -13,7 +14,7 @@ from docproduct import metrics
 from docproduct.generation.sampling import GenerationSettings
 from docproduct.generation.session import GenerationSession
 from docproduct.systems.generator.folder import TrainedGenerator
-from docproduct.systems.generator.losses import PAD, joined, next_token_losses
+from docproduct.systems.generator.losses import PAD, joined, scorer
 
 _BATCH_TOKENS = 4_096  # read together, padding included
 _WRITTEN_TOGETHER = 8
@@ -77,20 +78,14 @@ class DevEvaluation:
         self._bytes = np.array(generator.tokenizer.token_bytes())
         self._session: GenerationSession | None = None
         end_id = generator.tokenizer.end_id if packed else None
-
-        @tf.function(input_signature=[tf.TensorSpec([None, None], tf.int32)] * 2)
-        def losses_and_ids(prompt_ids: tf.Tensor, target_ids: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            tokens = joined(prompt_ids, target_ids, end_id)
-            losses, places = next_token_losses(generator.decoder, tokens)
-            return losses, tf.gather_nd(tokens.ids, places)
-
-        self._losses_and_ids = losses_and_ids
+        signature = [tf.TensorSpec([None, None], tf.int32)] * 2
+        self._losses_and_ids = scorer(generator.decoder, functools.partial(joined, end_id=end_id), signature)
 
     def __call__(self) -> dict[str, float]:
         """Returns "perplexity" per token, "byte_perplexity" per byte of text, and "ROUGE-L" if answers are written."""
         nats, tokens, num_bytes = 0.0, 0, 0
         for prompts, targets in self._batches():
-            losses, ids = (x.numpy() for x in self._losses_and_ids(prompts, targets))
+            losses, ids = self._losses_and_ids(prompts, targets)
             nats, tokens = nats + float(losses.sum(dtype=np.float64)), tokens + len(ids)
             num_bytes += int(self._bytes[ids].sum())
         scores = {"perplexity": math.exp(nats / tokens), "byte_perplexity": math.exp(nats / max(num_bytes, 1))}
@@ -107,6 +102,8 @@ class DevEvaluation:
 
     def write(self) -> list[Sample]:
         """Answers `num_answers` of the rows, greedily."""
+        if not self._asked:
+            return []
         self._session = self._session or GenerationSession.of(self._generator)
         return answers(self._session, self._asked)
 

@@ -3,11 +3,15 @@
 B rows of one replica, P tokens of the longest prompt, G of the longest target, T = P + G, N tokens that count
 """
 
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
+from keras import ops
 
 from data_pipeline.prompts.chat_prompts import OPENING_TOKENS
+from docproduct.layers.array_ops import USES_JAX
 from docproduct.systems.generator.model import Decoder
 
 PAD = -1  # no token has this id
@@ -82,3 +86,49 @@ def next_token_losses(
     logits = decoder.logits(tf.gather_nd(states, places - [0, 1]))  # [N, V]: only where something is learned
     losses = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.gather_nd(tokens.ids, places), logits)
     return losses, places
+
+
+def row_losses(decoder: Decoder, tokens: Tokens, training: bool = False, recompute: bool = False) -> Any:
+    """Returns the negative log-likelihood of every token but the first of a row, [B, T - 1] float32, in nats.
+
+    What `next_token_losses` computes for tokens that count, here for all: JAX must know the shapes beforehand.
+    """
+    ids = ops.maximum(tokens.ids, 0)
+    states = decoder(ids[:, :-1], segment_ids=tokens.texts[:, :-1], training=training, recompute=recompute)
+    return ops.sparse_categorical_crossentropy(ids[:, 1:], decoder.logits(states), from_logits=True)
+
+
+def scorer(
+    decoder: Decoder, tokens_of: Callable[..., Tokens], signature: Sequence[Any]
+) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """Returns a function of batches that returns loss and id of each token that counts, [N] both.
+
+    Args:
+      decoder: the model.
+      tokens_of: puts the tokens of a batch together.
+      signature: specs of what `tokens_of` takes.
+    """
+    if USES_JAX:
+        return _scorer_of_jax(decoder, tokens_of)
+
+    @tf.function(input_signature=signature)
+    def losses_and_ids(*batch: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        tokens = tokens_of(*batch)
+        losses, places = next_token_losses(decoder, tokens)
+        return losses, tf.gather_nd(tokens.ids, places)
+
+    return lambda *batch: tuple(x.numpy() for x in losses_and_ids(*batch))
+
+
+def _scorer_of_jax(decoder: Decoder, tokens_of: Callable[..., Tokens]) -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    from docproduct.training import jax_step  # here, as JAX need not be installed
+
+    losses_of = jax_step.compiled([decoder], lambda tokens: row_losses(decoder, tokens))
+
+    def losses_and_ids(*batch: Any) -> tuple[np.ndarray, np.ndarray]:
+        tokens = Tokens(*(x.numpy() for x in tokens_of(*batch)))
+        counts = tokens.weights[:, 1:] > 0
+        losses = np.asarray(losses_of(tokens))[:, : counts.shape[1]]
+        return losses[counts], tokens.ids[:, 1:][counts]
+
+    return losses_and_ids

@@ -48,7 +48,7 @@ class GeneratorTask(CausalTask):
           evaluation: scores the same generator on dev.
           model_dir: the folder of weights and report.
         """
-        super().__init__(generator, model_dir, config.chunk_size, config.recompute)
+        super().__init__(generator, model_dir, config)
         self.num_rows = folder.num_rows(splits.TRAIN)
         self.end_id = generator.tokenizer.end_id if folder.rows == LANGUAGE_MODEL else None
         self._config, self._folder, self._evaluation = config, folder, evaluation

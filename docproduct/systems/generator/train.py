@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from data_pipeline import splits
 from docproduct.systems.generator import adapter
-from docproduct.systems.generator.config import FORMER, GeneratorTraining
+from docproduct.systems.generator.config import FORMER, GeneratorTraining, without_answers
 from docproduct.systems.generator.dev import DevEvaluation, read_rows
 from docproduct.systems.generator.folder import FORMER_SIZES, KIND
 from docproduct.systems.generator.start import start, training_rows
@@ -43,7 +43,7 @@ def train(
     run = RunFolder(
         model_dir, kind, strategy, resume, overwrite, (config.tokens_dir, config.base_dir, config.adapter_dir)
     )
-    config = run.with_recorded_precision(config)
+    config = without_answers(run.with_recorded_precision(config))
     folder = training_rows(config)
     with strategy.scope():
         generator = start(config, folder)
