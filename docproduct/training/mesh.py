@@ -80,6 +80,9 @@ def use(mesh: str | None) -> None:
             f"--mesh={mesh} needs {count} devices; there are {len(devices)} ({', '.join(devices)}). Give a smaller "
             f"mesh. To try it out on a processor: XLA_FLAGS=--xla_force_host_platform_device_count={count}"
         )
+    if count == 1:
+        keras.distribution.set_distribution(None)
+        return
     made = keras.distribution.DeviceMesh(shape, axes, np.array(devices[:count]).reshape(shape))
     if sizes[MODEL] > 1:
         distribution = _ModelParallel(layout_map=keras.distribution.LayoutMap(made), batch_dim_name=DATA)
