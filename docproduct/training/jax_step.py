@@ -23,18 +23,6 @@ Arrays = TypeVar("Arrays", bound=tuple)  # a NamedTuple of arrays [B, T], 0 wher
 _LENGTH = 64
 
 
-def check(task: Task) -> None:
-    """Raises a ValueError if JAX cannot train a task, or if the devices cannot share its rows evenly."""
-    chunk = getattr(task, "chunk", None)
-    if chunk is None:
-        raise ValueError(f"{type(task).__name__} cannot be trained with JAX. Take --engine=tensorflow.")
-    if chunk[1] % mesh.data_parts():
-        raise ValueError(
-            f"{chunk[1]} rows are read at a time, which {mesh.data_parts()} devices along the axis {mesh.DATA} cannot "
-            "share evenly. Give a multiple as --batch_size, or as --chunk_size if it is given, or another --mesh."
-        )
-
-
 def padded(arrays: Arrays, num_rows: int) -> Arrays:
     """Fills arrays [B, T] up with zeros to a number of rows, and to a length of which few are possible."""
     values = [np.asarray(array) for array in arrays]

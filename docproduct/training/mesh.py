@@ -111,6 +111,15 @@ def data_parts() -> int:
     return distribution.device_mesh.shape[0] if distribution else 1
 
 
+def check_rows(num_rows: int) -> None:
+    """Raises a ValueError if the devices cannot share the rows that are read at a time."""
+    if num_rows % data_parts():
+        raise ValueError(
+            f"{num_rows} rows are read at a time, which {data_parts()} devices along the axis {DATA} cannot share evenly. "
+            "Give a multiple as --batch_size, or as --chunk_size if it is given, or another --mesh."
+        )
+
+
 def share_rows(array: np.ndarray, axis: int) -> Any:
     """Returns an array on the devices, shared along the axis of its rows; `data_parts` divides their number."""
     if not keras.distribution.distribution():

@@ -1,7 +1,6 @@
 """One training step: rows to replicas, their gradients summed and clipped, and a step of AdamW."""
 
 from collections.abc import Callable
-from types import ModuleType
 
 import keras
 import numpy as np
@@ -25,8 +24,6 @@ def make_optimizer(
     num_steps = settings.num_steps(task.steps_per_epoch(settings.batch_size))
     warmup_steps = round(settings.warmup_share * num_steps)
     rate = WarmupDecay(settings.learning_rate, warmup_steps, num_steps, settings.schedule)
-    if USES_JAX:
-        _of_jax().check(task)
     with strategy.scope():
         return adamw(task.trainable_variables, rate, settings.weight_decay)
 
@@ -39,7 +36,9 @@ def step_function(
     With JAX as Keras' backend, it is a function that JAX compiles; see jax_step.py.
     """
     if USES_JAX:
-        return _of_jax().step_function(task, optimizer, clip_norm)
+        from docproduct.training import jax_step  # here, as JAX need not be installed
+
+        return jax_step.step_function(task, optimizer, clip_norm)
     n = strategy.num_replicas_in_sync
     update = _update_function(task, optimizer, clip_norm, strategy)
 
@@ -61,13 +60,6 @@ def step_function(
         return strategy.reduce(tf.distribute.ReduceOp.SUM, strategy.run(replica_step, args=(batch,)), axis=None)
 
     return step
-
-
-def _of_jax() -> ModuleType:
-    # Here, as JAX need not be installed.
-    from docproduct.training import jax_step
-
-    return jax_step
 
 
 def _update_function(

@@ -8,6 +8,7 @@ from keras import ops
 
 from docproduct.systems.generator.folder import TrainedGenerator
 from docproduct.systems.generator.losses import Tokens, next_token_losses, row_losses
+from docproduct.training import mesh
 from docproduct.training.gradients import Batch, Gather, chunked_gradients, num_rows, whole_gradients
 from docproduct.training.task import Task
 
@@ -33,6 +34,7 @@ class CausalTask(Task):
         self.generator, self.modules = generator, (generator.decoder,)
         self._model_dir, self._chunk_size, self._recompute = model_dir, config.chunk_size, config.recompute
         rows = config.chunk_size or config.settings.batch_size
+        mesh.check_rows(rows)
         self.chunk = -(-config.settings.batch_size // rows), rows
 
     @abc.abstractmethod

@@ -1,0 +1,168 @@
+"""Training with JAX: losses on one, two and four devices are TensorFlow's; what is cut, folders, resuming, errors."""
+
+import dataclasses
+import json
+import os
+import subprocess
+import sys
+import types
+
+import numpy as np
+import pytest
+
+from data_pipeline.corpora.dialogues import DIALOGUES
+from data_pipeline.prepare import PrepareSettings, prepare
+from docproduct.layers.lora import LoraSettings
+from docproduct.systems.chat.config import ChatTraining
+from docproduct.systems.chat.train import train
+from docproduct.systems.generator import load_model
+from docproduct.training import engine, mesh
+from docproduct.training.settings import TrainingSettings
+from tests import commands, llama_folders
+from tests.toy_chat import TEMPLATE
+
+pytestmark = pytest.mark.slow  # a process that compiles
+
+IDS = [[5, 6, 7, 300, 9]]
+UNFIT = {
+    "too many": (
+        ["--mesh=data=2,model=4"],
+        "--mesh=data=2,model=4 needs 8 devices; there are 4 (cpu:0, cpu:1, cpu:2, ",
+    ),
+    "unknown axis": (["--mesh=rows=2"], "has the axis 'rows'. Expected, for example, data=2,model=2"),
+    "no number": (["--mesh=data=two"], "has 'two' devices along data."),
+    "twice": (["--mesh=data=2,data=2"], "has twice the axis 'data'."),
+    "strategy": (["--strategy=mirrored"], "--strategy=mirrored is TensorFlow's. With --engine=jax, give --mesh"),
+    "task": (["--task=triage"], "--engine=jax trains context_answer, closed_book, language_model, chat, not triage."),
+    "rows": (["--mesh=data=4", "--batch_size=6"], "6 rows are read at a time, which 4 devices along the axis data"),
+    "chunks": (["--mesh=data=4", "--batch_size=8", "--chunk_size=2"], "2 rows are read at a time, which 4 devices"),
+}
+
+
+def config_of(folder):
+    settings = TrainingSettings(1, 4, 5e-3, 0.03, precision="float32", checkpoint_steps=2, seed=5, schedule="cosine")
+    return ChatTraining(str(folder / "prepared"), str(folder / "base"), window=64, num_answers=0, settings=settings)
+
+
+def write_inputs(folder):
+    """Fourteen dialogues, of which the last batch of four has two, and a model of one layer."""
+
+    def line(i):
+        turns = zip(("user", "assistant"), (f"Does tea help {i} times?", f"Yes, {i} times."), strict=True)
+        return json.dumps({"messages": [{"role": role, "content": text} for role, text in turns]})
+
+    (folder / "train.jsonl").write_text("\n".join(map(line, range(14))))
+    (folder / "dev.jsonl").write_text("\n".join(map(line, range(14, 17))))
+    inputs = {"inputs": (str(folder / "train.jsonl"),), "dev_inputs": (str(folder / "dev.jsonl"),)}
+    settings = PrepareSettings(**inputs, dev_share=0.0, num_shards=1)
+    prepare(settings, str(folder / "prepared"), num_workers=0, reader=DIALOGUES)
+    sizes = {"num_hidden_layers": 1, "intermediate_size": 24}
+    llama_folders.write(folder / "base", llama_folders.CONFIG | sizes, template=TEMPLATE)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """What jax_runs.py writes, and the same training with TensorFlow."""
+    folder = tmp_path_factory.mktemp("runs")
+    write_inputs(folder)
+    # What is compiled here runs a few times only: compiling fast matters more.
+    flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
+    environment = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": flags}
+    command = [sys.executable, "-m", "tests.jax_runs", str(folder)]
+    done = subprocess.run(command, env=environment, cwd=commands.TOP, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    history = train(config_of(folder), str(folder / "tensorflow"))
+    results = json.loads((folder / "results.json").read_text())
+    return types.SimpleNamespace(folder=folder, tensorflow=history, jax=results)
+
+
+def logits(model):
+    return np.asarray(model.decoder.logits(model.decoder(np.array(IDS))))
+
+
+@pytest.mark.parametrize("devices", ["data=1", "data=2", "model=2", "data=2,model=2"])
+def test_each_step_has_tensorflows_loss(runs, devices):
+    """On two devices that share weights, also with gradients of chunks added up, and layers computed again."""
+    assert len(runs.tensorflow["losses"]) == 4
+    np.testing.assert_allclose(runs.jax[devices]["losses"], runs.tensorflow["losses"], atol=1e-4)
+    for epoch, expected in zip(runs.jax[devices]["epochs"], runs.tensorflow["epochs"], strict=True):
+        assert epoch["perplexity"] == pytest.approx(expected["perplexity"], rel=1e-4)
+        assert epoch["byte_perplexity"] == pytest.approx(expected["byte_perplexity"], rel=1e-4)
+
+
+def test_the_script(runs):
+    status, out, log = runs.jax["script"]
+    assert (status, json.loads(out)["step"]) == (0, 4)
+    assert "no answers are written while training" in log
+    assert json.loads((runs.folder / "data" / "config.json").read_text())["versions"]["jax"]
+
+
+def test_weights_and_moments_are_cut(runs):
+    """Four devices, two along each axis: a matrix and its two moments have halves, each on two devices."""
+    parts = runs.jax["parts"]
+    assert all(len(shards) == 4 for _, shards in parts.values())
+    matrices = {path: shapes for path, shapes in parts.items() if len(shapes[0]) == 2}
+    assert len(matrices) == 3 * 6
+    for whole, shards in matrices.values():
+        assert {np.prod(whole) / np.prod(shard) for shard in shards} == {2}
+    assert parts["llama/layer_0/attention/query_key_value/kernel"] == [[16, 48], [[16, 24]] * 4]
+    assert parts["llama/layer_0/attention/output/kernel"] == [[24, 16], [[12, 16]] * 4]
+
+
+def test_a_folder_of_jax_is_tensorflows(runs):
+    both = load_model(str(runs.folder / "both"))
+    np.testing.assert_allclose(logits(both), runs.jax["logits"], atol=1e-4)
+    np.testing.assert_allclose(logits(both), logits(load_model(str(runs.folder / "tensorflow"))), atol=1e-3)
+    base = load_model(str(runs.folder / "base"))
+    assert np.abs(logits(both) - logits(base)).max() > 0.01
+    adapted = load_model(str(runs.folder / "adapter"), str(runs.folder / "base"))
+    assert np.abs(logits(adapted) - logits(base)).max() > 0.01
+
+
+def test_a_checkpoint_of_four_devices_is_whole(runs):
+    """TensorFlow goes on from it, on one device."""
+    history = train(config_of(runs.folder), str(runs.folder / "killed"), resume=True)
+    np.testing.assert_allclose(history["losses"], runs.tensorflow["losses"], atol=1e-4)
+    assert history["losses"][:2] == runs.jax["data=2,model=2"]["losses"][:2]
+
+
+def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(runs):
+    """An adapter, with dropout, recomputation and chunks."""
+    np.testing.assert_allclose(runs.jax["resumed"]["losses"], runs.jax["adapter"]["losses"], atol=1e-6)
+    config = dataclasses.replace(config_of(runs.folder), lora=LoraSettings(4))
+    still = train(config, str(runs.folder / "still"))
+    assert np.abs(np.subtract(still["losses"], runs.jax["adapter"]["losses"])).min() > 1e-4  # dropout acts
+
+
+@pytest.mark.parametrize("name", UNFIT)
+def test_unfit_flags_are_told_before_anything_is_written(runs, name):
+    assert UNFIT[name][1] in runs.jax["errors"][name]
+    assert not runs.jax["never"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "backend"),
+    [
+        (["--task=chat", "--engine=jax"], "jax"),
+        (["-engine", "jax", "x"], "jax"),
+        (["--engine=jax", "--engine=tensorflow"], None),
+        (["--eng=jax"], None),
+        ([], None),
+    ],
+)
+def test_the_engine_is_chosen_by_the_arguments(monkeypatch, arguments, backend):
+    monkeypatch.delenv("KERAS_BACKEND", raising=False)
+    engine.choose(arguments)
+    assert os.environ.pop("KERAS_BACKEND", None) == backend
+
+
+def test_errors_without_jax(monkeypatch):
+    with pytest.raises(ValueError, match="--engine is tensorflow, but Keras uses jax. Unset KERAS_BACKEND"):
+        engine.check("tensorflow", "jax")
+    with pytest.raises(ValueError, match="--engine=jax is only seen among the arguments of the script itself"):
+        mesh.set_up("jax", None, "default")  # in this process, Keras has TensorFlow
+    with pytest.raises(ValueError, match="--mesh is for --engine=jax"):
+        mesh.set_up("tensorflow", "data=2", "default")
+    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match=r"JAX, which is not installed. Install it: pip install -e '\.\[jax\]'"):
+        engine.choose(["--engine=jax"])
