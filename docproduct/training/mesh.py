@@ -115,8 +115,8 @@ def check_rows(num_rows: int) -> None:
     """Raises a ValueError if the devices cannot share the rows that are read at a time."""
     if num_rows % data_parts():
         raise ValueError(
-            f"{num_rows} rows are read at a time, which {data_parts()} devices along the axis {DATA} cannot share evenly. "
-            "Give a multiple as --batch_size, or as --chunk_size if it is given, or another --mesh."
+            f"{num_rows} rows are read at a time, which {data_parts()} devices along the axis {DATA} cannot share "
+            "evenly. Give a multiple as --batch_size, or as --chunk_size if it is given, or another --mesh."
         )
 
 
