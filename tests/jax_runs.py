@@ -80,6 +80,7 @@ def main(folder):
     results = {"errors": errors, "never": (folder / "never").exists()}
 
     flags = ["--window=64", "--epochs=1", "--batch_size=4", "--learning_rate=5e-3", "--seed=5", "--precision=float32"]
+    flags += ["--dropout=0"]
     run = commands.run("train_gpt2.py", *own, *flags, "--mesh=data=2", f"--model_dir={folder / 'data'}")
     results["script"] = run.returncode, run.stdout, run.stderr
     results["data=2"] = json.loads((folder / "data" / loop.METRICS_FILE).read_text())
@@ -94,7 +95,7 @@ def main(folder):
     results["data=2,model=2"], results["parts"] = in_parts(config, str(folder / "both"))
     results["logits"] = logits(str(folder / "both"))
 
-    adapter = dataclasses.replace(config, lora=LoraSettings(4), dropout=0.3, recompute=True, chunk_size=2)
+    adapter = dataclasses.replace(config, lora=LoraSettings(4), dropout=None, recompute=True, chunk_size=2)
     results["adapter"] = train(adapter, str(folder / "adapter"))
     killed(adapter, str(folder / "resumed"))
     results["resumed"] = train(adapter, str(folder / "resumed"), resume=True)

@@ -41,7 +41,8 @@ UNFIT = {
 
 def config_of(folder):
     settings = TrainingSettings(1, 4, 5e-3, 0.03, precision="float32", checkpoint_steps=2, seed=5, schedule="cosine")
-    return ChatTraining(str(folder / "prepared"), str(folder / "base"), window=64, num_answers=0, settings=settings)
+    inputs = str(folder / "prepared"), str(folder / "base")
+    return ChatTraining(*inputs, window=64, dropout=0.0, num_answers=0, settings=settings)
 
 
 def write_inputs(folder):
@@ -56,7 +57,7 @@ def write_inputs(folder):
     inputs = {"inputs": (str(folder / "train.jsonl"),), "dev_inputs": (str(folder / "dev.jsonl"),)}
     settings = PrepareSettings(**inputs, dev_share=0.0, num_shards=1)
     prepare(settings, str(folder / "prepared"), num_workers=0, reader=DIALOGUES)
-    sizes = {"num_hidden_layers": 1, "intermediate_size": 24}
+    sizes = {"num_hidden_layers": 1, "intermediate_size": 24, "attention_dropout": 0.3}
     llama_folders.write(folder / "base", llama_folders.CONFIG | sizes, template=TEMPLATE)
 
 
