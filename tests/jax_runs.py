@@ -98,7 +98,7 @@ def main(folder):
     adapter = dataclasses.replace(config, lora=LoraSettings(4), dropout=None, recompute=True, chunk_size=2)
     results["adapter"] = train(adapter, str(folder / "adapter"))
     killed(adapter, str(folder / "resumed"))
-    results["resumed"] = train(adapter, str(folder / "resumed"), resume=True)
+    results["resumed"] = train(dataclasses.replace(adapter, recompute=False), str(folder / "resumed"), resume=True)
     (folder / "results.json").write_text(json.dumps(results))
 
 

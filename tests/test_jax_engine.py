@@ -129,8 +129,8 @@ def test_a_checkpoint_of_four_devices_is_whole(runs):
 
 
 def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(runs):
-    """An adapter, with dropout, recomputation and chunks."""
-    np.testing.assert_allclose(runs.jax["resumed"]["losses"], runs.jax["adapter"]["losses"], atol=1e-6)
+    """An adapter, with dropout and chunks; layers are computed again before it is killed only, with the same masks."""
+    np.testing.assert_allclose(runs.jax["resumed"]["losses"], runs.jax["adapter"]["losses"], atol=1e-5)
     config = dataclasses.replace(config_of(runs.folder), lora=LoraSettings(4))
     still = train(config, str(runs.folder / "still"))
     assert np.abs(np.subtract(still["losses"], runs.jax["adapter"]["losses"])).min() > 1e-4  # dropout acts

@@ -87,8 +87,8 @@ def step_function(task: Task, optimizer: keras.optimizers.Optimizer, clip_norm: 
         values, moments = optimizer.stateless_apply(moments, _clipped(gradients, clip_norm), values)
         return loss, [values, states, moments]
 
-    # The new state takes the place of the old one in memory, and stays where it was.
-    run = jax.jit(step, donate_argnums=0, out_shardings=(None, places))
+    # The new state takes the place of the old one in memory, on the same devices.
+    run = jax.jit(step, donate_argnums=0, **({"out_shardings": (None, places)} if mesh.is_used() else {}))
 
     def call(batch: Batch) -> Any:
         num_chunks, rows = task.chunk

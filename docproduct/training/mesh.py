@@ -105,10 +105,14 @@ def _parse(mesh: str) -> dict[str, int]:
     return dict.fromkeys(AXES, 1) | sizes
 
 
+def is_used() -> bool:
+    """Returns whether there are several devices."""
+    return keras.distribution.distribution() is not None
+
+
 def data_parts() -> int:
     """Returns among how many parts the rows of a batch are shared."""
-    distribution = keras.distribution.distribution()
-    return distribution.device_mesh.shape[0] if distribution else 1
+    return keras.distribution.distribution().device_mesh.shape[0] if is_used() else 1
 
 
 def check_rows(num_rows: int) -> None:
@@ -122,7 +126,7 @@ def check_rows(num_rows: int) -> None:
 
 def share_rows(array: np.ndarray, axis: int) -> Any:
     """Returns an array on the devices, shared along the axis of its rows; `data_parts` divides their number."""
-    if not keras.distribution.distribution():
+    if not is_used():
         return keras.ops.convert_to_tensor(array)
     return keras.distribution.distribute_tensor(array, _layout(array.ndim, axis, DATA))
 
