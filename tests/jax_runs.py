@@ -1,6 +1,8 @@
 """Trainings with JAX on four virtual devices, in a process of their own: Keras has one backend a process.
 
-python -m tests.jax_runs FOLDER    FOLDER has dialogues and a base model; see test_jax_engine.py, which starts this
+    python -m tests.jax_runs FOLDER WINDOWS
+
+FOLDER has dialogues and base models, WINDOWS is a token folder; test_jax_engine.py makes them, and starts this.
 """
 
 import contextlib
@@ -16,9 +18,10 @@ from docproduct.layers.lora import LoraSettings
 from docproduct.systems.chat import rows
 from docproduct.systems.chat.train import train
 from docproduct.systems.generator import TrainedGenerator
+from docproduct.systems.generator.train import train as train_on_windows
 from docproduct.training import jax_step, loop, mesh
 from tests import commands
-from tests.test_jax_engine import IDS, UNFIT, config_of
+from tests.test_jax_engine import IDS, UNFIT, config_of, windows_config
 
 
 @contextlib.contextmanager
@@ -67,7 +70,7 @@ def logits(path):
     return np.asarray(decoder.logits(decoder(np.array(IDS)))).tolist()
 
 
-def main(folder):
+def main(folder, windows_dir):
     # Equal functions of several trainings are compiled once.
     jax.config.update("jax_compilation_cache_dir", str(folder / "compiled"))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
@@ -99,8 +102,9 @@ def main(folder):
     results["adapter"] = train(adapter, str(folder / "adapter"))
     killed(adapter, str(folder / "resumed"))
     results["resumed"] = train(dataclasses.replace(adapter, recompute=False), str(folder / "resumed"), resume=True)
+    results["windows"] = train_on_windows(windows_config(folder, windows_dir), str(folder / "windows_of_jax"))
     (folder / "results.json").write_text(json.dumps(results))
 
 
 if __name__ == "__main__":
-    main(pathlib.Path(sys.argv[1]))
+    main(pathlib.Path(sys.argv[1]), sys.argv[2])

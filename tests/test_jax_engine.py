@@ -9,19 +9,23 @@ import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_pipeline.corpora.dialogues import DIALOGUES
+from data_pipeline.folders.token_folder import TokenFolder
 from data_pipeline.prepare import PrepareSettings, prepare
+from docproduct.layers.gpt2_config import GPT2Config
 from docproduct.layers.lora import LoraSettings
 from docproduct.systems.chat.config import ChatTraining
 from docproduct.systems.chat.train import train
-from docproduct.systems.generator import load_model
-from docproduct.training import engine, mesh
+from docproduct.systems.generator import TrainedGenerator, load_model
+from docproduct.systems.generator.config import GeneratorTraining
+from docproduct.systems.generator.train import train as train_on_windows
 from docproduct.training.settings import TrainingSettings
 from tests import commands, llama_folders
 from tests.toy_chat import TEMPLATE
 
-pytestmark = pytest.mark.slow  # a process that compiles
+pytestmark = pytest.mark.long  # a process that compiles a dozen trainings
 
 IDS = [[5, 6, 7, 300, 9]]
 UNFIT = {
@@ -45,8 +49,14 @@ def config_of(folder):
     return ChatTraining(*inputs, window=64, dropout=0.0, num_answers=0, settings=settings)
 
 
-def write_inputs(folder):
-    """Fourteen dialogues, of which the last batch of four has two, and a model of one layer."""
+def windows_config(folder, windows_dir):
+    tf.random.set_seed(1)  # as the script does: the order of rows of a token folder depends on it
+    settings = TrainingSettings(1, 4, 5e-3, precision="float32", max_steps=3)
+    return GeneratorTraining(windows_dir, str(folder / "gpt2"), dropout=0.0, num_answers=0, settings=settings)
+
+
+def write_inputs(folder, windows_dir):
+    """Fourteen dialogues, of which the last batch of four has two, and models of one layer."""
 
     def line(i):
         turns = zip(("user", "assistant"), (f"Does tea help {i} times?", f"Yes, {i} times."), strict=True)
@@ -59,22 +69,26 @@ def write_inputs(folder):
     prepare(settings, str(folder / "prepared"), num_workers=0, reader=DIALOGUES)
     sizes = {"num_hidden_layers": 1, "intermediate_size": 24, "attention_dropout": 0.3}
     llama_folders.write(folder / "base", llama_folders.CONFIG | sizes, template=TEMPLATE)
+    tokenizer = TokenFolder(windows_dir).tokenizer()
+    gpt2 = GPT2Config(tokenizer.vocab_size, width=12, num_layers=1, num_heads=3, max_positions=40)
+    TrainedGenerator.make(gpt2, tokenizer).save(str(folder / "gpt2"))
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory):
+def runs(tmp_path_factory, windows_dir):
     """What jax_runs.py writes, and the same training with TensorFlow."""
     folder = tmp_path_factory.mktemp("runs")
-    write_inputs(folder)
+    write_inputs(folder, windows_dir)
     # What is compiled here runs a few times only: compiling fast matters more.
     flags = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
     environment = os.environ | {"KERAS_BACKEND": "jax", "XLA_FLAGS": flags}
-    command = [sys.executable, "-m", "tests.jax_runs", str(folder)]
+    command = [sys.executable, "-m", "tests.jax_runs", str(folder), windows_dir]
     done = subprocess.run(command, env=environment, cwd=commands.TOP, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     history = train(config_of(folder), str(folder / "tensorflow"))
+    windows = train_on_windows(windows_config(folder, windows_dir), str(folder / "windows"))
     results = json.loads((folder / "results.json").read_text())
-    return types.SimpleNamespace(folder=folder, tensorflow=history, jax=results)
+    return types.SimpleNamespace(folder=folder, tensorflow=history, windows=windows, jax=results)
 
 
 def logits(model):
@@ -89,6 +103,14 @@ def test_each_step_has_tensorflows_loss(runs, devices):
     for epoch, expected in zip(runs.jax[devices]["epochs"], runs.tensorflow["epochs"], strict=True):
         assert epoch["perplexity"] == pytest.approx(expected["perplexity"], rel=1e-4)
         assert epoch["byte_perplexity"] == pytest.approx(expected["byte_perplexity"], rel=1e-4)
+
+
+def test_gpt2_on_windows_of_texts(runs):
+    """Four devices; rows come from a token folder, and hold several texts."""
+    assert len(runs.windows["losses"]) == 3
+    np.testing.assert_allclose(runs.jax["windows"]["losses"], runs.windows["losses"], atol=1e-4)
+    expected = runs.windows["best"]["perplexity"]
+    assert runs.jax["windows"]["best"]["perplexity"] == pytest.approx(expected, rel=1e-4)
 
 
 def test_the_script(runs):
@@ -140,31 +162,3 @@ def test_a_resumed_run_has_the_losses_of_an_undisturbed_one(runs):
 def test_unfit_flags_are_told_before_anything_is_written(runs, name):
     assert UNFIT[name][1] in runs.jax["errors"][name]
     assert not runs.jax["never"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "backend"),
-    [
-        (["--task=chat", "--engine=jax"], "jax"),
-        (["-engine", "jax", "x"], "jax"),
-        (["--engine=jax", "--engine=tensorflow"], None),
-        (["--eng=jax"], None),
-        ([], None),
-    ],
-)
-def test_the_engine_is_chosen_by_the_arguments(monkeypatch, arguments, backend):
-    monkeypatch.delenv("KERAS_BACKEND", raising=False)
-    engine.choose(arguments)
-    assert os.environ.pop("KERAS_BACKEND", None) == backend
-
-
-def test_errors_without_jax(monkeypatch):
-    with pytest.raises(ValueError, match="--engine is tensorflow, but Keras uses jax. Unset KERAS_BACKEND"):
-        engine.check("tensorflow", "jax")
-    with pytest.raises(ValueError, match="--engine=jax is only seen among the arguments of the script itself"):
-        mesh.set_up("jax", None, "default")  # in this process, Keras has TensorFlow
-    with pytest.raises(ValueError, match="--mesh is for --engine=jax"):
-        mesh.set_up("tensorflow", "data=2", "default")
-    monkeypatch.setattr(engine.importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(SystemExit, match=r"JAX, which is not installed. Install it: pip install -e '\.\[jax\]'"):
-        engine.choose(["--engine=jax"])
