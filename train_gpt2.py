@@ -15,7 +15,8 @@ file, or one that was trained here. With --lora_rank an adapter is trained, and 
 model, a small GPT-2 with random weights is trained, and language_model learns its vocabulary, too. The token folder is
 written where it is not there yet. A triage model has a BERT encoder with a classifier, and a GPT-2 that attends to its
 states. A multiple-choice model has a head that ranks the choices of a question. masked_language_model trains a BERT
-encoder on unlabelled text. Ends with one line of JSON: the metrics of the epoch that was kept.
+encoder on unlabelled text. --engine=jax trains a causal language model that one device cannot hold. Ends with one line
+of JSON: the metrics of the epoch that was kept.
 """
 
 import dataclasses
