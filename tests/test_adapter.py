@@ -169,6 +169,11 @@ def test_what_does_not_fit(trained, base, config, tmp_path):
         AdaptedGenerator.load_on(TrainedGenerator.load(base), base)
 
 
+def test_the_dropout_of_a_training_makes_no_other_model(base):
+    fingerprints = {TrainedGenerator.load(base, dropout=rate).fingerprint() for rate in (None, 0.0, 0.3)}
+    assert len(fingerprints) == 1
+
+
 def test_a_training_goes_on_from_an_adapter(trained, config):
     further = dataclasses.replace(config, adapter_dir=trained.path)
     started = start(further, training_rows(further))

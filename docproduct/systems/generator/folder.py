@@ -153,9 +153,11 @@ class TrainedGenerator(LanguageModel):
         checkpoints.assign(self.decoder, weights, os.path.join(folder, WEIGHTS_FILE))
 
     def fingerprint(self) -> str:
-        """Returns a hash of weights, sizes and tokenizer, of a GPT-2 the same as in earlier versions."""
-        sizes = dataclasses.asdict(self.decoder.config)
-        sizes |= FORMER_SIZES if self.decoder.config.architecture == "gpt2" else {}
+        """Returns a hash of weights, sizes and tokenizer, whatever the dropout; of a GPT-2 as in earlier versions."""
+        config = self.decoder.config
+        sizes = dataclasses.asdict(config)
+        sizes |= {field.name: field.default for field in dataclasses.fields(config) if "dropout" in field.name}
+        sizes |= FORMER_SIZES if config.architecture == "gpt2" else {}
         described = json.dumps(sizes, sort_keys=True)
         return checkpoints.fingerprint(self.decoder, described, self.tokenizer.fingerprint)
 
