@@ -106,10 +106,12 @@ class LiveFolder:
           ValueError: As in `__init__`; then the former index stays.
         """
         with self._writing:
-            self._store.check_encoder(retriever.fingerprint())
+            fingerprint = retriever.fingerprint()
+            self._store.check_encoder(fingerprint)
             index = Index(self._index_dir, retriever, self._device, live=True)
             self._join(index)
-            self.index, self._retriever = index, retriever
+            # The fingerprint is kept: it reads all weights, which takes three times as long as the rest of a change.
+            self.index, self._retriever, self._fingerprint = index, retriever, fingerprint
         return index
 
     def _join(self, index: Index) -> None:
@@ -194,7 +196,7 @@ class LiveFolder:
         return True
 
     def _change(self, changes: Sequence[Change]) -> None:
-        self._store.check_encoder(self._retriever.fingerprint())  # a reload that failed may have recorded another one
+        self._store.check_encoder(self._fingerprint)  # a reload that failed may have recorded another one
         self._store.write(changes)
         self.index.apply(changes)
         self.num_changes = self._store.num_changes
