@@ -96,6 +96,6 @@ def test_another_model_on_a_machine_is_refused(encoder, config, tmp_path):
     _, folder = encoder
     seeded = dataclasses.replace(config, settings=dataclasses.replace(config.settings, seed=7))
     other, ids = start(seeded, PreparedFolder(config.prepared_dir)), tf.ragged.constant([[2, 3]], tf.int32)
-    refused = pytest.raises(ValueError, match="cannot load the encoder: .*another model")
+    refused = pytest.raises(ValueError, match="cannot run the encoder: .*another model")
     with refused, RayEncoder(other, folder, str(tmp_path / "work")) as cluster:
         cluster.embed_ids(ids, "answer")

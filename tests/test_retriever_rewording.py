@@ -90,6 +90,12 @@ def test_the_default_needs_the_encoder_and_pairs_in_memory(config):
     assert shares == [0.5, 0, 0, 0, 0.2]
 
 
+def test_a_run_from_before_there_was_rewording_goes_on_only_without_it(make_task):
+    """Its config.json has no record of the share, which reads as None."""
+    assert make_task(0.0).start()["reworded_share"] is None
+    assert make_task(None).start()["reworded_share"] == 0.5
+
+
 def test_a_frozen_encoder_has_no_vectors_of_new_questions(config):
     with pytest.raises(ValueError, match="reworded_share .* freeze_bert"):
         dataclasses.replace(config, reworded_share=0.5, freeze_bert=True)

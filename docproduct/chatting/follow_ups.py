@@ -68,7 +68,7 @@ def search(turns: Sequence[str], k: int | None = None, only_supported: bool = Fa
 
     Args:
       turns: The user's turns, oldest first, the question last.
-      k: Number of sources of an answer. None: the default of `Query`.
+      k: Number of sources. None: as many as `Query` has by default.
       only_supported: Whether to leave out sentences that the sources do not support.
     """
 

@@ -86,7 +86,7 @@ class LiveFolder:
         self._index_dir, self._device, self._compact_changes = index_dir, device, compact_changes
         self._writing = threading.RLock()
         self._compacting: threading.Thread | None = None
-        self._compact_from = 0  # number of the write from which on the folder may be written anew
+        self._compact_from = 0  # no compaction before the write with this number
         self._is_closed = False
         self.on_exchange: Callable[[Index], None] = lambda index: None
         if not os.path.isdir(compaction.live_dir(index_dir)):

@@ -96,9 +96,9 @@ class RayEncoder:
             yield from results
         except self._ray.exceptions.RayTaskError as error:
             raise error.cause from error
-        except self._ray.exceptions.RayActorError as error:  # actors are restarted, unless they fail at the start
+        except self._ray.exceptions.RayActorError as error:  # it failed at the start, or too often
             reason = str(error).strip().splitlines()[-1]
-            raise ValueError(f"A machine of the cluster cannot load the encoder: {reason}") from error
+            raise ValueError(f"A machine of the cluster cannot run the encoder: {reason}") from error
 
 
 def placement(nodes: Sequence[Mapping[str, Any]]) -> tuple[int, dict[str, int]]:

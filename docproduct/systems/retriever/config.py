@@ -71,6 +71,7 @@ class RetrieverTraining(Settings):
         "clusters of 1, whose pairs need not be in memory.",
         least=0,
         most=1,
+        changes_results=False,  # a run's record has the share in effect
     )
     chunk_size: int = setting(
         0,

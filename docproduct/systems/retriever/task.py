@@ -140,6 +140,7 @@ class RetrieverTask(Task):
             "start": self.retriever.fingerprint(),  # the encoder's weights and the seed
             "dtype_policy": self.retriever.dtype_policy,  # chosen by precision=auto
             "dev_sets": dev_sets.fingerprint(self._config.dev_sets),
+            "reworded_share": self._config.effective_reworded_share or None,  # earlier versions have no record of it
         }
 
     def batches(self, epoch: int, skip: int) -> Iterable[Batch]:
