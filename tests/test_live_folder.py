@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from docproduct.index import compaction
-from docproduct.index.live import LiveFolder, NewPair, pair_id_of
+from docproduct.index.live import LiveFolder, NewPair
 from docproduct.search.changes import NotStoredError
 from tests.kill_live import Encoder, texts_of, write_index
 
