@@ -137,7 +137,7 @@ def _rows(folder: str, name: str) -> Iterator[tuple[str, dict[str, Any]]]:
                 row = json.loads(line)
                 if not isinstance(row["_id"], str) or not isinstance(row["text"], str):
                     raise TypeError("_id or text is no text")
-            except (ValueError, KeyError, TypeError) as error:
+            except (ValueError, KeyError, TypeError, RecursionError) as error:
                 raise ValueError(
                     f'{path} line {number} cannot be read ({error}). Expected {{"_id": "...", "text": "..."}}.'
                 ) from error

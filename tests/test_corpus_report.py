@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import random
 import re
 import subprocess
 import sys
@@ -15,66 +14,19 @@ from data_pipeline.corpora.dialogues import DIALOGUES
 from data_pipeline.corpora.triage import TRIAGES
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.report import DISCLAIMER, ReportSettings, report
-from data_pipeline.report.corpus import PreparedCorpus, Row, open_corpus, open_fitting
+from data_pipeline.report.corpus import Row, open_corpus
 from data_pipeline.report.page import page
 from data_pipeline.report.personal_data import masked, shown
 from data_pipeline.report.question_types import form_of
 from data_pipeline.report.sample import Sample
 from data_pipeline.report.tally import Tally
 from tests.conftest import write_csv
-
-SECRETS = {
-    "e-mail addresses": ["jane.roe+2@mail.example.org", "x_y@clinic.example"],
-    "card numbers": ["4111 1111 1111 1111"],
-    "identity numbers": ["219-09-9999", "11010519491231002X"],
-    "telephone numbers": ["(555) 123-4567", "13812345678", "5552345678"],
-    "IP addresses": ["192.168.14.200"],
-    "names behind a title": ["Shinas Hussain"],
-    "names behind a sign-off": ["Ashok Verma"],
-    "names that writers give": ["Ottilie"],
-}
-CARRIERS = {
-    "names behind a title": "Regards, Dr. {}.",
-    "names behind a sign-off": "Regards, {}.",
-    "names that writers give": "my name is {} and I ask.",
-}
-HOSTILE = "<script>alert(1)</script> & <b>bold</b>"
-
-
-def words(rng, number):
-    return " ".join("".join(rng.choices("aeioulmnrst", k=7)) for _ in range(number))
+from tests.planted import HOSTILE, SECRETS, by, numbers_of, write_planted
 
 
 @pytest.fixture(scope="module")
 def planted(tmp_path_factory):
-    """70 unrelated pairs, and what is planted: 3 exact and 2 near duplicates, 12 rows with personal data, ..."""
-    rng = random.Random(7)
-    rows = [(f"What is {words(rng, 4)}?", words(rng, 30 + i % 5)) for i in range(70)]
-    near = [(question, f"{answer} {words(rng, 1)}") for question, answer in rows[10:12]]
-    exact = [rows[0], rows[0], (rows[1][0].upper(), f"{rows[1][1]}!")]
-    personal = [
-        (f"how {words(rng, 3)}", f"{words(rng, 25)} {CARRIERS.get(kind, 'write to {} today').format(secret)}")
-        for kind, secrets in SECRETS.items()
-        for secret in secrets
-    ]
-    damaged = [
-        "it’s a café für alle – très bien".encode().decode("cp1252"),
-        "lost \ufffd mark",
-        r"dash \xe2\x80\x93 here",
-    ]
-    damaged = [(f"why {words(rng, 3)}", f"{words(rng, 20)} {text}") for text in damaged]
-    names = ["Thanks for asking ChatDoctor.", "welcome to Chat Doctor forum", "As an AI language model I"]
-    names = [(f"can {words(rng, 3)}", f"{text} {words(rng, 20)}") for text in names]
-    opposed = [("Is tea good?", "Yes, it is."), ("Is tea good?", "No, never."), ("is tea good", "Water is good.")]
-    polite = [(words(rng, 4), f"Hi. {words(rng, 20)}. Hope this helps. Regards.") for _ in range(4)]
-    refused = [("Who?", ""), ("", "Nobody."), ("Where?", "NULL")]
-    rows += [*near, *exact, *personal, *damaged, *names, *opposed, *polite, *refused, ("What is safe?", HOSTILE)]
-    return write_csv(tmp_path_factory.mktemp("planted") / "planted.csv", rows)
-
-
-def numbers_of(path, reader=PAIRS, test=None, tokenizer=None, **settings):
-    corpora = [open_corpus([str(p)], reader, Columns()) if p else None for p in (path, test)]
-    return report(corpora[0], ReportSettings(**settings), tokenizer, corpora[1])["corpora"][0]
+    return write_planted(tmp_path_factory.mktemp("planted"))
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +37,6 @@ def numbers(planted):
 @pytest.fixture(scope="module")
 def content(planted):
     return report(open_corpus([planted], PAIRS, Columns()), ReportSettings())
-
-
-def by(listed, key, value):
-    return {entry[key]: entry[value] for entry in listed}
 
 
 def test_duplicates(numbers):
@@ -252,69 +200,6 @@ def test_languages(tmp_path):
 )
 def test_forms(question, form):
     assert form_of(question) == form
-
-
-@pytest.fixture
-def held(tmp_path, planted):
-    """A test file: one question and its answer word for word, one answer nearly, and two rows of its own."""
-    rows = [row for batch in open_corpus([planted], PAIRS, Columns()).batches() for row in batch.rows]
-    held = [
-        (rows[3].question, rows[3].answer),
-        ("unheard of?", f"{rows[5].answer} so"),
-        ("a?", "b"),
-        ("c?", rows[3].answer),
-    ]
-    return write_csv(tmp_path / "held.csv", held)
-
-
-def test_contamination_by_a_test_file(planted, held):
-    (leak,) = numbers_of(planted, test=held)["leaks"]
-    found = {side: [leak[side][key] for key in ("held_out", "exact", "near")] for side in ("questions", "answers")}
-    assert found == {"questions": [4, 1, 0], "answers": [3, 1, 1]}
-    assert leak["pairs"] == {"held_out": 4, "exact": 1}
-    assert leak["answers"]["near_examples"][0]["where"] == "held.csv line 3"
-    assert (leak["answers"]["exact_rows"], leak["answers"]["near_rows"]) == (2, 1)
-    assert leak["answers"]["share"] == pytest.approx(2 / 3, abs=1e-6)
-
-
-@pytest.mark.parametrize("names", ["Frage,Antwort", "question,answer"])
-def test_a_test_file_is_read_with_the_columns_of_the_corpus_or_its_own(tmp_path, names):
-    (tmp_path / "held.csv").write_text(f"{names}\na?,b.\nc?,d.\n", encoding="utf-8")
-    opened = open_fitting([str(tmp_path / "held.csv")], PAIRS, Columns(question="Frage", answer="Antwort"))
-    assert [(row.question, row.answer) for batch in opened.batches() for row in batch.rows] == [
-        ("a?", "b."),
-        ("c?", "d."),
-    ]
-    other = Columns(question="no", answer="such")
-    if names == "Frage,Antwort":
-        with pytest.raises(ValueError, match="held.csv has no column 'no'"):
-            open_fitting([str(tmp_path / "held.csv")], PAIRS, other)
-
-
-def test_leaks_between_splits(planted, held, vocab_file, tmp_path):
-    folder = str(tmp_path / "prepared")
-    prepare(PrepareSettings((planted,), vocab_file, test_inputs=(held,), dev_share=0.0), folder)
-    corpus = PreparedCorpus(folder, PAIRS.schema)
-    numbers = report(corpus, ReportSettings())["corpora"][0]
-    (leak,) = numbers["leaks"]
-    assert leak["split"] == "test"
-    # Preparing keeps the question of the test file out of train, and its answer with it; the near answer stays.
-    assert [leak[side][key] for side in ("questions", "answers") for key in ("exact", "near")] == [0, 0, 0, 1]
-    assert numbers["counts"]["splits"]["test"] == 4
-    assert numbers["refusals"]["rows"] == sum(entry["rows"] for entry in corpus._folder.manifest["refused"].values())
-    assert open_corpus([folder], PAIRS, Columns()).name == "prepared"
-
-
-def test_comparison(planted, tmp_path):
-    other = write_csv(tmp_path / "other.csv", [("Is tea good?", "It is."), ("Is it?", "No, never"), ("Why?", "So.")])
-    both = report(
-        *(open_corpus([planted], PAIRS, Columns()), ReportSettings()), other=open_corpus([other], PAIRS, Columns())
-    )
-    assert [corpus["counts"]["rows"] for corpus in both["corpora"]] == [101, 3]
-    assert both["shared"] == {"questions": 1, "answers": 1}
-    html = page(both)
-    assert 'class="bar1"' in html
-    assert "In both corpora: 1 of the questions, 1 of the answers." in html
 
 
 def test_two_runs_are_equal(planted, content):

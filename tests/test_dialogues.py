@@ -137,11 +137,19 @@ def test_text_files_of_meddialog(tmp_path):
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
 def test_chinese_text_files(tmp_path, encoding):
-    talk = "id=7\nhttp://x\n\nDoctor faculty\n某医院\n\nDialogue\n"
+    talk = "id=7\nhttp://x\n\nDoctor faculty\n某医院 呼吸内科\n\nDialogue\n"
     talk += "病人：\n夜里干咳一周，不发烧。\n医生：\n多喝水，观察三天。\n\n"
     (tmp_path / "a.txt").write_bytes((talk * 9).encode(encoding))
-    found = [row.turns for _, row in read_dialogues(str(tmp_path / "a.txt"), Columns(), Refusals())]
-    assert [tuple(map(str.strip, turns)) for turns in found] == [("夜里干咳一周，不发烧。", "多喝水，观察三天。")] * 9
+    found = [row for _, row in read_dialogues(str(tmp_path / "a.txt"), Columns(), Refusals())]
+    assert [tuple(map(str.strip, row.turns)) for row in found] == [("夜里干咳一周，不发烧。", "多喝水，观察三天。")] * 9
+    assert {row.focus for row in found} == {"呼吸内科"}
+
+
+def test_a_doctor_who_speaks_first_answers_the_description(tmp_path):
+    talk = "id=1\nhttp://x\n\nDescription\nA cough.\n\nDialogue\nDoctor:\nHoney.\nPatient:\nThanks.\n"
+    (tmp_path / "a.txt").write_text(talk, encoding="utf-8")
+    ((_, row),) = read_dialogues(str(tmp_path / "a.txt"), Columns(), Refusals())
+    assert (row.turns, row.roles) == (("A cough.", "Honey."), ROLES[:2])
 
 
 @pytest.mark.parametrize(
@@ -158,6 +166,7 @@ def test_chinese_text_files(tmp_path, encoding):
         ({"messages": []}, reader.NO_TURNS),
         ({"messages": "Hello"}, reader.NO_TURNS),
         ({"messages": [QUESTION, f"doctor: {REPLY}"]}, reader.NO_SPEAKER),
+        ({"messages": "[" * 99_999}, reader.NO_TURNS),
         ({"messages": [{"role": "user", "content": QUESTION}, REPLY]}, reader.NO_TEXT),
         ({"instruction": QUESTION, "output": ["a", "b"]}, reader.NO_TEXT),
         ({"instruction": QUESTION, "output": REPLY, "history": "x"}, reader.NO_TURNS),

@@ -71,6 +71,12 @@ def test_there_are_commands_to_check():
     assert len(list(commands())) > 30
 
 
+@pytest.mark.parametrize("page", [*PAGES, TOP / "CHANGELOG.md"], ids=lambda page: page.name)
+def test_lines_are_short(page):
+    lines = page.read_text(encoding="utf-8").splitlines()
+    assert [line for line in lines if len(line) > 128 and not line.startswith("|")] == []
+
+
 def snippets():
     for page in PAGES:
         for block in code_blocks(page):

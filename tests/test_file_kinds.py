@@ -300,6 +300,23 @@ def test_archives_are_named(tmp_path):
             read(tmp_path / "a.csv")
 
 
+@pytest.mark.parametrize(
+    ("entry", "damaged"),
+    [  # in the archive's directory, bytes 6 and 7 are the version that is needed, 8 and 9 flags, 0x0800 for UTF-8
+        (b"PK\x01\x02\x14\x03\x14\x00", b"PK\x01\x02\x14\x03\x94\x00"),
+        (b"PK\x01\x02\x14\x03\x14\x00\x00\x00", b"PK\x01\x02\x14\x03\x14\x00\x00\x08"),
+    ],
+)
+def test_archives_of_an_unknown_version_or_with_broken_names_are_damaged(tmp_path, entry, damaged):
+    content = workbook([("question", "answer"), ("q", "a")]).replace(entry, damaged).replace(b"xl/w", b"xl/\xff")
+    assert damaged in content
+    path = written(tmp_path, content)
+    with pytest.raises(ValueError, match=f"{path} is a zip archive"):
+        read(path)
+    with pytest.raises(ValueError, match=f"{path} is a damaged Excel workbook"):
+        read(path, Columns(format="excel"))
+
+
 def test_errors_in_json_name_the_line_of_the_file(tmp_path):
     rows = [{"question": f"q{i}", "answer": "a" * 500} for i in range(5_000)]
     text = json.dumps(rows, indent=1)  # each row is four lines, the first "{" on line 2

@@ -103,6 +103,17 @@ def test_a_folder_is_replaced_where_names_cannot_be_exchanged(tmp_path, monkeypa
     assert (os.listdir(tmp_path / "folder"), os.listdir(tmp_path)) == (["b"], ["folder"])
 
 
+def test_what_killed_processes_replaced_is_removed_by_the_next_write(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    kept = [f"folder.{os.getppid()}.replaced", f"other.{ended.pid}.replaced", "folder.x.replaced"]
+    for name in [*kept, f"folder.{ended.pid}.replaced", f"folder.{os.getpid()}.replaced"]:
+        (tmp_path / name / "part").mkdir(parents=True)
+    with files.whole_folder(str(tmp_path / "folder")):
+        pass
+    assert sorted(os.listdir(tmp_path)) == sorted(["folder", *kept])
+
+
 def test_a_killed_resumable_folder_is_continued(tmp_path):
     path = str(tmp_path / "folder")
     with pytest.raises(KeyboardInterrupt), files.resumable_folder(path, "one") as working:

@@ -129,6 +129,9 @@ def test_splits_selections_and_damage_of_datasets_are_named(tmp_path):
     selected = dataset(tmp_path / "few", rows, num_files=1, _indices_files=[{"filename": "indices.arrow"}])
     with pytest.raises(ValueError, match="few is a selection of rows"):
         read(selected)
+    written(selected / "state.json", "[" * 99_999)  # Python reads no JSON that is nested so deeply
+    with pytest.raises(ValueError, match="few/state.json names no data files"):
+        read(selected)
     (tmp_path / "all" / "test" / "data-00000-of-00001.arrow").unlink()
     with pytest.raises(FileNotFoundError, match="data-00000-of-00001.arrow, which .* names"):
         read(tmp_path / "all" / "test")

@@ -204,9 +204,9 @@ def test_meddialog_in_english(tmp_path):
     assert rows[0].url == "https://forum.example/1"
     assert refused == {"no answer in the dialogue": 1}
     assert [entry["times"] for entry in refusals.notes().values()] == [2]  # 1 after 1, and 3 after 1
-    places, messages = zip(*meddialog.read_messages(str(path)), strict=True)
-    assert places[2] == f"{path} line 25 id 3"
-    assert messages[0][1:] == [("doctor", "Any fever?"), ("patient", "No.")]
+    first, _, third = meddialog.read_consultations(str(path))
+    assert third.where == f"{path} line 25 id 3"
+    assert list(first.turns())[1:] == [("doctor", "Any fever?"), ("patient", "No.")]
 
 
 def test_meddialog_in_blocks(tmp_path, monkeypatch):
@@ -241,6 +241,12 @@ def test_meddialog_in_json(tmp_path, wrap, ascii_only):
         path = written(tmp_path / "a.json", json.dumps(wrap(turns), ensure_ascii=ascii_only))
         rows, refused, _ = read(path)
         assert (texts(rows), refused) == ([("干咳。", "多喝水：三杯。")], {})
+
+
+def test_meddialog_with_a_list_a_line(tmp_path):
+    path = written(tmp_path / "a.jsonl", lines([["patient: A cough?", "doctor: Honey."], ["patient: Thanks."]]))
+    rows, refused, _ = read(path)
+    assert (texts(rows), refused) == ([("A cough?", "Honey.")], {"no answer in the dialogue": 1})
 
 
 def test_a_meddialog_without_end_is_refused(tmp_path):

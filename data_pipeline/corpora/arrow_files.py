@@ -62,7 +62,7 @@ def _data_files(folder: str) -> list[str]:
             state = json.load(file)
         names = [entry["filename"] for entry in state["_data_files"]]
         selected = state.get("_indices_files") or state.get("_indices_data_files")
-    except (ValueError, LookupError, TypeError, AttributeError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError(f"{path} names no data files. Expected what dataset.save_to_disk(...) writes.") from error
     if selected:
         raise ValueError(f"{folder} is a selection of rows. Write it out: dataset.flatten_indices().save_to_disk(...)")

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_pipeline.corpora.columns import Columns
+from data_pipeline.corpora.packings import ZIP_ERRORS
 from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals, Table
 
 _BATCH_ROWS = 512
@@ -111,7 +112,7 @@ def _sheets(path: str, refusals: Refusals) -> dict[str, list[SheetRow]]:
             ]
             for name in workbook.sheet_names
         }
-    except (python_calamine.CalamineError, zipfile.BadZipFile, OSError) as error:
+    except (python_calamine.CalamineError, *ZIP_ERRORS) as error:
         raise ValueError(f"{path} is a damaged Excel workbook ({error}). Save or fetch it again.") from error
 
 

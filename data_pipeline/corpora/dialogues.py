@@ -130,8 +130,9 @@ def _raw(path: str, columns: DialogueColumns, refusals: Refusals) -> Iterator[_R
     """Yields what each row holds. The messages of one that is no dialogue raise `_RefusedError`."""
     kind = kinds.kind_of(path, columns.format)
     if kind == kinds.TABLE and meddialog.is_meddialog(path):
-        for where, spoken in meddialog.read_messages(path):
-            yield where, lambda spoken=spoken: [(_ROLES[name.lower()], text) for name, text in spoken], {}
+        for record in meddialog.read_consultations(path):
+            messages = [(_ROLES[speaker], text) for speaker, text in record.spoken()]
+            yield record.where, lambda messages=messages: messages, {"focus": record.department}
         return
     with opened(path, kind, columns, refusals) as table:
         roles = columns.find(path, table.header)

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Iterator
 
+from data_pipeline.corpora.packings import ZIP_ERRORS, names_in_zip
 from data_pipeline.corpora.reading import Block, Start
 from data_pipeline.corpora.xml_files import elements_of
 
@@ -19,13 +20,7 @@ _BREAKS = {"w:tab": "\t", "w:br": "\n", "w:cr": "\n"}
 
 def is_docx(start: Start) -> bool:
     """Returns whether a file is a Word document."""
-    if not start.content.startswith(b"PK\x03\x04"):
-        return False
-    try:
-        with zipfile.ZipFile(start.path) as archive:
-            return _DOCUMENT in archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
-        return False
+    return start.content.startswith(b"PK\x03\x04") and _DOCUMENT in names_in_zip(start.path)
 
 
 def blocks(path: str) -> Iterator[Block]:
@@ -42,7 +37,7 @@ def blocks(path: str) -> Iterator[Block]:
             levels = _levels(archive, path)
             with archive.open(_DOCUMENT) as file:
                 yield from _paragraphs(file, path, levels)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, LookupError, RuntimeError, NotImplementedError) as error:
+    except (*ZIP_ERRORS, zlib.error, EOFError, LookupError, RuntimeError) as error:
         raise ValueError(f"{path} is a damaged Word document ({error}). Save or fetch it again.") from error
 
 

@@ -1,17 +1,15 @@
 """Reads JSON: a list of objects, one object a line (JSON Lines), or an object with such a list in a field."""
 
 import itertools
-import re
 from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
 from data_pipeline.corpora.columns import INPUT, INSTRUCTION, OTHER_LAYOUTS, Columns
-from data_pipeline.corpora.json_scanner import CUT, Scanner
+from data_pipeline.corpora.json_scanner import CUT, Scanner, lines, numbered, values
 from data_pipeline.corpora.reading import OTHER_NUMBER, NotATableError, Refusals, Table
 
 _WHOLE = 2**20  # characters: an object up to this length is read as a whole, to see whether it holds the rows
 _FIRST = 1_000  # objects whose fields make the header, where a row may lack a field
-_LIST_A_LINE = re.compile(r"\[[^\n]*\]\s*\n\s*\[")
 
 Rows = Iterator[tuple[str, Any]]
 
@@ -24,7 +22,7 @@ def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> 
     Raises:
       ValueError: the file is not valid JSON, which the message shows with the line, or holds no object.
     """
-    rows = _objects(_values(Scanner(file, path), path, columns), columns, refusals)
+    rows = _objects(_rows(Scanner(file, path), path, columns), columns, refusals)
     first = list(itertools.islice(rows, 1 if columns.required == columns.content else _FIRST))
     if not first:
         raise NotATableError(
@@ -47,9 +45,9 @@ def open_json(file: TextIO, path: str, columns: Columns, refusals: Refusals) -> 
     return Table(header, itertools.chain(first, rows), value)
 
 
-def _objects(values: Iterable[tuple[str, Any]], columns: Columns, refusals: Refusals) -> Rows:
+def _objects(rows: Iterable[tuple[str, Any]], columns: Columns, refusals: Refusals) -> Rows:
     """Yields the objects, and the lists whose fields --header names."""
-    for number, (where, value) in enumerate(values):
+    for number, (where, value) in enumerate(rows):
         if isinstance(value, dict):
             if columns.header:
                 refusals.note("--header does not count for objects, whose fields have names", where)
@@ -64,32 +62,24 @@ def _objects(values: Iterable[tuple[str, Any]], columns: Columns, refusals: Refu
             yield where, dict(zip(columns.header, value, strict=True))
 
 
-def _values(scanner: Scanner, path: str, columns: Columns) -> Rows:
+def _rows(scanner: Scanner, path: str, columns: Columns) -> Rows:
     """Yields the place and the value of each row."""
     first = scanner.peek()
     if not first:
         raise NotATableError(f"{path} is empty. Expected a list of objects, or an object a line, one a {columns.row}.")
-    if first == "[" and not _LIST_A_LINE.match(scanner.start()):
-        yield from _numbered(path, scanner.items())
-        scanner.end()
+    if first != "{":
+        yield from values(scanner)
         return
     place = f"{path} line {scanner.line}"
-    if first == "{":
-        if (value := scanner.value(_WHOLE)) is CUT:
-            yield from _large(scanner, path, place, columns)
-        elif (more := scanner.peek()) not in ("", "{", "["):
-            scanner.end()
-        elif more or (rows := _rows_of(value, path, columns)) is None:
-            yield place, value
-        else:
-            yield from _numbered(path, rows)
-    while scanner.peek():
-        place = f"{path} line {scanner.line}"
-        yield place, scanner.value()
-
-
-def _numbered(path: str, rows: Iterable[Any]) -> Rows:
-    return ((f"{path} item {number}", row) for number, row in enumerate(rows, 1))
+    if (value := scanner.value(_WHOLE)) is CUT:
+        yield from _large(scanner, path, place, columns)
+    elif (more := scanner.peek()) not in ("", "{", "["):
+        scanner.end()
+    elif more or (rows := _rows_of(value, path, columns)) is None:
+        yield place, value
+    else:
+        yield from numbered(path, rows)
+    yield from lines(scanner)
 
 
 def _rows_of(value: dict[str, Any], path: str, columns: Columns) -> list[Any] | None:
@@ -136,10 +126,10 @@ def _large(scanner: Scanner, path: str, place: str, columns: Columns) -> Rows:
         if has_list:
             raise ValueError(f"{path} holds several lists of objects. Write each into a file of its own.")
         has_list = True
-        yield from _numbered(path, itertools.chain([first], items))
+        yield from numbered(path, itertools.chain([first], items))
     if has_list:
         scanner.end()
     elif (rows := _rows_of(row, path, columns)) is None:
         yield place, row
     else:
-        yield from _numbered(path, rows)
+        yield from numbered(path, rows)

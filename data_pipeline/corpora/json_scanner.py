@@ -7,13 +7,14 @@ full, and knows no lines.
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, TextIO
 
-from data_pipeline.corpora.opening import MAX_ROW_BYTES, open_text, too_long
+from data_pipeline.corpora.opening import MAX_ROW_BYTES, too_long
 
 CUT = object()
 _BLOCK = 2**20  # characters read at once
+_LIST_A_LINE = re.compile(r"\[[^\n]*\]\s*\n\s*\[")
 _BLANKS = re.compile(r"[ \t\n\r]*")
 _NEAR_THE_END = 16  # characters: an error there may come from the cut at the end of the block
 
@@ -124,19 +125,25 @@ class Scanner:
         return bool(block)
 
 
-def values(path: str) -> Iterator[tuple[str, Any]]:
+def values(scanner: Scanner) -> Iterator[tuple[str, Any]]:
     """Yields the items of a file's list, or its values one after the other (JSON Lines), each with its place.
 
     Raises:
-      FileNotFoundError: the file is missing.
       ValueError: the file is not valid JSON; the message names the line.
     """
-    with open_text(path, bounded=False) as file:
-        scanner = Scanner(file, path)
-        if scanner.peek() == "[":
-            for number, value in enumerate(scanner.items(), 1):
-                yield f"{path} item {number}", value
-            scanner.end()
-        while scanner.peek():
-            place = f"{path} line {scanner.line}"
-            yield place, scanner.value()
+    if scanner.peek() == "[" and not _LIST_A_LINE.match(scanner.start()):
+        yield from numbered(scanner.path, scanner.items())
+        scanner.end()
+    yield from lines(scanner)
+
+
+def lines(scanner: Scanner) -> Iterator[tuple[str, Any]]:
+    """Yields the values that follow one after the other, each with its place."""
+    while scanner.peek():
+        place = f"{scanner.path} line {scanner.line}"
+        yield place, scanner.value()
+
+
+def numbered(path: str, items: Iterable[Any]) -> Iterator[tuple[str, Any]]:
+    """Yields each item with its number as its place."""
+    return ((f"{path} item {number}", item) for number, item in enumerate(items, 1))

@@ -1,7 +1,6 @@
 """Tells the kind of a file by its content; names files that hold no table, with a remedy."""
 
 import re
-import zipfile
 
 from data_pipeline.corpora import arrow_files, opening, packings
 from data_pipeline.corpora.reading import NotATableError
@@ -66,7 +65,7 @@ def kind_of(path: str, named: str = "auto") -> str:
     if arrow_files.is_dataset(path):
         return ARROW
     start = opening.head(path)
-    inside = _inside_zip(path) if start.startswith(b"PK\x03\x04") else []
+    inside = packings.names_in_zip(path) if start.startswith(b"PK\x03\x04") else []
     starts = (kind for pattern, kind in _STARTS if re.match(pattern, start, re.DOTALL))
     kind = next(starts, EXCEL if "xl/workbook.xml" in inside else None)
     if kind and (packing := packings.packing_of(path)):
@@ -95,14 +94,6 @@ def _is_json(text: str, path: str) -> bool:
     if re.search(r"\.(json|jsonl|ndjson)(\.\w+)?$", path, re.IGNORECASE):
         return text[:1] in ("{", "[")
     return bool(re.match(r"""\{\s*(["'}]|$)|\[\s*([\[{"\]0-9-]|true|false|null|$)""", text))
-
-
-def _inside_zip(path: str) -> list[str]:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return archive.namelist()
-    except (zipfile.BadZipFile, OSError):
-        return []
 
 
 def _names(inside: list[str]) -> str:

@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from data_pipeline.corpora import encodings, opening
-from data_pipeline.corpora.json_scanner import values
+from data_pipeline.corpora.json_scanner import Scanner, values
 from data_pipeline.corpora.opening import open_text
 from data_pipeline.corpora.reading import Format, Refusals, Start
 from data_pipeline.rows import Pair
@@ -53,7 +53,7 @@ _IS_JSON = re.compile(
 )
 
 
-class _Consultation(NamedTuple):
+class Consultation(NamedTuple):
     """A record: its place, page, department, description and dialogue."""
 
     where: str
@@ -72,14 +72,18 @@ class _Consultation(NamedTuple):
         if speaker and (text := _trimmed(self.dialogue[start:])):
             yield speaker, text
 
+    def spoken(self) -> Iterator[tuple[str, str]]:
+        """Yields the turns; the description is the patient's first if the doctor would speak first."""
+        turns = self.turns()
+        first = next(turns, None)
+        if first and first[0] == _DOCTOR and (description := _trimmed(self.description)):
+            yield _PATIENT, description
+        yield from itertools.chain([first] if first else [], turns)
+
     def messages(self) -> Iterator[str]:
-        """Yields the messages of patient and doctor in turn; the description comes first if the doctor would."""
-        spoken = self.turns()
-        first = next(spoken, (_PATIENT, ""))
-        description = _trimmed(self.description) if first[0] == _DOCTOR else ""
-        before = [(_PATIENT, description)] if description else []
+        """Yields the messages of patient and doctor in turn."""
         is_asked = False
-        for speaker, turns in itertools.groupby(itertools.chain(before, [first], spoken), operator.itemgetter(0)):
+        for speaker, turns in itertools.groupby(self.spoken(), operator.itemgetter(0)):
             is_asked = is_asked or speaker == _PATIENT
             if is_asked:  # an answer to no question is left out
                 yield "\n".join(text for _, text in turns)
@@ -98,14 +102,13 @@ def read_pairs(path: str, columns: Any, refusals: Refusals) -> Iterator[tuple[st
             refusals.add(NO_QUESTION if has_doctor else NO_ANSWER, record.where)
 
 
-def read_messages(path: str) -> Iterator[tuple[str, list[tuple[str, str]]]]:
-    """Yields the place of each record of a raw text with its (speaker, text); none for a record without a dialogue.
+def read_consultations(path: str) -> Iterator[Consultation]:
+    """Yields the records of a raw text; one without a dialogue has no turns.
 
     Raises:
       ValueError: while reading, if the file has another encoding, or a line or dialogue without end.
     """
-    for record in _of_text(path, Refusals()):
-        yield record.where, list(record.turns())
+    return _of_text(path, Refusals())
 
 
 def is_meddialog(path: str) -> bool:
@@ -119,7 +122,7 @@ def _trimmed(text: str) -> str:
     return "\n".join(filter(None, map(str.strip, text.split("\n")))) if "\n" in text else text
 
 
-def _of_text(path: str, refusals: Refusals) -> Iterator[_Consultation]:
+def _of_text(path: str, refusals: Refusals) -> Iterator[Consultation]:
     """Yields the records of a raw text. A carriage return inside a line is white space."""
     last = None
     for line, number, text in _records(path):
@@ -153,7 +156,7 @@ def _records(path: str) -> Iterator[tuple[int, int, str]]:
                 )
 
 
-def _record(where: str, text: str) -> _Consultation:
+def _record(where: str, text: str) -> Consultation:
     sections: dict[str, str] = {}
     name, start = "", 0
     for match in _SECTION.finditer(text):
@@ -163,7 +166,7 @@ def _record(where: str, text: str) -> _Consultation:
     sections.setdefault(name, text[start:])
     url = _URL.search(sections[""])
     department = sections.get(_FACULTY, "").split()[-1:]
-    return _Consultation(
+    return Consultation(
         where,
         url[1] if url else "",
         department[0] if department else "",
@@ -176,17 +179,19 @@ def _begun(speaker: re.Match[str]) -> str:
     return _OF_PATIENT if speaker[1] else _OF_DOCTOR
 
 
-def _of_json(path: str, refusals: Refusals) -> Iterator[_Consultation]:
+def _of_json(path: str, refusals: Refusals) -> Iterator[Consultation]:
     """Yields the dialogues of JSON: lists of turns, or objects with such a list; a turn begins with its speaker."""
-    for where, value in values(path):
-        fields = value if isinstance(value, dict) else {"utterances": value}
-        turns = next((fields[name] for name in _LISTS if isinstance(fields.get(name), list)), None)
-        if turns is None or not all(isinstance(turn, str) for turn in turns):
-            refusals.add(NO_DIALOGUE, where)
-            continue
-        description = fields.get("description")
-        description = description if isinstance(description, str) else ""
-        yield _Consultation(where, "", "", description, "".join(_SPEAKER.sub(_begun, turn, count=1) for turn in turns))
+    with open_text(path, bounded=False) as file:
+        for where, value in values(Scanner(file, path)):
+            fields = value if isinstance(value, dict) else {"utterances": value}
+            turns = next((fields[name] for name in _LISTS if isinstance(fields.get(name), list)), None)
+            if turns is None or not all(isinstance(turn, str) for turn in turns):
+                refusals.add(NO_DIALOGUE, where)
+                continue
+            description = fields.get("description")
+            description = description if isinstance(description, str) else ""
+            dialogue = "".join(_SPEAKER.sub(_begun, turn, count=1) for turn in turns)
+            yield Consultation(where, "", "", description, dialogue)
 
 
 MEDDIALOG = Format(

@@ -7,12 +7,15 @@ import io
 import lzma
 import os
 import re
+import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO, NamedTuple
 
 import zstandard
 
+# What opening a damaged archive raises: the last two for an unknown version, and for names that are no UTF-8.
+ZIP_ERRORS = (zipfile.BadZipFile, OSError, NotImplementedError, UnicodeDecodeError)
 _ZSTD_WINDOW = 2**31  # for dumps that were packed with --long
 # Bytes read at once from a .zst file: four of them unpack to 128 KiB at most, so that these make 32 MiB at most.
 _ZSTD_BYTES = 2**10
@@ -90,6 +93,15 @@ def is_packed(path: str) -> bool:
         return False
     with open(path, "rb") as file:
         return file.read(4) in (b"PAR1", b"PK\x03\x04") or packing_of(path) is not None
+
+
+def names_in_zip(path: str) -> list[str]:
+    """Returns the names of the files in a zip archive; none for a damaged archive or another file."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return archive.namelist()
+    except ZIP_ERRORS:
+        return []
 
 
 def _find(path: str) -> _Packing | None:

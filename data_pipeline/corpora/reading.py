@@ -87,7 +87,7 @@ class Table(NamedTuple):
 def parsed(value: Any) -> Any:
     """Returns the list or object that a text of JSON holds; other values as they are."""
     if isinstance(value, str) and value.lstrip()[:1] in ("[", "{"):
-        with contextlib.suppress(ValueError):
+        with contextlib.suppress(ValueError, RecursionError):
             return json.loads(value)
     return value
 

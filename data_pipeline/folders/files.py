@@ -13,6 +13,7 @@ from typing import Any
 from absl import logging
 
 _PARTIAL = re.compile(r".+\.\d+\.partial")
+_REPLACED = re.compile(r"(.+)\.(\d+)\.replaced")
 _CWD, _RENAME_EXCHANGE = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
 
 
@@ -137,14 +138,33 @@ def _replace_folder(partial: str, path: str) -> None:
     old = f"{path}.{os.getpid()}.replaced"
     if not os.path.isdir(path) or not os.listdir(path):
         os.replace(partial, path)
-        return
-    shutil.rmtree(old, ignore_errors=True)  # of a killed process with the same number, as in containers
-    os.replace(partial, old)
-    if not _exchange(old, path):
-        os.replace(old, partial)
-        os.replace(path, old)
-        os.replace(partial, path)
-    shutil.rmtree(old, ignore_errors=True)
+    else:
+        shutil.rmtree(old, ignore_errors=True)  # of a killed process with the same number, as in containers
+        os.replace(partial, old)
+        if not _exchange(old, path):
+            os.replace(old, partial)
+            os.replace(path, old)
+            os.replace(partial, path)
+    _remove_replaced(path)
+
+
+def _remove_replaced(path: str) -> None:
+    """Removes the old folders of this path: that of this process, and what killed processes left."""
+    folder, name = os.path.split(path)
+    for entry in os.listdir(folder):
+        match = _REPLACED.fullmatch(entry)
+        if match and match[1] == name and (int(match[2]) == os.getpid() or not _is_running(int(match[2]))):
+            shutil.rmtree(os.path.join(folder, entry), ignore_errors=True)
+
+
+def _is_running(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:  # it is another user's
+        return True
+    return True
 
 
 def _exchange(one: str, other: str) -> bool:
@@ -252,7 +272,7 @@ def read_json(path: str) -> Any:
     try:
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path} is not valid JSON ({error}). Write or fetch it again.") from error
 
 

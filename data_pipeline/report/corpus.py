@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import dataclasses
 import itertools
 import operator
 import os
@@ -245,12 +246,14 @@ def open_corpus(values: Sequence[str], reader: Reader, columns: Columns) -> Corp
 def open_fitting(values: Sequence[str], reader: Reader, columns: Columns) -> Corpus:
     """Opens rows beside those of the corpus: with its columns if they can be read so, else with recognized ones.
 
+    The names that --header gives are for a file whose first line does not name its columns.
+
     Raises:
       FileNotFoundError: see `open_corpus`.
       ValueError: see `open_corpus`.
     """
     errors = []
-    for tried in dict.fromkeys((columns, Columns())):
+    for tried in dict.fromkeys((dataclasses.replace(columns, header=()), Columns(), columns)):
         try:
             corpus = open_corpus(values, reader, tried)
             next(corpus.batches(), None)
