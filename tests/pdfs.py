@@ -13,12 +13,14 @@ class Line(NamedTuple):
       size: Of the letters, in points.
       is_bold: Whether they are bold.
       above: Room above it, in points, beside that of the line itself.
+      left: Room before it, in points, beside the margin.
     """
 
     text: str
     size: float = 12
     is_bold: bool = False
     above: float = 0
+    left: float = 0
 
 
 def typeset(pages: list[list[Line]], title: str = "") -> bytes:
@@ -48,10 +50,10 @@ def typeset(pages: list[list[Line]], title: str = "") -> bytes:
 
 def _stream(lines: list[Line]) -> str:
     parts, place = [], HEIGHT - MARGIN
-    for text, size, is_bold, above in lines:
+    for text, size, is_bold, above, left in lines:
         place -= above + 1.2 * size
         text = text.replace("\\", r"\\").replace("(", r"\(").replace(")", r"\)")
-        parts.append(f"BT /F{1 + is_bold} {size} Tf 1 0 0 1 {MARGIN} {place:.1f} Tm ({text}) Tj ET")
+        parts.append(f"BT /F{1 + is_bold} {size} Tf 1 0 0 1 {MARGIN + left} {place:.1f} Tm ({text}) Tj ET")
     return "\n".join(parts)
 
 

@@ -84,6 +84,24 @@ def test_long_sections_are_cut_between_paragraphs(tmp_path):
     assert rows[0].title == ""
 
 
+def test_what_introduces_a_list_stands_in_its_passage(tmp_path):
+    sentence = f"It is {'x' * 390}."  # 400 characters: two fit into a passage, three do not
+    for line, expected in (("Signs are:", [2, 2]), ("Rare signs", [2, 2]), ("A whole sentence.", [3, 1])):
+        rows, _ = read(written(tmp_path / "a.txt", "\n\n".join([sentence, sentence, line, sentence])))
+        assert [row.text.count("\n\n") + 1 for row in rows] == expected, line
+        assert (line in rows[1].text) == (expected == [2, 2])
+    pages = [[*paragraph(PARAGRAPH * 2), *paragraph("Signs are:")], [Line("- fever.")]]
+    rows, _ = read(written(tmp_path / "a.pdf", typeset(pages)))
+    assert [(row.page, row.text[-20:]) for row in rows] == [("1", PARAGRAPH[-21:-1]), ("2", "Signs are:\n\n- fever.")]
+
+
+def test_a_short_paragraph_is_no_passage_beside_a_long_one(tmp_path):
+    long = " ".join(f"It has {letter * 90} there." for letter in "abcdefghij")  # ten sentences of 104 characters
+    rows, _ = read(written(tmp_path / "a.txt", f"It is short.\n\n{long}"))
+    assert [row.text[:12] for row in rows] == ["It is short.", "It has jjjjj"]
+    assert all(len(row.text) <= 1_000 for row in rows)
+
+
 def test_headings_of_the_first_level_are_titles(tmp_path):
     rows, _ = read(written(tmp_path / "a.md", "Before.\n# Asthma\n## Cause\nDust.\n# Fever\nHeat.\n"))
     assert parts(rows) == [("", "", "", "Before."), ("Asthma", "Cause", "", "Dust."), ("Fever", "", "", "Heat.")]
@@ -187,6 +205,23 @@ def test_lines_at_the_edge_of_most_pages_are_left_out(tmp_path):
 def test_hyphens_at_the_end_of_a_line(tmp_path, lines, expected):
     rows, _ = read(written(tmp_path / "a.pdf", typeset([list(map(Line, lines))])))
     assert [row.text for row in rows] == [expected]
+
+
+def test_items_of_a_list_without_marks(tmp_path):
+    items = ["fever", "a dry cough at night", "chills"]  # each line has room for the first word of the next one
+    lines = [*paragraph(f"{PARAGRAPH * 2}Signs of it are"), *map(Line, items), *paragraph("They last a week.")]
+    rows, _ = read(written(tmp_path / "a.pdf", typeset([lines])))
+    assert rows[0].text.split("\n\n") == [f"{PARAGRAPH * 2}Signs of it are", *items, "They last a week."]
+
+
+def test_columns_of_a_page(tmp_path):
+    texts = ["The usual cause of an infection is E. coli, which lives in the bowel of most people.", PARAGRAPH * 2]
+    columns = [paragraph(text.strip(), 38) for text in texts]
+    assert columns[0][0].text.endswith("E.")  # not the end of a sentence, though the page goes on at the right
+    right = [line._replace(left=270) for line in columns[1]]
+    right[0] = right[0]._replace(above=-14.4 * len(columns[0]))  # lines are 1.2 times 12 points high
+    rows, _ = read(written(tmp_path / "a.pdf", typeset([[*columns[0], *right]])))
+    assert rows[0].text.split("\n\n") == [text.strip() for text in texts]
 
 
 def test_long_paragraphs_are_cut_between_sentences(tmp_path):

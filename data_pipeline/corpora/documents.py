@@ -16,6 +16,9 @@ from data_pipeline.sentences import split_sentences
 
 NO_TEXT = "the document holds no text"
 _MAX_CHARACTERS = 1_000  # of a passage: some 250 tokens, as many as most encoders read
+_MIN_CHARACTERS = 200  # a shorter passage ends at headings and pages only
+_LONGEST_HEADING = 80
+_ENDS = (".", "!", "?", "。", "！", "？")  # of sentences
 _TEXT_ENDINGS = (".txt", ".text", ".md", ".markdown")
 _ENDINGS = (*_TEXT_ENDINGS, *web_pages.ENDINGS, ".pdf", ".docx")
 _HEADING = re.compile(r"(#{1,6})\s+(.*?)\s*#*\s*")
@@ -62,21 +65,27 @@ def _passages(title: str, source: str, blocks: Iterator[Block]) -> Iterator[Pass
     texts: list[str] = []
     page, is_named = "", bool(title)
 
-    def taken() -> Iterator[Passage]:
-        if texts:
-            yield Passage("\n\n".join(texts), title, source, "", " > ".join(above.values()), page)
-            texts.clear()
+    def taken(num_kept: int = 0) -> Iterator[Passage]:
+        whole = texts[: len(texts) - num_kept]
+        if whole:
+            yield Passage("\n\n".join(whole), title, source, "", " > ".join(above.values()), page)
+            del texts[: len(whole)]
 
     for block in blocks:
-        if block.level or block.page != page or sum(map(len, texts)) + len(block.text) > _MAX_CHARACTERS:
+        size = sum(map(len, texts))
+        if block.level:
             yield from taken()
+        elif block.page != page:
+            yield from taken(num_kept=int(_introduces(texts)))
+        elif size + len(block.text) > _MAX_CHARACTERS and size >= _MIN_CHARACTERS:
+            yield from taken(num_kept=int(_introduces(texts) or _ends_with_heading(texts)))
         page = block.page
         if block.level == 1 and (not is_named or title == block.text):
             title, above = block.text, {}
         elif block.level:
             above = {level: text for level, text in above.items() if level < block.level} | {block.level: block.text}
         else:
-            *whole, last = _pieces(block.text)
+            *whole, last = _pieces(block.text, _MAX_CHARACTERS - sum(map(len, texts)))
             for piece in whole:
                 texts.append(piece)
                 yield from taken()
@@ -84,13 +93,25 @@ def _passages(title: str, source: str, blocks: Iterator[Block]) -> Iterator[Pass
     yield from taken()
 
 
-def _pieces(text: str) -> list[str]:
-    """Returns a paragraph, or one that is too long in pieces of whole sentences."""
-    if len(text) <= _MAX_CHARACTERS:
+def _introduces(texts: list[str]) -> bool:
+    """Returns whether the last paragraph is the beginning of a list, such as "Symptoms are:"."""
+    return bool(texts) and len(texts[-1]) <= _MAX_CHARACTERS / 2 and texts[-1].endswith((":", "："))
+
+
+def _ends_with_heading(texts: list[str]) -> bool:
+    """Returns whether the last paragraph is a line like a heading behind a whole sentence."""
+    *_, before, last = ["", "", *texts]
+    is_line = len(last) <= _LONGEST_HEADING and last[:1].isupper() and not last.endswith(_ENDS)
+    return is_line and before.endswith(_ENDS)
+
+
+def _pieces(text: str, room: int) -> list[str]:
+    """Returns a paragraph, or one that is too long in pieces of whole sentences, the first of which fills the room."""
+    if len(text) <= room:
         return [text]
     pieces = [""]
     for sentence in split_sentences(text):
-        if pieces[-1] and len(pieces[-1]) + len(sentence) > _MAX_CHARACTERS:
+        if pieces[-1] and len(pieces[-1]) + len(sentence) > (room if len(pieces) == 1 else _MAX_CHARACTERS):
             pieces.append("")
         pieces[-1] += sentence
     return [piece.strip() for piece in pieces]

@@ -1,8 +1,9 @@
 """Reads the headings and paragraphs of PDFs, which store letters and their positions only.
 
 A line that is larger than most of the text, or bold and apart, is a heading. The largest heading is the title, if no
-other has its size. Lines without a gap between them are a paragraph. Lines that most pages repeat at their edge, but
-for the numbers in them, are left out: running titles, page numbers.
+other has its size. Lines without a gap between them are a paragraph; it ends with a line that had room for the first
+word of the next one. Lines that most pages repeat at their edge, but for the numbers in them, are left out: running
+titles, page numbers.
 """
 
 import collections
@@ -21,7 +22,8 @@ _GAP = 1.25  # times the usual distance of two lines: a paragraph ends
 _WIDE = 1.75  # times the height: as far apart are lines of double spacing
 _HYPHENATED = 0.03  # share of lines: with more hyphens at their ends, most of them only break words
 _BOLD = re.compile(rb"bold|black|heavy|demi", re.IGNORECASE)  # in the name of a font
-_SHORT = 0.8  # share of the widest line: a shorter line may end a paragraph
+_SHORT = 0.8  # share of a full line: a shorter line that ends a sentence ends a paragraph
+_ROOM = 0.1  # share of a line that stays free at most where the first word of the next line has no room
 _LONGEST_HEADING = 150  # characters
 _LONGEST_FONT_NAME = 200  # bytes
 _MOST_EDGES = 2  # lines at the top and at the bottom of a page that may be repeated on others
@@ -37,7 +39,7 @@ _NAMED_BY_PROGRAM = re.compile(r"untitled|microsoft word|.*\.(docx?|pdf|indd|qxd
 
 
 class _Line(NamedTuple):
-    """A line on a page, or two that a hyphen joins; heights and places are in points, from below."""
+    """A line on a page, or two that a hyphen joins; heights and places are in points, from below and from the left."""
 
     text: str
     page: int
@@ -45,6 +47,7 @@ class _Line(NamedTuple):
     is_bold: bool
     top: float
     last_top: float
+    left: float
     right: float
 
 
@@ -66,10 +69,7 @@ def blocks(document: "PdfDocument") -> Iterator[Block]:  # noqa: F821
         return
     usual = _usual_height(lines)
     pitch = min(_usual_pitch(lines), _WIDE * usual)
-    widest = collections.defaultdict(float)
-    for line in lines:
-        widest[line.page] = max(widest[line.page], line.right)
-    groups = list(_groups(lines, usual, pitch, widest))
+    groups = list(_groups(lines, usual, pitch))
     levels = _levels(groups, usual)
     for group in groups:
         level = levels.get(id(group), 0)
@@ -91,11 +91,11 @@ def _lines(document: "PdfDocument", number: int) -> Iterator[_Line]:  # noqa: F8
         places = [start + place for place, letter in enumerate(text) if letter.isprintable() and letter != " "]
         if letter_of and places:
             boxes = [texts.get_charbox(place, loose=True) for place in places[:: -(-len(places) // _LOOKED_AT)]]
-            (_, low, _, _), (_, _, right, last_top) = boxes[0], texts.get_charbox(places[-1], loose=True)
+            (left, low, _, _), (_, _, right, last_top) = boxes[0], texts.get_charbox(places[-1], loose=True)
             heights = sorted(box[3] - box[1] for box in boxes)
             is_bold = _BOLD.search(_font(texts, places[0])) is not None
             height = heights[len(heights) // 2]
-            yield _Line(text.strip(), number + 1, height, is_bold, low + height, last_top, right)
+            yield _Line(text.strip(), number + 1, height, is_bold, low + height, last_top, left, right)
         start += len(characters)
     page.close()
 
@@ -177,11 +177,11 @@ def _usual_pitch(lines: list[_Line]) -> float:
     return downwards[len(downwards) // 4] if downwards else 0.0
 
 
-def _groups(lines: list[_Line], usual: float, pitch: float, widest: dict[int, float]) -> Iterator[list[_Line]]:
+def _groups(lines: list[_Line], usual: float, pitch: float) -> Iterator[list[_Line]]:
     """Yields the lines of each heading and of each paragraph."""
     group = lines[:1]
-    for above, line in itertools.pairwise(lines):
-        if _goes_on(above, line, usual, pitch, widest):
+    for (above, line), margin in zip(itertools.pairwise(lines), _margins(lines, usual), strict=False):
+        if _goes_on(above, line, usual, pitch, margin):
             group.append(line)
         else:
             yield group
@@ -189,7 +189,18 @@ def _groups(lines: list[_Line], usual: float, pitch: float, widest: dict[int, fl
     yield group
 
 
-def _goes_on(above: _Line, line: _Line, usual: float, pitch: float, widest: dict[int, float]) -> bool:
+def _margins(lines: list[_Line], usual: float) -> Iterator[float]:
+    """Yields for each line where the full lines of its column end: a quarter of the lines goes further."""
+    column = lines[:1]
+    for above, line in itertools.pairwise([*lines, None]):
+        if line is None or above.page != line.page or above.last_top - line.top < -usual:
+            margin = sorted(each.right for each in column)[3 * len(column) // 4]
+            yield from itertools.repeat(margin, len(column))
+            column = []
+        column.append(line)
+
+
+def _goes_on(above: _Line, line: _Line, usual: float, pitch: float, margin: float) -> bool:
     """Returns whether a line belongs to the paragraph, or to the heading, of the line before."""
     if max(above.height, line.height) > _LARGER * min(above.height, line.height) or above.is_bold != line.is_bold:
         return False
@@ -199,7 +210,14 @@ def _goes_on(above: _Line, line: _Line, usual: float, pitch: float, widest: dict
         return not ends and line.text[:1].islower()
     if step > _GAP * pitch * max(1.0, line.height / usual) or _ITEM.match(line.text):
         return False
-    return not (ends and above.right < _SHORT * widest[above.page])
+    if ends and not line.text[:1].islower() and above.right < _SHORT * margin:
+        return False
+    is_text = not above.is_bold and above.height <= _LARGER * usual
+    return not (is_text and above.right + _width_of_first_word(line) < margin - _ROOM * (margin - above.left))
+
+
+def _width_of_first_word(line: _Line) -> float:
+    return (line.right - line.left) * len(line.text.split()[0]) / len(line.text)
 
 
 def _levels(groups: list[list[_Line]], usual: float) -> dict[int, int]:
