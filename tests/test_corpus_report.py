@@ -272,6 +272,13 @@ def test_the_page_holds_all_it_needs(content):
     assert html.count("<table") == html.count("<caption")
 
 
+def test_names_of_files_may_break_in_the_heads_of_tables(planted):
+    """On a phone, a long name would leave no room to the names of the rows."""
+    corpus = open_corpus([planted], PAIRS, Columns())
+    html = page(report(corpus, ReportSettings(), other=open_corpus([planted], PAIRS, Columns())))
+    assert '<th scope="col">planted.<wbr>csv</th>' in html
+
+
 def test_texts_are_shown_as_texts(tmp_path):
     rows = [(HOSTILE, HOSTILE), ("a?", "b"), ("c?", "d")]
     html = page(report(open_corpus([write_csv(tmp_path / "a.csv", rows)], PAIRS, Columns()), ReportSettings()))

@@ -38,7 +38,7 @@ class ReportPage(browser.Page):
 def opened(driver, tmp_path):
     path = tmp_path / "report.html"
     first, second = (
-        open_corpus([write_csv(tmp_path / f"{name}.csv", rows)], PAIRS, Columns())
+        open_corpus([write_csv(tmp_path / f"questions_of_{name}.csv", rows)], PAIRS, Columns())
         for name, rows in (("first", ROWS), ("second", ROWS[30:]))
     )
     path.write_text(page(report(first, ReportSettings(), test=second, other=second)), encoding="utf-8")
@@ -55,6 +55,12 @@ def test_page_is_accessible_and_fits(opened, scheme, width):
     assert opened.violations() == []
     assert not opened.is_too_wide()
     assert opened.background() == {"light": "rgb(250, 248, 243)", "dark": "rgb(18, 21, 20)"}[scheme]
+
+
+def test_names_of_rows_are_broken_between_words_on_a_phone(opened):
+    opened.set_width(390)
+    widths = "[...document.querySelectorAll('tbody th')].filter((name) => name.textContent.length > 12)"
+    assert opened.js(f"return Math.min(...{widths}.map((name) => name.getBoundingClientRect().width))") > 60
 
 
 def test_letters_of_charts_keep_their_size_on_a_phone(opened):

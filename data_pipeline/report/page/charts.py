@@ -11,7 +11,7 @@ from data_pipeline.report.page.elements import escaped, number
 from data_pipeline.report.tally import percent
 
 _LINE, _BAR, _BAR_GAP, _GAP = 20, 10, 6, 12  # pixels
-_ROOM_BESIDE_VALUES = 64  # percent
+_ROOM_BESIDE_VALUES = 58  # percent
 _PLOT, _BELOW, _ABOVE = 150, 24, 18
 _LONGEST_LABEL = 34  # characters
 

@@ -4,6 +4,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 
+_JOINT = re.compile(r"([_.-])")
 _MARK = re.compile(r"\[(?:email|card|id|phone|ip|name)\]")  # of masked personal data
 
 
@@ -31,7 +32,8 @@ def paragraph(text: str, kind: str = "") -> str:
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     """Returns a table whose first column names the rows; cells are HTML, the head is text."""
-    headings = "".join(f'<th scope="col">{escaped(name)}</th>' for name in head)
+    breakable = (_JOINT.sub(r"\1<wbr>", escaped(name)) for name in head)  # names of files are long
+    headings = "".join(f'<th scope="col">{name}</th>' for name in breakable)
     headings = f"<thead><tr>{headings}</tr></thead>" if any(head) else ""
     body = "".join(
         f'<tr><th scope="row">{first}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'

@@ -31,12 +31,14 @@ def topics(corpora: Corpora) -> str:
     """Returns the most frequent foci."""
     if not any(corpus["counts"]["foci"] for corpus in corpora):
         return paragraph("The rows name no topic.")
-    known = [
-        f"{number(c['counts']['num_foci'])} different topics; {number(c['counts']['rows_with_focus'])} rows name one."
-        for c in corpora
-    ]
     chart = bar_figure("Most frequent topics", corpora, lambda c: c["counts"]["foci"], lambda c: c["counts"]["rows"])
-    return for_each(corpora, lambda c: paragraph(known[list(corpora).index(c)])) + chart
+    return for_each(corpora, _named_topics) + chart
+
+
+def _named_topics(corpus: dict[str, Any]) -> str:
+    topics, rows = (corpus["counts"][key] for key in ("num_foci", "rows_with_focus"))
+    text = f"{number(topics)} different topics; {number(rows)} rows name one."
+    return paragraph(text if rows else "No row names one.")
 
 
 def question_types(corpora: Corpora) -> str:

@@ -83,8 +83,7 @@ def _leak(leak: dict[str, Any]) -> str:
         [
             side,
             number(found["held_out"]),
-            f"{number(found['exact'])} (in {number(found['exact_rows'])} rows)",
-            f"{number(found['near'])} (in {number(found['near_rows'])} rows)",
+            *(_in_rows(found[kind], found[f"{kind}_rows"]) for kind in ("exact", "near")),
             percent(found["share"]),
         ]
         for side, found in sides
@@ -135,7 +134,11 @@ def personal_data(corpora: Corpora) -> str:
 
 
 def _hits(kind: dict[str, Any]) -> str:
-    return number(kind["hits"]) + (f" in {number(kind['rows'])} rows" if kind["hits"] else "")
+    return _in_rows(kind["hits"], kind["rows"])
+
+
+def _in_rows(count: int, rows: int) -> str:
+    return f"{number(count)} in {number(rows)} row{'s' * (rows != 1)}" if count else "0"
 
 
 def _personal_examples(corpus: dict[str, Any]) -> str:
