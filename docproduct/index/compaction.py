@@ -29,7 +29,7 @@ from docproduct.systems.retriever.folder import shorten
 Snapshot = tuple[Pairs, dict[Side, tuple[Engine, list[list[int]]]]]  # see `Index.snapshot`
 _NEW, _OLD = "new", "old"  # in the folder beside the index folder
 # Kinds that give vectors back as they were added; of others, the texts are encoded again.
-_EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+,Flat|NSG\d+(,Flat)?)")
+EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+,Flat|NSG\d+(,Flat)?)")
 
 
 def live_dir(index_dir: str) -> str:
@@ -93,7 +93,7 @@ def _content(snapshot: Snapshot, settings: IndexSettings, retriever: TrainedRetr
             lengths = list(map(len, ids))
             rows = np.repeat(rows, lengths)
             numbers = np.array([number for length in lengths for number in range(length)], int)
-        if _EXACT.fullmatch(settings.factory):
+        if EXACT.fullmatch(settings.factory):
             vectors[side] = engine.vectors_of(np.array(list(itertools.chain(*ids)), np.int64))
         else:
             vectors[side] = _encode_again(table, side, settings, retriever)

@@ -93,8 +93,7 @@ class Index(OpenedFolder):
     ) -> list[SearchResult]:
         side, deciding = self._sides[search_by], self._sides[self._deciding]
         fused = bool(queries and side.words)
-        looked_at = min(DEPTH if len(self._deciders) == 1 else _OF_BOTH, self.num_answers)
-        depth = min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if fused else max(k, looked_at)
+        depth, looked_at = self._depths(k, fused)
         ranked = side.nearest(query_vectors, depth, side.ids_where(matching))
         nearest = ranked
         if side is not deciding:
@@ -121,6 +120,11 @@ class Index(OpenedFolder):
             decision = self._decide(queries and queries[number], vector, nearest[number])
             results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored)), num_own, decision))
         return results
+
+    def _depths(self, k: int, fused: bool) -> tuple[int, int]:
+        """Returns how many answers are ranked, and among how many, at least, the nearest pairs are looked for."""
+        looked_at = min(DEPTH if len(self._deciders) == 1 else _OF_BOTH, self.num_answers)
+        return min(max(_HYBRID_DEPTH, 2 * k), self.num_answers) if fused else max(k, looked_at), looked_at
 
     def _filter(self, conditions: Sequence[str]) -> Filter:
         return Filter.parse(conditions, self.pairs.columns)

@@ -51,27 +51,39 @@ class OpenedFolder:
         Raises:
           ValueError: the folder holds no finished index, or that of another encoder.
         """
-        self.manifest = read_manifest(index_dir, KIND, FORMAT, REMEDY)
+        table = self._read(index_dir, index_dir, retriever, live)
+        check_files(index_dir, self.manifest)
+        self._sides = dict(self._open_sides(index_dir, table, device))
+
+    def _read(self, folder: str, name: str, retriever: TrainedRetriever | None, live: bool = False) -> pa.Table:
+        """Reads all but the vectors and BM25, and returns the pairs.
+
+        Args:
+          folder: Holds the files.
+          name: What errors call it.
+          retriever: See `__init__`.
+          live: See `__init__`.
+        """
+        self.manifest = read_manifest(folder, KIND, FORMAT, REMEDY)
         self._normalize, self._live = retriever is None, live
         if retriever is not None:
-            check_encoder(index_dir, self.manifest["encoder"], retriever.fingerprint())
-        self.settings = from_json(IndexSettings, self.manifest["settings"], os.path.join(index_dir, MANIFEST_FILE))
+            check_encoder(name, self.manifest["encoder"], retriever.fingerprint())
+        self.settings = from_json(IndexSettings, self.manifest["settings"], os.path.join(folder, MANIFEST_FILE))
         rounding = threshold.margin(self.manifest["encoder"]["dtype_policy"])
         self.threshold: float = self.manifest["threshold"]["cosine"] - rounding
-        table = pq.read_table(os.path.join(index_dir, PAIRS_FILE))
+        table = pq.read_table(os.path.join(folder, PAIRS_FILE))
         self.pairs = Pairs(table)
-        self._deciders = dict(self._load_deciders(index_dir, rounding))
+        self._deciders = dict(self._load_deciders(folder, rounding))
         self._words = next((decider.words for decider in self._deciders.values() if decider.words), None)
         self._speller: Speller | None = None
         if retriever is not None and self._words:
             self._speller = Speller(self._words.counts, retriever.tokenizer)
         groups = table["question_group"].to_pylist() if "question_group" in table.column_names else None
         self._stored = StoredQuestions(self.pairs.headings, groups)
-        check_files(index_dir, self.manifest)
-        self._sides = dict(self._open_sides(index_dir, table, device))
         self._lock = threading.RLock()  # held while a search or a change looks at several parts
         # The side whose cosines decide whether a question is answerable.
-        self._deciding: Side = "answer" if "answer" in self._sides else "question"
+        self._deciding: Side = "answer" if "answer" in sides_of(self.manifest) else "question"
+        return table
 
     @property
     def num_answers(self) -> int:
@@ -161,6 +173,11 @@ class OpenedFolder:
         """Returns what each row can be asked for word for word: its question, or the heading of a passage."""
         with self._lock:
             return [self.pairs.headings[row] for row in np.flatnonzero(self.pairs.present)]
+
+    def is_stored(self, question: str) -> bool:
+        """Returns whether a clean question is one of the stored ones."""
+        with self._lock:
+            return bool(len(self._stored.rows(question)))
 
     def topics(self) -> list[str]:
         """Returns the topic of each pair, or an empty text."""

@@ -9,7 +9,7 @@ letters and more, English stop words). bm25s itself keeps scores, which no text 
 import os
 import zipfile
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -126,6 +126,23 @@ class WordIndex:
             return rows, counts
         return np.append(rows, list(added)), np.append(counts, np.array(list(added.values()), np.float32))
 
+    @property
+    def words(self) -> list[str]:
+        """The different words, in the order of their numbers."""
+        return list(self._number_of)
+
+    def by_row(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns what each word adds to a text's score, by text; nothing may have been added or removed.
+
+        Returns:
+          Where each text begins, [N + 1] int; the numbers of the words, [C] int; what they add, [C] float32.
+        """
+        numbers = np.repeat(np.arange(len(self._number_of), dtype=np.int32), np.diff(self._starts))
+        scores = np.concatenate([np.empty(0, np.float32), *(self._scores_of(word)[1] for word in self._number_of)])
+        order = np.argsort(self._rows, kind="stable")
+        starts = np.searchsorted(self._rows[order], np.arange(self.num_rows + 1))
+        return starts, numbers[order], scores[order]
+
     def save(self, folder: str) -> None:
         """Writes the index to a new folder; nothing may have been added or removed since it was built."""
         os.makedirs(folder)
@@ -149,6 +166,11 @@ class WordIndex:
                 return cls(arrays.pop("words").tobytes().decode().split("\n"), **arrays)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is missing or damaged ({error}). Build the index again.") from error
+
+
+def counted(query: str, number_of: Mapping[str, int]) -> dict[int, int]:
+    """Returns how often each word stands in a query, by its number; words without a number are left out."""
+    return dict(Counter(number_of[word] for word in _words(query) if word in number_of))
 
 
 def _words(text: str) -> list[str]:
