@@ -155,7 +155,7 @@ class IndexSide:
             scores = np.where(matching, scores, 0)
         row_of_group = {int(groups[row]): row for row in cosines}
         best = dict.fromkeys(row_of_group, 0.0)  # the highest BM25 score of each answer
-        for row in sorted(top(scores, depth).tolist(), key=lambda row: -scores[row]):
+        for row in sorted(top(scores, depth).tolist(), key=lambda row: (-scores[row], row)):
             group = int(groups[row])
             if not best.get(group) and scores[row] > 0:
                 best[group] = float(scores[row])

@@ -91,6 +91,13 @@ class StoreIndex(Index):
         """
         del device
         self._store = connect(address)
+        try:
+            self._open(retriever)
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, retriever: TrainedRetriever | None) -> None:
         contents = self._store.open()
         with tempfile.TemporaryDirectory() as folder:
             for name, content in contents.items():

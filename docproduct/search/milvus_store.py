@@ -25,7 +25,17 @@ from pymilvus import DataType, MilvusClient
 from pymilvus.exceptions import MilvusException
 
 from docproduct.search.filters import Filter
-from docproduct.search.store import FIELDS, HNSW, NO_LAYOUT, Address, Layout, Neighbor, Row, StoreError
+from docproduct.search.store import (
+    FIELDS,
+    HNSW,
+    NO_LAYOUT,
+    SEARCH_FAILED,
+    Address,
+    Layout,
+    Neighbor,
+    Row,
+    StoreError,
+)
 
 _SECONDS = 60.0  # of a call
 _TEXT_BYTES = 65_535  # Milvus keeps no longer texts
@@ -35,6 +45,7 @@ _NAME = re.compile(r"[A-Za-z_]\w{0,200}", re.ASCII)
 _BUILT = {"M": 32, "efConstruction": 200}
 _LEAST_EF = 128
 _CURRENT, _WRITTEN, _LAYOUT = "current", "written", "layout"
+_UNREACHED = "Check that it runs, the address, and the token, which is read from MILVUS_TOKEN, too."
 # A sparse vector may not be empty. Words have numbers from 1.
 _NO_WORD = {0: 1.0}
 
@@ -63,7 +74,7 @@ class MilvusStore:
                 "milvus://localhost:19530/medquad or milvus:///folder/file.db/medquad."
             )
         options = {} if address.parts.hostname is None else self._of_server()
-        with self._named("cannot be reached"):
+        with self._named("cannot be reached", _UNREACHED):
             self._client = MilvusClient(options.pop("uri", None) or self._file(place), timeout=_SECONDS, **options)
 
     def _of_server(self) -> dict[str, str]:
@@ -84,16 +95,13 @@ class MilvusStore:
         return path
 
     @contextlib.contextmanager
-    def _named(self, what: str = "failed") -> Iterator[None]:
+    def _named(self, what: str = "failed", remedy: str = SEARCH_FAILED) -> Iterator[None]:
         """Names the store in an error of Milvus."""
         try:
             yield
         except (MilvusException, grpc.RpcError) as error:
             reason = getattr(error, "message", None) or error.details()
-            raise StoreError(
-                f"{self.shown} {what} ({self._address.without_secrets(reason)}). Check that it runs, that its address "
-                "and token are right, and that the collection was not replaced since it was opened."
-            ) from None
+            raise StoreError(f"{self.shown} {what} ({self._address.without_secrets(reason)}). {remedy}") from None
 
     @property
     def _rows(self) -> str:
@@ -156,13 +164,15 @@ class MilvusStore:
         self._create(self._rows, schema, indexes)
 
     def _create(self, name: str, schema: Any, indexes: dict[str, tuple[str, str, dict[str, int]]]) -> None:
-        params = MilvusClient.prepare_index_params()
-        for field, (kind, metric, settings) in indexes.items():
-            metric = {"metric_type": metric} if metric else {}
-            params.add_index(field, index_type=kind, params=settings, **metric)
         if not self._client.has_collection(name):
             self._client.create_collection(name, schema=schema, consistency_level="Bounded")
-        self._client.create_index(name, params, sync=False)  # loading waits for it
+        made = self._client.list_indexes(name)  # by an upload that was interrupted
+        for field in indexes.keys() - {*made}:
+            kind, metric, settings = indexes[field]
+            params = MilvusClient.prepare_index_params()
+            metric = {"metric_type": metric} if metric else {}
+            params.add_index(field, kind, index_name=field, params=settings, **metric)
+            self._client.create_index(name, params, sync=False)  # loading waits for it
         self._client.load_collection(name)
 
     def append(self, rows: Sequence[Row]) -> None:

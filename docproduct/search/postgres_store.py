@@ -22,12 +22,24 @@ from psycopg import sql
 from psycopg.rows import dict_row
 
 from docproduct.search.filters import Filter
-from docproduct.search.store import FIELDS, HNSW, NO_LAYOUT, Address, Layout, Neighbor, Row, StoreError
+from docproduct.search.store import (
+    FIELDS,
+    HNSW,
+    NO_LAYOUT,
+    SEARCH_FAILED,
+    Address,
+    Layout,
+    Neighbor,
+    Row,
+    StoreError,
+)
 
 _DEFAULT_NAME = "docproduct"
 _CURRENT, _LAYOUT = "current", "layout"
 _INDEXED = ("pair_id", "question_group", "asked_group")
 _SETTINGS = ("SET hnsw.ef_search = 400", "SET hnsw.iterative_scan = strict_order")
+_UNREACHED = "Check that it runs, the address, and the password, which is read from PGPASSWORD and ~/.pgpass, too."
+_UNPREPARED = "The user must be allowed to create a schema, and pgvector must be there: CREATE EXTENSION vector."
 _FILTERED_HNSW = (0, 8)  # pgvector before it drops what a filter refuses only after the search
 
 
@@ -46,7 +58,7 @@ class PostgresStore:
         options = dict(address.options)
         self._name = options.pop("index", _DEFAULT_NAME)
         self._conninfo = f"postgresql://{address.parts.netloc}{address.parts.path}?{urlencode(options)}"
-        with self._named("cannot be reached"):
+        with self._named("cannot be reached", _UNREACHED):
             self._connection = self._connect()
 
     def _connect(self) -> psycopg.Connection:
@@ -55,21 +67,17 @@ class PostgresStore:
         return connection
 
     @contextlib.contextmanager
-    def _named(self, what: str = "failed") -> Iterator[None]:
+    def _named(self, what: str = "failed", remedy: str = SEARCH_FAILED) -> Iterator[None]:
         """Names the store in an error of PostgreSQL."""
         try:
             yield
         except psycopg.DataError as error:
             raise ValueError(f"{self.shown} refused a text ({self._reason(error)}).") from None
         except psycopg.Error as error:
-            raise StoreError(
-                f"{self.shown} {what} ({self._reason(error)}). Check that the server runs, that the address is right "
-                "(the password is read from PGPASSWORD or ~/.pgpass, too), that the user may create a schema, and that "
-                "the index was not replaced since it was opened."
-            ) from None
+            raise StoreError(f"{self.shown} {what} ({self._reason(error)}). {remedy}") from None
 
     def _reason(self, error: psycopg.Error) -> str:
-        return self._address.without_secrets(error).strip().replace("\n", " ")
+        return self._address.without_secrets(error).strip().partition("\n")[0]
 
     def _read(self, query: sql.Composable, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
         """Returns the rows of a query. A connection that was lost, as when the server restarts, is made again once."""
@@ -110,7 +118,7 @@ class PostgresStore:
         if taken := sorted({*layout.texts} & {*FIELDS}):
             raise ValueError(f"A row has a field {taken[0]!r} already. Build the index without this column.")
         self.layout = layout
-        with self._named("cannot be prepared"):
+        with self._named("cannot hold an index", _UNPREPARED):
             if not self._read(sql.SQL("SELECT pg_try_advisory_lock(hashtext(%s)) AS held"), [self._name])[0]["held"]:
                 raise BlockingIOError(f"Another process uploads to {self.shown}. Wait for it, or end it.")
             self._make_extension(layout)

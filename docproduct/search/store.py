@@ -33,6 +33,9 @@ _PLACES = f"{MILVUS}://host:19530/name, {MILVUS}:///folder/file.db/name or {POST
 Row = dict[str, Any]  # the fields above: ints, bools, texts, [D] float32 or None, and {word number: score}
 
 
+SEARCH_FAILED = "Check that it runs. If its index was replaced, load it again: start anew, or kill -HUP of a service."
+
+
 class StoreError(OSError):
     """The database cannot be reached, or failed."""
 
@@ -86,7 +89,7 @@ class Address(NamedTuple):
           ValueError: it is of another form.
         """
         place, mark, query = text.partition("?")
-        shown = re.sub(r"(://[^/@:]*:)[^/]*@", r"\1***@", place) + mark + _SECRET.sub(r"\1***", query)
+        shown = re.sub(r"(://[^/@:]*:).*@", r"\1***@", place) + mark + _SECRET.sub(r"\1***", query)
         try:
             parts = urlsplit(text)
             _ = parts.port
@@ -99,7 +102,8 @@ class Address(NamedTuple):
     def without_secrets(self, message: object) -> str:
         """Returns a message without the passwords of this address."""
         text = str(message)
-        given = [self.parts.password or "", *(self.options.get(name, "") for name in ("password", "token"))]
+        names = ("password", "sslpassword", "token")
+        given = [self.parts.password or "", *(self.options.get(name, "") for name in names)]
         for secret in filter(None, (form for each in given for form in (each, unquote(each)))):
             text = text.replace(secret, "***")
         return text

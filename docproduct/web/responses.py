@@ -12,6 +12,7 @@ from fastapi import Request
 
 from docproduct.answering import Answer
 from docproduct.search.changes import NotStoredError
+from docproduct.search.store import StoreError
 from docproduct.web.protection import error_body
 from docproduct.web.queue import OverloadedError
 
@@ -95,6 +96,9 @@ def explained(error: Exception) -> tuple[int, str, str]:
     if isinstance(error, NotStoredError):
         logging.error("A change was refused: %s", error)
         return 507, "not_stored", "The change could not be stored, as the disk is full or fails; nothing was changed."
+    if isinstance(error, StoreError):
+        logging.error("A search failed: %s", error)
+        return 503, "unavailable", "The database of the answers cannot be reached at present. Try again in a moment."
     if isinstance(error, InvalidRequestError):
         return 422, "invalid_request", str(error)
     return 500, "internal", "Something went wrong here; the service's log says more."
