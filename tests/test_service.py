@@ -9,6 +9,7 @@ import pytest
 from docproduct.answering import Answerer, Query
 from docproduct.answering.emergency import ADVICE
 from docproduct.generation.sampling import GenerationSettings
+from docproduct.search.store import StoreError
 from docproduct.web import schemas
 from docproduct.web.server import create_app
 from tests.serving import PROMPT, QUESTION, Slow, answer_directly, events, message, running, without_seconds
@@ -20,6 +21,14 @@ def test_request_defaults_are_the_generation_defaults():
     assert names < set(schemas.AnswerRequest.model_fields)
     assert set(request.sampling()) == names - {"max_tokens"}  # the generator decides the default length
     assert GenerationSettings(**request.sampling()) == GenerationSettings()
+
+
+def test_a_store_that_is_gone_is_told(source, client, monkeypatch):
+    def fail(*_):
+        raise StoreError("milvus://host/x failed")
+
+    monkeypatch.setattr(source.answerer.index, "search_many", fail)
+    assert "Try again in a moment" in message(client.post("/v1/retrieve", json=QUESTION), 503, "unavailable")
 
 
 @pytest.mark.parametrize(

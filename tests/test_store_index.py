@@ -165,6 +165,7 @@ def test_a_lost_connection_to_postgresql_is_made_again(tmp_path):
     index.close()
 
 
+@pytest.mark.long
 def test_a_graph_finds_a_vector_by_itself(folder, address, tmp_path):
     place = f"{address}2"
     assert upload(folder, place, "hnsw")["kind"] == "hnsw"

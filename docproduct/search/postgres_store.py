@@ -128,12 +128,8 @@ class PostgresStore:
             execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, content bytea)").format(table))
             self._drop_all_but({self.current(), layout.upload_id})
             execute(self._rows_definition())
-            execute(
-                sql.SQL(
-                    "CREATE TABLE IF NOT EXISTS {} (side text, word integer, pair_id bigint, score real, "
-                    "PRIMARY KEY (side, word, pair_id) INCLUDE (score))"
-                ).format(self._table("words"))
-            )
+            words = "CREATE TABLE IF NOT EXISTS {} (side text, word integer, pair_id bigint, score real)"
+            execute(sql.SQL(words).format(self._table("words")))
             written = sql.SQL("SELECT coalesce(max(position) + 1, 0) AS number FROM {}").format(self._table("rows"))
             return self._read(written)[0]["number"]
 
@@ -190,21 +186,23 @@ class PostgresStore:
 
     def finish(self, files: Mapping[str, bytes]) -> None:
         """Builds the indexes, writes the files, and replaces the upload before, which is removed."""
-        layout, table = self.layout, self._table("rows")
+        layout, rows, words = self.layout, self._table("rows"), self._table("words")
         files = {f"{layout.upload_id}/{name}": content for name, content in files.items()}
         files |= {f"{layout.upload_id}/{_LAYOUT}": json.dumps(layout._asdict()).encode()}
         files |= {_CURRENT: layout.upload_id.encode()}
-        indexed = [(name, sql.SQL("({})").format(sql.Identifier(name))) for name in _INDEXED]
+        indexed = [(name, rows, sql.SQL("({})").format(sql.Identifier(name))) for name in _INDEXED]
+        indexed.append(("words", words, sql.SQL("(side, word, pair_id) INCLUDE (score)")))
         if layout.kind == HNSW:
             graph = sql.SQL("USING hnsw ({} vector_ip_ops) WITH (m = 32, ef_construction = 128)")
-            indexed += [(name, graph.format(sql.Identifier(name))) for name in (f"{s}_vector" for s in layout.widths)]
+            names = [f"{side}_vector" for side in layout.widths]
+            indexed += [(name, rows, graph.format(sql.Identifier(name))) for name in names]
         with self._named():
             execute = self._connection.execute
-            for name, how in indexed:
-                index = sql.Identifier(f"{name}_{layout.upload_id}")
+            for name, table, how in indexed:
+                index = sql.Identifier(f"{name}_key_{layout.upload_id}")
                 execute(sql.SQL("CREATE INDEX IF NOT EXISTS {} ON {} {}").format(index, table, how))
-            for kind in ("rows", "words"):
-                execute(sql.SQL("ANALYZE {}").format(self._table(kind)))
+            for table in (rows, words):
+                execute(sql.SQL("VACUUM ANALYZE {}").format(table))  # without it, an index alone would not do
             with self._connection.transaction():
                 execute(sql.SQL("DELETE FROM {}").format(self._table("files")))
                 for name, content in files.items():
