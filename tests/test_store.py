@@ -45,6 +45,7 @@ def test_folders_are_no_addresses():
         ("milvus://host:port/x", "is no address of a store"),
         ("milvus://host:19530", "names no collection; expected one of letters, digits and _"),
         ("milvus://host:19530/a-b", "names no collection"),
+        (f"postgresql://host/d?index={'x' * 64}", "index name of other than 1 to 63 bytes"),
         ("milvus:///folder/file/x", "names no file; expected one whose name ends with .db"),
     ],
 )

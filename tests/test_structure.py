@@ -46,6 +46,11 @@ def test_faiss_is_imported_in_one_file():
     assert importers("faiss") == {"docproduct/search/faiss_engine.py"}
 
 
+def test_clients_of_databases_are_imported_in_one_file_each():
+    assert importers("pymilvus") == {"docproduct/search/milvus_store.py"}
+    assert importers("psycopg") == {"docproduct/search/postgres_store.py"}
+
+
 def test_matplotlib_is_imported_in_one_file():
     assert importers("matplotlib") == {"docproduct/training/curves.py"}
 

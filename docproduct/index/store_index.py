@@ -125,31 +125,41 @@ class StoreIndex(Index):
         query_vectors = self._checked(query_vectors)
         self.check(k, search_by, conditions)
         where = self._filter(conditions) if conditions else None
-        depth, looked_at = self._depths(k, bool(queries and search_by in self._number_of))
-        near = self._nearest(search_by, query_vectors, depth, where)
-        candidates = [dict.fromkeys(ids) for ids in near]  # sets that keep their order
-        if search_by != self._deciding:
-            for own, ids in zip(
-                candidates, self._nearest(self._deciding, query_vectors, looked_at, where), strict=True
-            ):
-                own |= dict.fromkeys(ids)
-        word_scores: list[dict[int, float]] = [{} for _ in near]
-        if queries:
-            self._add_stored(candidates, queries, where)
-            for own, ids, scores, query in zip(candidates, near, word_scores, queries, strict=True):
-                scores |= self._word_scores(search_by, query, ids, depth, where)
-                own |= dict.fromkeys(scores)
+        candidates = self._candidates(query_vectors, k, search_by, queries, where)
         rows: dict[int, list[Row]] = {}
-        for row in self._store.rows(list(dict.fromkeys(pair_id for own in candidates for pair_id in own))):
+        for row in self._store.rows(list(dict.fromkeys(pair_id for own, _ in candidates for pair_id in own))):
             rows.setdefault(row["pair_id"], []).append(row)
         results = []
-        for number, (own, scores) in enumerate(zip(candidates, word_scores, strict=True)):
+        for number, (own, scores) in enumerate(candidates):
             if not own:
                 results.append(SearchResult([], -np.inf))
                 continue
-            part = self._part([row for pair_id in own for row in rows[pair_id]], scores)
+            part = self._part([row for pair_id in own for row in rows.get(pair_id, ())], scores)
             results += part._search(query_vectors[[number]], k, search_by, queries and [queries[number]], None)
         return results
+
+    def _candidates(
+        self,
+        query_vectors: np.ndarray,
+        k: int,
+        search_by: Side,
+        queries: Sequence[str] | None,
+        where: Filter | None,
+    ) -> list[tuple[dict[int, None], dict[int, float]]]:
+        """Returns for each query the ids of all pairs that a ranking needs, as the keys of a dict, and BM25 scores."""
+        depth, looked_at = self._depths(k, bool(queries and search_by in self._number_of))
+        near = self._nearest(search_by, query_vectors, depth, where)
+        deciding: list[list[int]] = [[] for _ in near]
+        if search_by != self._deciding:
+            deciding = self._nearest(self._deciding, query_vectors, looked_at, where)
+        candidates = [dict.fromkeys(one + other) for one, other in zip(near, deciding, strict=True)]
+        word_scores: list[dict[int, float]] = [{} for _ in near]
+        if queries:
+            self._add_stored(candidates, queries, where)
+            word_scores = [
+                self._word_scores(search_by, query, ids, depth, where) for query, ids in zip(queries, near, strict=True)
+            ]
+        return [(own | dict.fromkeys(scores), scores) for own, scores in zip(candidates, word_scores, strict=True)]
 
     def _nearest(self, side: Side, vectors: np.ndarray, k: int, where: Filter | None) -> list[list[int]]:
         """Returns for each query the ids of the pairs of as many rows as `IndexSide.nearest` would fetch."""

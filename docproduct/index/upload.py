@@ -184,10 +184,10 @@ class _Folder:
             for position, first, row in zip(range(part.start, part.stop), is_first.tolist(), texts, strict=True)
         ]
         for side, engine in self._engines.items():
-            owners = rows if side == "answer" else [row for row in rows if row["asked"]]
-            ids = (
-                self._passage_ids[part] if side == "answer" else np.array([row["pair_id"] for row in owners], np.int64)
-            )
+            owners, ids = rows, self._passage_ids[part]
+            if side == "question":
+                owners = [row for row in rows if row["asked"]]
+                ids = np.array([row["pair_id"] for row in owners], np.int64)
             for row in rows:
                 row[f"{side}_vector"] = None
             for row, vector in zip(owners, engine.vectors_of(ids) if len(ids) else (), strict=True):
@@ -242,13 +242,12 @@ class _Folder:
 def _described(pairs: pa.Table) -> pa.Table:
     """Returns the texts and groups of pairs, as rows hold them."""
     passages, names = are_passages(pairs), headings(pairs)
-    groups = (
-        pairs["question_group"].to_pylist() if "question_group" in pairs.column_names else [*map(cleaning.group, names)]
-    )
-    asked = [
-        cleaning.group(cleaning.clean(name)) if "&" in name else group
-        for name, group in zip(names, groups, strict=True)
-    ]
+    if "question_group" in pairs.column_names:
+        groups = pairs["question_group"].to_pylist()
+    else:  # an index of an earlier version
+        groups = list(map(cleaning.group, names))
+    each = zip(names, groups, strict=True)
+    asked = [cleaning.group(cleaning.clean(name)) if "&" in name else group for name, group in each]
     texts = {name: pc.fill_null(pairs[name], "") for name in pairs.column_names if name not in NO_TEXTS}
     numbers = {name: pairs[name] for name in ("pair_id", "answer_group")}
     numbers |= {"question_group": groups, "asked_group": asked}

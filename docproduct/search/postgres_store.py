@@ -35,6 +35,7 @@ from docproduct.search.store import (
 )
 
 _DEFAULT_NAME = "docproduct"
+_NAME_BYTES = 63  # PostgreSQL cuts longer ones
 _CURRENT, _LAYOUT = "current", "layout"
 _INDEXED = ("pair_id", "question_group", "asked_group")
 _SETTINGS = ("SET hnsw.ef_search = 400", "SET hnsw.iterative_scan = strict_order")
@@ -52,11 +53,16 @@ class PostgresStore:
         """Connects.
 
         Raises:
+          ValueError: the name of the index is too long.
           StoreError: the server cannot be reached.
         """
         self.shown, self._address, self.layout = address.shown, address, NO_LAYOUT
         options = dict(address.options)
         self._name = options.pop("index", _DEFAULT_NAME)
+        if not 0 < len(self._name.encode()) <= _NAME_BYTES:
+            raise ValueError(
+                f"{self.shown} has an index name of other than 1 to {_NAME_BYTES} bytes. Give a shorter one."
+            )
         self._conninfo = f"postgresql://{address.parts.netloc}{address.parts.path}?{urlencode(options)}"
         with self._named("cannot be reached", _UNREACHED):
             self._connection = self._connect()
