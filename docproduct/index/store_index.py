@@ -198,7 +198,8 @@ class StoreIndex(Index):
         part = copy.copy(self)
         part.pairs = Pairs(pa.Table.from_pylist(pairs, schema=self._schema))
         part.pairs.num_answers = self.num_answers
-        part._stored = StoredQuestions(part.pairs.headings, [row["question_group"] for row in pairs])
+        groups = np.array([row["question_group"] for row in pairs], np.int64)
+        part._stored = StoredQuestions(part.pairs.headings, groups)
         part._sides = dict(self._sides_of(rows, part.pairs, word_scores))
         return part
 
