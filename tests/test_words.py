@@ -1,5 +1,6 @@
 """BM25 over the words of texts, against bm25s."""
 
+import itertools
 import os
 import random
 import subprocess
@@ -9,7 +10,7 @@ import bm25s
 import numpy as np
 import pytest
 
-from docproduct.search.words import FILE, WordIndex
+from docproduct.search.words import FILE, WordIndex, counted
 
 
 def expected(texts, query):
@@ -90,3 +91,18 @@ def test_jax_is_left_alone(tmp_path):
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), os.getcwd()])}
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, env=environment, check=True)
     assert run.stdout.split() == [b"False", b"True"]
+
+
+def test_words_by_row_give_the_same_scores():
+    texts = ["asthma fever fever", "cough of asthma", "", "fever"]
+    index = WordIndex.build(texts)
+    starts, numbers, scores = index.by_row()
+    number_of = {word: number for number, word in enumerate(index.words)}
+    for query in ("fever asthma fever", "cough none", "none"):
+        counts = counted(query, number_of)
+        summed = [
+            sum(counts.get(numbers[place], 0) * scores[place] for place in range(low, high))
+            for low, high in itertools.pairwise(starts.tolist())
+        ]
+        np.testing.assert_allclose(summed, index.scores(query), atol=1e-6)
+    assert counted("fever asthma fever", number_of) == {number_of["fever"]: 2, number_of["asthma"]: 1}

@@ -17,6 +17,7 @@ from starlette.exceptions import HTTPException
 
 from docproduct.index.live import pair_id_of
 from docproduct.search.changes import NotStoredError
+from docproduct.search.store import StoreError
 from docproduct.web import pair_schemas, schemas
 from docproduct.web.feedback import FeedbackResponse
 from docproduct.web.protection import error_body
@@ -63,7 +64,7 @@ def add_errors(app: FastAPI) -> None:
 
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, http)
-    for kind in (InvalidRequestError, NotStoredError, TimeoutError, OverloadedError, ClientGoneError):
+    for kind in (InvalidRequestError, NotStoredError, StoreError, TimeoutError, OverloadedError, ClientGoneError):
         app.add_exception_handler(kind, other)
 
 
