@@ -146,6 +146,18 @@ def test_a_closed_store_is_named(address):
         index.close()
 
 
+def test_a_file_of_milvus_lite_opens_in_a_new_process(folder, tmp_path):
+    place = f"milvus://{tmp_path}/lite.db/again"
+    upload(folder, place)
+    store = connect(place)
+    for name in store._client.list_collections():
+        store._client.release_collection(name)  # as they are in a new process
+    store.close()
+    index = stores.opened(place)
+    assert len(index.search_many(np.ones((1, stores.WIDTH)), 3)[0].hits) == 3
+    index.close()
+
+
 @pytest.mark.long
 def test_a_lost_connection_to_postgresql_is_made_again(tmp_path):
     stores.write_index(tmp_path / "index", 30)

@@ -110,7 +110,10 @@ class MilvusStore:
     def current(self) -> str | None:
         """Returns the id of the finished upload; None if there is none."""
         with self._named():
-            content = self._read(_CURRENT) if self._client.has_collection(self._name) else None
+            if not self._client.has_collection(self._name):
+                return None
+            self._client.load_collection(self._name)  # Milvus Lite begins with all of them released
+            content = self._read(_CURRENT)
         return None if content is None else content.decode()
 
     def begin(self, layout: Layout) -> int:
