@@ -56,11 +56,12 @@ def rewordings(question: str, focus: str, draw: random.Random, stored: Collectio
     """
     question = re.sub(r"\s*(?:\((?:is|are)\)|[?\s]+(?=\?$))", "", question)  # "What is (are) X ?" and "X? ?" of tables
     name = focus if focus.lower() in question.lower() else subject(question) or ""
+    own = cleaning.group(question)
     made = []
     for kind in KINDS:
         text = _RULES[kind](question, name, draw)
         text = text.lower() if text and draw.random() < 0.5 else text
-        if text and cleaning.group(text) not in stored and cleaning.group(text) != cleaning.group(question):
+        if text and (group := cleaning.group(text)) != own and group not in stored:
             made.append(Reworded(cleaning.clean(text), kind))
     return made
 

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.folders.prepared import PreparedFolder
+from docproduct.systems.retriever.embedding_store import open_store
 from docproduct.systems.retriever.rewording import reworded
 from docproduct.systems.retriever.start import start
 from docproduct.systems.retriever.task import RetrieverTask
@@ -66,6 +67,21 @@ def test_new_questions_have_the_frame_of_stored_ones_and_keep_the_limit(make_tas
         lengths = (ids != retriever.tokenizer.pad_id).sum(axis=1)
         assert lengths.max() <= config.max_tokens
         assert (ids[np.arange(len(ids)), lengths - 1] == frame[-1]).all()
+
+
+def test_pairs_in_random_order_need_no_vectors(make_task, monkeypatch):
+    encoded = []
+
+    def record(retriever, prepared, side):
+        encoded.append(side)
+        return open_store(retriever, prepared, side)
+
+    monkeypatch.setattr("docproduct.systems.retriever.task.open_store", record)
+    for cluster_size, sides in ((1, []), (2, ["question"])):
+        task = make_task(0.5, cluster_size=cluster_size)
+        assert encoded == sides
+        first, second = (ids_of(task, "answer_ids", epoch) for epoch in (0, 1))
+        assert first == second  # each pair once
 
 
 def test_other_languages_stay_as_they_are():

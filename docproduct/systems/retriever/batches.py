@@ -108,7 +108,7 @@ class ClusterOrder:
         self,
         prepared: PreparedFolder,
         pairs: Pairs,
-        question_vectors: np.ndarray,
+        question_vectors: np.ndarray | None,
         cluster_size: int,
         settings: BatchSettings,
         held_out: np.ndarray,
@@ -118,14 +118,17 @@ class ClusterOrder:
         Args:
           prepared: the pairs; those of train are put in order.
           pairs: the same, in memory.
-          question_vectors: [N, D] float32, which decide what questions are alike.
+          question_vectors: [N, D] float32, which decide what questions are alike; None if `cluster_size` is 1.
           cluster_size: pairs that stand together; 1: all pairs in random order.
           settings: batch size, buckets and seed.
           held_out: rows of train that are left out, [H] int.
         """
         train = np.flatnonzero(prepared.table(["split"])["split"].to_numpy() == splits.TRAIN)
         self._train = np.setdiff1d(train, held_out)
-        self._vectors = unit(question_vectors[self._train]).numpy()
+        if question_vectors is None:
+            self._vectors = np.empty((len(self._train), 0), np.float32)  # only their number counts
+        else:
+            self._vectors = unit(question_vectors[self._train]).numpy()
         self._keys = [pairs.groups[name][self._train] for name in _NEGATIVE_GROUPS]
         self._lengths = pairs.lengths[self._train]
         self._nearest = nearest_of_all(self._vectors, cluster_size)

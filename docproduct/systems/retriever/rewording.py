@@ -50,7 +50,7 @@ class Rewording:
           epoch: 0, 1, ...
         """
         pad_id = self._retriever.tokenizer.pad_id
-        ids = [row[row != pad_id].tolist() for row in stored.numpy()]
+        ids = [row[row != pad_id] for row in stored.numpy()]
         drawn = ((place, self._drawn(row, epoch)) for place, row in enumerate(rows.tolist()))
         texts = {place: text for place, text in drawn if text}
         if not texts:
@@ -58,8 +58,9 @@ class Rewording:
         prompted = self._retriever.prompts.add(list(texts.values()), "question")
         made = self._retriever.tokenizer.encode_few(prompted, self._retriever.config.max_tokens)
         for place, new in zip(texts, made, strict=True):
-            ids[place] = new
-        return batches.pad(tf.ragged.constant(ids, tf.int32, ragged_rank=1), pad_id, self._multiple)
+            ids[place] = np.array(new, np.int32)
+        joined = tf.RaggedTensor.from_row_lengths(np.concatenate(ids), [len(row) for row in ids], validate=False)
+        return batches.pad(joined, pad_id, self._multiple)
 
     def _drawn(self, row: int, epoch: int) -> str | None:
         """Returns the text of a question in other words; None if the stored ids are to be used."""

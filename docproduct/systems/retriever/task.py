@@ -121,13 +121,16 @@ class RetrieverTask(Task):
         if has_own_order or self._negatives:
             self._pairs = TokenPairs(self._prepared, retriever.tokenizer.pad_id, config.pad_to_multiple)
         if has_own_order:
-            self._order = self._cluster_order(_stored_vectors(strategy, retriever, self._prepared, "question"))
+            clustered = config.cluster_size > 1  # pairs in random order need no vectors
+            self._order = self._cluster_order(
+                _stored_vectors(strategy, retriever, self._prepared, "question") if clustered else None
+            )
 
     def _dev_vectors(self) -> Vectors:
         """Returns a function that encodes rows of dev."""
         return text_vectors(self.retriever)
 
-    def _cluster_order(self, question_vectors: np.ndarray) -> ClusterOrder:
+    def _cluster_order(self, question_vectors: np.ndarray | None) -> ClusterOrder:
         size = self._config.cluster_size
         held_out = self._held_out
         return ClusterOrder(self._prepared, self._pairs, question_vectors, size, self._batch_settings, held_out)
