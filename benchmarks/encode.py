@@ -3,11 +3,12 @@
     python -m benchmarks.encode --prepared_dir=prepared --encoder_dir=ENCODER --peer_python=PYTHON
 
 Encodes 2,000 answers and 2,000 questions of the train split, at most 256 tokens each, tokenizing included. The peer's
-`encode` runs in every backend of --peer_backends (torch in float32 and bfloat16; onnx and openvino need optimum's
-packages), with batches of 32, 64 and 128 texts, ours with batches of 4,096 to 16,384 tokens. A first round finds the
-fastest setting of each, and these are compared. All processes are warm and work in turn. Where --precision=auto is
-bfloat16, ours also runs in float32. Also prints the lowest cosine of our vectors with those in float32. Ends with one
-line of JSON.
+`encode` runs in every backend of --peer_backends, with batches of 32, 64 and 128 texts: torch in float32 and bfloat16;
+openvino in the precision that it takes by itself, and onnx dynamically quantized to int8 (these need
+`sentence-transformers[openvino,onnx]`). Ours has batches of 4,096 to 16,384 tokens. A first round finds the fastest
+batches of each contestant. All processes are warm and work in turn. Where --precision=auto is bfloat16, ours also runs
+in float32. The ratio in the JSON line compares with the fastest peer that is not quantized. Also prints the lowest
+cosine of our vectors with those in float32. Ends with one line of JSON.
 """
 
 import json
@@ -27,7 +28,8 @@ from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
 
 _PEER_BATCHES = (32, 64, 128)  # texts
-_BACKENDS = ("torch", "onnx", "openvino")
+# Backends of the peer, with the arguments of each precision that it runs in.
+_BACKENDS = {"torch": measuring.PEER_PRECISIONS, "openvino": {"own precision": []}, "onnx": {"int8": ["--int8"]}}
 _OURS, _OURS_PLAIN = "docproduct", "docproduct float32"
 _OUR_BATCHES = (4_096, 8_192, 16_384)  # tokens
 
@@ -68,7 +70,7 @@ def main(argv: list[str]) -> None:
         return
     if len(argv) > 1:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
-    if unknown := set(values.peer_backends) - set(_BACKENDS):
+    if unknown := set(values.peer_backends) - _BACKENDS.keys():
         raise app.UsageError(f"Unknown backends {sorted(unknown)}; expected {', '.join(_BACKENDS)}.")
     folders = [f"--prepared_dir={values.prepared_dir}", f"--encoder_dir={values.encoder_dir}"]
     environment = measuring.all_cores()
@@ -80,7 +82,7 @@ def main(argv: list[str]) -> None:
     if values.peer_python:
         peer = [values.peer_python, measuring.PEER_SCRIPT, "encode_speed", *folders]
         for backend in values.peer_backends:
-            for name, more in measuring.PEER_PRECISIONS.items() if backend == "torch" else [("float32", [])]:
+            for name, more in _BACKENDS[backend].items():
                 commands[f"sentence-transformers {backend} {name}"] = [*peer, f"--backend={backend}", *more]
     contestants = {label: measuring.Contestant(command, environment) for label, command in commands.items()}
     try:
@@ -112,8 +114,8 @@ def _measure(
             for size in (_OUR_BATCHES if label in (_OURS, _OURS_PLAIN) else _PEER_BATCHES)
         }
         order = sorted(trial, key=trial.__getitem__)  # the fastest first
-        peers = [key for key in order if key[0] not in (_OURS, _OURS_PLAIN)][:1]
-        chosen = [*_first(order, _OURS), *peers, *_first(order, _OURS_PLAIN)]
+        fastest = dict(reversed(order))  # {label: batch size}
+        chosen = [(label, fastest[label]) for label in contestants]
         speeds: dict[str, list[float]] = {label: [] for label, _ in chosen}
         for _ in range(rounds):
             for label, size in chosen:
@@ -124,16 +126,11 @@ def _measure(
         ]
         measuring.show(f"Encoding {count} {side}s", rows)
         medians = {label: float(np.median(rates)) for label, rates in speeds.items()}
-        against = peers[0][0] if peers else None
-        metrics.append(
-            measuring.metric(name, unit, medians[_OURS], {label: medians[label] for label, _ in chosen[1:]}, against)
-        )
+        others = {label: median for label, median in medians.items() if label != _OURS}
+        compared = [label for label in others if label != _OURS_PLAIN and "int8" not in label]
+        against = max(compared, key=others.__getitem__, default=None)
+        metrics.append(measuring.metric(name, unit, medians[_OURS], others, against))
     return metrics
-
-
-def _first(keys: list[tuple[str, int]], label: str) -> list[tuple[str, int]]:
-    """Returns the first key with a label, if there is one."""
-    return [key for key in keys if key[0] == label][:1]
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.tokenizers import Tokenizer
 from docproduct.index import Index, refusals
-from docproduct.index.content import Content
+from docproduct.index.content import OTHER_NAMES, Content
 from docproduct.metrics import roc_auc
 from docproduct.search.answerable import AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights, words_of
@@ -57,13 +57,15 @@ OTHER_FIELD = "other field"
 
 def read_content(prepared_dir: str, index: Index) -> Content:
     """Returns what an index with one vector for each answer searches."""
-    table = PreparedFolder(prepared_dir).table(["pair_id", "split"]).to_pydict()
-    split_of = dict(zip(table["pair_id"], table["split"], strict=True))
+    prepared = PreparedFolder(prepared_dir).table(["pair_id", "split", "synonyms"]).to_pydict()
+    split_of, names_of = (dict(zip(prepared["pair_id"], prepared[name], strict=True)) for name in ("split", "synonyms"))
     pairs, sides = index.pairs.table(), index._sides
     vectors = {
         name: side.engine.vectors_of(np.array([i for ids in side._ids_of for i in ids])) for name, side in sides.items()
     }
     splits = np.array([split_of[pair_id] for pair_id in pairs["pair_id"].to_pylist()])
+    if OTHER_NAMES not in pairs.column_names:  # an index that was built before it held other names
+        pairs = pairs.append_column(OTHER_NAMES, [[names_of[pair_id] for pair_id in pairs["pair_id"].to_pylist()]])
     numbers = np.arange(len(pairs))
     return Content(pairs, splits, vectors, numbers, np.zeros_like(numbers))
 

@@ -13,6 +13,7 @@ import glob
 import json
 import os
 import sys
+import tempfile
 import time
 
 import pyarrow.parquet as pq
@@ -21,6 +22,7 @@ from sentence_transformers import (
     SentenceTransformer,
     SentenceTransformerTrainer,
     SentenceTransformerTrainingArguments,
+    export_dynamic_quantized_onnx_model,
     losses,
 )
 from sentence_transformers.sentence_transformer.training_args import BatchSamplers
@@ -111,11 +113,22 @@ def train_speed(prepared_dir: str, encoder_dir: str, model_dir: str, bfloat16: b
     run.train()
 
 
-def encode_speed(prepared_dir: str, encoder_dir: str, bfloat16: bool, backend: str) -> None:
-    """Encodes one round for each line of standard input: side, number of texts, batch size."""
+def encoder(encoder_dir: str, bfloat16: bool, int8: bool, backend: str) -> SentenceTransformer:
+    """Returns the model in a backend and a precision; OpenVINO computes in the precision that it chooses itself."""
     options = {"torch_dtype": "bfloat16"} if bfloat16 else {}
     model = SentenceTransformer(encoder_dir, device="cpu", backend=backend, model_kwargs=options)
+    if int8:
+        with tempfile.TemporaryDirectory() as folder:
+            model.save_pretrained(folder)
+            export_dynamic_quantized_onnx_model(model, "avx512_vnni", folder)
+            file = {"file_name": "onnx/model_qint8_avx512_vnni.onnx"}
+            model = SentenceTransformer(folder, device="cpu", backend=backend, model_kwargs=file)
     model.max_seq_length = 256
+    return model
+
+
+def encode_speed(prepared_dir: str, model: SentenceTransformer, bfloat16: bool) -> None:
+    """Encodes one round for each line of standard input: side, number of texts, batch size."""
     pairs = training_pairs(prepared_dir)
     for line in sys.stdin:
         side, count, batch_size = line.split()
@@ -137,6 +150,7 @@ def main() -> None:
     parser.add_argument("--max_tokens", type=int, default=256, help="longer texts are cut in training")
     parser.add_argument("--backend", default="torch", choices=["torch", "onnx", "openvino"], help="in encoding")
     parser.add_argument("--bfloat16", action="store_true")
+    parser.add_argument("--int8", action="store_true", help="in encoding with onnx: dynamically quantized")
     parser.add_argument("--device", default="cpu", help="in train, such as cuda")
     values = parser.parse_args()
     folders = values.prepared_dir, values.encoder_dir
@@ -145,7 +159,8 @@ def main() -> None:
     elif values.task == "train_speed":
         train_speed(*folders, values.model_dir, values.bfloat16, values.batch_size)
     else:
-        encode_speed(*folders, values.bfloat16, values.backend)
+        model = encoder(values.encoder_dir, values.bfloat16, values.int8, values.backend)
+        encode_speed(values.prepared_dir, model, values.bfloat16)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,8 @@ from typing import NamedTuple
 from data_pipeline import cleaning
 from data_pipeline.paraphrases import STOP_WORDS, reworded_form, subject
 
-KINDS = ("terms", "rephrased", "asked", "misspelt", "name", "information")
+SYNONYM = "synonym"
+KINDS = ("terms", "rephrased", "asked", "misspelt", "name", "information", SYNONYM)
 # Kinds that leave out what is asked about the subject: only a question about the subject as a whole remains.
 SUBJECT_ALONE = frozenset(("name", "information"))
 _ASKED = (
@@ -45,7 +46,9 @@ class Reworded(NamedTuple):
     kind: str
 
 
-def rewordings(question: str, focus: str, draw: random.Random, stored: Collection[int] = ()) -> list[Reworded]:
+def rewordings(
+    question: str, focus: str, draw: random.Random, stored: Collection[int] = (), synonyms: Collection[str] = ()
+) -> list[Reworded]:
     """Returns a question in other words, once for each kind that fits.
 
     Args:
@@ -53,13 +56,14 @@ def rewordings(question: str, focus: str, draw: random.Random, stored: Collectio
       focus: Its topic; empty if it is unknown, then the forms of questions of paraphrases.py find it.
       draw: Chooses among the rules of a kind.
       stored: Groups of questions (`cleaning.group`) that would not be other words.
+      synonyms: Other names of the focus; without any, nothing is asked by another name.
     """
     question = re.sub(r"\s*(?:\((?:is|are)\)|[?\s]+(?=\?$))", "", question)  # "What is (are) X ?" and "X? ?" of tables
     name = focus if focus.lower() in question.lower() else subject(question) or ""
     own = cleaning.group(question)
     made = []
-    for kind in KINDS:
-        text = _RULES[kind](question, name, draw)
+    for kind, rule in _RULES.items():
+        text = rule(question, name, draw, *([synonyms] if kind == SYNONYM else []))
         text = text.lower() if text and draw.random() < 0.5 else text
         if text and (group := cleaning.group(text)) != own and group not in stored:
             made.append(Reworded(cleaning.clean(text), kind))
@@ -114,11 +118,21 @@ def _misspelt(question: str, name: str, draw: random.Random) -> str:
     return misspelt(text, draw)
 
 
-_RULES: dict[str, Callable[[str, str, random.Random], str]] = {
+def _by_another_name(question: str, name: str, draw: random.Random, synonyms: Collection[str]) -> str:
+    own = cleaning.group(name)
+    others = [other.strip() for other in synonyms if cleaning.group(other) not in (own, cleaning.group(""))]
+    place = question.lower().find(name.lower())
+    if not name or not others or place < 0:
+        return ""
+    return f"{question[:place]}{draw.choice(others)}{question[place + len(name) :]}"
+
+
+_RULES: dict[str, Callable[..., str]] = {
     "terms": _terms,
     "rephrased": lambda question, name, draw: reworded_form(question, draw) or "",
     "asked": _asked,
     "misspelt": _misspelt,
     "name": lambda question, name, draw: name,
     "information": _information,
+    SYNONYM: _by_another_name,
 }

@@ -7,6 +7,7 @@ Retrieval and prompts are those of serving: the index's and data_pipeline/prompt
 holds what would give its answer away: the pair itself, pairs with an equal question or answer, and pairs whose text
 contains the right answer (unless that is shorter than six characters, such as "Yes."). Rows for chat models, which
 learn to copy from numbered sources and to refuse, are an exception: --own_share, --joined_share, --unanswerable_share.
+Passages of documents, which an index may hold beside the pairs, are left out.
 
 Questions of the train split see pairs of that split only; questions of dev see all pairs. With --alone each train
 question also has a row without retrieved pairs, which is shorter; --context_share gives the longer rows to some of the
@@ -34,6 +35,7 @@ from data_pipeline.tokenizers import CausalTokenizer
 from docproduct import command
 from docproduct.context_rows import ContextRows, KindShares, OtherQuestions
 from docproduct.index import Hit, Index
+from docproduct.index.checks import check_prepared
 from docproduct.index.reranking import DEPTH, HitReranker
 from docproduct.layers.precision import PRECISIONS
 from docproduct.systems import generator
@@ -115,7 +117,8 @@ class ContextFinder:
             if self._rerank:
                 results = self._rerank(questions, results)
             for i, result in zip(short, results, strict=True):
-                hits = (hit for hit in result.hits if allowed is None or hit.pair_id in allowed)
+                # A passage of a document has no question.
+                hits = (hit for hit in result.hits if hit.question and (allowed is None or hit.pair_id in allowed))
                 own = [pairs[i][name] for name in ("pair_id", "question", "answer")]
                 contexts[i] = [hit for hit in hits if not gives_away(hit, *own)][: self._num_contexts]
             short = [i for i in short if len(contexts[i]) < self._num_contexts] if fetched < most else []
@@ -157,8 +160,7 @@ def make(
     """
     if not settings.prompt.num_contexts:
         raise ValueError("num_contexts is 0; expected 1 or more. Without contexts, train with --task=closed_book.")
-    if index.manifest["prepared"] != prepared.fingerprint():
-        raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
+    check_prepared(index.manifest, prepared)
     tokenizer = with_markers(tokenizer)
     made_of = {"prepared": prepared.fingerprint(), "encoder": retriever.fingerprint()}
     if rerank:

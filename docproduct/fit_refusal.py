@@ -26,6 +26,7 @@ from data_pipeline.settings import define_flags, flag_values
 from docproduct import command
 from docproduct.contexts import ContextFinder
 from docproduct.index import Index
+from docproduct.index.checks import check_prepared
 from docproduct.systems import generator
 from docproduct.systems.generator import refusal
 from docproduct.systems.generator.model import LanguageModel
@@ -96,8 +97,7 @@ def fit(
             "Only a chat model that was trained to refuse can be fitted, and this one has no chat template. Train one "
             "with docproduct.recipes.starter."
         )
-    if index.manifest["prepared"] != prepared.fingerprint():
-        raise ValueError(f"The index was built from other pairs than {prepared.path}. Build it from them.")
+    check_prepared(index.manifest, prepared)
     pairs = _drawn(prepared, settings.num_questions)
     if len(pairs) < refusal.LEAST_QUESTIONS:
         raise ValueError(

@@ -17,7 +17,9 @@ from data_pipeline.rows import CHOICES, PAIR, PASSAGE
 from docproduct import index, sample
 from docproduct.answering import Answerer, Query, terminal
 from docproduct.answering.support import SupportChecker
+from docproduct.contexts import ContextFinder
 from docproduct.index import Hit, Index, IndexSettings, calibrating, windows
+from docproduct.index.checks import check_prepared
 from docproduct.index.content import Content
 from tests.conftest import write_csv
 
@@ -136,6 +138,19 @@ def test_pairs_and_passages_stand_in_one_ranking(retriever, built):
     assert all(hit.question for hit in found)
     # BM25 reads the heading of a passage.
     assert opened.search(vector, 13, "answer", "treatment")[0].section == "Treatment"
+
+
+def test_rows_for_generators_take_only_the_pairs(retriever, built, pairs, guides):
+    opened = Index(str(built / "both"), retriever)
+    for folder in (pairs, guides):
+        check_prepared(opened.manifest, folder)
+    with pytest.raises(ValueError, match=f"built from other pairs than {pairs.path}"):
+        check_prepared(Index(str(built / "alone"), retriever).manifest, pairs)
+    rows = pairs.table(["pair_id", "question", "answer"]).to_pylist()
+    vectors = retriever.embed_few([row["question"] for row in rows], "question")
+    # Among the 13 hits are three passages.
+    for row, hits in zip(rows, ContextFinder(opened, 9)(vectors, rows), strict=True):
+        assert {hit.pair_id for hit in hits} == {other["pair_id"] for other in rows} - {row["pair_id"]}
 
 
 def test_each_kind_has_its_own_calibration(retriever, built, monkeypatch):

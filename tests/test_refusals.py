@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import random
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -10,12 +11,13 @@ import pytest
 
 from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.other_words import SYNONYM
 from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct import index
 from docproduct.answering import Answerer, Query, terminal
 from docproduct.answering.query import Suggestion, suggestions
 from docproduct.index import Hit, Index, IndexSettings, refusals
-from docproduct.index.content import Content
+from docproduct.index.content import OTHER_NAMES, Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals
 from docproduct.search.shared_words import WordWeights
 from tests.conftest import write_csv
@@ -123,6 +125,32 @@ def test_questions_in_other_words_are_corrected():
     assert table.text == "What is measles?"
     assert len(others) > 2
     assert all(asked.text.isupper() for asked in others)
+
+
+def test_questions_are_asked_by_the_other_names_of_their_own_topic():
+    columns = {"question": ["What is measles?", "What is mumps?"], "focus": ["measles", "mumps"]}
+    columns |= {"question_group": [1, 2], OTHER_NAMES: [" rubeola|Measles", None]}  # a pair that was added has none
+    content = Content(pa.table(columns), np.array(["dev"] * 2), {}, np.arange(2), np.zeros(2, int))
+    asked = refusals.asked_questions(content, np.arange(2), random.Random(0), str.lower)
+    assert [(row, text) for row, text, kind in asked if kind == SYNONYM] == [(0, "what is rubeola?")]
+
+
+def test_what_is_refused_of_each_kind_by_hand():
+    # The model passes a cosine of 0.5 or more: its log odds are 100 x (cosine - 0.5), but for rounding.
+    table, other, topic = refusals.TABLE, refusals.OTHER_WORDS, refusals.OTHER_TOPIC
+    rows = [(0.9, table, "with its answers", 0), (0.5, SYNONYM, "with its answers", 0)]
+    rows += [
+        (cosine, kind, topic, 0) for cosine, kind in ((0.8, table), (0.3, "terms"), (0.7, SYNONYM), (0.2, SYNONYM))
+    ]
+    cosines, *others = map(np.array, zip(*rows, strict=True))
+    observed = refusals.Observed(cosines[:, None], *others)
+    model = SimpleNamespace(log_odds=lambda signals: 100 * (signals[:, 0] - 0.5))
+    result = refusals._threshold(model, observed, 1.0)
+    assert result["least_log_odds"] == 0
+    assert result["answered"] == {table: 1.0, "terms": None, SYNONYM: 1.0}
+    assert result["refused"][topic] == {table: 0.0, other: pytest.approx(2 / 3), "terms": 1.0, SYNONYM: 0.5}
+    assert set(result["refused"][refusals.OTHER_ASPECT].values()) == {None}
+    assert refusals.summary(result) == "Of these, 100.0% are answered and 0.0% are refused without their topic."
 
 
 def test_what_is_left_out_in_each_case():

@@ -148,6 +148,11 @@ class PreparedFolder:
         filters = None if split is None else [("split", "=", split)]
         return pq.read_table(os.path.join(self.path, table_file(self.schema)), columns=list(columns), filters=filters)
 
+    def optional_column(self, name: str) -> pa.ChunkedArray | None:
+        """Returns a column of the Parquet file; None if the folder was made before rows had it."""
+        names = pq.read_schema(os.path.join(self.path, table_file(self.schema))).names
+        return self.table([name])[name] if name in names else None
+
 
 def open_prepared(path: str, schemas: Sequence[Schema]) -> PreparedFolder:
     """Opens a prepared folder whose rows are of any of these types.

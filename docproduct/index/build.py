@@ -16,7 +16,7 @@ from data_pipeline.rows import PASSAGE
 from data_pipeline.schemas import ANSWER, QUESTION
 from docproduct.index import windows
 from docproduct.index.calibrating import calibrate
-from docproduct.index.content import DOCUMENT_COLUMNS, TEXT_COLUMNS, Content, headings
+from docproduct.index.content import DOCUMENT_COLUMNS, OTHER_NAMES, TEXT_COLUMNS, Content, headings
 from docproduct.index.folder import KIND, word_indexes, write
 from docproduct.index.ray_embedding import RayEncoder
 from docproduct.index.settings import IndexSettings
@@ -84,6 +84,7 @@ def build(
             "dtype_policy": retriever.dtype_policy,
         },
         "prepared": fingerprints[0] if len(folders) == 1 else files.fingerprint(fingerprints),
+        "folders": fingerprints,
         "settings": dataclasses.asdict(settings),
     }
     with files.whole_folder(index_dir, overwrite, KIND) as folder:
@@ -110,6 +111,9 @@ def _part(prepared: PreparedFolder, retriever: TrainedRetriever, settings: Index
     size, overlap = settings.passage_tokens, settings.passage_overlap
     kept = [field.name for field in prepared.schema.labels if field.name in settings.keep]
     pairs = prepared.table([*TEXT_COLUMNS, *kept, "split"])
+    names = prepared.optional_column("synonyms")
+    if names is not None and any(names.to_pylist()):
+        pairs = pairs.append_column(OTHER_NAMES, names)
     return Part(prepared, pairs, windows.cut(pairs["answer"].to_pylist(), retriever, size, overlap) if size else None)
 
 
@@ -134,7 +138,8 @@ def _passages(prepared: PreparedFolder) -> pa.Table:
 def _joined(parts: Sequence[Part], keep: Sequence[str]) -> Content:
     """Returns the rows of all folders, with the further columns that are kept, without vectors."""
     with_documents = any(part.prepared.schema is PASSAGE for part in parts)
-    columns = [*TEXT_COLUMNS, *(DOCUMENT_COLUMNS if with_documents else ()), *keep]
+    with_names = any(OTHER_NAMES in part.pairs.column_names for part in parts)
+    columns = [*TEXT_COLUMNS, *(DOCUMENT_COLUMNS if with_documents else ()), *keep, *[OTHER_NAMES] * with_names]
     tables, rows, numbers, num_rows = [], [], [], 0
     for part in parts:
         table = part.pairs

@@ -51,6 +51,8 @@ def calibrate(
     if len(pairs.pairs):
         calibrated["threshold"] = threshold_of(pairs, settings.kept)
         calibrated["answerable"] = _answerable(pairs, words, retriever, settings, hide_questions=False)
+        if calibrated["answerable"]:
+            refusals.report(calibrated["answerable"])
     if passages.any():
         calibrated["of_documents"] = _of_documents(pairs, words, retriever, settings)
         calibrated["threshold"] = calibrated["threshold"] or calibrated["of_documents"]["threshold"]
@@ -59,8 +61,8 @@ def calibrate(
     return calibrated
 
 
-def threshold_of(content: Content, keep_share: float) -> dict[str, Any]:
-    """Calibrates the cosine of the nearest answer on the questions of pairs."""
+def threshold_of(content: Content, keep_share: float, told: bool = True) -> dict[str, Any]:
+    """Calibrates the cosine of the nearest answer on the questions of pairs; logs the result if it is to be `told`."""
     if len(content.vectors) < 2:
         logging.warning(
             "The index has vectors of one side only, so that no threshold can be calibrated: every question counts as "
@@ -74,7 +76,8 @@ def threshold_of(content: Content, keep_share: float) -> dict[str, Any]:
     answer_keys = keys[:, content.rows]
     calibrated = threshold.calibrate(questions, keys[:, chosen], answers, answer_keys, keep_share, unseen)
     calibrated |= {"of": source}
-    threshold.report(calibrated, keep_share)
+    if told:
+        threshold.report(calibrated, keep_share)
     return calibrated
 
 
@@ -90,13 +93,15 @@ def _of_documents(
     if not len(refusals.halves(pairs.pairs["question_group"].to_numpy(), pairs.split_names)[0]):
         pairs, source = sample_content(retriever, settings), SAMPLE
         words = WordWeights.build(f"{text}\n{answer}" for text, answer in _texts(pairs))
-    what = "the bundled sample" if source == SAMPLE else "the pairs of the index"
-    logging.info("Documents have no questions: they are calibrated on %s, whose questions are hidden.", what)
-    return {
+    calibrated = {
         "on": source,
-        "threshold": threshold_of(pairs, settings.kept),
+        "threshold": threshold_of(pairs, settings.kept, told=False),
         "answerable": _answerable(pairs, words, retriever, settings, hide_questions=True),
     }
+    what = "the bundled sample" if source == SAMPLE else "the pairs of the index"
+    told = f" {refusals.summary(calibrated['answerable'])}" if calibrated["answerable"] else ""
+    logging.info("Documents have no questions: they are calibrated on those of %s, which are hidden.%s", what, told)
+    return calibrated
 
 
 def _answerable(
@@ -109,9 +114,7 @@ def _answerable(
     evidence = refusals.gather(pairs, words, embed, correct, hide_questions)
     if not evidence:
         return None
-    calibrated = refusals.calibrate(evidence, settings.kept, OF_PASSAGES if hide_questions else Signals._fields)
-    refusals.report(calibrated)
-    return calibrated
+    return refusals.calibrate(evidence, settings.kept, OF_PASSAGES if hide_questions else Signals._fields)
 
 
 def sample_content(retriever: TrainedRetriever, settings: IndexSettings) -> Content:

@@ -4,6 +4,7 @@ import os
 from typing import Any
 
 from data_pipeline.folders import files
+from data_pipeline.folders.prepared import PreparedFolder
 from docproduct.index.folder import FAISS_FILES, REMEDY
 from docproduct.systems.retriever import Side
 
@@ -20,6 +21,14 @@ def check_files(index_dir: str, manifest: dict[str, Any]) -> None:
         path = os.path.join(index_dir, name)
         if os.path.isfile(path) and files.sha256(path) != sha256:
             raise ValueError(f"{path} is missing or damaged (its bytes are not those that were written). {REMEDY}")
+
+
+def check_prepared(manifest: dict[str, Any], prepared: PreparedFolder) -> None:
+    """Raises a ValueError unless an index was built from a prepared folder, alone or beside others."""
+    if prepared.fingerprint() not in manifest.get("folders", [manifest["prepared"]]):
+        raise ValueError(
+            f"The index was built from other pairs than {prepared.path}. Build it from them, or from them and others."
+        )
 
 
 def check_encoder(index_dir: str, encoder: dict[str, str], fingerprint: str) -> None:

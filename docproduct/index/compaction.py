@@ -62,7 +62,7 @@ def write_new(
     settings = dataclasses.replace(settings, export_embeddings=False)
     content = _content(snapshot, settings, retriever)
     words = word_indexes(content.pairs, settings)
-    made_of = {name: manifest[name] for name in ("encoder", "prepared", "vectors") if name in manifest}
+    made_of = {name: manifest[name] for name in ("encoder", "prepared", "folders", "vectors") if name in manifest}
     made_of |= {"settings": dataclasses.asdict(settings), "compactions": manifest.get("compactions", 0) + 1}
     path = os.path.join(live_dir(index_dir), _NEW)
     with files.whole_folder(path, overwrite=True, kind=KIND) as folder:

@@ -14,6 +14,7 @@ from data_pipeline import cleaning
 
 SHOWN_COLUMNS = ["pair_id", "question", "answer", "source", "focus"]  # of a hit
 DOCUMENT_COLUMNS = ["title", "section", "page"]  # of a hit, where there are documents
+OTHER_NAMES = "other_names"  # of the focus, with `|` between them, where the pairs know any: for the calibration alone
 TEXT_COLUMNS = [*SHOWN_COLUMNS, "question_group", "answer_group"]
 
 
@@ -21,8 +22,8 @@ class Content(NamedTuple):
     """N rows, whose answers are P passages.
 
     Attributes:
-      pairs: N rows with TEXT_COLUMNS, DOCUMENT_COLUMNS if there are documents, and further columns that are kept. A
-        passage of a document is the answer of a row whose question is empty.
+      pairs: N rows with TEXT_COLUMNS, DOCUMENT_COLUMNS if there are documents, OTHER_NAMES if pairs have any, and
+        further columns that are kept. A passage of a document is the answer of a row whose question is empty.
       split_names: [N], the split of each row.
       vectors: By side, float32 of unit norm: question [Q, D], answer [P, D]; one side may be missing.
       rows: [P] int, the row that a passage belongs to.

@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from data_pipeline import cleaning, splits
-from docproduct.index.content import DOCUMENT_COLUMNS, SHOWN_COLUMNS, are_passages, headings
+from docproduct.index.content import DOCUMENT_COLUMNS, OTHER_NAMES, SHOWN_COLUMNS, are_passages, headings
 from docproduct.search.filters import Filter
 
-NO_TEXTS = ("pair_id", "question_group", "answer_group", "split")  # columns that clients neither give nor filter by
+# Columns that clients neither give nor filter by.
+NO_TEXTS = ("pair_id", "question_group", "answer_group", "split", OTHER_NAMES)
 
 
 class Pairs:

@@ -15,13 +15,14 @@ from absl import logging
 
 from data_pipeline import cleaning, splits
 from data_pipeline.other_words import KINDS, SUBJECT_ALONE, rewordings, topic
-from docproduct.index.content import Content
+from docproduct.index.content import OTHER_NAMES, Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
 from docproduct.search.threshold import LEAST_QUESTIONS
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 TABLE = "table"  # kind of a question that is asked in the table's own words
+OTHER_WORDS = "other words"  # all other kinds together
 WITH_ANSWER, OTHER_ASPECT, OTHER_TOPIC = "with its answers", "other aspect", "other topic"
 LEAST_FITTING = 100  # questions: with fewer, the cosine decides alone
 _MOST_FITTING, _MOST_CALIBRATING = 300, 500  # questions: each is asked in up to seven ways
@@ -143,11 +144,13 @@ def asked_questions(
 ) -> list[Asked]:
     """Returns the question of each row in the table's words, and in every kind of other words that fits, corrected."""
     stored = set(content.pairs["question_group"].to_pylist())
+    named = OTHER_NAMES in content.pairs.column_names
     asked = []
     for row in rows.tolist():
         question, focus = (content.pairs[name][row].as_py() or "" for name in ("question", "focus"))
         asked.append(Asked(row, question, TABLE))
-        reworded = rewordings(question, focus, draw, stored)
+        synonyms = (content.pairs[OTHER_NAMES][row].as_py() or "").split("|") if named else ()
+        reworded = rewordings(question, focus, draw, stored, synonyms)
         asked += [Asked(row, correct(text), kind) for text, kind in reworded]
     return asked
 
@@ -243,17 +246,17 @@ def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) ->
     def share(rows: np.ndarray) -> float | None:
         return float(passes[rows].mean()) if rows.any() else None
 
-    kinds = [kind for kind in (TABLE, *KINDS) if (observed.kinds == kind).any()]
+    of_kind = {kind: observed.kinds == kind for kind in (TABLE, *KINDS) if kind in observed.kinds}
     return {
         "least_log_odds": least,
         "guaranteed": min(probability for _, probability in calibrated),
         "questions": int((has_answer & of_table).sum()),
-        "answered": {kind: share(has_answer & (observed.kinds == kind)) for kind in kinds},
+        "answered": {kind: share(has_answer & rows) for kind, rows in of_kind.items()},
         "answered_other_words": share(has_answer & ~of_table),
         "refused": {
             case: {
-                "table": _not(share(of_table & (observed.cases == case))),
-                "other words": _not(share(~of_table & (observed.cases == case))),
+                words: _not(share(rows & (observed.cases == case)))
+                for words, rows in {TABLE: of_table, OTHER_WORDS: ~of_table, **of_kind}.items()
             }
             for case in (OTHER_ASPECT, OTHER_TOPIC)
         },
@@ -278,6 +281,14 @@ def report(calibrated: dict[str, Any]) -> None:
     logging.info("Answered, by kind of words: %s.", _listed(answered))
     for case, shares in calibrated["refused"].items():
         logging.info("Refused, %s: %s.", case, _listed({words: s for words, s in shares.items() if s is not None}))
+
+
+def summary(calibrated: dict[str, Any]) -> str:
+    """Returns in one sentence what `calibrate` returned."""
+    answered, refused = calibrated["answered"][TABLE], calibrated["refused"][OTHER_TOPIC]["table"]
+    parts = [f"{answered:.1%} are answered" if answered is not None else ""]
+    parts.append(f"{refused:.1%} are refused without their topic" if refused is not None else "")
+    return f"Of these, {' and '.join(filter(None, parts)) or 'none was asked'}."
 
 
 def _listed(shares: dict[str, float]) -> str:
