@@ -3,15 +3,18 @@
     python -m data_pipeline.beir --prepared_dir=/tmp/prepared --split=dev --output_dir=/tmp/beir
 
 Writes the questions of one split as queries, and the answers of all splits as the corpus. Equal questions are one
-query, equal answers one document, and a query's relevant documents are all answers to it. Ends with one line of JSON.
+query, equal answers one document, and a query's relevant documents are all answers to it. --queries and --documents
+draw some of them, by the hash of the text, so that equal tables give equal draws; --reworded asks in other words
+(other_words.py) and leaves out questions that its rules do not know. Ends with one line of JSON.
 """
 
 import dataclasses
 import json
 import os
+import random
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from absl import app, flags
@@ -20,6 +23,8 @@ from data_pipeline import splits
 from data_pipeline.corpora import open_text
 from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.other_words import reworded
+from data_pipeline.settings import Settings, define_flags, flag_values, setting
 
 _CORPUS, _QUERIES = "corpus.jsonl", "queries.jsonl"
 _GRADE = re.compile(r"-?[0-9]{1,9}")
@@ -92,21 +97,42 @@ def default_split(folder: str) -> str:
     )
 
 
-def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool = False) -> dict[str, int]:
+@dataclasses.dataclass(frozen=True)
+class Drawn(Settings):
+    """Which questions and answers a BEIR folder holds."""
+
+    queries: int = setting(0, "Number of questions, drawn by their hash; 0: all.", least=0)
+    documents: int = setting(
+        0, "Number of answers: those to the questions, and others drawn by their hash; 0: all.", least=0
+    )
+    reworded: bool = setting(False, "Ask in other words; questions that no rule fits are left out (English).")
+
+
+def write(
+    prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool = False, drawn: Drawn = Drawn()
+) -> dict[str, int]:
     """Writes a BEIR folder, whole or not at all, and returns its counts.
 
     Raises:
-      ValueError: the split has no pairs.
+      ValueError: the split has no pairs, or none of its questions can be asked in other words.
     """
-    columns = ["question", "answer", "question_group", "answer_group", "split"]
+    columns = ["question", "answer", "question_group", "answer_group", "split", "focus"]
     rows = prepared.table(columns).to_pylist()
     of_split = [row for row in rows if row["split"] == split]
     if not of_split:
         flags_of_split = "--input" if split == splits.TRAIN else f"--{split}_share or --{split}_input"
         raise ValueError(f"{prepared.path} has no {split} pairs. Prepare it with {flags_of_split}.")
-    corpus = {str(row["answer_group"]): row["answer"] for row in rows}
-    queries = {str(row["question_group"]): row["question"] for row in of_split}
-    qrels = sorted({(str(row["question_group"]), str(row["answer_group"])) for row in of_split})
+    queries = _queries(of_split, drawn)
+    if not queries:
+        raise ValueError(f"No {split} question of {prepared.path} can be asked in other words. Leave out --reworded.")
+    relevant = {(row["question_group"], row["answer_group"]) for row in of_split if row["question_group"] in queries}
+    corpus = {row["answer_group"]: row["answer"] for row in rows}
+    if drawn.documents:
+        chosen = {answer for _, answer in relevant}
+        chosen |= {*sorted(corpus.keys() - chosen)[: max(drawn.documents - len(chosen), 0)]}
+        corpus = {group: text for group, text in corpus.items() if group in chosen}
+    corpus, queries = ({str(group): text for group, text in texts.items()} for texts in (corpus, queries))
+    qrels = sorted((str(question), str(answer)) for question, answer in relevant)
     with files.whole_folder(output_dir, overwrite, mark=_CORPUS) as folder:
         for name, texts in ((_CORPUS, corpus), (_QUERIES, queries)):
             lines = [json.dumps({"_id": key, "text": text}, ensure_ascii=False) for key, text in texts.items()]
@@ -115,6 +141,17 @@ def write(prepared: PreparedFolder, split: str, output_dir: str, overwrite: bool
         lines = ["\t".join(_QRELS_HEADER), *(f"{query}\t{document}\t1" for query, document in qrels)]
         files.write_text(os.path.join(folder, "qrels", f"{split}.tsv"), "\n".join(lines) + "\n")
     return {"corpus": len(corpus), "queries": len(queries), "judgments": len(qrels)}
+
+
+def _queries(rows: Iterable[dict[str, Any]], drawn: Drawn) -> dict[int, str]:
+    """Returns the questions to ask, by their group. Its hash is as good as a draw, and also decides the other words."""
+    queries = {}
+    for row in rows:
+        group, question = row["question_group"], row["question"]
+        asked = reworded(question, row["focus"] or "", random.Random(group)) if drawn.reworded else question
+        if not drawn.reworded or asked != question:
+            queries[group] = asked
+    return {group: queries[group] for group in sorted(queries)[: drawn.queries]} if drawn.queries else queries
 
 
 def _texts(folder: str, name: str) -> dict[str, str]:
@@ -150,7 +187,9 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"Unknown argument {argv[1]!r}.")
     values = flags.FLAGS
     try:
-        counts = write(PreparedFolder(values.prepared_dir), values.split, values.output_dir, values.overwrite)
+        drawn = Drawn(**flag_values(Drawn))
+        prepared = PreparedFolder(values.prepared_dir)
+        counts = write(prepared, values.split, values.output_dir, values.overwrite, drawn)
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     print(json.dumps({"output_dir": values.output_dir, **counts}))
@@ -161,4 +200,5 @@ if __name__ == "__main__":
     flags.DEFINE_enum("split", splits.DEV, splits.SPLITS, "Split whose questions are the queries.")
     flags.DEFINE_string("output_dir", None, "The BEIR folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace output_dir if it is there.")
+    define_flags(Drawn)
     app.run(main)

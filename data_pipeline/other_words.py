@@ -70,6 +70,12 @@ def rewordings(
     return made
 
 
+def reworded(question: str, focus: str, draw: random.Random) -> str:
+    """Returns a question that asks the same in other words, or itself if it is not in English or fits no rule."""
+    made = {kind: text for text, kind in rewordings(question, focus, draw) if kind not in SUBJECT_ALONE}
+    return draw.choice(list(made.values())) if made.keys() - {"misspelt"} else question
+
+
 def topic(question: str, focus: str) -> str:
     """Returns what a question is about, in normal form: its focus, else its subject, else the whole question."""
     return cleaning.normal_form(focus or subject(question) or question)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 
 from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.other_words import reworded
 from docproduct.systems.retriever.embedding_store import open_store
-from docproduct.systems.retriever.rewording import reworded
 from docproduct.systems.retriever.start import start
 from docproduct.systems.retriever.task import RetrieverTask
 

@@ -10,14 +10,8 @@ import tensorflow as tf
 
 from data_pipeline import batches
 from data_pipeline.folders.prepared import PreparedFolder
-from data_pipeline.other_words import SUBJECT_ALONE, rewordings
+from data_pipeline.other_words import reworded
 from docproduct.systems.retriever.folder import TrainedRetriever
-
-
-def reworded(question: str, focus: str, draw: random.Random) -> str:
-    """Returns a question that asks the same in other words, or itself if it is not in English or fits no rule."""
-    made = {kind: text for text, kind in rewordings(question, focus, draw) if kind not in SUBJECT_ALONE}
-    return draw.choice(list(made.values())) if made.keys() - {"misspelt"} else question
 
 
 class Rewording:
