@@ -4,21 +4,17 @@
 
 The signals are those of questions of the calibration that set the threshold; docproduct/index/refusals.py makes them.
 Questions of another field are about everyday things. "changed" tells how many words of topics, all right ones, would be
-taken for slips if the table lacked them. With --names, a CSV file with the columns question, focus and synonyms (names
-between bars), questions of the file are also asked by another name. Ends with one line of JSON.
+taken for slips if the table lacked them. Ends with one line of JSON.
 """
 
-import csv
-import gzip
 import json
-import random
 from collections.abc import Iterable
 
 import numpy as np
 from absl import app, flags
 
-from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
+from data_pipeline.other_words import SYNONYM
 from data_pipeline.tokenizers import Tokenizer
 from docproduct.index import Index, refusals
 from docproduct.index.content import OTHER_NAMES, Content
@@ -75,7 +71,7 @@ def aucs(model: AnswerableModel, observed: refusals.Observed) -> dict[str, dict[
     columns = dict(zip(Signals._fields, observed.signals.T, strict=True)) | {
         "together": model.log_odds(observed.signals)
     }
-    other_words = observed.kinds != refusals.TABLE
+    other_words = ~np.isin(observed.kinds, (refusals.TABLE, SYNONYM))
     found = {}
     for case in (refusals.OTHER_ASPECT, refusals.OTHER_TOPIC):
         rows = other_words & np.isin(observed.cases, (case, refusals.WITH_ANSWER))
@@ -92,7 +88,7 @@ def cosine_alone(observed: refusals.Observed, kept: float) -> dict[str, dict[str
     """Returns which share is refused by a threshold on the cosine that keeps the same promise."""
     cosines = observed.signals[:, Signals._fields.index("cosine")]
     of_table, has_answer = observed.kinds == refusals.TABLE, observed.cases == refusals.WITH_ANSWER
-    pools = {"table": of_table, "other words": ~of_table}
+    pools = {"table": of_table, "other words": ~of_table & (observed.kinds != SYNONYM)}
     rows = [has_answer & pool for pool in pools.values()]
     least = min(conformal(cosines[pool], kept, observed.rows[pool])[0] for pool in rows)
     return {
@@ -115,20 +111,6 @@ def changed(words: WordWeights, tokenizer: Tokenizer, topics: Iterable[str]) -> 
         if (corrected := Speller(others, tokenizer).correct(word)) != word:
             made[word] = corrected
     return {"words": len(cut), "share": len(made) / max(len(cut), 1), "some": dict(list(made.items())[:10])}
-
-
-def by_another_name(path: str, index: Index, draw: random.Random, most: int = 150) -> list[str]:
-    """Returns questions of a file that the index stores, each with a synonym in place of its focus."""
-    stored = {cleaning.group(question) for question in index.questions()}
-    opener = gzip.open if path.endswith(".gz") else open
-    asked = []
-    with opener(path, "rt", encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            names = [name for name in row["synonyms"].split("|") if name.strip()]
-            question = cleaning.clean(row["question"])
-            if names and row["focus"] in question and cleaning.group(question) in stored:
-                asked.append(question.replace(row["focus"], draw.choice(names).strip()))
-    return draw.sample(asked, min(len(asked), most))
 
 
 def main(argv: list[str]) -> None:
@@ -164,8 +146,6 @@ def main(argv: list[str]) -> None:
     result["cosine_alone"] = cosine_alone(evidence.calibrating, values.kept)
     result["weights"] = dict(zip(model.features, np.round(model.weights, 2).tolist(), strict=True))
     result["changed"] = changed(words, retriever.tokenizer, (pair["focus"] or pair["question"] for pair in pairs))
-    if values.names:
-        result["answered"]["synonym"] = answered(by_another_name(values.names, index, random.Random(1)))
     print(json.dumps({"benchmark": "refusals", **result}))
 
 
@@ -173,7 +153,6 @@ if __name__ == "__main__":
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
     flags.DEFINE_string("prepared_dir", None, "Prepared folder.", required=True)
     flags.DEFINE_string("index_dir", None, "Index of both, without passages.", required=True)
-    flags.DEFINE_string("names", "", "CSV file, also gzipped, with the columns question, focus and synonyms.")
     flags.DEFINE_bool("correct", True, "Correct the spelling of questions, as the index does.")
     flags.DEFINE_float("kept", 0.95, "Share of new questions with an answer that should count as answerable.")
     app.run(main)

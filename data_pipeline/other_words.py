@@ -6,14 +6,14 @@ misspelt, shortened to their focus, and otherwise left alone.
 
 import random
 import re
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from typing import NamedTuple
 
 from data_pipeline import cleaning
 from data_pipeline.paraphrases import STOP_WORDS, reworded_form, subject
 
-SYNONYM = "synonym"
-KINDS = ("terms", "rephrased", "asked", "misspelt", "name", "information", SYNONYM)
+KINDS = ("terms", "rephrased", "asked", "misspelt", "name", "information")
+SYNONYM = "synonym"  # a kind that no rule makes: the corpus has to know another name
 # Kinds that leave out what is asked about the subject: only a question about the subject as a whole remains.
 SUBJECT_ALONE = frozenset(("name", "information"))
 _ASKED = (
@@ -46,9 +46,7 @@ class Reworded(NamedTuple):
     kind: str
 
 
-def rewordings(
-    question: str, focus: str, draw: random.Random, stored: Collection[int] = (), synonyms: Collection[str] = ()
-) -> list[Reworded]:
+def rewordings(question: str, focus: str, draw: random.Random, stored: Collection[int] = ()) -> list[Reworded]:
     """Returns a question in other words, once for each kind that fits.
 
     Args:
@@ -56,18 +54,36 @@ def rewordings(
       focus: Its topic; empty if it is unknown, then the forms of questions of paraphrases.py find it.
       draw: Chooses among the rules of a kind.
       stored: Groups of questions (`cleaning.group`) that would not be other words.
-      synonyms: Other names of the focus; without any, nothing is asked by another name.
     """
-    question = re.sub(r"\s*(?:\((?:is|are)\)|[?\s]+(?=\?$))", "", question)  # "What is (are) X ?" and "X? ?" of tables
-    name = focus if focus.lower() in question.lower() else subject(question) or ""
+    question, name = _without_marks(question), _name(question, focus)
     own = cleaning.group(question)
     made = []
     for kind, rule in _RULES.items():
-        text = rule(question, name, draw, *([synonyms] if kind == SYNONYM else []))
+        text = rule(question, name, draw)
         text = text.lower() if text and draw.random() < 0.5 else text
         if text and (group := cleaning.group(text)) != own and group not in stored:
             made.append(Reworded(cleaning.clean(text), kind))
     return made
+
+
+def by_another_name(question: str, focus: str, synonyms: Iterable[str], draw: random.Random) -> str:
+    """Returns a question with a synonym of its focus in place of it; empty if none is known, or it does not name it."""
+    question, name = _without_marks(question), _name(question, focus)
+    known = {cleaning.group(name), cleaning.group("")}
+    others = [other.strip() for other in synonyms if cleaning.group(other) not in known]
+    place = question.lower().find(name.lower())
+    if not name or not others or place < 0:
+        return ""
+    return cleaning.clean(f"{question[:place]}{draw.choice(others)}{question[place + len(name) :]}")
+
+
+def _without_marks(question: str) -> str:
+    """Returns a question as it is spoken: tables have "What is (are) X ?" and "X? ?"."""
+    return re.sub(r"\s*(?:\((?:is|are)\)|[?\s]+(?=\?$))", "", question)
+
+
+def _name(question: str, focus: str) -> str:
+    return focus if focus.lower() in question.lower() else subject(_without_marks(question)) or ""
 
 
 def reworded(question: str, focus: str, draw: random.Random) -> str:
@@ -124,21 +140,11 @@ def _misspelt(question: str, name: str, draw: random.Random) -> str:
     return misspelt(text, draw)
 
 
-def _by_another_name(question: str, name: str, draw: random.Random, synonyms: Collection[str]) -> str:
-    own = cleaning.group(name)
-    others = [other.strip() for other in synonyms if cleaning.group(other) not in (own, cleaning.group(""))]
-    place = question.lower().find(name.lower())
-    if not name or not others or place < 0:
-        return ""
-    return f"{question[:place]}{draw.choice(others)}{question[place + len(name) :]}"
-
-
-_RULES: dict[str, Callable[..., str]] = {
+_RULES: dict[str, Callable[[str, str, random.Random], str]] = {
     "terms": _terms,
     "rephrased": lambda question, name, draw: reworded_form(question, draw) or "",
     "asked": _asked,
     "misspelt": _misspelt,
     "name": lambda question, name, draw: name,
     "information": _information,
-    SYNONYM: _by_another_name,
 }

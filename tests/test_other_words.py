@@ -5,7 +5,7 @@ import random
 import pytest
 
 from data_pipeline import cleaning
-from data_pipeline.other_words import KINDS, SYNONYM, misspelt, rewordings, topic
+from data_pipeline.other_words import KINDS, by_another_name, misspelt, rewordings, topic
 from data_pipeline.paraphrases import subject
 
 
@@ -31,7 +31,7 @@ def by_kind(question, focus="", seeds=range(30), stored=()):
 
 def test_every_kind_by_hand():
     found = by_kind("What are the symptoms of Noonan Syndrome ?", "Noonan Syndrome")
-    assert set(found) == set(KINDS) - {SYNONYM}  # no other name is known
+    assert set(found) == set(KINDS)
     assert found["name"] == {"Noonan Syndrome", "noonan syndrome"}
     terms = {"Noonan Syndrome symptoms", "symptoms Noonan Syndrome"}
     assert found["terms"] == terms | set(map(str.lower, terms))
@@ -46,18 +46,12 @@ def test_every_kind_by_hand():
 
 
 def test_another_name_takes_the_place_of_the_topic():
-    question, names = "What causes noonan Syndrome ?", ("noonan syndrome", " Male Turner syndrome ", "", "NS1")
-    made = [
-        dict(map(reversed, rewordings(question, "Noonan Syndrome", random.Random(i), (), names))) for i in range(30)
-    ]
-    asked = {"What causes Male Turner syndrome?", "What causes NS1?"}
-    assert {each[SYNONYM] for each in made} == asked | set(map(str.lower, asked))
-    # The other kinds are those of the same seed without names.
-    for i, each in enumerate(made):
-        plain = dict(map(reversed, rewordings(question, "Noonan Syndrome", random.Random(i))))
-        assert plain == {kind: text for kind, text in each.items() if kind != SYNONYM}
-    for asked, focus in (("Why do I sneeze?", "hay fever"), ("What causes measles?", "measles")):
-        assert SYNONYM not in dict(map(reversed, rewordings(asked, focus, random.Random(0), (), ("Measles",))))
+    names = ("noonan syndrome", " Male Turner syndrome ", "", "NS1")  # the first is its own
+    for question, focus in (("What is (are) noonan Syndrome ?", "Noonan Syndrome"), ("What is noonan Syndrome?", "")):
+        made = {by_another_name(question, focus, names, random.Random(i)) for i in range(30)}
+        assert made == {"What is Male Turner syndrome?", "What is NS1?"}
+    for question, focus in (("Why do I sneeze?", "hay fever"), ("What causes measles?", "measles")):
+        assert by_another_name(question, focus, ("Measles",), random.Random(0)) == ""
 
 
 def test_the_marks_of_a_table_are_not_asked():

@@ -136,19 +136,18 @@ def test_questions_are_asked_by_the_other_names_of_their_own_topic():
 
 
 def test_what_is_refused_of_each_kind_by_hand():
-    # The model passes a cosine of 0.5 or more: its log odds are 100 x (cosine - 0.5), but for rounding.
+    # The log odds are 100 times the signal less 50. All are to pass, but for names from elsewhere: the threshold is 0.
     table, other, topic = refusals.TABLE, refusals.OTHER_WORDS, refusals.OTHER_TOPIC
-    rows = [(0.9, table, "with its answers", 0), (0.5, SYNONYM, "with its answers", 0)]
-    rows += [
-        (cosine, kind, topic, 0) for cosine, kind in ((0.8, table), (0.3, "terms"), (0.7, SYNONYM), (0.2, SYNONYM))
-    ]
-    cosines, *others = map(np.array, zip(*rows, strict=True))
-    observed = refusals.Observed(cosines[:, None], *others)
-    model = SimpleNamespace(log_odds=lambda signals: 100 * (signals[:, 0] - 0.5))
-    result = refusals._threshold(model, observed, 1.0)
+    rows = [(0.9, table, "with its answers", 0), (0.5, "asked", "with its answers", 0)]
+    rows += [(signal, SYNONYM, "with its answers", 0) for signal in (0.6, 0.1)]
+    rows += [(0.8, table, topic, 0), (0.3, "asked", topic, 0), (0.7, SYNONYM, topic, 0), (0.2, SYNONYM, topic, 0)]
+    signals, *others = map(np.array, zip(*rows, strict=True))
+    model = SimpleNamespace(log_odds=lambda signals: 100 * signals[:, 0] - 50)
+    result = refusals._threshold(model, refusals.Observed(signals[:, None], *others), 1.0)
     assert result["least_log_odds"] == 0
-    assert result["answered"] == {table: 1.0, "terms": None, SYNONYM: 1.0}
-    assert result["refused"][topic] == {table: 0.0, other: pytest.approx(2 / 3), "terms": 1.0, SYNONYM: 0.5}
+    assert result["answered"] == {table: 1.0, "asked": 1.0, SYNONYM: 0.5}
+    assert result["answered_other_words"] == 1
+    assert result["refused"][topic] == {table: 0.0, other: 1.0, "asked": 1.0, SYNONYM: 0.5}
     assert set(result["refused"][refusals.OTHER_ASPECT].values()) == {None}
     assert refusals.summary(result) == "Of these, 100.0% are answered and 0.0% are refused without their topic."
 

@@ -14,7 +14,7 @@ import numpy as np
 from absl import logging
 
 from data_pipeline import cleaning, splits
-from data_pipeline.other_words import KINDS, SUBJECT_ALONE, rewordings, topic
+from data_pipeline.other_words import KINDS, SUBJECT_ALONE, SYNONYM, by_another_name, rewordings, topic
 from docproduct.index.content import OTHER_NAMES, Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
@@ -22,7 +22,7 @@ from docproduct.search.threshold import LEAST_QUESTIONS
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 TABLE = "table"  # kind of a question that is asked in the table's own words
-OTHER_WORDS = "other words"  # all other kinds together
+OTHER_WORDS = "other words"  # all other kinds together, but SYNONYM
 WITH_ANSWER, OTHER_ASPECT, OTHER_TOPIC = "with its answers", "other aspect", "other topic"
 LEAST_FITTING = 100  # questions: with fewer, the cosine decides alone
 _MOST_FITTING, _MOST_CALIBRATING = 300, 500  # questions: each is asked in up to seven ways
@@ -149,9 +149,11 @@ def asked_questions(
     for row in rows.tolist():
         question, focus = (content.pairs[name][row].as_py() or "" for name in ("question", "focus"))
         asked.append(Asked(row, question, TABLE))
-        synonyms = (content.pairs[OTHER_NAMES][row].as_py() or "").split("|") if named else ()
-        reworded = rewordings(question, focus, draw, stored, synonyms)
+        reworded = rewordings(question, focus, draw, stored)
         asked += [Asked(row, correct(text), kind) for text, kind in reworded]
+        synonyms = (content.pairs[OTHER_NAMES][row].as_py() or "").split("|") if named else ()
+        if text := by_another_name(question, focus, synonyms, random.Random(row)):
+            asked.append(Asked(row, correct(text), SYNONYM))
     return asked
 
 
@@ -229,16 +231,21 @@ def _best(cosines: np.ndarray, k: int) -> np.ndarray:
 
 
 def _fit(observed: Observed, features: Sequence[str]) -> AnswerableModel:
-    """Fits a model for which the table's words count as much as all other words together."""
+    """Fits a model for which the table's words count as much as all other words together, but for other names."""
+    observed = Observed(*(column[observed.kinds != SYNONYM] for column in observed))
     _, pool, sizes = np.unique(observed.kinds == TABLE, return_inverse=True, return_counts=True)
     return AnswerableModel.fit(observed.signals, observed.cases == WITH_ANSWER, 1 / sizes[pool], features)
 
 
 def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) -> dict[str, Any]:
-    """Returns the log odds that keep the promise for the table's words and for other words, and what they refuse."""
+    """Returns the log odds that keep the promise for the table's words and for other words, and what they refuse.
+
+    Nothing is promised for questions by a name from elsewhere, which the texts may not know: they are only counted.
+    """
     log_odds = model.log_odds(observed.signals)
     has_answer, of_table = observed.cases == WITH_ANSWER, observed.kinds == TABLE
-    pools = [has_answer & pool for pool in (of_table, ~of_table)]
+    in_other_words = ~of_table & (observed.kinds != SYNONYM)
+    pools = [has_answer & pool for pool in (of_table, in_other_words)]
     calibrated = [conformal(log_odds[pool], keep_share, observed.rows[pool]) for pool in pools if pool.any()]
     least = min(score for score, _ in calibrated)
     passes = log_odds >= least
@@ -246,17 +253,17 @@ def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) ->
     def share(rows: np.ndarray) -> float | None:
         return float(passes[rows].mean()) if rows.any() else None
 
-    of_kind = {kind: observed.kinds == kind for kind in (TABLE, *KINDS) if kind in observed.kinds}
+    of_kind = {kind: observed.kinds == kind for kind in (TABLE, *KINDS, SYNONYM) if kind in observed.kinds}
     return {
         "least_log_odds": least,
         "guaranteed": min(probability for _, probability in calibrated),
         "questions": int((has_answer & of_table).sum()),
         "answered": {kind: share(has_answer & rows) for kind, rows in of_kind.items()},
-        "answered_other_words": share(has_answer & ~of_table),
+        "answered_other_words": share(has_answer & in_other_words),
         "refused": {
             case: {
                 words: _not(share(rows & (observed.cases == case)))
-                for words, rows in {TABLE: of_table, OTHER_WORDS: ~of_table, **of_kind}.items()
+                for words, rows in {TABLE: of_table, OTHER_WORDS: in_other_words, **of_kind}.items()
             }
             for case in (OTHER_ASPECT, OTHER_TOPIC)
         },
