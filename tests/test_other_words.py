@@ -47,9 +47,9 @@ def test_every_kind_by_hand():
 
 def test_another_name_takes_the_place_of_the_topic():
     names = ("noonan syndrome", " Male Turner syndrome ", "", "NS1")  # the first is its own
-    for question, focus in (("What is (are) noonan Syndrome ?", "Noonan Syndrome"), ("What is noonan Syndrome?", "")):
-        made = {by_another_name(question, focus, names, random.Random(i)) for i in range(30)}
-        assert made == {"What is Male Turner syndrome?", "What is NS1?"}
+    question = "What is (are) noonan Syndrome ?"
+    made = {by_another_name(question, "Noonan Syndrome", names, random.Random(i)) for i in range(30)}
+    assert made == {"What is Male Turner syndrome?", "What is NS1?"}
     for question, focus in (("Why do I sneeze?", "hay fever"), ("What causes measles?", "measles")):
         assert by_another_name(question, focus, ("Measles",), random.Random(0)) == ""
 
