@@ -2,10 +2,10 @@
 
     python -m docproduct.tune_index --index_dir=INDEX --recall=0.95
 
-Searches the answers of an exact index (factory Flat) with its stored questions, or with those of --questions, a text
-file with one a line, which --model_dir encodes. For each kind and setting it prints the recall@k against the exact
-search, milliseconds of a question that is asked alone, questions a second together, bytes a vector and seconds to
-build; --output_dir gets the table, its numbers and a plot. Ends with one line of JSON: the flags for docproduct.index.
+Searches the answers of an index that keeps its vectors (such as Flat) with its stored questions, or with those of
+--questions, a text file with one a line, which --model_dir encodes. For each kind and setting it prints the recall@k
+against the exact search, milliseconds of a question that is asked alone, questions a second together, bytes a vector in
+memory, and seconds to build; --output_dir gets the table, its numbers and a plot. Ends with one line of JSON: the flags for docproduct.index.
 Times are of this machine: let nothing else run beside it.
 """
 
@@ -23,8 +23,9 @@ from data_pipeline import cleaning
 from data_pipeline.folders import files
 from docproduct import command
 from docproduct.index import Index
+from docproduct.index.folder import kind_of
 from docproduct.search import tuning
-from docproduct.search.tuning import Kind, Measured
+from docproduct.search.tuning import Candidate, Measured
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 from docproduct.training import cards, curves
@@ -38,19 +39,19 @@ def vectors_of(
     """Returns the vectors of an index's answers, [N, D] float32, and those of questions, [Q, D] float32.
 
     Args:
-      index: an index of the factory Flat.
+      index: an index that keeps its vectors.
       questions: those to ask; empty: stored ones.
       retriever: encodes them.
       num_questions: maximum number of stored questions, drawn at random.
 
     Raises:
-      ValueError: the index is of another factory, so that its vectors are not exact; or no questions are known.
+      ValueError: the vectors of the index are not exact; or no questions are known.
     """
-    factory = index.manifest["settings"]["factory"]
-    if factory != "Flat":
+    kind = kind_of(index.manifest, "answer")
+    if not kind.keeps_vectors:
         raise ValueError(
-            f"The index is of the factory {factory}; expected Flat, which holds the exact vectors. Build one from the "
-            "same pairs with docproduct.index --factory=Flat."
+            f"The index is of the factory {kind.factory}, which does not keep the exact vectors; expected Flat, HNSW32 "
+            "or one that ends in RFlat. Build it from the same pairs with docproduct.index --factory=Flat."
         )
     answers = index.vectors("answer")
     if questions:
@@ -75,7 +76,7 @@ def table(measured: Sequence[Measured], k: int) -> str:
     return cards.table(head, lines)
 
 
-def tune(vectors: np.ndarray, queries: np.ndarray, tried: Sequence[Kind], k: int) -> list[Measured]:
+def tune(vectors: np.ndarray, queries: np.ndarray, tried: Sequence[Candidate], k: int) -> list[Measured]:
     """Measures kinds of indexes and tells about each on standard error."""
     measured = []
     for each in tuning.measure(vectors, queries, tried, k):
@@ -126,21 +127,23 @@ def main(argv: list[str]) -> None:
         index = Index(values.index_dir, retriever) if retriever else Index.open_vectors(values.index_dir)
         vectors, queries = vectors_of(index, questions, retriever, values.num_questions)
         k = min(values.k, len(vectors))
-        measured = tune(vectors, queries, list(map(_kind, values.factories)) or tuning.kinds(*vectors.shape), k)
+        tried = list(map(_candidate, values.factories)) or tuning.candidates(*vectors.shape)
+        measured = tune(vectors, queries, tried, k)
         print(f"\n{len(vectors):,} vectors, {len(queries):,} questions\n\n{table(measured, k)}\n", file=sys.stderr)
         if values.output_dir:
             save(values.output_dir, measured, k)
         print(json.dumps(recommended(measured, values.recall, values.prefer)))
 
 
-def _kind(described: str) -> Kind:
-    """Returns a kind of --factories, such as HNSW32:efSearch=16:efSearch=64."""
+def _candidate(described: str) -> Candidate:
+    """Returns a candidate of --factories, such as HNSW32:efSearch=16:efSearch=64."""
     factory, *parameters = described.split(":")
-    return Kind(factory, tuple(parameters) or ("",))
+    return Candidate(factory, tuple(parameters) or ("",))
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("index_dir", None, "Index of the factory Flat.", required=True)
+    index_help = "Index of a factory that keeps the vectors: Flat, HNSW32, or one that ends in RFlat."
+    flags.DEFINE_string("index_dir", None, index_help, required=True)
     flags.DEFINE_string("model_dir", None, "With --questions: the encoder of the index.")
     flags.DEFINE_string("questions", None, "Text file with a question a line; default: stored questions.")
     flags.DEFINE_integer("num_questions", 1_000, "Stored questions to ask.", lower_bound=1)

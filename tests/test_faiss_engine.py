@@ -71,7 +71,7 @@ def test_a_cut_file_is_refused_when_it_is_mapped(engine, tmp_path):
 
 @pytest.mark.parametrize("few", [0, 2_000])
 def test_only_allowed_ids_are_found(engine, few, monkeypatch):
-    monkeypatch.setattr(faiss_engine, "_FEW", few)
+    monkeypatch.setattr(faiss_engine, "FEW", few)
     some = np.arange(0, 200, 3)
     check(engine, some, IDS[some])
     _, ids = engine.search(VECTORS[some + 1], 5, IDS[some])
@@ -99,7 +99,7 @@ def test_removed_vectors_are_gone_and_the_others_keep_their_ids(engine, request)
 
 
 def test_a_factory_without_filtered_search_is_refused(monkeypatch):
-    monkeypatch.setattr(faiss_engine, "_FEW", 0)
+    monkeypatch.setattr(faiss_engine, "FEW", 0)
     engine = FaissEngine.build(VECTORS, IDS, "NSG16")
     with pytest.raises(ValueError, match="cannot be searched among some vectors only.*factory that can"):
         engine.search(VECTORS[:2], 1, IDS[:9])

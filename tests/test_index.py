@@ -125,7 +125,8 @@ def test_unknown_factories_are_refused_and_leave_no_folder(trained, prepared, tm
     monkeypatch.setattr(trained, "embed_prepared", None)  # these errors are raised before any text is encoded
     for settings, message in (
         ({"factory": "Nonsense"}, "FAISS cannot build 'Nonsense' "),
-        ({"search_parameters": "probes=3"}, "FAISS cannot build 'Flat, probes=3' "),
+        ({"factory": "Flat", "search_parameters": "probes=3"}, "FAISS cannot build 'Flat, probes=3' "),
+        ({"search_parameters": "nprobe=3"}, "search_parameters=nprobe=3 needs the --factory"),
         ({"dims": 11}, "dims is 11; expected 1 to 10"),
     ):
         with pytest.raises(ValueError, match=message):

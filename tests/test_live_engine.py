@@ -50,7 +50,7 @@ def test_changes_equal_brute_force(factory, monkeypatch):
         expected, expected_ids = brute_force(vectors, all_ids, queries, k)
         np.testing.assert_allclose(scores, expected, atol=atol)
         allowed = draw.choice(all_ids, 60, replace=False)
-        monkeypatch.setattr(faiss_engine, "_FEW", 2_000 * (step % 2))
+        monkeypatch.setattr(faiss_engine, "FEW", 2_000 * (step % 2))
         rows = np.isin(all_ids, allowed)
         some_scores, some = engine.search(queries, k, allowed)
         expected_some, expected_some_ids = brute_force(vectors[rows], all_ids[rows], queries, k)

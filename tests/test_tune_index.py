@@ -7,7 +7,7 @@ import pytest
 
 from docproduct import tune_index
 from docproduct.search import tuning
-from docproduct.search.tuning import Kind, Measured
+from docproduct.search.tuning import Candidate, Measured
 from tests.commands import run
 
 
@@ -29,7 +29,7 @@ def test_measuring():
     random = np.random.default_rng(0)
     vectors, queries = unit(random, 1_200, 16), unit(random, 30, 16)
     ticks = iter(range(1_000))
-    tried = [Kind("Flat"), Kind("IVF16,Flat", ("nprobe=1", "nprobe=4", "nprobe=16", "nprobe=16,"))]
+    tried = [Candidate("Flat"), Candidate("IVF16,Flat", ("nprobe=1", "nprobe=4", "nprobe=16", "nprobe=16,"))]
     found = list(tuning.measure(vectors, queries, tried, 5, clock=lambda: float(next(ticks))))
     assert [each.factory for each in found] == ["Flat", *["IVF16,Flat"] * 3]  # the last setting finds no more
     assert found[0].recall == 1.0
@@ -41,19 +41,19 @@ def test_measuring():
     assert found[0].build_seconds == 1.0
     assert found[0].bytes_per_vector == pytest.approx(16 * 4 + 8, abs=1)
     with pytest.raises(ValueError, match="FAISS cannot build 'Nothing'"):
-        list(tuning.measure(vectors, queries, [Kind("Nothing")], 5))
+        list(tuning.measure(vectors, queries, [Candidate("Nothing")], 5))
     with pytest.raises(ValueError, match="FAISS cannot build 'this index, nprobe=2'"):
-        list(tuning.measure(vectors, queries, [Kind("Flat", ("nprobe=2",))], 5))
+        list(tuning.measure(vectors, queries, [Candidate("Flat", ("nprobe=2",))], 5))
 
 
 def test_kinds_are_those_that_faiss_builds():
     random = np.random.default_rng(1)
     vectors = unit(random, 3_000, 8)
-    tried = tuning.kinds(*vectors.shape)
-    assert {kind.factory for kind in tried} >= {"Flat", "HNSW32", "IVF64,RaBitQ", "IVF64,PQ2x4fs,Refine(SQ8)"}
+    tried = tuning.candidates(*vectors.shape)
+    assert {kind.factory for kind in tried} >= {"Flat", "HNSW32", "IVF64,RaBitQfs,RFlat", "IVF64,PQ2x4fs,RFlat"}
     found = list(tuning.measure(vectors, unit(random, 5, 8), tried, 3))
     assert {each.factory for each in found} == {kind.factory for kind in tried}
-    assert tuning.kinds(999, 8) == [Kind("Flat")]
+    assert tuning.candidates(999, 8) == [Candidate("Flat")]
 
 
 def test_the_best_and_those_that_nothing_beats():

@@ -57,7 +57,8 @@ def main(argv: list[str]) -> None:
         manifest = _build(values, IndexSettings(**flag_values(IndexSettings)))
     names = ("threshold", "answerable", "of_documents")
     calibrated = {name: manifest[name] for name in names if name in manifest}
-    print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], **calibrated}))
+    built = {side: kind["factory"] for side, kind in manifest["kinds"].items()}
+    print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], "factories": built, **calibrated}))
 
 
 def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:

@@ -20,7 +20,8 @@ from docproduct.index.content import DOCUMENT_COLUMNS, OTHER_NAMES, TEXT_COLUMNS
 from docproduct.index.folder import KIND, word_indexes, write
 from docproduct.index.ray_embedding import RayEncoder
 from docproduct.index.settings import IndexSettings
-from docproduct.search.faiss_engine import check_factory
+from docproduct.search import kinds
+from docproduct.search.kinds import Kind
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings, shorten
 
@@ -69,7 +70,7 @@ def build(
     settings = settings.with_hybrid(retriever.hybrid)
     # Errors that can be known before the work are raised before it.
     width = shorten(np.ones((1, retriever.config.width), np.float32), settings.dims).shape[1]
-    check_factory(width, settings.factory, settings.search_parameters)
+    kinds.check(Kind(settings.factory, settings.search_parameters), width)
     _check_kept(folders, settings.keep)
     parts = [_part(folder, retriever, settings) for folder in folders]
     joined = _joined(parts, settings.keep)

@@ -16,10 +16,10 @@ def sides_of(manifest: dict[str, Any]) -> list[Side]:
 
 
 def check_files(index_dir: str, manifest: dict[str, Any]) -> None:
-    """Raises a ValueError if a file that is there is not as it was written."""
+    """Raises a ValueError if a file is not as it was written."""
     for name, sha256 in manifest.get("sha256", {}).items():
         path = os.path.join(index_dir, name)
-        if os.path.isfile(path) and files.sha256(path) != sha256:
+        if not os.path.isfile(path) or files.sha256(path) != sha256:
             raise ValueError(f"{path} is missing or damaged (its bytes are not those that were written). {REMEDY}")
 
 

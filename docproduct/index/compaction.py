@@ -3,7 +3,6 @@
 import dataclasses
 import itertools
 import os
-import re
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -18,7 +17,7 @@ from data_pipeline.folders.manifest import MANIFEST_FILE
 from docproduct.index import windows
 from docproduct.index.calibrating import calibrate, threshold_of
 from docproduct.index.content import Content, are_passages, headings
-from docproduct.index.folder import KIND, word_indexes, write
+from docproduct.index.folder import KIND, kind_of, word_indexes, write
 from docproduct.index.pairs import Pairs
 from docproduct.index.precomputed import PRECOMPUTED
 from docproduct.index.settings import IndexSettings
@@ -28,8 +27,6 @@ from docproduct.systems.retriever.folder import shorten
 
 Snapshot = tuple[Pairs, dict[Side, tuple[Engine, list[list[int]]]]]  # see `Index.snapshot`
 _NEW, _OLD = "new", "old"  # in the folder beside the index folder
-# Kinds that give vectors back as they were added; of others, the texts are encoded again.
-EXACT = re.compile(r"(Flat|HNSW\d+(,Flat)?|IVF\d+,Flat|NSG\d+(,Flat)?)")
 
 
 def live_dir(index_dir: str) -> str:
@@ -60,7 +57,7 @@ def write_new(
       OSError: The disk is full, or fails.
     """
     settings = dataclasses.replace(settings, export_embeddings=False)
-    content = _content(snapshot, settings, retriever)
+    content = _content(manifest, snapshot, settings, retriever)
     words = word_indexes(content.pairs, settings)
     made_of = {name: manifest[name] for name in ("encoder", "prepared", "folders", "vectors") if name in manifest}
     made_of |= {"settings": dataclasses.asdict(settings), "compactions": manifest.get("compactions", 0) + 1}
@@ -75,7 +72,9 @@ def write_new(
     return path
 
 
-def _content(snapshot: Snapshot, settings: IndexSettings, retriever: TrainedRetriever) -> Content:
+def _content(
+    manifest: dict[str, Any], snapshot: Snapshot, settings: IndexSettings, retriever: TrainedRetriever
+) -> Content:
     pairs, sides = snapshot
     table = pairs.table()
     if "question_group" not in table.column_names:  # an index of an earlier version
@@ -93,7 +92,7 @@ def _content(snapshot: Snapshot, settings: IndexSettings, retriever: TrainedRetr
             lengths = list(map(len, ids))
             rows = np.repeat(rows, lengths)
             numbers = np.array([number for length in lengths for number in range(length)], int)
-        if EXACT.fullmatch(settings.factory):
+        if kind_of(manifest, side).keeps_vectors:
             vectors[side] = engine.vectors_of(np.array(list(itertools.chain(*ids)), np.int64))
         else:
             vectors[side] = _encode_again(table, side, settings, retriever)

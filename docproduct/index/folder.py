@@ -7,12 +7,15 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from absl import logging
 
 from data_pipeline.folders import files
 from data_pipeline.folders.manifest import MANIFEST_FILE
 from docproduct.index.content import Content, are_passages, searched_texts
 from docproduct.index.settings import IndexSettings
-from docproduct.search.faiss_engine import FaissEngine
+from docproduct.search import kinds
+from docproduct.search.kinds import Kind
+from docproduct.search.rescored_engine import vectors_file
 from docproduct.search.words import WordIndex
 
 KIND = "docproduct index"
@@ -57,8 +60,11 @@ def write(
     pair_ids, passage_ids = content.pairs["pair_id"].to_numpy(), content.passage_ids
     are_of_documents = are_passages(content.pairs)
     ids = {"question": pair_ids[~are_of_documents], "answer": passage_ids}
+    built = {}
     for side, vectors in content.vectors.items():
-        engine = FaissEngine.build(vectors, ids[side], settings.factory, settings.search_parameters)
+        built[side] = kinds.choose(settings.factory, settings.search_parameters, *vectors.shape)
+        logging.info("%d vectors of %ss: %s.", len(vectors), side, built[side])
+        engine = kinds.build(vectors, ids[side], built[side], progress=FAISS_FILES[side])
         engine.save(os.path.join(folder, FAISS_FILES[side]))
     for side, index in words.items():
         index.save(os.path.join(folder, WORD_FOLDERS[side]))
@@ -67,9 +73,11 @@ def write(
     passages = pa.table({"passage_id": passage_ids, "pair_id": pair_ids[content.rows]})
     pq.write_table(passages, os.path.join(folder, PASSAGES_FILE))
     names = [FAISS_FILES[side] for side in content.vectors]
+    names += [name for name in map(vectors_file, names) if os.path.exists(os.path.join(folder, name))]
     manifest = {
         "kind": KIND,
         "format": FORMAT,
+        "kinds": {side: kind._asdict() for side, kind in built.items()},
         "sha256": {name: files.sha256(os.path.join(folder, name)) for name in names},
         **made_of,
         "counts": {
@@ -81,6 +89,13 @@ def write(
     }
     files.write_json(os.path.join(folder, MANIFEST_FILE), manifest)
     return manifest
+
+
+def kind_of(manifest: dict[str, Any], side: str) -> Kind:
+    """Returns the kind of the vectors of a side; earlier versions recorded what the settings name."""
+    settings = manifest["settings"]
+    stored = manifest.get("kinds", {}).get(side)
+    return Kind(**stored) if stored else Kind(settings["factory"], settings["search_parameters"])
 
 
 def _documents(pairs: pa.Table, are_of_documents: np.ndarray) -> dict[str, int]:

@@ -13,14 +13,13 @@ from data_pipeline.settings import from_json
 from docproduct.index.checks import check_encoder, check_files, sides_of
 from docproduct.index.content import passage_ids, searched_texts
 from docproduct.index.decision import Decider
-from docproduct.index.folder import FAISS_FILES, FORMAT, KIND, PAIRS_FILE, PASSAGES_FILE, REMEDY, WORD_FOLDERS
+from docproduct.index.folder import FAISS_FILES, FORMAT, KIND, PAIRS_FILE, PASSAGES_FILE, REMEDY, WORD_FOLDERS, kind_of
 from docproduct.index.pairs import Pairs
 from docproduct.index.settings import IndexSettings
 from docproduct.index.side import IndexSide
-from docproduct.search import threshold
+from docproduct.search import kinds, threshold
 from docproduct.search.changes import Change
 from docproduct.search.engine import Engine
-from docproduct.search.faiss_engine import FaissEngine
 from docproduct.search.live_engine import LiveEngine
 from docproduct.search.spelling import Speller
 from docproduct.search.stored import StoredQuestions
@@ -115,7 +114,8 @@ class OpenedFolder:
             words = None
             if self.settings.hybrid != "none":
                 words = WordIndex.load(os.path.join(index_dir, WORD_FOLDERS[side]), searched_texts(table, side))
-            engine = FaissEngine.load(os.path.join(index_dir, FAISS_FILES[side]), REMEDY, device, mapped=True)
+            path, kind = os.path.join(index_dir, FAISS_FILES[side]), kind_of(self.manifest, side)
+            engine = kinds.load(path, kind, REMEDY, device, mapped=True)
             engine = LiveEngine(engine) if self._live else engine
             yield side, IndexSide(engine, ids[side], rows[side], self.pairs, words)
 

@@ -11,8 +11,9 @@ from docproduct.index.content import Content
 from docproduct.index.folder import KIND, word_indexes, write
 from docproduct.index.settings import IndexSettings
 from docproduct.index.vector_table import Rows, VectorTable, read
-from docproduct.search.faiss_engine import check_factory
+from docproduct.search import kinds
 from docproduct.search.fusion import Hybrid
+from docproduct.search.kinds import Kind
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
@@ -57,7 +58,7 @@ def build_from_vectors(
     files.check_free(index_dir, overwrite, KIND)  # before the work
     rows = read(table)
     heads = {side: shorten(vectors, settings.dims) for side, vectors in rows.vectors.items()}
-    check_factory(next(iter(heads.values())).shape[1], settings.factory, settings.search_parameters)
+    kinds.check(Kind(settings.factory, settings.search_parameters), next(iter(heads.values())).shape[1])
     if retriever:
         _check_encoder(retriever, rows, table.path)
     words = word_indexes(rows.pairs, settings)

@@ -3,6 +3,7 @@
 import dataclasses
 
 from data_pipeline.settings import Settings, setting
+from docproduct.search import kinds
 from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid
 
 
@@ -11,7 +12,9 @@ class IndexSettings(Settings):
     """How an index is built; `fusion.fuse` describes the values of `hybrid`, `threshold.calibrate` describes `kept`."""
 
     factory: str = setting(
-        "Flat", "FAISS factory string: Flat (exact), HNSW32, IVF256,Flat, ...; docproduct.tune_index compares them."
+        kinds.AUTO,
+        "FAISS factory string: Flat (exact), HNSW32, IVF256,SQ8, ...; docproduct.tune_index compares them. auto: by the "
+        "number of vectors.",
     )
     search_parameters: str = setting(
         "", "How thoroughly an approximate index searches: nprobe=16 (IVF), efSearch=64 (HNSW), ..."

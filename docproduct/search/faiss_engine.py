@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from absl import logging
+from tqdm import tqdm
 
 try:
     import faiss
@@ -20,7 +21,10 @@ except ImportError as error:
 
 # With this many queries or more, FAISS takes one matrix product for all of them. Its own default is higher.
 faiss.cvar.distance_compute_blas_threshold = 4
-_FEW = 2_000  # vectors that are compared one by one, where a search is restricted to them
+FEW = 2_000  # vectors that are compared one by one, where a search is restricted to them
+_SAMPLE, _SAMPLE_PER_LIST = 65_536, 64  # vectors that an index is trained on; the larger number counts
+_BLOCK = 65_536  # vectors that are added together
+_SEED = 0
 _MAX_GPU_K = 2_048  # FAISS returns no more neighbours from a GPU
 
 
@@ -33,7 +37,7 @@ class FaissEngine:
     """
 
     def __init__(self, index: Any, device: str = "cpu", mapped: bool = False):
-        """Takes an IDMap2 index on the CPU.
+        """Takes an IDMap index on the CPU.
 
         Args:
           index: The FAISS index.
@@ -45,21 +49,40 @@ class FaissEngine:
         """
         self._index, self._device = index, device  # the index on the CPU gives its vectors back
         self._mapped = mapped
+        self._order: np.ndarray | None = None  # [N], rows by ascending id, until a vector is added or removed
         self._searched = _on_device(index, device)
         self.width: int = index.d
         self.max_k = sys.maxsize if self._searched is index else _MAX_GPU_K
 
     @classmethod
-    def build(cls, vectors: np.ndarray, ids: np.ndarray, factory: str, search_parameters: str = "") -> "FaissEngine":
-        """Trains an index of vectors, [N, D] float32, and adds them under their ids, [N] int64.
+    def build(
+        cls,
+        vectors: np.ndarray,
+        ids: np.ndarray,
+        factory: str,
+        search_parameters: str = "",
+        progress: str | None = None,
+    ) -> "FaissEngine":
+        """Trains an index on a sample of vectors, and adds all of them in blocks.
+
+        Args:
+          vectors: [N, D] float, an array in memory or a file that is mapped into it.
+          ids: [N] int64, their ids.
+          factory: FAISS factory string.
+          search_parameters: How thoroughly it searches.
+          progress: Title of a progress bar; None: no bar.
 
         Raises:
           ValueError: FAISS cannot build it.
         """
         with _naming(factory, search_parameters, f" over {len(vectors)} vectors"):
             index = _empty(vectors.shape[1], factory, search_parameters)
-            index.train(vectors)
-            index.add_with_ids(vectors, ids)
+            index.train(_sample(vectors, index))
+            with tqdm(desc=progress, total=len(vectors), unit=" vectors", disable=progress is None) as bar:
+                for start in range(0, len(vectors), _BLOCK):
+                    block = np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32)
+                    index.add_with_ids(block, ids[start : start + _BLOCK])
+                    bar.update(len(block))
         return cls(index)
 
     @classmethod
@@ -127,6 +150,7 @@ class FaissEngine:
         """
         self._check_changeable()
         self._index.add_with_ids(vectors, ids)
+        self._order = None
         self._searched = _on_device(self._index, self._device)
 
     def remove(self, ids: np.ndarray) -> int:
@@ -137,6 +161,7 @@ class FaissEngine:
         """
         self._check_changeable()
         remedy = "Build the index again without them, or with a factory that can, such as Flat."
+        self._order = None
         # FAISS would remove them from inverted lists, and then give the vectors behind them other vectors' ids.
         if faiss.try_extract_index_ivf(self._index):
             raise ValueError(f"An index with inverted lists (IVF) cannot remove vectors. {remedy}")
@@ -157,8 +182,8 @@ class FaissEngine:
         """
         if allowed is None:
             return self._searched.search(vectors, k)
-        if len(allowed) <= _FEW:  # exact, where an approximate index would miss most of so few
-            return _best_of(vectors, self.vectors_of(allowed), allowed, k)
+        if len(allowed) <= FEW:  # exact, where an approximate index would miss most of so few
+            return best_of(vectors, self.vectors_of(allowed), allowed, k)
         selector = faiss.IDSelectorBatch(np.ascontiguousarray(allowed, np.int64))
         parameters = faiss.SearchParameters(sel=selector)
         if lists := faiss.try_extract_index_ivf(self._index):
@@ -182,14 +207,23 @@ class FaissEngine:
         """Returns all ids, [N] int64, in the order in which the vectors were added."""
         return faiss.vector_to_array(self._index.id_map)
 
+    def rows_of(self, ids: np.ndarray) -> np.ndarray:
+        """Returns where ids of this index stand among all ids, [M] -> [M] int; any row for another id."""
+        all_ids = self.ids()
+        if self._order is None:
+            self._order = np.argsort(all_ids)
+        places = np.searchsorted(all_ids, ids, sorter=self._order)
+        return self._order[places.clip(max=len(self._order) - 1)]
+
     def vectors_of(self, ids: np.ndarray) -> np.ndarray:
         """Returns the vectors under some ids, [M] -> [M, D] float32; a compressed index returns approximations."""
+        vectors, rows = faiss.downcast_index(self._index.index), self.rows_of(ids)
         try:
-            return self._index.reconstruct_batch(ids)
+            return vectors.reconstruct_batch(rows)
         except RuntimeError:
             # Inverted lists know their vectors. The direct map says in which list a vector is.
-            faiss.extract_index_ivf(self._index).make_direct_map()
-            return self._index.reconstruct_batch(ids)
+            faiss.extract_index_ivf(vectors).make_direct_map()
+            return vectors.reconstruct_batch(rows)
 
     def close(self) -> None:
         """Releases the memory of the vectors; nothing can be searched afterwards."""
@@ -209,7 +243,7 @@ def nearest(vectors: np.ndarray, queries: np.ndarray, k: int) -> np.ndarray:
     return index.search(np.ascontiguousarray(queries, np.float32), k)[1]
 
 
-def _best_of(queries: np.ndarray, vectors: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+def best_of(queries: np.ndarray, vectors: np.ndarray, ids: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns cosines and ids of the k nearest of a few vectors, [M, D], as FAISS returns them."""
     scores = queries @ vectors.T  # [Q, M]
     order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
@@ -219,9 +253,19 @@ def _best_of(queries: np.ndarray, vectors: np.ndarray, ids: np.ndarray, k: int) 
 
 
 def _empty(width: int, factory: str, search_parameters: str) -> Any:
-    index = faiss.index_factory(width, f"IDMap2,{factory}", faiss.METRIC_INNER_PRODUCT)
+    index = faiss.index_factory(width, f"IDMap,{factory}", faiss.METRIC_INNER_PRODUCT)
     faiss.ParameterSpace().set_index_parameters(index, search_parameters)
     return index
+
+
+def _sample(vectors: np.ndarray, index: Any) -> np.ndarray:
+    """Returns vectors, [M, D] float32, to train an empty index on: all, or so many that each inverted list has some."""
+    lists = faiss.try_extract_index_ivf(index)
+    size = max(_SAMPLE, _SAMPLE_PER_LIST * (lists.nlist if lists else 0))
+    if index.is_trained or len(vectors) <= size:
+        return np.ascontiguousarray(vectors[: 1 if index.is_trained else None], np.float32)
+    rows = np.random.default_rng(_SEED).choice(len(vectors), size, replace=False)
+    return np.ascontiguousarray(vectors[np.sort(rows)], np.float32)
 
 
 @contextlib.contextmanager

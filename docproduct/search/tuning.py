@@ -4,24 +4,24 @@ N vectors, Q queries, D width, k neighbours
 """
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from docproduct.search.faiss_engine import FaissEngine, nearest
+from docproduct.search import kinds
+from docproduct.search.engine import Engine
+from docproduct.search.faiss_engine import nearest
+from docproduct.search.kinds import Kind
 
 _ALONE = 200  # queries that are asked one by one
 _REPEATS = 3  # of each timing; the fastest counts
 _FEW = 1_000  # vectors: below, an exact search is as fast as any
-_LISTS = 4  # times the root of N: the lists of an inverted file
-_TRAINED = 39  # vectors a list: with fewer, FAISS warns
 
 
 @dataclasses.dataclass(frozen=True)
-class Kind:
-    """A kind of index.
+class Candidate:
+    """A kind of index to try.
 
     Attributes:
       factory: FAISS factory string.
@@ -42,7 +42,8 @@ class Measured:
       recall: share of the k exact nearest neighbours that are found.
       ms: milliseconds of a query that is asked alone.
       queries_per_s: queries a second, all of them together.
-      bytes_per_vector: size of the index by the number of vectors, with 8 bytes of the id.
+      bytes_per_vector: memory that a search needs, by the number of vectors, with 8 bytes of the id; the vectors that
+        rescore stand in a file.
       build_seconds: time to build it.
     """
 
@@ -55,30 +56,26 @@ class Measured:
     build_seconds: float
 
 
-def kinds(num_vectors: int, width: int) -> list[Kind]:
+def candidates(num_vectors: int, width: int) -> list[Candidate]:
     """Returns kinds of indexes that suit so many vectors of a width; the first one is exact."""
-    result = [Kind("Flat")]
+    result = [Candidate("Flat")]
     if num_vectors < _FEW:
         return result
     efs = tuple(f"efSearch={ef}" for ef in (16, 32, 64, 128, 256))
-    result += [Kind("SQ8"), Kind("HNSW32", efs), Kind("HNSW32_SQ8", efs)]
-    lists = 2 ** round(math.log2(_LISTS * math.sqrt(num_vectors)))
-    while lists * _TRAINED > num_vectors:
-        lists //= 2
-    probes = [probe for probe in (1, 2, 4, 8, 16, 32, 64, 128) if probe < lists]
+    result += [Candidate("SQ8"), Candidate("HNSW32", efs), Candidate("HNSW32_SQ8", efs)]
+    lists = kinds.num_lists(num_vectors)
+    probes = [probe for probe in (1, 2, 4, 8, 16, 32, 64, 128, 256) if probe < lists]
     nprobes = tuple(f"nprobe={probe}" for probe in probes)
-    result += [Kind(f"IVF{lists},{codes}", nprobes) for codes in ("Flat", "SQ8", "RaBitQ")]
-    if width % 4 == 0:
-        rescored = tuple(f"nprobe={probe},k_factor_rf={factor}" for probe in probes for factor in (4, 16))
-        result += [Kind(f"IVF{lists},PQ{width // 4}x4fs", nprobes)]
-        result += [Kind(f"IVF{lists},PQ{width // 4}x4fs,Refine(SQ8)", rescored)]
-    return result
+    rescored = tuple(f"nprobe={probe},k_factor_rf={factor}" for probe in probes for factor in (4, 16))
+    result += [Candidate(f"IVF{lists},{codes}", nprobes) for codes in ("Flat", "SQ8")]
+    codes = ["SQ4", "RaBitQfs"] + [f"PQ{width // 4}x4fs"] * (width % 4 == 0)
+    return result + [Candidate(f"IVF{lists},{each},RFlat", rescored) for each in codes]
 
 
 def measure(
     vectors: np.ndarray,
     queries: np.ndarray,
-    tried: Sequence[Kind],
+    tried: Sequence[Candidate],
     k: int = 10,
     clock: Callable[[], float] = time.perf_counter,
 ) -> Iterator[Measured]:
@@ -97,21 +94,21 @@ def measure(
       ValueError: FAISS cannot build one of them.
     """
     exact = nearest(vectors, queries, k)
-    for kind in tried:
+    for candidate in tried:
         start = clock()
-        engine = FaissEngine.build(vectors, np.arange(len(vectors)), kind.factory)
+        engine = kinds.build(vectors, np.arange(len(vectors)), Kind(candidate.factory))
         built = {"build_seconds": clock() - start, "bytes_per_vector": engine.num_bytes() / len(vectors)}
         best_recall = -1.0
-        for parameters in kind.parameters:
+        for parameters in candidate.parameters:
             engine.set_parameters(parameters)
             reached = recall(engine.search(queries, k)[1], exact)
             if reached > best_recall:
                 best_recall = reached
-                yield Measured(kind.factory, parameters, reached, *_speed(engine, queries, k, clock), **built)
+                yield Measured(candidate.factory, parameters, reached, *_speed(engine, queries, k, clock), **built)
         engine.close()
 
 
-def _speed(engine: FaissEngine, queries: np.ndarray, k: int, clock: Callable[[], float]) -> tuple[float, float]:
+def _speed(engine: Engine, queries: np.ndarray, k: int, clock: Callable[[], float]) -> tuple[float, float]:
     """Returns milliseconds of a query that is asked alone, and queries a second together."""
     alone = queries[:_ALONE]
     seconds = _fastest(lambda: [engine.search(query[None], k) for query in alone], clock)
