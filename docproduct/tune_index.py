@@ -5,8 +5,8 @@
 Searches the answers of an index that keeps its vectors (such as Flat) with its stored questions, or with those of
 --questions, a text file with one a line, which --model_dir encodes. For each kind and setting it prints the recall@k
 against the exact search, milliseconds of a question that is asked alone, questions a second together, bytes a vector in
-memory, and seconds to build; --output_dir gets the table, its numbers and a plot. Ends with one line of JSON: the flags for docproduct.index.
-Times are of this machine: let nothing else run beside it.
+memory, and seconds to build; --output_dir gets the table, its numbers and a plot. Ends with one line of JSON: the flags
+for docproduct.index. Times are of this machine: let nothing else run beside it.
 """
 
 import dataclasses

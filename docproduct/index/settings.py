@@ -13,8 +13,8 @@ class IndexSettings(Settings):
 
     factory: str = setting(
         kinds.AUTO,
-        "FAISS factory string: Flat (exact), HNSW32, IVF256,SQ8, ...; docproduct.tune_index compares them. auto: by the "
-        "number of vectors.",
+        "FAISS factory string: Flat (exact), HNSW32, IVF256,SQ8, ...; docproduct.tune_index compares them. auto: by "
+        "the number of vectors.",
     )
     search_parameters: str = setting(
         "", "How thoroughly an approximate index searches: nprobe=16 (IVF), efSearch=64 (HNSW), ..."

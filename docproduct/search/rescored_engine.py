@@ -145,7 +145,7 @@ class RescoredEngine:
             part = slice(start, start + step)
             vectors = self.vectors_of(ids[part].ravel()).reshape(*ids[part].shape, self.width)  # [B, F, D]
             scores[part] = (vectors @ queries[part, :, None])[..., 0]
-        scores[ids < 0] = -np.inf
+        scores[ids == -1] = -np.inf
         return scores
 
     def ids(self) -> np.ndarray:
