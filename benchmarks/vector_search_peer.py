@@ -6,7 +6,7 @@
 Runs in an interpreter that has the peer, and imports nothing of this project. Every graph has 64 links a vector on the
 lowest layer (M=32) and efConstruction=40, FAISS' defaults for HNSW32. `build` writes the index and prints the seconds
 that it took. `serve` opens it, and answers each line of standard input, {"setting": efSearch, "queries": FILE, "exact":
-FILE, "count": N}, with a line of JSON: recall, queries a second, milliseconds of a query that is asked alone, and memory.
+FILE, "count": N}, with a line of JSON: recall, queries a second, milliseconds of a query asked alone, and memory.
 """
 
 import argparse
