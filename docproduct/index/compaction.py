@@ -21,11 +21,12 @@ from docproduct.index.folder import KIND, kind_of, word_indexes, write
 from docproduct.index.pairs import Pairs
 from docproduct.index.precomputed import PRECOMPUTED
 from docproduct.index.settings import IndexSettings
+from docproduct.index.vector_rows import VectorRows
 from docproduct.search.engine import Engine
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
-Snapshot = tuple[Pairs, dict[Side, tuple[Engine, list[list[int]]]]]  # see `Index.snapshot`
+Snapshot = tuple[Pairs, dict[Side, tuple[Engine, VectorRows]]]  # see `Index.snapshot`
 _NEW, _OLD = "new", "old"  # in the folder beside the index folder
 
 

@@ -17,6 +17,7 @@ from docproduct.index.folder import FAISS_FILES, FORMAT, KIND, PAIRS_FILE, PASSA
 from docproduct.index.pairs import Pairs
 from docproduct.index.settings import IndexSettings
 from docproduct.index.side import IndexSide
+from docproduct.index.vector_rows import VectorRows
 from docproduct.search import kinds, threshold
 from docproduct.search.changes import Change
 from docproduct.search.engine import Engine
@@ -77,7 +78,7 @@ class OpenedFolder:
         self._speller: Speller | None = None
         if retriever is not None and self._words:
             self._speller = Speller(self._words.counts, retriever.tokenizer)
-        groups = table["question_group"].to_pylist() if "question_group" in table.column_names else None
+        groups = table["question_group"].to_numpy() if "question_group" in table.column_names else None
         self._stored = StoredQuestions(self.pairs.headings, groups)
         self._lock = threading.RLock()  # held while a search or a change looks at several parts
         # The side whose cosines decide whether a question is answerable.
@@ -105,8 +106,8 @@ class OpenedFolder:
     def _open_sides(self, index_dir: str, table: pa.Table, device: str) -> Iterator[tuple[Side, IndexSide]]:
         pair_ids = table["pair_id"].to_numpy()
         passages = pq.read_table(os.path.join(index_dir, PASSAGES_FILE))
-        row_of_pair = {pair_id: row for row, pair_id in enumerate(pair_ids.tolist())}
-        passage_rows = np.array([row_of_pair[pair_id] for pair_id in passages["pair_id"].to_pylist()], int)
+        order = np.argsort(pair_ids)
+        passage_rows = order[np.searchsorted(pair_ids, passages["pair_id"].to_numpy(), sorter=order)]
         asked = np.flatnonzero(~self.pairs.passages)
         ids = {"question": pair_ids[asked], "answer": passages["passage_id"].to_numpy()}
         rows = {"question": asked, "answer": passage_rows}
@@ -164,7 +165,7 @@ class OpenedFolder:
                 self._words.remove(_words_of(texts))
             self.pairs.remove(row)
 
-    def snapshot(self) -> tuple[Pairs, dict[Side, tuple[Engine, list[list[int]]]]]:
+    def snapshot(self) -> tuple[Pairs, dict[Side, tuple[Engine, VectorRows]]]:
         """Returns the pairs, and by side the vectors and their ids for each row, as they are now; for compaction."""
         with self._lock:
             return self.pairs.snapshot(), {name: side.snapshot() for name, side in self._sides.items()}

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from docproduct.index.pairs import Pairs
+from docproduct.index.vector_rows import VectorRows
 from docproduct.search.engine import Engine
 from docproduct.search.fusion import Hybrid, fuse, top
 from docproduct.search.words import WordIndex
@@ -44,40 +45,34 @@ class IndexSide:
         """
         self.engine, self.words, self._pairs = engine, words, pairs
         self._first_ids, self._first_rows = ids, rows  # those that it began with
-        self._row_of = dict(zip(ids.tolist(), rows.tolist(), strict=True))
         self._num_first = len(pairs)
-        self._ids_of: list[list[int]] = [[] for _ in range(len(pairs))]
-        for vector_id, row in self._row_of.items():
-            self._ids_of[row].append(vector_id)
+        self._rows = VectorRows(ids, rows, len(pairs))
 
     def has(self, rows: np.ndarray) -> np.ndarray:
         """Returns which of these pairs have a vector on this side, [R] bool; passages have no question."""
-        return np.array([bool(self._ids_of[row]) for row in rows.tolist()], bool)
+        return np.array([bool(self._rows[row]) for row in rows.tolist()], bool)
 
     def add(self, ids: np.ndarray, vectors: np.ndarray, text: str) -> None:
         """Adds the vectors, [B, D] under ids [B], and the text of the pair in the next row."""
         self.engine.add(vectors, ids)
-        self._row_of |= dict.fromkeys(ids.tolist(), len(self._ids_of))
-        self._ids_of.append(ids.tolist())
+        self._rows.add(ids)
         if self.words:
             self.words.add(text)
 
     def remove(self, row: int, text: str) -> None:
         """Removes the vectors and the text of a row."""
         self.engine.remove(self.ids_of([row]))
-        for vector_id in self._ids_of[row]:
-            del self._row_of[vector_id]
-        self._ids_of[row] = []
+        self._rows.empty(row)
         if self.words:
             self.words.remove(row, text)
 
     def ids_of(self, rows: Iterable[int]) -> np.ndarray:
         """Returns the ids of all vectors of these rows, [P] int64."""
-        return np.array([vector_id for row in rows for vector_id in self._ids_of[row]], np.int64)
+        return np.array([vector_id for row in rows for vector_id in self._rows[row]], np.int64)
 
-    def snapshot(self) -> tuple[Engine, list[list[int]]]:
+    def snapshot(self) -> tuple[Engine, VectorRows]:
         """Returns the engine and the ids of each row's vectors as they are now; later changes do not change them."""
-        return copy.copy(self.engine), list(self._ids_of)
+        return copy.copy(self.engine), self._rows.snapshot()
 
     def ids_where(self, matching: np.ndarray | None) -> np.ndarray | None:
         """Returns the ids of all vectors of the rows for which `matching`, [N] bool, is true; None for None: of all."""
@@ -88,7 +83,7 @@ class IndexSide:
 
     def row_of(self, vector_ids: np.ndarray) -> list[int]:
         """Returns the row of the pair of each vector."""
-        return [self._row_of[vector_id] for vector_id in vector_ids.tolist()]
+        return self._rows.rows_of(vector_ids)
 
     def nearest(self, query_vectors: np.ndarray, k: int, allowed: np.ndarray | None = None) -> list[Ranked]:
         """Returns for each query, [Q, D], k answers or more; an approximate index may find fewer, or none.
@@ -106,15 +101,15 @@ class IndexSide:
             fetched = min(2 * max(fetched, k), most)
             scores, ids = self.engine.search(query_vectors[short], fetched, allowed)
             for query, *neighbors in zip(short, scores, ids, strict=True):
-                ranked[query] = first_of_each_answer(self._rows(*neighbors), self._pairs.groups)
+                ranked[query] = first_of_each_answer(self._ranked(*neighbors), self._pairs.groups)
             short = np.array([query for query in short if len(ranked[query]) < k], int)
         return ranked
 
-    def _rows(self, scores: np.ndarray, ids: np.ndarray) -> Iterator[tuple[int, float]]:
+    def _ranked(self, scores: np.ndarray, ids: np.ndarray) -> Iterator[tuple[int, float]]:
         """Yields row and cosine of each neighbour, [K] and [K]."""
-        for vector_id, score in zip(ids.tolist(), scores.tolist(), strict=True):
-            if vector_id in self._row_of:  # -1 stands where an approximate search missed one
-                yield self._row_of[vector_id], score
+        for row, score in zip(self._rows.rows_of(ids), scores.tolist(), strict=True):
+            if row >= 0:  # the id -1 stands where an approximate search missed one
+                yield row, score
 
     def rank(self, rows: np.ndarray, query_vector: np.ndarray) -> Ranked:
         """Returns these pairs, [R], with their cosines, the best first."""
@@ -125,7 +120,7 @@ class IndexSide:
 
     def cosines(self, rows: np.ndarray, query_vector: np.ndarray) -> np.ndarray:
         """Returns the cosine of a query and each of these pairs, [R]: of its question, or its answer's best passage."""
-        ids = [self._ids_of[row] for row in rows.tolist()]
+        ids = [self._rows[row] for row in rows.tolist()]
         products = self.engine.vectors_of(np.concatenate(ids)) @ query_vector
         starts = np.cumsum([0, *map(len, ids[:-1])])
         return np.maximum.reduceat(products, starts)
