@@ -3,7 +3,7 @@
     python -m benchmarks.window_vectors --input=pairs.csv --encoder_dir=ENCODER --vectors_dir=windows
     python -m benchmarks.search --vectors_dir=windows --work_dir=build/search --peer_python=PYTHON
 
-Computes the exact neighbours of all queries once, and builds each index once: --work_dir keeps them. Then each index is
+Computes the exact neighbours of the queries once, and builds each index once: --work_dir keeps them. Then each index is
 opened by a process of its own, and all search in turn: all queries together on all cores, and 500 queries one by one.
 Memory is what the process holds more than before it opened the index, mapped files included. `--build_only` ends before
 anything is measured. Prints a Markdown table and ends with one line of JSON.
@@ -62,12 +62,12 @@ def parsed(described: str) -> Contender:
     return Contender(name, tuple(settings) or ("",))
 
 
-def exact_neighbors(vectors_dir: str, work_dir: str, count: int) -> str:
-    """Returns the file with the rows of the exact neighbours of all queries, [Q, 10] int64."""
-    path = os.path.join(work_dir, f"exact-{count}.npy")
+def exact_neighbors(vectors_dir: str, work_dir: str, count: int, num_queries: int) -> str:
+    """Returns the file with the rows of the exact neighbours of the first queries, [Q, 10] int64."""
+    path = os.path.join(work_dir, f"exact-{count}-{num_queries}.npy")
     if not os.path.exists(path):
         vectors = np.load(os.path.join(vectors_dir, "vectors.npy"), mmap_mode="r")[:count]
-        found = nearest(vectors, np.load(os.path.join(vectors_dir, "queries.npy")), _K)
+        found = nearest(vectors, np.load(os.path.join(vectors_dir, "queries.npy"))[:num_queries], _K)
         with files.whole_file(path) as partial, open(partial, "wb") as file:
             np.save(file, found)
     return path
@@ -197,7 +197,7 @@ def main(argv: list[str]) -> None:
         return serve_ours(contenders[0], values)
     contenders = [each for each in contenders if values.peer_python or not each.is_peer]
     os.makedirs(values.work_dir, exist_ok=True)
-    exact = exact_neighbors(values.vectors_dir, values.work_dir, values.count)
+    exact = exact_neighbors(values.vectors_dir, values.work_dir, values.count, values.queries)
     seconds = {contender.name: build(contender, values) for contender in contenders}
     if values.build_only:
         return None

@@ -62,7 +62,7 @@ def write(
     ids = {"question": pair_ids[~are_of_documents], "answer": passage_ids}
     built = {}
     for side, vectors in content.vectors.items():
-        built[side] = kinds.choose(settings.factory, settings.search_parameters, *vectors.shape)
+        built[side] = kinds.choose(settings.factory, settings.search_parameters, len(vectors))
         logging.info("%d vectors of %ss: %s.", len(vectors), side, built[side])
         engine = kinds.build(vectors, ids[side], built[side], progress=FAISS_FILES[side])
         engine.save(os.path.join(folder, FAISS_FILES[side]))

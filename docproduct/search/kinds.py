@@ -49,7 +49,7 @@ _BY_SIZE = (
 _LARGEST = Kind("IVF{lists},SQ4,RFlat", "nprobe={probes},k_factor_rf=4")
 
 
-def choose(factory: str, search_parameters: str, num_vectors: int, width: int) -> Kind:
+def choose(factory: str, search_parameters: str, num_vectors: int) -> Kind:
     """Returns the kind that the settings name, or for the factory `auto` the one that suits so many vectors.
 
     Raises:
@@ -73,7 +73,7 @@ def num_lists(num_vectors: int) -> int:
 def check(kind: Kind, width: int) -> None:
     """Raises a ValueError if no engine of this kind can be built for vectors of `width` components."""
     if kind.factory == AUTO:
-        choose(*kind, 0, width)
+        choose(*kind, 0)
     elif is_rescored(kind.factory):
         check_factory(width, parts(kind.factory)[0], split_parameters(kind.search_parameters)[0])
     else:

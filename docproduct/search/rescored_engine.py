@@ -19,6 +19,7 @@ _FACTORY = re.compile(r"(.+),(?:(RFlat|Refine\(Flat\))|Refine\(SQfp16\))")
 _FACTOR = re.compile(r"(?:^|,)k_factor_rf=(\d+(?:\.\d+)?)(?=,|$)")
 _DEFAULT_FACTOR = 4.0
 _BLOCK = 8_192  # vectors that are written together
+_BATCH = 256  # queries that are searched together: FAISS needs memory for each query and list
 _CHUNK_BYTES = 2**24  # of vectors that are compared together
 _MOST_PAGES = 2**14  # pages of the file that stay in this process's memory: 64 MiB
 
@@ -132,10 +133,14 @@ class RescoredEngine:
             return best_of(vectors, self.vectors_of(allowed), allowed, k)
         most = min(len(self) if allowed is None else len(allowed), self.max_k)
         fetched = max(k, min(round(k * self._factor), most))
-        ids = self._base.search(vectors, fetched, allowed)[1]  # [Q, F]
-        scores = self._scores(vectors, ids)
-        order = np.argsort(-scores, axis=1, kind="stable")[:, :k]
-        return np.take_along_axis(scores, order, 1), np.take_along_axis(ids, order, 1)
+        scores, ids = np.empty((len(vectors), k), np.float32), np.empty((len(vectors), k), np.int64)
+        for start in range(0, len(vectors), _BATCH):
+            part = slice(start, start + _BATCH)
+            of_base = self._base.search(vectors[part], fetched, allowed)[1]  # [B, F]
+            exact = self._scores(vectors[part], of_base)
+            order = np.argsort(-exact, axis=1, kind="stable")[:, :k]
+            scores[part], ids[part] = np.take_along_axis(exact, order, 1), np.take_along_axis(of_base, order, 1)
+        return scores, ids
 
     def _scores(self, queries: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Returns the cosines of each query and its neighbours, [Q, D] and [Q, F] -> [Q, F]; -inf for the id -1."""
