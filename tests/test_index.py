@@ -12,7 +12,7 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct.answering import DISCLAIMER, Answerer, Query
 from docproduct.index import Index, IndexSettings, build, windows
-from docproduct.search import faiss_engine
+from docproduct.search import faiss_engine, kinds
 from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever.folder import Embeddings, TrainedRetriever
 from tests.conftest import write_csv
@@ -117,6 +117,32 @@ def test_approximate_search_finds_a_vector_by_itself(retriever, vocab_file, tmp_
         best = [opened.search(vector, 1, side)[0] for vector in stored]
         assert [hit.pair_id for hit in best] == pair_ids
         assert [hit.score for hit in best] == pytest.approx([1.0] * 300, abs=1e-5)
+
+
+def test_the_kind_is_chosen_stored_and_its_files_are_checked(trained, prepared, tmp_path, monkeypatch, folder):
+    exact = Index(folder, trained)
+    assert exact.manifest["kinds"]["answer"] == {"factory": "Flat", "search_parameters": ""}  # by default
+    monkeypatch.setattr(kinds, "_FLAT_BELOW", 50)
+    index_dir = tmp_path / "index"
+    manifest = build(trained, prepared, str(index_dir), IndexSettings(hybrid="none"))
+    chosen = manifest["kinds"]["answer"]
+    assert (manifest["settings"]["factory"], chosen["factory"]) == ("auto", "IVF1,SQ4,RFlat")
+    monkeypatch.setattr(kinds, "_FLAT_BELOW", 50_000)
+    opened = Index(str(index_dir), trained)
+    np.testing.assert_array_equal(opened.vectors("answer"), exact.vectors("answer"))
+    for conditions in ([], ["source=p.csv"]):
+        query = trained.embed(["what is a3?"], "question").head[0]
+        scores = [[hit.score for hit in index.search(query, 3, conditions=conditions)] for index in (opened, exact)]
+        assert scores[0] == pytest.approx(scores[1], abs=1e-6)
+    vectors = index_dir / "answers.vectors.npy"
+    content = bytearray(vectors.read_bytes())
+    content[-7] ^= 1
+    vectors.write_bytes(content)
+    with pytest.raises(ValueError, match=r"answers\.vectors\.npy is missing or damaged.*Build it with"):
+        Index(str(index_dir), trained)
+    vectors.unlink()
+    with pytest.raises(ValueError, match=r"answers\.vectors\.npy is missing or damaged.*Build it with"):
+        Index(str(index_dir), trained)
 
 
 def test_unknown_factories_are_refused_and_leave_no_folder(trained, prepared, tmp_path, monkeypatch):

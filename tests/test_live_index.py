@@ -70,9 +70,15 @@ def check_same(index, other, retriever, *asked):
 
 @pytest.mark.parametrize(
     "index_dir",
-    [{}, {"hybrid": "rrf"}, {"hybrid": "weight", "passage_tokens": 9, "passage_overlap": 2}, {"factory": "HNSW16"}],
+    [
+        {},
+        {"hybrid": "rrf"},
+        {"hybrid": "weight", "passage_tokens": 9, "passage_overlap": 2},
+        {"factory": "HNSW16"},
+        {"factory": "SQ4,RFlat", "search_parameters": "k_factor_rf=99"},
+    ],
     indirect=True,
-    ids=["Flat", "rrf", "passages", "HNSW"],
+    ids=["auto", "rrf", "passages", "HNSW", "rescored"],
 )
 def test_changes_equal_a_new_index_of_the_same_pairs(retriever, first_pairs, index_dir, vocab_file, tmp_path):
     draw, live = random.Random(2), LiveFolder(index_dir, retriever, compact_changes=0)
@@ -104,7 +110,7 @@ def test_changes_equal_a_new_index_of_the_same_pairs(retriever, first_pairs, ind
         assert sorted(index.questions()) == sorted(new.questions())
         for k in (1, 7):
             check_same(index, new, retriever, k)
-        if settings.factory == "Flat":  # HNSW with a selector is approximate
+        if settings.factory != "HNSW16":  # HNSW with a selector is approximate
             for conditions in (["source=a"], ["source=a", "focus=lung", "focus=cough"], ["focus>=s"]):
                 check_same(index, new, retriever, 5, conditions)
 

@@ -98,9 +98,9 @@ def test_more_neighbours_are_rescored_with_a_higher_factor(tmp_path):
 
 def test_pages_of_the_file_do_not_stay_in_memory(loaded, monkeypatch):
     # 7 queries x 5 neighbours x a factor of 40 or 60: more than 1,000 vectors a search.
-    monkeypatch.setattr(rescored_engine, "_MOST_PAGES", 1_000)
+    monkeypatch.setattr(rescored_engine, "_MOST_READ", 1_000)
     before = loaded.search(QUERIES, 5)
-    assert loaded._pages == 0
+    assert loaded._num_read == 0
     for mine, its in zip(before, loaded.search(QUERIES, 5), strict=True):
         np.testing.assert_array_equal(its, mine)
 

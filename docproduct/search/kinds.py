@@ -41,12 +41,10 @@ class Kind(NamedTuple):
         return ", ".join(filter(None, self))
 
 
-# The kind for fewer vectors than each number; docs/retriever.md says what was measured.
-_BY_SIZE = (
-    (50_000, Kind("Flat")),
-    (1_000_000, Kind("HNSW32", "efSearch=256")),
-)
-_LARGEST = Kind("IVF{lists},SQ4,RFlat", "nprobe={probes},k_factor_rf=4")
+# By the number of vectors; docs/retriever.md says what was measured.
+_FLAT_BELOW = 50_000
+_SMALLER_CODES_FROM = 10_000_000
+_PROBED = 8  # one list in 8 is searched: questions lie elsewhere than answers
 
 
 def choose(factory: str, search_parameters: str, num_vectors: int) -> Kind:
@@ -59,7 +57,11 @@ def choose(factory: str, search_parameters: str, num_vectors: int) -> Kind:
         return Kind(factory, search_parameters)
     if search_parameters:
         raise ValueError(f"--search_parameters={search_parameters} needs the --factory that it belongs to.")
-    return next((kind for most, kind in _BY_SIZE if num_vectors < most), _LARGEST)
+    if num_vectors < _FLAT_BELOW:
+        return Kind("Flat")
+    lists = num_lists(num_vectors)
+    codes, factor = ("SQ4", 2) if num_vectors < _SMALLER_CODES_FROM else ("RaBitQfs", 8)
+    return Kind(f"IVF{lists},{codes},RFlat", f"nprobe={lists // _PROBED},k_factor_rf={factor}")
 
 
 def num_lists(num_vectors: int) -> int:

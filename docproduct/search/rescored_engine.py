@@ -21,7 +21,7 @@ _DEFAULT_FACTOR = 4.0
 _BLOCK = 8_192  # vectors that are written together
 _BATCH = 256  # queries that are searched together: FAISS needs memory for each query and list
 _CHUNK_BYTES = 2**24  # of vectors that are compared together
-_MOST_PAGES = 2**14  # pages of the file that stay in this process's memory: 64 MiB
+_MOST_READ = 1_024  # vectors after whose reading the file's pages are released: Linux maps up to 64 KiB around each
 
 
 class RescoredEngine:
@@ -43,7 +43,7 @@ class RescoredEngine:
         """
         self._base, self._vectors, self._factor, self._dtype = base, vectors, factor, dtype
         self.width, self.max_k = base.width, base.max_k
-        self._pages = 0
+        self._num_read = 0
         if isinstance(vectors.base, mmap.mmap):
             vectors.base.madvise(mmap.MADV_RANDOM)
 
@@ -160,9 +160,9 @@ class RescoredEngine:
     def vectors_of(self, ids: np.ndarray) -> np.ndarray:
         """Returns the vectors under some ids, [M] -> [M, D] float32."""
         vectors = self._vectors[self._base.rows_of(ids)].astype(np.float32, copy=False)
-        self._pages += len(ids)
-        if self._pages > _MOST_PAGES and isinstance(self._vectors.base, mmap.mmap):
-            self._pages = 0
+        self._num_read += len(ids)
+        if self._num_read > _MOST_READ and isinstance(self._vectors.base, mmap.mmap):
+            self._num_read = 0
             # The system still holds the pages as long as nothing else needs the memory, so that this costs little.
             self._vectors.base.madvise(mmap.MADV_DONTNEED)
         return vectors
