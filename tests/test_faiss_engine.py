@@ -109,3 +109,26 @@ def test_a_closed_engine_cannot_be_searched(engine):
     engine.close()
     with pytest.raises(AttributeError):
         engine.search(VECTORS[:1], 1)
+
+
+def test_a_gpu_is_used_where_faiss_has_one(monkeypatch):
+    moved = []
+
+    def index_cpu_to_gpu(resources, number, index):
+        moved.append((resources, number))
+        return index
+
+    for name, value in (
+        ("StandardGpuResources", lambda: "resources"),
+        ("get_num_gpus", lambda: 1),
+        ("index_cpu_to_gpu", index_cpu_to_gpu),
+    ):
+        monkeypatch.setattr(faiss_engine.faiss, name, value, raising=False)
+    index = FaissEngine.build(VECTORS, IDS, "Flat")._index
+    assert not moved
+    for device in ("gpu", "auto"):
+        check(FaissEngine(index, device), np.arange(300))
+    assert moved == [("resources", 0)] * 2
+    monkeypatch.setattr(faiss_engine.faiss, "get_num_gpus", lambda: 0)
+    with pytest.raises(ValueError, match="there is no GPU"):
+        FaissEngine(index, "gpu")

@@ -7,6 +7,7 @@
     manifest.json          written last: fingerprint of the encoder, settings, counts
     answers.faiss          one vector a passage of an answer, under its passage_id
     questions.faiss        one vector a pair, under its pair_id
+    *.vectors.npy          their exact vectors, of a factory that ends in RFlat, such as the one for many vectors
     answers.bm25 questions.bm25   if BM25 is used
     pairs.parquet          texts and groups, one row a pair or passage of a document, which has no question
     passages.parquet       passage_id and pair_id, one row a passage
