@@ -8,7 +8,7 @@ import pytest
 from docproduct.search import rescored_engine
 from docproduct.search.kinds import Kind, build, load
 from docproduct.search.live_engine import LiveEngine
-from docproduct.search.rescored_engine import RescoredEngine, parts, split_parameters
+from docproduct.search.rescored_engine import RescoredEngine, VectorFile, parts, split_parameters
 
 # All lists are probed, and so many neighbours are rescored that the codes, of one to four bits a component, miss none.
 KINDS = [
@@ -96,13 +96,15 @@ def test_more_neighbours_are_rescored_with_a_higher_factor(tmp_path):
     assert share(1) < share(4) <= share(60) == 1
 
 
-def test_pages_of_the_file_do_not_stay_in_memory(loaded, monkeypatch):
-    # 7 queries x 5 neighbours x a factor of 40 or 60: more than 1,000 vectors a search.
-    monkeypatch.setattr(rescored_engine, "_MOST_READ", 1_000)
-    before = loaded.search(QUERIES, 5)
-    assert loaded._num_read == 0
-    for mine, its in zip(before, loaded.search(QUERIES, 5), strict=True):
-        np.testing.assert_array_equal(its, mine)
+def test_vectors_stay_in_their_file(loaded, tmp_path):
+    np.save(tmp_path / "v.npy", VECTORS)
+    file = VectorFile(str(tmp_path / "v.npy"))
+    (tmp_path / "v.npy").unlink()  # an open file outlives its name
+    rows = np.array([7, 599, 0, 7])
+    np.testing.assert_array_equal(file[rows], VECTORS[rows])
+    np.testing.assert_array_equal(file[590:700], VECTORS[590:])
+    assert file[rows[:0]].shape == (0, 16)
+    assert isinstance(loaded._vectors, VectorFile)
 
 
 def test_damaged_files_are_refused(tmp_path):

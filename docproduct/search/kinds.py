@@ -43,7 +43,6 @@ class Kind(NamedTuple):
 
 # By the number of vectors; docs/retriever.md says what was measured.
 _FLAT_BELOW = 50_000
-_SMALLER_CODES_FROM = 10_000_000
 _PROBED = 8  # one list in 8 is searched: questions lie elsewhere than answers
 
 
@@ -60,8 +59,7 @@ def choose(factory: str, search_parameters: str, num_vectors: int) -> Kind:
     if num_vectors < _FLAT_BELOW:
         return Kind("Flat")
     lists = num_lists(num_vectors)
-    codes, factor = ("SQ4", 2) if num_vectors < _SMALLER_CODES_FROM else ("RaBitQfs", 8)
-    return Kind(f"IVF{lists},{codes},RFlat", f"nprobe={lists // _PROBED},k_factor_rf={factor}")
+    return Kind(f"IVF{lists},RaBitQfs,RFlat", f"nprobe={max(1, lists // _PROBED)},k_factor_rf=8")
 
 
 def num_lists(num_vectors: int) -> int:

@@ -1,15 +1,15 @@
-"""A compressed FAISS index whose first hits are scored anew, with vectors in a file that is mapped into memory.
+"""A compressed FAISS index whose first hits are scored anew, with vectors that stay in a file.
 
 The factory ends in RFlat or Refine(SQfp16), as FAISS writes it, such as IVF4096,SQ4,RFlat. The search parameter
 `k_factor_rf` says how many neighbours the compressed index returns for each one that is asked for. FAISS itself would
-hold the vectors in memory; here only those pages of the file are read in which such neighbours stand.
+hold the vectors in memory; here only those of such neighbours are read.
 
     N vectors in the engine, Q queries, D width, k neighbours, F of the compressed index
 """
 
-import mmap
 import os
 import re
+import weakref
 
 import numpy as np
 
@@ -21,7 +21,6 @@ _DEFAULT_FACTOR = 4.0
 _BLOCK = 8_192  # vectors that are written together
 _BATCH = 256  # queries that are searched together: FAISS needs memory for each query and list
 _CHUNK_BYTES = 2**24  # of vectors that are compared together
-_MOST_READ = 1_024  # vectors after whose reading the file's pages are released: Linux maps up to 64 KiB around each
 
 
 class RescoredEngine:
@@ -32,20 +31,23 @@ class RescoredEngine:
       max_k: Neighbours that a search returns at most.
     """
 
-    def __init__(self, base: FaissEngine, vectors: np.ndarray, factor: float, dtype: type[np.floating] = np.float32):
+    def __init__(
+        self,
+        base: FaissEngine,
+        vectors: "np.ndarray | VectorFile",
+        factor: float,
+        dtype: type[np.floating] = np.float32,
+    ):
         """Joins an index with its vectors.
 
         Args:
           base: The compressed index.
-          vectors: [N, D] float32 or float16 of unit norm, in the order of its ids.
+          vectors: [N, D] float32 or float16 of unit norm, in the order of its ids: in memory, or in a file.
           factor: Neighbours of the compressed index for each one that is asked for.
           dtype: What `save` writes the vectors as.
         """
         self._base, self._vectors, self._factor, self._dtype = base, vectors, factor, dtype
         self.width, self.max_k = base.width, base.max_k
-        self._num_read = 0
-        if isinstance(vectors.base, mmap.mmap):
-            vectors.base.madvise(mmap.MADV_RANDOM)
 
     @classmethod
     def build(
@@ -66,7 +68,7 @@ class RescoredEngine:
     def load(
         cls, path: str, search_parameters: str, remedy: str, device: str = "cpu", mapped: bool = False
     ) -> "RescoredEngine":
-        """Reads what `save` wrote; see `FaissEngine.load`. The vectors' file is always mapped.
+        """Reads what `save` wrote; see `FaissEngine.load`. Vectors are read from their file when they are needed.
 
         Raises:
           ValueError: a file is missing or damaged.
@@ -74,7 +76,7 @@ class RescoredEngine:
         base = FaissEngine.load(path, remedy, device, mapped)
         file = vectors_file(path)
         try:
-            vectors = np.load(file, mmap_mode="r", allow_pickle=False)
+            vectors = VectorFile(file)
         except (OSError, ValueError, EOFError) as error:
             raise ValueError(f"{file} is missing or damaged ({error}). {remedy}") from error
         if vectors.shape != (len(base), base.width):
@@ -159,18 +161,46 @@ class RescoredEngine:
 
     def vectors_of(self, ids: np.ndarray) -> np.ndarray:
         """Returns the vectors under some ids, [M] -> [M, D] float32."""
-        vectors = self._vectors[self._base.rows_of(ids)].astype(np.float32, copy=False)
-        self._num_read += len(ids)
-        if self._num_read > _MOST_READ and isinstance(self._vectors.base, mmap.mmap):
-            self._num_read = 0
-            # The system still holds the pages as long as nothing else needs the memory, so that this costs little.
-            self._vectors.base.madvise(mmap.MADV_DONTNEED)
-        return vectors
+        return self._vectors[self._base.rows_of(ids)].astype(np.float32, copy=False)
 
     def close(self) -> None:
         """Releases the memory of the vectors; nothing can be searched afterwards."""
         self._base.close()
         self._vectors = None
+
+
+class VectorFile:
+    """Vectors in an .npy file, [N, D], which are read one by one: a mapped file would fill the process's memory.
+
+    Attributes:
+      shape: [N, D].
+    """
+
+    def __init__(self, path: str):
+        """Opens the file.
+
+        Raises:
+          OSError, ValueError, EOFError: it is missing or damaged.
+        """
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+        self.shape, self._dtype, self._start = array.shape, array.dtype, array.offset
+        self._file = os.open(path, os.O_RDONLY)
+        weakref.finalize(self, os.close, self._file)
+        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead
+
+    def __len__(self) -> int:
+        """Returns the number of vectors."""
+        return self.shape[0]
+
+    def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
+        """Returns the vectors of some rows, [M] -> [M, D]."""
+        rows = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
+        vectors = np.empty((len(rows), self.shape[1]), self._dtype)
+        size = vectors.itemsize * self.shape[1]
+        room = memoryview(vectors).cast("B") if len(rows) else memoryview(b"")
+        for place, row in enumerate(rows.tolist()):
+            os.preadv(self._file, [room[place * size : (place + 1) * size]], self._start + row * size)
+        return vectors
 
 
 def is_rescored(factory: str) -> bool:
