@@ -62,12 +62,12 @@ def parsed(described: str) -> Contender:
     return Contender(name, tuple(settings) or ("",))
 
 
-def exact_neighbors(vectors_dir: str, work_dir: str, count: int, num_queries: int) -> str:
+def exact_neighbors(vectors_dir: str, work_dir: str, count: int, num_queries: int, queries_file: str) -> str:
     """Returns the file with the rows of the exact neighbours of the first queries, [Q, 10] int64."""
-    path = os.path.join(work_dir, f"exact-{count}-{num_queries}.npy")
+    path = os.path.join(work_dir, f"exact-{count}-{num_queries}-{queries_file}")
     if not os.path.exists(path):
         vectors = np.load(os.path.join(vectors_dir, "vectors.npy"), mmap_mode="r")[:count]
-        found = nearest(vectors, np.load(os.path.join(vectors_dir, "queries.npy"))[:num_queries], _K)
+        found = nearest(vectors, np.load(os.path.join(vectors_dir, queries_file))[:num_queries], _K)
         with files.whole_file(path) as partial, open(partial, "wb") as file:
             np.save(file, found)
     return path
@@ -133,7 +133,7 @@ def measure(
         if contender.is_peer:
             command = _peer_command("serve", contender, values)
         processes.append(measuring.Contestant(command, measuring.all_cores()))
-    queries = os.path.join(values.vectors_dir, "queries.npy")
+    queries = os.path.join(values.vectors_dir, values.queries_file)
     try:
         measured: dict[tuple[str, str], list[dict[str, float]]] = {}
         for _ in range(values.rounds):
@@ -197,7 +197,7 @@ def main(argv: list[str]) -> None:
         return serve_ours(contenders[0], values)
     contenders = [each for each in contenders if values.peer_python or not each.is_peer]
     os.makedirs(values.work_dir, exist_ok=True)
-    exact = exact_neighbors(values.vectors_dir, values.work_dir, values.count, values.queries)
+    exact = exact_neighbors(values.vectors_dir, values.work_dir, values.count, values.queries, values.queries_file)
     seconds = {contender.name: build(contender, values) for contender in contenders}
     if values.build_only:
         return None
@@ -213,6 +213,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("peer_python", None, "Interpreter with hnswlib, usearch and faiss; default: no peers.")
     flags.DEFINE_integer("count", 1_000_000, "Vectors to search, the first ones of the folder.", lower_bound=1_000)
     flags.DEFINE_integer("queries", 10_000, "Queries.", lower_bound=10)
+    flags.DEFINE_string("queries_file", "queries.npy", "Their file in vectors_dir; questions.npy: whole questions.")
     flags.DEFINE_integer("rounds", 3, "Number of rounds.", lower_bound=1)
     flags.DEFINE_float("recall", 0.95, "Recall that the settings of the JSON line reach.")
     flags.DEFINE_multi_string(
@@ -220,8 +221,8 @@ if __name__ == "__main__":
         [
             "Flat:",
             "HNSW32:efSearch=32:efSearch=64:efSearch=128",
-            "IVF4096,SQ4,RFlat:nprobe=16,k_factor_rf=2:nprobe=32,k_factor_rf=2",
-            "IVF4096,PQ96x4fs,RFlat:nprobe=16,k_factor_rf=8:nprobe=32,k_factor_rf=8",
+            "IVF4096,SQ4,RFlat:nprobe=32,k_factor_rf=2",
+            "IVF4096,RaBitQfs,RFlat:nprobe=32,k_factor_rf=4:nprobe=40,k_factor_rf=4:nprobe=512,k_factor_rf=8",
             "hnswlib:32:64:128",
             "usearch:32:64:128",
             "faiss:32:64:128",

@@ -3,10 +3,11 @@
     python -m benchmarks.window_vectors --input=medquad_train.csv.gz --input=forum_qa.jsonl --input=chatdoctor.jsonl \
         --encoder_dir=ENCODER --vectors_dir=windows
 
-Cuts questions and answers of the inputs into windows of 12 words, each 2 words after the one before, drops
-equal ones, shuffles them, and embeds as many as asked for as answers. The windows that are searched for come from other
-texts, a twentieth of all. A killed run goes on. Writes vectors.npy and queries.npy, float32 of unit norm, and
-windows.parquet: the texts of vectors.npy as pairs, for `docproduct.index --vectors`. Ends with one line of JSON.
+Cuts questions and answers of the inputs into windows of 12 words, each 2 words after the one before, drops equal ones,
+shuffles them, and embeds as many as asked for as answers. The windows that are searched for come from other texts, a
+twentieth of all. A killed run goes on. Writes vectors.npy, queries.npy and questions.npy, float32 of unit norm;
+questions.npy holds at most 1,000 whole questions of those other texts. windows.parquet has the texts of vectors.npy as
+pairs, for `docproduct.index --vectors`. Ends with one line of JSON.
 """
 
 import json
@@ -21,10 +22,11 @@ from absl import app, flags
 from data_pipeline.corpora import Columns, Refusals, read_pairs
 from data_pipeline.folders import files
 from docproduct import command
-from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever import Side, TrainedRetriever
 
 _BLOCK = 20_000
 _SEED = 0
+_MOST_QUESTIONS = 1_000
 _QUERY_SHARE = 20  # one text in 20 is for queries
 
 
@@ -55,7 +57,7 @@ def split(texts: list[str]) -> tuple[list[str], list[str]]:
     return shuffled[:num_queries], shuffled[num_queries:]
 
 
-def embed(retriever: TrainedRetriever, texts: list[str], path: str) -> None:
+def embed(retriever: TrainedRetriever, texts: list[str], path: str, side: Side = "answer") -> None:
     """Writes the vectors of texts, [N, D] float32, block by block; `path`.done holds the number of finished rows."""
     done_path = f"{path}.done"
     if os.path.exists(path) and not os.path.exists(done_path):
@@ -63,7 +65,7 @@ def embed(retriever: TrainedRetriever, texts: list[str], path: str) -> None:
     done = int(files.read_text(done_path)) if os.path.exists(done_path) else 0
     array = np.lib.format.open_memmap(path, "r+" if done else "w+", np.float32, (len(texts), retriever.config.width))
     for start in range(done, len(texts), _BLOCK):
-        array[start : start + _BLOCK] = retriever.embed(texts[start : start + _BLOCK], "answer").head
+        array[start : start + _BLOCK] = retriever.embed(texts[start : start + _BLOCK], side).head
         array.flush()
         files.write_text(done_path, str(min(start + _BLOCK, len(texts))))
         print(f"{min(start + _BLOCK, len(texts)):,} of {len(texts):,}", flush=True)
@@ -82,6 +84,9 @@ def main(argv: list[str]) -> None:
         with files.whole_file(os.path.join(values.vectors_dir, "windows.parquet")) as partial:
             pq.write_table(pa.table({"question": searched, "answer": searched}), partial)
         retriever = TrainedRetriever.load_for_many(values.encoder_dir, "auto")
+        held_out = {*of_queries}
+        questions = list(dict.fromkeys(pair.question for pair in pairs if pair.question in held_out))[:_MOST_QUESTIONS]
+        embed(retriever, questions, os.path.join(values.vectors_dir, "questions.npy"), "question")
         for name, texts in (("queries", queries), ("vectors", searched)):
             embed(retriever, texts, os.path.join(values.vectors_dir, f"{name}.npy"))
     print(json.dumps({"vectors_dir": values.vectors_dir, "vectors": values.count, "queries": values.queries}))
