@@ -49,7 +49,8 @@ class FaissEngine:
         """
         self._index, self._device = index, device  # the index on the CPU gives its vectors back
         self._mapped = mapped
-        self._order: np.ndarray | None = None  # [N], rows by ascending id, until a vector is added or removed
+        # [N] and [N]: rows by ascending id, and these ids, until a vector is added or removed.
+        self._order: tuple[np.ndarray, np.ndarray] | None = None
         self._searched = _on_device(index, device)
         self.width: int = index.d
         self.max_k = sys.maxsize if self._searched is index else _MAX_GPU_K
@@ -209,11 +210,12 @@ class FaissEngine:
 
     def rows_of(self, ids: np.ndarray) -> np.ndarray:
         """Returns where ids of this index stand among all ids, [M] -> [M] int; any row for another id."""
-        all_ids = self.ids()
         if self._order is None:
-            self._order = np.argsort(all_ids)
-        places = np.searchsorted(all_ids, ids, sorter=self._order)
-        return self._order[places.clip(max=len(self._order) - 1)]
+            all_ids = self.ids()
+            order = np.argsort(all_ids)
+            self._order = order, all_ids[order]
+        order, ascending = self._order
+        return order[np.searchsorted(ascending, ids).clip(max=len(order) - 1)]
 
     def vectors_of(self, ids: np.ndarray) -> np.ndarray:
         """Returns the vectors under some ids, [M] -> [M, D] float32; a compressed index returns approximations."""
