@@ -123,14 +123,14 @@ def test_the_kind_is_chosen_stored_and_its_files_are_checked(trained, prepared, 
     exact = Index(folder, trained)
     assert exact.manifest["kinds"]["answer"] == {"factory": "Flat", "search_parameters": ""}  # by default
     monkeypatch.setattr(kinds, "_FLAT_BELOW", 50)
-    index_dir = tmp_path / "index"
+    index_dir = tmp_path / "second"
     manifest = build(trained, prepared, str(index_dir), IndexSettings(hybrid="none"))
     chosen = manifest["kinds"]["answer"]
     assert (manifest["settings"]["factory"], chosen["factory"]) == ("auto", "IVF1,RaBitQfs,RFlat")
     monkeypatch.setattr(kinds, "_FLAT_BELOW", 50_000)
     opened = Index(str(index_dir), trained)
     np.testing.assert_array_equal(opened.vectors("answer"), exact.vectors("answer"))
-    for conditions in ([], ["source=p.csv"]):
+    for conditions in ([], [f"source={exact.sources()[0]}"]):
         query = trained.embed(["what is a3?"], "question").head[0]
         scores = [[hit.score for hit in index.search(query, 30, conditions=conditions)] for index in (opened, exact)]
         assert scores[0] == pytest.approx(scores[1], abs=1e-6)
