@@ -247,7 +247,7 @@ def test_search_parameters_are_stored(trained, prepared, tmp_path):
 
 def test_an_index_that_finds_nothing_says_so(trained, folder, monkeypatch):
     opened = Index(folder, trained)
-    monkeypatch.setattr(opened._sides["answer"], "_rows", lambda *_: [])
+    monkeypatch.setattr(opened._sides["answer"], "_ranked", lambda *_: [])
     with pytest.raises(ValueError, match="found nothing.*--search_parameters"):
         opened.search(trained.embed(["a"], "question").head[0], 3)
 
