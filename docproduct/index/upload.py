@@ -24,11 +24,10 @@ from data_pipeline.folders.manifest import MANIFEST_FILE, read_manifest
 from docproduct.index import compaction
 from docproduct.index.checks import check_files, sides_of
 from docproduct.index.content import are_passages, headings, searched_texts
-from docproduct.index.folder import FAISS_FILES, FORMAT, KIND, PAIRS_FILE, PASSAGES_FILE, REMEDY, WORD_FOLDERS
+from docproduct.index.folder import FAISS_FILES, FORMAT, KIND, PAIRS_FILE, PASSAGES_FILE, REMEDY, WORD_FOLDERS, kind_of
 from docproduct.index.pairs import NO_TEXTS
 from docproduct.index.store_index import connect, words_file
-from docproduct.search import changes
-from docproduct.search.faiss_engine import FaissEngine
+from docproduct.search import changes, kinds
 from docproduct.search.shared_words import WORDS_FILE
 from docproduct.search.store import FLAT, HNSW, Layout, Row
 from docproduct.search.words import WordIndex
@@ -108,16 +107,17 @@ class _Folder:
         self._dir = index_dir
         self._manifest = read_manifest(index_dir, KIND, FORMAT, REMEDY)
         settings = self._manifest["settings"]
-        if not compaction.EXACT.fullmatch(settings["factory"]):
+        sides = sides_of(self._manifest)
+        if inexact := [kind for kind in (kind_of(self._manifest, side) for side in sides) if not kind.keeps_vectors]:
             raise ValueError(
-                f"{index_dir} was built with --factory={settings['factory']}, which keeps its vectors in part only. "
+                f"{index_dir} was built with --factory={inexact[0].factory}, which keeps its vectors in part only. "
                 "Build it with --factory=Flat; how the store searches is chosen with --kind."
             )
         _check_unchanged(index_dir, self._manifest["encoder"]["fingerprint"])
         check_files(index_dir, self._manifest)
         self._engines = {
-            side: FaissEngine.load(self._path(FAISS_FILES[side]), REMEDY, mapped=True)
-            for side in sides_of(self._manifest)
+            side: kinds.load(self._path(FAISS_FILES[side]), kind_of(self._manifest, side), REMEDY, mapped=True)
+            for side in sides
         }
         self._pairs = pq.ParquetFile(self._path(PAIRS_FILE))
         passages = pq.read_table(self._path(PASSAGES_FILE))
