@@ -29,9 +29,9 @@ def _without_gradient(function: Callable[..., tuple[Any, Any]]) -> Callable[...,
 
 if USES_JAX:
     custom_gradient = _without_gradient
-    expand_dims, reshape, transpose = ops.expand_dims, ops.reshape, ops.transpose
+    reshape, transpose = ops.reshape, ops.transpose
     matmul, split = _matmul, _split
 else:
     custom_gradient = tf.custom_gradient
-    expand_dims, reshape, transpose = tf.expand_dims, tf.reshape, tf.transpose
+    reshape, transpose = tf.reshape, tf.transpose
     matmul, split = tf.matmul, tf.split

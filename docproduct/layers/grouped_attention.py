@@ -16,7 +16,7 @@ from keras import ops
 
 from docproduct.layers import array_ops
 from docproduct.layers.array_ops import USES_JAX
-from docproduct.layers.attention import LayerCache, attention_bias, write_slots
+from docproduct.layers.attention import LayerCache, attend_one, attention_bias, write_slots
 from docproduct.layers.llama_config import LlamaConfig
 from docproduct.layers.rotary import Rotation, rotate
 from docproduct.layers.transformer import Blocks
@@ -126,7 +126,14 @@ class GroupedAttention(keras.layers.Layer):
         """
         q, *new = self._heads(states, rotation, bias)
         k, v = (write_slots(old, slots, x) for old, x in zip(cache, new, strict=True))
-        return self._project(self._attend(q, k, v, bias)), (k, v)
+        if not bias.is_of_one_query:
+            return self._project(self._attend(q, k, v, bias)), (k, v)
+        mixed = tf.cond(
+            tf.equal(bias.num_texts, 1),
+            lambda: self._attend_one(q, k, v, bias),
+            lambda: self._attend(q, k, v, bias),
+        )
+        return self._project(mixed), (k, v)
 
     def _heads(self, states: Any, rotation: Rotation, bias: Bias, training: bool = False) -> list[Any]:
         """[N, D] -> queries [B, KV, G, T, S], keys and values [B, KV, T, S]; queries and keys are rotated."""
@@ -162,25 +169,24 @@ class GroupedAttention(keras.layers.Layer):
     def _attend(self, q: Any, k: Any, v: Any, bias: Bias, training: bool = False) -> Any:
         """Queries [B, KV, G, Q, S], keys and values [B, KV, L, S] -> [B, Q, H * S]."""
         num_texts, num_queries, num_keys = bias.num_texts, bias.num_queries, bias.num_keys
-        one = bias.is_of_one_query
-        if one:  # a product for each head is faster than one for a group: nothing is packed
-            k, v = array_ops.expand_dims(k, 2), array_ops.expand_dims(v, 2)
-        else:
-            q = array_ops.reshape(q, (num_texts, self.num_kv, -1, self.head_width))  # [B, KV, G * Q, S]
+        q = array_ops.reshape(q, (num_texts, self.num_kv, -1, self.head_width))  # [B, KV, G * Q, S]
         scores = array_ops.matmul(q * (1 / math.sqrt(self.head_width)), k, transpose_b=True)
-        if not one:
-            scores = array_ops.reshape(scores, (num_texts, self.num_kv, -1, num_queries, num_keys))
+        scores = array_ops.reshape(scores, (num_texts, self.num_kv, -1, num_queries, num_keys))
         scores += ops.cast(bias.values, self.compute_dtype)  # [B, KV, G, Q, L]
         if training:
             # The gradient of the softmax sums over L terms, so it is computed in float32 whatever the policy.
             scores = ops.cast(scores, "float32")
         probs = self.dropout(ops.cast(ops.softmax(scores, axis=-1), self.compute_dtype), training=training)
-        if one:
-            return array_ops.reshape(array_ops.matmul(probs, v), (-1, 1, self.num_heads * self.head_width))
         mixed = array_ops.matmul(array_ops.reshape(probs, (num_texts, self.num_kv, -1, num_keys)), v)
         mixed = array_ops.reshape(mixed, (num_texts, self.num_heads, num_queries, self.head_width))
         mixed = array_ops.transpose(mixed, (0, 2, 1, 3))
         return array_ops.reshape(mixed, (num_texts, num_queries, self.num_heads * self.head_width))
+
+    def _attend_one(self, q: Any, k: Any, v: Any, bias: Bias) -> Any:
+        """Does what `_attend` does for one query of one text."""
+        q = tf.reshape(q * (1 / math.sqrt(self.head_width)), (self.num_heads, self.head_width))
+        mixed = attend_one(q, k, v, tf.reshape(bias.values, (-1,)))
+        return tf.reshape(mixed, (1, 1, self.num_heads * self.head_width))
 
     def _project(self, mixed: Any) -> Any:
         """[B, Q, H * S] -> [B * Q, D]."""
