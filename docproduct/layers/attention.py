@@ -250,7 +250,7 @@ def write_slots(cache: Any, rows: Any, new: Any) -> Any:
 def attend_one(q: Any, k: Any, v: Any, bias: Any) -> Any:
     """Attends from one new token of one text, with a product for each head of keys and values.
 
-    Two to five times as fast as a batched product of so few rows, see benchmarks/products.py.
+    1.3 to 1.5 times as fast as batched products of so few rows, see benchmarks/products.py.
 
     Args:
       q: [H, S], scaled; G = H / KV heads of queries share a head of keys and values.
