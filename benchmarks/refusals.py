@@ -55,10 +55,7 @@ def read_content(prepared_dir: str, index: Index) -> Content:
     """Returns what an index with one vector for each answer searches."""
     prepared = PreparedFolder(prepared_dir).table(["pair_id", "split", "synonyms"]).to_pydict()
     split_of, names_of = (dict(zip(prepared["pair_id"], prepared[name], strict=True)) for name in ("split", "synonyms"))
-    pairs, sides = index.pairs.table(), index._sides
-    vectors = {
-        name: side.engine.vectors_of(np.array([i for ids in side._ids_of for i in ids])) for name, side in sides.items()
-    }
+    pairs, vectors = index.pairs.table(), {side: index.vectors(side) for side in index.sides}
     splits = np.array([split_of[pair_id] for pair_id in pairs["pair_id"].to_pylist()])
     if OTHER_NAMES not in pairs.column_names:  # an index that was built before it held other names
         pairs = pairs.append_column(OTHER_NAMES, [[names_of[pair_id] for pair_id in pairs["pair_id"].to_pylist()]])

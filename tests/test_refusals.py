@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from benchmarks.refusals import read_content
 from data_pipeline import cleaning
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.other_words import SYNONYM
@@ -69,6 +70,14 @@ def test_an_index_with_enough_questions_decides_by_its_model(retriever, words_in
             # A cosine of the user's decides in place of the model.
             assert again.is_answerable(result.cosine - 1e-3)
             assert not again.is_answerable(result.cosine + 1e-3)
+
+
+def test_the_benchmark_reads_pairs_with_their_vectors(retriever, words_index):
+    content = read_content(str(words_index.parent / "p"), Index(str(words_index), retriever))
+    assert (len(content.pairs), content.pairs[OTHER_NAMES].to_pylist()) == (210, [""] * 210)
+    for side in ("question", "answer"):
+        expected = retriever.embed(content.pairs[side].to_pylist(), side).head
+        np.testing.assert_allclose(content.vectors[side], expected, atol=1e-5)
 
 
 def test_without_a_text_or_a_model_the_cosine_decides(retriever, words_index, tmp_path):
