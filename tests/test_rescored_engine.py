@@ -107,6 +107,17 @@ def test_vectors_stay_in_their_file(loaded, tmp_path):
     assert isinstance(loaded._vectors, VectorFile)
 
 
+def test_a_file_that_is_cut_while_it_is_open_gives_no_wrong_vectors(tmp_path, monkeypatch):
+    monkeypatch.delattr(os, "posix_fadvise", raising=False)  # as on macOS
+    path = tmp_path / "v.npy"
+    np.save(path, VECTORS)
+    file = VectorFile(str(path))
+    os.truncate(path, path.stat().st_size - 1)
+    np.testing.assert_array_equal(file[598:599], VECTORS[598:599])
+    with pytest.raises(OSError, match=r"v\.npy ends before row 599"):
+        file[599:]
+
+
 def test_damaged_files_are_refused(tmp_path):
     path = str(tmp_path / "a.faiss")
     build(VECTORS, IDS, KINDS[0]).save(path)

@@ -184,22 +184,30 @@ class VectorFile:
         """
         array = np.load(path, mmap_mode="r", allow_pickle=False)
         self.shape, self._dtype, self._start = array.shape, array.dtype, array.offset
-        self._file = os.open(path, os.O_RDONLY)
+        self._path, self._file = path, os.open(path, os.O_RDONLY)
         weakref.finalize(self, os.close, self._file)
-        os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead
+        if hasattr(os, "posix_fadvise"):  # not on macOS
+            os.posix_fadvise(self._file, 0, 0, os.POSIX_FADV_RANDOM)  # nothing is read ahead
 
     def __len__(self) -> int:
         """Returns the number of vectors."""
         return self.shape[0]
 
     def __getitem__(self, rows: np.ndarray | slice) -> np.ndarray:
-        """Returns the vectors of some rows, [M] -> [M, D]."""
+        """Returns the vectors of some rows, [M] -> [M, D].
+
+        Raises:
+          OSError: the file was cut since it was opened, or the disk fails.
+        """
         rows = np.arange(len(self))[rows] if isinstance(rows, slice) else rows
         vectors = np.empty((len(rows), self.shape[1]), self._dtype)
         size = vectors.itemsize * self.shape[1]
         room = memoryview(vectors).cast("B") if len(rows) else memoryview(b"")
         for place, row in enumerate(rows.tolist()):
-            os.preadv(self._file, [room[place * size : (place + 1) * size]], self._start + row * size)
+            if os.preadv(self._file, [room[place * size : (place + 1) * size]], self._start + row * size) < size:
+                raise OSError(
+                    f"{self._path} ends before row {row}. It was cut while it was open: load the index again."
+                )
         return vectors
 
 
