@@ -58,8 +58,14 @@ def split(texts: list[str]) -> tuple[list[str], list[str]]:
 
 
 def embed(retriever: TrainedRetriever, texts: list[str], path: str, side: Side = "answer") -> None:
-    """Writes the vectors of texts, [N, D] float32, block by block; `path`.done holds the number of finished rows."""
+    """Writes the vectors of texts, [N, D] float32, block by block; `path`.done holds the number of finished rows.
+
+    Raises:
+      ValueError: the file holds another number of vectors.
+    """
     done_path = f"{path}.done"
+    if os.path.exists(path) and (number := len(np.load(path, mmap_mode="r"))) != len(texts):
+        raise ValueError(f"{path} holds {number} vectors; expected {len(texts)}. Give another --vectors_dir.")
     if os.path.exists(path) and not os.path.exists(done_path):
         return
     done = int(files.read_text(done_path)) if os.path.exists(done_path) else 0

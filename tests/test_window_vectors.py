@@ -1,5 +1,8 @@
 """The windows of texts that the search benchmark embeds."""
 
+from types import SimpleNamespace
+
+import numpy as np
 import pytest
 
 from benchmarks import window_vectors
@@ -24,3 +27,15 @@ def test_a_twentieth_of_the_texts_is_for_queries():
     queries, others = window_vectors.split(texts + texts[:50])
     assert (len(queries), len(others)) == (10, 190)
     assert {*queries, *others} == {*texts}
+
+
+def test_vectors_of_another_run_are_not_taken_for_those_of_this_one(tmp_path):
+    def embed(texts, side):
+        return SimpleNamespace(head=np.array([[len(text), len(side)] for text in texts], np.float32))
+
+    path, encoder = str(tmp_path / "v.npy"), SimpleNamespace(embed=embed, config=SimpleNamespace(width=2))
+    window_vectors.embed(encoder, ["a", "bb"], path, "answer")
+    assert np.load(path).tolist() == [[1, 6], [2, 6]]
+    window_vectors.embed(None, ["a", "bb"], path)  # finished: nothing is encoded
+    with pytest.raises(ValueError, match="holds 2 vectors; expected 3. Give another --vectors_dir"):
+        window_vectors.embed(encoder, ["a", "bb", "ccc"], path)
