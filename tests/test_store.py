@@ -3,7 +3,8 @@
 import pytest
 
 from docproduct.index.store_index import connect
-from docproduct.search.store import Address, is_address
+from docproduct.search.postgres_store import PostgresStore
+from docproduct.search.store import HNSW, NO_LAYOUT, Address, is_address
 
 
 @pytest.mark.parametrize(
@@ -52,3 +53,9 @@ def test_folders_are_no_addresses():
 def test_wrong_addresses(address, message):
     with pytest.raises(ValueError, match=message):
         connect(address)
+
+
+def test_vectors_that_are_too_wide_for_a_graph_are_refused_before_the_upload():
+    layout = NO_LAYOUT._replace(kind=HNSW, widths={"answer": 2_001})
+    with pytest.raises(ValueError, match="up to 2000 components; received 2001. Give --kind=flat"):
+        PostgresStore.begin(None, layout)  # before it asks the database

@@ -113,8 +113,8 @@ class Index(OpenedFolder):
             cosines = [cosine for _, cosine in nearest[number][:1] + deciding.rank(stored, vector)[:1]]
             if not (best and cosines):
                 raise ValueError(
-                    "The index found nothing: it searched only parts without vectors. Build it with "
-                    "--search_parameters=nprobe=16, or with --factory=Flat."
+                    "The index found nothing: it searched only parts without vectors. Build it with a higher nprobe in "
+                    "--search_parameters, or with --factory=Flat."
                 )
             num_own = min(k, len(first_of_each_answer(own, self.pairs.groups)))
             decision = self._decide(queries and queries[number], vector, nearest[number])

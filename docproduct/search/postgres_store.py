@@ -41,6 +41,7 @@ _INDEXED = ("pair_id", "question_group", "asked_group")
 _SETTINGS = ("SET hnsw.ef_search = 400", "SET hnsw.iterative_scan = strict_order")
 _UNREACHED = "Check that it runs, the address, and the password, which is read from PGPASSWORD and ~/.pgpass, too."
 _UNPREPARED = "The user must be allowed to create a schema, and pgvector must be there: CREATE EXTENSION vector."
+_WIDEST_HNSW = 2_000  # components: pgvector builds no graph of wider vectors
 _FILTERED_HNSW = (0, 8)  # pgvector before it drops what a filter refuses only after the search
 
 
@@ -118,11 +119,15 @@ class PostgresStore:
         """Makes the tables or goes on with them; returns the number of rows that were written already.
 
         Raises:
-          ValueError: a text has the name of a field.
+          ValueError: a text has the name of a field, or the vectors are too wide for a graph.
           BlockingIOError: another process uploads to this index.
         """
         if taken := sorted({*layout.texts} & {*FIELDS}):
             raise ValueError(f"A row has a field {taken[0]!r} already. Build the index without this column.")
+        if layout.kind == HNSW and (width := max(layout.widths.values())) > _WIDEST_HNSW:
+            raise ValueError(
+                f"pgvector's hnsw takes vectors of up to {_WIDEST_HNSW} components; received {width}. Give --kind=flat."
+            )
         self.layout = layout
         with self._named("cannot hold an index", _UNPREPARED):
             if not self._read(sql.SQL("SELECT pg_try_advisory_lock(hashtext(%s)) AS held"), [self._name])[0]["held"]:
