@@ -158,7 +158,7 @@ def table(rows: list[tuple[str, str, dict[str, Any]]], build_seconds: dict[str, 
     for name, setting, each in rows:
         numbers = [f"{each['recall']:.3f}", f"{each['queries_per_s']:,.0f}", f"{each['p50_ms']:.2f}"]
         numbers += [f"{each['p99_ms']:.2f}", f"{each['rss_mib']:,.0f}", f"{build_seconds[name]:,.0f}"]
-        title = f"{name}" if name in _PEERS else f"`{name}`"
+        title = name if name in _PEERS else f"`{name}`"
         lines.append([title, f"efSearch={setting}" if name in _PEERS else setting, *numbers])
     return cards.table(head, lines)
 

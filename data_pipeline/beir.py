@@ -144,7 +144,7 @@ def write(
 
 
 def _queries(rows: Iterable[dict[str, Any]], drawn: Drawn) -> dict[int, str]:
-    """Returns the questions to ask, by their group. Its hash is as good as a draw, and also decides the other words."""
+    """Returns the questions to ask, by their group: a hash, so that the lowest ones are a draw. It seeds rewording."""
     queries = {}
     for row in rows:
         group, question = row["question_group"], row["question"]

@@ -13,7 +13,7 @@ from data_pipeline import cleaning
 from data_pipeline.paraphrases import STOP_WORDS, reworded_form, subject
 
 KINDS = ("terms", "rephrased", "asked", "misspelt", "name", "information")
-SYNONYM = "synonym"  # a kind that no rule makes: the corpus has to know another name
+SYNONYM = "synonym"  # a kind that no rule makes: it takes another name of the focus from the corpus
 # Kinds that leave out what is asked about the subject: only a question about the subject as a whole remains.
 SUBJECT_ALONE = frozenset(("name", "information"))
 _ASKED = (
@@ -67,7 +67,7 @@ def rewordings(question: str, focus: str, draw: random.Random, stored: Collectio
 
 
 def by_another_name(question: str, focus: str, synonyms: Iterable[str], draw: random.Random) -> str:
-    """Returns a question with a synonym of its focus in place of it; empty if none is known, or it does not name it."""
+    """Returns a question with a synonym in place of its focus; empty if there is no synonym, or no focus in it."""
     question, name = _without_marks(question), _name(question, focus)
     known = {cleaning.group(name), cleaning.group("")}
     others = [other.strip() for other in synonyms if cleaning.group(other) not in known]

@@ -14,7 +14,7 @@ from data_pipeline import cleaning
 
 SHOWN_COLUMNS = ["pair_id", "question", "answer", "source", "focus"]  # of a hit
 DOCUMENT_COLUMNS = ["title", "section", "page"]  # of a hit, where there are documents
-OTHER_NAMES = "other_names"  # of the focus, with `|` between them, where the pairs know any: for the calibration alone
+OTHER_NAMES = "other_names"  # of the focus, separated by `|`, if any pair has some; only the calibration reads them
 TEXT_COLUMNS = [*SHOWN_COLUMNS, "question_group", "answer_group"]
 
 

@@ -22,7 +22,7 @@ from docproduct.search.threshold import LEAST_QUESTIONS
 
 Embed = Callable[[Sequence[str]], np.ndarray]
 TABLE = "table"  # kind of a question that is asked in the table's own words
-OTHER_WORDS = "other words"  # all other kinds together, but SYNONYM
+OTHER_WORDS = "other words"  # all other kinds together, except SYNONYM
 WITH_ANSWER, OTHER_ASPECT, OTHER_TOPIC = "with its answers", "other aspect", "other topic"
 LEAST_FITTING = 100  # questions: with fewer, the cosine decides alone
 _MOST_FITTING, _MOST_CALIBRATING = 300, 500  # questions: each is asked in up to seven ways
@@ -231,7 +231,7 @@ def _best(cosines: np.ndarray, k: int) -> np.ndarray:
 
 
 def _fit(observed: Observed, features: Sequence[str]) -> AnswerableModel:
-    """Fits a model for which the table's words count as much as all other words together, but for other names."""
+    """Fits a model for which the table's words count as much as all other words together, synonyms left out."""
     observed = Observed(*(column[observed.kinds != SYNONYM] for column in observed))
     _, pool, sizes = np.unique(observed.kinds == TABLE, return_inverse=True, return_counts=True)
     return AnswerableModel.fit(observed.signals, observed.cases == WITH_ANSWER, 1 / sizes[pool], features)
@@ -240,7 +240,7 @@ def _fit(observed: Observed, features: Sequence[str]) -> AnswerableModel:
 def _threshold(model: AnswerableModel, observed: Observed, keep_share: float) -> dict[str, Any]:
     """Returns the log odds that keep the promise for the table's words and for other words, and what they refuse.
 
-    Nothing is promised for questions by a name from elsewhere, which the texts may not know: they are only counted.
+    Nothing is promised for questions by a synonym, which the texts may not contain: they are only counted.
     """
     log_odds = model.log_odds(observed.signals)
     has_answer, of_table = observed.cases == WITH_ANSWER, observed.kinds == TABLE
@@ -292,7 +292,7 @@ def report(calibrated: dict[str, Any]) -> None:
 
 def summary(calibrated: dict[str, Any]) -> str:
     """Returns in one sentence what `calibrate` returned."""
-    answered, refused = calibrated["answered"][TABLE], calibrated["refused"][OTHER_TOPIC]["table"]
+    answered, refused = calibrated["answered"][TABLE], calibrated["refused"][OTHER_TOPIC][TABLE]
     parts = [f"{answered:.1%} are answered" if answered is not None else ""]
     parts.append(f"{refused:.1%} are refused without their topic" if refused is not None else "")
     return f"Of these, {' and '.join(filter(None, parts)) or 'none was asked'}."
