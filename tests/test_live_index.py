@@ -11,7 +11,9 @@ from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.rows import PASSAGE
 from docproduct.index import Index, IndexSettings, build
+from docproduct.index.content import OTHER_NAMES
 from docproduct.index.live import LiveFolder, NewPair, pair_id_of
+from docproduct.search import kinds
 from docproduct.search.shared_words import WordWeights
 
 WORDS = ["asthma", "cough", "fever", "inhaler", "lung", "sleep", "tablet", "water", "rest", "nurse"]
@@ -158,6 +160,30 @@ def test_kept_columns_are_searched_and_survive(retriever, vocab_file, tmp_path):
         hits = live.index.search(vector, 9, conditions=["url>=https://b", "url<=https://c"])
         assert sorted(hit.columns["url"] for hit in hits) == [f"https://b.example/{i}" for i in (1, 3, 5, 7, "new")]
         live.compact()
+    live.close()
+
+
+def test_a_folder_that_grows_gets_another_kind_and_keeps_its_hidden_column(
+    retriever, vocab_file, tmp_path, monkeypatch
+):
+    rows = "".join(f"what is {word}?,{word} is {n} {word}.,{word},other {n}\n" for n, word in enumerate(WORDS))
+    (tmp_path / "p.csv").write_text(f"question,answer,focus,synonyms\n{rows}", encoding="utf-8")
+    prepare(PrepareSettings((str(tmp_path / "p.csv"),), vocab_file), str(tmp_path / "p"))
+    build(retriever, PreparedFolder(str(tmp_path / "p")), str(tmp_path / "i"), IndexSettings(hybrid="none"))
+    live = LiveFolder(str(tmp_path / "i"), retriever, "cpu", compact_changes=0)
+    assert OTHER_NAMES not in live.index.pairs.columns
+    with pytest.raises(ValueError, match="keeps no column 'other_names'"):
+        live.cleaned({"question": "q?", "answer": "a", OTHER_NAMES: "b"})
+    names = sorted(live.index.pairs.column(OTHER_NAMES).to_pylist())
+    assert names == [f"other {n}" for n in range(10)]
+    live.put([NewPair(7, live.cleaned({"question": "what is new?", "answer": "a new answer"}))])
+    monkeypatch.setattr(kinds, "_FLAT_BELOW", 11)
+    live.compact()
+    assert {kind["factory"] for kind in live.index.manifest["kinds"].values()} == {"IVF1,RaBitQfs,RFlat"}
+    assert sorted(live.index.pairs.column(OTHER_NAMES).to_pylist(), key=str) == [None, *names]
+    vector = retriever.embed_few(["what is new?"], "question")[0]
+    hit = live.index.search(vector, 1, query="what is new?")[0]
+    assert (hit.pair_id, hit.score) == (7, pytest.approx(retriever.embed(["a new answer"], "answer").head[0] @ vector))
     live.close()
 
 

@@ -145,6 +145,13 @@ def test_indexes_that_a_store_cannot_hold_are_refused(tmp_path, folders):
         upload.upload(str(tmp_path / "live"), place)
 
 
+def test_a_rescored_index_is_uploaded_with_its_exact_vectors(tmp_path):
+    folder, place = str(tmp_path / "i"), f"milvus://{tmp_path}/lite.db/rescored"
+    stores.write_index(folder, 100, factory="SQ4,RFlat", search_parameters="k_factor_rf=50")
+    upload.upload(folder, place)
+    check_equal(folder, place).close()
+
+
 def test_a_text_that_milvus_cannot_keep_is_refused(folders, tmp_path):
     store = connect(f"milvus://{tmp_path}/lite.db/long")
     folder = upload._Folder(folders[0])
