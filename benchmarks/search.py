@@ -3,8 +3,9 @@
     python -m benchmarks.window_vectors --input=pairs.csv --encoder_dir=ENCODER --vectors_dir=windows
     python -m benchmarks.search --vectors_dir=windows --work_dir=build/search --peer_python=PYTHON
 
-Computes the exact neighbours of the queries once, and builds each index once: --work_dir keeps them. Then each index is
-opened by a process of its own, and all search in turn: all queries together on all cores, and 500 queries one by one.
+Computes the exact neighbours of the queries once, and builds each index once: --work_dir keeps them, for one
+--vectors_dir. Then each index is opened by a process of its own, and all search in turn: all queries together on all
+cores, and 500 queries one by one.
 Memory is what the process holds more than before it opened the index, mapped files included. `--build_only` ends before
 anything is measured. Prints a Markdown table and ends with one line of JSON.
 """
