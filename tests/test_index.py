@@ -217,6 +217,11 @@ def test_the_path_of_one_question(trained, folder):
             answerer.answer(Query(blank))
 
 
+def test_where_a_folder_is_needed_an_address_is_refused():
+    with pytest.raises(ValueError, match=r"milvus://me:\*\*\*@host/x is the address of a store. Give the index"):
+        Index.open_vectors("milvus://me:secret@host/x")
+
+
 def test_a_damaged_index_is_named(trained, folder):
     path = pathlib.Path(folder, "answers.faiss")
     content = bytearray(path.read_bytes())

@@ -23,6 +23,7 @@ from docproduct.search.changes import Change
 from docproduct.search.engine import Engine
 from docproduct.search.live_engine import LiveEngine
 from docproduct.search.spelling import Speller
+from docproduct.search.store import Address, is_address
 from docproduct.search.stored import StoredQuestions
 from docproduct.search.words import WordIndex
 from docproduct.systems.retriever import Side, TrainedRetriever
@@ -49,8 +50,11 @@ class OpenedFolder:
           live: Whether pairs will be added and removed.
 
         Raises:
-          ValueError: the folder holds no finished index, or that of another encoder.
+          ValueError: the folder holds no finished index, or that of another encoder; or it is the address of a store.
         """
+        if is_address(index_dir):
+            shown = Address.parse(index_dir).shown
+            raise ValueError(f"{shown} is the address of a store. Give the index folder that was uploaded there.")
         table = self._read(index_dir, index_dir, retriever, live)
         check_files(index_dir, self.manifest)
         self._sides = dict(self._open_sides(index_dir, table, device))
