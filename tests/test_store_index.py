@@ -169,6 +169,9 @@ def test_a_lost_connection_to_postgresql_is_made_again(tmp_path):
             others = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'client backend' "
             other.execute(others + "AND pid <> pg_backend_pid()")
             assert index.search_many(vector, 3) == expected
+            other.execute("CREATE TABLE public.files (name text, content bytea)")
+            with pytest.raises(ValueError, match="schema 'public' that is no index"):
+                upload(str(tmp_path / "index"), f"{server}&index=public")
             other.execute("DROP SCHEMA docproduct CASCADE")
         with pytest.raises(StoreError, match="failed .*does not exist.*If its index was replaced"):
             index.search_many(vector, 3)

@@ -294,7 +294,7 @@ def summary(calibrated: dict[str, Any]) -> str:
     """Returns in one sentence what `calibrate` returned."""
     answered, refused = calibrated["answered"][TABLE], calibrated["refused"][OTHER_TOPIC][TABLE]
     parts = [f"{answered:.1%} are answered" if answered is not None else ""]
-    parts.append(f"{refused:.1%} are refused without their topic" if refused is not None else "")
+    parts.append(f"{refused:.1%} are refused where nothing on their topic is stored" if refused is not None else "")
     return f"Of these, {' and '.join(filter(None, parts)) or 'none was asked'}."
 
 

@@ -37,6 +37,7 @@ from docproduct.search.store import (
 _DEFAULT_NAME = "docproduct"
 _NAME_BYTES = 63  # PostgreSQL cuts longer ones
 _CURRENT, _LAYOUT = "current", "layout"
+_MARK = "docproduct index"  # comment on a schema that an upload made
 _INDEXED = ("pair_id", "question_group", "asked_group")
 _SETTINGS = ("SET hnsw.ef_search = 400", "SET hnsw.iterative_scan = strict_order")
 _UNREACHED = "Check that it runs, the address, and the password, which is read from PGPASSWORD and ~/.pgpass, too."
@@ -119,7 +120,8 @@ class PostgresStore:
         """Makes the tables or goes on with them; returns the number of rows that were written already.
 
         Raises:
-          ValueError: a text has the name of a field, or the vectors are too wide for a graph.
+          ValueError: a text has the name of a field, the vectors are too wide for a graph, or the schema belongs to
+            something else.
           BlockingIOError: another process uploads to this index.
         """
         if taken := sorted({*layout.texts} & {*FIELDS}):
@@ -133,8 +135,8 @@ class PostgresStore:
             if not self._read(sql.SQL("SELECT pg_try_advisory_lock(hashtext(%s)) AS held"), [self._name])[0]["held"]:
                 raise BlockingIOError(f"Another process uploads to {self.shown}. Wait for it, or end it.")
             self._make_extension(layout)
+            self._make_schema()
             execute = self._connection.execute
-            execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.Identifier(self._name)))
             table = self._table("files")
             execute(sql.SQL("CREATE TABLE IF NOT EXISTS {} (name text PRIMARY KEY, content bytea)").format(table))
             self._drop_all_but({self.current(), layout.upload_id})
@@ -152,6 +154,18 @@ class PostgresStore:
         if layout.kind == HNSW and tuple(map(int, found.split(".")[:2])) < _FILTERED_HNSW:
             raise ValueError(
                 f"{self.shown} has pgvector {found}; --kind=hnsw needs 0.8 or later. Update it, or give --kind=flat."
+            )
+
+    def _make_schema(self) -> None:
+        query = sql.SQL("SELECT obj_description(oid, 'pg_namespace') AS mark FROM pg_namespace WHERE nspname = %s")
+        if not (found := self._read(query, [self._name])):
+            name = sql.Identifier(self._name)
+            with self._connection.transaction():
+                self._connection.execute(sql.SQL("CREATE SCHEMA {}").format(name))
+                self._connection.execute(sql.SQL("COMMENT ON SCHEMA {} IS {}").format(name, _MARK))
+        elif found[0]["mark"] != _MARK:
+            raise ValueError(
+                f"The database has a schema {self._name!r} that is no index. Give the index another name: ?index=NAME."
             )
 
     def _drop_all_but(self, kept: set[str | None]) -> None:
