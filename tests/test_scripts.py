@@ -103,7 +103,9 @@ def test_beir_evaluate_and_index_commands(retriever, prepared, tmp_path):
     done = run("docproduct.index", *arguments, "--passage_overlap=1", check=True)
     manifest = json.loads((tmp_path / "index/manifest.json").read_text())
     calibrated = {name: manifest[name] for name in ("threshold", "answerable")}
-    assert json.loads(done.stdout) == {"index_dir": index_dir} | calibrated | manifest["counts"]
+    factories = {"factories": {side: kind["factory"] for side, kind in manifest["kinds"].items()}}
+    assert json.loads(done.stdout) == {"index_dir": index_dir} | calibrated | manifest["counts"] | factories
+    assert factories == {"factories": {"answer": "Flat", "question": "Flat"}}
     assert manifest["settings"]["passage_tokens"] == 8
     assert Index(index_dir, retriever).num_answers == 60
 
