@@ -158,7 +158,8 @@ def test_what_is_refused_of_each_kind_by_hand():
     assert result["answered_other_words"] == 1
     assert result["refused"][topic] == {table: 0.0, other: 1.0, "asked": 1.0, SYNONYM: 0.5}
     assert set(result["refused"][refusals.OTHER_ASPECT].values()) == {None}
-    assert refusals.summary(result) == "Of these, 100.0% are answered and 0.0% are refused without their topic."
+    told = "Of these, 100.0% are answered and 0.0% are refused where nothing on their topic is stored."
+    assert refusals.summary(result) == told
 
 
 def test_what_is_left_out_in_each_case():
