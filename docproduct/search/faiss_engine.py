@@ -79,7 +79,8 @@ class FaissEngine:
         with _naming(factory, search_parameters, f" over {len(vectors)} vectors"):
             index = _empty(vectors.shape[1], factory, search_parameters)
             index.train(_sample(vectors, index))
-            with tqdm(desc=progress, total=len(vectors), unit=" vectors", disable=progress is None) as bar:
+            is_quiet = progress is None or len(vectors) <= _BLOCK
+            with tqdm(desc=progress, total=len(vectors), unit=" vectors", disable=is_quiet) as bar:
                 for start in range(0, len(vectors), _BLOCK):
                     block = np.ascontiguousarray(vectors[start : start + _BLOCK], np.float32)
                     index.add_with_ids(block, ids[start : start + _BLOCK])
