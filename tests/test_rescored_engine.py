@@ -61,6 +61,20 @@ def test_a_rescored_search_is_exact(which, built, loaded):
     assert (len(engine), engine.width) == (600, 16)
 
 
+def test_what_the_lists_do_not_hold_comes_last_without_an_id():
+    engine = build(VECTORS, IDS, Kind("IVF4,SQ8,RFlat", "nprobe=1"))
+    cosines, ids = engine.search(QUERIES, 600)
+    expected = QUERIES @ VECTORS[np.argsort(IDS)].T  # by ascending id
+    for row in range(len(QUERIES)):
+        found = int((ids[row] != -1).sum())
+        assert 0 < found < 600
+        assert (ids[row, found:] == -1).all()
+        assert (cosines[row, found:] == -np.inf).all()
+        own = expected[row, np.searchsorted(np.sort(IDS), ids[row, :found])]
+        np.testing.assert_allclose(cosines[row, :found], own, atol=1e-6)
+        assert (np.diff(cosines[row, :found]) <= 0).all()
+
+
 @pytest.mark.parametrize("few", [0, 2_000])
 def test_only_allowed_ids_are_found(few, loaded, monkeypatch):
     monkeypatch.setattr(rescored_engine, "FEW", few)
