@@ -20,7 +20,7 @@ STORES = ["milvus", pytest.param("postgresql", marks=pytest.mark.long)]
 FILTERS = [
     [],
     ["source=NHS"],
-    [f"source={stores.SOURCES[2]}", f"source={stores.SOURCES[3]}", "date>=2024-01-01", "date<=2024-03"],
+    [f"source={stores.SOURCES[2]}", f"source={stores.SOURCES[3]}", "date>=2024-01-01", "date<=2024-06-30"],
     ["date=", "focus="],
     ["focus>=m"],
     ["source=a\nb\t\\\r'"],
