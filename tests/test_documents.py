@@ -214,6 +214,14 @@ def test_items_of_a_list_without_marks(tmp_path):
     assert rows[0].text.split("\n\n") == [f"{PARAGRAPH * 2}Signs of it are", *items, "They last a week."]
 
 
+def test_one_line_beyond_the_margin_ends_no_paragraph(tmp_path):
+    lines = paragraph(PARAGRAPH * 4)
+    text = "Table 1: doses by age, weight, other medicines and the time of the day at which adults usually take them."
+    wide = Line(text, above=20)
+    rows, _ = read(written(tmp_path / "a.pdf", typeset([[*lines, wide]])))
+    assert rows[0].text.split("\n\n") == [(PARAGRAPH * 4).strip(), wide.text]
+
+
 def test_columns_of_a_page(tmp_path):
     texts = ["The usual cause of an infection is E. coli, which lives in the bowel of most people.", PARAGRAPH * 2]
     columns = [paragraph(text.strip(), 38) for text in texts]
