@@ -23,7 +23,7 @@ def passages(count):
 
 def run(stub, folder, count=6, questions=SINGLE, asking=ASKING, budget=BudgetSettings(), again=False, **endpoint):
     settings = EndpointSettings(base_url=stub.url, model="stub", **{"timeout_seconds": 20.0} | endpoint)
-    model = Model({"model": "stub"}, lambda: Endpoint(settings, questions.kind, "secret"))
+    model = Model({"model": "stub"}, lambda: Endpoint(settings, questions, "secret"))
     return generate(passages(count), str(folder), model, questions, (), budget, asking, again)
 
 

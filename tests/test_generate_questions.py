@@ -277,9 +277,9 @@ def test_what_is_missing_is_said(monkeypatch):
     settings = EndpointSettings().completed()
     assert settings.model == "m"
     with pytest.raises(ValueError, match="There is no key"):
-        Endpoint(settings, "single")
+        Endpoint(settings, QuestionSettings("single"))
     with pytest.raises(ValueError, match="max_cost is given without prices"):
         BudgetSettings(max_cost=1.0)
     monkeypatch.setitem(sys.modules, "openai", None)
     with pytest.raises(ValueError, match="The package openai is not installed. Run: pip install"):
-        Endpoint(settings, "single")
+        Endpoint(settings, QuestionSettings("single"))

@@ -11,7 +11,6 @@ from data_pipeline.generate_questions.answers import (
     Fault,
     Item,
     Step,
-    json_schema,
     parse,
     shuffled,
 )
@@ -24,7 +23,7 @@ from data_pipeline.generate_questions.filters import (
     select,
     speaking_of_passage,
 )
-from data_pipeline.prompts.question_prompts import KINDS, OPENINGS, QuestionSettings, question_messages
+from data_pipeline.prompts.question_prompts import KINDS, OPENINGS, QuestionSettings, json_schema, question_messages
 from data_pipeline.rows import Passage
 
 SINGLE = {"question": "Which vitamin cures scurvy?", "right": ["Vitamin C"], "wrong": ["Vitamin D", "Vitamin K"]}
@@ -145,8 +144,24 @@ def test_prompts_hold_the_passage_and_the_form():
 def test_openings_and_schemas_are_of_the_form_that_is_asked_for(kind):
     asked = question_messages(Passage("P"), QuestionSettings(kind))[1]["content"]
     assert OPENINGS[kind] in asked
-    fields = json_schema(kind)["properties"]
-    assert all(f'"{name}"' in asked for name in fields)
+    schema = json_schema(QuestionSettings(kind))
+    for fields in (schema["properties"], schema["properties"]["questions"]["items"]["properties"]):
+        assert all(f'"{name}"' in asked for name in fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "num_right", "num_wrong"),
+    [("single", (1, 1), (4, 4)), ("several", (2, 4), (1, 3)), ("series", (1, 1), (4, 4))],
+)
+def test_a_schema_bounds_what_is_asked_for(kind, num_right, num_wrong):
+    questions = json_schema(QuestionSettings(kind, num_questions=2, num_choices=5))["properties"]["questions"]
+    assert (questions["minItems"], questions["maxItems"]) == (1, 2)
+    bounds = {name: part for name, part in questions["items"]["properties"].items() if part["type"] == "array"}
+    assert {name: (part["minItems"], part["maxItems"]) for name, part in bounds.items()} == {
+        "right": num_right,
+        "wrong": num_wrong,
+    }
+    assert all(part["items"]["maxLength"] == 400 for part in bounds.values())
 
 
 def candidates(*items, passage=Passage("P")):

@@ -5,7 +5,7 @@ import dataclasses
 import json
 import re
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -25,7 +25,6 @@ _OF_OTHERS = re.compile(
     r"|(toutes|aucune|les deux)\b.{0,20}\b(réponses|propositions|ci-dessus|précédentes)\b.*",
     re.IGNORECASE,
 )
-Q = TypeVar("Q", bound=BaseModel)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,21 +121,12 @@ class _Single(_Several):
         return self
 
 
-class _Questions(_Base, Generic[Q]):
-    questions: list[Q]
-
-
 class _Series(_Base):
     case: Text
     questions: Annotated[list[_Several], Field(min_length=1)]
 
 
 _SCHEMAS: dict[str, type[BaseModel]] = {OPEN: _Open, SINGLE: _Single, SEVERAL: _Several, SERIES: _Series}
-
-
-def json_schema(kind: str) -> dict[str, Any]:
-    """Returns the JSON Schema of answers with questions of a kind."""
-    return (_Series if kind == SERIES else _Questions[_SCHEMAS[kind]]).model_json_schema()
 
 
 def parse(answer: str, kind: str, finished: bool = True) -> tuple[list[Item], list[Fault]]:

@@ -10,9 +10,9 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from data_pipeline.generate_questions.answers import json_schema
 from data_pipeline.generate_questions.writers import RefusedError, Reply, StoppedError, TryAgainError
 from data_pipeline.prompts.chat_template import Message
+from data_pipeline.prompts.question_prompts import QuestionSettings, json_schema
 from data_pipeline.settings import Settings, setting
 
 MISSING = "The package openai is not installed. Run: pip install -e '.[generate]'"
@@ -73,12 +73,12 @@ class EndpointSettings(Settings):
 class Endpoint:
     """A `Writer` that asks an endpoint, once a call: `Asker` retries, so that it counts every call."""
 
-    def __init__(self, settings: EndpointSettings, kind: str, api_key: str | None = None):
+    def __init__(self, settings: EndpointSettings, questions: QuestionSettings, api_key: str | None = None):
         """Makes a client; nothing is sent yet.
 
         Args:
           settings: what `EndpointSettings.completed` returned.
-          kind: kind of the questions, for the schema.
+          questions: what is asked for, for the schema.
           api_key: default: OPENAI_API_KEY; an endpoint of your own may need none.
 
         Raises:
@@ -99,7 +99,7 @@ class Endpoint:
             max_retries=0,
             timeout=None,  # `write` bounds the whole call
         )
-        self._settings, self._parameters = settings, _parameters(settings, kind)
+        self._settings, self._parameters = settings, _parameters(settings, questions)
 
     def most_tokens(self, messages: Sequence[Message]) -> tuple[int, int]:
         """Returns the largest numbers of tokens: no tokenizer makes more tokens than a text has bytes."""
@@ -127,13 +127,13 @@ class Endpoint:
         await self._client.close()
 
 
-def _parameters(settings: EndpointSettings, kind: str) -> dict[str, Any]:
+def _parameters(settings: EndpointSettings, questions: QuestionSettings) -> dict[str, Any]:
     parameters = {"model": settings.model, settings.tokens_field: settings.answer_tokens}
     parameters |= {name: value for name in ("temperature", "seed") if (value := getattr(settings, name)) is not None}
     if settings.response_format == "json_object":
         parameters["response_format"] = {"type": "json_object"}
     elif settings.response_format == "json_schema":
-        schema = {"name": "questions", "schema": json_schema(kind)}
+        schema = {"name": "questions", "schema": json_schema(questions)}
         parameters["response_format"] = {"type": "json_schema", "json_schema": schema}
     return parameters
 

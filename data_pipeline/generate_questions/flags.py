@@ -62,7 +62,8 @@ def endpoint_model() -> Model:
     """
     values = flags.FLAGS
     settings = EndpointSettings(**flag_values(EndpointSettings)).completed()
-    return Model(decisive(settings), lambda: Endpoint(settings, values.kind, values.api_key))
+    questions = QuestionSettings(**flag_values(QuestionSettings))
+    return Model(decisive(settings), lambda: Endpoint(settings, questions, values.api_key))
 
 
 def word_filters() -> list[Filter]:

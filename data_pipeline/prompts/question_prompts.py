@@ -12,6 +12,7 @@ reader of the answers shuffles them.
 """
 
 import dataclasses
+from typing import Any
 
 from data_pipeline.prompts.chat_template import Message
 from data_pipeline.rows import Passage
@@ -36,6 +37,7 @@ _FORMS = {
 _CHOICES = " Wrong choices are plausible, and wrong beyond doubt. No choice speaks of other choices."
 # With which an answer begins; a model of this machine gets it, as small ones seldom begin with JSON.
 OPENINGS = {kind: form[: form.index("...")] for kind, form in _FORMS.items()}
+_LONGEST_TEXT = 400  # characters; small models seldom end a text by themselves
 
 
 @dataclasses.dataclass(frozen=True)
@@ -81,3 +83,25 @@ def question_messages(passage: Passage, settings: QuestionSettings) -> list[Mess
 
 def _choice_rules(settings: QuestionSettings) -> str:
     return "" if settings.kind == OPEN else _CHOICES
+
+
+def json_schema(settings: QuestionSettings) -> dict[str, Any]:
+    """Returns the JSON Schema of an answer: as many questions and choices as are asked for, and none of great length.
+
+    An endpoint that keeps to it cannot write on without an end.
+    """
+    text = {"type": "string", "minLength": 1, "maxLength": _LONGEST_TEXT}
+    num_right = (2, settings.num_choices - 1) if settings.kind == SEVERAL else (1, 1)
+    num_wrong = (1, settings.num_choices - 2) if settings.kind == SEVERAL else (settings.num_choices - 1,) * 2
+    choices = {"right": _array(text, *num_right), "wrong": _array(text, *num_wrong)}
+    question = _object({"question": text} | ({"answer": text} if settings.kind == OPEN else choices))
+    case = {"case": text} if settings.kind == SERIES else {}
+    return _object(case | {"questions": _array(question, 1, settings.num_questions)})
+
+
+def _object(fields: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "object", "properties": fields, "required": list(fields), "additionalProperties": False}
+
+
+def _array(items: dict[str, Any], least: int, most: int) -> dict[str, Any]:
+    return {"type": "array", "items": items, "minItems": least, "maxItems": most}
