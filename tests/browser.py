@@ -60,6 +60,7 @@ VERDICTS = []
 FLAGS = (
     "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync --disable-dev-shm-usage "
+    "--force-prefers-reduced-motion "  # no test meets a colour or a text half-way through its transition
     "--window-size=1280,900"
 )
 

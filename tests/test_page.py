@@ -198,7 +198,7 @@ def test_an_answer_can_be_copied(page):
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_a_phone_screen_in_both_themes(page, theme):
-    page.set_media(prefers_color_scheme=theme, prefers_reduced_motion="reduce")
+    page.set_media(prefers_color_scheme=theme)
     page.set_width(390)
     light = sum(map(int, page.background().strip("rgb()").split(","))) > 3 * 128
     assert light == (theme == "light")
@@ -214,6 +214,14 @@ def test_a_phone_screen_in_both_themes(page, theme):
         assert page.violations() == [], state
         footer = page.js("return document.querySelector('#disclaimer').getBoundingClientRect().bottom <= innerHeight")
         assert footer, state
+
+
+def test_what_moves_comes_to_rest_in_full_sight(page):
+    page.set_media(prefers_reduced_motion="no-preference")
+    page.js("addEventListener('animationend', (event) => { window.moved = event.target.id; })")
+    page.ask("asthma")
+    page.until(lambda: page.js("return window.moved === 'answer'"))
+    assert page.js("return getComputedStyle(document.querySelector('#answer')).opacity") == "1"
 
 
 def test_the_theme_can_be_chosen_and_is_remembered(page):

@@ -38,7 +38,7 @@ def test_three_turns(page, answerer):
     assert page.shows("#view_talk[aria-current]")
     for words in ("What is asthma?", "And in children? asthma", "What helps? asthma"):
         say(page, words)
-    page.until(lambda: replies(page) == [WRITTEN] * 3)  # turns fade in
+    page.until(lambda: replies(page) == [WRITTEN] * 3)
     assert [item.text for item in page.driver.find_elements("css selector", ".turn .words")][2] == "What helps? asthma"
     second = page.driver.find_elements("css selector", ".turn")[1]
     second.find_element("css selector", ".turn_sources > summary").click()
@@ -56,7 +56,7 @@ def test_three_turns(page, answerer):
     page.driver.refresh()
     page.until(lambda: page.shows("#view_talk"))
     talk(page)
-    page.until(lambda: replies(page) == [WRITTEN] * 3)  # turns fade in
+    page.until(lambda: replies(page) == [WRITTEN] * 3)
     page.at("#talk_reset").click()
     assert replies(page) == []
     page.at("#view_ask").click()
