@@ -1,9 +1,11 @@
+import dataclasses
 import json
 import math
 import types
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from data_pipeline import beir
 from docproduct import evaluate
@@ -34,7 +36,7 @@ SCORES = {"one": [0.9, 0.5, 0.1], "two": [0.2, 0.8, 0.4]}  # of d1, d2, d3
 @pytest.fixture
 def no_model(monkeypatch):
     model = types.SimpleNamespace(hybrid=Hybrid())
-    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_: model)
+    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_, **__: model)
 
 
 @pytest.fixture
@@ -148,6 +150,32 @@ def test_an_encoder_is_ranked_by_cosine(tmp_path, retriever, kind):
         assert metrics["Success@1"] == 0.5
 
 
+def test_the_nearest_passage_of_a_document_counts(tmp_path, retriever):
+    randomize(retriever.model)
+    retriever.save_config(str(tmp_path), {})
+    retriever.save_weights(str(tmp_path))
+    texts = [" ".join(letters) for letters in np.random.default_rng(0).choice(list("abcde123"), (12, 14))]
+    # A query is the last letters of its document.
+    folder = write(
+        tmp_path / "beir",
+        {f"d{i}": text for i, text in enumerate(texts)},
+        {f"q{i}": text[-7:] for i, text in enumerate(texts)},
+        [(f"q{i}", f"d{i}", 1) for i in range(12)],
+    )
+    settings = EvaluationSettings(passage_tokens=8, passage_overlap=2, max_text_tokens=9)
+    model, cut = TrainedRetriever.load(str(tmp_path)), []
+    for first, *tokens, last in model.tokenizer.encode(texts, 99).to_list():
+        cut += [[first, *tokens[start : start + 6], last] for start in (0, 4, 8)]  # all 14 tokens, twice two of them
+    vectors = model.embed_ids(tf.ragged.constant(cut, tf.int32), "answer").head.reshape(12, 3, -1)
+    queries = model.embed([text[-7:] for text in texts], "question").head
+    cosines = np.einsum("dpw,qw->qdp", vectors, queries).max(axis=2)  # [Q, D]
+    evaluate.retrieval(str(tmp_path), beir.read(folder, "test"), settings, str(tmp_path / "run"))
+    for query, _, document, _, score, _ in map(str.split, (tmp_path / "run").read_text().splitlines()):
+        assert float(score) == pytest.approx(cosines[int(query[1:]), int(document[1:])], abs=2e-6)
+    with pytest.raises(ValueError, match="passage_tokens is 10 and passage_overlap 2; expected at most 9 tokens"):
+        evaluate.retrieval(str(tmp_path), beir.read(folder, "test"), dataclasses.replace(settings, passage_tokens=10))
+
+
 def test_bm25_ranks_by_shared_words(tmp_path):
     corpus = {"d1": "a cough syrup", "d2": "fever and chills", "d3": "broken leg"}
     queries = {"q1": "What helps against fever?", "q2": "leg", "q3": "the"}  # q3 is nothing but a stop word
@@ -223,5 +251,7 @@ def test_hybrid_is_tuned(data, monkeypatch):
     assert again == {name: tuned[name] for name in again}
     # The model's own choice is the default.
     chosen = Hybrid(tuned["hybrid"], tuned["bm25_weight"])
-    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_: types.SimpleNamespace(hybrid=chosen))
+    monkeypatch.setattr(
+        ranking.TrainedRetriever, "load_for_many", lambda *_, **__: types.SimpleNamespace(hybrid=chosen)
+    )
     assert evaluate.retrieval("m", data) == again

@@ -89,7 +89,7 @@ def test_each_querys_values_average_to_the_means(data):
 def test_only_the_pass_that_counts_is_recorded(data, monkeypatch):
     """Ways that tuning tries, and the pass without BM25, leave no trace in the record."""
     model = types.SimpleNamespace(hybrid=ranking.Hybrid("rrf"))
-    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_: model)
+    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_, **__: model)
     # By the vectors, d1 comes first for both queries: RR 1/2 and 1. With BM25, d3 does for the first: 1 and 1.
     for name, first in (("_encoder_scores", [0, 0]), ("_bm25_scores", [2, 0])):
         rows = list(np.eye(3)[first])

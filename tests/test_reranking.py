@@ -166,7 +166,7 @@ def test_evaluation_shows_both_orders(tmp_path, monkeypatch):
     corpus = {"d1": "alpha", "d2": "beta", "d3": "gamma12"}
     data = beir.read(write(tmp_path / "beir", corpus, {"q": "one"}, [("q", "d2", 1), ("q", "d3", 0)]), "test")
     model = types.SimpleNamespace(hybrid=Hybrid())
-    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_: model)
+    monkeypatch.setattr(ranking.TrainedRetriever, "load_for_many", lambda *_, **__: model)
     monkeypatch.setattr(ranking, "_encoder_scores", lambda *_: [np.array([0.9, 0.5, 0.1])])
     monkeypatch.setattr(ranking.TrainedReranker, "load", lambda *_: ByLength())
     settings = EvaluationSettings(reranker_dir="r", rerank_depth=2)

@@ -68,7 +68,7 @@ def _retrieval(values: flags.FlagValues) -> dict[str, Any]:
     results = ranking.retrieval(values.model_dir, data, settings, values.run_file)
     policy = None if values.model_dir.lower() == BM25 else dtype_policy(values.precision)
     described = {"model_dir": values.model_dir, "beir_dir": values.beir_dir, "split": split, "dtype_policy": policy}
-    described |= {name: getattr(settings, name) for name in ("dims", "candidates", "relevance")}
+    described |= {name: getattr(settings, name) for name in ranking.DECISIVE}
     if settings.hybrid == TUNE:
         described["tuned_on"] = "these queries: score others with the way that was chosen"
     return described | results

@@ -10,12 +10,14 @@ from typing import Any
 
 import ir_measures
 import numpy as np
+import tensorflow as tf
 from ir_measures import AP, RR, R, Success, nDCG
 
 from data_pipeline import beir, cleaning
 from data_pipeline.folders import files
 from data_pipeline.settings import Settings, setting
 from docproduct.evaluate.record import Record
+from docproduct.index import windows
 from docproduct.layers.precision import PRECISIONS
 from docproduct.search.fusion import AUTO, HYBRIDS, Hybrid, choose, fuse, top
 from docproduct.search.words import WordIndex
@@ -29,6 +31,7 @@ _DEPTH = 1_000  # documents of each ranking that are scored
 _QUERIES_TOGETHER = 256
 BM25 = "bm25"
 TUNE = "tune"
+DECISIVE = ("candidates", "relevance", "dims", "max_text_tokens", "passage_tokens")  # settings that a report shows
 _WARM_UP = 64  # texts
 
 
@@ -50,6 +53,13 @@ class EvaluationSettings(Settings):
     precision: str = setting(
         "float32", "Precision of the encoder; auto: bfloat16 where it is fast.", choices=PRECISIONS
     )
+    max_text_tokens: int = setting(0, "Tokens at which texts are cut; 0: as the model's folder says.", least=0)
+    passage_tokens: int = setting(
+        0,
+        "Tokens per passage; the nearest passage of a document counts. 0: each document is one, cut at its maximum.",
+        least=0,
+    )
+    passage_overlap: int = setting(32, "Number of tokens that two consecutive passages share.", least=0)
     reranker_dir: str | None = setting(
         None, "Reranker, trained with train_embeddings.py --task=reranker, that orders the first documents."
     )
@@ -103,8 +113,10 @@ def retrieval(
         if settings.reranker_dir:
             raise ValueError("A reranker's scores build on the cosines of a retriever. Give it as model_dir.")
         return measured(_bm25_scores(*texts, record), *outputs)
-    retriever = TrainedRetriever.load_for_many(model_dir, settings.precision)
-    cosines = _encoder_scores(retriever, *texts, settings.dims, record)
+    retriever = TrainedRetriever.load_for_many(
+        model_dir, settings.precision, max_tokens=settings.max_text_tokens or None
+    )
+    cosines = _encoder_scores(retriever, *texts, settings, record)
     reranker = TrainedReranker.load(settings.reranker_dir, settings.precision) if settings.reranker_dir else None
 
     def ranked(rows: Iterable[np.ndarray]) -> dict[str, Any]:
@@ -234,18 +246,34 @@ class _Rows:
 
 
 def _encoder_scores(
-    retriever: TrainedRetriever, queries: list[str], documents: list[str], dims: int, record: Record
+    retriever: TrainedRetriever, queries: list[str], documents: list[str], settings: EvaluationSettings, record: Record
 ) -> Iterable[np.ndarray]:
-    """Returns for each query the cosines with all documents, [C]."""
+    """Returns for each query the cosines with all documents, [C]; of a document's passages, the nearest counts."""
+    dims, size = settings.dims, settings.passage_tokens
+
+    def token_ids(texts: list[str]) -> tuple[tf.RaggedTensor, np.ndarray | None]:
+        """Returns the ids of P texts or passages, [P, (T)], and of each text the first passage, [N]."""
+        if not size:
+            return retriever.token_ids(texts, "answer"), None
+        passages = windows.cut(texts, retriever, size, settings.passage_overlap)
+        return passages.ids, np.flatnonzero(passages.numbers == 0)
+
     shorten(np.ones((1, retriever.config.width), np.float32), dims)  # raises its error before the work
-    for texts, side in ((documents, "answer"), (queries, "question")):
-        retriever.embed(texts[:_WARM_UP], side)  # traces the graph, which is not timed
+    retriever.embed_ids(token_ids(documents[:_WARM_UP])[0], "answer")  # traces the graph, which is not timed
+    retriever.embed(queries[:_WARM_UP], "question")
     with record.documents():
-        document_vectors = shorten(retriever.embed(documents, "answer", progress="documents").head, dims)  # [C, D]
+        ids, first = token_ids(documents)
+        document_vectors = shorten(retriever.embed_ids(ids, "answer", progress="documents").head, dims)  # [P, D]
     with record.queries():
         query_vectors = shorten(retriever.embed(queries, "question", progress="queries").head, dims)  # [Q, D]
     starts = range(0, len(queries), _QUERIES_TOGETHER)
-    return _Rows(lambda: (row for i in starts for row in query_vectors[i : i + _QUERIES_TOGETHER] @ document_vectors.T))
+
+    def rows() -> Iterator[np.ndarray]:
+        for start in starts:
+            cosines = query_vectors[start : start + _QUERIES_TOGETHER] @ document_vectors.T  # [Q, P]
+            yield from np.maximum.reduceat(cosines, first, axis=1) if size else cosines
+
+    return _Rows(rows)
 
 
 def _bm25_scores(queries: list[str], documents: list[str], record: Record) -> Iterable[np.ndarray]:

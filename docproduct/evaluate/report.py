@@ -9,7 +9,7 @@ import numpy as np
 from data_pipeline.settings import Settings, setting
 from docproduct.evaluate import library
 from docproduct.evaluate.bootstrap import BootstrapSettings, intervals
-from docproduct.evaluate.ranking import EvaluationSettings, measures
+from docproduct.evaluate.ranking import DECISIVE, EvaluationSettings, measures
 from docproduct.evaluate.systems import Evaluated, evaluate_alone
 from docproduct.layers.precision import processor_name
 from docproduct.model_folder import provenance
@@ -73,7 +73,7 @@ def compare(
     return {
         **{"beir_dir": beir_dir, "split": split},
         **{name: results[name] for name in _COUNTS},
-        **{name: getattr(evaluation, name) for name in ("candidates", "relevance", "dims")},
+        **{name: getattr(evaluation, name) for name in DECISIVE},
         **{"against": against, "bootstrap": dataclasses.asdict(bootstrap)},
         "hardware": {"processor": processor_name(), "cores": os.cpu_count()},
         **provenance(),

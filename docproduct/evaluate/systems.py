@@ -81,7 +81,7 @@ def evaluate_alone(name: str, *arguments: Any) -> Evaluated:
 def evaluate(
     source: str, beir_dir: str, split: str, settings: EvaluationSettings, peer_python: str | None
 ) -> Evaluated:
-    """Evaluates a system; `hybrid` and `dims` do not apply to BM25, nor to sentence-transformers.
+    """Evaluates a system; `hybrid`, `dims` and what cuts texts do not apply to BM25, nor to sentence-transformers.
 
     A system RETRIEVER+RERANKER names its reranker.
 

@@ -171,9 +171,9 @@ class TrainedRetriever:
         return result
 
     @classmethod
-    def load_for_many(cls, folder: str, precision: str = "auto") -> "TrainedRetriever":
+    def load_for_many(cls, folder: str, precision: str = "auto", **options: Any) -> "TrainedRetriever":
         """Loads a retriever for encoding many texts: compiled, and with `auto` in the fastest precision here."""
-        retriever = cls.load(folder, dtype=dtype_policy(precision))
+        retriever = cls.load(folder, dtype=dtype_policy(precision), **options)
         retriever.compile_for_many()
         return retriever
 
