@@ -87,6 +87,11 @@ def test_a_faulty_question_is_kept_apart_from_the_others(change, reason):
     assert fault == Fault(reason, SINGLE | change)
 
 
+def test_an_answer_that_is_the_question_is_faulty():
+    said = {"question": "Scurvy is a disease.", "answer": "scurvy is a  disease"}
+    assert parse(answer(said), "open") == ([], [Fault("the answer repeats the question", said)])
+
+
 def test_choices_that_only_look_like_a_reference():
     items, faults = parse(answer(SINGLE | {"wrong": ["Hepatitis A and C", "Both lungs", "Vitamins A and D"]}), "single")
     assert len(items) == 1
@@ -180,6 +185,13 @@ def alone(question, right="Yes", case=""):
         ("What is mentioned in this article?", True),
         ("D’après le texte, qu'est-ce que le scorbut ?", True),
         ("Quelle maladie est décrite dans ce passage ?", True),
+        ("What is the passage about?", True),
+        ("What is the purpose of this study?", True),
+        ("What did the study find?", True),
+        ("Which drug did the authors recommend?", True),
+        ("Quel est l'objectif de cette étude ?", True),
+        ("What is the study of tissues called?", False),
+        ("What did the Framingham study find?", False),
         ("What delays the passage of food from the stomach?", False),
         ("What happens in the passage of air through the nose?", False),
         ("Qu'est-ce qui gêne le passage de l'air ?", False),

@@ -91,6 +91,12 @@ class _Open(_Base):
     question: Text
     answer: Text
 
+    @model_validator(mode="after")
+    def _answer_says_more(self) -> "_Open":
+        if cleaning.normal_form(self.question) == cleaning.normal_form(self.answer):
+            raise PydanticCustomError("repeated", "the answer repeats the question")
+        return self
+
     def step(self) -> Step:
         return Step(self.question, (self.answer,))
 
