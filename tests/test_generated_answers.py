@@ -186,6 +186,7 @@ def alone(question, right="Yes", case=""):
         ("D’après le texte, qu'est-ce que le scorbut ?", True),
         ("Quelle maladie est décrite dans ce passage ?", True),
         ("What is the passage about?", True),
+        ("What is the main finding of the passage?", True),
         ("What is the purpose of this study?", True),
         ("What did the study find?", True),
         ("Which drug did the authors recommend?", True),
