@@ -24,7 +24,7 @@ from docproduct.layers.precision import dtype_policy
 from docproduct.model_folder import CONFIG_FILE, WEIGHTS_FILE
 from docproduct.systems.reranker.mixing import mix
 from docproduct.systems.reranker.model import Reranker, RerankerConfig
-from docproduct.systems.reranker.pairs import TextIds, grouped, join, text_ids
+from docproduct.systems.reranker.pairs import KnownAnswers, TextIds, grouped, join, question_ids
 from docproduct.systems.retriever.folder import check_vocabulary
 
 KIND = "docproduct reranker"
@@ -72,6 +72,7 @@ class TrainedReranker:
         check_vocabulary(tokenizer, model.config.bert)
         self.model, self.tokenizer, self.config = model, tokenizer, model.config
         self.weight, self.retriever = weight, retriever
+        self._answers = KnownAnswers(tokenizer, model.config)
 
         # One signature for all lengths: traced once.
         signature = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
@@ -107,7 +108,8 @@ class TrainedReranker:
         if not answers:
             return [np.zeros(0, np.float32) for _ in pairs]
         place = {answer: number for number, answer in enumerate(answers)}
-        ids = text_ids(self.tokenizer, self.config, [question for question, _ in pairs], answers)
+        questions = question_ids(self.tokenizer, self.config, [question for question, _ in pairs])
+        ids = TextIds(questions, self._answers.ids(answers))
         rows = [(number, place[answer]) for number, (_, given) in enumerate(pairs) for answer in given]
         logits = self.logits_of_rows(ids, np.array(rows))
         return np.split(logits, np.cumsum([len(given) for _, given in pairs])[:-1])

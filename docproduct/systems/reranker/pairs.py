@@ -3,6 +3,9 @@
 N pairs, T tokens
 """
 
+import functools
+import hashlib
+import threading
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -12,6 +15,8 @@ import tensorflow as tf
 from data_pipeline import batches
 from data_pipeline.tokenizers import Tokenizer
 from docproduct.systems.reranker.model import RerankerConfig
+
+_MOST_ANSWERS = 20_000  # of 256 tokens they take 25 MB
 
 
 class TextIds(NamedTuple):
@@ -28,10 +33,50 @@ class TextIds(NamedTuple):
 
 def text_ids(tokenizer: Tokenizer, config: RerankerConfig, questions: Sequence[str], answers: Sequence[str]) -> TextIds:
     """Tokenizes clean texts, each no longer than it may be in a pair. An encoder's prompts are not added."""
-    question_ids = tokenizer.encode(questions, config.max_question_tokens)
+    return TextIds(question_ids(tokenizer, config, questions), answer_ids(tokenizer, config, answers))
+
+
+def question_ids(tokenizer: Tokenizer, config: RerankerConfig, questions: Sequence[str]) -> list[np.ndarray]:
+    """Tokenizes questions; see `TextIds`."""
+    return _rows(tokenizer.encode(questions, config.max_question_tokens))
+
+
+def answer_ids(tokenizer: Tokenizer, config: RerankerConfig, answers: Sequence[str]) -> list[np.ndarray]:
+    """Tokenizes answers; see `TextIds`."""
     # An answer loses its [CLS]; a question has at least [CLS], a piece and [SEP].
-    answer_ids = tokenizer.encode(answers, config.max_tokens - 2)[:, 1:]
-    return TextIds(*(np.split(ids.values.numpy(), ids.row_splits.numpy()[1:-1]) for ids in (question_ids, answer_ids)))
+    return _rows(tokenizer.encode(answers, config.max_tokens - 2)[:, 1:])
+
+
+def _rows(ids: tf.RaggedTensor) -> list[np.ndarray]:
+    return np.split(ids.values.numpy(), ids.row_splits.numpy()[1:-1])
+
+
+class KnownAnswers:
+    """Tokenizes answers, and keeps the ids of those that were read last: a service reads the same ones again and again.
+
+    Threads may share it.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, config: RerankerConfig, most: int = _MOST_ANSWERS):
+        """Takes what `answer_ids` takes, and the maximum number of answers that are kept."""
+        self._tokenize = functools.partial(answer_ids, tokenizer, config)
+        self._most, self._lock = most, threading.Lock()
+        self._ids: dict[bytes, np.ndarray] = {}  # by the hash of the answer, the one that was read last at the end
+
+    def ids(self, answers: Sequence[str]) -> list[np.ndarray]:
+        """Returns what `answer_ids` returns for clean texts."""
+        keys = [hashlib.blake2b(answer.encode(), digest_size=16).digest() for answer in answers]
+        with self._lock:
+            new = {key: answer for key, answer in zip(keys, answers, strict=True) if key not in self._ids}
+            if new:
+                rows = self._tokenize(list(new.values()))
+                self._ids |= {key: row.copy() for key, row in zip(new, rows, strict=True)}  # not a view of all rows
+            for key in keys:
+                self._ids[key] = self._ids.pop(key)
+            result = [self._ids[key] for key in keys]
+            while len(self._ids) > self._most:
+                del self._ids[next(iter(self._ids))]
+        return result
 
 
 def join(question: np.ndarray, answer: np.ndarray, max_tokens: int) -> np.ndarray:
