@@ -264,7 +264,7 @@ def _define_flags() -> None:
     define_flags(KindShares)
     flags.DEFINE_string("reranker_dir", None, "Reranker that orders the first hits; default: none.")
     flags.DEFINE_integer("rerank_depth", DEPTH, "Number of first hits that it orders.", 2)
-    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of the encoder; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of encoder and reranker; auto: bfloat16 where it is fast.")
 
 
 def _make(values: flags.FlagValues) -> dict[str, Any]:
@@ -280,7 +280,8 @@ def _make(values: flags.FlagValues) -> dict[str, Any]:
     index = Index(values.index_dir, retriever)
     rerank = None
     if values.reranker_dir:
-        rerank = HitReranker.load(values.reranker_dir, index, retriever, values.rerank_depth)
+        depth, precision = values.rerank_depth, values.precision
+        rerank = HitReranker.load(values.reranker_dir, index, retriever, depth, precision=precision)
     return make(retriever, index, prepared, tokenizer, settings, values.tokens_dir, values.overwrite, rerank)
 
 

@@ -32,6 +32,7 @@ from docproduct.index import Index, SearchResult
 from docproduct.index.live import COMPACT_CHANGES, LiveFolder
 from docproduct.index.reranking import DEPTH, HitReranker
 from docproduct.index.store_index import open_index
+from docproduct.layers.precision import PRECISIONS
 from docproduct.search.store import is_address
 from docproduct.systems.generator import open_session
 from docproduct.systems.retriever import Side, TrainedRetriever
@@ -79,9 +80,12 @@ class Folders(Settings):
     rerank_depth: int = setting(DEPTH, "Number of first hits that the reranker orders.", least=2)
     rerank_ms: float | None = setting(
         None,
-        "Maximum milliseconds to rerank a question: fewer hits are reranked if the longest answers of the index take "
-        "longer, measured at the start; default: no limit.",
+        "Maximum milliseconds to rerank the questions that are answered together: fewer hits of each are reranked if "
+        "the longest answers of the index take longer, measured at the start; default: no limit.",
         above=0,
+    )
+    rerank_precision: str = setting(
+        "auto", "Precision of the reranker's encoder; auto: bfloat16 where it is fast.", choices=PRECISIONS
     )
     triage_dir: str | None = setting(
         None, "With --port: triage model, a folder or an export, that names departments; default: none."
@@ -197,8 +201,8 @@ class Answerer:
         emergency = Emergency.load(folders.emergency_list) if folders.emergency_list else None
         rerank = None
         if folders.reranker_dir:
-            budget = (folders.rerank_depth, folders.rerank_ms)
-            rerank = HitReranker.load(folders.reranker_dir, index, retriever, *budget)
+            how = (folders.rerank_depth, folders.rerank_ms, folders.rerank_precision)
+            rerank = HitReranker.load(folders.reranker_dir, index, retriever, *how)
         return cls(retriever, index, generator, emergency, folders.threshold, rerank)
 
     def answer(self, query: Query) -> Answer:

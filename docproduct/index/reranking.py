@@ -13,6 +13,7 @@ from docproduct.systems.reranker.mixing import best_first
 from docproduct.systems.retriever import TrainedRetriever
 
 _LEAST_DEPTH = 2  # one hit has no order
+_TIMED_RUNS = 2  # of which the faster one counts
 _QUESTION = "What is known about this, and what helps against it?"
 
 
@@ -22,15 +23,23 @@ class HitReranker:
     Attributes:
       reranker: Scores the hits.
       depth: Number of first hits that are ordered; fewer than two: none.
+      most_pairs: Maximum number of pairs that are read together, which the questions share; None: no limit.
     """
 
     def __init__(self, reranker: TrainedReranker, depth: int = DEPTH):
         """Takes a reranker. If its weight is 0, as it gained nothing on dev, no hits are ordered."""
         self.reranker, self.depth = reranker, depth if reranker.weight else 0
+        self.most_pairs: int | None = None
 
     @classmethod
     def load(
-        cls, folder: str, index: Index, retriever: TrainedRetriever, depth: int = DEPTH, most_ms: float | None = None
+        cls,
+        folder: str,
+        index: Index,
+        retriever: TrainedRetriever,
+        depth: int = DEPTH,
+        most_ms: float | None = None,
+        precision: str = "auto",
     ) -> "HitReranker":
         """Loads a reranker.
 
@@ -39,12 +48,13 @@ class HitReranker:
           index: Where the hits come from.
           retriever: The encoder that finds them.
           depth: Number of first hits to order.
-          most_ms: Maximum milliseconds for one question; see `keep_within`. None: no limit.
+          most_ms: Maximum milliseconds for the questions that come together; see `keep_within`. None: no limit.
+          precision: Of the reranker's encoder: float32, bfloat16, or auto, the fastest here.
 
         Raises:
           ValueError: the folder holds no reranker, or is damaged.
         """
-        rerank = cls(TrainedReranker.load(folder), depth)
+        rerank = cls(TrainedReranker.load(folder, precision), depth)
         if not rerank.depth:
             logging.warning("The reranker in %s gained nothing on dev: hits keep the retriever's order.", folder)
         elif rerank.reranker.retriever != retriever.fingerprint():
@@ -58,33 +68,54 @@ class HitReranker:
         return rerank
 
     def keep_within(self, most_ms: float, index: Index) -> None:
-        """Lowers the depth so that reranking a question takes at most this long with the index's longest answers."""
-        answers = index.longest_answers(self.depth)
-        candidates = [Candidates(_QUESTION, answers, [0.0] * len(answers))]
-        self.reranker.scores_many(candidates)  # the first time takes longer
-        start = time.perf_counter()
-        self.reranker.scores_many(candidates)
-        taken_ms = 1_000 * (time.perf_counter() - start)
-        if taken_ms > most_ms:
-            depth = int(len(answers) * most_ms / taken_ms)
-            self.depth = depth if depth >= _LEAST_DEPTH else 0
+        """Limits the pairs that are read together, so that reranking takes at most this long.
+
+        The time of a pair is measured once, with the longest answers of the index: other work on this machine at the
+        same time is not foreseen.
+        """
+        answers = index.longest_answers(self.depth) or [_QUESTION]
+        answers = (answers * self.depth)[: self.depth]
+        pair_ms = self._milliseconds(answers) / len(answers)
+        self.most_pairs = int(most_ms / pair_ms)
+        if self.most_pairs < self.depth:
+            self.depth = self._depth_of(1)
             logging.warning(
                 "Reranking %d hits takes up to %.0f ms here: %d are reranked, to stay within %g ms.",
-                *(len(answers), taken_ms, self.depth, most_ms),
+                *(len(answers), len(answers) * pair_ms, self.depth, most_ms),
             )
+
+    def _milliseconds(self, answers: Sequence[str]) -> float:
+        """Returns how long a question with these answers takes."""
+        candidates = [Candidates(_QUESTION, answers, [0.0] * len(answers))]
+        self.reranker.scores_many(candidates)  # the first time takes longer
+        taken = []
+        for _ in range(_TIMED_RUNS):
+            start = time.perf_counter()
+            self.reranker.scores_many(candidates)
+            taken.append(1_000 * (time.perf_counter() - start))
+        return min(taken)
+
+    def _depth_of(self, num_questions: int) -> int:
+        """Returns the number of first hits that are ordered for each of some questions that come together; 0: none."""
+        depth = self.depth
+        if self.most_pairs is not None:
+            depth = min(depth, self.most_pairs // max(1, num_questions))
+        return depth if depth >= _LEAST_DEPTH else 0
 
     def __call__(self, questions: Sequence[str], results: Sequence[SearchResult]) -> list[SearchResult]:
         """Returns the results with their first `depth` hits in the reranker's order, and the other hits as they were.
 
-        The answers of a stored question stay first. The pairs of all questions are read together.
+        The answers of a stored question stay first. The pairs of all questions are read together; with `most_pairs`,
+        fewer hits of each question are read the more questions there are.
 
         Args:
           questions: Clean texts.
           results: What was found for each.
         """
-        if self.depth < _LEAST_DEPTH:
+        depth = self._depth_of(len(questions))
+        if not depth:
             return list(results)
-        ends = [max(self.depth, result.num_own) for result in results]
+        ends = [max(depth, result.num_own) for result in results]
         parts = [result.hits[result.num_own : end] for result, end in zip(results, ends, strict=True)]
         candidates = [
             Candidates(question, [hit.answer for hit in part], [hit.score for hit in part])
