@@ -185,6 +185,7 @@ def main(argv: list[str]) -> None:
     try:
         if values.reranker_dir:
             reranks = [f"--reranker_dir={values.reranker_dir}", f"--rerank_depth={values.rerank_depth}"]
+            reranks += [f"--rerank_ms={values.rerank_ms}"] if values.rerank_ms else []
             services["reranked"] = Service([*command, *reranks, "--port=8083"], 8083)
         if values.peer_python:
             command = [values.peer_python, _PEER, f"--encoder_dir={values.encoder_dir}", "--port=8082"]
@@ -251,6 +252,7 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("reranker_dir", None, "Reranker of a second service, with a weight above 0; default: none.")
     flags.DEFINE_integer("rerank_depth", 30, "Number of hits that it reranks.")
+    flags.DEFINE_float("rerank_ms", None, "Maximum milliseconds for that; default: no limit.")
     flags.DEFINE_string("factory", "Flat", "FAISS index of all services: Flat (exact), HNSW32, ...")
     flags.DEFINE_integer("num_pairs", 100_000, "Number of stored pairs.")
     flags.DEFINE_integer("clients", 32, "Number of clients at the same time.")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from data_pipeline.tokenizers import WordPiece
 from docproduct.systems.reranker import Reranker, RerankerConfig, TrainedReranker
 from docproduct.systems.reranker.folder import Candidates
 from docproduct.systems.reranker.mixing import best_first, choose, mix
-from docproduct.systems.reranker.pairs import join, text_ids
+from docproduct.systems.reranker.pairs import KnownAnswers, answer_ids, join, text_ids
 from tests.conftest import TINY_BERT, VOCAB
 
 CONFIG = RerankerConfig(TINY_BERT, max_tokens=16, max_question_tokens=7)
@@ -92,6 +93,34 @@ def test_pairs_keep_the_end_mark(tokenizer):
     assert tokenizer.decode(join(questions[0], answers[0], 16)[7:]) == ["x", "[SEP]"]
     # 16 places, less 7 of the question: 8 pieces and the mark.
     assert tokenizer.decode(join(questions[0], answers[1], 16)[7:]) == ["x"] * 8 + ["[SEP]"]
+
+
+def test_known_answers_are_not_tokenized_again(tokenizer):
+    calls = []
+
+    def encode(texts, max_tokens):
+        calls.append(list(texts))
+        return tokenizer.encode(texts, max_tokens)
+
+    known = KnownAnswers(types.SimpleNamespace(encode=encode), CONFIG, most=3)
+    expected = {
+        answer: ids.tolist() for answer, ids in zip(ANSWERS, answer_ids(tokenizer, CONFIG, ANSWERS), strict=True)
+    }
+
+    def check(answers, tokenized):
+        calls.clear()
+        assert [ids.tolist() for ids in known.ids(answers)] == [expected[answer] for answer in answers]
+        assert calls == tokenized
+
+    a, b, c, d, e = ANSWERS
+    check([a, b, a], [[a, b]])
+    check([b, c, a], [[c]])
+    check([d], [[d]])  # three are kept: the one that was read longest ago, b, is not
+    check([a, c, d], [])
+    check([b], [[b]])
+    check(ANSWERS, [[a, e]])  # more than are kept; c, d and b were known
+    check([], [])
+    assert all(ids.base is None for ids in known.ids([a, e]))  # of its own, so that no others stay in memory
 
 
 def test_mixed_scores_by_hand():

@@ -105,22 +105,47 @@ def test_weight_zero_keeps_the_order_at_no_cost(retriever, opened, monkeypatch, 
     assert reranker.scores(QUESTION, ["a", "b"], [0.2, 0.1]).tolist() == pytest.approx([4, 2])
 
 
+class Slow(ByLength):
+    """Takes 4 ms a pair, by a clock of its own."""
+
+    def __init__(self, monkeypatch):
+        self.seconds = 0.0
+        monkeypatch.setattr("docproduct.index.reranking.time", types.SimpleNamespace(perf_counter=lambda: self.seconds))
+
+    def scores_many(self, candidates):
+        self.seconds += 0.004 * sum(len(part.answers) for part in candidates)
+        return super().scores_many(candidates)
+
+
 def test_a_budget_lowers_the_depth(opened, monkeypatch):
     """Ten hits take 40 ms: within 15 ms, three (12 ms) are reranked; within 5 ms none, as one has no order."""
-    clock = [0.0]
-    monkeypatch.setattr("docproduct.index.reranking.time", types.SimpleNamespace(perf_counter=lambda: clock[0]))
-
-    class Slow(ByLength):
-        def scores_many(self, candidates):
-            clock[0] += 0.004 * len(candidates[0].answers)
-            return super().scores_many(candidates)
-
     for most_ms, depth in ((15, 3), (5, 0), (100, 10)):
-        rerank = HitReranker(Slow(), 10)
+        rerank = HitReranker(Slow(monkeypatch), 10)
         rerank.keep_within(most_ms, opened)
         assert rerank.depth == depth
     lengths = [len(answer) for answer in opened.longest_answers(60)]
     assert lengths == sorted(lengths, reverse=True)
+
+
+@pytest.mark.parametrize(("num_questions", "expected"), [(1, 10), (2, 10), (5, 5), (12, 2), (13, 0)])
+def test_questions_that_come_together_share_the_budget(opened, monkeypatch, num_questions, expected):
+    """101 ms are enough for 25 pairs of 4 ms: ten for each of two questions, five of five, one of thirteen."""
+    slow = Slow(monkeypatch)
+    rerank = HitReranker(slow, 10)
+    rerank.keep_within(101, opened)
+    start = slow.seconds
+    result = SearchResult([hit(number, "x" * (20 - number)) for number in range(12)], 0.9)
+    reranked = rerank(["q"] * num_questions, [result] * num_questions)
+    assert 1_000 * (slow.seconds - start) == pytest.approx(4 * expected * num_questions)
+    for each in reranked:
+        assert [one.pair_id for one in each.hits] == [*reversed(range(expected)), *range(expected, 12)]
+
+
+def test_an_empty_index_has_a_budget_too(monkeypatch):
+    """A live index may be empty at the start."""
+    rerank = HitReranker(Slow(monkeypatch), 10)
+    rerank.keep_within(15, types.SimpleNamespace(longest_answers=lambda count: []))
+    assert rerank.depth == 3
 
 
 def test_the_folders_of_an_answerer_name_a_reranker(retriever, index_dir, tokenizer, tmp_path):
@@ -133,6 +158,8 @@ def test_the_folders_of_an_answerer_name_a_reranker(retriever, index_dir, tokeni
     reranker.save_weights(str(folder))
     answerer = Answerer.load(Folders(str(model), index_dir, reranker_dir=str(folder), rerank_depth=4, rerank_ms=1e6))
     assert (answerer.rerank.depth, answerer.rerank.reranker.weight) == (4, 0.3)
+    half = Answerer.load(Folders(str(model), index_dir, reranker_dir=str(folder), rerank_precision="bfloat16")).rerank
+    assert half.reranker.model.bert.compute_dtype == "bfloat16"
     hits = answerer.answer(Query(QUESTION, 6)).hits
     assert [one.rerank_score is None for one in hits] == [False] * 4 + [True] * 2
     # The new head gives equal logits: the order is the retriever's.
