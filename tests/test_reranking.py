@@ -141,11 +141,15 @@ def test_questions_that_come_together_share_the_budget(opened, monkeypatch, num_
         assert [one.pair_id for one in each.hits] == [*reversed(range(expected)), *range(expected, 12)]
 
 
-def test_an_empty_index_has_a_budget_too(monkeypatch):
-    """A live index may be empty at the start."""
-    rerank = HitReranker(Slow(monkeypatch), 10)
-    rerank.keep_within(15, types.SimpleNamespace(longest_answers=lambda count: []))
+def test_what_a_small_index_lacks_is_timed_with_long_answers(monkeypatch):
+    """A live index may be empty at the start, and grow."""
+    slow, timed = Slow(monkeypatch), []
+    monkeypatch.setattr(slow, "scores", lambda *candidates: timed.append(candidates[1]))
+    rerank = HitReranker(slow, 10)
+    rerank.keep_within(15, types.SimpleNamespace(longest_answers=lambda count: ["short"]))
     assert rerank.depth == 3
+    assert timed[0][0] == "short"
+    assert [len(answer.split()) > 512 for answer in timed[0]] == [False] + [True] * 9
 
 
 def test_the_folders_of_an_answerer_name_a_reranker(retriever, index_dir, tokenizer, tmp_path):

@@ -15,6 +15,7 @@ from docproduct.systems.retriever import TrainedRetriever
 _LEAST_DEPTH = 2  # one hit has no order
 _TIMED_RUNS = 2  # of which the faster one counts
 _QUESTION = "What is known about this, and what helps against it?"
+_LONG_ANSWER = 100 * (_QUESTION + " ")  # a live index may be empty at the start
 
 
 class HitReranker:
@@ -73,8 +74,7 @@ class HitReranker:
         The time of a pair is measured once, with the longest answers of the index: other work on this machine at the
         same time is not foreseen.
         """
-        answers = index.longest_answers(self.depth) or [_QUESTION]
-        answers = (answers * self.depth)[: self.depth]
+        answers = (index.longest_answers(self.depth) + [_LONG_ANSWER] * self.depth)[: self.depth]
         pair_ms = self._milliseconds(answers) / len(answers)
         self.most_pairs = int(most_ms / pair_ms)
         if self.most_pairs < self.depth:
