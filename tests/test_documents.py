@@ -286,3 +286,13 @@ def test_tables_of_texts(tmp_path):
     assert (parts(rows), sum(refused.values())) == ([("Cough", "", "", "A reflex.")], 1)
     rows, _ = read(written(tmp_path / "a.txt", "id,words\n1,A reflex.\n"), Columns(question="words"))
     assert [row.text for row in rows] == ["A reflex."]
+
+
+def test_a_page_that_holds_questions_only_names_the_rows_to_read(tmp_path):
+    page = """<!DOCTYPE html><html><head><script type="application/ld+json">{"@context": "https://schema.org", "@type":
+    "QAPage", "mainEntity": {"@type": "Question", "name": "q?", "acceptedAnswer": {"@type": "Answer", "text": "a"}}}
+    </script></head><body></body></html>"""
+    passages, refused = read(written(tmp_path / "q.html", page))
+    assert (passages, refused) == ([], {documents.QUESTIONS: 1})
+    assert "--rows=pairs" in documents.QUESTIONS
+    assert read(written(tmp_path / "e.html", "<!DOCTYPE html><html><body></body></html>"))[1] == {documents.NO_TEXT: 1}

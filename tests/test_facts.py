@@ -70,3 +70,14 @@ def test_a_database_without_its_columns_is_refused(tmp_path, content, columns, s
 def test_columns_of_facts_are_for_databases_only():
     with pytest.raises(ValueError, match="--facts_columns is given. Expected it with --rows=facts only"):
         Columns(facts=("a",)).find("pairs.csv", ["question", "answer"])
+
+
+def test_a_layout_without_facts_is_named_with_the_rows_that_it_holds(tmp_path):
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "corpus.jsonl").write_text('{"_id": "d1", "title": "", "text": "t"}\n', encoding="utf-8")
+    (tmp_path / "queries.jsonl").write_text('{"_id": "q1", "text": "q"}\n', encoding="utf-8")
+    (tmp_path / "qrels/test.tsv").write_text("query-id\tcorpus-id\tscore\nq1\td1\t1\n", encoding="utf-8")
+    with pytest.raises(
+        ValueError, match="no database of facts.* a BEIR or MTEB folder. Give --rows=pairs or --rows=passages"
+    ):
+        next(read_facts(str(tmp_path), Columns(), Refusals()))

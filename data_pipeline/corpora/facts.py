@@ -17,7 +17,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar, NamedTuple
 
 from data_pipeline import cleaning
-from data_pipeline.corpora import Reader, kinds, opened
+from data_pipeline.corpora import Reader, formats, kinds, opened
 from data_pipeline.corpora.columns import Columns, Roles, UsualNames, plain_name
 from data_pipeline.corpora.pairs import data_rows
 from data_pipeline.corpora.reading import NotATableError, Refusals
@@ -116,6 +116,11 @@ def read_facts(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
       FileNotFoundError: the file is missing.
       ValueError: the file is empty, damaged, of another kind, or lacks a column; the message names it.
     """
+    if (other := formats.find(path, columns, PAIR.plural)) and not other.is_table:
+        rows = " or ".join(f"--rows={name}" for name in other.read)
+        raise NotATableError(
+            f"{path} is no database of facts. Expected one name a row, found {other.contents}. Give {rows}."
+        )
     columns = FactColumns.of(columns)
     with opened(path, kinds.kind_of(path, columns.format), columns, refusals) as table:
         roles, value = columns.find(path, table.header), table.value or operator.getitem

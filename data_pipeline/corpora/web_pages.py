@@ -131,14 +131,15 @@ def _files(path: str) -> list[str]:
     return files_of(path, ENDINGS)
 
 
-def _is_file(start: Start) -> bool:
+def holds_questions(start: Start) -> bool:
+    """Returns whether a file is a page with questions that `read_pairs` reads."""
     return is_html(start) and _IS_QUESTIONS.search(read_html(start.path)) is not None
 
 
 def _is_folder(path: str) -> bool:
     """Returns whether most files of a folder are pages, and one of the first ten holds questions."""
     files = _files(path)
-    return len(files) > len(files_of(path)) / 2 and any(_is_file(Start.of(file)) for file in files[:10])
+    return len(files) > len(files_of(path)) / 2 and any(holds_questions(Start.of(file)) for file in files[:10])
 
 
 WEB_PAGES = Format(
@@ -146,7 +147,7 @@ WEB_PAGES = Format(
     "web pages with schema.org's QAPage or FAQPage",
     '<script type="application/ld+json">{"@type": "QAPage", "mainEntity": {"@type": "Question", "name": "..."}}',
     {"pairs": read_pairs},
-    _is_file,
+    holds_questions,
     _is_folder,
     _files,
 )
