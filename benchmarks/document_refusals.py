@@ -17,7 +17,7 @@ from absl import app, flags
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.schemas import SIDES
-from docproduct.index import IndexSettings, calibrating, refusals
+from docproduct.index import IndexSettings, calibrating, refusals, sample_vectors
 from docproduct.index.content import TEXT_COLUMNS, Content
 from docproduct.index.refusals import OTHER_TOPIC, TABLE, WITH_ANSWER, Evidence, Observed
 from docproduct.search.answerable import AnswerableModel
@@ -86,7 +86,7 @@ def main(argv: list[str]) -> None:
     del argv
     values = flags.FLAGS
     retriever = TrainedRetriever.load_for_many(values.model_dir)
-    sample = gather(calibrating.sample_content(retriever, IndexSettings()), retriever)
+    sample = gather(calibrating.sample_content(sample_vectors.cached(retriever), IndexSettings()), retriever)
     own = gather(read(PreparedFolder(values.prepared_dir), retriever), retriever)
     told = {", ".join(features): measure(sample, own, features, values.kept) for features in CHOICES}
     print(json.dumps({"kept": values.kept, "questions": len(np.unique(own.calibrating.rows)), "signals": told}))

@@ -13,7 +13,7 @@ import numpy as np
 from absl import app, flags
 
 from benchmarks import measuring
-from docproduct.index import refusals
+from docproduct.index import refusals, sample_vectors
 from docproduct.index.calibrating import sample_content
 from docproduct.index.content import Content
 from docproduct.index.settings import IndexSettings
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> None:
     del argv
     set_up()
     retriever = TrainedRetriever.load(flags.FLAGS.encoder_dir)
-    whole = sample_content(retriever, IndexSettings())
+    whole = sample_content(sample_vectors.cached(retriever), IndexSettings())
     topics = np.unique(np.array(whole.pairs["focus"].to_pylist()), return_inverse=True)[1]
     order = np.argsort(np.random.default_rng(flags.FLAGS.seed).permutation(topics.max() + 1)[topics], kind="stable")
     half, stale, metrics = len(order) // 2, None, []

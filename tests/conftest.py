@@ -11,6 +11,7 @@ import types
 import numpy as np
 import pytest
 
+from data_pipeline.folders import files
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from data_pipeline.token_rows.packing import write_windows
@@ -43,6 +44,15 @@ def untimed():
     """--precision=auto is float32 in this process: tests do not depend on the speed of a machine."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(precision_trial, "seconds", lambda training, machine: {"float32": 1.0, "bfloat16": 1.0})
+        yield
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory):
+    """Tests in this process neither read nor write the user's cache."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(files, "user_cache", lambda name: str(folder / name))
         yield
 
 

@@ -7,6 +7,7 @@ import threading
 import pytest
 
 from data_pipeline.folders import files
+from data_pipeline.folders.files import user_cache  # before conftest.py replaces it
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):
@@ -184,3 +185,13 @@ def test_a_killed_process_gives_up_its_turn(tmp_path):
     assert os.listdir(tmp_path) == ["vectors.lock"]
     with files.taking_turns(path):
         pass
+
+
+def test_the_cache_is_in_the_users_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/somewhere")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/cache")
+    assert user_cache("precision.json") == "/cache/docproduct/precision.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the XDG specification
+    assert user_cache("precision.json") == "/somewhere/.cache/docproduct/precision.json"
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # a user without a home
+    assert user_cache("precision.json") is None

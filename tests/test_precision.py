@@ -5,6 +5,7 @@ import json
 import pytest
 import tensorflow as tf
 
+from data_pipeline.folders import files
 from docproduct.layers import precision, precision_trial
 
 real_seconds = precision_trial.seconds  # conftest.py replaces it
@@ -29,7 +30,7 @@ def processor(tmp_path, monkeypatch):
 def timed(tmp_path, monkeypatch):
     """Sets a measurement that takes no time, and a cache of the test's own; returns what was measured, in order."""
     calls = []
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(files, "user_cache", lambda name: str(tmp_path / "cache/docproduct" / name))
     monkeypatch.setattr(precision_trial, "seconds", real_seconds)
     monkeypatch.setattr(precision_trial, "measure", lambda training: calls.append(training) or dict(FAST))
     return calls
@@ -96,14 +97,6 @@ def test_a_cache_that_cannot_be_written_is_no_error(timed, tmp_path):
     for _ in range(2):
         assert precision_trial.seconds(True, "m") == FAST
     assert timed == [True, True]
-
-
-def test_the_cache_is_in_the_users_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/somewhere")
-    monkeypatch.setenv("XDG_CACHE_HOME", "relative")  # to be ignored, says the XDG specification
-    assert precision_trial._cache_file() == "/somewhere/.cache/docproduct/precision.json"
-    monkeypatch.setattr("os.path.expanduser", lambda path: path)  # a user without a home
-    assert precision_trial._cache_file() is None
 
 
 @pytest.mark.slow

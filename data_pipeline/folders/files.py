@@ -276,6 +276,14 @@ def read_json(path: str) -> Any:
         raise ValueError(f"{path} is not valid JSON ({error}). Write or fetch it again.") from error
 
 
+def user_cache(name: str) -> str | None:
+    """Returns the path of a file or folder in docproduct's cache of this user; None where the user has no folder."""
+    folder = os.environ.get("XDG_CACHE_HOME", "")
+    if not os.path.isabs(folder):  # as the XDG specification asks
+        folder = os.path.join(os.path.expanduser("~"), ".cache")
+    return os.path.join(folder, "docproduct", name) if os.path.isabs(folder) else None
+
+
 def sha256(path: str) -> str:
     """Returns the SHA-256 of a file, as hexadecimal."""
     with open(path, "rb") as file:

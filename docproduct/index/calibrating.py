@@ -18,14 +18,15 @@ from absl import logging
 from data_pipeline import cleaning, splits
 from data_pipeline.schemas import ANSWER, QUESTION, SIDES
 from docproduct import sample
-from docproduct.index import refusals
+from docproduct.index import refusals, sample_vectors
 from docproduct.index.content import TEXT_COLUMNS, Content, answer_texts, are_passages
+from docproduct.index.sample_vectors import Encode
 from docproduct.index.settings import IndexSettings
 from docproduct.search import threshold
 from docproduct.search.answerable import Signals
 from docproduct.search.shared_words import WordWeights
 from docproduct.search.spelling import Speller
-from docproduct.systems.retriever import TrainedRetriever
+from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
 SAMPLE, OWN_PAIRS = "sample", "pairs"  # what documents are calibrated on
@@ -50,7 +51,7 @@ def calibrate(
     calibrated: dict[str, dict[str, Any] | None] = {"threshold": None, "answerable": None}
     if len(pairs.pairs):
         calibrated["threshold"] = threshold_of(pairs, settings.kept)
-        calibrated["answerable"] = _answerable(pairs, words, retriever, settings, hide_questions=False)
+        calibrated["answerable"] = _answerable(pairs, words, retriever, settings, _encoding(retriever), False)
         if calibrated["answerable"]:
             refusals.report(calibrated["answerable"])
     if passages.any():
@@ -89,14 +90,15 @@ def _texts(content: Content) -> list[tuple[str, str]]:
 def _of_documents(
     pairs: Content, words: WordWeights, retriever: TrainedRetriever, settings: IndexSettings
 ) -> dict[str, Any]:
-    source = OWN_PAIRS
+    source, encode = OWN_PAIRS, _encoding(retriever)
     if not len(refusals.halves(pairs.pairs["question_group"].to_numpy(), pairs.split_names)[0]):
-        pairs, source = sample_content(retriever, settings), SAMPLE
+        source, encode = SAMPLE, sample_vectors.cached(retriever)
+        pairs = sample_content(encode, settings)
         words = WordWeights.build(f"{text}\n{answer}" for text, answer in _texts(pairs))
     calibrated = {
         "on": source,
         "threshold": threshold_of(pairs, settings.kept, told=False),
-        "answerable": _answerable(pairs, words, retriever, settings, hide_questions=True),
+        "answerable": _answerable(pairs, words, retriever, settings, encode, hide_questions=True),
     }
     what = "the bundled sample" if source == SAMPLE else "the pairs of the index"
     told = f" {refusals.summary(calibrated['answerable'])}" if calibrated["answerable"] else ""
@@ -104,11 +106,23 @@ def _of_documents(
     return calibrated
 
 
+def _encoding(retriever: TrainedRetriever) -> Encode:
+    def encode(texts: Sequence[str], side: Side) -> np.ndarray:
+        return retriever.embed(texts, side).head
+
+    return encode
+
+
 def _answerable(
-    pairs: Content, words: WordWeights, retriever: TrainedRetriever, settings: IndexSettings, hide_questions: bool
+    pairs: Content,
+    words: WordWeights,
+    retriever: TrainedRetriever,
+    settings: IndexSettings,
+    encode: Encode,
+    hide_questions: bool,
 ) -> dict[str, Any] | None:
     def embed(questions: Sequence[str]) -> np.ndarray:
-        return shorten(retriever.embed(questions, QUESTION).head, settings.dims)
+        return shorten(encode(questions, QUESTION), settings.dims)
 
     correct: Callable[[str], str] = Speller(words.counts, retriever.tokenizer).correct
     evidence = refusals.gather(pairs, words, embed, correct, hide_questions)
@@ -117,15 +131,15 @@ def _answerable(
     return refusals.calibrate(evidence, settings.kept, OF_PASSAGES if hide_questions else Signals._fields)
 
 
-def sample_content(retriever: TrainedRetriever, settings: IndexSettings) -> Content:
-    """Returns the bundled pairs with their vectors."""
+def sample_content(encode: Encode, settings: IndexSettings) -> Content:
+    """Returns the bundled pairs with the vectors that `encode` makes of their texts."""
     with open(sample.PAIRS_FILE, encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     pairs = {name: [cleaning.clean(row[name]) for row in rows] for name in (*SIDES, "focus")}
     pairs |= {f"{side}_group": list(map(cleaning.group, pairs[side])) for side in SIDES}
     pairs["pair_id"] = list(map(cleaning.pair_id, *(pairs[side] for side in SIDES)))
     pairs["source"] = [SAMPLE] * len(rows)
-    vectors = {side: shorten(retriever.embed(pairs[side], side).head, settings.dims) for side in SIDES}
+    vectors = {side: shorten(encode(pairs[side], side), settings.dims) for side in SIDES}
     numbers = np.arange(len(rows))
     table = pa.table({name: pairs[name] for name in TEXT_COLUMNS})
     return Content(table, np.full(len(rows), ""), vectors, numbers, np.zeros_like(numbers))

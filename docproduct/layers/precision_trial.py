@@ -34,7 +34,7 @@ def seconds(training: bool, machine: str) -> dict[str, float]:
       training: Which of the two passes.
       machine: What the times depend on, in words.
     """
-    path, use = _cache_file(), "training" if training else "encoding"
+    path, use = files.user_cache("precision.json"), "training" if training else "encoding"
     known = _read(path)
     if not _is_complete(known.get(machine, {}).get(use)):
         times = measure(training)
@@ -93,14 +93,6 @@ def _make_pass(policy: str, training: bool) -> Callable[[], Any]:
 def _is_complete(times: Any) -> bool:
     """Returns whether the cache holds times that can be compared."""
     return isinstance(times, dict) and all(isinstance(times.get(name), float) and times[name] > 0 for name in POLICIES)
-
-
-def _cache_file() -> str | None:
-    """Returns the path of the cache; None where the user has no folder."""
-    folder = os.environ.get("XDG_CACHE_HOME", "")
-    if not os.path.isabs(folder):  # as the XDG specification asks
-        folder = os.path.join(os.path.expanduser("~"), ".cache")
-    return os.path.join(folder, "docproduct", "precision.json") if os.path.isabs(folder) else None
 
 
 def _read(path: str | None) -> dict[str, Any]:
