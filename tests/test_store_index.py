@@ -1,6 +1,7 @@
 """An index in Milvus Lite and in PostgreSQL finds and decides what its folder does."""
 
 import dataclasses
+import gc
 from types import SimpleNamespace
 
 import numpy as np
@@ -13,6 +14,7 @@ from docproduct.index.store_index import connect, open_index
 from docproduct.index.upload import upload
 from docproduct.search.fusion import HYBRIDS
 from docproduct.search.milvus_store import MilvusStore
+from docproduct.search.postgres_store import PostgresStore
 from docproduct.search.store import StoreError
 from tests import stores
 
@@ -144,6 +146,21 @@ def test_a_closed_store_is_named(address):
     else:  # PostgreSQL may have been started again
         assert len(index.search_many(np.ones((1, 12)), 1)[0].hits) == 1
         index.close()
+
+
+def test_an_index_that_nobody_uses_any_more_ends_its_connection(address, monkeypatch):
+    store = MilvusStore if address.startswith("milvus") else PostgresStore
+    closed, close = [], store.close
+    monkeypatch.setattr(store, "close", lambda self: closed.append(self) or close(self))
+    index = stores.opened(address)
+    asked = index  # by a question that goes on when another index was loaded
+    del index
+    gc.collect()
+    assert len(asked.search_many(np.ones((1, stores.WIDTH)), 1)[0].hits) == 1
+    assert not closed
+    del asked
+    gc.collect()
+    assert len(closed) == 1
 
 
 def test_a_file_of_milvus_lite_opens_in_a_new_process(folder, tmp_path):

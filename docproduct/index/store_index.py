@@ -10,6 +10,7 @@ decides, as if a folder held these pairs alone.
 import copy
 import os
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
@@ -91,6 +92,8 @@ class StoreIndex(Index):
         """
         del device
         self._store = connect(address)
+        # A service that loads another index answers questions with this one meanwhile: nobody knows which is the last.
+        weakref.finalize(self, self._store.close)
         try:
             self._open(retriever)
         except BaseException:
