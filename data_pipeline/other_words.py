@@ -51,7 +51,7 @@ def rewordings(question: str, focus: str, draw: random.Random, stored: Collectio
 
     Args:
       question: A clean text.
-      focus: Its topic; empty if it is unknown, then the forms of questions of paraphrases.py find it.
+      focus: Its topic. If it is empty or not in the question, the forms of questions of paraphrases.py find one.
       draw: Chooses among the rules of a kind.
       stored: Groups of questions (`cleaning.group`) that would not be other words.
     """
@@ -68,13 +68,13 @@ def rewordings(question: str, focus: str, draw: random.Random, stored: Collectio
 
 def by_another_name(question: str, focus: str, synonyms: Iterable[str], draw: random.Random) -> str:
     """Returns a question with a synonym in place of its focus; empty if there is no synonym, or no focus in it."""
-    question, name = _without_marks(question), _name(question, focus)
-    known = {cleaning.group(name), cleaning.group("")}
+    question = _without_marks(question)
+    known = {cleaning.group(focus), cleaning.group("")}
     others = [other.strip() for other in synonyms if cleaning.group(other) not in known]
-    place = question.lower().find(name.lower())
-    if not name or not others or place < 0:
+    place = question.lower().find(focus.lower())
+    if not focus or not others or place < 0:
         return ""
-    return cleaning.clean(f"{question[:place]}{draw.choice(others)}{question[place + len(name) :]}")
+    return cleaning.clean(f"{question[:place]}{draw.choice(others)}{question[place + len(focus) :]}")
 
 
 def _without_marks(question: str) -> str:
@@ -83,7 +83,8 @@ def _without_marks(question: str) -> str:
 
 
 def _name(question: str, focus: str) -> str:
-    return focus if focus.lower() in question.lower() else subject(_without_marks(question)) or ""
+    is_named = focus and focus.lower() in question.lower()
+    return focus if is_named else subject(_without_marks(question)) or ""
 
 
 def reworded(question: str, focus: str, draw: random.Random) -> str:

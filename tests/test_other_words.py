@@ -45,12 +45,26 @@ def test_every_kind_by_hand():
         assert min(distance(text.lower(), base.lower()) for base in bases) == 1
 
 
+def test_the_form_of_a_question_names_its_topic_where_no_focus_does():
+    for focus in ("", "hay fever"):
+        found = by_kind("What are the symptoms of Noonan Syndrome ?", focus)
+        assert set(found) == set(KINDS)
+        assert found["name"] == {"Noonan Syndrome", "noonan syndrome"}
+        assert "my son has noonan syndrome" in found["information"]
+
+
 def test_another_name_takes_the_place_of_the_topic():
     names = ("noonan syndrome", " Male Turner syndrome ", "", "NS1")  # the first is its own
     question = "What is (are) noonan Syndrome ?"
     made = {by_another_name(question, "Noonan Syndrome", names, random.Random(i)) for i in range(30)}
     assert made == {"What is Male Turner syndrome?", "What is NS1?"}
-    for question, focus in (("Why do I sneeze?", "hay fever"), ("What causes measles?", "measles")):
+    # The last is a question about something else than the focus, whose names would change it.
+    for question, focus in (
+        ("Why do I sneeze?", "hay fever"),
+        ("What causes measles?", "measles"),
+        ("What causes sneezing?", "hay fever"),
+        ("What causes measles?", ""),
+    ):
         assert by_another_name(question, focus, ("Measles",), random.Random(0)) == ""
 
 
