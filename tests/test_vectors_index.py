@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import tracemalloc
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ import pytest
 
 from data_pipeline.corpora import Columns
 from docproduct.answering import Answerer, Folders, Query
-from docproduct.index import Index, IndexSettings, VectorTable, build_from_vectors
+from docproduct.index import Index, IndexSettings, VectorTable, build_from_vectors, vector_columns
 from docproduct.systems.retriever import TrainedRetriever
 from tests.commands import run
 from tests.conftest import write_csv
@@ -281,3 +282,18 @@ def test_the_command(tmp_path):
         assert "Traceback" not in done.stderr
         assert "--prepared_dir" in done.stderr
     assert not pathlib.Path(tmp_path / "j").exists()
+
+
+def test_vectors_of_a_numpy_file_are_not_held_beside_the_result(tmp_path, monkeypatch):
+    monkeypatch.setattr(vector_columns, "_BATCH_ROWS", 256)  # small beside the file
+    vectors = np.random.default_rng(0).normal(size=(40_000, 16)).astype(np.float32)
+    np.save(tmp_path / "a.npy", vectors)
+    tracemalloc.start()
+    try:
+        units, reasons = vector_columns.unit_vectors("", str(tmp_path / "a.npy"))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    np.testing.assert_allclose(units, vectors / np.linalg.norm(vectors, axis=1, keepdims=True), rtol=1e-6)
+    assert not reasons.any()
+    assert peak < 1.5 * vectors.nbytes

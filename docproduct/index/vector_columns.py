@@ -81,7 +81,8 @@ def _npy_chunks(path: str) -> Iterator[Chunk]:
         raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}; expected numbers of shape [rows, width].")
     for start in range(0, len(array), _BATCH_ROWS):
         rows = array[start : start + _BATCH_ROWS]
-        yield np.full(len(rows), rows.shape[1]), rows.astype(np.float32).reshape(-1)
+        # Rows of float32 stay in the file until they are scaled.
+        yield np.full(len(rows), rows.shape[1]), rows.astype(np.float32, copy=False).reshape(-1)
 
 
 def _chunk(column: pa.Array, path: str, name: str) -> Chunk:
