@@ -123,19 +123,15 @@ def test_tables_without_a_header(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("header", "columns"),
-    [
-        ("Questions,Answers", Columns()),
-        ("query,response", Columns()),
-        ("prompt,completion", Columns()),
-        ("anchor,positive", Columns()),
-        ("input,output", Columns()),
-        ("frage,antwort", Columns("frage", "antwort")),
-        ("x,y", Columns("#1", "#2")),
-    ],
+    "names", ["Questions,Answers", "query,response", "prompt,completion", "anchor,positive", "input,output"]
 )
-def test_usual_column_names_are_recognized(tmp_path, header, columns):
-    assert read(written(tmp_path, f"{header}\nq,a\n"), columns)[0] == [("q", "a")]
+def test_usual_column_names_are_recognized(tmp_path, names):
+    assert read(written(tmp_path, f"{names}\nq,a\n"))[0] == [("q", "a")]
+
+
+def test_columns_are_named_by_name_and_by_place(tmp_path):
+    assert read(written(tmp_path, "frage,antwort\nq,a\n"), Columns("frage", "antwort"))[0] == [("q", "a")]
+    assert read(written(tmp_path, "x,y\nq,a\n"), Columns("#1", "#2"))[0] == [("q", "a")]
 
 
 def test_duplicate_columns_are_refused_unless_chosen_by_place(tmp_path):
