@@ -13,7 +13,7 @@ from data_pipeline.corpora.choices import read_choices
 from data_pipeline.generate_questions.asking import Asker, AskingSettings
 from data_pipeline.generate_questions.budget import BudgetSettings
 from data_pipeline.generate_questions.endpoint import Endpoint, EndpointSettings, retry_after
-from data_pipeline.prompts.question_prompts import QuestionSettings
+from data_pipeline.prompts.question_prompts import QuestionSettings, json_schema
 from data_pipeline.token_rows.packing import read_documents
 from tests import stub_endpoint
 from tests.generating import ASKING, PER_CALL, SINGLE, lines, passages, run
@@ -79,7 +79,7 @@ def test_what_a_call_says(tmp_path):
     with stub_endpoint.running() as stub:
         run(stub, tmp_path / "a", 1, temperature=0.5, seed=3, answer_tokens=99, tokens_field="max_completion_tokens")
         run(stub, tmp_path / "b", 1, response_format="json_object")
-        run(stub, tmp_path / "c", 1, response_format="json_schema")
+        run(stub, tmp_path / "c", 1, several := QuestionSettings("several", 2, 5), response_format="json_schema")
     first, second, third = stub.requests
     assert (first["path"], first["key"], first["model"]) == ("/v1/chat/completions", "Bearer secret", "stub")
     assert (first["temperature"], first["seed"], first["max_completion_tokens"]) == (0.5, 3, 99)
@@ -87,7 +87,7 @@ def test_what_a_call_says(tmp_path):
     assert "response_format" not in first
     assert "temperature" not in second
     assert (second["max_tokens"], second["response_format"]) == (1_500, {"type": "json_object"})
-    assert third["response_format"]["json_schema"]["schema"]["required"] == ["questions"]
+    assert third["response_format"]["json_schema"]["schema"] == json_schema(several)
     assert "secret" not in "".join(path.read_text() for path in (tmp_path / "a").iterdir())
 
 
