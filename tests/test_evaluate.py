@@ -101,6 +101,8 @@ def test_a_run_file_without_a_folder_is_refused_before_the_work(data, tmp_path, 
 def test_invalid_options_are_refused(data):
     with pytest.raises(ValueError, match="BM25 alone has no vectors"):
         evaluate.retrieval("bm25", data, EvaluationSettings(hybrid="rrf"))
+    with pytest.raises(ValueError, match="max_text_tokens is 9, passage_tokens is 8: BM25 alone"):
+        evaluate.retrieval("bm25", data, EvaluationSettings(max_text_tokens=9, passage_tokens=8))
     with pytest.raises(ValueError, match="bm25_weight is nan"):
         EvaluationSettings(hybrid="weight", bm25_weight=math.nan)
     with pytest.raises(ValueError, match="hybrid is 'both'"):

@@ -31,7 +31,8 @@ _DEPTH = 1_000  # documents of each ranking that are scored
 _QUERIES_TOGETHER = 256
 BM25 = "bm25"
 TUNE = "tune"
-DECISIVE = ("candidates", "relevance", "dims", "max_text_tokens", "passage_tokens")  # settings that a report shows
+# Settings that a report shows.
+DECISIVE = ("candidates", "relevance", "dims", "max_text_tokens", "passage_tokens", "passage_overlap")
 _WARM_UP = 64  # texts
 
 
@@ -56,7 +57,7 @@ class EvaluationSettings(Settings):
     max_text_tokens: int = setting(0, "Tokens at which texts are cut; 0: as the model's folder says.", least=0)
     passage_tokens: int = setting(
         0,
-        "Tokens per passage; the nearest passage of a document counts. 0: each document is one, cut at its maximum.",
+        "Tokens per passage; a document's nearest passage counts. 0: each document is one, cut at the maximum length.",
         least=0,
     )
     passage_overlap: int = setting(32, "Number of tokens that two consecutive passages share.", least=0)
@@ -106,9 +107,10 @@ def retrieval(
         return measure(model_dir, documents, qrels, rows, settings, *outputs)
 
     if model_dir.lower() == BM25:
-        if settings.hybrid not in (AUTO, "none") or settings.dims:
+        unused = {name: getattr(settings, name) for name in ("hybrid", "dims", "max_text_tokens", "passage_tokens")}
+        if given := [f"{name} is {value}" for name, value in unused.items() if value not in (AUTO, "none", 0)]:
             raise ValueError(
-                f"hybrid is {settings.hybrid}, dims {settings.dims}: BM25 alone has no vectors. Leave these flags out."
+                f"{', '.join(given)}: BM25 alone has no vectors, and reads whole texts. Leave these flags out."
             )
         if settings.reranker_dir:
             raise ValueError("A reranker's scores build on the cosines of a retriever. Give it as model_dir.")
@@ -248,11 +250,11 @@ class _Rows:
 def _encoder_scores(
     retriever: TrainedRetriever, queries: list[str], documents: list[str], settings: EvaluationSettings, record: Record
 ) -> Iterable[np.ndarray]:
-    """Returns for each query the cosines with all documents, [C]; of a document's passages, the nearest counts."""
+    """Returns for each query the cosines with all documents, [C]; a document has that of its nearest passage."""
     dims, size = settings.dims, settings.passage_tokens
 
     def token_ids(texts: list[str]) -> tuple[tf.RaggedTensor, np.ndarray | None]:
-        """Returns the ids of P texts or passages, [P, (T)], and of each text the first passage, [N]."""
+        """Returns the ids of P texts or passages, [P, (T)], and the number of each text's first passage, [N]."""
         if not size:
             return retriever.token_ids(texts, "answer"), None
         passages = windows.cut(texts, retriever, size, settings.passage_overlap)

@@ -81,7 +81,7 @@ def evaluate_alone(name: str, *arguments: Any) -> Evaluated:
 def evaluate(
     source: str, beir_dir: str, split: str, settings: EvaluationSettings, peer_python: str | None
 ) -> Evaluated:
-    """Evaluates a system; `hybrid`, `dims` and what cuts texts do not apply to BM25, nor to sentence-transformers.
+    """Evaluates a system; `hybrid`, `dims` and the lengths of texts do not apply to BM25 and sentence-transformers.
 
     A system RETRIEVER+RERANKER names its reranker.
 
@@ -94,7 +94,7 @@ def evaluate(
         )
     set_up()
     data, record = beir.read(beir_dir, split), Record()
-    plain = dataclasses.replace(settings, hybrid="auto", dims=0)
+    plain = dataclasses.replace(settings, hybrid="auto", dims=0, max_text_tokens=0, passage_tokens=0)
     if source.startswith(library.PREFIX):
         folder = source.removeprefix(library.PREFIX)
         results, peak = library.retrieval(folder, data, plain, record, peer_python)
