@@ -252,7 +252,7 @@ if __name__ == "__main__":
     )
     flags.DEFINE_string("reranker_dir", None, "Reranker of a second service, with a weight above 0; default: none.")
     flags.DEFINE_integer("rerank_depth", 30, "Number of hits that it reranks.")
-    flags.DEFINE_float("rerank_ms", None, "Maximum milliseconds for that; default: no limit.")
+    flags.DEFINE_float("rerank_ms", None, "Maximum milliseconds to rerank the questions of a batch; default: no limit.")
     flags.DEFINE_string("factory", "Flat", "FAISS index of all services: Flat (exact), HNSW32, ...")
     flags.DEFINE_integer("num_pairs", 100_000, "Number of stored pairs.")
     flags.DEFINE_integer("clients", 32, "Number of clients at the same time.")

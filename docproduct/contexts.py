@@ -264,7 +264,7 @@ def _define_flags() -> None:
     define_flags(KindShares)
     flags.DEFINE_string("reranker_dir", None, "Reranker that orders the first hits; default: none.")
     flags.DEFINE_integer("rerank_depth", DEPTH, "Number of first hits that it orders.", 2)
-    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of encoder and reranker; auto: bfloat16 where it is fast.")
+    flags.DEFINE_enum("precision", "auto", PRECISIONS, "Of both encoder and reranker; auto: bfloat16 where it is fast.")
 
 
 def _make(values: flags.FlagValues) -> dict[str, Any]:

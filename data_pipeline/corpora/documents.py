@@ -15,7 +15,7 @@ from data_pipeline.rows import Passage
 from data_pipeline.sentences import split_sentences
 
 NO_TEXT = "the document holds no text"
-QUESTIONS = "the page holds no text but questions with answers: read it with --rows=pairs"
+QUESTIONS = "the page holds only questions with answers: read it with --rows=pairs"
 _MAX_CHARACTERS = 1_000  # of a passage: some 250 tokens, as many as most encoders read
 _MIN_CHARACTERS = 200  # a shorter passage ends at headings and pages only
 _LONGEST_HEADING = 80

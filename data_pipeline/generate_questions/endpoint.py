@@ -78,7 +78,7 @@ class Endpoint:
 
         Args:
           settings: what `EndpointSettings.completed` returned.
-          questions: what is asked for, for the schema.
+          questions: the questions that are asked for, which decide the schema.
           api_key: default: OPENAI_API_KEY; an endpoint of your own may need none.
 
         Raises:

@@ -86,9 +86,10 @@ def _choice_rules(settings: QuestionSettings) -> str:
 
 
 def json_schema(settings: QuestionSettings) -> dict[str, Any]:
-    """Returns the JSON Schema of an answer: as many questions and choices as are asked for, and none of great length.
+    """Returns the JSON Schema of an answer. It bounds the numbers of questions and choices and the length of each text.
 
-    An endpoint that keeps to it cannot write on without an end.
+    A model that is kept to it cannot write on forever. With several right choices, the number of right ones and that of
+    wrong ones are bounded, but not their sum.
     """
     text = {"type": "string", "minLength": 1, "maxLength": _LONGEST_TEXT}
     num_right = (2, settings.num_choices - 1) if settings.kind == SEVERAL else (1, 1)

@@ -201,8 +201,8 @@ class Answerer:
         emergency = Emergency.load(folders.emergency_list) if folders.emergency_list else None
         rerank = None
         if folders.reranker_dir:
-            how = (folders.rerank_depth, folders.rerank_ms, folders.rerank_precision)
-            rerank = HitReranker.load(folders.reranker_dir, index, retriever, *how)
+            settings = (folders.rerank_depth, folders.rerank_ms, folders.rerank_precision)
+            rerank = HitReranker.load(folders.reranker_dir, index, retriever, *settings)
         return cls(retriever, index, generator, emergency, folders.threshold, rerank)
 
     def answer(self, query: Query) -> Answer:

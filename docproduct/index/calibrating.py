@@ -51,7 +51,9 @@ def calibrate(
     calibrated: dict[str, dict[str, Any] | None] = {"threshold": None, "answerable": None}
     if len(pairs.pairs):
         calibrated["threshold"] = threshold_of(pairs, settings.kept)
-        calibrated["answerable"] = _answerable(pairs, words, retriever, settings, _encoding(retriever), False)
+        calibrated["answerable"] = _answerable(
+            pairs, words, retriever, settings, _encoding(retriever), hide_questions=False
+        )
         if calibrated["answerable"]:
             refusals.report(calibrated["answerable"])
     if passages.any():

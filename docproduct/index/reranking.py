@@ -24,7 +24,7 @@ class HitReranker:
     Attributes:
       reranker: Scores the hits.
       depth: Number of first hits that are ordered; fewer than two: none.
-      most_pairs: Maximum number of pairs that are read together, which the questions share; None: no limit.
+      most_pairs: Maximum number of pairs of all questions of a call together; None: no limit.
     """
 
     def __init__(self, reranker: TrainedReranker, depth: int = DEPTH):
@@ -49,8 +49,8 @@ class HitReranker:
           index: Where the hits come from.
           retriever: The encoder that finds them.
           depth: Number of first hits to order.
-          most_ms: Maximum milliseconds for the questions that come together; see `keep_within`. None: no limit.
-          precision: Of the reranker's encoder: float32, bfloat16, or auto, the fastest here.
+          most_ms: Maximum milliseconds for all questions of a call together; see `keep_within`. None: no limit.
+          precision: Precision of the reranker's encoder: float32, bfloat16, or auto, the fastest here.
 
         Raises:
           ValueError: the folder holds no reranker, or is damaged.
@@ -69,10 +69,10 @@ class HitReranker:
         return rerank
 
     def keep_within(self, most_ms: float, index: Index) -> None:
-        """Limits the pairs that are read together, so that reranking takes at most this long.
+        """Limits the pairs of a call, so that reranking takes at most this long.
 
-        The time of a pair is measured once, with the longest answers of the index: other work on this machine at the
-        same time is not foreseen.
+        The time of a pair is measured once, with the longest answers of the index. Later work that slows the machine
+        down is not taken into account.
         """
         answers = (index.longest_answers(self.depth) + [_LONG_ANSWER] * self.depth)[: self.depth]
         pair_ms = self._milliseconds(answers) / len(answers)
@@ -85,7 +85,7 @@ class HitReranker:
             )
 
     def _milliseconds(self, answers: Sequence[str]) -> float:
-        """Returns how long a question with these answers takes."""
+        """Returns the milliseconds that a question with these answers takes."""
         candidates = [Candidates(_QUESTION, answers, [0.0] * len(answers))]
         self.reranker.scores_many(candidates)  # the first time takes longer
         taken = []
@@ -96,17 +96,17 @@ class HitReranker:
         return min(taken)
 
     def _depth_of(self, num_questions: int) -> int:
-        """Returns the number of first hits that are ordered for each of some questions that come together; 0: none."""
+        """Returns the number of first hits that are ordered for each question of a call with this many; 0: none."""
         depth = self.depth
         if self.most_pairs is not None:
             depth = min(depth, self.most_pairs // max(1, num_questions))
         return depth if depth >= _LEAST_DEPTH else 0
 
     def __call__(self, questions: Sequence[str], results: Sequence[SearchResult]) -> list[SearchResult]:
-        """Returns the results with their first `depth` hits in the reranker's order, and the other hits as they were.
+        """Returns the results with at most their first `depth` hits in the reranker's order, and the others as before.
 
-        The answers of a stored question stay first. The pairs of all questions are read together; with `most_pairs`,
-        fewer hits of each question are read the more questions there are.
+        The answers of a stored question stay first. The pairs of all questions are read together. They share
+        `most_pairs`: the more questions, the fewer hits of each are ordered.
 
         Args:
           questions: Clean texts.

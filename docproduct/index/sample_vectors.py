@@ -1,9 +1,9 @@
-"""Vectors of the bundled sample's texts, kept in the user's cache: encoding them takes longer than a few documents do.
+"""Keeps the vectors of the bundled sample's texts in the user's cache: encoding them takes longer than a few documents.
 
 $XDG_CACHE_HOME/docproduct/vectors/KEY.npy, or ~/.cache/docproduct/vectors/KEY.npy: [N, D] float32
 
-KEY is a hash of the encoder, its precision and the texts, so that a changed sample has other files. The files that were
-used last are kept, those of five encoders.
+KEY is a hash of the encoder, its precision, the version of TensorFlow and the texts, so that a changed sample has other
+files. The files that were used last are kept, enough for five encoders.
 """
 
 import contextlib
@@ -24,7 +24,7 @@ Encode = Callable[[Sequence[str], Side], np.ndarray]
 def cached(retriever: TrainedRetriever) -> Encode:
     """Returns a function that encodes texts, or reads their vectors: N texts and their side -> [N, D], unit norm.
 
-    A cache that is damaged, or that cannot be read or written, is no error: the texts are encoded.
+    A cache that is damaged, or that cannot be read or written, is no error: then the texts are encoded.
     """
     encoder = [retriever.fingerprint(), retriever.dtype_policy, tf.__version__]
     folder = files.user_cache("vectors")

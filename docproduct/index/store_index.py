@@ -92,7 +92,7 @@ class StoreIndex(Index):
         """
         del device
         self._store = connect(address)
-        # A service that loads another index answers questions with this one meanwhile: nobody knows which is the last.
+        # After a reload, a service may still be answering with this index: the last reference ends the connection.
         weakref.finalize(self, self._store.close)
         try:
             self._open(retriever)

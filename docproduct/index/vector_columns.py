@@ -81,7 +81,7 @@ def _npy_chunks(path: str) -> Iterator[Chunk]:
         raise ValueError(f"{path} holds {array.dtype} of shape {array.shape}; expected numbers of shape [rows, width].")
     for start in range(0, len(array), _BATCH_ROWS):
         rows = array[start : start + _BATCH_ROWS]
-        # Rows of float32 stay in the file until they are scaled.
+        # Rows of float32 stay in the file until they are scaled: the array is mapped, and not copied here.
         yield np.full(len(rows), rows.shape[1]), rows.astype(np.float32, copy=False).reshape(-1)
 
 

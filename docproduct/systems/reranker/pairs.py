@@ -52,7 +52,7 @@ def _rows(ids: tf.RaggedTensor) -> list[np.ndarray]:
 
 
 class KnownAnswers:
-    """Tokenizes answers, and keeps the ids of those that were read last: a service reads the same ones again and again.
+    """Tokenizes answers, and keeps the ids of the most recent ones: a service reads the same answers again and again.
 
     Threads may share it.
     """
@@ -61,7 +61,7 @@ class KnownAnswers:
         """Takes what `answer_ids` takes, and the maximum number of answers that are kept."""
         self._tokenize = functools.partial(answer_ids, tokenizer, config)
         self._most, self._lock = most, threading.Lock()
-        self._ids: dict[bytes, np.ndarray] = {}  # by the hash of the answer, the one that was read last at the end
+        self._ids: dict[bytes, np.ndarray] = {}  # by the answer's hash, the least recently used first
 
     def ids(self, answers: Sequence[str]) -> list[np.ndarray]:
         """Returns what `answer_ids` returns for clean texts."""
