@@ -17,8 +17,9 @@ _OF_PASSAGE = re.compile(
     rf"\b(?:according to|in|from|by|on) (?:the|this) (?:above |given |following )?{_TEXTS}\b(?! of\b)"
     rf"|\b(?:the|this) {_TEXTS} (?:about|says?|states?|mentions?|describes?|discuss(?:es)?|suggests?|explains?)\b"
     rf"|\bof (?:the|this) {_TEXTS}\s*(?:[?.!]|$)"
-    r"|\b(?:this|the present|the current) (?:study|paper|research|investigation|trial|report)\b"
-    r"|\bthe (?:study|paper|authors)\b(?! (?:of|on|that|which|who)\b)"
+    r"|\b(?:this|the present) (?:study|paper|research|investigation|trial|report)\b"
+    r"|\bthe current (?:study|paper|investigation|trial|report)\b"
+    r"|\bthe (?:study|paper|authors|current research)\b(?! (?:of|on|that|which|who)\b)"
     rf"|\b(?:d['’]après|selon|dans) (?:le |ce |cet |l['’]){_TEXTES}\b(?! (?:de|du|des|d['’])\b)"
     r"|\b(?:cette étude|les auteurs)\b",
     re.IGNORECASE,
