@@ -169,6 +169,12 @@ def test_a_schema_bounds_what_is_asked_for(kind, num_right, num_wrong):
     assert all(part["items"]["maxLength"] == 400 for part in bounds.values())
 
 
+def test_a_schema_bounds_the_length_of_answers_and_cases():
+    answer = json_schema(QuestionSettings("open"))["properties"]["questions"]["items"]["properties"]["answer"]
+    case = json_schema(QuestionSettings("series"))["properties"]["case"]
+    assert answer["maxLength"] == case["maxLength"] == 1_000
+
+
 def candidates(*items, passage=Passage("P")):
     return [Candidate(str(i), passage, item) for i, item in enumerate(items)]
 

@@ -37,7 +37,9 @@ _FORMS = {
 _CHOICES = " Wrong choices are plausible, and wrong beyond doubt. No choice speaks of other choices."
 # With which an answer begins; a model of this machine gets it, as small ones seldom begin with JSON.
 OPENINGS = {kind: form[: form.index("...")] for kind, form in _FORMS.items()}
-_LONGEST_TEXT = 400  # characters; small models seldom end a text by themselves
+# Characters; small models seldom end a text by themselves.
+_LONGEST_TEXT = 400  # a question or a choice
+_LONGEST_SENTENCES = 1_000  # an answer to an open question, or a case
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,13 +93,17 @@ def json_schema(settings: QuestionSettings) -> dict[str, Any]:
     A model that is kept to it cannot write on forever. With several right choices, the number of right ones and that of
     wrong ones are bounded, but not their sum.
     """
-    text = {"type": "string", "minLength": 1, "maxLength": _LONGEST_TEXT}
+    text, sentences = _text(_LONGEST_TEXT), _text(_LONGEST_SENTENCES)
     num_right = (2, settings.num_choices - 1) if settings.kind == SEVERAL else (1, 1)
     num_wrong = (1, settings.num_choices - 2) if settings.kind == SEVERAL else (settings.num_choices - 1,) * 2
     choices = {"right": _array(text, *num_right), "wrong": _array(text, *num_wrong)}
-    question = _object({"question": text} | ({"answer": text} if settings.kind == OPEN else choices))
-    case = {"case": text} if settings.kind == SERIES else {}
+    question = _object({"question": text} | ({"answer": sentences} if settings.kind == OPEN else choices))
+    case = {"case": sentences} if settings.kind == SERIES else {}
     return _object(case | {"questions": _array(question, 1, settings.num_questions)})
+
+
+def _text(longest: int) -> dict[str, Any]:
+    return {"type": "string", "minLength": 1, "maxLength": longest}
 
 
 def _object(fields: dict[str, Any]) -> dict[str, Any]:

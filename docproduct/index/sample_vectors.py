@@ -16,6 +16,7 @@ import tensorflow as tf
 from data_pipeline.folders import files
 from docproduct.systems.retriever import Side, TrainedRetriever
 
+_FORMAT = 1  # raise it when encoding gives other vectors than before
 _NUM_FILES = 20  # an index of documents needs four
 
 Encode = Callable[[Sequence[str], Side], np.ndarray]
@@ -26,7 +27,7 @@ def cached(retriever: TrainedRetriever) -> Encode:
 
     A cache that is damaged, or that cannot be read or written, is no error: then the texts are encoded.
     """
-    encoder = [retriever.fingerprint(), retriever.dtype_policy, tf.__version__]
+    encoder = [_FORMAT, retriever.fingerprint(), retriever.dtype_policy, tf.__version__]
     folder = files.user_cache("vectors")
 
     def encode(texts: Sequence[str], side: Side) -> np.ndarray:
