@@ -81,3 +81,5 @@ def test_a_layout_without_facts_is_named_with_the_rows_that_it_holds(tmp_path):
         ValueError, match="no database of facts.* a BEIR or MTEB folder. Give --rows=pairs or --rows=passages"
     ):
         next(read_facts(str(tmp_path), Columns(), Refusals()))
+    with pytest.raises(ValueError, match="--format is 'medquad'; expected for facts: auto, table, "):
+        next(read_facts(str(tmp_path), Columns(format="medquad"), Refusals()))

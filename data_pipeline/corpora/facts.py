@@ -116,7 +116,9 @@ def read_facts(path: str, columns: Columns, refusals: Refusals) -> Iterator[tupl
       FileNotFoundError: the file is missing.
       ValueError: the file is empty, damaged, of another kind, or lacks a column; the message names it.
     """
-    if (other := formats.find(path, columns, PAIR.plural)) and not other.is_table:
+    formats.find(path, columns, "facts")  # no layout holds facts: raises its error if columns.format names one
+    other = formats.find(path, columns, PAIR.plural) if columns.format == formats.AUTO else None
+    if other and not other.is_table:
         rows = " or ".join(f"--rows={name}" for name in other.read)
         raise NotATableError(
             f"{path} is no database of facts. Expected one name a row, found {other.contents}. Give {rows}."
