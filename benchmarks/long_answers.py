@@ -47,10 +47,14 @@ class Texts:
         ]
         self.asks_long = np.array(longest) > SIZE  # [Q]
 
-    def cosines(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
-        """Returns the cosines of all queries with tokenized texts, [Q, N]."""
-        ragged = tf.ragged.constant(ids, tf.int32, ragged_rank=1, row_splits_dtype=tf.int32)
-        return self.queries @ self.retriever.embed_ids(ragged, "answer", progress="texts").head.T
+    def cosines(self, ids: tf.RaggedTensor) -> np.ndarray:
+        """Returns the cosines of all queries with tokenized texts [N, (T)], [Q, N]."""
+        return self.queries @ self.retriever.embed_ids(ids, "answer", progress="texts").head.T
+
+    def cosines_of_lists(self, ids: Sequence[Sequence[int]]) -> np.ndarray:
+        """Returns the same for N lists."""
+        lengths = np.array(list(map(len, ids)), np.int32)
+        return self.cosines(tf.RaggedTensor.from_row_lengths(np.concatenate(ids).astype(np.int32), lengths))
 
     def first(self, size: int) -> list[list[int]]:
         """Returns the ids of all documents, cut at a number of tokens."""
@@ -59,7 +63,7 @@ class Texts:
     def nearest_passages(self, rows: np.ndarray, size: int) -> np.ndarray:
         """Returns for some documents the cosines of their nearest passages, [Q, N]."""
         cut = windows.cut([self.texts[row] for row in rows], self.retriever, size, _OVERLAP)
-        return np.maximum.reduceat(self.cosines(cut.ids.to_list()), np.flatnonzero(cut.numbers == 0), axis=1)
+        return np.maximum.reduceat(self.cosines(cut.ids), np.flatnonzero(cut.numbers == 0), axis=1)
 
     def reciprocal_ranks(self, cosines: np.ndarray) -> np.ndarray:
         """Returns the RR@10 of each query, [Q]."""
@@ -71,7 +75,7 @@ class Texts:
 def ways(texts: Texts) -> dict[str, np.ndarray]:
     """Returns the cosines of all queries with all documents by each way, [Q, N]; only long texts are read anew."""
     long, middle = np.flatnonzero(texts.lengths > SIZE), np.flatnonzero(texts.lengths > SIZE // 2)
-    whole = texts.cosines(texts.first(SIZE))
+    whole = texts.cosines_of_lists(texts.first(SIZE))
 
     def changed(rows: np.ndarray, cosines: np.ndarray) -> np.ndarray:
         result = whole.copy()
@@ -83,8 +87,8 @@ def ways(texts: Texts) -> dict[str, np.ndarray]:
     short_passages = changed(middle, texts.nearest_passages(middle, half))
     return {
         f"the first {SIZE}": whole,
-        f"the first {LONGEST}": changed(long, texts.cosines([longer[row] for row in long])),
-        f"the first and the last {half}": changed(long, texts.cosines(ends)),
+        f"the first {LONGEST}": changed(long, texts.cosines_of_lists([longer[row] for row in long])),
+        f"the first and the last {half}": changed(long, texts.cosines_of_lists(ends)),
         f"passages of {SIZE}": changed(long, texts.nearest_passages(long, SIZE)),
         f"passages of {half}": short_passages,
         f"mean of the first {SIZE} and the nearest passage of {half}": (whole + short_passages) / 2,
