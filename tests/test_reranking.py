@@ -129,7 +129,10 @@ def test_a_budget_lowers_the_depth(opened, monkeypatch):
 
 @pytest.mark.parametrize(("num_questions", "expected"), [(1, 10), (2, 10), (5, 5), (12, 2), (13, 0)])
 def test_questions_that_come_together_share_the_budget(opened, monkeypatch, num_questions, expected):
-    """101 ms are enough for 25 pairs of 4 ms: ten for each of two questions, five of five, one of thirteen."""
+    """101 ms are enough for 25 pairs of 4 ms: ten for each of two questions, five for each of five.
+
+    For thirteen there is one each, which has no order: none is read.
+    """
     slow = Slow(monkeypatch)
     rerank = HitReranker(slow, 10)
     rerank.keep_within(101, opened)
