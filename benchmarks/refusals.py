@@ -3,12 +3,14 @@
     python -m benchmarks.refusals --model_dir=model --prepared_dir=prepared --index_dir=index
 
 The signals are those of questions of the calibration that set the threshold; docproduct/index/refusals.py makes them.
-Questions of another field are about everyday things. "changed" tells how many words of topics, all right ones, would be
+Questions of another field are about everyday things. With --reranker_dir, "reranked" has the same where a reranker has a
+say. "changed" tells how many words of topics, all right ones, would be
 taken for slips if the table lacked them. Ends with one line of JSON.
 """
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 from absl import app, flags
@@ -19,9 +21,10 @@ from data_pipeline.tokenizers import Tokenizer
 from docproduct.index import Index, refusals
 from docproduct.index.content import OTHER_NAMES, Content
 from docproduct.metrics import roc_auc
-from docproduct.search.answerable import AnswerableModel, Signals, conformal
+from docproduct.search.answerable import OF_SEARCH, AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights, words_of
 from docproduct.search.spelling import Speller
+from docproduct.systems.reranker import TrainedReranker
 from docproduct.systems.retriever import TrainedRetriever
 
 EVERYDAY = (
@@ -65,9 +68,8 @@ def read_content(prepared_dir: str, index: Index) -> Content:
 
 def aucs(model: AnswerableModel, observed: refusals.Observed) -> dict[str, dict[str, float]]:
     """Returns the ROC-AUC of each signal and of all together, on questions in other words, by distance."""
-    columns = dict(zip(Signals._fields, observed.signals.T, strict=True)) | {
-        "together": model.log_odds(observed.signals)
-    }
+    columns = {name: observed.signals[:, Signals._fields.index(name)] for name in model.features}
+    columns["together"] = model.log_odds(observed.signals)
     other_words = ~np.isin(observed.kinds, (refusals.TABLE, SYNONYM))
     found = {}
     for case in (refusals.OTHER_ASPECT, refusals.OTHER_TOPIC):
@@ -123,25 +125,32 @@ def main(argv: list[str]) -> None:
         return retriever.embed(texts, "question").head
 
     correct = Speller(words.counts, retriever.tokenizer).correct if values.correct else lambda text: text
-    if not (evidence := refusals.gather(content, words, embed, correct)):
+    logits = None
+    if values.reranker_dir:
+        reranker = TrainedReranker.load(values.reranker_dir, "auto")
+        reranker.compile_for_many()
+        logits = reranker.logits_many
+    if not (evidence := refusals.gather(content, words, embed, correct, logits=logits)):
         raise SystemExit("error: the index has too few questions for a model. Prepare more pairs.")
-    calibrated = refusals.calibrate(evidence, values.kept)
-    refusals.report(calibrated)
-    model = AnswerableModel.from_json(calibrated["model"])
-    searches = refusals.Searches(content, words, embed)
+    searches = refusals.Searches(content, words, embed, logits=logits)
+    everyday = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in EVERYDAY])
+    everyday = everyday.signals[everyday.cases == refusals.WITH_ANSWER]
 
-    def answered(texts: list[str]) -> float:
-        seen = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in texts])
-        log_odds = model.log_odds(seen.signals[seen.cases == refusals.WITH_ANSWER])
-        return float((log_odds >= calibrated["least_log_odds"]).mean())
+    def measured(features: Sequence[str]) -> dict[str, Any]:
+        calibrated = refusals.calibrate(evidence, values.kept, features)
+        refusals.report(calibrated)
+        model = AnswerableModel.from_json(calibrated["model"])
+        shown = ("guaranteed", "questions", "fitted", "answered", "answered_other_words")
+        result = {name: calibrated[name] for name in shown}
+        refused = float((model.log_odds(everyday) < calibrated["least_log_odds"]).mean())
+        result["refused"] = calibrated["refused"] | {OTHER_FIELD: refused}
+        result["auc"] = aucs(model, evidence.calibrating)
+        result["weights"] = dict(zip(model.features, np.round(model.weights, 2).tolist(), strict=True))
+        return result
 
-    result = {
-        name: calibrated[name] for name in ("guaranteed", "questions", "fitted", "answered", "answered_other_words")
-    }
-    result["refused"] = calibrated["refused"] | {OTHER_FIELD: 1 - answered(list(EVERYDAY))}
-    result["auc"] = aucs(model, evidence.calibrating)
-    result["cosine_alone"] = cosine_alone(evidence.calibrating, values.kept)
-    result["weights"] = dict(zip(model.features, np.round(model.weights, 2).tolist(), strict=True))
+    result = measured(OF_SEARCH) | {"cosine_alone": cosine_alone(evidence.calibrating, values.kept)}
+    if logits:
+        result["reranked"] = measured(Signals._fields)
     result["changed"] = changed(words, retriever.tokenizer, (pair["focus"] or pair["question"] for pair in pairs))
     print(json.dumps({"benchmark": "refusals", **result}))
 
@@ -150,6 +159,7 @@ if __name__ == "__main__":
     flags.DEFINE_string("model_dir", None, "Trained retriever, or a bare encoder folder.", required=True)
     flags.DEFINE_string("prepared_dir", None, "Prepared folder.", required=True)
     flags.DEFINE_string("index_dir", None, "Index of both, without passages.", required=True)
+    flags.DEFINE_string("reranker_dir", None, "Reranker that has a say; default: none.")
     flags.DEFINE_bool("correct", True, "Correct the spelling of questions, as the index does.")
     flags.DEFINE_float("kept", 0.95, "Share of new questions with an answer that should count as answerable.")
     app.run(main)

@@ -104,10 +104,14 @@ def write_index(folder, num_pairs=300, num_documents=0, seed=1, **settings):
     settings = IndexSettings(**{"hybrid": "weight", "bm25_weight": 0.3, "keep": ("date",)} | settings)
     model = AnswerableModel.fit(draw.normal(size=(40, len(Signals._fields))), draw.random(40) < 0.5)
     decides = {"threshold": {"cosine": 0.5}, "answerable": {"model": model.as_json(), "least_log_odds": 0.0}}
+    reranked = AnswerableModel.fit(
+        draw.normal(size=(40, len(Signals._fields))), draw.random(40) < 0.5, None, Signals._fields
+    )
+    reranked = {"model": reranked.as_json(), "least_log_odds": 0.0, "reranker": "reranker"}
     os.makedirs(folder)
     WordWeights.build(map("\n".join, zip(questions, answers, strict=True))).save(folder)
     made_of = {"encoder": {"name": "random", "fingerprint": "encoder", "dtype_policy": "precomputed"}, "prepared": ""}
-    made_of |= decides | ({"of_documents": decides} if num_documents else {})
+    made_of |= decides | {"answerable_reranked": reranked} | ({"of_documents": decides} if num_documents else {})
     return write(
         folder,
         content,
@@ -131,4 +135,7 @@ def same_results(expected, results):
         ]
         assert texts[1] == texts[0]
         assert other.cosine == pytest.approx(one.cosine, abs=1e-5)
-        assert other[2:] == one[2:]
+        assert other[2:5] == one[2:5]
+        assert (other.evidence and other.evidence.answers) == (one.evidence and one.evidence.answers)
+        for logit in np.linspace(-3, 3, 13) if one.evidence else ():
+            assert other.evidence.decide([logit]) == one.evidence.decide([logit])

@@ -6,10 +6,10 @@ import math
 import numpy as np
 import pytest
 
-from docproduct.search.answerable import AnswerableModel, Signals, conformal
+from docproduct.search.answerable import OF_SEARCH, AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights, words_of
 
-WIDTH = len(Signals._fields)
+WIDTH = len(OF_SEARCH)
 
 
 def drawn(generator, questions):
@@ -149,5 +149,6 @@ def test_shared_words_by_hand(tmp_path):
 def test_the_signals_of_a_question_by_hand():
     words = WordWeights.build(["a fever", "a cough"])
     signals = Signals.of("Fever or cough", [0.8, 0.5], [0.3, 0.9], ("What is fever?", "It is heat."), words)
-    assert signals == (0.8, pytest.approx(0.3), 0.9, pytest.approx(0.5), math.log(1 + 3))
+    assert signals == (0.8, pytest.approx(0.3), 0.9, pytest.approx(0.5), math.log(1 + 3), 0.0)
+    assert signals.with_logits([-2.0, 1.5, 1.0]) == signals._replace(logit=1.5)
     assert words_of("Fever, or a cough?") == {"fever", "or", "cough"}

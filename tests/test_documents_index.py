@@ -21,6 +21,7 @@ from docproduct.contexts import ContextFinder
 from docproduct.index import Hit, Index, IndexSettings, calibrating, windows
 from docproduct.index.checks import check_prepared
 from docproduct.index.content import Content
+from docproduct.search.answerable import Signals
 from tests.conftest import write_csv
 
 GUIDE = """# Guide
@@ -156,8 +157,8 @@ def test_rows_for_generators_take_only_the_pairs(retriever, built, pairs, guides
 def test_each_kind_has_its_own_calibration(retriever, built, monkeypatch):
     opened = Index(str(built / "both"), retriever)
     of_pairs, of_documents = opened._deciders[False], opened._deciders[True]
-    assert not of_pairs.reads_signals  # ten pairs are too few for a model
-    assert of_documents.reads_signals
+    assert not of_pairs.by_search  # ten pairs are too few for a model
+    assert of_documents.by_search
     assert opened.manifest["of_documents"]["on"] == calibrating.SAMPLE
     question = "what is y?"
     vector = retriever.embed_few([question], "question")
@@ -165,26 +166,24 @@ def test_each_kind_has_its_own_calibration(retriever, built, monkeypatch):
     for hit in opened.search(vector[0], 13):
         best.setdefault(bool(hit.question), hit)
     asked = []
-    signals = type(of_documents).by_signals
-    monkeypatch.setattr(
-        type(of_documents), "by_signals", lambda self, *given: asked.append(given) or signals(self, *given)
-    )
+    signals = Signals.of
+    monkeypatch.setattr(Signals, "of", lambda *given: asked.append(given) or signals(*given))
 
     def answerable():
         return opened.search_many(vector, 1, "answer", [question])[0].is_answerable()
 
     for pair_passes, passage_passes in ((True, False), (False, True), (False, False)):
-        of_pairs._least_cosine = best[True].score + (-0.01 if pair_passes else 0.01)
-        of_documents._least = -1e9 if passage_passes else 1e9
+        of_pairs.least_cosine = best[True].score + (-0.01 if pair_passes else 0.01)
+        of_documents.by_search = of_documents.by_search._replace(least=-1e9 if passage_passes else 1e9)
         assert answerable() == (pair_passes or passage_passes)
-    text, cosines, of_questions, nearest = asked[-1]
+    text, cosines, of_questions, nearest, _ = asked[-1]
     assert (text, nearest) == (question, (best[False].heading, best[False].answer))
     assert cosines[0] == pytest.approx(best[False].score, abs=1e-6)
     assert not any(of_questions)
     # Without a text, the cosine of each kind decides.
-    of_documents._least_cosine = best[False].score + 0.01
+    of_documents.least_cosine = best[False].score + 0.01
     assert not opened.search_many(vector, 1)[0].is_answerable()
-    of_documents._least_cosine -= 0.02
+    of_documents.least_cosine -= 0.02
     assert opened.search_many(vector, 1)[0].is_answerable()
 
 
@@ -268,7 +267,7 @@ def test_a_generator_reads_a_passage_alone_and_is_checked_under_its_heading(retr
 def test_topics_that_were_meant_are_headings(retriever, built, monkeypatch):
     answerer = Answerer(retriever, Index(str(built / "alone"), retriever))
     decider = answerer.index._deciders[True]
-    monkeypatch.setattr(decider, "_least", 1e9)
+    monkeypatch.setattr(decider, "by_search", decider.by_search._replace(least=1e9))
     monkeypatch.setattr("docproduct.index.decision._NEAR_LOG_ODDS", 1e10)
     answer = answerer.answer(Query("what is y?"))
     assert not answer.answerable

@@ -62,8 +62,9 @@ def test_an_index_with_enough_questions_decides_by_its_model(retriever, words_in
     weights = WordWeights.build(f"{pair['question']} {pair['answer']}" for pair in pairs.to_pylist())
     signals = Signals.of(question, cosines[order], questions[order] @ vector[0], nearest, weights)
     log_odds = AnswerableModel.from_json(stored["model"]).log_odds(np.array([signals]))[0]
+    decider = opened._deciders[False]
     for shift, answerable in ((-0.01, True), (0.01, False)):
-        opened._deciders[False]._least = log_odds + shift
+        decider.by_search = decider.by_search._replace(least=log_odds + shift)
         for search_by in ("answer", "question"):
             again = opened.search_many(vector, 1, search_by, [question])[0]
             assert again.decision.answerable == again.is_answerable() == answerable
@@ -85,7 +86,7 @@ def test_without_a_text_or_a_model_the_cosine_decides(retriever, words_index, tm
     vector = retriever.embed_few(["what is xyz?"], "question")
     result = opened.search_many(vector, 1)[0]
     for least, answerable, near in ((-0.01, True, True), (0.05, False, True), (0.15, False, False)):
-        opened._deciders[False]._least_cosine = result.cosine + least
+        opened._deciders[False].least_cosine = result.cosine + least
         assert opened.search_many(vector, 1)[0].decision == (answerable, near)
     # An older index has no model.
     manifest = json.loads((words_index / "manifest.json").read_text())
@@ -206,11 +207,11 @@ def test_suggestions_only_where_an_answer_is_refused_and_not_hopeless(retriever,
     opened = Index(str(words_index), retriever)
     answerer, decider = Answerer(retriever, opened), opened._deciders[False]
     query = Query("what is abx?", k=5)
-    decider._least = -99.0
+    least = decider.by_search.least
     log_odds = []
     monkeypatch.setattr(AnswerableModel, "log_odds", lambda model, signals: np.array(log_odds[-1:]))
     for below, suggested in ((-0.1, 0), (0.1, 3), (0.9, 3), (1.1, 0)):
-        log_odds.append(decider._least - below)
+        log_odds.append(least - below)
         answer = answerer.answer(query)
         assert (answer.answerable, len(answer.suggestions)) == (below < 0, suggested)
         assert answer.as_json()["suggestions"] == [dataclasses.asdict(suggestion) for suggestion in answer.suggestions]

@@ -10,7 +10,6 @@ import pytest
 
 from data_pipeline.tokenizers import WordPiece
 from docproduct.systems.reranker import Reranker, RerankerConfig, TrainedReranker
-from docproduct.systems.reranker.folder import Candidates
 from docproduct.systems.reranker.mixing import best_first, choose, mix
 from docproduct.systems.reranker.pairs import KnownAnswers, answer_ids, join, text_ids
 from tests.conftest import TINY_BERT, VOCAB
@@ -139,11 +138,10 @@ def test_a_small_gain_leaves_the_retrievers_order():
 
 
 def test_scores_are_the_mixture(reranker):
-    logits = reranker.logits_many([(QUESTION, ANSWERS)])[0]
+    logits, other = reranker.logits_many([(QUESTION, ANSWERS), ("y?", ["x"])])
+    assert other.shape == (1,)
     expected = 0.5 * 20 * np.array(COSINES) + 0.5 * logits
-    first, second = reranker.scores_many([Candidates(QUESTION, ANSWERS, COSINES), Candidates("y?", ["x"], [0.5])])
-    np.testing.assert_allclose(first, expected, atol=1e-5)
-    assert second.shape == (1,)
+    np.testing.assert_allclose(reranker.scores(QUESTION, ANSWERS, COSINES), expected, atol=1e-5)
 
 
 def test_a_folder_is_loaded_as_it_was_saved(reranker, saved):

@@ -25,15 +25,15 @@ QUESTION = "what helps against a z?"
 
 
 class ByLength:
-    """A reranker that prefers short answers."""
+    """A reranker that prefers short answers, whatever their cosine."""
 
-    weight, retriever = 0.5, "another"
+    weight, retriever = 1.0, "another"
 
     def scores(self, question, answers, cosines):
-        return -np.array([len(answer) for answer in answers], np.float32)
+        return self.logits_many([(question, answers)])[0]
 
-    def scores_many(self, candidates):
-        return [self.scores(*part) for part in candidates]
+    def logits_many(self, pairs):
+        return [-np.array([len(answer) for answer in answers], np.float32) for _, answers in pairs]
 
 
 @pytest.fixture(scope="module")
@@ -112,9 +112,9 @@ class Slow(ByLength):
         self.seconds = 0.0
         monkeypatch.setattr("docproduct.index.reranking.time", types.SimpleNamespace(perf_counter=lambda: self.seconds))
 
-    def scores_many(self, candidates):
-        self.seconds += 0.004 * sum(len(part.answers) for part in candidates)
-        return super().scores_many(candidates)
+    def logits_many(self, pairs):
+        self.seconds += 0.004 * sum(len(answers) for _, answers in pairs)
+        return super().logits_many(pairs)
 
 
 def test_a_budget_lowers_the_depth(opened, monkeypatch):
@@ -147,7 +147,8 @@ def test_questions_that_come_together_share_the_budget(opened, monkeypatch, num_
 def test_what_a_small_index_lacks_is_timed_with_long_answers(monkeypatch):
     """A live index may be empty at the start, and grow."""
     slow, timed = Slow(monkeypatch), []
-    monkeypatch.setattr(slow, "scores", lambda *candidates: timed.append(candidates[1]))
+    reads = slow.logits_many
+    monkeypatch.setattr(slow, "logits_many", lambda pairs: timed.append(pairs[0][1]) or reads(pairs))
     rerank = HitReranker(slow, 10)
     rerank.keep_within(15, types.SimpleNamespace(longest_answers=lambda count: ["short"]))
     assert rerank.depth == 3
@@ -206,7 +207,7 @@ def test_evaluation_shows_both_orders(tmp_path, monkeypatch):
     settings = EvaluationSettings(reranker_dir="r", rerank_depth=2)
     results = evaluate.retrieval("model", data, settings, str(tmp_path / "run"))
     assert (results["RR@10"], results["without_reranker"]["RR@10"]) == (1, 0.5)
-    assert (results["rerank_depth"], results["rerank_weight"]) == (2, 0.5)
+    assert (results["rerank_depth"], results["rerank_weight"]) == (2, 1)
     assert [line.split()[2] for line in (tmp_path / "run").read_text().splitlines()] == ["d2", "d1", "d3"]
     judged = evaluate.retrieval("model", data, dataclasses.replace(settings, candidates="judged"))
     assert judged["without_reranker"]["RR@10"] == judged["RR@10"] == 1

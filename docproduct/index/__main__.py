@@ -5,7 +5,7 @@ import json
 import os
 from typing import Any
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from data_pipeline.corpora import Columns
 from data_pipeline.corpora.reading import ROLES
@@ -17,6 +17,7 @@ from docproduct import command
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
 from docproduct.index.ray_embedding import RayEncoder
 from docproduct.layers import precision
+from docproduct.systems.reranker import TrainedReranker
 from docproduct.systems.retriever import TrainedRetriever
 
 
@@ -40,10 +41,15 @@ def _define_flags() -> None:
     )
     for role in ROLES:
         flags.DEFINE_string(f"{role}_column", None, f"Column with the {role} in vectors, by name or as #3.")
+    flags.DEFINE_string(
+        "reranker_dir",
+        None,
+        "Reranker that serve.py will use with this index: it will have a say in whether a question is answerable.",
+    )
     flags.DEFINE_string("index_dir", None, "Index folder to write.", required=True)
     flags.DEFINE_bool("overwrite", False, "Replace index_dir.")
     flags.DEFINE_enum(
-        "precision", "auto", precision.PRECISIONS, "Precision of the encoder; auto: bfloat16 where it is fast."
+        "precision", "auto", precision.PRECISIONS, "Precision of the encoders; auto: bfloat16 where it is fast."
     )
     engine_help = "Where texts are encoded: on this machine, or on a Ray cluster whose machines share the files."
     flags.DEFINE_enum("engine", LOCAL, ENGINES, engine_help)
@@ -55,7 +61,7 @@ def main(argv: list[str]) -> None:
     values = command.begin(argv)
     with command.errors_on_one_line("the index was not written."):
         manifest = _build(values, IndexSettings(**flag_values(IndexSettings)))
-    names = ("threshold", "answerable", "of_documents")
+    names = ("threshold", "answerable", "answerable_reranked", "of_documents")
     calibrated = {name: manifest[name] for name in names if name in manifest}
     built = {side: kind["factory"] for side, kind in manifest["kinds"].items()}
     print(json.dumps({"index_dir": values.index_dir, **manifest["counts"], "factories": built, **calibrated}))
@@ -66,6 +72,10 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     if bool(values.vectors) == bool(values.prepared_dir):
         raise ValueError("Give either --prepared_dir (rows to encode) or --vectors (pairs with their vectors).")
     if values.vectors:
+        if values.reranker_dir:
+            raise ValueError(
+                "--reranker_dir calibrates an index of --prepared_dir; of --vectors, the cosine decides. Leave it out."
+            )
         if values.engine == RAY:
             raise ValueError(
                 "--engine=ray encodes the rows of --prepared_dir; --vectors are used as they are. Leave it out."
@@ -80,11 +90,24 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     if given := [name for name in ("question_vectors", "answer_vectors") if values[name].present]:
         raise ValueError(f"--{given[0]} belongs to --vectors.")
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
+    reranker = _reranker(values.reranker_dir, values.precision) if values.reranker_dir else None
     prepared = [open_prepared(path, (PAIR, PASSAGE)) for path in values.prepared_dir]
     work_dir = f"{os.path.normpath(values.index_dir)}.embedding"  # shards that a killed run has written
     on_cluster = values.engine == RAY
     with RayEncoder(retriever, values.model_dir, work_dir) if on_cluster else contextlib.nullcontext() as encoder:
-        return build(retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite, encoder)
+        return build(
+            retriever, prepared, values.index_dir, settings, values.model_dir, values.overwrite, encoder, reranker
+        )
+
+
+def _reranker(folder: str, precision: str) -> TrainedReranker | None:
+    """Loads a reranker; None if it is never used, as it gained nothing on dev."""
+    reranker = TrainedReranker.load(folder, precision)
+    if not reranker.weight:
+        logging.warning("The reranker in %s gained nothing on dev: it is never used, and has no say.", folder)
+        return None
+    reranker.compile_for_many()
+    return reranker
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from docproduct.index.ray_embedding import RayEncoder
 from docproduct.index.settings import IndexSettings
 from docproduct.search import kinds
 from docproduct.search.kinds import Kind
+from docproduct.systems.reranker import TrainedReranker
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.systems.retriever.folder import Embeddings, shorten
 
@@ -48,6 +49,7 @@ def build(
     encoder_name: str = "",
     overwrite: bool = False,
     encoder: RayEncoder | None = None,
+    reranker: TrainedReranker | None = None,
 ) -> dict[str, Any]:
     """Embeds all pairs and passages of prepared folders and writes an index, whole or not at all.
 
@@ -59,6 +61,7 @@ def build(
       encoder_name: Name of the encoder, for the error that refuses another.
       overwrite: Whether to replace `index_dir`.
       encoder: The same encoder on a cluster, which embeds in place of this process.
+      reranker: Will order the hits: the index is calibrated with and without it.
 
     Returns:
       The manifest.
@@ -98,7 +101,7 @@ def build(
             _save_embeddings(folder, embeddings)
         heads = {side: shorten(vectors.head, settings.dims) for side, vectors in embeddings.items()}
         content = content._replace(vectors=heads)
-        made_of |= calibrate(folder, content, retriever, settings)
+        made_of |= calibrate(folder, content, retriever, settings, reranker)
         return write(folder, content, words, settings, made_of)
 
 

@@ -26,6 +26,7 @@ from docproduct.search import threshold
 from docproduct.search.answerable import Signals
 from docproduct.search.shared_words import WordWeights
 from docproduct.search.spelling import Speller
+from docproduct.systems.reranker import TrainedReranker
 from docproduct.systems.retriever import Side, TrainedRetriever
 from docproduct.systems.retriever.folder import shorten
 
@@ -35,7 +36,11 @@ OF_PASSAGES = ("cosine", "shared", "length")
 
 
 def calibrate(
-    folder: str, content: Content, retriever: TrainedRetriever, settings: IndexSettings
+    folder: str,
+    content: Content,
+    retriever: TrainedRetriever,
+    settings: IndexSettings,
+    reranker: TrainedReranker | None = None,
 ) -> dict[str, dict[str, Any] | None]:
     """Returns what a manifest holds of the calibration, and writes the words' weights that it takes.
 
@@ -44,6 +49,7 @@ def calibrate(
       content: The rows of the index.
       retriever: Its encoder.
       settings: How the index is built.
+      reranker: Decides about pairs, too, wherever it is used; None: a search alone decides.
     """
     passages = are_passages(content.pairs)
     pairs = content.taken(~passages) if passages.any() else content
@@ -51,11 +57,16 @@ def calibrate(
     calibrated: dict[str, dict[str, Any] | None] = {"threshold": None, "answerable": None}
     if len(pairs.pairs):
         calibrated["threshold"] = threshold_of(pairs, settings.kept)
-        calibrated["answerable"] = _answerable(
-            pairs, words, retriever, settings, _encoding(retriever), hide_questions=False
-        )
-        if calibrated["answerable"]:
+        logits = reranker and reranker.logits_many
+        evidence = _evidence(pairs, words, retriever, settings, _encoding(retriever), logits=logits)
+        if evidence:
+            calibrated["answerable"] = refusals.calibrate(evidence, settings.kept)
             refusals.report(calibrated["answerable"])
+        if evidence and reranker:
+            reranked = refusals.calibrate(evidence, settings.kept, Signals._fields)
+            calibrated["answerable_reranked"] = reranked | {"reranker": reranker.fingerprint()}
+            logging.info("The same where the reranker is used:")
+            refusals.report(reranked)
     if passages.any():
         calibrated["of_documents"] = _of_documents(pairs, words, retriever, settings)
         calibrated["threshold"] = calibrated["threshold"] or calibrated["of_documents"]["threshold"]
@@ -97,10 +108,11 @@ def _of_documents(
         source, encode = SAMPLE, sample_vectors.cached(retriever)
         pairs = sample_content(encode, settings)
         words = WordWeights.build(f"{text}\n{answer}" for text, answer in _texts(pairs))
+    evidence = _evidence(pairs, words, retriever, settings, encode, hide_questions=True)
     calibrated = {
         "on": source,
         "threshold": threshold_of(pairs, settings.kept, told=False),
-        "answerable": _answerable(pairs, words, retriever, settings, encode, hide_questions=True),
+        "answerable": refusals.calibrate(evidence, settings.kept, OF_PASSAGES) if evidence else None,
     }
     what = "the bundled sample" if source == SAMPLE else "the pairs of the index"
     told = f" {refusals.summary(calibrated['answerable'])}" if calibrated["answerable"] else ""
@@ -115,22 +127,20 @@ def _encoding(retriever: TrainedRetriever) -> Encode:
     return encode
 
 
-def _answerable(
+def _evidence(
     pairs: Content,
     words: WordWeights,
     retriever: TrainedRetriever,
     settings: IndexSettings,
     encode: Encode,
-    hide_questions: bool,
-) -> dict[str, Any] | None:
+    hide_questions: bool = False,
+    logits: refusals.Logits | None = None,
+) -> refusals.Evidence | None:
     def embed(questions: Sequence[str]) -> np.ndarray:
         return shorten(encode(questions, QUESTION), settings.dims)
 
     correct: Callable[[str], str] = Speller(words.counts, retriever.tokenizer).correct
-    evidence = refusals.gather(pairs, words, embed, correct, hide_questions)
-    if not evidence:
-        return None
-    return refusals.calibrate(evidence, settings.kept, OF_PASSAGES if hide_questions else Signals._fields)
+    return refusals.gather(pairs, words, embed, correct, hide_questions, logits)
 
 
 def sample_content(encode: Encode, settings: IndexSettings) -> Content:

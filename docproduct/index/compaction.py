@@ -44,7 +44,8 @@ def write_new(
 ) -> str:
     """Writes a live index to a folder beside the old one, and returns it; its files are on the disk.
 
-    The calibration is made anew. The index may be searched and changed meanwhile.
+    The calibration is made anew, but for that with a reranker, which takes minutes. The index may be searched and
+    changed meanwhile.
 
     Args:
       manifest: Manifest of the old folder.
@@ -60,7 +61,8 @@ def write_new(
     settings = dataclasses.replace(settings, export_embeddings=False)
     content = _content(manifest, snapshot, settings, retriever)
     words = word_indexes(content.pairs, settings)
-    made_of = {name: manifest[name] for name in ("encoder", "prepared", "folders", "vectors") if name in manifest}
+    kept = ("encoder", "prepared", "folders", "vectors", "answerable_reranked")
+    made_of = {name: manifest[name] for name in kept if name in manifest}
     made_of |= {"settings": dataclasses.asdict(settings), "compactions": manifest.get("compactions", 0) + 1}
     path = os.path.join(live_dir(index_dir), _NEW)
     with files.whole_folder(path, overwrite=True, kind=KIND) as folder:

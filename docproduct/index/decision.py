@@ -1,7 +1,6 @@
 """Decides whether an index answers a question, as its manifest says."""
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,25 +13,53 @@ _NEAR_COSINE = 0.1
 _NEAR_LOG_ODDS = 1.0
 
 
-class Decider:
-    """The calibration of an index.
+class Calibrated(NamedTuple):
+    """A model with its threshold.
 
     Attributes:
+      model: Reads the signals of a search.
+      least: Minimum log odds of a question that counts as answerable.
+    """
+
+    model: AnswerableModel
+    least: float
+
+    @classmethod
+    def from_json(cls, stored: dict[str, Any], rounding: float) -> "Calibrated":
+        """Reads what `refusals.calibrate` returned; a cosine may lose `rounding`.
+
+        Raises:
+          ValueError: the model reads signals that this version does not know.
+        """
+        model = AnswerableModel.from_json(stored["model"])
+        return cls(model, stored["least_log_odds"] - model.rounding(rounding))
+
+    def decide(self, signals: Signals) -> Decision:
+        """Decides about one question."""
+        log_odds = float(self.model.log_odds(np.array([signals]))[0])
+        return Decision(log_odds >= self.least, log_odds >= self.least - _NEAR_LOG_ODDS)
+
+
+class Decider:
+    """The calibration of an index: of its pairs, or of its passages.
+
+    Attributes:
+      least_cosine: Minimum cosine of the nearest answer, where the cosine decides alone.
+      by_search: Reads what a search tells; None: the cosine decides alone.
+      by_reranker: Reads a reranker's logit, too; None: the index was calibrated without a reranker.
       words: How much each word weighs; None if the cosine decides alone.
-      reads_signals: Whether it reads all signals of a search; otherwise the cosine decides alone.
     """
 
     def __init__(
         self,
         least_cosine: float,
-        model: AnswerableModel | None = None,
+        by_search: Calibrated | None = None,
+        by_reranker: Calibrated | None = None,
         words: WordWeights | None = None,
-        least_log_odds: float = 0.0,
     ):
-        """Joins the parts; `model` and `words` are both given, or neither is."""
-        self._least_cosine, self._model, self.words = least_cosine, model, words
-        self._least = least_log_odds
-        self.reads_signals = model is not None
+        """Joins the parts; `words` is given if a model is."""
+        self.least_cosine, self.by_search, self.by_reranker = least_cosine, by_search, by_reranker
+        self.words = words
 
     @classmethod
     def load(cls, index_dir: str, manifest: dict[str, Any], least_cosine: float, rounding: float) -> "Decider":
@@ -49,22 +76,11 @@ class Decider:
         """
         if not (stored := manifest.get("answerable")):
             return cls(least_cosine)
-        model = AnswerableModel.from_json(stored["model"])
-        least = stored["least_log_odds"] - model.rounding(rounding)
-        return cls(least_cosine, model, WordWeights.load(index_dir), least)
+        by_search, by_reranker = Calibrated.from_json(stored, rounding), None
+        if reranked := manifest.get("answerable_reranked"):
+            by_reranker = Calibrated.from_json(reranked, rounding)
+        return cls(least_cosine, by_search, by_reranker, WordWeights.load(index_dir))
 
     def by_cosine(self, cosine: float) -> Decision:
         """Decides by the cosine of the nearest answer."""
-        return Decision(cosine >= self._least_cosine, cosine >= self._least_cosine - _NEAR_COSINE)
-
-    def by_signals(
-        self,
-        question: str,
-        cosines: Sequence[float],
-        question_cosines: Sequence[float],
-        nearest: tuple[str, str],
-    ) -> Decision:
-        """Decides by all that a search tells; the arguments are those of `Signals.of`."""
-        signals = Signals.of(question, cosines, question_cosines, nearest, self.words)
-        log_odds = float(self._model.log_odds(np.array([signals]))[0])
-        return Decision(log_odds >= self._least, log_odds >= self._least - _NEAR_LOG_ODDS)
+        return Decision(cosine >= self.least_cosine, cosine >= self.least_cosine - _NEAR_COSINE)

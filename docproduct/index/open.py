@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 from docproduct.index.content import DOCUMENT_COLUMNS, SHOWN_COLUMNS
 from docproduct.index.decision import Decider
 from docproduct.index.opened import OpenedFolder
-from docproduct.index.results import Decision, Hit, SearchResult
+from docproduct.index.results import Decision, Evidence, Hit, SearchResult
 from docproduct.index.side import Ranked, first_of_each_answer
-from docproduct.search.answerable import DEPTH
+from docproduct.search.answerable import DEPTH, Signals
 from docproduct.search.filters import Filter
 from docproduct.search.fusion import Hybrid
 from docproduct.systems.retriever import Side
@@ -117,8 +117,8 @@ class Index(OpenedFolder):
                     "--search_parameters, or with --factory=Flat."
                 )
             num_own = min(k, len(first_of_each_answer(own, self.pairs.groups)))
-            decision = self._decide(queries and queries[number], vector, nearest[number])
-            results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored)), num_own, decision))
+            decided = self._decide(queries and queries[number], vector, nearest[number])
+            results.append(SearchResult(self._hits(best[:k]), max(cosines), bool(len(stored)), num_own, *decided))
         return results
 
     def _depths(self, k: int, fused: bool) -> tuple[int, int]:
@@ -129,29 +129,40 @@ class Index(OpenedFolder):
     def _filter(self, conditions: Sequence[str]) -> Filter:
         return Filter.parse(conditions, self.pairs.columns)
 
-    def _decide(self, query: str | None, vector: np.ndarray, nearest: Ranked) -> Decision:
+    def _decide(self, query: str | None, vector: np.ndarray, nearest: Ranked) -> tuple[Decision, Evidence | None]:
         """Returns whether the pairs or the passages answer a query, of which the text may be unknown."""
-        decisions = []
-        for of_passages, decider in self._deciders.items():
+        decisions: list[Decision] = []
+        of_pairs = None
+        for of_passages, decider in self._deciders.items():  # that of pairs first
             own = [(row, cosine) for row, cosine in nearest if self._decides(of_passages, row)][:DEPTH]
-            if own:
-                decisions.append(self._decide_by(decider, query, vector, own))
-        return Decision(any(one.answerable for one in decisions), any(one.near for one in decisions))
+            if own and (query is None or not decider.by_search):
+                decisions.append(decider.by_cosine(own[0][1]))
+            elif own:
+                signals = self._signals(decider, query, vector, own)
+                decisions.append(decider.by_search.decide(signals))
+                if decider.by_reranker:
+                    answers = [self.pairs[int(row)]["answer"] for row, _ in own]
+                    of_pairs = answers, signals, decider.by_reranker
+        if not of_pairs:
+            return Decision.any_of(decisions), None
+        answers, signals, by_reranker = of_pairs
+
+        def decide(logits: Sequence[float]) -> Decision:
+            return Decision.any_of([by_reranker.decide(signals.with_logits(logits)), *decisions[1:]])
+
+        return Decision.any_of(decisions), Evidence(answers, decide)
 
     def _decides(self, of_passages: bool, row: int) -> bool:
         """Returns whether a calibration decides about a row; a single one decides about pairs that were added, too."""
         return len(self._deciders) == 1 or bool(self.pairs.passages[row]) == of_passages
 
-    def _decide_by(self, decider: Decider, query: str | None, vector: np.ndarray, nearest: Ranked) -> Decision:
-        """Returns what one calibration says of the nearest pairs, or of the nearest passages."""
-        cosines = [cosine for _, cosine in nearest]
-        if query is None or not decider.reads_signals:
-            return decider.by_cosine(cosines[0])
+    def _signals(self, decider: Decider, query: str, vector: np.ndarray, nearest: Ranked) -> Signals:
+        """Returns what a search tells one calibration, by the nearest pairs or the nearest passages."""
         rows = np.array([row for row, _ in nearest])
         best = (self.pairs.headings[rows[0]], self.pairs[int(rows[0])]["answer"])
         has_questions = self.has_questions and not self.pairs.passages[rows].any()
         of_questions = self._sides["question"].cosines(rows, vector).tolist() if has_questions else [0.0]
-        return decider.by_signals(query, cosines, of_questions, best)
+        return Signals.of(query, [cosine for _, cosine in nearest], of_questions, best, decider.words)
 
     def correct(self, question: str) -> str:
         """Returns a clean question with misspelt words corrected, by the words of the index; see spelling.py.

@@ -90,6 +90,12 @@ class OpenedFolder:
         return table
 
     @property
+    def calibrated_reranker(self) -> str | None:
+        """Fingerprint of the reranker that the index was calibrated with; None if there was none."""
+        reranked = self.manifest.get("answerable_reranked")
+        return reranked["reranker"] if reranked else None
+
+    @property
     def num_answers(self) -> int:
         """Number of different answers."""
         return self.pairs.num_answers

@@ -7,26 +7,29 @@ questions fits a model (docproduct/search/answerable.py), the other half sets it
 """
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from absl import logging
+from tqdm import tqdm
 
 from data_pipeline import cleaning, splits
 from data_pipeline.other_words import KINDS, SUBJECT_ALONE, SYNONYM, by_another_name, rewordings, topic
 from docproduct.index.content import OTHER_NAMES, Content
-from docproduct.search.answerable import DEPTH, AnswerableModel, Signals, conformal
+from docproduct.search.answerable import DEPTH, OF_SEARCH, AnswerableModel, Signals, conformal
 from docproduct.search.shared_words import WordWeights
 from docproduct.search.threshold import LEAST_QUESTIONS
 
 Embed = Callable[[Sequence[str]], np.ndarray]
+Logits = Callable[[Sequence[tuple[str, Sequence[str]]]], Sequence[np.ndarray]]  # see TrainedReranker.logits_many
 TABLE = "table"  # kind of a question that is asked in the table's own words
 OTHER_WORDS = "other words"  # all other kinds together, except SYNONYM
 WITH_ANSWER, OTHER_ASPECT, OTHER_TOPIC = "with its answers", "other aspect", "other topic"
 LEAST_FITTING = 100  # questions: with fewer, the cosine decides alone
 _MOST_FITTING, _MOST_CALIBRATING = 300, 500  # questions: each is asked in up to seven ways
 _FIRST_LOOK = 64  # passages among which DEPTH different answers are expected
+_QUESTIONS_READ = 50  # by a reranker together
 _SEED = 0
 
 
@@ -75,7 +78,12 @@ class Evidence(NamedTuple):
 
 
 def gather(
-    content: Content, words: WordWeights, embed: Embed, correct: Callable[[str], str], hide_questions: bool = False
+    content: Content,
+    words: WordWeights,
+    embed: Embed,
+    correct: Callable[[str], str],
+    hide_questions: bool = False,
+    logits: Logits | None = None,
 ) -> Evidence | None:
     """Asks an index the questions of its calibration.
 
@@ -85,6 +93,7 @@ def gather(
       embed: Encodes questions, [Q] texts -> [Q, D] float32, unit norm.
       correct: Corrects the spelling of a question that is asked in other words, as the index will.
       hide_questions: Whether the pairs stand for passages of documents, which have no question to compare with.
+      logits: A reranker's, of questions and answers; None: there is no reranker.
 
     Returns:
       What the searches told; None if there are too few questions.
@@ -93,12 +102,12 @@ def gather(
     if not len(fitting):
         logging.warning("There are too few questions to fit when one is answerable: its best cosine decides alone.")
         return None
-    draw, searches = random.Random(_SEED), Searches(content, words, embed, hide_questions)
+    draw, searches = random.Random(_SEED), Searches(content, words, embed, hide_questions, logits)
     asked = [asked_questions(content, rows, draw, correct) for rows in (fitting, calibrating)]
     return Evidence(*map(searches.observe, asked), source)
 
 
-def calibrate(evidence: Evidence, keep_share: float, features: Sequence[str] = Signals._fields) -> dict[str, Any]:
+def calibrate(evidence: Evidence, keep_share: float, features: Sequence[str] = OF_SEARCH) -> dict[str, Any]:
     """Fits the model and its threshold; returns what the manifest holds under "answerable".
 
     Args:
@@ -160,8 +169,16 @@ def asked_questions(
 class Searches:
     """Asks an index that is not written yet: by brute force, with candidates left out."""
 
-    def __init__(self, content: Content, words: WordWeights, embed: Embed, hide_questions: bool = False):
-        self._hide_questions = hide_questions
+    def __init__(
+        self,
+        content: Content,
+        words: WordWeights,
+        embed: Embed,
+        hide_questions: bool = False,
+        logits: Logits | None = None,
+    ):
+        """Takes what `gather` takes."""
+        self._hide_questions, self._logits = hide_questions, logits
         self._questions, self._answers = content.vectors["question"], content.vectors["answer"]
         columns = {name: content.pairs[name].to_pylist() for name in ("question", "answer", "focus")}
         # A passage is found under its title, which names its topic.
@@ -180,12 +197,31 @@ class Searches:
         others = [number for number, (_, _, kind) in enumerate(asked) if kind != TABLE]
         if others:
             vectors[others] = self._embed([asked[number].text for number in others])
-        observed = []
+        observed, read = [], []
         for question, vector in zip(asked, vectors, strict=True):
             for case, left_out in self._cases(question):
                 if not left_out.all():
-                    observed.append((self._signals(question, vector, left_out), question.kind, case, question.row))
+                    signals, rows = self._signals(question, vector, left_out)
+                    observed.append((signals, question.kind, case, question.row))
+                    read.append((question.text, [self._texts[row][1] for row in rows.tolist()]))
+        if self._logits:
+            each = zip(observed, self._read(read), strict=True)
+            observed = [(signals.with_logits(logits), *rest) for (signals, *rest), logits in each]
         return Observed(*map(np.array, zip(*observed, strict=True)))
+
+    def _read(self, asked: Sequence[tuple[str, Sequence[str]]]) -> Iterator[list[float]]:
+        """Yields the reranker's logits of each question's answers; it reads no answer twice for one question."""
+        answers: dict[str, dict[str, None]] = {}  # by question
+        for question, nearest in asked:
+            answers.setdefault(question, {}).update(dict.fromkeys(nearest))
+        pairs = [(question, list(own)) for question, own in answers.items()]
+        logit_of: dict[tuple[str, str], float] = {}
+        for start in tqdm(range(0, len(pairs), _QUESTIONS_READ), desc="questions for the reranker"):
+            part = pairs[start : start + _QUESTIONS_READ]
+            for (question, own), logits in zip(part, self._logits(part), strict=True):
+                logit_of |= {(question, answer): logit for answer, logit in zip(own, logits.tolist(), strict=True)}
+        for question, nearest in asked:
+            yield [logit_of[question, answer] for answer in nearest]
 
     def _cases(self, question: Asked) -> list[tuple[str, np.ndarray]]:
         """Returns the cases that a question is asked in, with the pairs that are left out, [N] bool."""
@@ -196,7 +232,8 @@ class Searches:
         # A question about the subject as a whole is answered by any of its pairs.
         return cases if question.kind in SUBJECT_ALONE else [*cases, (OTHER_ASPECT, own)]
 
-    def _signals(self, question: Asked, vector: np.ndarray, left_out: np.ndarray) -> Signals:
+    def _signals(self, question: Asked, vector: np.ndarray, left_out: np.ndarray) -> tuple[Signals, np.ndarray]:
+        """Returns what a search tells that leaves out some pairs, and the rows of the nearest others."""
         cosines = self._answers @ vector  # [P]
         cosines[left_out[self._rows]] = -np.inf
         nearest = self._nearest(cosines)  # passages
@@ -204,14 +241,15 @@ class Searches:
         stored, answer = self._texts[rows[0]]
         if self._hide_questions:
             best, none = (stored or "", answer), [0.0]
-            return Signals.of(question.text, cosines[nearest].tolist(), none, best, self._words)
+            return Signals.of(question.text, cosines[nearest].tolist(), none, best, self._words), rows
         question_cosines = self._questions[rows] @ vector
         if question.kind == TABLE:  # it stands for a new question: the stored one is itself, and does not count
             itself = self._question_groups[rows] == self._question_groups[question.row]
             question_cosines[itself] = question_cosines[~itself].max(initial=0.0)
             stored = "" if itself[0] else stored
         best = (stored, answer)
-        return Signals.of(question.text, cosines[nearest].tolist(), question_cosines.tolist(), best, self._words)
+        signals = Signals.of(question.text, cosines[nearest].tolist(), question_cosines.tolist(), best, self._words)
+        return signals, rows
 
     def _nearest(self, cosines: np.ndarray) -> np.ndarray:
         """Returns the nearest passages of DEPTH different answers, or of all."""

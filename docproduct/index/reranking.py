@@ -1,15 +1,16 @@
-"""The first hits of a search in the order of a reranker."""
+"""The first hits of a search in the order of a reranker, which also decides whether the question is answerable."""
 
 import dataclasses
 import time
 from collections.abc import Sequence
 
+import numpy as np
 from absl import logging
 
 from docproduct.index.open import Hit, Index, SearchResult
 from docproduct.systems.reranker import TrainedReranker
-from docproduct.systems.reranker.folder import DEPTH, Candidates
-from docproduct.systems.reranker.mixing import best_first
+from docproduct.systems.reranker.folder import DEPTH
+from docproduct.systems.reranker.mixing import best_first, mix
 from docproduct.systems.retriever import TrainedRetriever
 
 _LEAST_DEPTH = 2  # one hit has no order
@@ -24,12 +25,13 @@ class HitReranker:
     Attributes:
       reranker: Scores the hits.
       depth: Number of first hits that are ordered; fewer than two: none.
+      decides: Whether it decides which questions are answerable: the index was calibrated with it.
       most_pairs: Maximum number of pairs of all questions of a call together; None: no limit.
     """
 
-    def __init__(self, reranker: TrainedReranker, depth: int = DEPTH):
-        """Takes a reranker. If its weight is 0, as it gained nothing on dev, no hits are ordered."""
-        self.reranker, self.depth = reranker, depth if reranker.weight else 0
+    def __init__(self, reranker: TrainedReranker, depth: int = DEPTH, decides: bool = False):
+        """Takes a reranker. If its weight is 0, as it gained nothing on dev, it is not used."""
+        self.reranker, self.depth, self.decides = reranker, depth if reranker.weight else 0, decides
         self.most_pairs: int | None = None
 
     @classmethod
@@ -55,13 +57,20 @@ class HitReranker:
         Raises:
           ValueError: the folder holds no reranker, or is damaged.
         """
-        rerank = cls(TrainedReranker.load(folder, precision), depth)
+        reranker = TrainedReranker.load(folder, precision)
+        rerank = cls(reranker, depth, decides=index.calibrated_reranker == reranker.fingerprint())
         if not rerank.depth:
             logging.warning("The reranker in %s gained nothing on dev: hits keep the retriever's order.", folder)
         elif rerank.reranker.retriever != retriever.fingerprint():
             logging.warning(
                 "The reranker in %s was trained for the hits of another retriever: its weight may not fit. Train one "
                 "for this retriever, or compare both with docproduct.evaluate.",
+                folder,
+            )
+        elif not rerank.decides:
+            logging.info(
+                "The reranker in %s has no say in whether a question is answerable, as the index was not built with "
+                "docproduct.index --reranker_dir.",
                 folder,
             )
         if rerank.depth and most_ms is not None:
@@ -86,12 +95,11 @@ class HitReranker:
 
     def _milliseconds(self, answers: Sequence[str]) -> float:
         """Returns the milliseconds that a question with these answers takes."""
-        candidates = [Candidates(_QUESTION, answers, [0.0] * len(answers))]
-        self.reranker.scores_many(candidates)  # the first time takes longer
+        self.reranker.logits_many([(_QUESTION, answers)])  # the first time takes longer
         taken = []
         for _ in range(_TIMED_RUNS):
             start = time.perf_counter()
-            self.reranker.scores_many(candidates)
+            self.reranker.logits_many([(_QUESTION, answers)])
             taken.append(1_000 * (time.perf_counter() - start))
         return min(taken)
 
@@ -106,7 +114,8 @@ class HitReranker:
         """Returns the results with at most their first `depth` hits in the reranker's order, and the others as before.
 
         The answers of a stored question stay first. The pairs of all questions are read together. They share
-        `most_pairs`: the more questions, the fewer hits of each are ordered.
+        `most_pairs`: the more questions, the fewer hits of each are ordered. If the reranker `decides`, and enough hits
+        are read, the results also say by its logits whether each question is answerable.
 
         Args:
           questions: Clean texts.
@@ -117,16 +126,25 @@ class HitReranker:
             return list(results)
         ends = [max(depth, result.num_own) for result in results]
         parts = [result.hits[result.num_own : end] for result, end in zip(results, ends, strict=True)]
-        candidates = [
-            Candidates(question, [hit.answer for hit in part], [hit.score for hit in part])
-            for question, part in zip(questions, parts, strict=True)
+        nearest = [result.evidence.answers if self._decides(result, depth) else [] for result in results]
+        read = [
+            list(dict.fromkeys([hit.answer for hit in part] + answers))
+            for part, answers in zip(parts, nearest, strict=True)
         ]
-        orders = map(_ordered, parts, self.reranker.scores_many(candidates))
-        return [
-            result._replace(hits=[*result.hits[: result.num_own], *order, *result.hits[end:]])
-            for result, end, order in zip(results, ends, orders, strict=True)
-        ]
+        logits = self.reranker.logits_many(list(zip(questions, read, strict=True)))
+        reranked = []
+        for result, end, part, answers, *known in zip(results, ends, parts, nearest, read, logits, strict=True):
+            logit_of = dict(zip(*known, strict=True))
+            order = self._ordered(part, [logit_of[hit.answer] for hit in part])
+            decision = result.evidence.decide([logit_of[answer] for answer in answers]) if answers else result.decision
+            hits = [*result.hits[: result.num_own], *order, *result.hits[end:]]
+            reranked.append(result._replace(hits=hits, decision=decision))
+        return reranked
 
+    def _decides(self, result: SearchResult, depth: int) -> bool:
+        """Returns whether the reranker decides; with fewer hits than that takes, or a stored question, it does not."""
+        return bool(self.decides and result.evidence and not result.stored and depth >= len(result.evidence.answers))
 
-def _ordered(hits: Sequence[Hit], scores: Sequence[float]) -> list[Hit]:
-    return [dataclasses.replace(hits[i], rerank_score=float(scores[i])) for i in best_first(scores).tolist()]
+    def _ordered(self, hits: Sequence[Hit], logits: Sequence[float]) -> list[Hit]:
+        scores = mix([hit.score for hit in hits], np.array(logits), self.reranker.weight)
+        return [dataclasses.replace(hits[i], rerank_score=float(scores[i])) for i in best_first(scores).tolist()]

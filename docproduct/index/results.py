@@ -1,7 +1,7 @@
 """What a search returns."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from docproduct.index.content import heading
@@ -17,6 +17,23 @@ class Decision(NamedTuple):
 
     answerable: bool
     near: bool
+
+    @classmethod
+    def any_of(cls, decisions: Sequence["Decision"]) -> "Decision":
+        """Returns what holds by any of several calibrations."""
+        return cls(any(one.answerable for one in decisions), any(one.near for one in decisions))
+
+
+class Evidence(NamedTuple):
+    """What a reranker needs to decide whether an index answers a question.
+
+    Attributes:
+      answers: The nearest answers, which it reads; the nearest first.
+      decide: Takes its logit of each, and decides.
+    """
+
+    answers: list[str]
+    decide: Callable[[Sequence[float]], Decision]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,6 +94,7 @@ class SearchResult(NamedTuple):
       stored: Whether the query is a stored question.
       num_own: Number of hits, from the first, that are answers of that stored question.
       decision: What the index's calibration says.
+      evidence: What a reranker may decide in its place; None if the index was calibrated without one.
     """
 
     hits: list[Hit]
@@ -84,6 +102,7 @@ class SearchResult(NamedTuple):
     stored: bool = False
     num_own: int = 0
     decision: Decision = Decision(answerable=False, near=False)
+    evidence: Evidence | None = None
 
     def is_answerable(self, least_cosine: float | None = None) -> bool:
         """Returns whether the query is a stored question, or has an answer that is near enough.

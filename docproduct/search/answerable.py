@@ -21,7 +21,7 @@ _MOST_STEPS = 50
 
 
 class Signals(NamedTuple):
-    """What a search tells about a question. Another field, such as a reranker's score, is another feature of the model.
+    """What a search, and then a reranker, tell about a question.
 
     Attributes:
       cosine: Cosine of the question and the nearest answer.
@@ -29,6 +29,7 @@ class Signals(NamedTuple):
       question_cosine: Highest cosine of the question and the stored questions of these answers.
       shared: Share of the question's words that stand in the nearest pair; see shared_words.py.
       length: Logarithm of 1 + the number of words.
+      logit: Highest logit that a reranker gives to one of these answers; 0 without a reranker.
     """
 
     cosine: float
@@ -36,6 +37,7 @@ class Signals(NamedTuple):
     question_cosine: float
     shared: float
     length: float
+    logit: float = 0.0
 
     @classmethod
     def of(
@@ -46,7 +48,7 @@ class Signals(NamedTuple):
         nearest: tuple[str, str],
         words: WordWeights,
     ) -> "Signals":
-        """Computes the signals of one question.
+        """Computes what a search tells about one question.
 
         Args:
           question: A clean text.
@@ -63,6 +65,16 @@ class Signals(NamedTuple):
             math.log(1 + len(words_of(question))),
         )
 
+    def with_logits(self, logits: Sequence[float]) -> "Signals":
+        """Adds what a reranker tells.
+
+        Args:
+          logits: Its logit of each of the nearest answers.
+        """
+        return self._replace(logit=max(logits))
+
+
+OF_SEARCH = tuple(name for name in Signals._fields if name != "logit")
 
 # How many times a cosine's rounding error each feature may be wrong.
 _ROUNDINGS = {"cosine": 1, "margin": 2, "question_cosine": 1}
@@ -92,7 +104,7 @@ class AnswerableModel:
         signals: np.ndarray,
         answered: np.ndarray,
         row_weights: np.ndarray | None = None,
-        features: Sequence[str] = Signals._fields,
+        features: Sequence[str] = OF_SEARCH,
     ) -> "AnswerableModel":
         """Fits the weights by Newton's method.
 

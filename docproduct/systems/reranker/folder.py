@@ -9,7 +9,7 @@ rerank.json          the weight of the logits that was best on dev
 import dataclasses
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -36,20 +36,6 @@ _ROW_MULTIPLE = 1_024  # divides _BATCH_TOKENS, so that few rows are added
 _NUM_GROUPS = 4  # of similar length in a batch
 _WORTH_COMPILING = 256  # width of the encoder
 _REMEDY = "Expected what train_embeddings.py --task=reranker wrote."
-
-
-class Candidates(NamedTuple):
-    """A question with the answers to rerank.
-
-    Attributes:
-      question: A clean text.
-      answers: Clean texts, in the order of the retriever.
-      cosines: The retriever's cosine of each.
-    """
-
-    question: str
-    answers: Sequence[str]
-    cosines: Sequence[float]
 
 
 class TrainedReranker:
@@ -93,17 +79,17 @@ class TrainedReranker:
           answers: A clean texts, in the order of the retriever.
           cosines: The retriever's cosine of each.
         """
-        return self.scores_many([Candidates(question, answers, cosines)])[0]
-
-    def scores_many(self, candidates: Sequence[Candidates]) -> list[np.ndarray]:
-        """Returns what `scores` returns for several questions, whose pairs are read together."""
-        logits = [np.zeros(len(part.answers), np.float32) for part in candidates]
-        if self.weight:
-            logits = self.logits_many([(part.question, part.answers) for part in candidates])
-        return [mix(part.cosines, own, self.weight) for part, own in zip(candidates, logits, strict=True)]
+        logits = self.logits_many([(question, answers)])[0] if self.weight else np.zeros(len(answers), np.float32)
+        return mix(cosines, logits, self.weight)
 
     def logits_many(self, pairs: Sequence[tuple[str, Sequence[str]]]) -> list[np.ndarray]:
-        """Returns the model's own scores of each question's answers, [A] float32 each, without the retriever."""
+        """Returns the model's own scores of several questions' answers, [A] float32 each, without the retriever.
+
+        All pairs are read together.
+
+        Args:
+          pairs: Each question with its answers, clean texts.
+        """
         answers = list(dict.fromkeys(answer for _, given in pairs for answer in given))
         if not answers:
             return [np.zeros(0, np.float32) for _ in pairs]
