@@ -5,11 +5,12 @@
 Each text is encoded once: the first 256 and 512 tokens, the first and the last 128, and passages of 256 and 128 tokens,
 of which the nearest to the question counts. Ends with one line of JSON: of each way, RR@10 of the vectors alone, the
 difference from the first 256 tokens with its 95 % interval (paired bootstrap), and RR@10 of the questions whose answer
-is longer than 256 tokens, and of all others.
+is longer than 256 tokens, and of all others. With --reranker_dir, each way stands there a second time, its first hits
+in the reranker's order. The reranker always reads the beginning of an answer.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,10 @@ from docproduct.evaluate import ranking
 from docproduct.evaluate.bootstrap import intervals
 from docproduct.evaluate.record import Record
 from docproduct.index import windows
+from docproduct.systems.reranker import TrainedReranker
+from docproduct.systems.reranker.folder import DEPTH
+from docproduct.systems.reranker.mixing import mix
+from docproduct.systems.reranker.rankings import reranked
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
 
@@ -39,7 +44,8 @@ class Texts:
         self.texts = list(self.documents.values())
         self.ids = retriever.tokenizer.encode(self.texts, 2**30).to_list()
         self.lengths = np.array(list(map(len, self.ids)))
-        self.queries = retriever.embed(list(data.queries.values()), "question").head  # [Q, D]
+        self.questions = list(data.queries.values())
+        self.queries = retriever.embed(self.questions, "question").head  # [Q, D]
         place = {key: number for number, key in enumerate(self.documents)}
         longest = [
             max((self.lengths[place[key]] for key, grade in grades.items() if grade), default=0)
@@ -65,10 +71,10 @@ class Texts:
         cut = windows.cut([self.texts[row] for row in rows], self.retriever, size, _OVERLAP)
         return np.maximum.reduceat(self.cosines(cut.ids), np.flatnonzero(cut.numbers == 0), axis=1)
 
-    def reciprocal_ranks(self, cosines: np.ndarray) -> np.ndarray:
-        """Returns the RR@10 of each query, [Q]."""
+    def reciprocal_ranks(self, rows: Iterable[np.ndarray]) -> np.ndarray:
+        """Returns the RR@10 of each query, [Q], of its scores of all documents, [N]."""
         record = Record()
-        ranking.measure("vectors", self.documents, self.qrels, cosines, record=record)
+        ranking.measure("vectors", self.documents, self.qrels, rows, record=record)
         return np.array(list(record.per_query[_METRIC].values()))
 
 
@@ -95,9 +101,30 @@ def ways(texts: Texts) -> dict[str, np.ndarray]:
     }
 
 
-def compare(texts: Texts) -> dict[str, Any]:
-    """Returns the results of all ways."""
-    ranks = {name: texts.reciprocal_ranks(cosines) for name, cosines in ways(texts).items()}
+class KnownLogits:
+    """A reranker that reads no pair twice: the ways to encode find much the same documents."""
+
+    def __init__(self, reranker: TrainedReranker):
+        self._reranker = reranker
+        self._logit_of: dict[tuple[str, str], float] = {}
+
+    def scores(self, question: str, answers: Sequence[str], cosines: Sequence[float]) -> np.ndarray:
+        """Returns what `TrainedReranker.scores` returns."""
+        if new := [answer for answer in answers if (question, answer) not in self._logit_of]:
+            (logits,) = self._reranker.logits_many([(question, new)])
+            self._logit_of |= {(question, answer): logit for answer, logit in zip(new, logits.tolist(), strict=True)}
+        return mix(cosines, np.array([self._logit_of[question, answer] for answer in answers]), self._reranker.weight)
+
+
+def compare(texts: Texts, reranker: TrainedReranker | None = None) -> dict[str, Any]:
+    """Returns the results of all ways, and of all once more with a reranker."""
+    cosines_of = ways(texts)
+    ranks = {name: texts.reciprocal_ranks(cosines) for name, cosines in cosines_of.items()}
+    if reranker:
+        known, asked = KnownLogits(reranker), (texts.questions, texts.texts)
+        for name, cosines in cosines_of.items():
+            rows = reranked(known, *asked, cosines, cosines, DEPTH)
+            ranks[f"{name}, reranked"] = texts.reciprocal_ranks(rows)
     base = next(iter(ranks.values()))
     bounds = intervals(np.array([values - base for values in ranks.values()]))
     long = texts.asks_long
@@ -124,7 +151,7 @@ def main(argv: list[str]) -> None:
         "of long answers": int(texts.asks_long.sum()),
         "long documents": round(float((texts.lengths > SIZE).mean()), 3),
     }
-    results = compare(texts)
+    results = compare(texts, TrainedReranker.load(values.reranker_dir, "auto") if values.reranker_dir else None)
     for name, row in results.items():
         print(
             f"| {name} | {row['RR@10']:.3f} | {row['difference']} | {row['long answers']:.3f} | {row['others']:.3f} |"
@@ -134,6 +161,7 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.DEFINE_string("model_dir", None, "Trained retriever, or bare encoder, that reads 512 tokens.", required=True)
+    flags.DEFINE_string("reranker_dir", None, "Reranker of the first hits; default: none.")
     flags.DEFINE_string("beir_dir", None, "Folder with corpus.jsonl, queries.jsonl and qrels/.", required=True)
     flags.DEFINE_string("split", None, "File of qrels/ to use; default: test, or the only one.")
     app.run(main)

@@ -3,9 +3,9 @@
     python -m benchmarks.refusals --model_dir=model --prepared_dir=prepared --index_dir=index
 
 The signals are those of questions of the calibration that set the threshold; docproduct/index/refusals.py makes them.
-Questions of another field are about everyday things. With --reranker_dir, "reranked" has the same where a reranker has a
-say. "changed" tells how many words of topics, all right ones, would be
-taken for slips if the table lacked them. Ends with one line of JSON.
+Questions of another field are about everyday things. "changed" tells how many words of topics, all right ones, would be
+taken for slips if the table lacked them. With --reranker_dir, "reranked" has the same figures where a reranker has a
+say. Ends with one line of JSON.
 """
 
 import json
