@@ -5,8 +5,9 @@
 Each text is encoded once: the first 256 and 512 tokens, the first and the last 128, and passages of 256 and 128 tokens,
 of which the nearest to the question counts. Ends with one line of JSON: of each way, RR@10 of the vectors alone, the
 difference from the first 256 tokens with its 95 % interval (paired bootstrap), and RR@10 of the questions whose answer
-is longer than 256 tokens, and of all others. With --reranker_dir, each way stands there a second time, its first hits
-in the reranker's order. The reranker always reads the beginning of an answer.
+is longer than 256 tokens, and of all others. With --reranker_dir, each way has a second row, with its first hits in the
+order of the reranker, which always reads the beginning of an answer; its difference is from the first 256 tokens with
+the reranker.
 """
 
 import json
@@ -25,7 +26,7 @@ from docproduct.index import windows
 from docproduct.systems.reranker import TrainedReranker
 from docproduct.systems.reranker.folder import DEPTH
 from docproduct.systems.reranker.mixing import mix
-from docproduct.systems.reranker.rankings import reranked
+from docproduct.systems.reranker.rankings import Scores, reranked
 from docproduct.systems.retriever import TrainedRetriever
 from docproduct.training.devices import set_up
 
@@ -101,33 +102,41 @@ def ways(texts: Texts) -> dict[str, np.ndarray]:
     }
 
 
-class KnownLogits:
-    """A reranker that reads no pair twice: the ways to encode find much the same documents."""
+def scores_read_once(reranker: TrainedReranker) -> Scores:
+    """Returns a reranker's `scores` that read no pair twice: all ways to encode find much the same documents."""
+    logit_of: dict[tuple[str, str], float] = {}
 
-    def __init__(self, reranker: TrainedReranker):
-        self._reranker = reranker
-        self._logit_of: dict[tuple[str, str], float] = {}
+    def scores(question: str, answers: Sequence[str], cosines: Sequence[float]) -> np.ndarray:
+        if new := [answer for answer in answers if (question, answer) not in logit_of]:
+            (logits,) = reranker.logits_many([(question, new)])
+            logit_of.update({(question, answer): logit for answer, logit in zip(new, logits.tolist(), strict=True)})
+        return mix(cosines, np.array([logit_of[question, answer] for answer in answers]), reranker.weight)
 
-    def scores(self, question: str, answers: Sequence[str], cosines: Sequence[float]) -> np.ndarray:
-        """Returns what `TrainedReranker.scores` returns."""
-        if new := [answer for answer in answers if (question, answer) not in self._logit_of]:
-            (logits,) = self._reranker.logits_many([(question, new)])
-            self._logit_of |= {(question, answer): logit for answer, logit in zip(new, logits.tolist(), strict=True)}
-        return mix(cosines, np.array([self._logit_of[question, answer] for answer in answers]), self._reranker.weight)
+    return scores
 
 
 def compare(texts: Texts, reranker: TrainedReranker | None = None) -> dict[str, Any]:
     """Returns the results of all ways, and of all once more with a reranker."""
     cosines_of = ways(texts)
-    ranks = {name: texts.reciprocal_ranks(cosines) for name, cosines in cosines_of.items()}
+    results = table({name: texts.reciprocal_ranks(cosines) for name, cosines in cosines_of.items()}, texts.asks_long)
     if reranker:
-        known, asked = KnownLogits(reranker), (texts.questions, texts.texts)
+        scores, ranks = scores_read_once(reranker), {}
         for name, cosines in cosines_of.items():
-            rows = reranked(known, *asked, cosines, cosines, DEPTH)
+            rows = reranked(scores, texts.questions, texts.texts, cosines, cosines, DEPTH)
             ranks[f"{name}, reranked"] = texts.reciprocal_ranks(rows)
+        results |= table(ranks, texts.asks_long)
+    return results
+
+
+def table(ranks: dict[str, np.ndarray], long: np.ndarray) -> dict[str, Any]:
+    """Returns the means of several ways, and their differences from the first one.
+
+    Args:
+      ranks: By way, RR@10 of each query, [Q].
+      long: Whether its answer is long, [Q].
+    """
     base = next(iter(ranks.values()))
     bounds = intervals(np.array([values - base for values in ranks.values()]))
-    long = texts.asks_long
     return {
         name: {
             "RR@10": round(float(values.mean()), 4),

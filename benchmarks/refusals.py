@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.other_words import SYNONYM
@@ -133,7 +133,7 @@ def main(argv: list[str]) -> None:
     if not (evidence := refusals.gather(content, words, embed, correct, logits=logits)):
         raise SystemExit("error: the index has too few questions for a model. Prepare more pairs.")
     searches = refusals.Searches(content, words, embed, logits=logits)
-    everyday = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in EVERYDAY])
+    everyday = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in EVERYDAY])  # in all cases
     everyday = everyday.signals[everyday.cases == refusals.WITH_ANSWER]
 
     def measured(features: Sequence[str]) -> dict[str, Any]:
@@ -150,6 +150,7 @@ def main(argv: list[str]) -> None:
 
     result = measured(OF_SEARCH) | {"cosine_alone": cosine_alone(evidence.calibrating, values.kept)}
     if logits:
+        logging.info("With the reranker:")
         result["reranked"] = measured(Signals._fields)
     result["changed"] = changed(words, retriever.tokenizer, (pair["focus"] or pair["question"] for pair in pairs))
     print(json.dumps({"benchmark": "refusals", **result}))

@@ -19,7 +19,7 @@ from docproduct.answering import Answerer, Query
 from docproduct.answering.query import NOT_ANSWERABLE
 from docproduct.generation.session import Generation
 from docproduct.index import Hit, Index, SearchResult
-from docproduct.index.results import Decision
+from docproduct.index.decision import Decision
 from docproduct.systems.generator.dev import read_rows
 from tests.conftest import write_csv
 

@@ -9,9 +9,10 @@ import pytest
 from data_pipeline.folders.prepared import PreparedFolder
 from data_pipeline.prepare import PrepareSettings, prepare
 from docproduct import index
-from docproduct.answering import Answerer, Folders, Query
-from docproduct.index import Index, IndexSettings, compaction, refusals
+from docproduct.answering import Answerer, Folders
+from docproduct.index import Hit, Index, IndexSettings, SearchResult, compaction, refusals
 from docproduct.index.content import Content
+from docproduct.index.decision import Decider, Decision, Evidence
 from docproduct.index.reranking import HitReranker
 from docproduct.search.answerable import DEPTH, OF_SEARCH, AnswerableModel, Signals
 from docproduct.search.shared_words import WordWeights
@@ -145,23 +146,93 @@ def test_the_highest_logit_of_the_nearest_answers_decides(retriever, opened, fol
             assert not reranked.is_answerable(result.cosine + 1e-3)
 
 
-def test_the_nearest_answers_are_read_even_if_they_are_no_hits(retriever, opened):
-    """A search by questions has other hits than the nearest answers."""
+class Fixed:
+    """A stand-in for a calibration with a reranker: a question is answerable if a logit is above 0."""
+
+    def decide(self, signals):
+        return Decision(signals.logit > 0, signals.logit > -1)
+
+
+class ByNumber:
+    """A reranker for which an answer is its logit."""
+
+    weight = 1.0
+
+    def __init__(self):
+        self.read = []
+
+    def logits_many(self, pairs):
+        self.read.append(dict(pairs))
+        return [np.array(list(map(float, answers)), np.float32) for _, answers in pairs]
+
+
+def found(answers, nearest=None, of_passages=(), **rest):
+    """Returns the result of a search that would refuse."""
+    hits = [Hit(1 - number / 10, number, f"q{number}", answer, "", "") for number, answer in enumerate(answers)]
+    evidence = Evidence(nearest, Signals(0.9, 0.1, 0.5, 0.5, 1.0), Fixed(), list(of_passages)) if nearest else None
+    return SearchResult(hits, 0.9, evidence=evidence, **rest)
+
+
+def test_each_of_several_questions_is_decided_by_its_own_answers():
+    yes, no = Decision(answerable=True, near=True), Decision(answerable=False, near=False)
+    results = {
+        "answered": found(["-3", "-4"], ["-3", "2"]),
+        "refused": found(["-3", "-4"], ["-3", "-2"]),
+        "by passages": found(["-3", "-4"], ["-3", "-2"], [yes]),
+        "no reranker": found(["5", "-4"]),
+        "stored": found(["-5", "5"], ["-5", "6"], stored=True, num_own=1),
+        "filtered": found([]),
+    }
+    reranker = ByNumber()
+    reranked = HitReranker(reranker, 4, decides=True)(list(results), list(results.values()))
+    assert [result.decision for result in reranked] == [yes, no, yes, no, no, no]
+    assert [result.is_answerable() for result in reranked] == [True, False, True, False, True, False]
+    assert reranker.read[0]["answered"] == ["-3", "-4", "2"]
+    assert reranker.read[0]["stored"] == ["5"]  # its own answer stays first
+
+
+def test_no_more_answers_are_read_than_fit():
+    """The nearest answers are not always among the first hits; then fewer hits are ordered."""
+    answers, nearest = list("012345678"), ["-1", "1", "-2"]
+    for depth, ordered in ((6, [3, 2, 1, 0]), (4, [1, 0]), (3, [0])):
+        reranker = ByNumber()
+        (result,) = HitReranker(reranker, depth, decides=True)(["q"], [found(answers, nearest)])
+        assert len(reranker.read[0]["q"]) <= depth
+        assert [hit.pair_id for hit in result.hits] == [*ordered, *range(len(ordered), 9)]
+        assert result.decision.answerable
+    # Two are too few to decide.
+    (result,) = HitReranker(ByNumber(), 2, decides=True)(["q"], [found(answers, nearest)])
+    assert ([hit.pair_id for hit in result.hits], result.decision.answerable) == ([1, 0, *range(2, 9)], False)
+
+
+def test_questions_that_come_together_are_decided_within_the_budget():
+    rerank = HitReranker(ByNumber(), 5, decides=True)
+    rerank.most_pairs = 10
+    results = [found(list("12345678"), ["-1", "1", "-2"])] * 4
+    assert [result.decision.answerable for result in rerank(list("abc"), results[:3])] == [True] * 3
+    assert sum(map(len, rerank.reranker.read[0].values())) == 9
+    assert not any(result.decision.answerable for result in rerank(list("abcd"), results))
+
+
+def test_passages_are_decided_by_the_search(retriever, opened, monkeypatch):
     vector = retriever.embed_few([QUESTION], "question")
-    (result,) = opened.search_many(vector, 6, "question", [QUESTION])
-    reranker = ByLetters()
-    HitReranker(reranker, 6, decides=True)([QUESTION], [result])
-    ((_, read),) = reranker.read
-    assert read == list(dict.fromkeys([hit.answer for hit in result.hits] + result.evidence.answers))
-    assert len(read) > len(result.hits)
-
-
-def test_a_stored_question_is_answered_whatever_the_reranker_says(retriever, opened):
-    never = opened._deciders[False].by_reranker._replace(least=99.0)
-    opened._deciders[False].by_reranker = never
-    answerer = Answerer(retriever, opened, rerank=HitReranker(ByLetters(), 30, decides=True))
-    assert answerer.answer(Query("what is abk?")).answerable
-    assert not answerer.answer(Query(QUESTION)).answerable
+    of_pairs = opened._deciders[False]
+    never, always = (of_pairs.by_search._replace(least=least) for least in (99.0, -99.0))
+    (result,) = opened.search_many(vector, 5, "answer", [QUESTION])
+    passages = opened.pairs.passages.copy()
+    passages[opened.pairs.row_of(result.hits[0].pair_id)] = True
+    monkeypatch.setattr(opened.pairs, "passages", passages)
+    of_pairs.by_search = never
+    for of_passages, by_reranker, expected in (
+        (always, never, (True, True)),
+        (never, never, (False, False)),
+        (never, always, (False, True)),
+    ):
+        opened._deciders[True] = Decider(0.0, of_passages, None, of_pairs.words)
+        of_pairs.by_reranker = of_pairs.by_reranker._replace(least=by_reranker.least)
+        (result,) = opened.search_many(vector, 5, "answer", [QUESTION])
+        assert (result.decision.answerable, result.evidence.decide([0.0]).answerable) == expected
+        assert result.hits[0].answer not in result.evidence.answers
 
 
 def test_without_a_text_nothing_is_read(retriever, opened):
@@ -169,12 +240,17 @@ def test_without_a_text_nothing_is_read(retriever, opened):
     assert result.evidence is None
 
 
-def test_a_live_index_keeps_the_calibration(retriever, opened, folder, tmp_path):
+def test_a_live_index_keeps_the_calibration(retriever, folder, tmp_path):
+    """The one of the search is made anew."""
     (tmp_path / "i.live").mkdir()
-    manifest = manifest_of(folder)
+    manifest, opened = manifest_of(folder), Index(str(folder / "i"), retriever, live=True)
+    for pair_id in opened.pairs.table()["pair_id"].to_pylist()[:5]:
+        opened.drop(pair_id)
     new = compaction.write_new(manifest, opened.settings, opened.snapshot(), str(tmp_path / "i"), retriever)
     with open(f"{new}/manifest.json", encoding="utf-8") as file:
-        assert json.load(file)["answerable_reranked"] == manifest["answerable_reranked"]
+        written = json.load(file)
+    assert written["answerable_reranked"] == manifest["answerable_reranked"]
+    assert written["answerable"] != manifest["answerable"]
     question = retriever.embed_few([QUESTION], "question")
     for each in (opened, Index(new, retriever)):
         assert each.calibrated_reranker == "by letters"

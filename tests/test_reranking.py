@@ -189,10 +189,10 @@ def test_contexts_follow_the_reranker(retriever, opened):
 def test_whole_rankings_by_hand():
     rows = [np.array([0.5, 0.9, 0.1, 0.7], np.float32)]
     documents = ["xxx", "xx", "", "x"]
-    (scores,) = reranked(ByLength(), ["q"], documents, rows, rows, depth=3)
+    (scores,) = reranked(ByLength().scores, ["q"], documents, rows, rows, depth=3)
     # The first three are 1, 3, 0; the shorter comes first. Document 2 stays last.
     assert np.argsort(-scores).tolist() == [3, 1, 0, 2]
-    (scores,) = reranked(ByLength(), ["q"], documents, rows, rows, depth=3, judged=[[2, 0]])
+    (scores,) = reranked(ByLength().scores, ["q"], documents, rows, rows, depth=3, judged=[[2, 0]])
     assert np.argsort(-scores).tolist() == [2, 0, 1, 3]
 
 

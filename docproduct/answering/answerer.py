@@ -2,7 +2,7 @@
 
 question -> misspelt words corrected -> tokenizer [1, T] -> retriever, question side [1, D], unit norm
          -> index.search_many, k hits
-         -> reranker, if there is one: the first hits in its order
+         -> reranker, if there is one: the first hits in its order, and whether the question is answerable
          -> answerable? -> prompt of the first hits and the question -> generator's session
          -> check of each sentence against the sources -> answer
 
@@ -75,7 +75,9 @@ class Folders(Settings):
         "answer; default: none. docproduct/sample/emergency.txt is a medical list.",
     )
     reranker_dir: str | None = setting(
-        None, "Reranker, trained with train_embeddings.py --task=reranker, that orders the first hits; default: none."
+        None,
+        "Reranker, trained with train_embeddings.py --task=reranker, that orders the first hits. It has a say in what "
+        "is answerable if docproduct.index was given it, too. Default: none.",
     )
     rerank_depth: int = setting(DEPTH, "Number of first hits that the reranker orders.", least=2)
     rerank_ms: float | None = setting(
@@ -110,7 +112,7 @@ class Answerer:
       retriever: Encodes the questions.
       index: Holds the answers.
       generator: Writes an answer from the first hits. Without one, the best hit is only quoted.
-      rerank: Orders the first hits. Without it, they stay in the order of the index.
+      rerank: Orders the first hits, and may decide what is answerable. Without it, the index does both.
       live: The index folder, if its pairs can be changed.
     """
 
@@ -133,7 +135,7 @@ class Answerer:
           threshold: Minimum cosine similarity of the question and any answer of the index for the question to count as
             answerable, whichever side is searched. By default the index's calibration decides. A stored question that
             is asked word for word is always answerable.
-          rerank: Orders the first hits.
+          rerank: Orders the first hits, and may decide what is answerable.
 
         Raises:
           ValueError: the generator was not trained to answer.
@@ -203,6 +205,7 @@ class Answerer:
         if folders.reranker_dir:
             settings = (folders.rerank_depth, folders.rerank_ms, folders.rerank_precision)
             rerank = HitReranker.load(folders.reranker_dir, index, retriever, *settings)
+            rerank.warn_if_silent(folders.reranker_dir, index)
         return cls(retriever, index, generator, emergency, folders.threshold, rerank)
 
     def answer(self, query: Query) -> Answer:

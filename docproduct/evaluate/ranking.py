@@ -128,7 +128,7 @@ def retrieval(
         column = {key: i for i, key in enumerate(documents)}
         judged = [[column[key] for key in grades] for grades in qrels.values()]
         of_judged = judged if settings.candidates == "judged" else None
-        in_order = reranked(reranker, *texts, rows, cosines, settings.rerank_depth, of_judged)
+        in_order = reranked(reranker.scores, *texts, rows, cosines, settings.rerank_depth, of_judged)
         before = measured(rows)
         described = {"rerank_depth": settings.rerank_depth, "rerank_weight": reranker.weight}
         without = {name: value for name, value in before.items() if "@" in name}

@@ -16,7 +16,7 @@
 An answer is one passage (its first tokens) or several overlapping ones. A hit is the best passage of an answer, and
 equal answers are one hit. A passage of a document is embedded under its title and section. build.py makes an index of
 texts, precomputed.py of vectors that you have; calibrating.py decides which questions it answers, folder.py writes it,
-open.py searches it, reranking.py puts the hits into a reranker's order, live.py changes its pairs while it is searched,
+open.py searches it, reranking.py reads the hits with a reranker, live.py changes its pairs while it is searched,
 and compaction.py writes the changed folder anew. upload.py uploads the folder to a database, where store_index.py
 searches it. Here the retriever meets docproduct/search, which knows no model.
 Ends with one line of JSON: the counts.

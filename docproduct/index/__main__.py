@@ -16,6 +16,7 @@ from data_pipeline.settings import define_flags, flag_values
 from docproduct import command
 from docproduct.index import IndexSettings, VectorTable, build, build_from_vectors
 from docproduct.index.ray_embedding import RayEncoder
+from docproduct.index.reranking import check_retriever
 from docproduct.layers import precision
 from docproduct.systems.reranker import TrainedReranker
 from docproduct.systems.retriever import TrainedRetriever
@@ -90,7 +91,7 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     if given := [name for name in ("question_vectors", "answer_vectors") if values[name].present]:
         raise ValueError(f"--{given[0]} belongs to --vectors.")
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
-    reranker = _reranker(values.reranker_dir, values.precision) if values.reranker_dir else None
+    reranker = _reranker(values.reranker_dir, values.precision, retriever) if values.reranker_dir else None
     prepared = [open_prepared(path, (PAIR, PASSAGE)) for path in values.prepared_dir]
     work_dir = f"{os.path.normpath(values.index_dir)}.embedding"  # shards that a killed run has written
     on_cluster = values.engine == RAY
@@ -100,12 +101,13 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
         )
 
 
-def _reranker(folder: str, precision: str) -> TrainedReranker | None:
+def _reranker(folder: str, precision: str, retriever: TrainedRetriever) -> TrainedReranker | None:
     """Loads a reranker; None if it is never used, as it gained nothing on dev."""
     reranker = TrainedReranker.load(folder, precision)
     if not reranker.weight:
         logging.warning("The reranker in %s gained nothing on dev: it is never used, and has no say.", folder)
         return None
+    check_retriever(reranker, folder, retriever)
     reranker.compile_for_many()
     return reranker
 

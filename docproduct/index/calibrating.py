@@ -49,7 +49,7 @@ def calibrate(
       content: The rows of the index.
       retriever: Its encoder.
       settings: How the index is built.
-      reranker: Decides about pairs, too, wherever it is used; None: a search alone decides.
+      reranker: Has a say about pairs where it is used; None: the search alone decides.
     """
     passages = are_passages(content.pairs)
     pairs = content.taken(~passages) if passages.any() else content
@@ -65,8 +65,10 @@ def calibrate(
         if evidence and reranker:
             reranked = refusals.calibrate(evidence, settings.kept, Signals._fields)
             calibrated["answerable_reranked"] = reranked | {"reranker": reranker.fingerprint()}
-            logging.info("The same where the reranker is used:")
+            logging.info("With the reranker:")
             refusals.report(reranked)
+    if reranker and "answerable_reranked" not in calibrated:
+        logging.warning("The reranker has no say in whether a question is answerable: that takes more pairs.")
     if passages.any():
         calibrated["of_documents"] = _of_documents(pairs, words, retriever, settings)
         calibrated["threshold"] = calibrated["threshold"] or calibrated["of_documents"]["threshold"]

@@ -44,8 +44,8 @@ def write_new(
 ) -> str:
     """Writes a live index to a folder beside the old one, and returns it; its files are on the disk.
 
-    The calibration is made anew, but for that with a reranker, which takes minutes. The index may be searched and
-    changed meanwhile.
+    The calibration is made anew; that with a reranker, which is not loaded here, is kept. The index may be searched
+    and changed meanwhile.
 
     Args:
       manifest: Manifest of the old folder.

@@ -1,10 +1,11 @@
 """Decides whether an index answers a question, as its manifest says."""
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from docproduct.index.results import Decision
 from docproduct.search.answerable import AnswerableModel, Signals
 from docproduct.search.shared_words import WordWeights
 
@@ -13,11 +14,28 @@ _NEAR_COSINE = 0.1
 _NEAR_LOG_ODDS = 1.0
 
 
+class Decision(NamedTuple):
+    """Whether an index answers a question, by its calibration.
+
+    Attributes:
+      answerable: Whether its answers are near enough.
+      near: Whether they are so near, at least, that their topics may be what was meant.
+    """
+
+    answerable: bool
+    near: bool
+
+    @classmethod
+    def any_of(cls, decisions: Sequence["Decision"]) -> "Decision":
+        """Returns what holds by any of several calibrations."""
+        return cls(any(one.answerable for one in decisions), any(one.near for one in decisions))
+
+
 class Calibrated(NamedTuple):
     """A model with its threshold.
 
     Attributes:
-      model: Reads the signals of a search.
+      model: Reads the signals of a search, and perhaps of a reranker.
       least: Minimum log odds of a question that counts as answerable.
     """
 
@@ -26,7 +44,11 @@ class Calibrated(NamedTuple):
 
     @classmethod
     def from_json(cls, stored: dict[str, Any], rounding: float) -> "Calibrated":
-        """Reads what `refusals.calibrate` returned; a cosine may lose `rounding`.
+        """Reads what `refusals.calibrate` returned.
+
+        Args:
+          stored: That part of the manifest.
+          rounding: How much a cosine may lose by rounding.
 
         Raises:
           ValueError: the model reads signals that this version does not know.
@@ -40,6 +62,27 @@ class Calibrated(NamedTuple):
         return Decision(log_odds >= self.least, log_odds >= self.least - _NEAR_LOG_ODDS)
 
 
+class Evidence(NamedTuple):
+    """What a reranker needs to decide whether the pairs of an index answer a question.
+
+    Attributes:
+      answers: The nearest answers, which it reads; the nearest first.
+      signals: What the search tells.
+      by_reranker: Decides by these signals and the reranker's.
+      of_passages: What was decided about passages of documents, which the reranker has no say in.
+    """
+
+    answers: list[str]
+    signals: Signals
+    by_reranker: Calibrated
+    of_passages: list[Decision]
+
+    def decide(self, logits: Sequence[float]) -> Decision:
+        """Decides by the reranker's logit of each answer."""
+        return Decision.any_of([self.by_reranker.decide(self.signals.with_logits(logits)), *self.of_passages])
+
+
+@dataclasses.dataclass
 class Decider:
     """The calibration of an index: of its pairs, or of its passages.
 
@@ -50,16 +93,10 @@ class Decider:
       words: How much each word weighs; None if the cosine decides alone.
     """
 
-    def __init__(
-        self,
-        least_cosine: float,
-        by_search: Calibrated | None = None,
-        by_reranker: Calibrated | None = None,
-        words: WordWeights | None = None,
-    ):
-        """Joins the parts; `words` is given if a model is."""
-        self.least_cosine, self.by_search, self.by_reranker = least_cosine, by_search, by_reranker
-        self.words = words
+    least_cosine: float
+    by_search: Calibrated | None = None
+    by_reranker: Calibrated | None = None
+    words: WordWeights | None = None
 
     @classmethod
     def load(cls, index_dir: str, manifest: dict[str, Any], least_cosine: float, rounding: float) -> "Decider":

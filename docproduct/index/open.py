@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow.compute as pc
 
 from docproduct.index.content import DOCUMENT_COLUMNS, SHOWN_COLUMNS
-from docproduct.index.decision import Decider
+from docproduct.index.decision import Decider, Decision, Evidence
 from docproduct.index.opened import OpenedFolder
-from docproduct.index.results import Decision, Evidence, Hit, SearchResult
+from docproduct.index.results import Hit, SearchResult
 from docproduct.index.side import Ranked, first_of_each_answer
 from docproduct.search.answerable import DEPTH, Signals
 from docproduct.search.filters import Filter
@@ -130,27 +130,22 @@ class Index(OpenedFolder):
         return Filter.parse(conditions, self.pairs.columns)
 
     def _decide(self, query: str | None, vector: np.ndarray, nearest: Ranked) -> tuple[Decision, Evidence | None]:
-        """Returns whether the pairs or the passages answer a query, of which the text may be unknown."""
-        decisions: list[Decision] = []
+        """Returns what the calibrations decide, and what a reranker needs; the text of a query may be unknown."""
+        decisions: dict[bool, Decision] = {}  # about pairs (False) and about passages (True)
         of_pairs = None
-        for of_passages, decider in self._deciders.items():  # that of pairs first
+        for of_passages, decider in self._deciders.items():
             own = [(row, cosine) for row, cosine in nearest if self._decides(of_passages, row)][:DEPTH]
-            if own and (query is None or not decider.by_search):
-                decisions.append(decider.by_cosine(own[0][1]))
-            elif own:
-                signals = self._signals(decider, query, vector, own)
-                decisions.append(decider.by_search.decide(signals))
-                if decider.by_reranker:
-                    answers = [self.pairs[int(row)]["answer"] for row, _ in own]
-                    of_pairs = answers, signals, decider.by_reranker
-        if not of_pairs:
-            return Decision.any_of(decisions), None
-        answers, signals, by_reranker = of_pairs
-
-        def decide(logits: Sequence[float]) -> Decision:
-            return Decision.any_of([by_reranker.decide(signals.with_logits(logits)), *decisions[1:]])
-
-        return Decision.any_of(decisions), Evidence(answers, decide)
+            if not own:
+                continue
+            if query is None or not decider.by_search:
+                decisions[of_passages] = decider.by_cosine(own[0][1])
+                continue
+            signals = self._signals(decider, query, vector, own)
+            decisions[of_passages] = decider.by_search.decide(signals)
+            if decider.by_reranker:
+                of_pairs = [self.pairs[int(row)]["answer"] for row, _ in own], signals, decider.by_reranker
+        evidence = Evidence(*of_pairs, [decisions[True]] if True in decisions else []) if of_pairs else None
+        return Decision.any_of(list(decisions.values())), evidence
 
     def _decides(self, of_passages: bool, row: int) -> bool:
         """Returns whether a calibration decides about a row; a single one decides about pairs that were added, too."""

@@ -7,7 +7,7 @@ questions fits a model (docproduct/search/answerable.py), the other half sets it
 """
 
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -93,7 +93,7 @@ def gather(
       embed: Encodes questions, [Q] texts -> [Q, D] float32, unit norm.
       correct: Corrects the spelling of a question that is asked in other words, as the index will.
       hide_questions: Whether the pairs stand for passages of documents, which have no question to compare with.
-      logits: A reranker's, of questions and answers; None: there is no reranker.
+      logits: Returns a reranker's logits, see `TrainedReranker.logits_many`; None: there is no reranker.
 
     Returns:
       What the searches told; None if there are too few questions.
@@ -209,8 +209,8 @@ class Searches:
             observed = [(signals.with_logits(logits), *rest) for (signals, *rest), logits in each]
         return Observed(*map(np.array, zip(*observed, strict=True)))
 
-    def _read(self, asked: Sequence[tuple[str, Sequence[str]]]) -> Iterator[list[float]]:
-        """Yields the reranker's logits of each question's answers; it reads no answer twice for one question."""
+    def _read(self, asked: Sequence[tuple[str, Sequence[str]]]) -> list[list[float]]:
+        """Returns the reranker's logits of each question's answers; it reads no answer twice for one question."""
         answers: dict[str, dict[str, None]] = {}  # by question
         for question, nearest in asked:
             answers.setdefault(question, {}).update(dict.fromkeys(nearest))
@@ -220,8 +220,7 @@ class Searches:
             part = pairs[start : start + _QUESTIONS_READ]
             for (question, own), logits in zip(part, self._logits(part), strict=True):
                 logit_of |= {(question, answer): logit for answer, logit in zip(own, logits.tolist(), strict=True)}
-        for question, nearest in asked:
-            yield [logit_of[question, answer] for answer in nearest]
+        return [[logit_of[question, answer] for answer in nearest] for question, nearest in asked]
 
     def _cases(self, question: Asked) -> list[tuple[str, np.ndarray]]:
         """Returns the cases that a question is asked in, with the pairs that are left out, [N] bool."""
@@ -233,7 +232,7 @@ class Searches:
         return cases if question.kind in SUBJECT_ALONE else [*cases, (OTHER_ASPECT, own)]
 
     def _signals(self, question: Asked, vector: np.ndarray, left_out: np.ndarray) -> tuple[Signals, np.ndarray]:
-        """Returns what a search tells that leaves out some pairs, and the rows of the nearest others."""
+        """Returns what a search without some pairs tells, and the rows of its nearest answers."""
         cosines = self._answers @ vector  # [P]
         cosines[left_out[self._rows]] = -np.inf
         nearest = self._nearest(cosines)  # passages

@@ -1,13 +1,15 @@
-"""The first hits of a search in the order of a reranker, which also decides whether the question is answerable."""
+"""The first hits of a search in the order of a reranker, which may also decide whether the question is answerable."""
 
 import dataclasses
 import time
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from absl import logging
 
 from docproduct.index.open import Hit, Index, SearchResult
+from docproduct.search.answerable import DEPTH as DECIDING
 from docproduct.systems.reranker import TrainedReranker
 from docproduct.systems.reranker.folder import DEPTH
 from docproduct.systems.reranker.mixing import best_first, mix
@@ -19,13 +21,23 @@ _QUESTION = "What is known about this, and what helps against it?"
 _LONG_ANSWER = 100 * (_QUESTION + " ")  # a live index may be empty at the start
 
 
+def check_retriever(reranker: TrainedReranker, folder: str, retriever: TrainedRetriever) -> None:
+    """Warns if the reranker in `folder` was trained for another retriever."""
+    if reranker.retriever != retriever.fingerprint():
+        logging.warning(
+            "The reranker in %s was trained for the hits of another retriever: its weight may not fit. Train one for "
+            "this retriever, or compare both with docproduct.evaluate.",
+            folder,
+        )
+
+
 class HitReranker:
-    """Orders the first hits of searches.
+    """Orders the first hits of searches, and may decide which questions are answerable.
 
     Attributes:
       reranker: Scores the hits.
       depth: Number of first hits that are ordered; fewer than two: none.
-      decides: Whether it decides which questions are answerable: the index was calibrated with it.
+      decides: Whether it decides: the index was calibrated with it.
       most_pairs: Maximum number of pairs of all questions of a call together; None: no limit.
     """
 
@@ -61,21 +73,23 @@ class HitReranker:
         rerank = cls(reranker, depth, decides=index.calibrated_reranker == reranker.fingerprint())
         if not rerank.depth:
             logging.warning("The reranker in %s gained nothing on dev: hits keep the retriever's order.", folder)
-        elif rerank.reranker.retriever != retriever.fingerprint():
-            logging.warning(
-                "The reranker in %s was trained for the hits of another retriever: its weight may not fit. Train one "
-                "for this retriever, or compare both with docproduct.evaluate.",
-                folder,
-            )
-        elif not rerank.decides:
-            logging.info(
-                "The reranker in %s has no say in whether a question is answerable, as the index was not built with "
-                "docproduct.index --reranker_dir.",
-                folder,
-            )
+        else:
+            check_retriever(reranker, folder, retriever)
         if rerank.depth and most_ms is not None:
             rerank.keep_within(most_ms, index)
         return rerank
+
+    def warn_if_silent(self, folder: str, index: Index) -> None:
+        """Warns if the reranker in `folder` has no say in which questions are answerable, although it could."""
+        can_decide = self.depth and index.manifest.get("answerable")  # an index may have too few pairs
+        if not can_decide or (self.decides and self.depth >= DECIDING):
+            return
+        why = f"the index was calibrated {'with another one' if index.calibrated_reranker else 'without it'}"
+        remedy = f"Build it with docproduct.index --reranker_dir={folder}."
+        if self.decides:
+            why = f"it reads {self.depth} hits of a question, and deciding takes {DECIDING}"
+            remedy = "Raise --rerank_depth or --rerank_ms."
+        logging.warning("The reranker has no say in whether a question is answerable: %s. %s", why, remedy)
 
     def keep_within(self, most_ms: float, index: Index) -> None:
         """Limits the pairs of a call, so that reranking takes at most this long.
@@ -114,8 +128,8 @@ class HitReranker:
         """Returns the results with at most their first `depth` hits in the reranker's order, and the others as before.
 
         The answers of a stored question stay first. The pairs of all questions are read together. They share
-        `most_pairs`: the more questions, the fewer hits of each are ordered. If the reranker `decides`, and enough hits
-        are read, the results also say by its logits whether each question is answerable.
+        `most_pairs`: the more questions, the fewer hits of each are ordered. If the reranker `decides`, and `depth` is
+        large enough for the nearest answers, the results have its decision in place of the search's.
 
         Args:
           questions: Clean texts.
@@ -124,27 +138,53 @@ class HitReranker:
         depth = self._depth_of(len(questions))
         if not depth:
             return list(results)
-        ends = [max(depth, result.num_own) for result in results]
-        parts = [result.hits[result.num_own : end] for result, end in zip(results, ends, strict=True)]
-        nearest = [result.evidence.answers if self._decides(result, depth) else [] for result in results]
-        read = [
-            list(dict.fromkeys([hit.answer for hit in part] + answers))
-            for part, answers in zip(parts, nearest, strict=True)
-        ]
-        logits = self.reranker.logits_many(list(zip(questions, read, strict=True)))
-        reranked = []
-        for result, end, part, answers, *known in zip(results, ends, parts, nearest, read, logits, strict=True):
-            logit_of = dict(zip(*known, strict=True))
-            order = self._ordered(part, [logit_of[hit.answer] for hit in part])
-            decision = result.evidence.decide([logit_of[answer] for answer in answers]) if answers else result.decision
-            hits = [*result.hits[: result.num_own], *order, *result.hits[end:]]
-            reranked.append(result._replace(hits=hits, decision=decision))
-        return reranked
+        parts = [_Part.of(result, depth, self.decides) for result in results]
+        logits = self.reranker.logits_many(list(zip(questions, (part.answers for part in parts), strict=True)))
+        return [part.reranked(own, self.reranker.weight) for part, own in zip(parts, logits, strict=True)]
 
-    def _decides(self, result: SearchResult, depth: int) -> bool:
-        """Returns whether the reranker decides; with fewer hits than that takes, or a stored question, it does not."""
-        return bool(self.decides and result.evidence and not result.stored and depth >= len(result.evidence.answers))
 
-    def _ordered(self, hits: Sequence[Hit], logits: Sequence[float]) -> list[Hit]:
-        scores = mix([hit.score for hit in hits], np.array(logits), self.reranker.weight)
-        return [dataclasses.replace(hits[i], rerank_score=float(scores[i])) for i in best_first(scores).tolist()]
+class _Part(NamedTuple):
+    """What is read of the result of a search.
+
+    Attributes:
+      result: What was found.
+      end: End of the hits that are ordered; they begin behind those of a stored question.
+      nearest: The answers whose logits decide; empty if the reranker does not decide.
+    """
+
+    result: SearchResult
+    end: int
+    nearest: list[str]
+
+    @classmethod
+    def of(cls, result: SearchResult, depth: int, decides: bool) -> "_Part":
+        """Chooses at most `depth` answers."""
+        part = cls(result, max(depth, result.num_own), [])
+        evidence = result.evidence
+        if decides and evidence and not result.stored and len(evidence.answers) <= depth:
+            part = part._replace(nearest=evidence.answers)
+        while len(part.answers) > depth:  # the nearest are not always among the first hits
+            part = part._replace(end=part.end - 1)
+        return part
+
+    @property
+    def hits(self) -> list[Hit]:
+        """The hits that are ordered."""
+        return self.result.hits[self.result.num_own : self.end]
+
+    @property
+    def answers(self) -> list[str]:
+        """All answers that are read, none twice."""
+        return list(dict.fromkeys([*(hit.answer for hit in self.hits), *self.nearest]))
+
+    def reranked(self, logits: np.ndarray, weight: float) -> SearchResult:
+        """Returns the result with its hits in order, and the reranker's decision, by the logits of `answers`."""
+        logit_of = dict(zip(self.answers, logits.tolist(), strict=True))
+        result, hits = self.result, self.hits
+        scores = mix([hit.score for hit in hits], np.array([logit_of[hit.answer] for hit in hits]), weight)
+        order = [dataclasses.replace(hits[i], rerank_score=float(scores[i])) for i in best_first(scores).tolist()]
+        decision = result.decision
+        if self.nearest:
+            decision = result.evidence.decide([logit_of[answer] for answer in self.nearest])
+        hits = [*result.hits[: result.num_own], *order, *result.hits[self.end :]]
+        return result._replace(hits=hits, decision=decision)

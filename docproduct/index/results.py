@@ -1,39 +1,11 @@
 """What a search returns."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from docproduct.index.content import heading
-
-
-class Decision(NamedTuple):
-    """Whether an index answers a question, by its calibration.
-
-    Attributes:
-      answerable: Whether its answers are near enough.
-      near: Whether they are so near, at least, that their topics may be what was meant.
-    """
-
-    answerable: bool
-    near: bool
-
-    @classmethod
-    def any_of(cls, decisions: Sequence["Decision"]) -> "Decision":
-        """Returns what holds by any of several calibrations."""
-        return cls(any(one.answerable for one in decisions), any(one.near for one in decisions))
-
-
-class Evidence(NamedTuple):
-    """What a reranker needs to decide whether an index answers a question.
-
-    Attributes:
-      answers: The nearest answers, which it reads; the nearest first.
-      decide: Takes its logit of each, and decides.
-    """
-
-    answers: list[str]
-    decide: Callable[[Sequence[float]], Decision]
+from docproduct.index.decision import Decision, Evidence
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,7 +66,8 @@ class SearchResult(NamedTuple):
       stored: Whether the query is a stored question.
       num_own: Number of hits, from the first, that are answers of that stored question.
       decision: What the index's calibration says.
-      evidence: What a reranker may decide in its place; None if the index was calibrated without one.
+      evidence: What a reranker needs to decide in its place; None if the index was calibrated without one, or if the
+        text of the query is unknown.
     """
 
     hits: list[Hit]

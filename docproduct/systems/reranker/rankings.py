@@ -3,17 +3,18 @@
 C documents
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
 from docproduct.search.fusion import top
-from docproduct.systems.reranker.folder import TrainedReranker
+
+Scores = Callable[[str, Sequence[str], Sequence[float]], np.ndarray]  # see TrainedReranker.scores
 
 
 def reranked(
-    reranker: TrainedReranker,
+    scores_of: Scores,
     queries: Sequence[str],
     documents: Sequence[str],
     rows: Iterable[np.ndarray],
@@ -24,7 +25,7 @@ def reranked(
     """Yields for each query the scores of all documents, [C], with the reranker's order of the first ones.
 
     Args:
-      reranker: Scores the first documents; all others stay behind them, in their order.
+      scores_of: `TrainedReranker.scores`, of the first documents; all others stay behind them, in their order.
       queries: Clean texts.
       documents: C clean texts.
       rows: For each query the scores that rank the documents, [C].
@@ -37,7 +38,7 @@ def reranked(
         first = top(row, depth) if of_query is None else np.array(of_query, int)
         first = first[np.argsort(-row[first], kind="stable")]
         answers = [documents[i] for i in first.tolist()]
-        scores = reranker.scores(query, answers, cosine[first])
+        scores = scores_of(query, answers, cosine[first])
         result = np.array(row, np.float32)
         others = np.delete(result, first)
         # The lowest reranked score is one above the highest of the others.
