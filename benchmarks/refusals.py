@@ -5,7 +5,7 @@
 The signals are those of questions of the calibration that set the threshold; docproduct/index/refusals.py makes them.
 Questions of another field are about everyday things. "changed" tells how many words of topics, all right ones, would be
 taken for slips if the table lacked them. With --reranker_dir, "reranked" has the same figures where a reranker has a
-say. Ends with one line of JSON.
+say. Ends with one line of JSON for each --kept.
 """
 
 import json
@@ -136,8 +136,8 @@ def main(argv: list[str]) -> None:
     everyday = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in EVERYDAY])  # in all cases
     everyday = everyday.signals[everyday.cases == refusals.WITH_ANSWER]
 
-    def measured(features: Sequence[str]) -> dict[str, Any]:
-        calibrated = refusals.calibrate(evidence, values.kept, features)
+    def measured(kept: float, features: Sequence[str]) -> dict[str, Any]:
+        calibrated = refusals.calibrate(evidence, kept, features)
         refusals.report(calibrated)
         model = AnswerableModel.from_json(calibrated["model"])
         shown = ("guaranteed", "questions", "fitted", "answered", "answered_other_words")
@@ -148,12 +148,14 @@ def main(argv: list[str]) -> None:
         result["weights"] = dict(zip(model.features, np.round(model.weights, 2).tolist(), strict=True))
         return result
 
-    result = measured(OF_SEARCH) | {"cosine_alone": cosine_alone(evidence.calibrating, values.kept)}
-    if logits:
-        logging.info("With the reranker:")
-        result["reranked"] = measured(Signals._fields)
-    result["changed"] = changed(words, retriever.tokenizer, (pair["focus"] or pair["question"] for pair in pairs))
-    print(json.dumps({"benchmark": "refusals", **result}))
+    of_words = changed(words, retriever.tokenizer, (pair["focus"] or pair["question"] for pair in pairs))
+    for kept in values.kept:
+        result = {"benchmark": "refusals", "kept": kept} | measured(kept, OF_SEARCH)
+        result["cosine_alone"] = cosine_alone(evidence.calibrating, kept)
+        if logits:
+            logging.info("With the reranker:")
+            result["reranked"] = measured(kept, Signals._fields)
+        print(json.dumps(result | {"changed": of_words}))
 
 
 if __name__ == "__main__":
@@ -162,5 +164,5 @@ if __name__ == "__main__":
     flags.DEFINE_string("index_dir", None, "Index of both, without passages.", required=True)
     flags.DEFINE_string("reranker_dir", None, "Reranker that has a say; default: none.")
     flags.DEFINE_bool("correct", True, "Correct the spelling of questions, as the index does.")
-    flags.DEFINE_float("kept", 0.95, "Share of new questions with an answer that should count as answerable.")
+    flags.DEFINE_multi_float("kept", [0.95], "Share of new questions with an answer that should count as answerable.")
     app.run(main)
