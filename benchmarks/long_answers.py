@@ -73,7 +73,7 @@ class Texts:
         return np.maximum.reduceat(self.cosines(cut.ids), np.flatnonzero(cut.numbers == 0), axis=1)
 
     def reciprocal_ranks(self, rows: Iterable[np.ndarray]) -> np.ndarray:
-        """Returns the RR@10 of each query, [Q], of its scores of all documents, [N]."""
+        """Returns the RR@10 of each query, [Q], from its scores of all documents, [N] each."""
         record = Record()
         ranking.measure("vectors", self.documents, self.qrels, rows, record=record)
         return np.array(list(record.per_query[_METRIC].values()))
@@ -103,7 +103,7 @@ def ways(texts: Texts) -> dict[str, np.ndarray]:
 
 
 def scores_read_once(reranker: TrainedReranker) -> Scores:
-    """Returns a reranker's `scores` that read no pair twice: all ways to encode find much the same documents."""
+    """Returns a function like `TrainedReranker.scores` that reads no pair twice: the ways find much the same texts."""
     logit_of: dict[tuple[str, str], float] = {}
 
     def scores(question: str, answers: Sequence[str], cosines: Sequence[float]) -> np.ndarray:

@@ -4,8 +4,8 @@
 
 The signals are those of questions of the calibration that set the threshold; docproduct/index/refusals.py makes them.
 Questions of another field are about everyday things. "changed" tells how many words of topics, all right ones, would be
-taken for slips if the table lacked them. With --reranker_dir, "reranked" has the same figures where a reranker has a
-say. Ends with one line of JSON for each --kept.
+taken for slips if the table lacked them. With --reranker_dir, "reranked" has the same figures with the reranker's logit
+as another signal. Ends with one line of JSON for each --kept.
 """
 
 import json
@@ -133,7 +133,7 @@ def main(argv: list[str]) -> None:
     if not (evidence := refusals.gather(content, words, embed, correct, logits=logits)):
         raise SystemExit("error: the index has too few questions for a model. Prepare more pairs.")
     searches = refusals.Searches(content, words, embed, logits=logits)
-    everyday = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in EVERYDAY])  # in all cases
+    everyday = searches.observe([refusals.Asked(0, text, OTHER_FIELD) for text in EVERYDAY])
     everyday = everyday.signals[everyday.cases == refusals.WITH_ANSWER]
 
     def measured(kept: float, features: Sequence[str]) -> dict[str, Any]:

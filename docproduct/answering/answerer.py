@@ -205,7 +205,8 @@ class Answerer:
         if folders.reranker_dir:
             settings = (folders.rerank_depth, folders.rerank_ms, folders.rerank_precision)
             rerank = HitReranker.load(folders.reranker_dir, index, retriever, *settings)
-            rerank.warn_if_silent(folders.reranker_dir, index)
+            if folders.threshold is None:  # which would decide in place of both calibrations
+                rerank.warn_if_silent(folders.reranker_dir, index)
         return cls(retriever, index, generator, emergency, folders.threshold, rerank)
 
     def answer(self, query: Query) -> Answer:

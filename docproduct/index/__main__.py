@@ -75,7 +75,7 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     if values.vectors:
         if values.reranker_dir:
             raise ValueError(
-                "--reranker_dir calibrates an index of --prepared_dir; of --vectors, the cosine decides. Leave it out."
+                "--reranker_dir belongs to --prepared_dir: in an index of --vectors, the cosine decides. Leave it out."
             )
         if values.engine == RAY:
             raise ValueError(
@@ -91,7 +91,7 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
     if given := [name for name in ("question_vectors", "answer_vectors") if values[name].present]:
         raise ValueError(f"--{given[0]} belongs to --vectors.")
     retriever = TrainedRetriever.load_for_many(values.model_dir, values.precision)
-    reranker = _reranker(values.reranker_dir, values.precision, retriever) if values.reranker_dir else None
+    reranker = _load_reranker(values.reranker_dir, retriever, values.precision) if values.reranker_dir else None
     prepared = [open_prepared(path, (PAIR, PASSAGE)) for path in values.prepared_dir]
     work_dir = f"{os.path.normpath(values.index_dir)}.embedding"  # shards that a killed run has written
     on_cluster = values.engine == RAY
@@ -101,11 +101,11 @@ def _build(values: flags.FlagValues, settings: IndexSettings) -> dict[str, Any]:
         )
 
 
-def _reranker(folder: str, precision: str, retriever: TrainedRetriever) -> TrainedReranker | None:
+def _load_reranker(folder: str, retriever: TrainedRetriever, chosen_precision: str) -> TrainedReranker | None:
     """Loads a reranker; None if it is never used, as it gained nothing on dev."""
-    reranker = TrainedReranker.load(folder, precision)
+    reranker = TrainedReranker.load(folder, chosen_precision)
     if not reranker.weight:
-        logging.warning("The reranker in %s gained nothing on dev: it is never used, and has no say.", folder)
+        logging.warning("The reranker in %s gained nothing on dev, and is never used: it calibrates nothing.", folder)
         return None
     check_retriever(reranker, folder, retriever)
     reranker.compile_for_many()

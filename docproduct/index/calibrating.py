@@ -3,6 +3,7 @@
 The questions of pairs are known. Passages of documents come without questions, so two calibrations are kept apart:
 
     threshold, answerable    of the pairs, on their questions
+    answerable_reranked      the same, with a reranker's logits
     of_documents             of the passages: on the pairs as if they were passages, with their questions hidden. An
                              index with too few pairs takes those of docproduct/sample, with the vectors of its encoder
 """
@@ -49,7 +50,7 @@ def calibrate(
       content: The rows of the index.
       retriever: Its encoder.
       settings: How the index is built.
-      reranker: Has a say about pairs where it is used; None: the search alone decides.
+      reranker: Makes a second calibration of the pairs, by its logits, too; None: there is only that of the search.
     """
     passages = are_passages(content.pairs)
     pairs = content.taken(~passages) if passages.any() else content
@@ -68,7 +69,10 @@ def calibrate(
             logging.info("With the reranker:")
             refusals.report(reranked)
     if reranker and "answerable_reranked" not in calibrated:
-        logging.warning("The reranker has no say in whether a question is answerable: that takes more pairs.")
+        logging.warning(
+            "There are too few pairs to calibrate with the reranker: it orders hits, and the search decides what is "
+            "answerable."
+        )
     if passages.any():
         calibrated["of_documents"] = _of_documents(pairs, words, retriever, settings)
         calibrated["threshold"] = calibrated["threshold"] or calibrated["of_documents"]["threshold"]

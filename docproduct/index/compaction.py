@@ -61,8 +61,8 @@ def write_new(
     settings = dataclasses.replace(settings, export_embeddings=False)
     content = _content(manifest, snapshot, settings, retriever)
     words = word_indexes(content.pairs, settings)
-    kept = ("encoder", "prepared", "folders", "vectors", "answerable_reranked")
-    made_of = {name: manifest[name] for name in kept if name in manifest}
+    unchanged = ("encoder", "prepared", "folders", "vectors", "answerable_reranked")
+    made_of = {name: manifest[name] for name in unchanged if name in manifest}
     made_of |= {"settings": dataclasses.asdict(settings), "compactions": manifest.get("compactions", 0) + 1}
     path = os.path.join(live_dir(index_dir), _NEW)
     with files.whole_folder(path, overwrite=True, kind=KIND) as folder:

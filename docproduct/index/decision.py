@@ -28,7 +28,7 @@ class Decision(NamedTuple):
     @classmethod
     def any_of(cls, decisions: Sequence["Decision"]) -> "Decision":
         """Returns what holds by any of several calibrations."""
-        return cls(any(one.answerable for one in decisions), any(one.near for one in decisions))
+        return cls(any(each.answerable for each in decisions), any(each.near for each in decisions))
 
 
 class Calibrated(NamedTuple):

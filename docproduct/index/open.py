@@ -132,7 +132,7 @@ class Index(OpenedFolder):
     def _decide(self, query: str | None, vector: np.ndarray, nearest: Ranked) -> tuple[Decision, Evidence | None]:
         """Returns what the calibrations decide, and what a reranker needs; the text of a query may be unknown."""
         decisions: dict[bool, Decision] = {}  # about pairs (False) and about passages (True)
-        of_pairs = None
+        evidence = None
         for of_passages, decider in self._deciders.items():
             own = [(row, cosine) for row, cosine in nearest if self._decides(of_passages, row)][:DEPTH]
             if not own:
@@ -143,8 +143,10 @@ class Index(OpenedFolder):
             signals = self._signals(decider, query, vector, own)
             decisions[of_passages] = decider.by_search.decide(signals)
             if decider.by_reranker:
-                of_pairs = [self.pairs[int(row)]["answer"] for row, _ in own], signals, decider.by_reranker
-        evidence = Evidence(*of_pairs, [decisions[True]] if True in decisions else []) if of_pairs else None
+                answers = [self.pairs[int(row)]["answer"] for row, _ in own]
+                evidence = Evidence(answers, signals, decider.by_reranker, [])
+        if evidence and True in decisions:
+            evidence = evidence._replace(of_passages=[decisions[True]])
         return Decision.any_of(list(decisions.values())), evidence
 
     def _decides(self, of_passages: bool, row: int) -> bool:

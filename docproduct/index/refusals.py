@@ -108,7 +108,7 @@ def gather(
 
 
 def calibrate(evidence: Evidence, keep_share: float, features: Sequence[str] = OF_SEARCH) -> dict[str, Any]:
-    """Fits the model and its threshold; returns what the manifest holds under "answerable".
+    """Fits the model and its threshold; returns what the manifest holds under `answerable` or `answerable_reranked`.
 
     Args:
       evidence: What `gather` returned.
@@ -216,10 +216,12 @@ class Searches:
             answers.setdefault(question, {}).update(dict.fromkeys(nearest))
         pairs = [(question, list(own)) for question, own in answers.items()]
         logit_of: dict[tuple[str, str], float] = {}
-        for start in tqdm(range(0, len(pairs), _QUESTIONS_READ), desc="questions for the reranker"):
-            part = pairs[start : start + _QUESTIONS_READ]
-            for (question, own), logits in zip(part, self._logits(part), strict=True):
-                logit_of |= {(question, answer): logit for answer, logit in zip(own, logits.tolist(), strict=True)}
+        with tqdm(desc="reranking", total=len(pairs), unit=" questions") as bar:
+            for start in range(0, len(pairs), _QUESTIONS_READ):
+                part = pairs[start : start + _QUESTIONS_READ]
+                for (question, own), logits in zip(part, self._logits(part), strict=True):
+                    logit_of |= {(question, answer): logit for answer, logit in zip(own, logits.tolist(), strict=True)}
+                bar.update(len(part))
         return [[logit_of[question, answer] for answer in nearest] for question, nearest in asked]
 
     def _cases(self, question: Asked) -> list[tuple[str, np.ndarray]]:

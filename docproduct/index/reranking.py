@@ -81,7 +81,7 @@ class HitReranker:
 
     def warn_if_silent(self, folder: str, index: Index) -> None:
         """Warns if the reranker in `folder` has no say in which questions are answerable, although it could."""
-        can_decide = self.depth and index.manifest.get("answerable")  # an index may have too few pairs
+        can_decide = self.reranker.weight and index.manifest.get("answerable")  # an index may have too few pairs
         if not can_decide or (self.decides and self.depth >= DECIDING):
             return
         why = f"the index was calibrated {'with another one' if index.calibrated_reranker else 'without it'}"
@@ -144,7 +144,7 @@ class HitReranker:
 
 
 class _Part(NamedTuple):
-    """What is read of the result of a search.
+    """The answers of one search result that the reranker reads.
 
     Attributes:
       result: What was found.
@@ -159,10 +159,10 @@ class _Part(NamedTuple):
     @classmethod
     def of(cls, result: SearchResult, depth: int, decides: bool) -> "_Part":
         """Chooses at most `depth` answers."""
-        part = cls(result, max(depth, result.num_own), [])
-        evidence = result.evidence
+        nearest, evidence = [], result.evidence
         if decides and evidence and not result.stored and len(evidence.answers) <= depth:
-            part = part._replace(nearest=evidence.answers)
+            nearest = evidence.answers
+        part = cls(result, max(depth, result.num_own), nearest)
         while len(part.answers) > depth:  # the nearest are not always among the first hits
             part = part._replace(end=part.end - 1)
         return part

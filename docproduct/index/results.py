@@ -65,9 +65,8 @@ class SearchResult(NamedTuple):
         fulfils the conditions of the search.
       stored: Whether the query is a stored question.
       num_own: Number of hits, from the first, that are answers of that stored question.
-      decision: What the index's calibration says.
-      evidence: What a reranker needs to decide in its place; None if the index was calibrated without one, or if the
-        text of the query is unknown.
+      decision: What the calibration of the index says: that of the search or, after reranking, that with the reranker.
+      evidence: What a reranker needs to decide about the pairs; None if it has no say about this query.
     """
 
     hits: list[Hit]
