@@ -1,6 +1,7 @@
 """Which questions are answerable where a reranker has a say: calibrated, decided, and kept by a live index."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -288,6 +289,26 @@ def test_the_index_command_calibrates_with_the_reranker_of_the_service(retriever
     assert decides(r)
     assert not decides(zero)
     refused = built(r, "--vectors=pairs.parquet")
-    assert (refused.returncode, "--reranker_dir calibrates an index of --prepared_dir" in refused.stderr) == (1, True)
+    assert (refused.returncode, "--reranker_dir belongs to --prepared_dir" in refused.stderr) == (1, True)
     assert "answerable_reranked" not in json.loads(built(zero, f"--prepared_dir={folder / 'p'}").stdout)
     assert not decides(r)
+
+
+def test_a_reranker_without_a_say_is_told(caplog):
+    def told(depth, decides, calibrated, weight=0.5, model=True):
+        reranker = ByLetters()
+        reranker.weight = weight
+        caplog.clear()
+        index = SimpleNamespace(
+            calibrated_reranker=calibrated, manifest={"answerable": {} if not model else {"model": 1}}
+        )
+        HitReranker(reranker, depth, decides).warn_if_silent("folder", index)
+        return caplog.text
+
+    assert "calibrated without it. Build it with docproduct.index --reranker_dir=folder" in told(30, False, None)
+    assert "calibrated with another one" in told(30, False, "another")
+    for depth in (0, 4):
+        assert f"it reads {depth} hits of a question, and deciding takes 5. Raise" in told(depth, True, "this")
+    assert not told(5, True, "this")
+    assert not told(30, False, None, weight=0.0)  # another warning says that it is not used
+    assert not told(30, False, None, model=False)  # the index has too few pairs
