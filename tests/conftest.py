@@ -116,16 +116,21 @@ def tiny_retriever(tokenizer):
     return retriever, [variable.numpy() for variable in retriever.model.variables]
 
 
+def with_first_values(tiny_retriever):
+    """Returns the retriever as it was made; a test of another file may have changed its variables."""
+    retriever, first_values = tiny_retriever
+    for variable, value in zip(retriever.model.variables, first_values, strict=True):
+        variable.assign(value)
+    return retriever
+
+
 @pytest.fixture
 def retriever(tiny_retriever):
     """A retriever whose variables have their first values; all tests share it, as tracing it takes seconds.
 
     A test may change its variables. Attributes are changed with monkeypatch.
     """
-    retriever, first_values = tiny_retriever
-    for variable, value in zip(retriever.model.variables, first_values, strict=True):
-        variable.assign(value)
-    return retriever
+    return with_first_values(tiny_retriever)
 
 
 @pytest.fixture(scope="session")

@@ -22,7 +22,7 @@ from docproduct.index import Hit, Index, IndexSettings, calibrating, windows
 from docproduct.index.checks import check_prepared
 from docproduct.index.content import Content
 from docproduct.search.answerable import Signals
-from tests.conftest import write_csv
+from tests.conftest import with_first_values, write_csv
 
 GUIDE = """# Guide
 ## Treatment
@@ -69,9 +69,7 @@ def pairs(vocab_file, tmp_path_factory):
 @pytest.fixture(scope="module")
 def built(tiny_retriever, kept_sample, guides, pairs, tmp_path_factory):
     """An index of documents alone, and one beside pairs."""
-    retriever, first_values = tiny_retriever
-    for variable, value in zip(retriever.model.variables, first_values, strict=True):
-        variable.assign(value)
+    retriever = with_first_values(tiny_retriever)
     folder = tmp_path_factory.mktemp("built")
     index.build(retriever, guides, str(folder / "alone"), IndexSettings(hybrid="rrf"))
     index.build(

@@ -21,7 +21,7 @@ from docproduct.index import Hit, Index, IndexSettings, refusals
 from docproduct.index.content import OTHER_NAMES, Content
 from docproduct.search.answerable import DEPTH, AnswerableModel, Signals
 from docproduct.search.shared_words import WordWeights
-from tests.conftest import write_csv
+from tests.conftest import with_first_values, write_csv
 
 LETTERS = "abcdefghij"
 ROWS = [
@@ -34,9 +34,7 @@ ROWS = [
 def words_index(tiny_retriever, vocab_file, tmp_path_factory):
     """An index of 210 questions, enough for a model."""
     folder = tmp_path_factory.mktemp("refusals")
-    retriever, first_values = tiny_retriever
-    for variable, value in zip(retriever.model.variables, first_values, strict=True):
-        variable.assign(value)
+    retriever = with_first_values(tiny_retriever)
     prepare(PrepareSettings((write_csv(folder / "t.csv", ROWS),), vocab_file, dev_share=0.0), str(folder / "p"))
     index.build(retriever, PreparedFolder(str(folder / "p")), str(folder / "i"), IndexSettings(kept=0.8))
     return folder / "i"

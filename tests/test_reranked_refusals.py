@@ -19,7 +19,7 @@ from docproduct.search.answerable import DEPTH, OF_SEARCH, AnswerableModel, Sign
 from docproduct.search.shared_words import WordWeights
 from docproduct.systems.reranker import Reranker, RerankerConfig, TrainedReranker
 from tests import commands
-from tests.conftest import TINY_BERT, write_csv
+from tests.conftest import TINY_BERT, with_first_values, write_csv
 from tests.test_refusals import ROWS
 
 QUESTION = "can you tell me what is abk?"
@@ -48,9 +48,7 @@ class ByLetters:
 def folder(tiny_retriever, vocab_file, tmp_path_factory):
     """An index of 210 questions, calibrated with a reranker."""
     folder = tmp_path_factory.mktemp("reranked")
-    retriever, first_values = tiny_retriever
-    for variable, value in zip(retriever.model.variables, first_values, strict=True):
-        variable.assign(value)
+    retriever = with_first_values(tiny_retriever)
     prepare(PrepareSettings((write_csv(folder / "t.csv", ROWS),), vocab_file, dev_share=0.0), str(folder / "p"))
     prepared = PreparedFolder(str(folder / "p"))
     index.build(retriever, prepared, str(folder / "i"), IndexSettings(kept=0.8), reranker=ByLetters())
@@ -312,3 +310,9 @@ def test_a_reranker_without_a_say_is_told(caplog):
     assert not told(5, True, "this")
     assert not told(30, False, None, weight=0.0)  # another warning says that it is not used
     assert not told(30, False, None, model=False)  # the index has too few pairs
+
+
+def test_an_index_of_few_pairs_is_calibrated_without_the_reranker(retriever, prepared, tmp_path, caplog):
+    manifest = index.build(retriever, prepared, str(tmp_path / "i"), reranker=ByLetters())
+    assert "answerable_reranked" not in manifest
+    assert "too few pairs to calibrate with the reranker" in caplog.text

@@ -18,7 +18,7 @@ from docproduct.systems.reranker import Reranker, RerankerConfig, TrainedReranke
 from docproduct.systems.reranker import folder as reranker_folder
 from docproduct.systems.reranker.rankings import reranked
 from docproduct.web import schemas
-from tests.conftest import TINY_BERT
+from tests.conftest import TINY_BERT, with_first_values
 from tests.test_evaluate import write
 
 QUESTION = "what helps against a z?"
@@ -39,9 +39,7 @@ class ByLength:
 @pytest.fixture(scope="module")
 def index_dir(tiny_retriever, prepared, tmp_path_factory):
     path = str(tmp_path_factory.mktemp("index") / "i")
-    retriever, first_values = tiny_retriever  # a test of another file may have changed its variables
-    for variable, value in zip(retriever.model.variables, first_values, strict=True):
-        variable.assign(value)
+    retriever = with_first_values(tiny_retriever)
     index.build(retriever, prepared, path)
     return path
 

@@ -61,7 +61,7 @@ def build(
       encoder_name: Name of the encoder, for the error that refuses another.
       overwrite: Whether to replace `index_dir`.
       encoder: The same encoder on a cluster, which embeds in place of this process.
-      reranker: Will be used with the index, which is calibrated with and without it.
+      reranker: The index is calibrated with and without it. None: only without.
 
     Returns:
       The manifest.

@@ -50,7 +50,7 @@ def calibrate(
       content: The rows of the index.
       retriever: Its encoder.
       settings: How the index is built.
-      reranker: Makes a second calibration of the pairs, by its logits, too; None: there is only that of the search.
+      reranker: Its logits make a second calibration of the pairs. None: there is only the one of the search.
     """
     passages = are_passages(content.pairs)
     pairs = content.taken(~passages) if passages.any() else content

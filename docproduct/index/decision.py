@@ -35,7 +35,7 @@ class Calibrated(NamedTuple):
     """A model with its threshold.
 
     Attributes:
-      model: Reads the signals of a search, and perhaps of a reranker.
+      model: Computes the log odds.
       least: Minimum log odds of a question that counts as answerable.
     """
 
@@ -88,8 +88,8 @@ class Decider:
 
     Attributes:
       least_cosine: Minimum cosine of the nearest answer, where the cosine decides alone.
-      by_search: Reads what a search tells; None: the cosine decides alone.
-      by_reranker: Reads a reranker's logit, too; None: the index was calibrated without a reranker.
+      by_search: Decides by the signals of a search. None: the cosine decides alone.
+      by_reranker: Decides by these signals and a reranker's logit. None: the index was calibrated without a reranker.
       words: How much each word weighs; None if the cosine decides alone.
     """
 
